@@ -1,0 +1,1 @@
+"""What the pipeline is made of: data sets, TFX components, metrics and the report."""

@@ -1,0 +1,22 @@
+"""Names of the features in a `tf.train.Example`, before and after Transform: the one place that spells them."""
+
+from __future__ import annotations
+
+# Raw features, written by ExampleGen.
+IMAGE = "image"  # bytes: the encoded RGB image, PNG or JPEG, at its own size
+MASK = "mask"  # bytes: an 8-bit grey PNG of class indices, same height and width as the image
+NAME = "name"  # bytes: the pair's name, unique within its split
+SEQUENCE = "sequence"  # bytes: the video sequence or group the pair comes from
+HEIGHT = "height"  # int64: pixels
+WIDTH = "width"  # int64: pixels
+CONTENT_HASH = "content_hash"  # bytes: SHA-256 of image and mask, hexadecimal
+CLASS_SHARE_PREFIX = "class_share/"  # float: one feature a class, its share of the mask's pixels, 0 to 1
+
+# Features after Transform.
+TRANSFORMED_IMAGE = "image_resized"  # bytes: RGB PNG at the model's input size
+TRANSFORMED_MASK = "mask_resized"  # bytes: grey PNG of class indices at the model's input size
+
+
+def class_share(class_name: str) -> str:
+    """Returns the name of the feature that holds one class's share of the mask."""
+    return CLASS_SHARE_PREFIX + class_name

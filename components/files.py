@@ -1,0 +1,50 @@
+"""Reads and lists files on a local disk or, through Beam's file systems, on an object store.
+
+Local paths never import Beam, so commands that only look at a folder start at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+
+def is_remote(path: str) -> bool:
+    """Tells whether a path names a file system by a scheme, as in `gs://bucket/folder`."""
+    return "://" in path
+
+
+def join(root: str, *parts: str) -> str:
+    """Joins path parts with a slash, which local paths and object stores share."""
+    return "/".join([root.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def read_bytes(path: str) -> bytes:
+    """Returns a file's content. Raises OSError when it cannot be read."""
+    if is_remote(path):
+        from apache_beam.io.filesystems import FileSystems
+
+        with FileSystems.open(path) as file:
+            return file.read()
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def list_files(root: str) -> Iterator[str]:
+    """Yields the paths of all files below a folder, relative to it, in sorted order.
+
+    Hidden files and folders (a leading dot) are left out.
+    """
+    if is_remote(root):
+        from apache_beam.io.filesystems import FileSystems
+
+        prefix = root.rstrip("/") + "/"
+        (match,) = FileSystems.match([prefix + "**"])
+        found = (metadata.path.removeprefix(prefix) for metadata in match.metadata_list)
+    else:
+        found = (
+            os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
+            for folder, _, names in os.walk(root, followlinks=True)
+            for name in names
+        )
+    yield from sorted(path for path in found if not any(part.startswith(".") for part in path.split("/")))

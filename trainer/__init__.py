@@ -1,0 +1,1 @@
+"""The models and the training recipe that TFX's Trainer runs."""

@@ -1,0 +1,48 @@
+"""Every number of a model and its training recipe, typed and validated, in one place.
+
+Nothing here imports TensorFlow: the command line reads these models to check a configuration.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are refused, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSettings(Settings):
+    """What network is built. The defaults are the architecture as its source has it."""
+
+    name: Literal["fcn8", "unet"] = Field("fcn8", description="architecture")
+    encoder_weights: str = Field(
+        "none", description="where the encoder starts: none, edges, imagenet, or the path of a .weights.h5 file"
+    )
+    normalization: bool = Field(False, description="batch normalisation: on FCN-8's skips, after UNet's convolutions")
+    base_filters: int = Field(64, ge=4, description="channels of the first block; each block doubles them (unet)")
+    head_filters: int = Field(0, ge=0, description="channels of a 3x3 convolution on pool5, 0 for none (fcn8)")
+    dropout: float = Field(0.3, ge=0, lt=1, description="dropout after pooling and concatenation (unet)")
+
+
+class TrainingSettings(Settings):
+    """How the network is trained."""
+
+    epochs: int = Field(12, ge=1, description="passes over the training split")
+    batch_size: int = Field(8, ge=1, description="images a step, over all devices")
+    learning_rate: float = Field(4e-4, gt=0, description="peak learning rate")
+    warmup_epochs: float = Field(0.5, ge=0, description="epochs over which the learning rate climbs to its peak")
+    weight_decay: float = Field(1e-4, ge=0, description="decoupled weight decay")
+    class_balance: float = Field(
+        0.5, ge=0, le=1, description="exponent of the median-frequency class weights; 0 weighs all classes alike"
+    )
+    augment: bool = Field(True, description="random scale, crop, flip, brightness and contrast")
+    max_scale: float = Field(1.6, ge=1, description="largest random enlargement before the crop")
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        "auto", description="arithmetic; auto takes bfloat16 where the processor has it"
+    )
+    keep: Literal["best", "last"] = Field("best", description="which epoch's weights are exported, by validation mean IoU")
