@@ -1,0 +1,244 @@
+"""The synthetic data set is the same for everyone, whole or absent, and worth learning from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.dataset.synthetic import CLASS_NAMES, MANIFEST, Class, make, render
+from components.errors import UsageError
+
+SIZE = (48, 64)
+SMALL = {"train": 6, "val": 3}
+
+
+def digests(root: pathlib.Path) -> dict[str, str]:
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_layout_has_a_mask_for_every_image_and_nothing_else(tmp_path):
+    root = tmp_path / "set"
+
+    written = make(str(root), SMALL, SIZE)
+
+    assert written
+    assert sorted(path.name for path in root.iterdir()) == sorted(["train", "trainannot", "val", "valannot", MANIFEST])
+    for split, count in SMALL.items():
+        images = sorted(path.name for path in (root / split).iterdir())
+        assert images == sorted(path.name for path in (root / f"{split}annot").iterdir())
+        assert len(images) == count
+
+
+def test_images_are_rgb_and_masks_are_class_indices_of_the_size_asked_for(tmp_path):
+    root = tmp_path / "set"
+
+    make(str(root), {"train": 2}, (40, 72))
+
+    for path in (root / "train").iterdir():
+        image, mask = Image.open(path), Image.open(root / "trainannot" / path.name)
+        assert (image.mode, mask.mode) == ("RGB", "L")
+        assert image.size == mask.size == (72, 40)
+        assert np.asarray(mask).max() < len(CLASS_NAMES)
+
+
+def test_splits_share_no_sequence(tmp_path):
+    root = tmp_path / "set"
+
+    make(str(root), SMALL, SIZE)
+
+    sequences = {split: {path.name.split("_")[0] for path in (root / split).iterdir()} for split in SMALL}
+    assert sequences == {"train": {"Synth1", "Synth2", "Synth3"}, "val": {"Synth4"}}
+
+
+def test_every_class_occurs_in_every_split(tmp_path):
+    root = tmp_path / "set"
+
+    make(str(root), {"train": 6, "val": 2}, (120, 160))
+
+    for split in ("train", "val"):
+        masks = [np.asarray(Image.open(path)) for path in (root / f"{split}annot").iterdir()]
+        assert set(np.unique(masks)) == set(range(12))
+
+
+def test_class_shares_resemble_a_street():
+    masks = np.stack([render(7, sequence, frame, (120, 160))[1] for sequence in range(4) for frame in range(0, 20, 4)])
+    share = np.bincount(masks.ravel(), minlength=12) / masks.size
+    expected = {
+        Class.SKY: (0.12, 0.24),
+        Class.BUILDING: (0.18, 0.32),
+        Class.ROAD: (0.22, 0.34),
+        Class.SIDE_WALK: (0.03, 0.08),
+        Class.VEGETATION: (0.06, 0.14),
+        Class.VEHICLE: (0.03, 0.09),
+        Class.VOID: (0.02, 0.06),
+    }
+
+    for label, (low, high) in expected.items():
+        assert low < share[label] < high, label.name
+    for label in set(Class) - set(expected):
+        assert 0.003 < share[label] < 0.04, label.name
+
+
+def test_same_seed_gives_the_same_files_and_another_seed_others(tmp_path):
+    for name, seed in (("first", 7), ("again", 7), ("other", 8)):
+        make(str(tmp_path / name), SMALL, SIZE, seed=seed)
+
+    first, again, other = (digests(tmp_path / name) for name in ("first", "again", "other"))
+    assert first == again
+    assert first.keys() == other.keys()
+    assert not set(first.values()) & set(other.values())
+
+
+def test_number_of_workers_does_not_matter(tmp_path):
+    make(str(tmp_path / "one"), SMALL, SIZE)
+    make(str(tmp_path / "two"), SMALL, SIZE, workers=2)
+
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+def test_frames_do_not_depend_on_what_was_drawn_before():
+    image, mask = render(7, 1, 4, SIZE)
+    render(9, 0, 2, SIZE)
+    render(7, 1, 5, SIZE)
+
+    image_again, mask_again = render(7, 1, 4, SIZE)
+
+    np.testing.assert_array_equal(image, image_again)
+    np.testing.assert_array_equal(mask, mask_again)
+
+
+def test_neighbouring_frames_look_more_alike_than_other_streets():
+    def difference(one: np.ndarray, other: np.ndarray) -> float:
+        return float((one != other).mean())
+
+    first = render(7, 0, 10, SIZE)[1]
+    neighbour = render(7, 0, 11, SIZE)[1]
+    elsewhere = [render(7, sequence, 10, SIZE)[1] for sequence in (1, 2, 3)]
+
+    assert difference(first, neighbour) < min(difference(first, mask) for mask in elsewhere)
+
+
+def test_far_frames_of_a_long_street_are_drawn_too():
+    image, mask = render(7, 0, 20_000, SIZE)
+
+    assert image.std() > 20
+    assert {Class.SKY, Class.ROAD} <= set(mask.ravel().tolist())
+
+
+def table_accuracy(
+    train: list[tuple[np.ndarray, np.ndarray]], val: list[tuple[np.ndarray, np.ndarray]], rows: int
+) -> float:
+    """Accuracy of the likeliest class by coarse colour and by which of `rows` bands of the picture a pixel is in."""
+
+    def keys(image: np.ndarray) -> np.ndarray:
+        color = (image // 32).astype(int) @ np.array([64, 8, 1])
+        return (np.arange(len(image)) * rows // len(image))[:, None] * 512 + color
+
+    counts = np.zeros((rows * 512, 12))
+    for image, mask in train:
+        np.add.at(counts, (keys(image), mask), 1)
+    return float(np.mean([(counts.argmax(axis=1)[keys(image)] == mask).mean() for image, mask in val]))
+
+
+def test_colour_alone_does_not_give_the_class_away_and_place_helps():
+    train = [render(7, sequence, frame, (60, 80)) for sequence in range(3) for frame in range(8)]
+    val = [render(7, 3, frame, (60, 80)) for frame in range(8)]
+
+    by_color, by_color_and_row = table_accuracy(train, val, 1), table_accuracy(train, val, 6)
+
+    assert 0.25 < by_color < 0.75
+    assert by_color_and_row > by_color + 0.05
+
+
+def test_same_arguments_again_rewrite_nothing(tmp_path):
+    root = tmp_path / "set"
+    make(str(root), SMALL, SIZE)
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+
+    written = make(str(root), SMALL, SIZE)
+
+    assert not written
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+def test_an_empty_folder_is_filled(tmp_path):
+    assert make(str(tmp_path), {"train": 1}, SIZE)
+    assert (tmp_path / "train" / "Synth1_000000.png").is_file()
+
+
+def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+
+    with pytest.raises(UsageError, match=r"not empty.*name a new folder"):
+        make(str(tmp_path), SMALL, SIZE)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_another_synthetic_set_is_refused_with_both_descriptions(tmp_path):
+    root = tmp_path / "set"
+    make(str(root), {"train": 1}, SIZE, seed=7)
+
+    with pytest.raises(UsageError, match=r'"seed": 7.*"seed": 8'):
+        make(str(root), {"train": 1}, SIZE, seed=8)
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "set").write_text("")
+
+    with pytest.raises(UsageError, match="expected a folder"):
+        make(str(tmp_path / "set"), SMALL, SIZE)
+
+
+def test_an_interrupted_run_leaves_nothing_behind(tmp_path):
+    def interrupt(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(str(tmp_path / "set"), SMALL, SIZE, on_progress=interrupt)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_counts_every_pair(tmp_path):
+    calls: list[tuple[int, int]] = []
+
+    make(str(tmp_path / "set"), SMALL, SIZE, on_progress=lambda done, total: calls.append((done, total)))
+
+    assert calls == [(count, 9) for count in range(1, 10)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"pairs": {}}, "no split"),
+        ({"pairs": {"train": 0}}, "at least 1"),
+        ({"pairs": {"a/b": 1}}, "folder name"),
+        ({"pairs": {"train": 1, "trainannot": 1}}, "rename"),
+        ({"size": (8, 64)}, "8x64"),
+        ({"seed": -1}, "negative"),
+        ({"workers": 0}, "1 or more"),
+    ],
+)
+def test_arguments_out_of_range_are_explained(tmp_path, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        make(str(tmp_path / "set"), **arguments)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_manifest_tells_how_the_set_was_made(tmp_path):
+    make(str(tmp_path / "set"), {"train": 2, "val": 1}, SIZE, seed=5)
+
+    manifest = json.loads((tmp_path / "set" / MANIFEST).read_text())
+
+    assert manifest["seed"] == 5
+    assert manifest["size"] == [48, 64]
+    assert manifest["pairs"] == [["train", 2], ["val", 1]]
