@@ -1,0 +1,147 @@
+"""Pictures for people: exact colours on tiny arrays, and sheets that hold what they promise."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.class_map import ClassMap
+from components.drawing import EDGE, IGNORED, PAPER, WRONG, error_map, legend, overlay, png_bytes, prediction_sheet
+
+CLASSES = ClassMap(("road", "sky", "void"), ((200, 0, 100), (0, 100, 200), (0, 0, 0)), ignore_index=2)
+IMAGE = np.array([[[100, 100, 100], [10, 20, 30]], [[0, 0, 0], [255, 255, 255]]], np.uint8)
+MASK = np.array([[0, 1], [2, 0]], np.uint8)
+
+
+def test_overlay_mixes_image_and_class_colour_and_leaves_ignored_pixels():
+    mixed = overlay(IMAGE, MASK, CLASSES, opacity=0.5)
+
+    expected = [[[150, 50, 100], [5, 60, 115]], [[0, 0, 0], [228, 128, 178]]]
+    np.testing.assert_array_equal(mixed, np.array(expected, np.uint8))
+
+
+def test_overlay_opacity_runs_from_the_image_to_the_mask():
+    np.testing.assert_array_equal(overlay(IMAGE, MASK, CLASSES, opacity=0), IMAGE)
+    scored = MASK != 2
+    full = overlay(IMAGE, MASK, CLASSES, opacity=1)
+    np.testing.assert_array_equal(full[scored], CLASSES.palette[MASK[scored]])
+
+
+def test_overlay_enlarges_a_small_mask_without_mixing_classes():
+    image = np.zeros((4, 4, 3), np.uint8)
+
+    painted = overlay(image, MASK, CLASSES, opacity=1)
+
+    np.testing.assert_array_equal(painted, CLASSES.palette[np.repeat(np.repeat(MASK, 2, 0), 2, 1)])
+
+
+def test_overlay_leaves_its_arguments_alone():
+    image, mask = IMAGE.copy(), MASK.copy()
+
+    overlay(image, mask, CLASSES)
+
+    np.testing.assert_array_equal(image, IMAGE)
+    np.testing.assert_array_equal(mask, MASK)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "opacity", "message"),
+    [
+        (IMAGE.astype(np.float32), MASK, 0.5, "image: expected uint8"),
+        (IMAGE[..., 0], MASK, 0.5, "image: expected uint8"),
+        (IMAGE, MASK.astype(np.int64), 0.5, "mask: expected uint8"),
+        (IMAGE, IMAGE, 0.5, "mask: expected uint8"),
+        (IMAGE, MASK, 1.5, "opacity 1.5"),
+    ],
+)
+def test_overlay_explains_what_it_cannot_draw(image, mask, opacity, message):
+    with pytest.raises(ValueError, match=message):
+        overlay(image, mask, CLASSES, opacity)
+
+
+def test_error_map_shows_misses_red_ignored_dark_and_hits_dim():
+    truth = np.array([[0, 1], [2, 0]], np.uint8)
+    prediction = np.array([[0, 0], [0, 2]], np.uint8)
+
+    shown = error_map(truth, prediction, CLASSES, IMAGE)
+
+    dim = 300 // 6 + 32
+    np.testing.assert_array_equal(shown, np.array([[[dim] * 3, WRONG], [IGNORED, WRONG]], np.uint8))
+
+
+def test_error_map_without_image_is_grey_where_right():
+    shown = error_map(MASK, MASK, ClassMap(CLASSES.names, CLASSES.colors))
+
+    np.testing.assert_array_equal(shown, np.full((2, 2, 3), 96, np.uint8))
+
+
+def test_error_map_hatches_ignored_areas():
+    truth = np.full((16, 16), 2, np.uint8)
+
+    shown = error_map(truth, np.zeros((16, 16), np.uint8), CLASSES)
+
+    colors, counts = np.unique(shown.reshape(-1, 3), axis=0, return_counts=True)
+    assert {tuple(color) for color in colors.tolist()} == {IGNORED, (70, 70, 70)}
+    assert sorted(counts) == [32, 224]
+
+
+def test_error_map_refuses_an_image_of_another_size():
+    with pytest.raises(ValueError, match="must agree"):
+        error_map(MASK, MASK, CLASSES, np.zeros((3, 2, 3), np.uint8))
+
+
+def swatches(picture: Image.Image) -> set[tuple[int, int, int]]:
+    """Colours of all 15x15 blocks of one colour: paper and the inside of swatches."""
+    pixels = np.asarray(picture)
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, (15, 15), axis=(0, 1))
+    even = (windows == windows[..., :1, :1]).all(axis=(2, 3, 4))
+    return {tuple(color) for color in pixels[: even.shape[0], : even.shape[1]][even].tolist()} - {PAPER, EDGE}
+
+
+def test_legend_has_a_swatch_and_ink_for_every_class():
+    picture = legend(CLASSES)
+
+    assert swatches(picture) == set(CLASSES.colors)
+    assert (np.asarray(picture) < 80).all(axis=-1).sum() > 100
+
+
+def test_legend_shows_the_named_classes_only():
+    assert swatches(legend(CLASSES, ["sky"])) == {CLASSES.colors[1]}
+    with pytest.raises(ValueError, match="river"):
+        legend(CLASSES, ["river"])
+
+
+def test_legend_wraps_to_its_width():
+    wide, narrow = legend(CLASSES, width=600), legend(CLASSES, width=100)
+
+    assert (wide.width, narrow.width) == (600, 100)
+    assert narrow.height > wide.height
+
+
+def test_prediction_sheet_puts_image_mask_and_overlay_in_a_row_above_the_legend():
+    image = np.full((40, 60, 3), 90, np.uint8)
+    mask = np.zeros((20, 30), np.uint8)
+
+    sheet = prediction_sheet(image, mask, CLASSES, width=312)
+
+    assert sheet.shape[1] == 312
+    middle = sheet[30, [50, 156, 262]]
+    np.testing.assert_array_equal(middle, [[90, 90, 90], CLASSES.colors[0], [145, 45, 95]])
+    assert sheet.shape[0] > 67
+    assert swatches(Image.fromarray(np.ascontiguousarray(sheet[67:]))) == {CLASSES.colors[0]}
+
+
+def test_prediction_sheet_never_shrinks_an_image():
+    sheet = prediction_sheet(np.zeros((30, 500, 3), np.uint8), np.zeros((30, 500), np.uint8), CLASSES, width=100)
+
+    assert sheet.shape[1] >= 1500
+
+
+@pytest.mark.parametrize("pixels", [IMAGE, MASK])
+def test_png_bytes_decode_to_the_same_pixels(pixels):
+    decoded = np.asarray(Image.open(io.BytesIO(png_bytes(pixels))))
+
+    np.testing.assert_array_equal(decoded, pixels)
