@@ -1,0 +1,76 @@
+"""Checks that the parts of a data set description agree with each other.
+
+Each message starts with the field at fault, and says what was found and what was expected.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from components.dataset.description import DatasetDescription
+
+
+def check_classes(description: DatasetDescription) -> None:
+    """Checks that class names are unique and that the ignored one is among them. Raises ValueError."""
+    names = [item.name for item in description.classes]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"classes: {', '.join(repeated)} is there more than once; expected unique names")
+    if description.ignore is not None and description.ignore not in names:
+        raise ValueError(f"ignore: found {description.ignore!r}; expected the name of a class: {', '.join(names)}")
+
+
+def check_mask_values(description: DatasetDescription) -> None:
+    """Checks that no index and no mask colour means two classes. Raises ValueError."""
+    owners: dict[Any, str] = {i: item.name for i, item in enumerate(description.classes)}
+    for position, item in enumerate(description.classes):
+        for index in item.indices:
+            if owners.setdefault(index, item.name) != item.name:
+                raise ValueError(f"classes.{position}.indices: {index} already means {owners[index]}")
+    if description.mask_encoding == "color":
+        for position, item in enumerate(description.classes):
+            for color in item.colors_in_mask.values():
+                if owners.setdefault(color, item.name) != item.name:
+                    raise ValueError(f"classes.{position}.mask_colors: {color} already means {owners[color]}")
+
+
+def check_splits(description: DatasetDescription) -> None:
+    """Checks that there is exactly one way to tell a pair's split, and that it is sound. Raises ValueError."""
+    by_name = {
+        "splits": bool(description.splits),
+        "split_by_sequence": bool(description.split_by_sequence),
+        "split_sequences": bool(description.split_sequences),
+    }
+    given = [name for name, present in by_name.items() if present]
+    if description.has_split_folders and given != ["splits"]:
+        raise ValueError(f"splits: layout.images has {{split}}; expected `splits` alone, found {given or 'nothing'}")
+    if not description.has_split_folders and given not in (["split_by_sequence"], ["split_sequences"]):
+        raise ValueError(
+            "split_by_sequence: layout.images has no {split}; expected either `split_by_sequence` or"
+            f" `split_sequences`, found {given or 'neither'}"
+        )
+    names = [*description.splits, *description.split_by_sequence, *description.split_sequences]
+    unfit = [name for name in names if not re.fullmatch(r"[A-Za-z0-9_-]+", name)]
+    if unfit:
+        raise ValueError(f"{given[0]}: found the split {unfit[0]!r}; expected a name of letters, digits, _ and -")
+    if len(set(description.splits.values())) != len(description.splits):
+        raise ValueError("splits: two splits share a folder; expected one folder for each")
+    shares = description.split_by_sequence
+    if "train" in shares or sum(shares.values()) >= 1:
+        raise ValueError("split_by_sequence: expected shares of less than 1 together, for splits other than train")
+    listed = [sequence for sequences in description.split_sequences.values() for sequence in sequences]
+    repeated = sorted({sequence for sequence in listed if listed.count(sequence) > 1})
+    if repeated:
+        raise ValueError(f"split_sequences: {', '.join(repeated)} is there more than once; expected one split for each")
+
+
+def check_sequence(expression: str) -> None:
+    """Checks that an expression has one group to take the sequence from. Raises ValueError."""
+    try:
+        groups = re.compile(expression).groups
+    except re.error as error:
+        raise ValueError(f"sequence: {expression!r} is no regular expression: {error}") from None
+    if groups != 1:
+        raise ValueError(f"sequence: {expression!r} has {groups} groups; expected exactly one, around the sequence")

@@ -1,0 +1,132 @@
+"""Looks at encoded PNG and JPEG bytes before and while they are decoded, so that no bad file gets further.
+
+A file that passes here also decodes in TensorFlow, which checks more than Pillow does: a PNG's
+checksums and end marker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import struct
+import zlib
+
+from PIL import ImageFile, JpegImagePlugin, PngImagePlugin
+
+from components.dataset.pairs import ABSURD_SIZE, EMPTY, TRUNCATED, UNDECODABLE
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_SIGNATURE = b"\xff\xd8\xff"
+JPEG_END = b"\xff\xd9"
+_CHUNK_OVERHEAD = 12  # length, type and checksum, 4 bytes each
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Sides an image may have, in pixels."""
+
+    max_side: int = 8192
+    min_side: int = 8
+
+
+class BadFileError(Exception):
+    """A file that cannot be used: the reason, one of `pairs.REASONS`, what was found and what was expected."""
+
+    def __init__(self, reason: str, found: str, expected: str) -> None:
+        super().__init__(f"{reason}: {found}; expected {expected}")
+        self.reason = reason
+        self.found = found
+        self.expected = expected
+
+
+@dataclasses.dataclass(frozen=True)
+class PngHeader:
+    """The part of a PNG's header that says what its samples are."""
+
+    bit_depth: int
+    color_type: int
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether the samples are grey levels without transparency."""
+        return self.color_type == 0
+
+
+def png_header(data: bytes) -> PngHeader:
+    """Reads bit depth and colour type from a PNG's first chunk."""
+    return PngHeader(data[24], data[25])
+
+
+def decode(data: bytes, limits: Limits, formats: tuple[str, ...]) -> ImageFile.ImageFile:
+    """Decodes a whole file after checking its size in the header.
+
+    Pillow's format classes are used directly: `PIL.Image.open` would warn of large images on its own.
+
+    Args:
+        data: the file's bytes.
+        limits: sides allowed; checked before any pixel is decoded.
+        formats: those allowed, of "PNG" and "JPEG".
+
+    Returns:
+        The loaded image in its own mode.
+
+    Raises:
+        BadFileError: with the reason `empty`, `undecodable`, `truncated` or `absurd_size`.
+    """
+    if not data:
+        raise BadFileError(EMPTY, "zero bytes", f"a {' or '.join(formats)} file")
+    found = _format(data)
+    if found not in formats:
+        shown = f"a {found} file" if found else f"a file that starts with {data[:8]!r}"
+        raise BadFileError(UNDECODABLE, shown, f"a {' or '.join(formats)} file")
+    try:
+        image = _OPEN[found](io.BytesIO(data))
+    except Exception as error:  # a damaged header raises many types, SyntaxError and struct.error among them
+        raise _damaged(data, found, error) from None
+    width, height = image.size
+    if not all(limits.min_side <= side <= limits.max_side for side in (width, height)):
+        allowed = f"sides of {limits.min_side} to {limits.max_side} pixels"
+        raise BadFileError(ABSURD_SIZE, f"{width}x{height} pixels", allowed)
+    if found == "PNG":
+        _check_chunks(data)
+    try:
+        image.load()
+    except Exception as error:  # as above, for damaged pixel data
+        raise _damaged(data, found, error) from None
+    return image
+
+
+_OPEN = {"PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile}
+
+
+def _format(data: bytes) -> str:
+    if data.startswith(PNG_SIGNATURE):
+        return "PNG"
+    return "JPEG" if data.startswith(JPEG_SIGNATURE) else ""
+
+
+def _damaged(data: bytes, kind: str, error: Exception) -> BadFileError:
+    """Tells a file cut short from one with wrong bytes."""
+    if kind == "PNG":
+        _check_chunks(data)
+    elif JPEG_END not in data[-64:]:
+        return BadFileError(TRUNCATED, f"{len(data)} bytes without an end marker", "a complete JPEG file")
+    return BadFileError(UNDECODABLE, f"{len(data)} bytes that do not decode: {error}", f"a sound {kind} file")
+
+
+def _check_chunks(data: bytes) -> None:
+    """Walks a PNG's chunks. Raises BadFileError where one is cut off, missing or fails its checksum."""
+    position = len(PNG_SIGNATURE)
+    view = memoryview(data)
+    while position + _CHUNK_OVERHEAD <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + _CHUNK_OVERHEAD + length
+        if end > len(data):
+            break
+        if zlib.crc32(view[position + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+            name = kind.decode("latin-1")
+            raise BadFileError(UNDECODABLE, f"a wrong checksum in chunk {name} at byte {position}", "a sound PNG file")
+        if kind == b"IEND":
+            return
+        position = end
+    raise BadFileError(TRUNCATED, f"{len(data)} bytes that end before the PNG does", "a complete PNG file")

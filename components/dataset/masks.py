@@ -1,0 +1,142 @@
+"""Turns a mask as it is stored, of indices or colours, into class indices of the description's classes."""
+
+from __future__ import annotations
+
+import functools
+import io
+
+import numpy as np
+from PIL import Image
+
+from components.dataset.description import DatasetDescription
+from components.dataset.encoded import BadFileError, PngHeader, png_header
+from components.dataset.pairs import COLOUR_MASK, LABEL_OUTSIDE_MAP, UNDECODABLE, UNKNOWN_COLOUR
+
+OUTSIDE = -1
+_SHOWN = 5  # values or colours named in a message
+
+
+def class_indices(image: Image.Image, data: bytes, description: DatasetDescription) -> np.ndarray:
+    """Reads the class of every pixel.
+
+    Under `index` encoding a grey mask holds the indices, a palette mask's palette is for display only,
+    and three equal channels count as one. Under `color` encoding every mode is read as its colours.
+
+    Args:
+        image: the decoded mask.
+        data: the PNG it was decoded from.
+        description: the classes and the encoding.
+
+    Returns:
+        Class indices, uint8 [H, W].
+
+    Raises:
+        BadFileError: with the reason `colour_mask`, `unknown_colour`, `label_outside_map` or `undecodable`.
+    """
+    header = png_header(data)
+    if header.bit_depth == 16 and not header.is_grey:
+        raise BadFileError(UNDECODABLE, "a PNG with 16-bit colour samples", "a mask with 8 bits a sample")
+    if description.mask_encoding == "color":
+        return _from_colors(np.asarray(image.convert("RGB")), description)
+    return _from_indices(_stored_indices(image, header), description)
+
+
+def encode(indices: np.ndarray) -> bytes:
+    """Returns class indices, uint8 [H, W], as an 8-bit grey PNG."""
+    buffer = io.BytesIO()
+    # Level 1 is three times faster than the default, and index masks are small at any level.
+    Image.fromarray(indices).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def is_canonical(image: Image.Image, data: bytes, indices: np.ndarray) -> bool:
+    """Tells whether a stored mask already is an 8-bit grey PNG whose values are the class indices."""
+    header = png_header(data)
+    return header.is_grey and header.bit_depth == 8 and np.array_equal(np.asarray(image), indices)
+
+
+def _stored_indices(image: Image.Image, header: PngHeader) -> np.ndarray:
+    """Returns the values a mask stores, integer [H, W]."""
+    values = np.asarray(image)
+    if values.dtype == bool:
+        return values.astype(np.uint8)
+    if values.ndim == 2:
+        if header.is_grey and header.bit_depth < 8:
+            # Pillow stretches grey levels of 2 and 4 bits to 0 to 255.
+            return values // np.uint8(255 // (2**header.bit_depth - 1))
+        return values
+    if values.shape[2] == 2:  # grey and alpha
+        return values[..., 0]
+    red, green, blue = values[..., 0], values[..., 1], values[..., 2]
+    if not (np.array_equal(red, green) and np.array_equal(red, blue)):
+        count = int(((red != green) | (red != blue)).sum())
+        raise BadFileError(
+            COLOUR_MASK,
+            f"a colour mask; the channels differ in {count} of {red.size} pixels",
+            "class indices: a grey PNG, or three equal channels",
+        )
+    return red
+
+
+def _from_indices(values: np.ndarray, description: DatasetDescription) -> np.ndarray:
+    table = _index_table(tuple(sorted(description.index_of_value().items())))
+    if values.dtype != np.uint8:
+        if values.size and (values.min() < 0 or values.max() > 255):
+            raise _outside(values, np.unique(values[(values < 0) | (values > 255)]), description)
+        values = values.astype(np.uint8)
+    present = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
+    mapped = table[present]
+    if (mapped == OUTSIDE).any():
+        raise _outside(values, present[mapped == OUTSIDE], description)
+    if (mapped == present).all():
+        return values
+    return table.astype(np.uint8)[values]
+
+
+def _outside(values: np.ndarray, outside: np.ndarray, description: DatasetDescription) -> BadFileError:
+    known = sorted(description.index_of_value())
+    shown = ", ".join(str(int(value)) for value in outside[:_SHOWN]) + (", ..." if len(outside) > _SHOWN else "")
+    last = len(description.classes) - 1
+    further = [value for value in known if value > last]
+    expected = f"0 to {last}" + (f" or {', '.join(map(str, further))}" if further else "")
+    count = int(np.isin(values, outside).sum())
+    return BadFileError(LABEL_OUTSIDE_MAP, f"class index {shown} in {count} of {values.size} pixels", expected)
+
+
+@functools.lru_cache(maxsize=8)
+def _index_table(items: tuple[tuple[int, int], ...]) -> np.ndarray:
+    """Class index of every mask value, int16 [256]; OUTSIDE where it means nothing."""
+    table = np.full(256, OUTSIDE, dtype=np.int16)
+    for value, index in items:
+        table[value] = index
+    return table
+
+
+def _from_colors(colors: np.ndarray, description: DatasetDescription) -> np.ndarray:
+    """Looks colours, uint8 [H, W, 3], up as 24-bit numbers."""
+    codes, indices = _color_table(tuple(sorted(description.index_of_color().items())))
+    pixels = _codes(colors)
+    positions = np.searchsorted(codes, pixels)
+    np.minimum(positions, len(codes) - 1, out=positions)
+    unknown = codes[positions] != pixels
+    if unknown.any():
+        found, counts = np.unique(pixels[unknown], return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:_SHOWN]
+        shown = "; ".join(
+            f"({found[i] >> 16}, {found[i] >> 8 & 255}, {found[i] & 255}) in {counts[i]} pixels" for i in order
+        )
+        more = f"; and {len(found) - _SHOWN} more colours" if len(found) > _SHOWN else ""
+        raise BadFileError(UNKNOWN_COLOUR, shown + more, f"one of the {len(codes)} colours of {description.name}")
+    return indices[positions]
+
+
+def _codes(colors: np.ndarray) -> np.ndarray:
+    wide = colors.astype(np.int32)
+    return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+
+
+@functools.lru_cache(maxsize=8)
+def _color_table(items: tuple[tuple[tuple[int, int, int], int], ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Colours as sorted 24-bit numbers, int32 [K], and the class index of each, uint8 [K]."""
+    codes = _codes(np.array([color for color, _ in items], dtype=np.uint8))
+    return codes, np.array([index for _, index in items], dtype=np.uint8)

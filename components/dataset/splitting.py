@@ -1,0 +1,113 @@
+"""Divides data without splits by whole sequences, so that no two splits hold neighbouring frames.
+
+The same names give the same splits on every machine and in every order of the files.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from components.dataset.description import DatasetDescription
+from components.errors import UsageError
+
+TRAIN = "train"
+
+
+def split_of_sequences(description: DatasetDescription, names: Sequence[str]) -> dict[str, str]:
+    """Assigns the sequences found in pairs' names to splits.
+
+    Args:
+        description: of a data set without split folders.
+        names: the names of all pairs.
+
+    Returns:
+        The split of every sequence.
+
+    Raises:
+        UsageError: a name without a sequence, a sequence no split claims, a listed sequence that is
+            not there, or too few sequences to divide.
+    """
+    sequences = [description.sequence_of(name) for name in names]
+    unmatched = sorted(name for name, sequence in zip(names, sequences, strict=True) if sequence is None)
+    if unmatched:
+        raise UsageError(
+            f"{description.name}: sequence: {description.sequence!r} matches nothing in {len(unmatched)} of"
+            f" {len(names)} names, such as {unmatched[0]!r}; expected a match in each, or the split is not by sequence"
+        )
+    counts = Counter(sequence for sequence in sequences if sequence is not None)
+    if description.split_sequences:
+        return _listed_splits(description, counts)
+    if description.sequence is None and len(counts) == len(names) > 1:
+        raise UsageError(
+            f"{description.name}: sequence: every one of {len(names)} names, such as {names[0]!r}, is a sequence of"
+            " its own, so neighbouring frames could end up in different splits; set `sequence` to an expression that"
+            " finds the video or group, or to (.*) if the images have nothing to do with each other"
+        )
+    return assign_sequences(counts, description.split_by_sequence)
+
+
+def assign_sequences(counts: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, str]:
+    """Holds out whole sequences for each split, greedily, to get nearest to its share of the pairs.
+
+    Larger shares choose first. Each step takes the sequence that brings the split nearest to its
+    share, until none brings it nearer. Every split gets at least one sequence, train too.
+
+    Args:
+        counts: pairs in each sequence.
+        shares: share of all pairs each held-out split should have, 0 to 1.
+
+    Returns:
+        The split of every sequence; what is not held out is `train`.
+
+    Raises:
+        UsageError: fewer sequences than splits.
+    """
+    needed = len(shares) + 1
+    if 0 < len(counts) < needed:
+        raise UsageError(
+            f"split_by_sequence: found {len(counts)} sequence(s) ({', '.join(sorted(counts))}); expected at least"
+            f" {needed}, one for each of train, {', '.join(sorted(shares))}. A sequence cannot be divided: its"
+            " neighbouring frames would leak. Add data from another sequence, or give the splits folders of their own"
+        )
+    splits: dict[str, str] = {}
+    free = list(counts)
+    order = sorted(shares, key=lambda split: (-shares[split], split))
+    for position, split in enumerate(order):
+        kept_for_others = len(order) - position
+        taken = _nearest_sequences(counts, free, shares[split] * sum(counts.values()), len(free) - kept_for_others)
+        splits.update(dict.fromkeys(taken, split))
+        free = [sequence for sequence in free if sequence not in splits]
+    return {**splits, **dict.fromkeys(free, TRAIN)}
+
+
+def _nearest_sequences(counts: Mapping[str, int], free: list[str], target: float, most: int) -> list[str]:
+    taken: list[str] = []
+    size = 0
+    while len(taken) < most:
+        rest = [sequence for sequence in free if sequence not in taken]
+        best = min(rest, key=lambda sequence: (abs(size + counts[sequence] - target), sequence))
+        if taken and abs(size + counts[best] - target) >= abs(size - target):
+            break
+        taken.append(best)
+        size += counts[best]
+    return taken
+
+
+def _listed_splits(description: DatasetDescription, counts: Mapping[str, int]) -> dict[str, str]:
+    listed = {name: split for split, names in description.split_sequences.items() for name in names}
+    unlisted = sorted(set(counts) - set(listed))
+    absent = sorted(set(listed) - set(counts))
+    if TRAIN in description.split_sequences and unlisted:
+        raise UsageError(
+            f"{description.name}: split_sequences: no split lists {', '.join(unlisted)}; expected every sequence in"
+            " one split. Add it to one, or leave train out so that it gets the rest"
+        )
+    if TRAIN not in description.split_sequences and absent and counts:
+        near = difflib.get_close_matches(absent[0], unlisted, n=1)
+        raise UsageError(
+            f"{description.name}: split_sequences: no pair belongs to {', '.join(absent)};"
+            f" found {', '.join(sorted(counts))}" + (f"; did you mean {near[0]!r}?" if near else "")
+        )
+    return {sequence: listed.get(sequence, TRAIN) for sequence in counts}

@@ -1,0 +1,248 @@
+"""Counts what a data set holds, pair by pair, and what is wrong with it; also its fingerprint.
+
+The survey is what `segpipe data check` shows; the fingerprint of the content is the pipeline's cache key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from components import files
+from components.dataset.checks import Limits, read_pair
+from components.dataset.description import DatasetDescription
+from components.dataset.pairs import Fault, Pair, find_pairs, member_files
+from components.dataset.splitting import TRAIN
+
+_SHOWN = 3  # names in a warning
+OnProgress = Callable[[int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitSurvey:
+    """What one split holds.
+
+    Attributes:
+        pairs: sound pairs.
+        sequences: sound pairs by sequence.
+        sizes: sound pairs by size in pixels, (height, width).
+        class_pixels: mask pixels of each class, in index order.
+        quarantined: faults by reason.
+    """
+
+    pairs: int
+    sequences: dict[str, int]
+    sizes: dict[tuple[int, int], int]
+    class_pixels: tuple[int, ...]
+    quarantined: dict[str, int]
+
+    @property
+    def class_shares(self) -> tuple[float, ...]:
+        """Share of each class in all mask pixels of the split, 0 to 1."""
+        total = sum(self.class_pixels)
+        return tuple(pixels / total if total else 0.0 for pixels in self.class_pixels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What a data set holds.
+
+    Attributes:
+        root: the data root.
+        description: name of the description it was read with.
+        class_names: in index order.
+        splits: by name, train first.
+        faults: every pair or file left out, and why.
+        warnings: sentences on leaks and missing classes; none of them excludes a pair.
+    """
+
+    root: str
+    description: str
+    class_names: tuple[str, ...]
+    splits: dict[str, SplitSurvey]
+    faults: tuple[Fault, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def pairs(self) -> int:
+        """Number of sound pairs in all splits."""
+        return sum(split.pairs for split in self.splits.values())
+
+    @property
+    def quarantined_share(self) -> float:
+        """Share of what was found that is left out, 0 to 1."""
+        total = self.pairs + len(self.faults)
+        return len(self.faults) / total if total else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the survey as plain JSON types."""
+        return {
+            "root": self.root,
+            "description": self.description,
+            "pairs": self.pairs,
+            "quarantined_share": self.quarantined_share,
+            "splits": {name: _split_dict(split, self.class_names) for name, split in self.splits.items()},
+            "faults": [fault.to_dict() for fault in self.faults],
+            "warnings": list(self.warnings),
+        }
+
+
+def _split_dict(split: SplitSurvey, class_names: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "pairs": split.pairs,
+        "sequences": split.sequences,
+        "sizes": {f"{height}x{width}": count for (height, width), count in split.sizes.items()},
+        "class_shares": dict(zip(class_names, split.class_shares, strict=True)),
+        "quarantined": split.quarantined,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Record:
+    """What is kept of a sound pair: its image and mask are let go."""
+
+    pair: Pair
+    size: tuple[int, int]
+    content_hash: str
+    class_pixels: np.ndarray
+
+
+def survey(
+    root: str,
+    description: DatasetDescription,
+    workers: int | None = None,
+    on_progress: OnProgress | None = None,
+    limits: Limits | None = None,
+) -> Survey:
+    """Reads every pair of a data set and sums up what was found.
+
+    Args:
+        root: the data root, local or remote.
+        description: what `detect` returned.
+        workers: threads that read; by default one for each processor.
+        on_progress: called in the caller's thread with the pairs read so far and their number.
+        limits: sides allowed, in pixels.
+
+    Raises:
+        UsageError: as `find_pairs` does.
+    """
+    pairs, faults = find_pairs(root, description)
+    records: list[_Record] = []
+
+    def read(pair: Pair) -> _Record | Fault:
+        result = read_pair(root, pair, description, limits)
+        if isinstance(result, Fault):
+            return result
+        return _Record(pair, (result.height, result.width), result.content_hash, result.class_pixels)
+
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        for done, result in enumerate(pool.map(read, pairs), start=1):
+            if isinstance(result, Fault):
+                faults.append(result)
+            else:
+                records.append(result)
+            if on_progress:
+                on_progress(done, len(pairs))
+    class_names = description.class_map.names
+    splits = _by_split(records, faults, len(class_names))
+    warnings = (*_duplicates(records), *_shared_sequences(records), *_untrained_classes(splits, class_names))
+    return Survey(str(root), description.name, class_names, splits, tuple(faults), warnings)
+
+
+def _by_split(records: list[_Record], faults: list[Fault], num_classes: int) -> dict[str, SplitSurvey]:
+    names = {record.pair.split for record in records} | {fault.split for fault in faults}
+    splits = {}
+    for name in sorted(names, key=lambda name: (name != TRAIN, name)):
+        own = [record for record in records if record.pair.split == name]
+        pixels = sum((record.class_pixels for record in own), np.zeros(num_classes, dtype=np.int64))
+        splits[name] = SplitSurvey(
+            pairs=len(own),
+            sequences=_counts(record.pair.sequence for record in own),
+            sizes=_counts(record.size for record in own),
+            class_pixels=tuple(pixels.tolist()),
+            quarantined=_counts(fault.reason for fault in faults if fault.split == name),
+        )
+    return splits
+
+
+def _counts(values: Iterable[Any]) -> dict[Any, int]:
+    return dict(sorted(Counter(values).items()))
+
+
+def _duplicates(records: list[_Record]) -> list[str]:
+    """Warns of the same image and mask under two names, above all across splits."""
+    by_hash: dict[str, list[str]] = defaultdict(list)
+    splits: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        by_hash[record.content_hash].append(f"{record.pair.split}/{record.pair.name}")
+        splits[record.content_hash].add(record.pair.split)
+    repeated = [key for key, names in by_hash.items() if len(names) > 1]
+    across = [" = ".join(by_hash[key]) for key in repeated if len(splits[key]) > 1]
+    within = [" = ".join(by_hash[key]) for key in repeated if len(splits[key]) == 1]
+    warnings = []
+    if across:
+        warnings.append(
+            f"leak: {len(across)} pairs are in more than one split, so scores are too good: {_some(across)}"
+        )
+    if within:
+        warnings.append(f"{len(within)} pairs are in one split more than once: {_some(within)}")
+    return warnings
+
+
+def _shared_sequences(records: list[_Record]) -> list[str]:
+    splits: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        splits[record.pair.sequence].add(record.pair.split)
+    return [
+        f"sequence {sequence} is in the splits {', '.join(sorted(names))}: if its frames are neighbours,"
+        " scores say little about new sequences"
+        for sequence, names in sorted(splits.items())
+        if len(names) > 1
+    ]
+
+
+def _untrained_classes(splits: dict[str, SplitSurvey], class_names: tuple[str, ...]) -> list[str]:
+    if TRAIN not in splits or not splits[TRAIN].pairs:
+        return []
+    absent = [name for name, pixels in zip(class_names, splits[TRAIN].class_pixels, strict=True) if not pixels]
+    return [f"no pixel of train shows {', '.join(absent)}: a model cannot learn it"] if absent else []
+
+
+def _some(items: list[str]) -> str:
+    return "; ".join(items[:_SHOWN]) + (f"; and {len(items) - _SHOWN} more" if len(items) > _SHOWN else "")
+
+
+def content_fingerprint(root: str, description: DatasetDescription, workers: int | None = None) -> str:
+    """Returns a SHA-256 of everything that belongs to a data set, whatever its modification times.
+
+    It covers the relative path and the bytes of every file the description's patterns match, files
+    that make no pair included since they end in the quarantine, and the description itself.
+
+    Args:
+        root: the data root, local or remote.
+        description: what `detect` returned.
+        workers: threads that read; by default eight, since most of the time is spent waiting.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    paths = member_files(list(files.list_files(root)), description)
+    digest = hashlib.sha256(description.to_json().encode())
+    with ThreadPoolExecutor(workers or 8) as pool:
+        for path, content in zip(paths, pool.map(lambda path: _file_hash(root, path), paths), strict=True):
+            digest.update(f"\n{path}\0{content}".encode())
+    return digest.hexdigest()
+
+
+def _file_hash(root: str, path: str) -> str:
+    return hashlib.sha256(files.read_bytes(files.join(root, path))).hexdigest()

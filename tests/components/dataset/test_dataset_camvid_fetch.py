@@ -1,0 +1,230 @@
+"""A download ends with the right bytes in place, whatever the server does, or says which file failed and how."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import threading
+from collections import Counter, defaultdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from components.dataset.camvid import LICENCE_NOTE, DownloadError, fetch, read_manifest
+from components.errors import UsageError
+
+FILES = {
+    f"{folder}/{name}.png": f"{folder} {name}".encode() * 500 for folder in ("train", "trainannot") for name in "ab"
+}
+FILES |= {f"{folder}/c.png": folder.encode() for folder in ("val", "valannot", "test", "testannot")}
+MANIFEST = {path: hashlib.sha256(data).hexdigest() for path, data in FILES.items()}
+TRAIN = [path for path in FILES if path.startswith("train")]
+
+
+class Server:
+    """A real HTTP server whose answers a test can spoil: a list of actions by path, used one a request."""
+
+    def __init__(self) -> None:
+        self.actions: dict[str, list[str | int]] = defaultdict(list)
+        self.requests: Counter[str] = Counter()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.answer(self)
+
+            def log_message(self, *_: object) -> None:
+                """Keeps the tests' output quiet."""
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/CamVid/"
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        path = handler.path.removeprefix("/CamVid/")
+        self.requests[path] += 1
+        action = self.actions[path].pop(0) if self.actions[path] else "serve"
+        if isinstance(action, int):
+            handler.send_error(action)
+            return
+        body = FILES[path]
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        if action == "corrupt":
+            handler.wfile.write(body[:-1] + b"X")
+        elif action == "interrupt":
+            handler.wfile.write(body[:-100])
+        else:
+            handler.wfile.write(body)
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def get(server, tmp_path):
+    """Downloads the train split into `tmp_path`, without waiting between attempts."""
+
+    def run(**options):
+        settings = {"base_url": server.url, "splits": ["train"], "workers": 2, "manifest": MANIFEST, "pause_seconds": 0}
+        return fetch(tmp_path, **{**settings, **options})
+
+    return run
+
+
+def files_below(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_it_downloads_the_splits_asked_for(get, tmp_path):
+    fetched = get()
+
+    assert (fetched.downloaded, fetched.kept) == (4, 0)
+    assert fetched.bytes == sum(len(FILES[path]) for path in TRAIN)
+    assert files_below(tmp_path) == set(TRAIN)
+    assert all((tmp_path / path).read_bytes() == FILES[path] for path in TRAIN)
+
+
+def test_it_takes_all_splits_by_default(server, tmp_path):
+    fetch(tmp_path, server.url, manifest=MANIFEST)
+
+    assert files_below(tmp_path) == set(FILES)
+
+
+def test_a_second_run_downloads_nothing(get, server):
+    get()
+
+    fetched = get()
+
+    assert (fetched.downloaded, fetched.kept, fetched.bytes) == (0, 4, 0)
+    assert sum(server.requests.values()) == 4
+
+
+def test_a_damaged_file_on_disk_is_replaced(get, tmp_path, server):
+    get()
+    (tmp_path / "train/a.png").write_bytes(b"half a file")
+    # A reader that has the old file open keeps it whole: the new one takes its place in one step.
+    os.link(tmp_path / "train/a.png", tmp_path / "as_a_reader_sees_it")
+
+    assert get().downloaded == 1
+    assert (tmp_path / "train/a.png").read_bytes() == FILES["train/a.png"]
+    assert (tmp_path / "as_a_reader_sees_it").read_bytes() == b"half a file"
+    assert server.requests["train/b.png"] == 1
+
+
+@pytest.mark.parametrize("spoilt", ["corrupt", "interrupt", 500, 503, 429])
+def test_a_passing_failure_is_tried_again(get, server, tmp_path, spoilt):
+    server.actions["train/b.png"] = [spoilt, spoilt]
+
+    assert get().downloaded == 4
+    assert server.requests["train/b.png"] == 3
+    assert (tmp_path / "train/b.png").read_bytes() == FILES["train/b.png"]
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "expected"),
+    [
+        ("corrupt", [MANIFEST["train/b.png"], hashlib.sha256(FILES["train/b.png"][:-1] + b"X").hexdigest()]),
+        ("interrupt", ["connection broke off after"]),
+        (500, ["500"]),
+    ],
+)
+def test_a_lasting_failure_names_the_file_and_leaves_nothing_half_written(get, server, tmp_path, spoilt, expected):
+    server.actions["train/b.png"] = [spoilt] * 10
+
+    with pytest.raises(DownloadError) as raised:
+        get(attempts=3)
+
+    for part in (f"{server.url}train/b.png", "after 3 attempts", "run the same command again", *expected):
+        assert part in str(raised.value)
+    assert server.requests["train/b.png"] == 3
+    assert files_below(tmp_path) <= set(TRAIN) - {"train/b.png"}
+
+
+def test_a_file_the_server_does_not_have_is_not_asked_for_again(get, server):
+    server.actions["train/b.png"] = [404] * 10
+
+    with pytest.raises(DownloadError, match=r"train/b\.png: the server answered 404"):
+        get()
+
+    assert server.requests["train/b.png"] == 1
+
+
+def test_a_download_goes_on_where_it_was_interrupted(get, server):
+    server.actions["train/b.png"] = [404]
+    with pytest.raises(DownloadError):
+        get(workers=1)
+    asked_before = dict(server.requests)
+
+    fetched = get()
+
+    assert fetched.kept >= 1
+    assert fetched.downloaded + fetched.kept == 4
+    assert server.requests["train/a.png"] == asked_before["train/a.png"] == 1
+
+
+def test_no_server_at_all_names_the_address(get):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}/CamVid"
+
+        with pytest.raises(DownloadError, match="no answer") as raised:
+            get(base_url=address, attempts=2)
+
+    assert f"{address}/train" in str(raised.value)
+    assert "Check the network" in str(raised.value)
+
+
+def test_progress_counts_every_file(get):
+    calls = []
+
+    get(on_progress=lambda done, total: calls.append((done, total)))
+
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_an_unknown_split_is_refused(get):
+    with pytest.raises(UsageError, match=r"unknown split vall; expected some of train, val, test"):
+        get(splits=["train", "vall"])
+
+
+def test_the_licence_is_named():
+    assert "CC BY-NC 4.0" in LICENCE_NOTE
+
+
+def test_the_manifest_lists_camvid_whole():
+    manifest = read_manifest()
+
+    counts = Counter(path.split("/")[0] for path in manifest)
+    assert counts == {"train": 367, "trainannot": 367, "val": 101, "valannot": 101, "test": 233, "testannot": 233}
+    assert all(len(digest) == 64 for digest in manifest.values())
+    assert {path for path in manifest if path.startswith("trainannot/")} == {
+        path.replace("train/", "trainannot/") for path in manifest if path.startswith("train/")
+    }
+
+
+def test_the_manifest_fits_real_camvid(real_camvid):
+    manifest = {path: digest for path, digest in read_manifest().items() if not path.startswith("test")}
+
+    wrong = [
+        path
+        for path, digest in manifest.items()
+        if hashlib.sha256((real_camvid / path).read_bytes()).hexdigest() != digest
+    ]
+
+    assert wrong == []

@@ -1,0 +1,339 @@
+"""Every kind of bad file is found and named, and what passes is stored so that everyone sees the same pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import time
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from dataset_folder import HEIGHT, WIDTH, encode, random_image, random_mask
+from PIL import Image
+
+from components.dataset import pairs
+from components.dataset.checks import Limits, Sample, read_pair
+from components.dataset.description import detect
+from components.dataset.pairs import Fault, Pair, find_pairs
+
+IMAGE, MASK = "train/images/a_1.png", "train/masks/a_1.png"
+PAIR = Pair("a_1", "train", "a", IMAGE, MASK)
+
+
+def png(width: int, height: int, bit_depth: int, color_type: int, rows: bytes) -> bytes:
+    """Writes a PNG by hand, in the depths PIL does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, bit_depth, color_type, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+@pytest.fixture
+def read(folder, tiny):
+    """Writes an image and a mask, by default sound ones, and reads them as a pair."""
+
+    def write_and_read(image=None, mask=None, description=tiny, limits=None):
+        folder.write(IMAGE, encode(random_image()) if image is None else image)
+        folder.write(MASK, encode(Image.fromarray(random_mask())) if mask is None else mask)
+        return read_pair(str(folder.root), PAIR, description, limits)
+
+    return write_and_read
+
+
+def test_a_sound_pair_keeps_its_bytes(read):
+    image, mask = encode(random_image()), encode(Image.fromarray(random_mask()))
+
+    sample = read(image, mask)
+
+    assert isinstance(sample, Sample)
+    assert (sample.image, sample.mask) == (image, mask)
+    assert (sample.height, sample.width) == (HEIGHT, WIDTH)
+    assert sample.content_hash == hashlib.sha256(image + mask).hexdigest()
+    assert sample.class_pixels.dtype == np.int64
+    assert sample.class_pixels.tolist() == np.bincount(random_mask().ravel()).tolist()
+
+
+PNG_IMAGE = encode(random_image())
+JPEG_IMAGE = encode(random_image(), "JPEG")
+FLIPPED = bytearray(PNG_IMAGE)
+FLIPPED[len(PNG_IMAGE) // 2] ^= 1
+# Only the pixel data's checksum is wrong, which Pillow does not look at and TensorFlow does.
+WRONG_SUM = bytearray(PNG_IMAGE)
+WRONG_SUM[-13] ^= 1
+
+
+BAD_IMAGES = {
+    "no bytes": (b"", pairs.EMPTY),
+    "text": (b"not an image at all", pairs.UNDECODABLE),
+    "gif": (b"GIF89a" + bytes(60), pairs.UNDECODABLE),
+    "png signature only": (PNG_IMAGE[:5], pairs.UNDECODABLE),
+    "png header cut": (PNG_IMAGE[:20], pairs.TRUNCATED),
+    "png half": (PNG_IMAGE[: len(PNG_IMAGE) // 2], pairs.TRUNCATED),
+    "png without end": (PNG_IMAGE[:-12], pairs.TRUNCATED),
+    "png short of a byte": (PNG_IMAGE[:-1], pairs.TRUNCATED),
+    "png bit flipped": (bytes(FLIPPED), pairs.UNDECODABLE),
+    "png checksum wrong": (bytes(WRONG_SUM), pairs.UNDECODABLE),
+    "jpeg header cut": (JPEG_IMAGE[:10], pairs.TRUNCATED),
+    "jpeg half": (JPEG_IMAGE[: len(JPEG_IMAGE) // 2], pairs.TRUNCATED),
+    "jpeg without end": (JPEG_IMAGE[:-2], pairs.TRUNCATED),
+    "jpeg of zeros": (b"\xff\xd8\xff\xe0" + bytes(100) + b"\xff\xd9", pairs.UNDECODABLE),
+    "too small": (encode(random_image(size=(4, 24))), pairs.ABSURD_SIZE),
+    "too large": (png(60_000, 60_000, 8, 2, b""), pairs.ABSURD_SIZE),
+    "too wide": (png(20_000, 5_000, 8, 2, b""), pairs.ABSURD_SIZE),
+}
+
+
+@pytest.mark.parametrize(("image", "reason"), BAD_IMAGES.values(), ids=BAD_IMAGES)
+def test_a_bad_image_is_a_fault_of_the_image(read, image, reason):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fault = read(image=image)
+
+    assert isinstance(fault, Fault)
+    assert (fault.file, fault.reason, fault.split, fault.name) == (IMAGE, reason, "train", "a_1")
+    assert fault.found
+    assert fault.expected
+    assert fault.action
+
+
+BAD_MASKS = {
+    "no bytes": (b"", pairs.EMPTY, "zero bytes"),
+    "cut short": (PNG_IMAGE[:-20], pairs.TRUNCATED, "bytes that end before"),
+    "jpeg": (JPEG_IMAGE, pairs.UNDECODABLE, "a JPEG file"),
+    "other size": (encode(Image.fromarray(random_mask(size=(HEIGHT, WIDTH + 1)))), pairs.SIZE_MISMATCH, "25x16"),
+    "colours": (encode(random_image()), pairs.COLOUR_MASK, "channels differ in"),
+    "index outside": (
+        encode(Image.fromarray(random_mask() + 3)),
+        pairs.LABEL_OUTSIDE_MAP,
+        "class index 3, 4 in 384 of 384",
+    ),
+    "16-bit index outside": (
+        encode(Image.fromarray(random_mask().astype(np.uint16) * 900)),
+        pairs.LABEL_OUTSIDE_MAP,
+        "class index 900",
+    ),
+    "16-bit colours": (
+        png(WIDTH, HEIGHT, 16, 2, (b"\0" + bytes(6 * WIDTH)) * HEIGHT),
+        pairs.UNDECODABLE,
+        "16-bit colour",
+    ),
+}
+
+
+@pytest.mark.parametrize(("mask", "reason", "found"), BAD_MASKS.values(), ids=BAD_MASKS)
+def test_a_bad_mask_is_a_fault_of_the_mask(read, mask, reason, found):
+    fault = read(mask=mask)
+
+    assert isinstance(fault, Fault)
+    assert (fault.file, fault.reason) == (MASK, reason)
+    assert found in fault.found
+
+
+def test_a_file_that_is_gone_is_a_fault(folder, tiny):
+    fault = read_pair(str(folder.root), PAIR, tiny)
+
+    assert isinstance(fault, Fault)
+    assert (fault.file, fault.reason) == (IMAGE, pairs.UNREADABLE)
+
+
+def test_limits_on_sides_are_the_callers(read):
+    assert isinstance(read(limits=Limits(max_side=WIDTH)), Sample)
+
+    fault = read(limits=Limits(max_side=WIDTH - 1))
+
+    assert isinstance(fault, Fault)
+    assert "8 to 23 pixels" in fault.expected
+
+
+def index_mask() -> np.ndarray:
+    mask = random_mask()
+    mask[0, 0] = 255
+    return mask
+
+
+def canonical() -> np.ndarray:
+    return np.where(index_mask() == 255, 1, index_mask()).astype(np.uint8)
+
+
+def palette_mask() -> Image.Image:
+    image = Image.fromarray(index_mask(), "P")
+    image.putpalette(list(np.random.default_rng(1).integers(0, 256, 768)))
+    return image
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        encode(Image.fromarray(index_mask())),
+        encode(palette_mask()),
+        encode(Image.fromarray(np.dstack([index_mask()] * 3))),
+        encode(Image.fromarray(np.dstack([index_mask()] * 3 + [random_mask()]))),
+        encode(Image.fromarray(np.dstack([index_mask(), random_mask()]))),
+        encode(Image.fromarray(index_mask().astype(np.uint16))),
+    ],
+    ids=["grey", "palette", "three equal channels", "with alpha", "grey with alpha", "16 bits"],
+)
+def test_masks_of_every_kind_become_one_canonical_png(read, mask):
+    sample = read(mask=mask)
+
+    assert isinstance(sample, Sample)
+    assert Image.open(io.BytesIO(sample.mask)).mode == "L"
+    np.testing.assert_array_equal(pixels(sample.mask), canonical())
+    assert sample.class_pixels.tolist() == np.bincount(canonical().ravel()).tolist()
+
+
+def test_a_palette_mask_is_stored_grey_even_where_its_indices_fit(read):
+    mask = Image.fromarray(random_mask(), "P")
+    mask.putpalette([9, 9, 9, 200, 200, 200])
+
+    sample = read(mask=encode(mask))
+
+    assert isinstance(sample, Sample)
+    assert Image.open(io.BytesIO(sample.mask)).mode == "L"
+    np.testing.assert_array_equal(pixels(sample.mask), random_mask())
+
+
+@pytest.mark.parametrize(("bit_depth", "byte"), [(1, 0b01010101), (2, 0b00010001), (4, 0b00000001)])
+def test_grey_masks_of_few_bits_hold_indices_not_grey_levels(read, bit_depth, byte):
+    row = b"\0" + bytes([byte]) * (WIDTH * bit_depth // 8)
+
+    sample = read(mask=png(WIDTH, HEIGHT, bit_depth, 0, row * HEIGHT))
+
+    assert isinstance(sample, Sample)
+    np.testing.assert_array_equal(pixels(sample.mask), np.tile([0, 1], (HEIGHT, WIDTH // 2)))
+
+
+def color_mask(**colors: tuple[int, int, int]) -> np.ndarray:
+    mask = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
+    mask[2:5] = (128, 64, 128)
+    for row, color in enumerate(colors.values(), start=6):
+        mask[row, :3] = color
+    return mask
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colour_masks_become_indices(read, tiny_color, mode):
+    mask = Image.fromarray(color_mask())
+
+    sample = read(mask=encode(mask.convert(mode) if mode != "P" else mask.quantize(4)), description=tiny_color)
+
+    assert isinstance(sample, Sample)
+    assert sample.class_pixels.tolist() == [3 * WIDTH, (HEIGHT - 3) * WIDTH]
+    np.testing.assert_array_equal(pixels(sample.mask) == 0, color_mask()[..., 1] == 64)
+
+
+def test_unknown_colours_are_named_with_their_pixels(read, tiny_color):
+    mask = encode(Image.fromarray(color_mask(first=(255, 255, 255), second=(1, 2, 3))))
+
+    fault = read(mask=mask, description=tiny_color)
+
+    assert isinstance(fault, Fault)
+    assert (fault.file, fault.reason) == (MASK, pairs.UNKNOWN_COLOUR)
+    assert "(1, 2, 3) in 3 pixels; (255, 255, 255) in 3 pixels" in fault.found
+
+
+def sixteen_bit_levels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH), dtype=np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (random_image().convert("P"), None),
+        (random_image().convert("RGBA"), None),
+        (random_image().convert("LA"), None),
+        (random_image().convert("1"), None),
+        (Image.fromarray(sixteen_bit_levels()), np.dstack([sixteen_bit_levels() >> 8] * 3)),
+    ],
+    ids=["palette", "alpha", "grey and alpha", "one bit", "16 bits"],
+)
+def test_images_of_unusual_modes_are_stored_as_rgb(read, image, expected):
+    sample = read(image=encode(image))
+
+    assert isinstance(sample, Sample)
+    stored = Image.open(io.BytesIO(sample.image))
+    assert (stored.format, stored.mode) == ("PNG", "RGB")
+    np.testing.assert_array_equal(
+        np.asarray(stored), np.asarray(image.convert("RGB")) if expected is None else expected
+    )
+
+
+def test_a_transparent_colour_is_not_passed_on(read):
+    sample = read(image=encode(random_image(), transparency=(1, 2, 3)))
+
+    assert isinstance(sample, Sample)
+    assert "transparency" not in Image.open(io.BytesIO(sample.image)).info
+    np.testing.assert_array_equal(pixels(sample.image), np.asarray(random_image()))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [encode(random_image(), "JPEG"), encode(random_image().convert("L"), "JPEG"), encode(random_image().convert("L"))],
+    ids=["jpeg", "grey jpeg", "grey png"],
+)
+def test_images_of_usual_modes_keep_their_bytes(read, image):
+    sample = read(image=image)
+
+    assert isinstance(sample, Sample)
+    assert sample.image == image
+
+
+def test_a_cmyk_jpeg_is_stored_as_rgb(read):
+    sample = read(image=encode(random_image().convert("CMYK"), "JPEG"))
+
+    assert isinstance(sample, Sample)
+    assert Image.open(io.BytesIO(sample.image)).mode == "RGB"
+
+
+def rotated_jpeg(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encode(random_image(), "JPEG", exif=exif.tobytes())
+
+
+def test_a_turned_jpeg_is_stored_upright_when_its_mask_is_upright(read):
+    sample = read(image=rotated_jpeg(6), mask=encode(Image.fromarray(random_mask(size=(WIDTH, HEIGHT)))))
+
+    assert isinstance(sample, Sample)
+    assert (sample.height, sample.width) == (WIDTH, HEIGHT)
+    stored = Image.open(io.BytesIO(sample.image))
+    np.testing.assert_array_equal(np.asarray(stored), np.rot90(pixels(rotated_jpeg(6)), -1))
+    assert not stored.getexif()
+
+
+def test_a_turned_jpeg_keeps_its_bytes_when_its_mask_was_drawn_on_them(read):
+    sample = read(image=rotated_jpeg(6))
+
+    assert isinstance(sample, Sample)
+    assert sample.image == rotated_jpeg(6)
+
+
+def test_the_content_hash_follows_the_stored_bytes(read):
+    one = read(mask=encode(Image.fromarray(random_mask(1))))
+    other = read(mask=encode(Image.fromarray(random_mask(1)), compress_level=0))
+
+    assert isinstance(one, Sample)
+    assert isinstance(other, Sample)
+    assert one.content_hash != other.content_hash
+
+
+def test_real_camvid_pairs_are_sound_and_quickly_read(real_camvid):
+    description = detect(str(real_camvid))
+    found = [pair for pair in find_pairs(str(real_camvid), description)[0] if pair.split in ("train", "val")][::23]
+
+    started = time.process_time()
+    samples = [read_pair(str(real_camvid), pair, description) for pair in found]
+    seconds = (time.process_time() - started) / len(samples)
+
+    assert all(isinstance(sample, Sample) for sample in samples)
+    assert seconds < 0.030

@@ -1,0 +1,154 @@
+"""The survey counts what is there and warns of leaks; the fingerprint follows content and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from dataset_folder import HEIGHT, WIDTH, encode
+from PIL import Image
+
+from components.dataset.description import detect
+from components.dataset.pairs import EMPTY, MASK_MISSING
+from components.dataset.survey import content_fingerprint, survey
+
+
+@pytest.fixture
+def small(folder):
+    """Two sequences in train, one of them in val too, all sound."""
+    for seed, name in enumerate(["a_1", "a_2", "b_1"]):
+        folder.pair(f"train/images/{name}.png", f"train/masks/{name}.png", seed)
+    folder.pair("val/images/b_2.png", "val/masks/b_2.png", 7, (HEIGHT * 2, WIDTH))
+    return folder
+
+
+def test_it_counts_pairs_sequences_sizes_and_classes(small, tiny):
+    found = survey(str(small.root), tiny, workers=2)
+
+    assert found.pairs == 4
+    assert list(found.splits) == ["train", "val"]
+    train = found.splits["train"]
+    assert train.sequences == {"a": 2, "b": 1}
+    assert train.sizes == {(HEIGHT, WIDTH): 3}
+    assert sum(train.class_pixels) == 3 * HEIGHT * WIDTH
+    assert sum(train.class_shares) == pytest.approx(1)
+    assert found.splits["val"].sizes == {(HEIGHT * 2, WIDTH): 1}
+    assert found.quarantined_share == 0
+
+
+def test_it_collects_faults_of_names_and_of_content(small, tiny):
+    small.write("train/images/c_1.png", b"-")
+    small.write("val/masks/b_2.png", b"")
+
+    found = survey(str(small.root), tiny)
+
+    assert {(fault.split, fault.name, fault.reason) for fault in found.faults} == {
+        ("train", "c_1", MASK_MISSING),
+        ("val", "b_2", EMPTY),
+    }
+    assert found.splits["train"].quarantined == {MASK_MISSING: 1}
+    assert found.splits["val"].pairs == 0
+    assert found.quarantined_share == pytest.approx(2 / 5)
+
+
+def test_a_pair_in_two_splits_is_called_a_leak(small, tiny):
+    for kind in ("images", "masks"):
+        shutil.copy(small.root / f"train/{kind}/a_1.png", small.root / f"val/{kind}/c_9.png")
+
+    warnings = survey(str(small.root), tiny).warnings
+
+    assert any("leak: 1 pairs" in warning and "train/a_1 = val/c_9" in warning for warning in warnings)
+
+
+def test_a_pair_twice_in_one_split_is_mentioned(small, tiny):
+    for kind in ("images", "masks"):
+        shutil.copy(small.root / f"train/{kind}/a_1.png", small.root / f"train/{kind}/a_9.png")
+
+    warnings = survey(str(small.root), tiny).warnings
+
+    assert any("in one split more than once: train/a_1 = train/a_9" in warning for warning in warnings)
+    assert not any("leak" in warning for warning in warnings)
+
+
+def test_a_sequence_in_two_splits_and_a_class_train_lacks_are_warnings(folder, tiny):
+    for split, value in (("train", 0), ("val", 1)):
+        folder.pair(f"{split}/images/a_{value}.png", f"{split}/masks/a_{value}.png", value)
+        folder.save(f"{split}/masks/a_{value}.png", Image.fromarray(np.full((HEIGHT, WIDTH), value, np.uint8)))
+
+    warnings = survey(str(folder.root), tiny).warnings
+
+    assert any("sequence a is in the splits train, val" in warning for warning in warnings)
+    assert any("no pixel of train shows void" in warning for warning in warnings)
+
+
+def test_progress_ends_at_the_number_of_pairs(small, tiny):
+    calls = []
+
+    survey(str(small.root), tiny, on_progress=lambda done, total: calls.append((done, total)))
+
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_the_dictionary_is_json(small, tiny):
+    small.write("train/images/c_1.png", b"-")
+
+    read_back = json.loads(json.dumps(survey(str(small.root), tiny).to_dict()))
+
+    assert read_back["splits"]["train"]["sizes"] == {"16x24": 3}
+    assert read_back["faults"][0]["reason"] == MASK_MISSING
+    assert set(read_back["splits"]["val"]["class_shares"]) == {"road", "void"}
+
+
+def test_an_empty_data_set_is_surveyed(folder, tiny):
+    found = survey(str(folder.root), tiny)
+
+    assert (found.pairs, found.quarantined_share, found.splits) == (0, 0, {})
+
+
+def test_the_fingerprint_does_not_follow_times_or_places(small, tiny, tmp_path):
+    before = content_fingerprint(str(small.root), tiny)
+    copy = shutil.copytree(small.root, tmp_path / "copy")
+    os.utime(copy / "train/images/a_1.png", (1, 1))
+    (copy / "notes.txt").write_text("not part of the data set")
+
+    assert content_fingerprint(str(copy), tiny, workers=1) == before
+
+
+def test_the_fingerprint_follows_one_byte_of_the_same_size_and_time(small, tiny):
+    path = small.root / "train/masks/a_1.png"
+    before, status = content_fingerprint(str(small.root), tiny), path.stat()
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    assert path.stat().st_size == status.st_size
+    assert content_fingerprint(str(small.root), tiny) != before
+
+
+def test_the_fingerprint_follows_names_and_the_description(small, tiny):
+    before = content_fingerprint(str(small.root), tiny)
+    other = tiny.model_copy(update={"ignore": None})
+
+    assert content_fingerprint(str(small.root), other) != before
+    (small.root / "train/images/a_1.png").rename(small.root / "train/images/a_0.png")
+    assert content_fingerprint(str(small.root), tiny) != before
+
+
+def test_the_fingerprint_follows_a_file_without_a_partner(small, tiny):
+    before = content_fingerprint(str(small.root), tiny)
+    small.write("val/images/lonely.png", encode(Image.new("RGB", (WIDTH, HEIGHT))))
+
+    assert content_fingerprint(str(small.root), tiny) != before
+
+
+def test_real_camvid(real_camvid):
+    found = survey(str(real_camvid), detect(str(real_camvid)))
+
+    assert (found.splits["train"].pairs, found.splits["val"].pairs) == (367, 101)
+    assert found.splits["train"].sequences == {"0001TP": 62, "0006R0": 101, "0016E5": 204}
+    assert any("0016E5" in warning for warning in found.warnings)
+    assert not any("leak" in warning for warning in found.warnings)
