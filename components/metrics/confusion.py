@@ -1,0 +1,70 @@
+"""Counts pixels by true and predicted class: the one matrix that every score is computed from.
+
+Nothing here needs TensorFlow, so the pipeline, the command line and the report share it.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from components.errors import DataRejectedError
+
+
+def decode_mask(png: bytes) -> np.ndarray:
+    """Decodes a mask of class indices.
+
+    Args:
+        png: an 8-bit grey PNG, one class index a pixel.
+
+    Returns:
+        Class indices, uint8 [H, W].
+
+    Raises:
+        DataRejectedError: the bytes are no image, are cut short, or hold anything but 8-bit grey.
+    """
+    try:
+        with Image.open(io.BytesIO(png)) as image:
+            if image.mode != "L":
+                raise DataRejectedError(
+                    f"mask: found an image of mode {image.mode}, expected 8-bit grey (mode L) class indices; "
+                    "write one class index a pixel"
+                )
+            return np.asarray(image, dtype=np.uint8)
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise DataRejectedError(
+            f"mask: found {len(png)} bytes that do not decode ({error}), expected a PNG of class indices; "
+            "write the mask again"
+        ) from error
+
+
+def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
+    """Counts the pixels of each pair of true and predicted class.
+
+    Args:
+        truth: class indices, integer [H, W].
+        prediction: class indices, integer, same shape as `truth`.
+        num_classes: number of classes, the ignored one included.
+
+    Returns:
+        Pixel counts, int64 [num_classes, num_classes]; rows are the truth, columns the prediction.
+
+    Raises:
+        ValueError: the shapes differ, or an index is not one of 0 to `num_classes` - 1.
+    """
+    if truth.shape != prediction.shape:
+        raise ValueError(
+            f"confusion matrix: prediction has shape {prediction.shape}, truth {truth.shape}; "
+            "the model must return each mask at its image's own size"
+        )
+    for what, indices in (("truth", truth), ("prediction", prediction)):
+        if indices.size and not 0 <= indices.min() <= indices.max() < num_classes:
+            raise ValueError(
+                f"confusion matrix: {what} holds class indices {indices.min()} to {indices.max()}, "
+                f"expected 0 to {num_classes - 1}; use the class map the data was written with"
+            )
+    pairs = truth.ravel().astype(np.intp) * num_classes + prediction.ravel()
+    counts = np.bincount(pairs, minlength=num_classes * num_classes)
+    return counts.reshape(num_classes, num_classes).astype(np.int64)

@@ -1,0 +1,203 @@
+"""The scores against the course's worked example and formula, scikit-learn, and properties they must have."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from components.class_map import ClassMap
+from components.metrics.confusion import confusion_matrix
+from components.metrics.scores import CLASS_METRICS, METRICS, scores
+
+NUM_CLASSES = 5
+VOID = NUM_CLASSES - 1
+
+
+def class_map(num_classes: int = NUM_CLASSES, ignore_index: int | None = None) -> ClassMap:
+    return ClassMap(
+        names=tuple(f"class {i}" for i in range(num_classes)),
+        colors=tuple((i, i, i) for i in range(num_classes)),
+        ignore_index=ignore_index,
+    )
+
+
+WITH_VOID = class_map(ignore_index=VOID)
+masks = hnp.arrays(np.uint8, st.just((4, 6)), elements=st.integers(0, NUM_CLASSES - 1))
+matrices = hnp.arrays(np.int64, (NUM_CLASSES, NUM_CLASSES), elements=st.integers(0, 10**12))
+
+# The worked example of a 4x4 image with four classes.
+TRUTH = np.array([[0, 0, 0, 0], [1, 1, 1, 1], [2, 2, 2, 2], [3, 3, 3, 3]])
+PREDICTION = np.array([[1, 0, 0, 0], [1, 3, 0, 1], [2, 2, 2, 3], [3, 1, 0, 0]])
+
+
+def class_wise_metrics(y_true: np.ndarray, y_pred: np.ndarray, n_classes: int) -> tuple[list[float], list[float]]:
+    """The course's formula: overlap over union, and twice the overlap over the combined area."""
+    smoothening_factor = 0.00001
+    class_wise_iou, class_wise_dice_score = [], []
+    for i in range(n_classes):
+        intersection = np.sum((y_pred == i) * (y_true == i))
+        y_true_area = np.sum(y_true == i)
+        y_pred_area = np.sum(y_pred == i)
+        combined_area = y_true_area + y_pred_area
+        class_wise_iou.append((intersection + smoothening_factor) / (combined_area - intersection + smoothening_factor))
+        class_wise_dice_score.append(2 * (intersection + smoothening_factor) / (combined_area + smoothening_factor))
+    return class_wise_iou, class_wise_dice_score
+
+
+def test_the_worked_example():
+    result = scores(confusion_matrix(TRUTH, PREDICTION, 4), class_map(4))
+
+    assert list(result.class_iou.values()) == pytest.approx([3 / 7, 2 / 6, 3 / 4, 1 / 6])
+    assert round(result.mean_iou, 3) == 0.420
+    assert result.mean_iou == pytest.approx((3 / 7 + 2 / 6 + 3 / 4 + 1 / 6) / 4)
+    assert result.pixel_accuracy == pytest.approx(9 / 16)
+
+
+@given(masks, masks)
+def test_the_course_s_formula(truth, prediction):
+    result = scores(confusion_matrix(truth, prediction, NUM_CLASSES), class_map())
+    iou, dice = class_wise_metrics(truth, prediction, NUM_CLASSES)
+
+    for index, name in enumerate(class_map().names):
+        if not math.isnan(result.class_iou[name]):
+            assert result.class_iou[name] == pytest.approx(iou[index], abs=1e-4)
+            assert result.class_dice[name] == pytest.approx(dice[index], abs=1e-4)
+
+
+@given(masks, masks)
+def test_scikit_learn_without_an_ignore_index(truth, prediction):
+    result = scores(confusion_matrix(truth, prediction, NUM_CLASSES), class_map())
+    present = sorted(set(truth.ravel()) | set(prediction.ravel()))
+    flat = truth.ravel(), prediction.ravel()
+
+    iou = sklearn.metrics.jaccard_score(*flat, labels=present, average=None)
+    dice = sklearn.metrics.f1_score(*flat, labels=present, average=None)
+    assert [result.class_iou[f"class {i}"] for i in present] == pytest.approx(iou)
+    assert [result.class_dice[f"class {i}"] for i in present] == pytest.approx(dice)
+    assert result.mean_iou == result.mean_iou_with_void == pytest.approx(iou.mean())
+    assert result.mean_dice == pytest.approx(dice.mean())
+    assert result.pixel_accuracy == pytest.approx(sklearn.metrics.accuracy_score(*flat))
+    assert result.frequency_weighted_iou == pytest.approx(
+        sklearn.metrics.jaccard_score(*flat, labels=present, average="weighted")
+    )
+
+
+@given(masks, masks)
+def test_scikit_learn_with_an_ignore_index(truth, prediction):
+    counted = truth != VOID
+    assume(counted.any())
+    flat = truth[counted], prediction[counted]
+    present = sorted((set(flat[0]) | set(flat[1])) - {VOID})
+
+    result = scores(confusion_matrix(truth, prediction, NUM_CLASSES), WITH_VOID)
+
+    iou = sklearn.metrics.jaccard_score(*flat, labels=present, average=None)
+    assert result.mean_iou == pytest.approx(iou.mean())
+    assert result.mean_dice == pytest.approx(sklearn.metrics.f1_score(*flat, labels=present, average="macro"))
+    assert result.pixel_accuracy == pytest.approx(sklearn.metrics.accuracy_score(*flat))
+    assert "class 4" not in result.class_iou
+    assert "class 4" not in result.class_dice
+
+
+@given(masks, masks, masks)
+def test_predictions_on_ignored_pixels_change_no_score_but_the_one_with_void(truth, prediction, other):
+    changed = np.where(truth == VOID, other, prediction)
+
+    before = scores(confusion_matrix(truth, prediction, NUM_CLASSES), WITH_VOID).to_dict()
+    after = scores(confusion_matrix(truth, changed, NUM_CLASSES), WITH_VOID).to_dict()
+
+    del before["mean_iou_with_void"], after["mean_iou_with_void"]
+    assert before == after
+
+
+def test_predicting_the_ignored_class_is_a_miss():
+    truth, prediction = np.array([[0, 0, 0, 0]]), np.array([[0, 0, 0, VOID]])
+
+    result = scores(confusion_matrix(truth, prediction, NUM_CLASSES), WITH_VOID)
+
+    assert result.class_iou["class 0"] == pytest.approx(3 / 4)
+    assert result.pixel_accuracy == pytest.approx(3 / 4)
+
+
+def test_void_counts_as_a_class_in_the_score_with_void():
+    truth, prediction = np.array([[0, 0, VOID, VOID]]), np.array([[0, 0, 0, VOID]])
+
+    result = scores(confusion_matrix(truth, prediction, NUM_CLASSES), WITH_VOID)
+
+    assert result.mean_iou == 1.0
+    assert result.mean_iou_with_void == pytest.approx((2 / 3 + 1 / 2) / 2)
+
+
+def test_a_class_absent_from_truth_and_prediction_does_not_count():
+    mask = np.array([[0, 0, 1]])
+
+    result = scores(confusion_matrix(mask, mask, NUM_CLASSES), WITH_VOID)
+
+    assert result.mean_iou == result.mean_dice == 1.0
+    assert math.isnan(result.class_iou["class 2"])
+    assert math.isnan(result.class_dice["class 2"])
+
+
+def test_a_class_that_is_only_predicted_scores_zero():
+    result = scores(confusion_matrix(np.array([[0, 0]]), np.array([[0, 1]]), NUM_CLASSES), WITH_VOID)
+
+    assert result.class_iou["class 1"] == 0.0
+    assert result.mean_iou == pytest.approx(0.25)
+
+
+def test_nothing_to_score_gives_no_score():
+    result = scores(np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64), WITH_VOID).to_dict()
+
+    assert {result[name] for name in METRICS} == {None}
+    assert set(result["class_iou"].values()) == {None}
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+@given(matrices)
+def test_dice_follows_from_iou(matrix):
+    result = scores(matrix, WITH_VOID)
+    for name, iou in result.class_iou.items():
+        assert result.class_dice[name] == pytest.approx(2 * iou / (1 + iou), nan_ok=True)
+
+
+@given(matrices)
+def test_scores_are_shares(matrix):
+    result = scores(matrix, WITH_VOID)
+    values = [getattr(result, name) for name in METRICS]
+    values += [value for name in CLASS_METRICS for value in getattr(result, name).values()]
+    assert all(math.isnan(value) or 0 <= value <= 1 for value in values)
+
+
+@given(matrices, st.permutations(range(NUM_CLASSES)))
+def test_the_order_of_classes_does_not_matter(matrix, order):
+    renamed = ClassMap(
+        names=tuple(WITH_VOID.names[i] for i in order),
+        colors=tuple(WITH_VOID.colors[i] for i in order),
+        ignore_index=order.index(VOID),
+    )
+
+    before = scores(matrix, WITH_VOID)
+    after = scores(matrix[np.ix_(order, order)], renamed)
+
+    assert after.class_iou == pytest.approx(before.class_iou, nan_ok=True)
+    assert after.class_dice == pytest.approx(before.class_dice, nan_ok=True)
+    for name in METRICS:
+        assert getattr(after, name) == pytest.approx(getattr(before, name), nan_ok=True)
+
+
+def test_a_matrix_of_another_class_map_is_refused():
+    with pytest.raises(ValueError, match=r"\(3, 3\).*expected \(5, 5\)"):
+        scores(np.zeros((3, 3), np.int64), WITH_VOID)
+
+
+def test_the_fields_are_the_registered_metrics():
+    fields = {field.name for field in dataclasses.fields(scores(np.eye(NUM_CLASSES), WITH_VOID))}
+    assert fields == set(METRICS) | set(CLASS_METRICS)

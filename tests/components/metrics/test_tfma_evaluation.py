@@ -1,0 +1,286 @@
+"""A model evaluated in process by TFMA, with and without a baseline, as the pipeline's Evaluator does it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import os
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+from google.protobuf import text_format
+from PIL import Image
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx.components.evaluator import executor
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import proto_utils
+
+from components import features
+from components.class_map import ClassMap
+from components.metrics.confusion import confusion_matrix
+from components.metrics.gate import eval_config
+from components.metrics.results import Evaluation, ThresholdCheck, load_evaluation
+from components.metrics.scores import scores
+from components.metrics.settings import GateSettings
+
+# "tram" occurs in no mask and in no prediction.
+CLASS_MAP = ClassMap(
+    names=("sky", "road", "pedestrian", "tram", "void"),
+    colors=((0, 0, 255), (99, 99, 99), (255, 0, 0), (0, 255, 0), (0, 0, 0)),
+    ignore_index=4,
+)
+# Which class each model predicts for the index that an image holds.
+GOOD = [0, 1, 2, 3, 0]
+BLIND = [0, 1, 1, 3, 0]
+
+
+def png(mask: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class MaskFromImage(tf.Module):
+    """Predicts the image's own bytes as its mask: red pixels of a grey PNG are already class indices."""
+
+    def __init__(self, classes: list[int]):
+        super().__init__()
+        self._mapping = tf.constant(classes, tf.uint8)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image")])
+    def evaluate(self, image):
+        def predict(encoded):
+            return tf.io.encode_png(tf.gather(self._mapping, tf.cast(tf.io.decode_png(encoded), tf.int32)))
+
+        return {"mask_png": tf.map_fn(predict, image, fn_output_signature=tf.string)}
+
+
+def export_model(directory: pathlib.Path, classes: list[int]) -> str:
+    """Exports, as Trainer does, a model that predicts `classes[i]` wherever the image holds i."""
+    module = MaskFromImage(classes)
+    tf.saved_model.save(module, str(directory / "Format-Serving"), signatures={"evaluation": module.evaluate})
+    return str(directory)
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """(sequence, image, truth) of frames of differing sizes, with pixels of all classes but tram."""
+    random = np.random.default_rng(5)
+    result = []
+    for index, (height, width) in enumerate([(6, 9), (6, 9), (4, 4), (5, 7), (8, 3)]):
+        truth = random.choice([0, 1, 2, 4], size=(height, width))
+        image = np.where(random.random((height, width)) < 0.8, truth, random.choice([0, 1, 2], size=(height, width)))
+        result.append(("dusk" if index < 2 else "day", image, truth))
+    return result
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory, frames) -> standard_artifacts.Examples:
+    """The frames as ExampleGen writes them, in the split val."""
+    artifact = standard_artifacts.Examples()
+    artifact.uri = str(tmp_path_factory.mktemp("examples"))
+    artifact.split_names = artifact_utils.encode_split_names(["val"])
+    artifact.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
+    os.makedirs(os.path.join(artifact.uri, "Split-val"))
+    options = tf.io.TFRecordOptions(compression_type="GZIP")
+    with tf.io.TFRecordWriter(os.path.join(artifact.uri, "Split-val", "data-00000-of-00001.gz"), options) as writer:
+        for sequence, image, truth in frames:
+            writer.write(serialized_example(sequence, image, truth))
+    return artifact
+
+
+def serialized_example(sequence: str, image: np.ndarray, truth: np.ndarray) -> bytes:
+    values = {features.IMAGE: png(image), features.MASK: png(truth), features.SEQUENCE: sequence.encode()}
+    feature = {name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for name, value in values.items()}
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def schema(tmp_path_factory) -> standard_artifacts.Schema:
+    artifact = standard_artifacts.Schema()
+    artifact.uri = str(tmp_path_factory.mktemp("schema"))
+    message = schema_pb2.Schema()
+    for name in (features.IMAGE, features.MASK, features.SEQUENCE):
+        message.feature.add(name=name, type=schema_pb2.BYTES, shape={}, presence={"min_fraction": 1})
+    with open(os.path.join(artifact.uri, "schema.pbtxt"), "w") as file:
+        file.write(text_format.MessageToString(message))
+    return artifact
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, str]:
+    root = tmp_path_factory.mktemp("models")
+    return {
+        "good": export_model(root / "good", GOOD),
+        "blind to pedestrians": export_model(root / "blind", BLIND),
+    }
+
+
+def model_artifact(uri: str) -> standard_artifacts.Model:
+    artifact = standard_artifacts.Model()
+    artifact.uri = uri
+    return artifact
+
+
+def run_evaluator(root: pathlib.Path, inputs: dict, gate: GateSettings) -> tuple[str, bool]:
+    """Runs TFX's own Evaluator; returns the evaluation's directory and whether the model is blessed."""
+    evaluation, blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.ModelBlessing()
+    evaluation.uri, blessing.uri = str(root / "evaluation"), str(root / "blessing")
+    context = executor.Executor.Context(
+        beam_pipeline_args=["--runner=DirectRunner", "--direct_running_mode=in_memory"], tmp_dir=str(root)
+    )
+    executor.Executor(context).Do(
+        inputs,
+        {"evaluation": [evaluation], "blessing": [blessing]},
+        {
+            "eval_config": proto_utils.proto_to_json(eval_config(CLASS_MAP, gate, code_hash="abc")),
+            "example_splits": json.dumps(["val"]),
+        },
+    )
+    return evaluation.uri, blessing.get_int_custom_property("blessed") == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    uri: str
+    blessed_by_tfx: bool
+    evaluation: Evaluation
+
+    def failure(self, metric: str) -> ThresholdCheck:
+        (check,) = (check for check in self.evaluation.failures if check.metric == metric)
+        return check
+
+
+def run(root: pathlib.Path, inputs: dict, gate: GateSettings) -> Run:
+    uri, blessed = run_evaluator(root, inputs, gate)
+    return Run(uri, blessed, load_evaluation(uri, CLASS_MAP))
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory, examples, schema, models) -> Run:
+    """The good model without a baseline, against bounds of which it keeps only one."""
+    gate = GateSettings(min_mean_iou=0.99, min_class_iou={"road": 0.1, "pedestrian": 0.99, "tram": 0.1})
+    inputs = {"examples": [examples], "schema": [schema], "model": [model_artifact(models["good"])]}
+    return run(tmp_path_factory.mktemp("first"), inputs, gate)
+
+
+@pytest.fixture(scope="module")
+def better_run(tmp_path_factory, examples, schema, models) -> Run:
+    """The good model against a baseline that sees no pedestrians."""
+    gate = GateSettings(min_mean_iou=0.3, min_class_iou={"pedestrian": 0.3})
+    inputs = {
+        "examples": [examples],
+        "schema": [schema],
+        "model": [model_artifact(models["good"])],
+        "baseline_model": [model_artifact(models["blind to pedestrians"])],
+    }
+    return run(tmp_path_factory.mktemp("better"), inputs, gate)
+
+
+@pytest.fixture(scope="module")
+def worse_run(tmp_path_factory, examples, models) -> Run:
+    """The model that sees no pedestrians against the good one, without a schema."""
+    gate = GateSettings(min_mean_iou=0.0, max_class_drop=0.05, max_mean_drop=1.0)
+    inputs = {
+        "examples": [examples],
+        "model": [model_artifact(models["blind to pedestrians"])],
+        "baseline_model": [model_artifact(models["good"])],
+    }
+    return run(tmp_path_factory.mktemp("worse"), inputs, gate)
+
+
+def expected_matrix(frames, classes: list[int], sequence: str | None = None) -> np.ndarray:
+    return sum(
+        confusion_matrix(truth, np.array(classes)[image], CLASS_MAP.num_classes)
+        for name, image, truth in frames
+        if sequence in (None, name)
+    )
+
+
+def test_the_matrix_and_the_scores_of_a_first_run(first_run, frames):
+    expected = expected_matrix(frames, GOOD)
+    np.testing.assert_array_equal(first_run.evaluation.candidate.matrix, expected)
+    assert first_run.evaluation.candidate.scores.to_dict() == scores(expected, CLASS_MAP).to_dict()
+    assert first_run.evaluation.baseline is None
+
+
+def test_tfma_reports_the_same_scores(first_run, frames):
+    reported = tfma.load_eval_result(first_run.uri).get_metrics_for_slice()
+
+    expected = scores(expected_matrix(frames, GOOD), CLASS_MAP)
+    assert reported["mean_iou"]["doubleValue"] == expected.mean_iou
+    assert reported["frequency_weighted_iou"]["doubleValue"] == expected.frequency_weighted_iou
+    assert reported["class_dice/pedestrian"]["doubleValue"] == expected.class_dice["pedestrian"]
+    assert math.isnan(float(reported["class_iou/tram"]["doubleValue"]))
+
+
+@pytest.mark.parametrize("name", ["first_run", "better_run", "worse_run"])
+def test_tfx_and_the_result_agree_on_the_blessing(name, request):
+    run = request.getfixturevalue(name)
+    assert run.evaluation.blessed == run.blessed_by_tfx == (not run.evaluation.failures)
+
+
+def test_lower_bounds_fail_by_name_and_amount(first_run):
+    assert [check.metric for check in first_run.evaluation.failures] == [
+        "class_iou/pedestrian",
+        "class_iou/tram",
+        "mean_iou",
+    ]
+    mean_iou = first_run.failure("mean_iou")
+    assert mean_iou.value == first_run.evaluation.candidate.scores.mean_iou
+    assert mean_iou.short_by == pytest.approx(0.99 - mean_iou.value)
+    assert "minimum is 0.990" in mean_iou.reason
+
+
+def test_a_lower_bound_on_an_absent_class_fails_and_says_why(first_run):
+    tram = first_run.failure("class_iou/tram")
+    assert math.isnan(tram.value)
+    assert "no value" in tram.reason
+
+
+def test_bounds_on_a_change_are_left_out_without_a_baseline(first_run):
+    assert {check.kind for check in first_run.evaluation.checks} == {"value"}
+    assert len(first_run.evaluation.checks) == 4
+
+
+def test_a_better_candidate_is_blessed_against_its_baseline(better_run):
+    assert better_run.evaluation.blessed
+    assert {(check.metric, check.kind) for check in better_run.evaluation.checks} == {
+        ("mean_iou", "value"),
+        ("mean_iou", "change"),
+        ("class_iou/pedestrian", "value"),
+        *((f"class_iou/{name}", "change") for name in CLASS_MAP.scored_names),
+    }
+
+
+@pytest.mark.parametrize(("name", "candidate", "baseline"), [("better_run", GOOD, BLIND), ("worse_run", BLIND, GOOD)])
+def test_sequences_add_up_to_the_whole(name, candidate, baseline, request, frames):
+    evaluation = request.getfixturevalue(name).evaluation
+
+    for result, classes in ((evaluation.candidate, candidate), (evaluation.baseline, baseline)):
+        assert sorted(result.sequences) == ["day", "dusk"]
+        for sequence, part in result.sequences.items():
+            np.testing.assert_array_equal(part.matrix, expected_matrix(frames, classes, sequence))
+        np.testing.assert_array_equal(sum(part.matrix for part in result.sequences.values()), result.matrix)
+
+
+def test_a_class_that_drops_blocks_and_an_absent_class_does_not(worse_run):
+    failed = {(check.metric, check.kind) for check in worse_run.evaluation.failures}
+    assert ("class_iou/pedestrian", "change") in failed
+    assert ("class_iou/tram", "change") not in failed
+
+    pedestrian = worse_run.failure("class_iou/pedestrian")
+    lost = worse_run.evaluation.baseline.scores.class_iou["pedestrian"]
+    assert pedestrian.value == pytest.approx(-lost)
+    assert pedestrian.short_by == pytest.approx(lost - 0.05)
+    assert "0.050 may be lost" in pedestrian.reason
+
+
+def test_a_directory_without_an_evaluation_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="confusion_matrix"):
+        load_evaluation(str(tmp_path), CLASS_MAP)
