@@ -1,0 +1,66 @@
+"""Copies a blessed model to where it is served from, as one numbered version."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+from tfx import v1 as tfx
+from tfx.components.pusher import executor
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils
+from tfx.utils import io_utils, proto_utils
+
+from components import files
+from components.pusher.versions import new_version, next_version
+
+_SAVED_MODEL = "saved_model.pb"
+
+
+class AtomicPusherExecutor(executor.Executor):
+    """TFX's pusher with another way of writing: the blessing and the model's path are its own."""
+
+    def Do(
+        self, input_dict: dict[str, list[Any]], output_dict: dict[str, list[Any]], exec_properties: dict[str, Any]
+    ) -> None:
+        """Pushes the model if it is blessed.
+
+        Args:
+            input_dict: `model` and `model_blessing`.
+            output_dict: `pushed_model`, marked with where the model went, or as not pushed.
+            exec_properties: `push_destination`, JSON of a `PushDestination` with a file system.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        pushed_model = artifact_utils.get_single_instance(output_dict["pushed_model"])
+        if not self.CheckBlessing(input_dict):
+            self._MarkNotPushed(pushed_model)
+            return
+        destination = tfx.proto.PushDestination()
+        proto_utils.json_to_proto(exec_properties["push_destination"], destination)
+        model_path = self.GetModelPath(input_dict)
+        # The archive comes first: a kill before the push's last step leaves nothing half pushed.
+        io_utils.copy_dir(model_path, pushed_model.uri)
+        directory, number = push(model_path, destination.filesystem.base_directory)
+        self._MarkPushed(pushed_model, pushed_destination=directory, pushed_version=str(number))
+        logging.getLogger(__name__).info("pushed %s to %s", model_path, directory)
+
+
+def push(model_path: str, base_directory: str) -> tuple[str, int]:
+    """Copies a SavedModel into a new version below a directory, local or on an object store.
+
+    Returns:
+        The version's directory and number.
+    """
+    if not files.is_remote(base_directory):
+        with new_version(base_directory) as version:
+            io_utils.copy_dir(model_path, version.staging)
+        return version.directory, version.number
+    # An object store cannot rename a folder. A reader takes one without saved_model.pb for
+    # unfinished, so that file is written last.
+    names = fileio.listdir(base_directory) if fileio.exists(base_directory) else []
+    number = next_version(name.rstrip("/") for name in names)
+    directory = files.join(base_directory, str(number))
+    io_utils.copy_dir(model_path, directory, deny_regex_patterns=[f"/{re.escape(_SAVED_MODEL)}$"])
+    io_utils.copy_file(files.join(model_path, _SAVED_MODEL), files.join(directory, _SAVED_MODEL))
+    return directory, number
