@@ -1,0 +1,1 @@
+"""ExampleGen for folders of images and masks."""

@@ -1,0 +1,11 @@
+"""The artifact type that holds what ExampleGen could not use."""
+
+from __future__ import annotations
+
+from tfx import v1 as tfx
+
+
+class Quarantine(tfx.dsl.Artifact):
+    """Bad pairs with file and reason (`quarantine.jsonl`) and counts by split (`counts.json`)."""
+
+    TYPE_NAME = "Quarantine"

@@ -1,0 +1,63 @@
+"""The schema of the raw examples: what ExampleGen promises and ExampleValidator checks.
+
+It is written from the class map and the feature names, so it cannot disagree with either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from components import features
+from components.class_map import ClassMap
+
+
+def raw_schema(class_map: ClassMap, max_side: int) -> schema_pb2.Schema:
+    """Returns the schema of raw examples.
+
+    Args:
+        class_map: its classes give one share feature each.
+        max_side: largest height or width allowed, in pixels.
+    """
+    schema = schema_pb2.Schema()
+    for name in (features.IMAGE, features.MASK):
+        # The image domain keeps TFDV from counting whole images as categories.
+        _add(schema, name, schema_pb2.BYTES).image_domain.SetInParent()
+    for name in (features.NAME, features.SEQUENCE, features.CONTENT_HASH):
+        _add(schema, name, schema_pb2.BYTES)
+    for name in (features.HEIGHT, features.WIDTH):
+        domain = _add(schema, name, schema_pb2.INT).int_domain
+        domain.min, domain.max = 1, max_side
+    for class_name in class_map.names:
+        domain = _add(schema, features.class_share(class_name), schema_pb2.FLOAT).float_domain
+        domain.min, domain.max = 0.0, 1.0
+    return schema
+
+
+def write_raw_schema(class_map: ClassMap, max_side: int, directory: str) -> str:
+    """Writes the schema to a file named after its content and returns the path.
+
+    ImportSchemaGen's cache key is the path, not the content; the name makes the two one.
+    """
+    text = text_format.MessageToString(raw_schema(class_map, max_side))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    path = os.path.join(directory, f"raw-{digest}.pbtxt")
+    if not os.path.exists(path):
+        os.makedirs(directory, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=directory, delete=False) as file:
+            file.write(text)
+        os.replace(file.name, path)
+    return path
+
+
+def _add(schema: schema_pb2.Schema, name: str, kind: int) -> schema_pb2.Feature:
+    """Adds a feature that every example must have exactly once."""
+    feature = schema.feature.add(name=name, type=kind)
+    feature.presence.min_fraction = 1.0
+    feature.presence.min_count = 1
+    feature.shape.SetInParent()
+    return feature

@@ -1,0 +1,11 @@
+"""The base of all settings: typed, unknown keys refused, values fixed after validation."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Settings(BaseModel):
+    """One group of settings; every field carries its description, which `--help` and the docs show."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)

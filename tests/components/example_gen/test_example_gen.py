@@ -1,0 +1,174 @@
+"""ExampleGen and the gates behind it, run by TFX on small folders with faults made on purpose."""
+
+import io
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tfx import v1 as tfx
+
+from components import features
+from components.dataset.description import detect
+from components.errors import DataRejectedError
+from components.example_gen.component import ImageMaskExampleGen
+from components.example_gen.executor import read_quarantine
+from components.gates import QuarantineGate
+from pipeline.local_runner import LocalRunner
+from pipeline.store import Store
+
+
+class _Pipeline:
+    """ExampleGen and its gate in a work directory of their own."""
+
+    def __init__(self, root, max_share=0.01):
+        self._root = str(root)
+        self._max_share = max_share
+        self._metadata = os.path.join(self._root, "metadata.sqlite")
+        self._runs = 0
+
+    def run(self, data):
+        """Returns the states by node; the store then holds the run's artifacts."""
+        self._runs += 1
+        example_gen = ImageMaskExampleGen(input_base=data, description=detect(data), max_side=4096, code="1")
+        gate = QuarantineGate(
+            quarantine=example_gen.outputs["quarantine"],
+            max_share=self._max_share,
+            train_split="train",
+            eval_split="val",
+        )
+        pipeline = tfx.dsl.Pipeline(
+            pipeline_name="example_gen",
+            pipeline_root=self._root,
+            components=[example_gen, gate],
+            enable_cache=True,
+            metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(self._metadata),
+            beam_pipeline_args=["--runner=DirectRunner"],
+        )
+        return {result.node_id: result.state for result in LocalRunner().run(pipeline, str(self._runs))}
+
+    def output(self, key):
+        """Returns an artifact of the last run's ExampleGen."""
+        executions = Store(self._metadata).executions(str(self._runs))
+        return next(e for e in executions if e.node_id == "ImageMaskExampleGen").outputs[key][0]
+
+    def examples(self, split):
+        """Returns the examples of a split, by name."""
+        files = tf.io.gfile.glob(os.path.join(self.output("examples").uri, f"Split-{split}", "*"))
+        records = tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator()
+        examples = [tf.train.Example.FromString(record) for record in records]
+        return {example.features.feature[features.NAME].bytes_list.value[0].decode(): example for example in examples}
+
+
+@pytest.fixture
+def pipeline(tmp_path):
+    return _Pipeline(tmp_path / "root")
+
+
+def _files(folder):
+    return sorted(os.path.join(folder, name) for name in os.listdir(folder))
+
+
+def test_every_pair_becomes_an_example_that_holds_its_pixels(pipeline, street_scenes):
+    pipeline.run(street_scenes)
+
+    examples = pipeline.examples("train")
+    names = {os.path.splitext(os.path.basename(path))[0] for path in _files(f"{street_scenes}/train")}
+    assert set(examples) == names
+    name = min(names)
+    feature = examples[name].features.feature
+    with open(f"{street_scenes}/train/{name}.png", "rb") as file:
+        assert feature[features.IMAGE].bytes_list.value[0] == file.read()
+    mask = np.asarray(Image.open(io.BytesIO(feature[features.MASK].bytes_list.value[0])))
+    np.testing.assert_array_equal(mask, np.asarray(Image.open(f"{street_scenes}/trainannot/{name}.png")))
+    assert (feature[features.HEIGHT].int64_list.value[0], feature[features.WIDTH].int64_list.value[0]) == mask.shape
+    road = feature[features.class_share("road")].float_list.value[0]
+    assert road == pytest.approx((mask == 3).mean())
+    assert feature[features.SEQUENCE].bytes_list.value[0].decode() == name.split("_")[0]
+
+
+def test_the_cache_goes_by_content_not_by_time(tmp_path, street_scenes):
+    pipeline = _Pipeline(tmp_path / "root", max_share=0.5)
+    first = pipeline.run(street_scenes)
+    for path in _files(f"{street_scenes}/train"):
+        os.utime(path, (1, 1))
+    touched = pipeline.run(street_scenes)
+    image = _files(f"{street_scenes}/val")[0]
+    stat = os.stat(image)
+    with open(image, "r+b") as file:
+        content = bytearray(file.read())
+        content[-20] ^= 1  # the same size, other bytes
+        file.seek(0)
+        file.write(content)
+    os.utime(image, (stat.st_atime, stat.st_mtime))
+    changed = pipeline.run(street_scenes)
+
+    states = [run["ImageMaskExampleGen"] for run in (first, touched)]
+    assert states == ["ran", "cached"]
+    assert changed["ImageMaskExampleGen"] == "ran"
+
+
+def test_bad_pairs_are_quarantined_and_their_neighbours_kept(tmp_path, street_scenes):
+    pipeline = _Pipeline(tmp_path / "root", max_share=0.5)
+    images, masks = _files(f"{street_scenes}/train"), _files(f"{street_scenes}/trainannot")
+    with open(images[0], "r+b") as file:
+        file.truncate(200)
+    os.remove(masks[1])
+    Image.fromarray(np.full((48, 64), 40, np.uint8)).save(masks[2])
+
+    pipeline.run(street_scenes)
+
+    counts, faults = read_quarantine(pipeline.output("quarantine").uri)
+    assert counts["examples"] == {"train": 9, "val": 4}
+    assert {(os.path.basename(fault.file), fault.reason) for fault in faults} == {
+        (os.path.basename(images[0]), "truncated"),
+        (os.path.basename(images[1]), "mask_missing"),
+        (os.path.basename(masks[2]), "label_outside_map"),
+    }
+    assert sum(counts["quarantined"]["train"].values()) == 3
+    assert len(pipeline.examples("train")) == 9
+
+
+def test_too_many_bad_pairs_stop_the_run_and_are_listed(pipeline, street_scenes):
+    broken = _files(f"{street_scenes}/train")[0]
+    with open(broken, "wb"):
+        pass
+
+    with pytest.raises(DataRejectedError, match=r"1 of 16 pairs are bad \(6\.2%\), expected at most 1\.0%") as error:
+        pipeline.run(street_scenes)
+
+    assert os.path.basename(broken) in str(error.value)
+    assert "max_quarantined_share" in str(error.value)
+
+
+def test_a_split_without_a_usable_example_stops_the_run(tmp_path, street_scenes):
+    pipeline = _Pipeline(tmp_path / "root", max_share=1.0)
+    for path in _files(f"{street_scenes}/val"):
+        with open(path, "wb"):
+            pass
+
+    with pytest.raises(DataRejectedError, match="split 'val' has no usable example"):
+        pipeline.run(street_scenes)
+
+
+def test_a_folder_without_pairs_is_rejected_before_anything_runs(pipeline, street_scenes):
+    for folder in ("trainannot", "valannot"):
+        shutil.rmtree(f"{street_scenes}/{folder}")
+        os.mkdir(f"{street_scenes}/{folder}")
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(f"{street_scenes}/{folder}/unrelated.png")
+
+    with pytest.raises(DataRejectedError, match="no image with a mask"):
+        pipeline.run(street_scenes)
+
+
+def test_the_order_of_examples_is_the_same_in_every_run(tmp_path, street_scenes):
+    orders = []
+    for name in ("one", "two"):
+        pipeline = _Pipeline(tmp_path / name)
+        pipeline.run(street_scenes)
+        orders.append(list(pipeline.examples("train")))
+
+    assert orders[0] == orders[1]
+    assert orders[0] != sorted(orders[0])
