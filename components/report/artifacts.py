@@ -1,0 +1,11 @@
+"""The artifact type that holds a run's report."""
+
+from __future__ import annotations
+
+from tfx import v1 as tfx
+
+
+class Report(tfx.dsl.Artifact):
+    """The page (`report.html`) and everything it shows (`report.json`)."""
+
+    TYPE_NAME = "Report"

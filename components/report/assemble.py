@@ -1,0 +1,145 @@
+"""Reads what the pipeline's components wrote and puts it together as a report's data.
+
+Each function reads one artifact's directory, so a report can be assembled from any run's outputs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_data_validation as tfdv
+
+from components import features, files
+from components.class_map import ClassMap
+from components.example_gen.executor import read_quarantine
+from components.metrics.results import Evaluation, load_evaluation
+from components.metrics.scores import CLASS_METRICS, METRICS, Scores, metric_name
+from components.report.data import Gate, Lineage, ReportData, SequenceScore, Verdict
+from components.report.frames import choose_frames
+
+HISTORY_FILE = "history.json"
+MODEL_FACTS = os.path.join("assets.extra", "segpipe.json")
+_STATISTICS_FILE = "FeatureStats.pb"
+_QUARANTINE_ROWS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """The directories a report is read from.
+
+    Attributes:
+        examples: raw examples, one folder `Split-<name>` a split.
+        statistics: their statistics, the same way.
+        quarantine: what ExampleGen left out.
+        model: the SavedModel itself, the folder that holds `saved_model.pb`.
+        model_run: the training's `history.json`; a missing file means no history.
+        evaluation: the Evaluator's result.
+    """
+
+    examples: str
+    statistics: str
+    quarantine: str
+    model: str
+    model_run: str
+    evaluation: str
+
+
+def assemble(
+    sources: Sources,
+    class_map: ClassMap,
+    eval_split: str,
+    lineage: Lineage,
+    blessed: bool,
+    pushed: str | None,
+    max_frames: int = 200,
+) -> ReportData:
+    """Builds a report's data, all but the timings, which no component knows.
+
+    Args:
+        sources: where to read from.
+        class_map: the classes of masks and model.
+        eval_split: the split that was evaluated; the frames come from it.
+        lineage: what the model was made of.
+        blessed: the Evaluator's verdict.
+        pushed: the version directory the model was pushed to, or None.
+        max_frames: largest number of frames to predict when choosing some to show.
+
+    Raises:
+        ValueError: the evaluation holds no confusion matrix over the whole split.
+        OSError: a file is missing.
+    """
+    evaluation = load_evaluation(sources.evaluation, class_map)
+    example_files = tf.io.gfile.glob(files.join(sources.examples, f"Split-{eval_split}", "*.gz"))
+    frames, frames_scored = choose_frames(sorted(example_files), sources.model, class_map, max_frames)
+    counts, faults = read_quarantine(sources.quarantine)
+    gates = tuple(Gate(check.metric, check.kind, check.bound, check.value, check.passed) for check in evaluation.checks)
+    return ReportData(
+        model=read_model_name(sources.model),
+        class_map=class_map,
+        eval_split=eval_split,
+        verdict=Verdict(blessed, pushed, gates),
+        scores=flat_scores(evaluation.candidate.scores),
+        baseline_scores=flat_scores(evaluation.baseline.scores) if evaluation.baseline else None,
+        confusion=tuple(tuple(int(pixels) for pixels in row) for row in evaluation.candidate.matrix),
+        sequences=sequence_scores(evaluation),
+        frames=frames,
+        frames_scored=frames_scored,
+        history=read_history(sources.model_run),
+        class_shares=read_class_shares(sources.statistics, list(counts["examples"]), class_map),
+        examples=counts["examples"],
+        quarantined=counts["quarantined"],
+        quarantine_rows=tuple(dataclasses.asdict(fault) for fault in faults[:_QUARANTINE_ROWS]),
+        lineage=lineage,
+    )
+
+
+def flat_scores(scores: Scores) -> dict[str, float | None]:
+    """Returns scores by metric name, `class_iou/<class name>` included."""
+    values: dict[str, float | None] = {name: getattr(scores, name) for name in METRICS}
+    for family in CLASS_METRICS:
+        values |= {metric_name(family, name): value for name, value in getattr(scores, family).items()}
+    return values
+
+
+def sequence_scores(evaluation: Evaluation) -> tuple[SequenceScore, ...]:
+    """Returns the scores of each video sequence, the baseline's beside them."""
+    baseline = evaluation.baseline.sequences if evaluation.baseline else {}
+    return tuple(
+        SequenceScore(
+            name=name,
+            mean_iou=result.scores.mean_iou,
+            mean_dice=result.scores.mean_dice,
+            pixel_accuracy=result.scores.pixel_accuracy,
+            baseline_mean_iou=baseline[name].scores.mean_iou if name in baseline else None,
+        )
+        for name, result in evaluation.candidate.sequences.items()
+    )
+
+
+def read_history(model_run: str) -> tuple[dict[str, Any], ...]:
+    """Returns a training's epochs, none where the trainer recorded none."""
+    path = files.join(model_run, HISTORY_FILE)
+    return tuple(json.loads(files.read_bytes(path))) if tf.io.gfile.exists(path) else ()
+
+
+def read_model_name(model_dir: str) -> str:
+    """Returns the architecture's name from an exported model. Raises OSError where it carries none."""
+    return json.loads(files.read_bytes(files.join(model_dir, MODEL_FACTS)))["model"]
+
+
+def read_class_shares(statistics: str, splits: list[str], class_map: ClassMap) -> dict[str, dict[str, float]]:
+    """Returns each class's mean share of a mask's pixels, 0 to 1, by split and class name."""
+    wanted = {features.class_share(name): name for name in class_map.names}
+    shares: dict[str, dict[str, float]] = {}
+    for split in splits:
+        path = files.join(statistics, f"Split-{split}", _STATISTICS_FILE)
+        if not tf.io.gfile.exists(path):
+            continue
+        found = tfdv.load_stats_binary(path).datasets[0].features
+        means = {feature.path.step[0]: feature.num_stats.mean for feature in found}
+        shares[split] = {name: means[key] for key, name in wanted.items() if key in means}
+    return shares

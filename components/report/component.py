@@ -1,0 +1,129 @@
+"""The pipeline component that writes a run's report from what the other components made."""
+
+import dataclasses
+import datetime
+import json
+import math
+from typing import Any
+
+from tfx.utils import path_utils  # where a Model artifact keeps its SavedModel; no public alias
+from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
+from tfx.v1.dsl.io import fileio
+from tfx.v1.types.standard_artifacts import (
+    Examples,
+    ExampleStatistics,
+    Model,
+    ModelBlessing,
+    ModelEvaluation,
+    ModelRun,
+    PushedModel,
+)
+
+from components import files
+from components.class_map import ClassMap
+from components.example_gen.artifacts import Quarantine
+from components.report import artifacts
+from components.report.assemble import Sources, assemble, read_model_name
+from components.report.data import DATA_FILE, PAGE_FILE, Lineage, ReportData
+from components.report.render import render
+
+# TFX reads the annotations of a component's function as objects, so this file has no
+# `from __future__ import annotations`.
+
+# Custom properties that TFX's ExampleGen, Evaluator and Pusher set on their artifacts.
+_FINGERPRINT = "input_fingerprint"
+_BLESSED = "blessed"
+_BASELINE = "baseline_model"
+_PUSHED = "pushed"
+_PUSHED_DESTINATION = "pushed_destination"
+
+_LISTED_METRICS = ("mean_iou", "mean_dice", "pixel_accuracy")
+
+
+@component
+def Report(  # TFX's naming: a component is a noun
+    report: OutputArtifact[artifacts.Report],
+    examples: InputArtifact[Examples],
+    statistics: InputArtifact[ExampleStatistics],
+    quarantine: InputArtifact[Quarantine],
+    model: InputArtifact[Model],
+    model_run: InputArtifact[ModelRun],
+    evaluation: InputArtifact[ModelEvaluation],
+    blessing: InputArtifact[ModelBlessing],
+    class_map: Parameter[str],
+    configuration: Parameter[str],
+    lineage: Parameter[str],
+    eval_split: Parameter[str],
+    max_frames: Parameter[int],
+    code: Parameter[str],
+    pushed_model: InputArtifact[PushedModel] = None,
+) -> None:
+    """Writes `report.json` and `report.html`; the artifact carries the main scores as custom properties.
+
+    `class_map`, `configuration` and `lineage` are JSON; `lineage` may hold any field of
+    `components.report.data.Lineage`. `code` is the hash of the source, part of the cache key.
+    """
+    del code
+    sources = Sources(
+        examples=examples.uri,
+        statistics=statistics.uri,
+        quarantine=quarantine.uri,
+        model=path_utils.serving_model_path(model.uri),
+        model_run=model_run.uri,
+        evaluation=evaluation.uri,
+    )
+    data = assemble(
+        sources,
+        ClassMap.from_json(class_map),
+        eval_split,
+        complete_lineage(json.loads(lineage), json.loads(configuration), examples, blessing),
+        blessed=blessing.get_int_custom_property(_BLESSED) == 1,
+        pushed=pushed_to(pushed_model),
+        max_frames=max_frames,
+    )
+    write(data, report.uri)
+    # Listing many runs reads these from the metadata store without opening a file.
+    for metric in _LISTED_METRICS:
+        value = data.scores[metric]
+        if value is not None and not math.isnan(value):
+            report.set_float_custom_property(metric, value)
+
+
+def complete_lineage(known: dict[str, Any], configuration: dict[str, Any], examples: Any, blessing: Any) -> Lineage:
+    """Adds the configuration, the time, the data's hash and the baseline to what was known beforehand.
+
+    Args:
+        known: fields of `Lineage` by name; they win.
+        configuration: the run's configuration.
+        examples: the artifact of the raw examples, which carries the data's fingerprint.
+        blessing: the artifact of the blessing, which names the baseline's directory.
+    """
+    baseline_uri = blessing.get_string_custom_property(_BASELINE)
+    found = Lineage(
+        created=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        configuration=configuration,
+        data_hash=examples.get_string_custom_property(_FINGERPRINT),
+        baseline=describe_baseline(baseline_uri) if baseline_uri else None,
+    )
+    return dataclasses.replace(found, **known)
+
+
+def describe_baseline(model_uri: str) -> str:
+    """Names a baseline by its architecture and its directory in the pipeline's outputs."""
+    name = read_model_name(path_utils.serving_model_path(model_uri))
+    return f"{name} of execution {model_uri.rstrip('/').rsplit('/', 1)[-1]}"
+
+
+def pushed_to(pushed_model: Any) -> str | None:
+    """Returns the version directory of a pushed model, None where nothing was pushed."""
+    if pushed_model is None or pushed_model.get_int_custom_property(_PUSHED) != 1:
+        return None
+    return pushed_model.get_string_custom_property(_PUSHED_DESTINATION)
+
+
+def write(data: ReportData, report_dir: str) -> None:
+    """Writes the page and its data into a folder, local or on an object store."""
+    fileio.makedirs(report_dir)
+    for name, text in ((DATA_FILE, data.to_json()), (PAGE_FILE, render(data))):
+        with fileio.open(files.join(report_dir, name), "wb") as file:
+            file.write(text.encode())

@@ -1,0 +1,182 @@
+"""Everything the report page shows, as frozen dataclasses that read and write JSON.
+
+The page is a function of these values alone, so whoever holds `report.json` can draw it again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from components import files
+from components.class_map import ClassMap
+
+DATA_FILE = "report.json"
+PAGE_FILE = "report.html"
+
+# A score is None, or NaN in memory, where it is undefined: a class absent from truth and prediction.
+Score = float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """One threshold of the gate and what was measured against it.
+
+    Attributes:
+        metric: metric name, as in `summary.json`: `mean_iou`, `class_iou/pedestrian`.
+        kind: `value` where the score itself must reach the bound, `change` where the score minus the
+            baseline's must.
+        bound: the smallest value that passes.
+        value: the score or change that was found; None where it is undefined.
+        passed: whether the threshold is met.
+    """
+
+    metric: str
+    kind: Literal["value", "change"]
+    bound: float
+    value: Score
+    passed: bool
+
+    @property
+    def margin(self) -> Score:
+        """The value minus the bound, negative by how much it falls short; None where undefined."""
+        if self.value is None or math.isnan(self.value):
+            return None
+        return self.value - self.bound
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Whether the model is good enough, and where it went.
+
+    Attributes:
+        blessed: whether every threshold is met.
+        pushed: the version directory the model was pushed to, or None.
+        gates: every threshold that was checked.
+    """
+
+    blessed: bool
+    pushed: str | None = None
+    gates: tuple[Gate, ...] = ()
+
+    @property
+    def failures(self) -> tuple[Gate, ...]:
+        """The thresholds that are not met."""
+        return tuple(gate for gate in self.gates if not gate.passed)
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceScore:
+    """The scores over all frames of one video sequence; the baseline's is None without a baseline."""
+
+    name: str
+    mean_iou: Score
+    mean_dice: Score = None
+    pixel_accuracy: Score = None
+    baseline_mean_iou: Score = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """One evaluated frame in four pictures, each a `data:` address of a JPEG or PNG of the same size."""
+
+    group: Literal["best", "worst", "random"]
+    name: str
+    mean_iou: Score
+    image: str
+    truth: str
+    prediction: str
+    error: str
+    sequence: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """How long one component took, in seconds, and whether it ran at all."""
+
+    component: str
+    seconds: float
+    state: Literal["ran", "cached", "failed"] = "ran"
+
+
+@dataclasses.dataclass(frozen=True)
+class Lineage:
+    """What the model was made of: data, code, configuration, packages and the model it is compared with."""
+
+    run_id: str = ""
+    created: str = ""
+    data_hash: str = ""
+    code_hash: str = ""
+    baseline: str | None = None
+    configuration: dict[str, Any] = dataclasses.field(default_factory=dict)
+    packages: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportData:
+    """One run's report.
+
+    Attributes:
+        model: the architecture's name, for example `fcn8`.
+        class_map: the classes of the confusion matrix, in its order.
+        eval_split: the split the scores are of.
+        verdict: blessed or not, and why.
+        scores: the candidate's scores by metric name, `class_iou/<class name>` included.
+        baseline_scores: the baseline's, or None without one.
+        confusion: pixel counts, int [num_classes, num_classes], rows truth, columns prediction.
+        sequences: scores by video sequence.
+        frames: the best, the worst and random frames.
+        frames_scored: number of frames that `frames` were chosen among.
+        history: one entry an epoch with `epoch` (from 1), `loss`, `mean_iou`, `val_loss`,
+            `val_mean_iou`, `learning_rate` and `seconds`. A training that was resumed may hold an
+            epoch twice; the later entry counts.
+        class_shares: mean share of the pixels, 0 to 1, by split and class name.
+        examples: number of examples by split.
+        quarantined: number of quarantined pairs by split and reason.
+        quarantine_rows: the first of them: split, name, file, reason, found, expected, action.
+        timings: duration by component, in the order they ran; empty where it is not known.
+        lineage: what the model was made of.
+    """
+
+    model: str
+    class_map: ClassMap
+    eval_split: str
+    verdict: Verdict
+    scores: dict[str, Score]
+    baseline_scores: dict[str, Score] | None = None
+    confusion: tuple[tuple[int, ...], ...] = ()
+    sequences: tuple[SequenceScore, ...] = ()
+    frames: tuple[Frame, ...] = ()
+    frames_scored: int = 0
+    history: tuple[dict[str, Any], ...] = ()
+    class_shares: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    examples: dict[str, int] = dataclasses.field(default_factory=dict)
+    quarantined: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
+    quarantine_rows: tuple[dict[str, Any], ...] = ()
+    timings: tuple[Timing, ...] = ()
+    lineage: Lineage = dataclasses.field(default_factory=Lineage)
+
+    def to_json(self) -> str:
+        """Returns the report as JSON; a score that is NaN becomes null."""
+        return _ADAPTER.dump_json(self, indent=1).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> ReportData:
+        """Reads what `to_json` returned. Raises pydantic.ValidationError naming the fields that do not fit."""
+        return _ADAPTER.validate_json(text)
+
+
+_ADAPTER: TypeAdapter[ReportData] = TypeAdapter(ReportData)
+
+
+def load(report_dir: str) -> ReportData:
+    """Reads `report.json` from a report's folder, local or on an object store.
+
+    Raises:
+        OSError: the file cannot be read.
+        pydantic.ValidationError: it is not a report.
+    """
+    return ReportData.from_json(files.read_bytes(files.join(report_dir, DATA_FILE)))

@@ -1,0 +1,82 @@
+"""Draws a report as one self-contained HTML page: styles, script, pictures and curves are all inside it.
+
+The page needs no network and no JavaScript; the script only adds the theme switch and the frame viewer.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from components.report import views, wording
+from components.report.charts import last_entries, resumed_epochs
+from components.report.data import ReportData
+
+_FOLDER = Path(__file__).parent
+
+
+def render(data: ReportData) -> str:
+    """Returns the page as HTML, ready to be written as UTF-8.
+
+    A run's own page, with timings the component could not know:
+    `render(dataclasses.replace(data, timings=...))`.
+    """
+    iou_rows = views.class_rows(data, "class_iou")
+    heat_rows = views.heat_map(data)
+    return _template().render(
+        data=data,
+        style=Markup((_FOLDER / "style.css").read_text(encoding="utf-8")),
+        script=Markup((_FOLDER / "script.js").read_text(encoding="utf-8")),
+        title=wording.verdict_title(data.verdict),
+        reason=wording.verdict_reason(data),
+        key_figures=views.key_figures(data),
+        other_figures=[
+            views.score_row(data, metric, wording.metric_name(metric))
+            for metric in ("frequency_weighted_iou", "mean_iou_with_void")
+            if metric in data.scores
+        ],
+        class_scores=[("IoU", iou_rows), ("Dice", views.class_rows(data, "class_dice"))],
+        absent=any(row.value is None for row in iou_rows),
+        gates=views.ordered_gates(data),
+        heat_rows=heat_rows,
+        confusions=views.largest_confusions(heat_rows),
+        error_legend=views.error_legend(data.class_map),
+        frame_groups=views.frame_groups(data),
+        charts=views.training_charts(data),
+        epochs=last_entries(data.history),
+        resumed=resumed_epochs(data.history),
+        best_epoch=views.best_epoch(data),
+        splits=views.split_rows(data),
+        shares=views.share_rows(data),
+        largest_share=max((s for row in views.share_rows(data) for s in row.shares if s), default=1.0),
+        times=views.time_rows(data),
+        lineage=views.lineage_rows(data),
+        configuration=yaml.safe_dump(data.lineage.configuration, sort_keys=False, allow_unicode=True),
+    )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    """Compiles the template; undefined names are errors, and every value is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    functions = (wording.score, wording.change, wording.direction, wording.percent, wording.seconds, wording.rate)
+    for function in (*functions, wording.number):
+        environment.filters[function.__name__] = function
+    environment.globals.update(
+        gate_name=wording.gate_name,
+        gate_bound=wording.gate_bound,
+        gate_value=wording.gate_value,
+        timing_summary=wording.timing_summary,
+    )
+    environment.globals.update(count=wording.count, color=views.color)
+    return environment.get_template("page.html")

@@ -1,0 +1,234 @@
+"""Turns a report's data into the rows the page shows: gates in order, class scores, the heat map, time bars.
+
+Everything is computed here, so the template only places values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from components import drawing
+from components.class_map import ClassMap, Color
+from components.report import wording
+from components.report.charts import Chart, curves, finite, last_entries
+from components.report.data import Frame, Gate, ReportData, Timing
+
+_GROUPS = {"worst": "Worst frames", "best": "Best frames", "random": "Random frames"}
+
+
+def color(class_map: ClassMap, index: int) -> str:
+    """Returns a class's display colour for CSS."""
+    return _css(class_map.colors[index])
+
+
+def error_legend(class_map: ClassMap) -> list[tuple[str, str]]:
+    """Returns what the colours of an error picture mean, with each colour for CSS."""
+    entries = [("wrong", _css(drawing.WRONG))]
+    if class_map.ignore_index is not None:
+        entries.append(("not scored (hatched)", _css(drawing.IGNORED)))
+    return entries
+
+
+def _css(rgb: Color) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*rgb)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreRow:
+    """One score beside the baseline's."""
+
+    name: str
+    value: float | None
+    baseline: float | None
+    color: str = ""
+
+    @property
+    def change(self) -> float | None:
+        """The score minus the baseline's, None where either is undefined."""
+        return wording.difference(self.value, self.baseline)
+
+
+def score_row(data: ReportData, metric: str, name: str, color: str = "") -> ScoreRow:
+    """Looks one metric up in the candidate's scores and the baseline's."""
+    baseline = (data.baseline_scores or {}).get(metric)
+    return ScoreRow(name, finite(data.scores.get(metric)), finite(baseline), color)
+
+
+def key_figures(data: ReportData) -> list[ScoreRow]:
+    """Returns the three figures of the verdict banner."""
+    return [
+        score_row(data, metric, wording.metric_name(metric)) for metric in ("mean_iou", "mean_dice", "pixel_accuracy")
+    ]
+
+
+def class_rows(data: ReportData, family: str) -> list[ScoreRow]:
+    """Returns one row a scored class, `family` being `class_iou` or `class_dice`."""
+    class_map = data.class_map
+    return [
+        score_row(data, f"{family}/{class_map.names[index]}", class_map.names[index], color(class_map, index))
+        for index in class_map.scored_indices
+    ]
+
+
+def ordered_gates(data: ReportData) -> list[Gate]:
+    """Returns the missed thresholds first, then scores before changes, each by the smallest margin."""
+
+    def key(gate: Gate) -> tuple[bool, bool, bool, float]:
+        margin = gate.margin
+        return gate.passed, gate.kind != "value", margin is not None, margin or 0.0
+
+    return sorted(data.verdict.gates, key=key)
+
+
+@dataclasses.dataclass(frozen=True)
+class HeatCell:
+    """One cell of the confusion matrix; `share` is of its row, `shade` the opacity of its colour, 0 to 1."""
+
+    truth: str
+    predicted: str
+    share: float
+    shade: float
+    text: str
+    title: str
+    diagonal: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class HeatRow:
+    """One true class of the confusion matrix."""
+
+    name: str
+    color: str
+    scored: bool
+    pixels: int
+    cells: tuple[HeatCell, ...]
+
+
+def heat_map(data: ReportData) -> list[HeatRow]:
+    """Normalises the confusion matrix by its rows; a row without pixels is all zeros."""
+    names = data.class_map.names
+    rows = []
+    for truth, counts in enumerate(data.confusion):
+        total = sum(counts)
+        cells = tuple(
+            _heat_cell(names[truth], names[predicted], pixels, pixels / total if total else 0.0, truth == predicted)
+            for predicted, pixels in enumerate(counts)
+        )
+        scored = truth != data.class_map.ignore_index
+        rows.append(HeatRow(names[truth], color(data.class_map, truth), scored, total, cells))
+    return rows
+
+
+def _heat_cell(truth: str, predicted: str, pixels: int, share: float, diagonal: bool) -> HeatCell:
+    # The exponent lifts small shares: a confusion of 5 % must be seen beside a diagonal of 90 %.
+    shade = round(share**0.6, 3)
+    text = "" if share < 0.005 else f"{100 * share:.0f}"
+    verb = "found as" if diagonal else "taken for"
+    title = f"{truth} {verb} {predicted}: {pixels:,} pixels, {wording.percent(share)} of {truth}"
+    return HeatCell(truth, predicted, share, shade, text, title, diagonal)
+
+
+def largest_confusions(rows: list[HeatRow], limit: int = 3) -> list[HeatCell]:
+    """Returns the cells beside the diagonal that take the largest share of a scored class."""
+    cells = [cell for row in rows if row.scored for cell in row.cells if not cell.diagonal and cell.share >= 0.01]
+    return sorted(cells, key=lambda cell: -cell.share)[:limit]
+
+
+def frame_groups(data: ReportData) -> list[tuple[str, list[Frame]]]:
+    """Returns the groups of frames that hold any, each with its heading."""
+    groups = [(title, [frame for frame in data.frames if frame.group == group]) for group, title in _GROUPS.items()]
+    return [(title, frames) for title, frames in groups if frames]
+
+
+def training_charts(data: ReportData) -> list[Chart]:
+    """Returns the curves of loss and mean IoU, those that the history holds."""
+    history = last_entries(data.history)
+    charts = [
+        curves("Loss", history, {"train": "loss", "validation": "val_loss"}),
+        curves("Mean IoU", history, {"train": "mean_iou", "validation": "val_mean_iou"}),
+    ]
+    return [chart for chart in charts if chart]
+
+
+def best_epoch(data: ReportData) -> tuple[int, float] | None:
+    """Returns the epoch of the highest validation mean IoU and its value."""
+    scored = [(finite(entry.get("val_mean_iou")), int(entry["epoch"])) for entry in last_entries(data.history)]
+    known = [(value, -epoch) for value, epoch in scored if value is not None]
+    if not known:
+        return None
+    value, negative_epoch = max(known)
+    return -negative_epoch, value
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitRow:
+    """How many examples a split holds and how many pairs were kept out of it."""
+
+    name: str
+    examples: int
+    quarantined: int
+    reasons: str
+
+
+def split_rows(data: ReportData) -> list[SplitRow]:
+    """Returns one row a split that has examples or quarantined pairs."""
+    rows = []
+    for name in dict.fromkeys([*data.examples, *data.quarantined]):
+        reasons = data.quarantined.get(name, {})
+        listed = ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items(), key=lambda item: -item[1]))
+        rows.append(SplitRow(name, data.examples.get(name, 0), sum(reasons.values()), listed))
+    return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class ShareRow:
+    """One class's share of the pixels in each split."""
+
+    name: str
+    color: str
+    scored: bool
+    shares: tuple[float | None, ...]
+
+
+def share_rows(data: ReportData) -> list[ShareRow]:
+    """Returns one row a class, its shares in the order of `data.class_shares`."""
+    class_map = data.class_map
+    return [
+        ShareRow(
+            name,
+            color(class_map, index),
+            index != class_map.ignore_index,
+            tuple(finite(shares.get(name)) for shares in data.class_shares.values()),
+        )
+        for index, name in enumerate(class_map.names)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeRow:
+    """One component's duration; `width` is its bar in percent of the longest."""
+
+    timing: Timing
+    width: float
+
+
+def time_rows(data: ReportData) -> list[TimeRow]:
+    """Returns one row a component, in the order they ran."""
+    longest = max((timing.seconds for timing in data.timings), default=0) or 1
+    return [TimeRow(timing, round(100 * timing.seconds / longest, 2)) for timing in data.timings]
+
+
+def lineage_rows(data: ReportData) -> list[tuple[str, Any]]:
+    """Returns what the lineage section lists by name, leaving out what is not known."""
+    lineage = data.lineage
+    rows = [
+        ("Run", lineage.run_id),
+        ("Created", lineage.created),
+        ("Model", data.model),
+        ("Pushed to", data.verdict.pushed),
+        ("Baseline", lineage.baseline or "none"),
+        ("Data hash", lineage.data_hash),
+        ("Code hash", lineage.code_hash),
+    ]
+    return [(name, value) for name, value in rows if value]

@@ -1,0 +1,229 @@
+"""The page holds every part of the report with its numbers, needs nothing from outside, and escapes what it shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from components.class_map import ClassMap
+from components.report.data import Gate, ReportData, Verdict
+from components.report.render import render
+
+SECTIONS = {
+    "verdict", "classes", "thresholds", "confusion", "frames",
+    "training", "sequences", "shares", "data", "timings", "lineage",
+}  # fmt: skip
+VOID_ELEMENTS = {"meta", "link", "img", "br", "input", "hr"}
+CELLS = {"td", "th", "dt", "dd", "li"}
+SVG_LEAVES = {"rect", "path", "circle", "polyline"}
+
+
+class Page(HTMLParser):
+    """Collects a page's text by section and its attributes, and checks that elements nest."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.sections: dict[str, str] = {}
+        self.attributes: list[tuple[str, str, str]] = []
+        self._open: list[tuple[str, str | None]] = []
+        self.feed(html)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag in VOID_ELEMENTS:
+            return
+        section = dict(attrs).get("id") if tag == "section" else None
+        if section:
+            self.sections[section] = ""
+        self._open.append((tag, section))
+
+    def handle_startendtag(self, tag, attrs):
+        assert tag in SVG_LEAVES
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        assert self._open.pop()[0] == tag
+        if tag in CELLS:
+            self.handle_data(" ")
+
+    def handle_data(self, data):
+        for _, section in self._open:
+            if section:
+                self.sections[section] += data
+
+    def text(self, section: str) -> str:
+        return " ".join(self.sections[section].split())
+
+    def values(self, name: str, tag: str | None = None) -> list[str]:
+        return [value for t, n, value in self.attributes if n == name and tag in (None, t)]
+
+
+def test_full_report_shows_every_section_with_its_numbers(report):
+    page = Page(render(report))
+
+    assert set(page.sections) == SECTIONS
+    assert "Blessed and pushed" in page.text("verdict")
+    assert "All 3 thresholds are met" in page.text("verdict")
+    assert "/srv/serving/fcn8/1732183200" in page.text("verdict")
+    assert "0.613 +0.031 from 0.581" in page.text("verdict")
+    assert "pedestrian 0.149 0.117 +0.031" in page.text("classes")
+    assert "0.259 0.227 +0.031" in page.text("classes")
+    assert "void" not in page.text("classes")
+    assert "IoU of pedestrian 0.100 0.149 +0.049 met" in page.text("thresholds")
+    assert "IoU of road, change from the baseline −0.050 +0.031 +0.081 met" in page.text("thresholds")
+    assert "75 % of pedestrian is taken for road" in page.text("confusion")
+    assert "0016E5_07979" in page.text("frames")
+    assert "Chosen among 101 frames of split val" in page.text("frames")
+    assert "3 epochs" in page.text("training")
+    assert "resumed at epoch 2" in page.text("training")
+    assert "Seq05VD 0.411" in page.text("sequences")
+    assert "31 %" in page.text("shares")
+    assert "train 1,365 3 undecodable 2, mask missing 1" in page.text("data")
+    assert "All 1,466 3" in page.text("data")
+    assert "First 1 quarantined pairs" in page.text("data")
+    assert "Trainer 18 min 23 s" in page.text("timings")
+    assert "ImageMaskExampleGen 0.2 s cached" in page.text("timings")
+    assert "Evaluator 22 s failed" in page.text("timings")
+    assert "fcn8 of execution 12" in page.text("lineage")
+    assert "learning_rate: 0.0004" in page.text("lineage")
+
+
+def test_bars_are_as_long_as_the_scores(report):
+    page = Page(render(report))
+
+    assert "14.86%" in page.values("width", "rect")
+    assert "11.74%" in page.values("width", "rect")
+
+
+def test_confusion_cells_tell_their_counts(report):
+    titles = Page(render(report)).values("title", "td")
+
+    assert "pedestrian taken for road: 150 pixels, 75\N{NARROW NO-BREAK SPACE}% of pedestrian" in titles
+    assert "road found as road: 1,960 pixels, 98\N{NARROW NO-BREAK SPACE}% of road" in titles
+    assert len(titles) == 25
+
+
+def test_absent_class_is_named_absent(report):
+    page = Page(render(report))
+
+    assert "traffic light / sign symbol absent" in page.text("classes")
+    assert "counts in no mean" in page.text("classes")
+    assert "nan" not in " ".join(page.sections.values())
+
+
+def test_failed_gate_says_which_threshold_is_missed_by_how_much(report):
+    gates = (
+        Gate("class_iou/pedestrian", "value", 0.2, 0.1486, False),
+        Gate("class_iou/road", "change", -0.05, -0.0712, False),
+        Gate("mean_iou", "value", 0.4, 0.6126, True),
+    )
+    data = dataclasses.replace(report, verdict=Verdict(blessed=False, gates=gates))
+
+    page = Page(render(data))
+
+    assert "Not blessed" in page.text("verdict")
+    assert "IoU of pedestrian is 0.149, 0.051 below its minimum of 0.200; 1 more threshold is missed." in page.text(
+        "verdict"
+    )
+    assert "Serving from" not in page.text("verdict")
+    assert re.search(
+        r"pedestrian 0\.200 0\.149 −0\.051 missed .*road.* −0\.021 missed .*Mean IoU", page.text("thresholds")
+    )
+    assert any("bad" in value.split() for value in page.values("class", "section"))
+
+
+def test_fall_against_the_baseline_is_told_as_a_change(report):
+    gate = Gate("class_iou/road", "change", -0.05, -0.0712, False)
+    data = dataclasses.replace(report, verdict=Verdict(blessed=False, gates=(gate,)))
+
+    text = Page(render(data)).text("verdict")
+
+    assert "IoU of road changed by −0.071 against the baseline, 0.021 below the −0.050 allowed." in text
+
+
+def test_undefined_gate_says_why_it_fails(report):
+    gate = Gate("class_iou/pedestrian", "value", 0.2, float("nan"), False)
+    data = dataclasses.replace(report, verdict=Verdict(blessed=False, gates=(gate,)))
+
+    assert "IoU of pedestrian is undefined" in Page(render(data)).text("verdict")
+
+
+def test_minimal_report_says_what_it_lacks(minimal_report):
+    page = Page(render(minimal_report))
+
+    assert set(page.sections) == SECTIONS
+    assert "Blessed, not pushed" in page.text("verdict")
+    assert "no baseline" in page.text("classes")
+    for section in SECTIONS - {"verdict", "classes", "lineage"}:
+        assert re.search(r"\b(No|Timings are in the run's own report)\b", page.text(section)), section
+
+
+def test_report_survives_json_before_it_is_drawn(report):
+    assert render(ReportData.from_json(report.to_json())) == render(report)
+
+
+def test_timings_can_be_added_later(report, minimal_report):
+    page = Page(render(dataclasses.replace(minimal_report, timings=report.timings)))
+
+    assert "18 min 45 s in all, 18 min 23 s of it in Trainer; 1 of 3 components came from the cache." in page.text(
+        "timings"
+    )
+
+
+@pytest.mark.parametrize("which", ["report", "minimal_report"])
+def test_page_needs_nothing_from_outside(which, request):
+    html = render(request.getfixturevalue(which))
+
+    page = Page(html)
+
+    assert "http:" not in html
+    assert "https:" not in html
+    assert "@import" not in html
+    assert "url(" not in html
+    for name in ("src", "href"):
+        assert all(value.startswith(("data:", "#")) for value in page.values(name))
+
+
+def test_names_are_escaped(report):
+    attack = '<script>alert("x")</script>'
+    class_map = ClassMap((attack, *report.class_map.names[1:]), report.class_map.colors, 4)
+    frames = tuple(dataclasses.replace(frame, name=attack, sequence=attack) for frame in report.frames)
+    rows = tuple({**row, "name": attack, "found": attack} for row in report.quarantine_rows)
+    lineage = dataclasses.replace(report.lineage, run_id=attack, configuration={attack: attack})
+    data = dataclasses.replace(
+        report, model=attack, class_map=class_map, frames=frames, quarantine_rows=rows, lineage=lineage
+    )
+
+    html = render(data)
+
+    assert attack not in html
+    assert html.count("<script>") == 1
+    assert attack in Page(html).text("frames")
+
+
+def test_every_picture_has_a_text_alternative(report):
+    page = Page(render(report))
+
+    alternatives = page.values("alt", "img")
+    assert "Prediction of frame 0016E5_07979" in alternatives
+    assert len(page.values("src", "img")) == 12
+
+
+def test_anchors_lead_to_sections(report):
+    page = Page(render(report))
+
+    anchors = {value.removeprefix("#") for value in page.values("href", "a")}
+    assert anchors == SECTIONS
+
+
+def test_without_an_ignored_class_nothing_is_called_unscored(report):
+    data = dataclasses.replace(report, class_map=dataclasses.replace(report.class_map, ignore_index=None))
+
+    html = render(data)
+
+    assert "not scored" not in html
