@@ -1,0 +1,115 @@
+"""Runs an exported model in this process: encoded images in, class maps out, with TensorFlow alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from components.class_map import ClassMap
+from components.errors import UsageError
+
+METADATA_FILE = os.path.join("assets.extra", "segpipe.json")
+
+_Item = TypeVar("_Item")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image.
+
+    Attributes:
+        mask: class indices at the image's own size, uint8 [H, W].
+        class_share: each class's share of the pixels, float32 [num_classes].
+        confidence: mean over pixels of the winning class's probability, 0 to 1.
+    """
+
+    mask: np.ndarray
+    class_share: np.ndarray
+    confidence: float
+
+
+class Predictor:
+    """A SavedModel in memory, with the class map that travelled inside it."""
+
+    def __init__(self, directory: str) -> None:
+        """Loads a model.
+
+        Args:
+            directory: a SavedModel that segpipe exported, such as `serving/fcn8/1732190400`, or a
+                folder of numbered versions, of which the newest is taken.
+
+        Raises:
+            UsageError: there is no such model.
+        """
+        self.directory = find_version(directory)
+        self.metadata = read_metadata(self.directory)
+        self.class_map = ClassMap.from_dict(self.metadata["class_map"])
+        import tensorflow as tf  # here, so that a wrong path is reported at once
+
+        self._tf = tf
+        self._model = tf.saved_model.load(self.directory)
+        self._serve = self._model.signatures["serving_default"]
+
+    def predict(self, images: Sequence[bytes]) -> list[Prediction]:
+        """Segments encoded PNG or JPEG images of any sizes, as one batch."""
+        outputs: dict[str, Any] = self._serve(image=self._tf.constant(list(images)))
+        return [
+            Prediction(decode_mask_png(mask), share, float(confidence))
+            for mask, share, confidence in zip(
+                outputs["mask_png"].numpy(),
+                outputs["class_share"].numpy(),
+                outputs["confidence"].numpy(),
+                strict=True,
+            )
+        ]
+
+
+def find_version(directory: str) -> str:
+    """Returns a model's directory, or the newest version in a folder of versions. Raises UsageError."""
+    if os.path.exists(os.path.join(directory, "saved_model.pb")):
+        return directory
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    versions = [name for name in names if name.isdigit()]
+    if versions:
+        return os.path.join(directory, max(versions, key=int))
+    found = f"a folder with {len(names)} entries and no version" if os.path.isdir(directory) else "nothing"
+    raise UsageError(
+        f"--model {directory}: found {found}, expected an exported model (a folder with saved_model.pb) "
+        "or a folder of versions, such as WORKDIR/serving/fcn8"
+    )
+
+
+def read_metadata(directory: str) -> dict[str, Any]:
+    """Returns what a model says of itself: name, class map, input size. Raises UsageError where it does not."""
+    path = os.path.join(directory, METADATA_FILE)
+    try:
+        with open(path) as file:
+            return json.load(file)
+    except OSError:
+        raise UsageError(
+            f"{path}: not found; expected a model that segpipe exported, which carries its classes there"
+        ) from None
+
+
+def decode_mask_png(data: bytes) -> np.ndarray:
+    """Returns the class indices, uint8 [H, W], of a grey PNG."""
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """Yields consecutive lists of up to `size` items."""
+    batch: list[_Item] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
