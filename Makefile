@@ -1,0 +1,33 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check lock clean
+
+PYTHON_FILES := pipeline components trainer serving tests benchmarks setup.py
+SEGPIPE := .venv/bin/segpipe
+WORK ?= work
+
+help:  ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready  ## Install the pinned environment into .venv.
+
+.venv/.ready: scripts/setup.sh requirements/bootstrap.txt requirements/segpipe.txt requirements/dev.txt requirements/edges.txt setup.py
+	@scripts/setup.sh
+
+run: setup  ## Run the whole pipeline on a synthetic data set that it makes itself.
+	@$(SEGPIPE) data make $(WORK)/synthetic
+	@$(SEGPIPE) run --data $(WORK)/synthetic --model unet --preset smoke --out $(WORK)
+
+test: setup check  ## Run every check and every test.
+	@.venv/bin/pytest -m "slow or not slow"
+
+check: setup  ## Check format, lint and types.
+	@.venv/bin/ruff format --check --quiet $(PYTHON_FILES)
+	@.venv/bin/ruff check --quiet $(PYTHON_FILES)
+	@.venv/bin/mypy --no-error-summary
+
+lock: setup  ## Compile the pinned requirement files anew from the .in files.
+	@scripts/lock.sh
+
+clean:  ## Remove what `make run` wrote; the environment stays.
+	rm -rf $(WORK)
