@@ -1,0 +1,135 @@
+"""`segpipe data`: make a synthetic data set, fetch CamVid, or check a folder; none of it needs TensorFlow."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from components.errors import EXIT_DATA_REJECTED
+
+if TYPE_CHECKING:
+    from components.dataset.survey import Survey
+
+app = typer.Typer(help="Make, fetch or check a folder of images and masks.", no_args_is_help=True)
+
+_FAULTS_SHOWN = 20
+
+
+@app.command()
+def make(
+    destination: Annotated[str, typer.Argument(help="Folder to write.")],
+    train: Annotated[int, typer.Option(help="Pairs in the training split.", min=1)] = 160,
+    val: Annotated[int, typer.Option(help="Pairs in the validation split.", min=1)] = 40,
+    size: Annotated[str, typer.Option(help="Image size in pixels.", metavar="HxW")] = "120x160",
+    seed: Annotated[int, typer.Option(help="The same seed makes the same files.")] = 7,
+) -> None:
+    """Make a synthetic street-scene data set with CamVid's twelve classes."""
+    from components.dataset.synthetic import make as make_synthetic
+    from pipeline.config import parse_size
+
+    with _bar("drawing street scenes") as on_progress:
+        make_synthetic(
+            destination, pairs={"train": train, "val": val}, size=parse_size(size), seed=seed, on_progress=on_progress
+        )
+    Console(highlight=False, soft_wrap=True).print(f"{train} training and {val} validation pairs in {destination}")
+
+
+@app.command()
+def fetch(
+    destination: Annotated[str, typer.Argument(help="Folder to write.")],
+    splits: Annotated[list[str] | None, typer.Option("--split", help="train, val or test; repeatable.")] = None,
+    address: Annotated[str | None, typer.Option(help="Another address of the same files, such as a mirror.")] = None,
+) -> None:
+    """Fetch CamVid from its public address, every file checked against its SHA-256.
+
+    What is there already is kept, so a fetch that was cut off goes on. CamVid is for research use (CC BY-NC 4.0).
+    """
+    from components.dataset import camvid
+
+    with _bar("fetching CamVid") as on_progress:
+        fetched = camvid.fetch(
+            destination,
+            base_url=address or camvid.DEFAULT_URL,
+            splits=splits or camvid.SPLITS,
+            on_progress=on_progress,
+        )
+    Console(highlight=False, soft_wrap=True).print(
+        f"{fetched.downloaded} files fetched ({fetched.bytes / 1e6:.0f} MB), {fetched.kept} kept, in {destination}"
+    )
+
+
+@app.command()
+def check(
+    folder: Annotated[str, typer.Argument(help="Folder of images and masks.")],
+    description: Annotated[str, typer.Option(help="YAML that describes the folder; auto recognises it.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Report on a folder: counts, sizes, class shares and every fault.
+
+    Exit code 4 where a pair is faulty, 0 where all are sound.
+    """
+    from components.dataset.description import detect, load
+    from components.dataset.survey import survey
+
+    described = detect(folder) if description == "auto" else load(description)
+    with _bar("reading pairs") as on_progress:
+        result = survey(folder, described, on_progress=on_progress)
+    if as_json:
+        print(json.dumps(result.to_dict(), indent=2))
+    else:
+        _print_survey(result)
+    if result.faults:
+        raise typer.Exit(EXIT_DATA_REJECTED)
+
+
+def _print_survey(result: Survey) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{result.root}: layout {result.description}\n")
+    overview = Table(box=None, padding=(0, 2), header_style="bold")
+    for column in ("split", "pairs", "faulty", "sizes", "sequences"):
+        overview.add_column(column, justify="right" if column in ("pairs", "faulty") else "left")
+    for name, split in result.splits.items():
+        sizes = ", ".join(f"{height}x{width} ({count})" for (height, width), count in list(split.sizes.items())[:3])
+        sizes += f" and {len(split.sizes) - 3} more" if len(split.sizes) > 3 else ""
+        sequences = ", ".join(f"{sequence} ({count})" for sequence, count in list(split.sequences.items())[:6])
+        sequences += f" and {len(split.sequences) - 6} more" if len(split.sequences) > 6 else ""
+        overview.add_row(name, str(split.pairs), str(sum(split.quarantined.values())), sizes, sequences)
+    console.print(overview)
+    console.print()
+    console.print(_shares(result))
+    for warning in result.warnings:
+        console.print(f"[yellow]warning[/] {warning}")
+    for fault in result.faults[:_FAULTS_SHOWN]:
+        console.print(
+            f"[red]{fault.reason}[/] {fault.file}: found {fault.found}, expected {fault.expected}; {fault.action}"
+        )
+    if len(result.faults) > _FAULTS_SHOWN:
+        console.print(f"... and {len(result.faults) - _FAULTS_SHOWN} more faults; --json lists them all")
+
+
+def _shares(result: Survey) -> Table:
+    """Returns each class's share of the pixels, a column a split."""
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    table.add_column("class")
+    for name in result.splits:
+        table.add_column(f"share in {name}", justify="right")
+    for index, class_name in enumerate(result.class_names):
+        shares = [split.class_pixels[index] / max(1, sum(split.class_pixels)) for split in result.splits.values()]
+        table.add_row(class_name, *(f"{share:.2%}" for share in shares))
+    return table
+
+
+@contextlib.contextmanager
+def _bar(text: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows a progress bar on standard error; the function it yields takes what is done and the total."""
+    columns = (TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(text, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,0 +1,50 @@
+"""The command `segpipe`: its commands, and how a mistake becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from components.errors import EXIT_FAILED, SegpipeError
+from pipeline.cli import data, models, run, runs
+
+app = typer.Typer(
+    name="segpipe",
+    help="Train, evaluate, gate and serve semantic segmentation models from a folder of images and masks.",
+    epilog="Start with: segpipe data make data/synthetic, then: segpipe run --data data/synthetic --preset smoke",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data.app, name="data")
+app.command("run")(run.run)
+app.command("config")(run.show_config)
+app.command("evaluate")(models.evaluate)
+app.command("predict")(models.predict)
+app.command("runs")(runs.list_runs)
+app.command("show")(runs.show)
+
+
+def main() -> None:
+    """Runs the command line; a mistake that segpipe can explain is printed without a traceback."""
+    try:
+        app()
+    except SegpipeError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]segpipe:[/] {_escape(str(error))}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("[bold red]segpipe:[/] stopped; run the same command again to go on from here")
+        sys.exit(EXIT_FAILED)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()

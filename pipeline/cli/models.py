@@ -1,0 +1,139 @@
+"""`segpipe evaluate` and `segpipe predict`: score an exported model, or look at what it sees."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from components.errors import EXIT_FAILED, UsageError
+
+if TYPE_CHECKING:
+    from components.dataset.description import DatasetDescription
+    from serving.predictor import Predictor
+
+_BATCH = 8
+_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+
+
+def evaluate(
+    model: Annotated[str, typer.Option(help="Exported model, or a folder of versions (the newest is taken).")],
+    data: Annotated[str, typer.Option(help="Folder of images and masks.")],
+    split: Annotated[str, typer.Option(help="Split to score.")] = "val",
+    description: Annotated[str, typer.Option(help="YAML that describes the folder; auto recognises it.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Score an exported model on any split, with the metrics that the pipeline's gate uses."""
+    from components.dataset.description import detect, load
+
+    described = detect(data) if description == "auto" else load(description)
+    predictor = _load(model)
+    if described.class_map.names != predictor.class_map.names:
+        raise UsageError(
+            f"--data {data}: found classes {', '.join(described.class_map.names)}; expected the model's, "
+            f"{', '.join(predictor.class_map.names)}. Describe the folder with a class map that folds into them"
+        )
+    matrix, frames = _confusion(predictor, data, described, split)
+    from components.metrics.scores import scores
+
+    result = scores(matrix, predictor.class_map)
+    if as_json:
+        print(
+            json.dumps({"model": predictor.directory, "split": split, "frames": frames, **result.to_dict()}, indent=2)
+        )
+        return
+    from pipeline.tables import score_table
+
+    console = Console(highlight=False)
+    console.print(f"{predictor.directory} on {frames} frames of {split}\n", soft_wrap=True)
+    console.print(score_table(result, None, predictor.class_map))
+    console.print(f"\npixel accuracy {result.pixel_accuracy:.3f}, mean IoU with void {result.mean_iou_with_void:.3f}")
+
+
+def predict(
+    images: Annotated[list[str], typer.Argument(help="Images, or folders of images.", metavar="IMAGE...")],
+    model: Annotated[str, typer.Option(help="Exported model, or a folder of versions (the newest is taken).")],
+    out: Annotated[str, typer.Option(help="Folder for the pictures.")] = "predictions",
+) -> None:
+    """Write each image's mask, coloured mask and overlay with a legend.
+
+    For IMAGE.png: IMAGE_mask.png (class indices), IMAGE_color.png and IMAGE_overlay.png.
+    An image that cannot be read is named and skipped; the exit code is then 1.
+    """
+    paths = _image_paths(images)
+    predictor = _load(model)
+    from serving.pictures import write_pictures
+
+    os.makedirs(out, exist_ok=True)
+    show = Console(stderr=True)
+    failures = write_pictures(
+        predictor, paths, out, _BATCH, lambda groups, total: track(groups, "predicting", total, console=show)
+    )
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{len(paths) - len(failures)} images written to {out}")
+    for path, reason in failures:
+        console.print(f"[red]skipped[/] {path}: {reason}")
+    if failures:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _load(model: str) -> Predictor:
+    from serving.predictor import Predictor, find_version, read_metadata
+
+    read_metadata(find_version(model))  # before the wait for TensorFlow
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with Console(stderr=True).status("loading TensorFlow and the model"):
+        return Predictor(model)
+
+
+def _confusion(predictor: Predictor, data: str, described: DatasetDescription, split: str):
+    """Returns the confusion matrix over a split, int64 [N, N], and the number of frames."""
+    import numpy as np
+
+    from components.dataset.checks import Limits, Sample, read_pair
+    from components.dataset.pairs import find_pairs
+    from components.errors import DataRejectedError
+    from components.metrics.confusion import confusion_matrix, decode_mask
+    from serving.predictor import batches
+
+    pairs, _ = find_pairs(data, described)
+    chosen = [pair for pair in pairs if pair.split == split]
+    if not chosen:
+        known = ", ".join(sorted({pair.split for pair in pairs})) or "none"
+        raise UsageError(f"--split {split}: no pair in {data}; splits found: {known}")
+    num_classes = predictor.class_map.num_classes
+    matrix = np.zeros((num_classes, num_classes), np.int64)
+    samples = []
+    for pair in chosen:
+        sample = read_pair(data, pair, described, Limits())
+        if not isinstance(sample, Sample):
+            raise DataRejectedError(
+                f"{sample.file}: {sample.reason}; found {sample.found}, expected {sample.expected}. {sample.action}"
+            )
+        samples.append(sample)
+    steps = track(list(batches(samples, _BATCH)), "scoring", console=Console(stderr=True))
+    for batch in steps:
+        for sample, prediction in zip(batch, predictor.predict([s.image for s in batch]), strict=True):
+            matrix += confusion_matrix(decode_mask(sample.mask), prediction.mask, num_classes)
+    return matrix, len(samples)
+
+
+def _image_paths(arguments: list[str]) -> list[Path]:
+    """Returns the images named, folders opened, in order. Raises UsageError where one is missing."""
+    paths: list[Path] = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            paths.extend(sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGE_SUFFIXES))
+        elif path.is_file():
+            paths.append(path)
+        else:
+            raise UsageError(f"{argument}: found nothing, expected a PNG or JPEG image or a folder of them")
+    if not paths:
+        raise UsageError(f"{', '.join(arguments)}: found no .png, .jpg or .jpeg file")
+    return paths

@@ -1,0 +1,223 @@
+"""The configuration of a run: every setting typed, described and validated in one place.
+
+Values come from, in rising order: the defaults, a preset, a configuration file, the command line.
+Nothing here imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from components.errors import UsageError
+from components.metrics.settings import GateSettings
+from components.settings import Settings
+from trainer.config import ModelSettings, TrainingSettings
+
+
+class DataSettings(Settings):
+    """Which data is read, and how much of it may be bad."""
+
+    dir: str = Field("", description="folder of images and masks, local or gs:// or s3://")
+    description: str = Field("auto", description="YAML that describes the folder; auto recognises the known layouts")
+    train_split: str = Field("train", description="split to train on")
+    eval_split: str = Field("val", description="split to validate, evaluate and gate on")
+    max_quarantined_share: float = Field(0.01, ge=0, le=1, description="largest share of bad pairs before a run stops")
+    max_side: int = Field(8192, ge=8, description="largest height or width of an image, in pixels")
+
+
+class BeamSettings(Settings):
+    """On which Beam runner the data components and the evaluation run."""
+
+    args: tuple[str, ...] = Field(
+        ("--runner=DirectRunner", "--direct_num_workers=1", "--direct_running_mode=in_memory"),
+        description="Beam options of every component",
+    )
+    component_args: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="Beam options added for one component, by its name"
+    )
+
+
+class ReportSettings(Settings):
+    """What the report shows."""
+
+    max_frames: int = Field(120, ge=1, description="frames scored one by one to find the best and the worst")
+
+
+class RunConfig(Settings):
+    """Everything that decides what a run does."""
+
+    data: DataSettings = Field(default_factory=DataSettings)
+    size: tuple[int, int] = Field((224, 224), description="height and width of the network's input, in pixels")
+    seed: int = Field(7, ge=0, description="seed of everything random; the same seed gives the same weights")
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    gate: GateSettings = Field(default_factory=GateSettings)
+    beam: BeamSettings = Field(default_factory=BeamSettings)
+    report: ReportSettings = Field(default_factory=ReportSettings)
+    serving_dir: str = Field("", description="where versions are pushed; WORKDIR/serving where empty")
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _read_size(cls, value: Any) -> Any:
+        """Accepts `192x256` besides a pair."""
+        if isinstance(value, str):
+            try:
+                return parse_size(value)
+            except UsageError:
+                raise ValueError("expected HEIGHTxWIDTH in pixels, such as 192x256") from None
+        return value
+
+    @model_validator(mode="after")
+    def _positive_size(self) -> RunConfig:
+        if min(self.size) < 1:
+            raise ValueError("size: height and width must be at least 1 pixel")
+        return self
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Reads `192x256` as height and width in pixels. Raises UsageError for anything else."""
+    parts = text.lower().split("x")
+    if len(parts) == 2 and all(part.isdigit() and int(part) > 0 for part in parts):
+        return int(parts[0]), int(parts[1])
+    raise UsageError(f"expected HEIGHTxWIDTH in pixels, such as 192x256, found {text!r}")
+
+
+def load_config(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> RunConfig:
+    """Merges layers of settings, later over earlier, and validates the result.
+
+    Args:
+        layers: (where it comes from, nested settings) pairs.
+
+    Raises:
+        UsageError: an unknown key, with the nearest valid name, or a value of the wrong kind.
+    """
+    merged: dict[str, Any] = {}
+    for source, values in layers:
+        _check_keys(values, source)
+        _merge(merged, values)
+    try:
+        return RunConfig.model_validate(merged)
+    except ValidationError as error:
+        raise UsageError("\n".join(_explain(item) for item in error.errors())) from None
+
+
+def read_config_file(path: str) -> dict[str, Any]:
+    """Reads a YAML file of nested settings. Raises UsageError where it cannot be read."""
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); expected a YAML file of settings") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: is not YAML ({error})") from None
+    if not isinstance(content, dict):
+        raise UsageError(
+            f"{path}: found {type(content).__name__}, expected settings by name, such as\ntraining:\n  epochs: 20"
+        )
+    return content
+
+
+def read_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """Turns `training.epochs=20` and the like into nested settings.
+
+    Values are read as YAML, so numbers, lists and `{pedestrian: 0.1}` work.
+    """
+    nested: dict[str, Any] = {}
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--set {assignment}: expected key=value, such as training.epochs=20")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        target = nested
+        *groups, last = key.split(".")
+        for group in groups:
+            target = target.setdefault(group, {})
+        target[last] = value
+    return nested
+
+
+def field_names() -> Iterator[tuple[str, str, Any]]:
+    """Yields (dotted name, description, default) of every setting, in order."""
+    yield from _fields(RunConfig, "")
+
+
+def _fields(model: Any, prefix: str) -> Iterator[tuple[str, str, Any]]:
+    for name, field in model.model_fields.items():
+        if _is_settings(field.annotation):
+            yield from _fields(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field.description or "", field.get_default(call_default_factory=True)
+
+
+def _is_settings(annotation: Any) -> bool:
+    # In Python 3.10 `tuple[int, int]` passes for a type, yet not for a class.
+    return get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _check_keys(values: Mapping[str, Any], source: str) -> None:
+    """Refuses unknown keys, naming the nearest valid one."""
+    valid = {name for name, _, _ in field_names()}
+    groups = {name.split(".")[0] for name in valid if "." in name}
+    for key, value in values.items():
+        if key in groups and isinstance(value, Mapping):
+            for inner in value:
+                _check_key(f"{key}.{inner}", valid, source)
+        elif key in groups:
+            inner = sorted(name for name in valid if name.startswith(key + "."))
+            raise UsageError(f"{source}: {key} is a group; set one of {', '.join(inner)}")
+        elif isinstance(value, Mapping) and key not in valid:
+            for inner in value:
+                _check_key(f"{key}.{inner}", valid, source)
+        else:
+            _check_key(key, valid, source)
+
+
+def _check_key(key: str, valid: set[str], source: str) -> None:
+    if key in valid:
+        return
+    by_last = {name.split(".")[-1]: name for name in valid}
+    near = difflib.get_close_matches(key, valid, n=1, cutoff=0.6)
+    near = near or [by_last[last] for last in difflib.get_close_matches(key.split(".")[-1], by_last, n=1)]
+    hint = f"did you mean {near[0]}?" if near else "`segpipe config` lists every setting."
+    raise UsageError(f"{source}: unknown setting {key}; {hint}")
+
+
+def _merge(target: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and isinstance(target.get(key), dict) and _is_group(key):
+            target[key] = {**target[key], **value}
+        else:
+            target[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _is_group(key: str) -> bool:
+    field = RunConfig.model_fields.get(key)
+    return field is not None and _is_settings(field.annotation)
+
+
+def _explain(item: Any) -> str:
+    """Says of a validation error: the setting, what was found, what was expected."""
+    where = ".".join(str(part) for part in item["loc"]) or "configuration"
+    expected = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "literal_error":
+        near = difflib.get_close_matches(str(item["input"]), _choices(item), n=1)
+        expected += f"; did you mean {near[0]}?" if near else ""
+    found = "" if isinstance(item["input"], dict) else f"found {item['input']!r}, "
+    return f"{where}: {found}{expected[0].lower() + expected[1:]}"
+
+
+def _choices(item: Any) -> list[str]:
+    group, *rest = item["loc"]
+    field = RunConfig.model_fields[str(group)]
+    annotation: Any = field.annotation
+    for part in rest:
+        annotation = annotation.model_fields[part].annotation
+    return [str(choice) for choice in get_args(annotation)]

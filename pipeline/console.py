@@ -1,0 +1,105 @@
+"""What a run shows: one line a component with state, time and main figure, and the training's progress.
+
+On a terminal the lines are drawn in place; elsewhere each is printed once, when it is known.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import TracebackType
+from typing import Any, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+_MARKS = {"ran": ("✓", "green"), "cached": ("=", "cyan"), "failed": ("✗", "red"), "interrupted": ("✗", "red")}
+
+
+class RunConsole(logging.Handler):
+    """Draws a run's progress; it listens to the logger `segpipe.progress` for what components report."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(level=logging.INFO)
+        self.console = Console(file=stream, highlight=False)
+        self._lines: list[tuple[str, str, float, str]] = []
+        self._running: tuple[str, float] | None = None
+        self._progress: dict[str, Any] = {}
+        self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=4, transient=False)
+
+    def __enter__(self) -> RunConsole:
+        logging.getLogger("segpipe.progress").addHandler(self)
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        logging.getLogger("segpipe.progress").removeHandler(self)
+        self._running = None
+        if self._live.is_started:
+            self._live.stop()
+
+    def start(self, name: str) -> None:
+        """A component, or the start-up, has begun."""
+        self._running = (name, time.monotonic())
+        self._progress = {}
+
+    def end(self, name: str, state: str, seconds: float, figure: str) -> None:
+        """A component has ended, with its main figure in a few words."""
+        self._running = None
+        line = (name, state, seconds, figure)
+        self._lines.append(line)
+        if not self._live.is_started:
+            self.console.print(_table([line]))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Takes what a component reports: shown below its line, or printed at the end of an epoch."""
+        progress = getattr(record, "progress", {})
+        if progress.get("epochs"):
+            epoch_ended = progress.get("val_mean_iou") is not None
+            if epoch_ended and not self._live.is_started:
+                self.console.print(Text("    " + record.getMessage(), style="dim"))
+            self._progress = {**progress, "message": record.getMessage()}
+
+    def _render(self) -> RenderableType:
+        parts: list[RenderableType] = [_table(self._lines)]
+        if self._running:
+            name, started = self._running
+            parts.append(Spinner("dots", Text(f"{name}  {_duration(time.monotonic() - started)}", style="bold")))
+        if self._running and self._progress:
+            parts.append(_training(self._progress))
+        return Group(*parts)
+
+
+def _table(lines: list[tuple[str, str, float, str]]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    for width in (1, 20, 7, 8):
+        grid.add_column(min_width=width, justify="right" if width == 8 else "left")
+    grid.add_column()
+    for name, state, seconds, figure in lines:
+        mark, style = _MARKS[state]
+        grid.add_row(Text(mark, style=style), name, Text(state, style=style), _duration(seconds), Text(figure))
+    return grid
+
+
+def _training(progress: dict[str, Any]) -> RenderableType:
+    done = (progress["epoch"] - 1) * progress["steps"] + progress["step"]
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row(
+        "   ", ProgressBar(total=progress["epochs"] * progress["steps"], completed=done, width=30), progress["message"]
+    )
+    return grid
+
+
+def _duration(seconds: float) -> str:
+    """Returns seconds as people read them: 4.2 s, 3:07 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d} min"

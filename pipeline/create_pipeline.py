@@ -1,0 +1,179 @@
+"""The pipeline itself: one paragraph a component. Runners only choose where it runs."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from typing import Any
+
+from tfx import v1 as tfx
+
+from components import schema
+from components.baseline.strategy import LatestBlessedBaseline
+from components.dataset.description import DatasetDescription
+from components.example_gen.component import ImageMaskExampleGen
+from components.gates import AnomalyGate, QuarantineGate
+from components.metrics.gate import eval_config
+from components.pusher.component import AtomicPusher
+from components.report.component import Report
+from pipeline.config import RunConfig
+from pipeline.fingerprint import source_hash
+from pipeline.workdir import Workdir
+
+PIPELINE_NAME = "segpipe"
+
+_PACKAGES = ("tfx", "tensorflow", "keras", "tensorflow-transform", "tensorflow-model-analysis", "apache-beam")
+
+
+def create_pipeline(config: RunConfig, workdir: Workdir, description: DatasetDescription) -> tfx.dsl.Pipeline:
+    """Wires the components from a folder of images and masks to a pushed model and a report.
+
+    Args:
+        config: every setting of the run.
+        workdir: where artifacts, metadata, checkpoints and served versions go.
+        description: the data set's layout and classes.
+    """
+    class_map = description.class_map
+    train, evaluate = config.data.train_split, config.data.eval_split
+
+    # Reads images and masks into TFRecords; what cannot be used goes to quarantine.
+    example_gen = ImageMaskExampleGen(
+        input_base=config.data.dir,
+        description=description,
+        max_side=config.data.max_side,
+        code=source_hash("components.example_gen.executor"),
+    )
+    examples = example_gen.outputs["examples"]
+
+    # Stops the run where too much was quarantined or a split is empty.
+    quarantine_gate = QuarantineGate(
+        quarantine=example_gen.outputs["quarantine"],
+        max_share=config.data.max_quarantined_share,
+        train_split=train,
+        eval_split=evaluate,
+    )
+
+    # Brings the schema into the pipeline, where Transform and Evaluator need it too.
+    schema_gen = tfx.components.ImportSchemaGen(
+        schema_file=schema.write_raw_schema(class_map, config.data.max_side, workdir.schemas)
+    )
+    raw_schema = schema_gen.outputs["schema"]
+
+    # Statistics of every feature, class shares among them, by split.
+    statistics_gen = tfx.components.StatisticsGen(examples=examples, schema=raw_schema)
+    statistics_gen.add_upstream_node(quarantine_gate)
+
+    # Compares the statistics with the schema; the gate behind it stops the run on anomalies.
+    example_validator = tfx.components.ExampleValidator(
+        statistics=statistics_gen.outputs["statistics"], schema=raw_schema
+    )
+    anomaly_gate = AnomalyGate(anomalies=example_validator.outputs["anomalies"])
+
+    # Decodes and resizes; its graph is exported with the model.
+    transform = tfx.components.Transform(
+        examples=examples,
+        schema=raw_schema,
+        preprocessing_fn="components.preprocessing.preprocessing_fn",
+        splits_config=tfx.proto.SplitsConfig(analyze=[train], transform=sorted({train, evaluate})),
+        disable_statistics=True,
+        custom_config={"input_size": list(config.size), "code": source_hash("components.preprocessing")},
+    )
+    transform.add_upstream_node(anomaly_gate)
+
+    # Trains and exports the model.
+    trainer = tfx.components.Trainer(
+        run_fn="trainer.run_fn.run_fn",
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        train_args=tfx.proto.TrainArgs(splits=[train]),
+        eval_args=tfx.proto.EvalArgs(splits=[evaluate]),
+        custom_config={
+            "model": config.model.model_dump(),
+            "training": config.training.model_dump(),
+            "input_size": list(config.size),
+            "class_map": class_map.to_json(),
+            "seed": config.seed,
+            "checkpoint_root": workdir.checkpoints,
+            "code": source_hash("trainer.run_fn"),
+        },
+    )
+    model = trainer.outputs["model"]
+
+    # Finds what the new model must not fall behind: the last blessed one of the same kind.
+    baseline = tfx.dsl.Resolver(
+        strategy_class=LatestBlessedBaseline,
+        config={"model_name": config.model.name, "class_names": list(class_map.names)},
+        model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
+        model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
+        candidate=model,
+    ).with_id("BaselineResolver")
+
+    # Scores the model and its baseline on the raw examples, as served, and gives or withholds the blessing.
+    evaluator = tfx.components.Evaluator(
+        examples=examples,
+        example_splits=[evaluate],
+        model=model,
+        baseline_model=baseline.outputs["model"],
+        schema=raw_schema,
+        eval_config=eval_config(
+            class_map,
+            config.gate,
+            code_hash=source_hash("components.metrics.tfma_metrics", "components.metrics.gate"),
+        ),
+    )
+
+    # Puts a blessed model where TensorFlow Serving looks for versions.
+    pusher = AtomicPusher(
+        model=model,
+        model_blessing=evaluator.outputs["blessing"],
+        base_directory=f"{workdir.serving(config)}/{config.model.name}",
+    )
+
+    # Writes the page that people open.
+    report = Report(
+        examples=examples,
+        statistics=statistics_gen.outputs["statistics"],
+        quarantine=example_gen.outputs["quarantine"],
+        model=model,
+        model_run=trainer.outputs["model_run"],
+        evaluation=evaluator.outputs["evaluation"],
+        blessing=evaluator.outputs["blessing"],
+        pushed_model=pusher.outputs["pushed_model"],
+        class_map=class_map.to_json(),
+        configuration=json.dumps(config.model_dump(mode="json"), sort_keys=True),
+        lineage=json.dumps({"code_hash": source_hash(__name__), "packages": _versions()}, sort_keys=True),
+        eval_split=evaluate,
+        max_frames=config.report.max_frames,
+        code=source_hash("components.report.component"),
+    )
+
+    nodes: list[Any] = [
+        example_gen,
+        quarantine_gate,
+        schema_gen,
+        statistics_gen,
+        example_validator,
+        anomaly_gate,
+        transform,
+        trainer,
+        baseline,
+        evaluator,
+        pusher,
+        report,
+    ]
+    for node in nodes:
+        if node.id in config.beam.component_args:
+            node.with_beam_pipeline_args([*config.beam.args, *config.beam.component_args[node.id]])
+    return tfx.dsl.Pipeline(
+        pipeline_name=PIPELINE_NAME,
+        pipeline_root=workdir.artifacts,
+        components=nodes,
+        enable_cache=True,
+        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(workdir.metadata),
+        beam_pipeline_args=list(config.beam.args),
+    )
+
+
+def _versions() -> dict[str, str]:
+    """Returns the versions of the packages that decide what a run computes."""
+    return {name: metadata.version(name) for name in _PACKAGES}

@@ -1,0 +1,60 @@
+"""The one figure a component is known by on the console, read from what it wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from components import files
+from pipeline.store import Artifact, NodeExecution
+
+
+def main_figure(execution: NodeExecution) -> str:
+    """Returns a few words on what a node's execution gave; empty where there is nothing to say."""
+    figure = _FIGURES.get(execution.node_id)
+    return figure(execution) if figure and execution.state in ("ran", "cached") else ""
+
+
+def _example_gen(execution: NodeExecution) -> str:
+    counts = json.loads(files.read_bytes(files.join(_output(execution, "quarantine").uri, "counts.json")))
+    quarantined = sum(sum(reasons.values()) for reasons in counts["quarantined"].values())
+    examples = ", ".join(f"{count:,} {split}" for split, count in sorted(counts["examples"].items()))
+    return examples + (f", {quarantined} quarantined" if quarantined else "")
+
+
+def _transform(execution: NodeExecution) -> str:
+    height, width = json.loads(execution.properties["custom_config"])["input_size"]
+    return f"{height} x {width} pixels"
+
+
+def _trainer(execution: NodeExecution) -> str:
+    history = json.loads(files.read_bytes(files.join(_output(execution, "model_run").uri, "history.json")))
+    best = max(epoch["val_mean_iou"] for epoch in history)
+    return f"best mean IoU {best:.3f}, {len(history)} epochs"
+
+
+def _baseline(execution: NodeExecution) -> str:
+    return "found" if execution.outputs.get("model") else "none yet"
+
+
+def _evaluator(execution: NodeExecution) -> str:
+    return "blessed" if _output(execution, "blessing").properties.get("blessed") else "not blessed"
+
+
+def _pusher(execution: NodeExecution) -> str:
+    properties = _output(execution, "pushed_model").properties
+    return f"version {properties['pushed_version']}" if properties.get("pushed") else "nothing pushed"
+
+
+def _output(execution: NodeExecution, key: str) -> Artifact:
+    return execution.outputs[key][0]
+
+
+_FIGURES: dict[str, Callable[[NodeExecution], str]] = {
+    "ImageMaskExampleGen": _example_gen,
+    "Transform": _transform,
+    "Trainer": _trainer,
+    "BaselineResolver": _baseline,
+    "Evaluator": _evaluator,
+    "Pusher": _pusher,
+}

@@ -1,0 +1,77 @@
+"""Presets: settings that go together, by what the run is for and which model it trains.
+
+A preset is plain settings over the defaults; whatever it names can be set otherwise by
+`--config` or `--set`. How the numbers were found is told in docs/recipe.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from components.errors import UsageError
+
+# A class bound asks for a useful answer, not for a good one: the rarest classes first.
+_CAMVID_GATE: dict[str, Any] = {
+    "min_mean_iou": 0.40,
+    "min_class_iou": {"pedestrian": 0.10, "bicyclist": 0.10},
+}
+
+# The smallest that learns, for the synthetic set: minutes on two cores.
+_SMOKE: dict[str, dict[str, Any]] = {
+    "unet": {
+        "size": (96, 128),
+        "model": {"name": "unet", "base_filters": 12, "normalization": True, "dropout": 0.1},
+        "training": {"epochs": 10, "batch_size": 8, "learning_rate": 2e-3},
+        "gate": {"min_mean_iou": 0.30, "min_class_iou": {"pedestrian": 0.01, "bicyclist": 0.01}},
+    },
+    "fcn8": {
+        "size": (96, 128),
+        "model": {"name": "fcn8", "normalization": True, "head_filters": 64},
+        "training": {"epochs": 4, "batch_size": 8, "learning_rate": 4e-4},
+        "gate": {"min_mean_iou": 0.05},
+    },
+}
+
+# Real data on a few processor cores: half an hour.
+_CPU: dict[str, dict[str, Any]] = {
+    "fcn8": {
+        "size": (192, 256),
+        "model": {"name": "fcn8", "encoder_weights": "edges", "normalization": True, "head_filters": 256},
+        "training": {"epochs": 14, "batch_size": 8, "learning_rate": 4e-4},
+        "gate": _CAMVID_GATE,
+    },
+    "unet": {
+        "size": (192, 256),
+        "model": {"name": "unet", "base_filters": 32, "normalization": True, "dropout": 0.1},
+        "training": {"epochs": 20, "batch_size": 8, "learning_rate": 1e-3},
+        "gate": {"min_mean_iou": 0.30},
+    },
+}
+
+# Full resolution and the architectures' own widths, for one or more GPUs.
+_GPU: dict[str, dict[str, Any]] = {
+    "fcn8": {
+        "size": (352, 480),
+        "model": {"name": "fcn8", "encoder_weights": "imagenet", "normalization": True, "head_filters": 512},
+        "training": {"epochs": 80, "batch_size": 16, "learning_rate": 4e-4},
+        "gate": {**_CAMVID_GATE, "min_mean_iou": 0.55},
+    },
+    "unet": {
+        "size": (352, 480),
+        "model": {"name": "unet", "normalization": True},
+        "training": {"epochs": 120, "batch_size": 16, "learning_rate": 1e-3},
+        "gate": {**_CAMVID_GATE, "min_mean_iou": 0.45},
+    },
+}
+
+PRESETS: Mapping[str, Mapping[str, dict[str, Any]]] = {"smoke": _SMOKE, "cpu": _CPU, "gpu": _GPU}
+
+
+def preset(name: str, model: str) -> dict[str, Any]:
+    """Returns the settings of a preset for a model. Raises UsageError where there is none."""
+    if name not in PRESETS:
+        raise UsageError(f"--preset {name}: expected one of {', '.join(PRESETS)}")
+    if model not in PRESETS[name]:
+        raise UsageError(f"--model {model}: expected one of {', '.join(PRESETS[name])}")
+    return PRESETS[name][model]

@@ -1,0 +1,166 @@
+"""One run from a validated configuration to exit code: lock, log, pipeline, summary, report."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+import traceback
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import yaml
+
+from components.dataset.description import DatasetDescription, detect, load
+from components.errors import SegpipeError
+from pipeline import logs
+from pipeline.config import RunConfig
+from pipeline.console import RunConsole
+from pipeline.workdir import Workdir
+
+CONFIG_FILE = "config.yaml"
+LOG_FILE = "log.txt"
+REPORT_FILE = "report.html"
+
+
+def run_pipeline(config: RunConfig, out: str, wait: bool = False) -> bool:
+    """Runs the whole pipeline and prints its course.
+
+    Args:
+        config: every setting.
+        out: the work directory.
+        wait: whether to wait for another run in the same work directory.
+
+    Returns:
+        Whether the model was blessed.
+
+    Raises:
+        SegpipeError: whatever stopped the run, explained; other exceptions are wrapped with the log's path.
+    """
+    description = _description(config)
+    config.gate.check_classes(description.class_map)
+    workdir = Workdir(out)
+    workdir.create()
+    with workdir.lock(wait):
+        run_id = _new_run_id(workdir, config.model.name)
+        directory = workdir.run(run_id)
+        os.makedirs(directory)
+        with open(os.path.join(directory, CONFIG_FILE), "w") as file:
+            yaml.safe_dump(config.model_dump(mode="json"), file, sort_keys=False)
+        log = os.path.join(directory, LOG_FILE)
+        with logs.captured(log) as stream, RunConsole(stream) as console:
+            console.console.print(f"run {run_id}, log {log}")
+            with _explained(log):
+                return _run(config, description, workdir, run_id, console)
+
+
+def _run(
+    config: RunConfig, description: DatasetDescription, workdir: Workdir, run_id: str, console: RunConsole
+) -> bool:
+    start = time.monotonic()
+    console.start("starting TensorFlow and TFX")
+    logs.log_everything()
+    # Everything below needs TensorFlow and TFX, whose import takes longer than all that came before.
+    from pipeline.create_pipeline import create_pipeline
+    from pipeline.figures import main_figure
+    from pipeline.local_runner import LocalRunner, NodeResult
+    from pipeline.store import Store
+
+    logs.log_everything()
+    pipeline = create_pipeline(config, workdir, description)
+    startup_seconds = time.monotonic() - start
+    console.end("start", "ran", startup_seconds, "imports")
+
+    def on_end(result: NodeResult) -> None:
+        figure = ""
+        if result.execution_id is not None:
+            execution = next(e for e in Store(workdir.metadata).executions(run_id) if e.id == result.execution_id)
+            figure = main_figure(execution)
+        console.end(result.node_id, result.state, result.seconds, figure)
+
+    results = LocalRunner(console.start, on_end).run(pipeline, run_id)
+    return _conclude(workdir, run_id, description, results, startup_seconds, console)
+
+
+def _conclude(
+    workdir: Workdir,
+    run_id: str,
+    description: DatasetDescription,
+    results: Sequence[Any],
+    startup_seconds: float,
+    console: RunConsole,
+) -> bool:
+    """Writes summary and report, prints the closing tables and returns whether the model was blessed."""
+    from pipeline.store import Store
+    from pipeline.summary import RunOutcome, write_summary
+    from pipeline.tables import failure_table, score_table
+
+    outcome = RunOutcome(run_id, Store(workdir.metadata).executions(run_id), description.class_map)
+    directory = workdir.run(run_id)
+    summary = write_summary(directory, outcome.to_dict(results, startup_seconds))
+    report = _write_report(outcome.report_uri, directory, run_id, results)
+    workdir.point_latest(run_id)
+
+    say = console.console.print
+    candidate, baseline = outcome.evaluation.candidate, outcome.evaluation.baseline
+    say()
+    say(score_table(candidate.scores, baseline.scores if baseline else None, description.class_map))
+    say()
+    if outcome.evaluation.failures:
+        say(failure_table(outcome.evaluation))
+        say()
+    if all(result.state == "cached" for result in results if result.execution_id is not None):
+        say("Nothing has changed since an earlier run: every component came from the cache.")
+    say(f"summary  {summary}", soft_wrap=True)
+    say(f"model    {outcome.pushed or 'not pushed: the gate withheld its blessing'}", soft_wrap=True)
+    say(f"report   {report}", soft_wrap=True)
+    say(f"Open the report: file://{os.path.abspath(report)}", style="bold", soft_wrap=True)
+    return outcome.blessed
+
+
+def _write_report(report_uri: str, directory: str, run_id: str, results: Sequence[Any]) -> str:
+    """Draws the run's own page: the Report component's data with this run's timings."""
+    from components.report.data import Timing, load
+    from components.report.render import render
+
+    data = load(report_uri)
+    timings = tuple(Timing(result.node_id, result.seconds, result.state) for result in results)
+    lineage = dataclasses.replace(data.lineage, run_id=run_id)
+    path = os.path.join(directory, REPORT_FILE)
+    with open(path + ".tmp", "w", encoding="utf-8") as file:
+        file.write(render(dataclasses.replace(data, timings=timings, lineage=lineage)))
+    os.replace(path + ".tmp", path)
+    return path
+
+
+def _description(config: RunConfig) -> DatasetDescription:
+    if config.data.description == "auto":
+        return detect(config.data.dir)
+    return load(config.data.description)
+
+
+def _new_run_id(workdir: Workdir, model: str) -> str:
+    """Returns a name that sorts by time and is not taken."""
+    base = f"{datetime.now():%Y%m%d-%H%M%S}-{model}"
+    run_id, number = base, 2
+    while os.path.exists(workdir.run(run_id)):
+        run_id, number = f"{base}-{number}", number + 1
+    return run_id
+
+
+@contextlib.contextmanager
+def _explained(log: str) -> Any:
+    """Lets explained failures pass and gives every other the log's path."""
+    try:
+        yield
+    except SegpipeError:
+        traceback.print_exc()
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise SegpipeError(
+            f"the run failed: {type(error).__name__}: {error}\nThe full log, with the traceback: {log}\n"
+            "Run the same command again to go on from the last component that finished."
+        ) from error

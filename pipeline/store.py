@@ -1,0 +1,112 @@
+"""Reads runs, their executions and their artifacts from ML Metadata, without importing TensorFlow or TFX."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+from ml_metadata import MetadataStore
+from ml_metadata.proto import metadata_store_pb2
+
+from components.errors import UsageError
+
+_RUN = "pipeline_run"
+_NODE = "node"
+_STATES = {
+    metadata_store_pb2.Execution.COMPLETE: "ran",
+    metadata_store_pb2.Execution.CACHED: "cached",
+    metadata_store_pb2.Execution.FAILED: "failed",
+    metadata_store_pb2.Execution.RUNNING: "interrupted",
+    metadata_store_pb2.Execution.CANCELED: "interrupted",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """One artifact: its type, where it lies, and its properties by name."""
+
+    id: int
+    type: str
+    uri: str
+    properties: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class NodeExecution:
+    """One node's execution in one run."""
+
+    id: int
+    node_id: str
+    state: str
+    started: float
+    ended: float
+    properties: dict[str, Any]
+    inputs: dict[str, list[Artifact]]
+    outputs: dict[str, list[Artifact]]
+
+
+class Store:
+    """A read-only view of one work directory's metadata."""
+
+    def __init__(self, path: str) -> None:
+        """Opens the SQLite file. Raises UsageError where there is none."""
+        if not os.path.exists(path):
+            raise UsageError(
+                f"{path}: found no metadata, expected a work directory that a run has used. "
+                "Name it with --out, or start a run: segpipe run --data DIR"
+            )
+        config = metadata_store_pb2.ConnectionConfig()
+        config.sqlite.filename_uri = path
+        config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
+        self._store = MetadataStore(config)
+
+    def run_ids(self) -> list[str]:
+        """Returns the names of all runs, oldest first."""
+        contexts = self._store.get_contexts_by_type(_RUN)
+        return [context.name for context in sorted(contexts, key=lambda context: context.id)]
+
+    def executions(self, run_id: str) -> list[NodeExecution]:
+        """Returns a run's executions in the order they began. Raises UsageError for an unknown run."""
+        context = self._store.get_context_by_type_and_name(_RUN, run_id)
+        if context is None:
+            known = self.run_ids()
+            raise UsageError(f"run {run_id!r} is not in the metadata; known runs: {', '.join(known[-5:]) or 'none'}")
+        executions = sorted(self._store.get_executions_by_context(context.id), key=lambda execution: execution.id)
+        return [self._node_execution(execution) for execution in executions]
+
+    def _node_execution(self, execution: Any) -> NodeExecution:
+        contexts = self._store.get_contexts_by_execution(execution.id)
+        node = next((context.name for context in contexts if context.type == _NODE), execution.type)
+        inputs: dict[str, list[Artifact]] = {}
+        outputs: dict[str, list[Artifact]] = {}
+        events = self._store.get_events_by_execution_ids([execution.id])
+        artifacts = {a.id: a for a in self._store.get_artifacts_by_id([event.artifact_id for event in events])}
+        for event in events:
+            target = inputs if event.type in (event.INPUT, event.DECLARED_INPUT) else outputs
+            key = event.path.steps[0].key if event.path.steps else ""
+            target.setdefault(key, []).append(_artifact(artifacts[event.artifact_id]))
+        return NodeExecution(
+            id=execution.id,
+            node_id=node.split(".")[-1],
+            state=_STATES.get(execution.last_known_state, "unknown"),
+            started=execution.create_time_since_epoch / 1000,
+            ended=execution.last_update_time_since_epoch / 1000,
+            properties=_properties(execution),
+            inputs=inputs,
+            outputs=outputs,
+        )
+
+
+def _artifact(proto: Any) -> Artifact:
+    return Artifact(proto.id, proto.type, proto.uri, _properties(proto))
+
+
+def _properties(proto: Any) -> dict[str, Any]:
+    """Returns properties and custom properties as plain Python values."""
+    return {
+        name: getattr(value, value.WhichOneof("value"))
+        for group in (proto.properties, proto.custom_properties)
+        for name, value in group.items()
+        if value.WhichOneof("value")
+    }

@@ -1,0 +1,69 @@
+"""What a run came to, as `summary.json` for other programs.
+
+Everything is read from the metadata store and the artifacts, never from what a process remembers,
+so a run whose nodes all came from the cache has the same summary.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from components.class_map import ClassMap
+from components.example_gen.executor import read_quarantine
+from components.metrics.results import Evaluation, load_evaluation
+from pipeline.local_runner import NodeResult
+from pipeline.store import Artifact, NodeExecution
+
+FILE = "summary.json"
+
+
+class RunOutcome:
+    """One finished run, read back from its executions."""
+
+    def __init__(self, run_id: str, executions: Sequence[NodeExecution], class_map: ClassMap) -> None:
+        self.run_id = run_id
+        self.class_map = class_map
+        self._outputs = {execution.node_id: execution.outputs for execution in executions}
+        self.evaluation: Evaluation = load_evaluation(self.output("Evaluator", "evaluation").uri, class_map)
+        self.blessed = bool(self.output("Evaluator", "blessing").properties.get("blessed"))
+        self.report_uri = self.output("Report", "report").uri
+
+    def output(self, node_id: str, key: str) -> Artifact:
+        """Returns the one artifact under an output of a node."""
+        return self._outputs[node_id][key][0]
+
+    @property
+    def pushed(self) -> str | None:
+        """The version's directory, or None where nothing was pushed."""
+        properties = self.output("Pusher", "pushed_model").properties
+        return properties["pushed_destination"] if properties.get("pushed") else None
+
+    def to_dict(self, results: Sequence[NodeResult], startup_seconds: float) -> dict[str, Any]:
+        """Returns the content of `summary.json`; docs/reference.md describes every field."""
+        counts, _ = read_quarantine(self.output("ImageMaskExampleGen", "quarantine").uri)
+        baseline = self.evaluation.baseline
+        examples = self.output("ImageMaskExampleGen", "examples")
+        return {
+            "run_id": self.run_id,
+            "blessed": self.blessed,
+            "pushed": self.pushed,
+            "metrics": self.evaluation.candidate.scores.to_dict(),
+            "baseline_metrics": baseline.scores.to_dict() if baseline else None,
+            "failures": [failure.reason for failure in self.evaluation.failures],
+            "timings": {result.node_id: round(result.seconds, 3) for result in results},
+            "states": {result.node_id: result.state for result in results},
+            "startup_seconds": round(startup_seconds, 3),
+            "data": {**counts, "content_hash": examples.properties.get("input_fingerprint")},
+        }
+
+
+def write_summary(directory: str, summary: dict[str, Any]) -> str:
+    """Writes `summary.json` in one step and returns its path."""
+    path = os.path.join(directory, FILE)
+    with open(path + ".tmp", "w") as file:
+        json.dump(summary, file, indent=2, sort_keys=True, allow_nan=False)
+    os.replace(path + ".tmp", path)
+    return path

@@ -1,0 +1,101 @@
+"""The configuration: layers, validation, and messages that lead to the right name."""
+
+import pytest
+
+from components.errors import UsageError
+from pipeline.cli.run import build_config
+from pipeline.config import field_names, load_config, parse_size, read_assignments, read_config_file
+from pipeline.presets import PRESETS, preset
+
+
+def _config(*assignments, config=None, model="unet", preset_name="smoke", epochs=None):
+    return build_config("", model, preset_name, None, epochs, config, list(assignments))
+
+
+@pytest.mark.parametrize(("name", "model"), [(name, model) for name, models in PRESETS.items() for model in models])
+def test_every_preset_is_valid_and_builds_its_model(name, model):
+    config = load_config([("preset", preset(name, model))])
+
+    assert config.model.name == model
+
+
+def test_later_layers_win_field_by_field(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("training:\n  epochs: 5\n  batch_size: 3\n")
+
+    config = _config("training.batch_size=2", config=str(file))
+
+    assert (config.training.epochs, config.training.batch_size) == (5, 2)
+    assert config.training.learning_rate == preset("smoke", "unet")["training"]["learning_rate"]
+
+
+def test_the_epochs_option_beats_the_file(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("training: {epochs: 5}\n")
+
+    assert _config(config=str(file), epochs=9).training.epochs == 9
+
+
+def test_assignments_nest_and_read_yaml():
+    nested = read_assignments(["gate.min_class_iou={pedestrian: 0.2}", "size=[64, 96]", "model.dropout=0"])
+
+    assert nested == {"gate": {"min_class_iou": {"pedestrian": 0.2}}, "size": [64, 96], "model": {"dropout": 0}}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("training.epoch=3", r"unknown setting training\.epoch; did you mean training\.epochs\?"),
+        ("trainin.epochs=3", r"unknown setting trainin\.epochs; did you mean training\.epochs\?"),
+        ("epochs=3", r"unknown setting epochs; did you mean training\.epochs\?"),
+        ("training=3", r"training is a group; set one of .*training\.epochs"),
+        ("training.epochs=many", r"training\.epochs: found 'many'"),
+        ("training.epochs=0", r"training\.epochs: found 0.*greater than or equal to 1"),
+        ("model.name=unett", r"model\.name: found 'unett'.*did you mean unet\?"),
+        ("size=64", r"size: found 64"),
+        ("training.epochs", r"expected key=value"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_was_expected(assignment, message):
+    with pytest.raises(UsageError, match=message):
+        _config(assignment)
+
+
+def test_an_unknown_key_in_a_file_names_the_file(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("training: {epocs: 5}\n")
+
+    with pytest.raises(UsageError, match=r"settings\.yaml: unknown setting training\.epocs"):
+        _config(config=str(file))
+
+
+@pytest.mark.parametrize(("content", "message"), [("- 1\n", "found list"), ("a: [", "is not YAML")])
+def test_a_file_that_holds_no_settings_is_refused(tmp_path, content, message):
+    file = tmp_path / "settings.yaml"
+    file.write_text(content)
+
+    with pytest.raises(UsageError, match=message):
+        read_config_file(str(file))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"absent\.yaml: cannot be read"):
+        read_config_file(str(tmp_path / "absent.yaml"))
+
+
+@pytest.mark.parametrize("text", ["192", "192x", "0x4", "axb", "1x2x3"])
+def test_a_size_is_height_by_width(text):
+    assert parse_size("192x256") == (192, 256)
+    with pytest.raises(UsageError, match="HEIGHTxWIDTH"):
+        parse_size(text)
+
+
+def test_every_setting_has_a_description():
+    assert all(description for _, description, _ in field_names())
+
+
+def test_an_unknown_preset_or_model_lists_the_known():
+    with pytest.raises(UsageError, match="smoke, cpu, gpu"):
+        preset("fast", "unet")
+    with pytest.raises(UsageError, match="unet"):
+        preset("cpu", "resnet")

@@ -1,0 +1,57 @@
+"""The source hash: it changes with the code a module reaches, and with nothing else."""
+
+import sys
+
+import pytest
+
+from pipeline import fingerprint
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A first-party package of its own: top imports middle imports bottom; other stands apart."""
+    root = tmp_path / "sourcehash_probe"
+    (root / "inner").mkdir(parents=True)
+    for name, text in {
+        "__init__.py": "",
+        "top.py": "from sourcehash_probe import middle\n",
+        "middle.py": "def late():\n    from sourcehash_probe.inner.bottom import value\n",
+        "other.py": "x = 1\n",
+        "inner/__init__.py": "",
+        "inner/bottom.py": "value = 1\n",
+        "inner/page.html": "<p>",
+    }.items():
+        (root / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(fingerprint, "FIRST_PARTY", ("sourcehash_probe",))
+    fingerprint.source_hash.cache_clear()
+    yield root
+    fingerprint.source_hash.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("sourcehash_probe")]:
+        del sys.modules[name]
+
+
+def _hash():
+    fingerprint.source_hash.cache_clear()
+    return fingerprint.source_hash("sourcehash_probe.top")
+
+
+@pytest.mark.parametrize("name", ["top.py", "middle.py", "inner/bottom.py", "inner/page.html"])
+def test_a_change_anywhere_below_changes_the_hash(package, name):
+    before = _hash()
+
+    (package / name).write_text((package / name).read_text() + "\n# changed\n")
+
+    assert _hash() != before
+
+
+def test_a_change_elsewhere_does_not(package):
+    before = _hash()
+
+    (package / "other.py").write_text("x = 2\n")
+
+    assert _hash() == before
+
+
+def test_the_trainer_does_not_depend_on_the_report():
+    assert fingerprint.source_hash("trainer.config") != fingerprint.source_hash("components.report.data")

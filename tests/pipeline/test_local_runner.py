@@ -1,0 +1,96 @@
+"""The local runner and the metadata reader, on a toy pipeline with a real metadata store."""
+
+import os
+
+import pytest
+from tfx import v1 as tfx
+
+from components.errors import UsageError
+from pipeline.local_runner import LocalRunner
+from pipeline.store import Store
+
+_Out = tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.String]
+_In = tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.String]
+_Parameter = tfx.dsl.components.Parameter
+
+
+@tfx.dsl.components.component
+def Writer(text: _Out, content: _Parameter[str]) -> None:
+    """Writes its parameter."""
+    text.value = content
+
+
+@tfx.dsl.components.component
+def Reader(text: _In, needs: _Parameter[str], copy: _Out) -> None:
+    """Fails until a file is there."""
+    if not os.path.exists(needs):
+        raise RuntimeError("the file is not there yet")
+    copy.value = text.value
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs the toy pipeline and returns (node, state) pairs, also of a run that fails."""
+
+    def _run(run_id, content="a"):
+        writer = Writer(content=content)
+        reader = Reader(text=writer.outputs["text"], needs=str(tmp_path / "go"))
+        pipeline = tfx.dsl.Pipeline(
+            pipeline_name="toy",
+            pipeline_root=str(tmp_path / "root"),
+            components=[writer, reader],
+            enable_cache=True,
+            metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
+                str(tmp_path / "metadata.sqlite")
+            ),
+        )
+        seen = []
+        try:
+            LocalRunner(lambda node: None, lambda result: seen.append((result.node_id, result.state))).run(
+                pipeline, run_id
+            )
+        except RuntimeError as error:
+            seen.append(str(error))
+        return seen
+
+    return _run
+
+
+def test_a_failed_run_goes_on_where_it_stopped_and_then_comes_from_the_cache(run, tmp_path):
+    first = run("first")
+    (tmp_path / "go").touch()
+    second = run("second")
+    third = run("third")
+    changed = run("fourth", content="b")
+
+    assert first == [("Writer", "ran"), ("Reader", "failed"), "the file is not there yet"]
+    assert second == [("Writer", "cached"), ("Reader", "ran")]
+    assert third == [("Writer", "cached"), ("Reader", "cached")]
+    assert changed == [("Writer", "ran"), ("Reader", "ran")]
+
+
+def test_the_store_tells_runs_states_and_artifacts(run, tmp_path):
+    run("first")
+    (tmp_path / "go").touch()
+    run("second")
+
+    store = Store(str(tmp_path / "metadata.sqlite"))
+    first, second = store.executions("first"), store.executions("second")
+
+    assert store.run_ids() == ["first", "second"]
+    assert [(e.node_id, e.state) for e in first] == [("Writer", "ran"), ("Reader", "failed")]
+    assert [(e.node_id, e.state) for e in second] == [("Writer", "cached"), ("Reader", "ran")]
+    assert second[1].inputs["text"] == second[0].outputs["text"] == first[0].outputs["text"]
+    assert second[1].outputs["copy"][0].uri.startswith(str(tmp_path / "root"))
+
+
+def test_an_unknown_run_lists_the_known(run, tmp_path):
+    run("first")
+
+    with pytest.raises(UsageError, match="known runs: first"):
+        Store(str(tmp_path / "metadata.sqlite")).executions("other")
+
+
+def test_a_directory_without_metadata_says_how_to_get_some(tmp_path):
+    with pytest.raises(UsageError, match="segpipe run"):
+        Store(str(tmp_path / "none.sqlite"))
