@@ -7,8 +7,9 @@ import logging
 from typing import Any
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
-from tfx import v1 as tfx
 from tfx.types import artifact_utils  # decodes split names; no public alias
+from tfx.v1.dsl.components import InputArtifact, Parameter, component
+from tfx.v1.types.standard_artifacts import ExampleAnomalies
 
 from components import files
 from components.errors import DataRejectedError
@@ -17,29 +18,27 @@ from components.example_gen.executor import read_quarantine
 
 # TFX reads the annotations of a component's function as objects, so this file has no
 # `from __future__ import annotations`.
-_InputArtifact = tfx.dsl.components.InputArtifact
-_Parameter = tfx.dsl.components.Parameter
 
 _ANOMALIES_FILE = "SchemaDiff.pb"
 _SHOWN = 10
 
-progress = logging.getLogger("segpipe.progress")
+PROGRESS = logging.getLogger("segpipe.progress")
 
 
-@tfx.dsl.components.component
+@component
 def QuarantineGate(  # TFX's naming: a component is a noun
-    quarantine: _InputArtifact[Quarantine],
-    max_share: _Parameter[float],
-    train_split: _Parameter[str],
-    eval_split: _Parameter[str],
+    quarantine: InputArtifact[Quarantine],
+    max_share: Parameter[float],
+    train_split: Parameter[str],
+    eval_split: Parameter[str],
 ) -> None:
     """Stops the run where too many pairs are bad, or a split that is needed is empty."""
     counts, faults = read_quarantine(quarantine.uri)
     check_quarantine(counts, faults, max_share, (train_split, eval_split), quarantine.uri)
 
 
-@tfx.dsl.components.component
-def AnomalyGate(anomalies: _InputArtifact[tfx.types.standard_artifacts.ExampleAnomalies]) -> None:
+@component
+def AnomalyGate(anomalies: InputArtifact[ExampleAnomalies]) -> None:
     """Stops the run where a split's statistics do not fit the schema, naming split and feature."""
     check_anomalies(read_anomalies(anomalies), anomalies.uri)
 
@@ -74,7 +73,7 @@ def check_quarantine(
             f"{len(faults)} of {good + len(faults)} pairs are bad ({share:.1%}), expected at most {max_share:.1%}. "
             f"Repair or remove them, or raise data.max_quarantined_share. All of them: {uri}\n{listing}"
         )
-    progress.info("%d examples, %d quarantined", good, len(faults), extra={"progress": {"component": "QuarantineGate"}})
+    PROGRESS.info("%d examples, %d quarantined", good, len(faults), extra={"progress": {"component": "QuarantineGate"}})
 
 
 def read_anomalies(artifact: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from importlib import metadata
 from typing import Any
@@ -25,6 +26,23 @@ PIPELINE_NAME = "segpipe"
 _PACKAGES = ("tfx", "tensorflow", "keras", "tensorflow-transform", "tensorflow-model-analysis", "apache-beam")
 
 
+@dataclasses.dataclass(frozen=True)
+class DataComponents:
+    """The components from the folder to the transformed examples, in the order they run."""
+
+    example_gen: ImageMaskExampleGen
+    quarantine_gate: Any
+    schema_gen: tfx.components.ImportSchemaGen
+    statistics_gen: tfx.components.StatisticsGen
+    example_validator: tfx.components.ExampleValidator
+    anomaly_gate: Any
+    transform: tfx.components.Transform
+
+    def all(self) -> list[Any]:
+        """Returns the components in order."""
+        return [getattr(self, field.name) for field in dataclasses.fields(self)]
+
+
 def create_pipeline(config: RunConfig, workdir: Workdir, description: DatasetDescription) -> tfx.dsl.Pipeline:
     """Wires the components from a folder of images and masks to a pushed model and a report.
 
@@ -33,6 +51,27 @@ def create_pipeline(config: RunConfig, workdir: Workdir, description: DatasetDes
         workdir: where artifacts, metadata, checkpoints and served versions go.
         description: the data set's layout and classes.
     """
+    data = data_components(config, workdir, description)
+    return assemble(config, workdir, [*data.all(), *model_components(config, workdir, description, data)])
+
+
+def assemble(config: RunConfig, workdir: Workdir, nodes: list[Any]) -> tfx.dsl.Pipeline:
+    """Makes a pipeline of components, with the Beam options and the metadata store of a configuration."""
+    for node in nodes:
+        if node.id in config.beam.component_args:
+            node.with_beam_pipeline_args([*config.beam.args, *config.beam.component_args[node.id]])
+    return tfx.dsl.Pipeline(
+        pipeline_name=PIPELINE_NAME,
+        pipeline_root=workdir.artifacts,
+        components=nodes,
+        enable_cache=True,
+        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(workdir.metadata),
+        beam_pipeline_args=list(config.beam.args),
+    )
+
+
+def data_components(config: RunConfig, workdir: Workdir, description: DatasetDescription) -> DataComponents:
+    """Returns the components that turn the folder into checked, resized examples."""
     class_map = description.class_map
     train, evaluate = config.data.train_split, config.data.eval_split
 
@@ -79,14 +118,26 @@ def create_pipeline(config: RunConfig, workdir: Workdir, description: DatasetDes
         custom_config={"input_size": list(config.size), "code": source_hash("components.preprocessing")},
     )
     transform.add_upstream_node(anomaly_gate)
+    return DataComponents(
+        example_gen, quarantine_gate, schema_gen, statistics_gen, example_validator, anomaly_gate, transform
+    )
+
+
+def model_components(
+    config: RunConfig, workdir: Workdir, description: DatasetDescription, data: DataComponents
+) -> list[Any]:
+    """Returns the components that train, judge and publish a model, in the order they run."""
+    class_map = description.class_map
+    examples = data.example_gen.outputs["examples"]
+    raw_schema = data.schema_gen.outputs["schema"]
 
     # Trains and exports the model.
     trainer = tfx.components.Trainer(
         run_fn="trainer.run_fn.run_fn",
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        train_args=tfx.proto.TrainArgs(splits=[train]),
-        eval_args=tfx.proto.EvalArgs(splits=[evaluate]),
+        examples=data.transform.outputs["transformed_examples"],
+        transform_graph=data.transform.outputs["transform_graph"],
+        train_args=tfx.proto.TrainArgs(splits=[config.data.train_split]),
+        eval_args=tfx.proto.EvalArgs(splits=[config.data.eval_split]),
         custom_config={
             "model": config.model.model_dump(),
             "training": config.training.model_dump(),
@@ -111,7 +162,7 @@ def create_pipeline(config: RunConfig, workdir: Workdir, description: DatasetDes
     # Scores the model and its baseline on the raw examples, as served, and gives or withholds the blessing.
     evaluator = tfx.components.Evaluator(
         examples=examples,
-        example_splits=[evaluate],
+        example_splits=[config.data.eval_split],
         model=model,
         baseline_model=baseline.outputs["model"],
         schema=raw_schema,
@@ -132,8 +183,8 @@ def create_pipeline(config: RunConfig, workdir: Workdir, description: DatasetDes
     # Writes the page that people open.
     report = Report(
         examples=examples,
-        statistics=statistics_gen.outputs["statistics"],
-        quarantine=example_gen.outputs["quarantine"],
+        statistics=data.statistics_gen.outputs["statistics"],
+        quarantine=data.example_gen.outputs["quarantine"],
         model=model,
         model_run=trainer.outputs["model_run"],
         evaluation=evaluator.outputs["evaluation"],
@@ -142,36 +193,11 @@ def create_pipeline(config: RunConfig, workdir: Workdir, description: DatasetDes
         class_map=class_map.to_json(),
         configuration=json.dumps(config.model_dump(mode="json"), sort_keys=True),
         lineage=json.dumps({"code_hash": source_hash(__name__), "packages": _versions()}, sort_keys=True),
-        eval_split=evaluate,
+        eval_split=config.data.eval_split,
         max_frames=config.report.max_frames,
         code=source_hash("components.report.component"),
     )
-
-    nodes: list[Any] = [
-        example_gen,
-        quarantine_gate,
-        schema_gen,
-        statistics_gen,
-        example_validator,
-        anomaly_gate,
-        transform,
-        trainer,
-        baseline,
-        evaluator,
-        pusher,
-        report,
-    ]
-    for node in nodes:
-        if node.id in config.beam.component_args:
-            node.with_beam_pipeline_args([*config.beam.args, *config.beam.component_args[node.id]])
-    return tfx.dsl.Pipeline(
-        pipeline_name=PIPELINE_NAME,
-        pipeline_root=workdir.artifacts,
-        components=nodes,
-        enable_cache=True,
-        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(workdir.metadata),
-        beam_pipeline_args=list(config.beam.args),
-    )
+    return [trainer, baseline, evaluator, pusher, report]
 
 
 def _versions() -> dict[str, str]:

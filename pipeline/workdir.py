@@ -47,7 +47,7 @@ class Workdir:
                 os.makedirs(folder, exist_ok=True)
         except OSError as error:
             raise UsageError(
-                f"{self.root}: found {error.strerror.lower()}; expected a folder that can be written. "
+                f"{self.root}: found {str(error.strerror).lower()}, expected a folder that can be written. "
                 "Name another one with --out"
             ) from None
 

@@ -42,9 +42,7 @@ _FAULTS = "faults"
 class Executor(base_beam_executor.BaseBeamExecutor):
     """Writes one set of TFRecords a split, and the quarantine."""
 
-    def Do(
-        self, input_dict: dict[str, Any], output_dict: dict[str, Any], exec_properties: dict[str, Any]
-    ) -> None:
+    def Do(self, input_dict: dict[str, Any], output_dict: dict[str, Any], exec_properties: dict[str, Any]) -> None:
         """Reads the folder; `ImageMaskExampleGenSpec` lists the properties."""
         self._log_startup(input_dict, output_dict, exec_properties)
         root = exec_properties[standard_component_specs.INPUT_BASE_KEY]

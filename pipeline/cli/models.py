@@ -14,6 +14,8 @@ from rich.progress import track
 from components.errors import EXIT_FAILED, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from components.dataset.description import DatasetDescription
     from serving.predictor import Predictor
 
@@ -30,7 +32,9 @@ def evaluate(
 ) -> None:
     """Score an exported model on any split, with the metrics that the pipeline's gate uses."""
     from components.dataset.description import detect, load
+    from serving.predictor import find_version, read_metadata
 
+    read_metadata(find_version(model))
     described = detect(data) if description == "auto" else load(description)
     predictor = _load(model)
     if described.class_map.names != predictor.class_map.names:
@@ -91,7 +95,7 @@ def _load(model: str) -> Predictor:
         return Predictor(model)
 
 
-def _confusion(predictor: Predictor, data: str, described: DatasetDescription, split: str):
+def _confusion(predictor: Predictor, data: str, described: DatasetDescription, split: str) -> tuple[np.ndarray, int]:
     """Returns the confusion matrix over a split, int64 [N, N], and the number of frames."""
     import numpy as np
 

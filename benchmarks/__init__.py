@@ -1,0 +1,1 @@
+"""The commands behind every figure on speed; `python -m benchmarks.NAME --help` explains each."""

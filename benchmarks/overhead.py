@@ -1,0 +1,72 @@
+"""What the pipeline costs beside training: each component's seconds, fresh and cached, beside a plain loop.
+
+    python -m benchmarks.overhead --data ../shared/camvid
+
+The plain loop opens the same images and masks with Pillow, resizes both and stacks them with NumPy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from components.dataset.description import detect
+from components.dataset.pairs import find_pairs
+
+
+def plain_loop(data: str, size: tuple[int, int]) -> float:
+    """Returns the seconds that a loop over all pairs takes, without checks, records or statistics."""
+    pairs, _ = find_pairs(data, detect(data))
+    height, width = size
+    start = time.monotonic()
+    images = np.empty((len(pairs), height, width, 3), np.uint8)
+    masks = np.empty((len(pairs), height, width), np.uint8)
+    for index, pair in enumerate(pairs):
+        with Image.open(os.path.join(data, pair.image)) as image, Image.open(os.path.join(data, pair.mask)) as mask:
+            images[index] = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+            masks[index] = mask.resize((width, height), Image.Resampling.NEAREST)
+    return time.monotonic() - start
+
+
+def run(data: str, work: str, model: str) -> dict[str, Any]:
+    """Runs the pipeline with one epoch of training and returns its summary."""
+    command = [sys.executable, "-m", "pipeline.cli.main", "run", "--data", data, "--out", work, "--model", model]
+    options = ["--preset", "cpu", "--epochs", "1", "--set", "gate.min_mean_iou=0", "--set", "gate.min_class_iou={}"]
+    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
+    with open(os.path.join(work, "latest", "summary.json")) as file:
+        return json.load(file)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--data", required=True, help="folder of images and masks")
+    parser.add_argument("--model", default="fcn8", help="architecture that is trained for one epoch and evaluated")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        fresh, cached = (run(arguments.data, work, arguments.model) for _ in range(2))
+    loop = plain_loop(arguments.data, (192, 256))
+    print(f"{'component':22}{'fresh, s':>10}{'cached, s':>11}")
+    for name, seconds in fresh["timings"].items():
+        print(f"{name:22}{seconds:10.1f}{cached['timings'][name]:11.2f}")
+    beside = sum(seconds for name, seconds in fresh["timings"].items() if name != "Trainer")
+    print(f"{'all but Trainer':22}{beside:10.1f}{sum(cached['timings'].values()):11.2f}")
+    data_part = sum(fresh["timings"][name] for name in ("ImageMaskExampleGen", "StatisticsGen", "Transform"))
+    print(
+        f"plain Pillow and NumPy loop: {loop:.1f} s; ingest, statistics and Transform over it: {data_part / loop:.1f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
