@@ -1,0 +1,85 @@
+"""The command line where it needs no TensorFlow: help, messages, exit codes, data commands."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def _segpipe(*words, cwd=None):
+    command = [sys.executable, "-m", "pipeline.cli.main", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("run",), ("config",), ("evaluate",), ("predict",), ("runs",), ("show",), ("data",), ("data", "make")],
+    ids=lambda words: " ".join(words) or "top",
+)
+def test_help_teaches_and_loads_nothing_heavy(words):
+    program = (
+        "import sys, pipeline.cli.main as m\n"
+        f"sys.argv = ['segpipe', *{words!r}, '--help']\n"
+        "try:\n    m.main()\nexcept SystemExit as e:\n    assert not e.code\n"
+        "heavy = {'tensorflow', 'tfx', 'apache_beam', 'keras', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("run", "--data", "absent"), "--data absent: found nothing"),
+        (("run", "--data", ".", "--set", "training.epoch=1"), "did you mean training.epochs?"),
+        (("run", "--data", ".", "--preset", "quick"), "smoke, cpu, gpu"),
+        (("run", "--data", ".", "--size", "10"), "HEIGHTxWIDTH"),
+        (("evaluate", "--model", "absent", "--data", "."), "expected an exported model"),
+        (("predict", "--model", "absent", "nothing.png"), "nothing.png: found nothing"),
+        (("runs", "--out", "absent"), "segpipe run --data DIR"),
+        (("data", "check", "absent"), "absent"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_mistake_is_explained_without_a_traceback(words, message, tmp_path):
+    done = _segpipe(*words, cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_data_make_then_check_finds_a_sound_data_set(tmp_path):
+    folder = str(tmp_path / "scenes")
+    made = _segpipe("data", "make", folder, "--train", "4", "--val", "2", "--size", "48x64")
+    checked = _segpipe("data", "check", folder, "--json")
+
+    assert made.returncode == 0, made.stderr
+    assert checked.returncode == 0, checked.stderr
+    report = json.loads(checked.stdout)
+    assert {name: split["pairs"] for name, split in report["splits"].items()} == {"train": 4, "val": 2}
+
+
+def test_data_check_lists_every_fault_and_ends_in_the_code_of_bad_data(street_scenes):
+    broken = os.path.join(street_scenes, "train", min(os.listdir(f"{street_scenes}/train")))
+    with open(broken, "wb"):
+        pass
+
+    done = _segpipe("data", "check", street_scenes)
+
+    assert done.returncode == 4
+    assert os.path.basename(broken) in done.stdout
+    assert "empty" in done.stdout
+
+
+def test_config_lists_every_setting_as_json_that_run_accepts():
+    done = _segpipe("config", "--preset", "cpu", "--model", "unet", "--json")
+
+    settings = json.loads(done.stdout)
+    assert settings["model"]["name"] == "unet"
+    assert settings["training"]["epochs"] >= 1

@@ -1,0 +1,185 @@
+"""The whole pipeline from the command line, as a user runs it, on a small synthetic data set.
+
+One work directory goes through a life: a first run, the same run again, a stricter gate, and a new
+training that is killed in the middle and taken up again.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components.dataset import synthetic
+
+pytestmark = pytest.mark.slow
+
+_SEGPIPE = [sys.executable, "-m", "pipeline.cli.main"]
+_SETTINGS = (
+    "model.base_filters=4",
+    "training.epochs=2",
+    "training.learning_rate=5e-3",
+    "gate.min_mean_iou=0.01",
+    "gate.min_class_iou={}",
+    "gate.max_class_drop=1.0",
+    "gate.max_mean_drop=1.0",
+)
+_BEFORE_TRAINING = ("ImageMaskExampleGen", "StatisticsGen", "ExampleValidator", "Transform")
+
+
+def _command(data, work, *more):
+    assignments = [word for setting in (*_SETTINGS, *more) for word in ("--set", setting)]
+    options = ["--model", "unet", "--preset", "smoke", "--size", "32x48", "--data", data, "--out", work]
+    return [*_SEGPIPE, "run", *options, *assignments]
+
+
+def _run(data, work, *more):
+    """Returns exit code, standard output and the summary of the newest run."""
+    done = subprocess.run(_command(data, work, *more), capture_output=True, text=True, check=False)
+    with open(os.path.join(work, "latest", "summary.json")) as file:
+        return done.returncode, done.stdout, json.load(file)
+
+
+def _kill_after(line_start, data, work, *more):
+    """Starts a run, kills it when a line of its output begins as given, and returns its output so far."""
+    lines = []
+    with subprocess.Popen(_command(data, work, *more), stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            lines.append(line)
+            if line.strip().startswith(line_start):
+                process.kill()
+    return lines
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory):
+    """Runs the story once; the tests look at its stations."""
+    root = tmp_path_factory.mktemp("end_to_end")
+    data, work = str(root / "data"), str(root / "work")
+    synthetic.make(data, pairs={"train": 24, "val": 8}, size=(48, 64))
+    stations = {
+        "data": data,
+        "work": work,
+        "first": _run(data, work),
+        "again": _run(data, work),
+        "strict": _run(data, work, "gate.min_class_iou={pedestrian: 0.99}"),
+    }
+    other = ("seed=8", "training.epochs=4")
+    stations["killed"] = _kill_after("epoch 2/4", data, work, *other)
+    stations["resumed"] = _run(data, work, *other)
+    return stations
+
+
+def test_a_first_run_pushes_a_model_and_leaves_what_it_promises(life):
+    code, output, summary = life["first"]
+
+    run = Path(life["work"], "runs", summary["run_id"])
+    assert code == 0, output
+    assert summary["blessed"]
+    assert Path(summary["pushed"]).parent == Path(life["work"], "serving", "unet")
+    assert Path(summary["pushed"], "saved_model.pb").is_file()
+    assert {path.name for path in run.iterdir()} >= {"summary.json", "report.html", "config.yaml", "log.txt"}
+    assert summary["data"]["examples"] == {"train": 24, "val": 8}
+    assert summary["baseline_metrics"] is None
+    assert set(summary["metrics"]["class_iou"]) == set(synthetic.CLASS_NAMES) - {"void"}
+    assert all(seconds >= 0 for seconds in summary["timings"].values())
+    assert str(run / "report.html") in output
+
+
+def test_the_same_run_again_comes_from_the_cache_and_says_so(life):
+    code, output, summary = life["again"]
+
+    first = life["first"][2]
+    assert code == 0
+    assert "every component came from the cache" in output
+    assert {state for node, state in summary["states"].items() if node != "BaselineResolver"} == {"cached"}
+    assert summary["pushed"] == first["pushed"]
+    assert summary["metrics"] == first["metrics"]
+    assert summary["run_id"] != first["run_id"]
+
+
+def test_a_stricter_gate_blocks_the_push_and_says_which_bound(life):
+    code, output, summary = life["strict"]
+
+    assert code == 3
+    assert summary["pushed"] is None
+    assert not summary["blessed"]
+    assert summary["states"]["Trainer"] == "cached"
+    assert "class_iou/pedestrian" in output
+    assert any("class_iou/pedestrian" in failure for failure in summary["failures"])
+
+
+def test_a_killed_training_resumes_after_its_last_epoch(life):
+    code, output, summary = life["resumed"]
+
+    assert any("epoch 2/4" in line for line in life["killed"])
+    assert code == 0, output
+    assert {summary["states"][node] for node in _BEFORE_TRAINING} == {"cached"}
+    assert "epoch 2/4" not in output
+    assert "epoch 3/4" in output
+
+
+def test_a_new_model_is_compared_with_the_last_blessed_one(life):
+    _, output, summary = life["resumed"]
+
+    assert summary["baseline_metrics"] == life["first"][2]["metrics"]
+    assert "IoU before" in output
+    assert int(Path(summary["pushed"]).name) > int(Path(life["first"][2]["pushed"]).name)
+
+
+def test_evaluate_gives_what_the_pipeline_s_evaluation_gave(life):
+    _, _, summary = life["resumed"]
+    command = [*_SEGPIPE, "evaluate", "--model", f"{life['work']}/serving/unet", "--data", life["data"], "--json"]
+
+    scores = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    for name, value in summary["metrics"].items():
+        assert scores[name] == pytest.approx(value), name
+
+
+def test_predict_writes_pictures_and_names_what_it_could_not_read(life, tmp_path):
+    images = sorted(Path(life["data"], "val").iterdir())[:2]
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    command = [*_SEGPIPE, "predict", "--model", f"{life['work']}/serving/unet", "--out", str(tmp_path / "out")]
+
+    done = subprocess.run([*command, *map(str, images), str(broken)], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "broken.png" in done.stdout
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {f"{image.stem}_{kind}.png" for image in images for kind in ("mask", "color", "overlay")}
+
+
+def test_runs_and_show_tell_the_story_without_tensorflow(life):
+    def ask(*words):
+        command = [*_SEGPIPE, *words, "--out", life["work"], "--json"]
+        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    runs = ask("runs")
+    details = ask("show")
+
+    assert [run["state"] for run in runs] == ["finished"] * 3 + ["interrupted in Trainer", "finished"]
+    assert [run["gate"] for run in runs] == ["blessed", "blessed", "not blessed", "", "blessed"]
+    summary = life["resumed"][2]
+    assert details["run_id"] == summary["run_id"]
+    assert details["pushed"] == summary["pushed"]
+    assert details["data_hash"] == summary["data"]["content_hash"]
+    assert details["mean_iou"] == pytest.approx(summary["metrics"]["mean_iou"])
+    trainer = next(node for node in details["components"] if node["name"] == "Trainer")
+    assert trainer["inputs"]["examples"]
+
+
+def test_bad_data_ends_in_its_own_exit_code_and_names_the_file(tmp_path):
+    data = str(tmp_path / "data")
+    synthetic.make(data, pairs={"train": 4, "val": 2}, size=(48, 64))
+    broken = min(Path(data, "train").iterdir())
+    broken.write_bytes(broken.read_bytes()[:100])
+
+    done = subprocess.run(_command(data, str(tmp_path / "work")), capture_output=True, text=True, check=False)
+
+    assert done.returncode == 4
+    assert broken.name in done.stderr
+    assert "Traceback" not in done.stderr
