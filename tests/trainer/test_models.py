@@ -1,0 +1,188 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.errors import UsageError
+from trainer import precision
+from trainer.config import ModelSettings
+from trainer.models import registry
+
+
+def conv(kernel: int, inputs: int, outputs: int, bias: bool = True) -> int:
+    return kernel * kernel * inputs * outputs + (outputs if bias else 0)
+
+
+def shape(model: keras.Model, layer: str) -> tuple[int, ...]:
+    return tuple(model.get_layer(layer).output.shape[1:])
+
+
+VGG16_CONVOLUTIONS = sum(
+    conv(3, inputs, outputs)
+    for inputs, outputs in [
+        (3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 256),
+        (256, 512), (512, 512), (512, 512), (512, 512), (512, 512), (512, 512),
+    ]
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fcn8() -> keras.Model:
+    return registry.build(ModelSettings(name="fcn8"), (224, 224), 12)
+
+
+@pytest.fixture(scope="module")
+def unet() -> keras.Model:
+    return registry.build(ModelSettings(name="unet"), (128, 128), 3)
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        ("block1_conv2", (224, 224, 64)),
+        ("block1_pool", (112, 112, 64)),
+        ("block2_conv2", (112, 112, 128)),
+        ("block2_pool", (56, 56, 128)),
+        ("block3_conv3", (56, 56, 256)),
+        ("block3_pool", (28, 28, 256)),
+        ("block4_conv3", (28, 28, 512)),
+        ("block4_pool", (14, 14, 512)),
+        ("block5_conv3", (14, 14, 512)),
+        ("block5_pool", (7, 7, 512)),
+        ("up_pool5", (16, 16, 12)),
+        ("crop_pool5", (14, 14, 12)),
+        ("skip_pool4", (14, 14, 12)),
+        ("up_pool4", (30, 30, 12)),
+        ("crop_pool4", (28, 28, 12)),
+        ("skip_pool3", (28, 28, 12)),
+        ("up_pool3", (224, 224, 12)),
+        ("logits", (224, 224, 12)),
+    ],
+)
+def test_fcn8_has_the_shapes_of_its_source(fcn8, layer, expected):
+    assert shape(fcn8, layer) == expected
+
+
+def test_fcn8_has_the_parameters_of_its_source(fcn8):
+    n = 12
+    decoder = conv(4, 512, n, bias=False) + conv(1, 512, n) + conv(4, n, n) + conv(1, 256, n) + conv(8, n, n)
+
+    assert VGG16_CONVOLUTIONS == 14_714_688
+    assert fcn8.count_params() == VGG16_CONVOLUTIONS + decoder
+
+
+def test_fcn8_options_add_only_what_they_name(fcn8):
+    n = 12
+    settings = ModelSettings(name="fcn8", normalization=True, head_filters=32)
+
+    model = registry.build(settings, (64, 64), n)
+
+    head = conv(3, 512, 32) - conv(4, 512, n, bias=False) + conv(4, 32, n, bias=False)
+    assert model.count_params() == fcn8.count_params() + 4 * (256 + 512 + 512) + head
+    assert shape(model, "head") == (2, 2, 32)
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        ("encoder1_relu2", (128, 128, 64)),
+        ("encoder1_pool", (64, 64, 64)),
+        ("encoder2_relu2", (64, 64, 128)),
+        ("encoder3_relu2", (32, 32, 256)),
+        ("encoder4_relu2", (16, 16, 512)),
+        ("encoder4_pool", (8, 8, 512)),
+        ("bottleneck_relu2", (8, 8, 1024)),
+        ("decoder4_up", (16, 16, 512)),
+        ("decoder4_concatenate", (16, 16, 1024)),
+        ("decoder4_relu2", (16, 16, 512)),
+        ("decoder3_relu2", (32, 32, 256)),
+        ("decoder2_relu2", (64, 64, 128)),
+        ("decoder1_concatenate", (128, 128, 128)),
+        ("decoder1_relu2", (128, 128, 64)),
+        ("logits", (128, 128, 3)),
+    ],
+)
+def test_unet_has_the_shapes_of_its_source(unet, layer, expected):
+    assert shape(unet, layer) == expected
+
+
+def test_unet_has_the_parameters_of_its_source(unet):
+    def block(inputs: int, filters: int) -> int:
+        return conv(3, inputs, filters) + conv(3, filters, filters)
+
+    encoder = block(3, 64) + block(64, 128) + block(128, 256) + block(256, 512)
+    decoder = sum(conv(3, 2 * filters, filters) + block(2 * filters, filters) for filters in (512, 256, 128, 64))
+
+    assert unet.count_params() == encoder + block(512, 1024) + decoder + conv(1, 64, 3)
+
+
+def test_unet_drops_out_as_its_source(unet):
+    rates = [layer.rate for layer in unet.layers if isinstance(layer, keras.layers.Dropout)]
+
+    assert rates == [0.3] * 8
+
+
+def test_unet_normalization_replaces_the_bias_of_each_convolution():
+    plain = registry.build(ModelSettings(name="unet", base_filters=4), (16, 32), 5)
+    normalized = registry.build(ModelSettings(name="unet", base_filters=4, normalization=True), (16, 32), 5)
+
+    filters = 2 * (2 * (4 + 8 + 16 + 32) + 64)
+    assert normalized.count_params() == plain.count_params() + (4 - 1) * filters
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 64), (96, 32)])
+@pytest.mark.parametrize("name", ["fcn8", "unet"])
+def test_any_size_that_the_stride_divides_comes_back_as_logits(name, height, width):
+    model = registry.build(ModelSettings(name=name, base_filters=4), (height, width), 7)
+
+    logits = model(np.zeros((2, height, width, 3), np.uint8))
+
+    assert logits.shape == (2, height, width, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("fcn8", (360, 480), "needs a height that 32 divides, found 360; use 352 or 384"),
+        ("unet", (128, 100), "needs a width that 16 divides, found 100; use 96 or 112"),
+        ("fcn8", (64, 20), "found 20; use 32"),
+    ],
+)
+def test_a_size_that_the_stride_does_not_divide_names_its_neighbours(name, size, message):
+    with pytest.raises(UsageError, match=message):
+        registry.build(ModelSettings(name=name), size, 12)
+
+
+def test_unet_refuses_pretrained_weights():
+    with pytest.raises(UsageError, match=r"model.encoder_weights: found 'edges', but unet"):
+        registry.build(ModelSettings(name="unet", encoder_weights="edges"), (128, 128), 3)
+
+
+@pytest.mark.parametrize("name", ["fcn8", "unet"])
+def test_logits_are_float32_under_mixed_precision(name):
+    with precision.policy("mixed_bfloat16"):
+        model = registry.build(ModelSettings(name=name, base_filters=4), (32, 32), 3)
+
+    assert model(np.zeros((1, 32, 32, 3), np.float32)).dtype == tf.float32
+    assert next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)).compute_dtype == "bfloat16"
+
+
+def test_pixels_lose_nothing_before_the_first_convolution_under_mixed_precision():
+    with precision.policy("mixed_bfloat16"):
+        model = registry.build(ModelSettings(name="unet", base_filters=4), (16, 16), 3)
+    prepared = keras.Model(model.input, model.get_layer("minus_one_to_one").output)
+    image = np.full((1, 16, 16, 3), 201, np.uint8)
+
+    np.testing.assert_allclose(prepared(image), 201 / 127.5 - 1, atol=1e-6)
+    np.testing.assert_allclose(prepared(image.astype(np.float32)), 201 / 127.5 - 1, atol=1e-6)
+
+
+def test_a_pretrained_encoder_sees_what_keras_applications_would_feed_it():
+    settings = ModelSettings(name="fcn8", encoder_weights="edges")
+    model = registry.ARCHITECTURES["fcn8"].build(settings, (32, 32), 3)
+    prepared = keras.Model(model.input, model.get_layer("bgr_minus_imagenet_mean").output)
+    image = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+
+    expected = keras.applications.vgg16.preprocess_input(image.copy())
+
+    np.testing.assert_allclose(prepared(image), expected, atol=1e-4)

@@ -1,0 +1,43 @@
+import keras
+import pytest
+
+from trainer import precision
+
+
+@pytest.mark.parametrize(
+    ("requested", "flags", "gpus", "expected"),
+    [
+        ("auto", {"avx512f", "avx512_bf16"}, [], "mixed_bfloat16"),
+        ("auto", {"amx_bf16"}, [], "mixed_bfloat16"),
+        ("auto", {"avx2", "avx512f"}, [], "float32"),
+        ("auto", set(), [], "float32"),
+        ("auto", set(), [(8, 0)], "mixed_bfloat16"),
+        ("auto", {"amx_bf16"}, [(7, 5)], "mixed_float16"),
+        ("auto", set(), [(9, 0), (7, 0)], "mixed_float16"),
+        ("auto", {"amx_bf16"}, [(6, 1)], "float32"),
+        ("float32", {"amx_bf16"}, [(9, 0)], "float32"),
+        ("mixed_float16", set(), [], "mixed_float16"),
+    ],
+)
+def test_auto_takes_what_the_hardware_multiplies_fast(requested, flags, gpus, expected):
+    assert precision.choose(requested, flags, gpus) == expected
+
+
+def test_detection_names_a_policy_that_keras_knows():
+    assert keras.dtype_policies.DTypePolicy(precision.detect("auto")).variable_dtype == "float32"
+
+
+def test_the_global_policy_is_put_back_after_an_error():
+    before = keras.config.dtype_policy().name
+    inside = []
+
+    def fail() -> None:
+        with precision.policy("mixed_float16"):
+            inside.append(keras.config.dtype_policy().name)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+
+    assert inside == ["mixed_float16"]
+    assert keras.config.dtype_policy().name == before

@@ -1,0 +1,201 @@
+import json
+import logging
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import training_toy as toy
+
+from components.errors import DataRejectedError, SegpipeError
+from trainer.callbacks import example_panels
+from trainer.checkpoints import Checkpoints
+from trainer.training import TrainedModel, train
+
+
+class Listener(logging.Handler):
+    """Collects progress records, and breaks the training at the end of one epoch if asked to."""
+
+    def __init__(self, break_after_epoch: int | None = None) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+        self._break_after_epoch = break_after_epoch
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+        if record.progress["epoch"] == self._break_after_epoch and record.progress["val_mean_iou"] is not None:
+            raise InterruptedError
+
+
+def run(job, checkpoints: Checkpoints, listener: Listener) -> TrainedModel:
+    logger = logging.getLogger("segpipe.progress")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(listener)
+    try:
+        return train(job, checkpoints)
+    finally:
+        logger.removeHandler(listener)
+        logger.setLevel(level)
+
+
+def without_seconds(history: list[dict]) -> list[dict]:
+    return [{name: value for name, value in entry.items() if name != "seconds"} for entry in history]
+
+
+def events(directory: pathlib.Path, tag: str) -> dict[int, tf.Tensor]:
+    return {
+        event.step: tf.make_ndarray(value.tensor)
+        for path in sorted(directory.iterdir())
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+        if value.tag == tag
+    }
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> pathlib.Path:
+    directory = tmp_path_factory.mktemp("data")
+    toy.write_splits(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def unbroken(data, tmp_path_factory) -> tuple[TrainedModel, Listener, pathlib.Path]:
+    root = tmp_path_factory.mktemp("unbroken")
+    listener = Listener()
+    trained = run(toy.job(data, root / "logs", keep="last"), Checkpoints(str(root / "checkpoint")), listener)
+    return trained, listener, root
+
+
+def test_history_has_one_entry_an_epoch(unbroken):
+    trained, _, _ = unbroken
+
+    assert [entry["epoch"] for entry in trained.history] == [1, 2, 3]
+    assert set(trained.history[0]) == {
+        "epoch", "loss", "mean_iou", "val_loss", "val_mean_iou", "learning_rate", "seconds",
+    }  # fmt: skip
+    assert json.loads(json.dumps(trained.history)) == trained.history
+
+
+def test_progress_tells_place_and_scores(unbroken):
+    _, listener, _ = unbroken
+
+    ends = [r.progress for r in listener.records if r.progress["val_mean_iou"] is not None]
+    assert [record["epoch"] for record in ends] == [1, 2, 3]
+    assert ends[-1]["component"] == "Trainer"
+    assert (ends[-1]["epochs"], ends[-1]["step"], ends[-1]["steps"], ends[-1]["resumed_from"]) == (3, 5, 5, None)
+    assert listener.records[-1].getMessage().startswith("epoch 3/3, step 5/5: loss ")
+
+
+def test_curves_and_example_masks_are_logged_for_every_epoch(unbroken):
+    trained, _, root = unbroken
+
+    losses = events(root / "logs" / "validation", "loss")
+    panels = events(root / "logs" / "validation", "image, truth, prediction")
+
+    assert {step: float(loss) for step, loss in losses.items()} == {
+        entry["epoch"]: pytest.approx(entry["val_loss"]) for entry in trained.history
+    }
+    width, height, *frames = panels[3]
+    assert (int(width), int(height), len(frames)) == (3 * toy.SIZE[1], toy.SIZE[0], 3)
+    assert set(events(root / "logs" / "train", "learning_rate")) == {1, 2, 3}
+
+
+def test_the_model_has_no_optimizer_to_export_and_takes_plain_pixels(unbroken):
+    model = unbroken[0].model
+
+    assert getattr(model, "optimizer", None) is None
+    assert model(np.zeros((1, *toy.SIZE, 3), np.uint8)).shape == (1, *toy.SIZE, 4)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(unbroken, data, tmp_path):
+    again = run(toy.job(data, tmp_path, keep="last"), Checkpoints(str(tmp_path / "again")), Listener())
+    other = run(toy.job(data, tmp_path, seed=6, epochs=1), Checkpoints(str(tmp_path / "other")), Listener())
+
+    for first, second in zip(toy.weights(unbroken[0]), toy.weights(again), strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert without_seconds(again.history) == without_seconds(unbroken[0].history)
+    assert other.history[0]["loss"] != again.history[0]["loss"]
+
+
+def test_a_broken_training_resumes_and_ends_like_an_unbroken_one(unbroken, data, tmp_path):
+    job, checkpoints = toy.job(data, tmp_path / "logs", keep="last"), Checkpoints(str(tmp_path / "checkpoint"))
+    with pytest.raises(InterruptedError):
+        run(job, checkpoints, Listener(break_after_epoch=2))
+    listener = Listener()
+
+    resumed = run(job, checkpoints, listener)
+
+    assert {record.progress["resumed_from"] for record in listener.records} == {2}
+    assert without_seconds(resumed.history) == without_seconds(unbroken[0].history)
+    for found, expected in zip(toy.weights(resumed), toy.weights(unbroken[0]), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert set(events(tmp_path / "logs" / "validation", "loss")) == {1, 2, 3}
+
+
+def test_a_finished_training_is_not_trained_again(unbroken, data):
+    trained, _, root = unbroken
+    listener = Listener()
+
+    again = run(toy.job(data, root / "logs", keep="last"), Checkpoints(str(root / "checkpoint")), listener)
+
+    assert listener.records == []
+    assert again.history == trained.history
+    for found, expected in zip(toy.weights(again), toy.weights(trained), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_kept_epoch_is_the_best_on_validation(unbroken, data):
+    trained, _, root = unbroken
+
+    best = run(toy.job(data, root / "logs", keep="best"), Checkpoints(str(root / "checkpoint")), Listener())
+
+    scores = [entry["val_mean_iou"] for entry in trained.history]
+    assert best.epoch == 1 + scores.index(max(scores))
+    assert trained.epoch == 3
+
+
+def test_it_learns_a_toy_set(data, tmp_path):
+    job = toy.job(data, tmp_path, epochs=25, augment=False, class_balance=0.0)
+
+    trained = run(job, Checkpoints(str(tmp_path / "checkpoint")), Listener())
+
+    assert trained.history[-1]["loss"] < 0.3 * trained.history[0]["loss"]
+    assert max(entry["val_mean_iou"] for entry in trained.history) > 0.8
+
+
+def test_the_global_policy_is_the_one_before(data, tmp_path):
+    before = keras.config.dtype_policy().name
+
+    trained = run(
+        toy.job(data, tmp_path, epochs=1, precision="mixed_bfloat16"), Checkpoints(str(tmp_path / "c")), Listener()
+    )
+
+    assert trained.policy == "mixed_bfloat16"
+    assert keras.config.dtype_policy().name == before
+
+
+def test_a_loss_that_is_no_number_stops_the_training(data, tmp_path):
+    job = toy.job(data, tmp_path, learning_rate=1e38, warmup_epochs=0, weight_decay=0)
+
+    with pytest.raises(SegpipeError, match=r"the loss is nan at step \d+, expected a finite number; lower"):
+        run(job, Checkpoints(str(tmp_path / "checkpoint")), Listener())
+
+
+def test_an_empty_training_split_is_rejected(tmp_path):
+    toy.write_splits(tmp_path, train_examples=0)
+
+    with pytest.raises(DataRejectedError, match="split train: no examples"):
+        train(toy.job(tmp_path, tmp_path), Checkpoints(str(tmp_path / "checkpoint")))
+
+
+def test_example_panels_show_image_truth_and_prediction():
+    images = np.full((2, 4, 5, 3), 7.0, np.float32)
+    masks, predictions = np.zeros((2, 4, 5), np.uint8), np.ones((2, 4, 5), np.int64)
+
+    panels = example_panels(images, masks, predictions, toy.CLASS_MAP)
+
+    assert (panels.shape, panels.dtype) == ((2, 4, 15, 3), np.uint8)
+    assert panels[0, 0, [0, 5, 10]].tolist() == [[7, 7, 7], [90, 90, 90], [200, 40, 40]]

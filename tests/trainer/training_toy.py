@@ -1,0 +1,96 @@
+"""A tiny data set and training for the tests; run as a script, it trains in a process that can be killed."""
+
+import io
+import json
+import logging
+import pathlib
+import sys
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from components import features
+from components.class_map import ClassMap
+from trainer.checkpoints import Checkpoints
+from trainer.config import ModelSettings, TrainingSettings
+from trainer.training import TrainedModel, TrainingJob, train
+
+SIZE = (32, 48)
+CLASS_MAP = ClassMap(
+    ("ground", "box", "stripe", "void"), ((90, 90, 90), (200, 40, 40), (40, 200, 40), (0, 0, 0)), ignore_index=3
+)
+
+
+def png(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def pair(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draws a box and a stripe on the ground, with noise and a void border: image, mask."""
+    mask = np.zeros(SIZE, np.uint8)
+    top, left = rng.integers(4, 14), rng.integers(4, 14)
+    mask[top : top + 12, left : left + 12] = 1
+    column = rng.integers(30, 40)
+    mask[4:28, column : column + 5] = 2
+    mask[:2] = 3
+    image = CLASS_MAP.colorize(mask) + rng.normal(0, 20, (*SIZE, 3))
+    return image.clip(0, 255).astype(np.uint8), mask
+
+
+def write_records(path: pathlib.Path, pairs: list[tuple[np.ndarray, np.ndarray]]) -> str:
+    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
+        for image, mask in pairs:
+            values = {features.TRANSFORMED_IMAGE: png(image), features.TRANSFORMED_MASK: png(mask)}
+            feature = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in values.items()}
+            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    return str(path)
+
+
+def write_splits(directory: pathlib.Path, train_examples: int = 20, eval_examples: int = 6) -> tuple[str, str]:
+    rng = np.random.default_rng(0)
+    sizes = {"train": train_examples, "eval": eval_examples}
+    train_file, eval_file = (
+        write_records(directory / f"{split}.gz", [pair(rng) for _ in range(number)]) for split, number in sizes.items()
+    )
+    return train_file, eval_file
+
+
+def job(directory: pathlib.Path, log_dir: pathlib.Path, seed: int | None = 5, **training: object) -> TrainingJob:
+    """Returns a job on the splits in a directory; a small UNet with dropout, so that its randomness counts."""
+    recipe = {"epochs": 3, "batch_size": 4, "learning_rate": 1e-2, "precision": "float32", **training}
+    return TrainingJob(
+        model=ModelSettings(name="unet", base_filters=4, normalization=True, dropout=0.1),
+        training=TrainingSettings(**recipe),
+        class_map=CLASS_MAP,
+        input_size=SIZE,
+        train_files=[str(directory / "train.gz")],
+        eval_files=[str(directory / "eval.gz")],
+        seed=seed,
+        log_dir=str(log_dir),
+    )
+
+
+def weights(trained: TrainedModel) -> list[np.ndarray]:
+    return trained.model.get_weights()
+
+
+class _Printer(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(json.dumps(record.progress), flush=True)
+
+
+def main(directory: str, checkpoint_dir: str, output: str) -> None:
+    progress = logging.getLogger("segpipe.progress")
+    progress.setLevel(logging.INFO)
+    progress.addHandler(_Printer())
+    root = pathlib.Path(directory)
+    trained = train(job(root, root / "logs", keep="last"), Checkpoints(checkpoint_dir))
+    np.savez(output, *weights(trained))
+    pathlib.Path(output).with_suffix(".json").write_text(json.dumps(trained.history))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,45 @@
+"""Mean IoU while training, from one confusion matrix that grows batch by batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from components.class_map import ClassMap
+
+
+class MeanIoU(keras.metrics.Metric):
+    """Mean over the scored classes of intersection over union.
+
+    Pixels whose truth is the ignored class are left out. A class absent from truth and prediction
+    does not count in the mean.
+    """
+
+    def __init__(self, class_map: ClassMap, name: str = "mean_iou") -> None:
+        super().__init__(name=name)
+        size = class_map.num_classes
+        self._num_classes = size
+        self._scored = tf.constant(class_map.scored_indices, tf.int32)
+        # float32 stops counting at 2^24 pixels, which is a few hundred images.
+        self._matrix = self.add_variable((size, size), initializer="zeros", dtype="float64", name="confusion_matrix")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Adds a batch: class indices [B, H, W] and logits [B, H, W, num_classes]."""
+        truth = tf.one_hot(tf.reshape(tf.cast(y_true, tf.int32), [-1]), self._num_classes)
+        predicted = tf.one_hot(tf.reshape(tf.argmax(y_pred, axis=-1, output_type=tf.int32), [-1]), self._num_classes)
+        # A product of one-hot matrices, as it is deterministic and compiles everywhere, XLA included.
+        counts = tf.matmul(truth, predicted, transpose_a=True)
+        self._matrix.assign_add(tf.cast(counts, tf.float64))
+
+    def result(self) -> tf.Tensor:
+        """Returns the mean IoU of everything added, float32 []; not a number when nothing was scored."""
+        matrix = tf.gather(tf.convert_to_tensor(self._matrix), self._scored)
+        intersection = tf.gather(matrix, self._scored, axis=1)
+        intersection = tf.linalg.diag_part(intersection)
+        predicted = tf.gather(tf.reduce_sum(matrix, axis=0), self._scored)
+        union = tf.reduce_sum(matrix, axis=1) + predicted - intersection
+        present = tf.cast(union > 0, tf.float64)
+        total = tf.reduce_sum(tf.math.divide_no_nan(intersection, union))
+        return tf.cast(total / tf.reduce_sum(present), tf.float32)

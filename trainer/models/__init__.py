@@ -1,0 +1,1 @@
+"""The networks: one small file an architecture, and the registry that builds them by name."""

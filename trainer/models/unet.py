@@ -1,0 +1,71 @@
+"""UNet: four encoder blocks, a bottleneck and four decoder blocks that see the encoder's features again.
+
+Source: Ronneberger, Fischer and Brox 2015, arXiv 1505.04597, with `same` padding, so that the
+features of both sides have one size, and with dropout after each pooling and concatenation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from trainer.config import ModelSettings
+from trainer.models import preprocessing
+
+STRIDE = 16
+LEVELS = 4
+
+
+def build(settings: ModelSettings, input_size: tuple[int, int], num_classes: int) -> keras.Model:
+    """Builds the network.
+
+    Args:
+        settings: `base_filters` of the first block (64 in the source; each level doubles them),
+            `dropout` (0.3), and `normalization`, which puts batch normalisation between each
+            convolution and its ReLU (off in the source).
+        input_size: height and width in pixels, multiples of `STRIDE`.
+        num_classes: channels of the logits.
+
+    Returns:
+        A model from RGB, 0 to 255, [B, H, W, 3], to logits, float32 [B, H, W, num_classes].
+    """
+    image = preprocessing.image_input(input_size)
+    x = preprocessing.minus_one_to_one(image)
+    skips = []
+    for level in range(1, LEVELS + 1):
+        features, x = encoder_block(x, level, settings)
+        skips.append(features)
+    x = conv2d_block(x, settings.base_filters * 2**LEVELS, settings.normalization, "bottleneck")
+    for level in range(LEVELS, 0, -1):
+        x = decoder_block(x, skips[level - 1], level, settings)
+    logits = keras.layers.Conv2D(num_classes, 1, name="classes")(x)
+    return keras.Model(image, preprocessing.float32_logits(logits), name="unet")
+
+
+def conv2d_block(x: Any, filters: int, normalization: bool, name: str) -> Any:
+    """Applies two 3x3 convolutions, each with a ReLU; height and width stay."""
+    for k in (1, 2):
+        # Batch normalisation subtracts the mean, so a bias before it could learn nothing.
+        x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=not normalization, name=f"{name}_conv{k}")(x)
+        if normalization:
+            x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_normalize{k}")(x)
+        x = keras.layers.Activation("relu", name=f"{name}_relu{k}")(x)
+    return x
+
+
+def encoder_block(x: Any, level: int, settings: ModelSettings) -> tuple[Any, Any]:
+    """Returns a level's features, and the same pooled 2x2 for the next level."""
+    filters = settings.base_filters * 2 ** (level - 1)
+    features = conv2d_block(x, filters, settings.normalization, f"encoder{level}")
+    pooled = keras.layers.MaxPooling2D(2, name=f"encoder{level}_pool")(features)
+    return features, keras.layers.Dropout(settings.dropout, name=f"encoder{level}_dropout")(pooled)
+
+
+def decoder_block(x: Any, skip: Any, level: int, settings: ModelSettings) -> Any:
+    """Doubles height and width, concatenates the encoder's features of that size and convolves both."""
+    filters = settings.base_filters * 2 ** (level - 1)
+    x = keras.layers.Conv2DTranspose(filters, 3, strides=2, padding="same", name=f"decoder{level}_up")(x)
+    x = keras.layers.Concatenate(name=f"decoder{level}_concatenate")([x, skip])
+    x = keras.layers.Dropout(settings.dropout, name=f"decoder{level}_dropout")(x)
+    return conv2d_block(x, filters, settings.normalization, f"decoder{level}")

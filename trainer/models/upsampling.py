@@ -1,0 +1,42 @@
+"""Initial weights of transposed convolutions that upsample class scores: plain interpolation.
+
+Random weights would shrink the scores at every step, and training would begin by undoing it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+
+@keras.saving.register_keras_serializable("segpipe")
+class Interpolation(keras.initializers.Initializer):
+    """Upsamples each channel by itself: bilinear where the kernel is twice the stride, nearest where it equals it.
+
+    Source: Long, Shelhamer and Darrell 2015, arXiv 1411.4038, section 4.3: upsampling layers begin
+    as bilinear interpolation and are learned from there.
+    """
+
+    def __init__(self, stride: int) -> None:
+        self._stride = stride
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        """Returns a kernel [k, k, channels, channels]."""
+        size, _, outputs, inputs = shape
+        if inputs != outputs or size not in (self._stride, 2 * self._stride):
+            raise ValueError(f"no interpolation for a kernel of shape {shape} and stride {self._stride}")
+        kernel = np.zeros(shape)
+        kernel[:, :, range(inputs), range(inputs)] = np.outer(self._profile(size), self._profile(size))[..., None]
+        return keras.ops.convert_to_tensor(kernel, dtype=dtype)
+
+    def get_config(self) -> dict[str, int]:
+        """Returns the arguments, for saving."""
+        return {"stride": self._stride}
+
+    def _profile(self, size: int) -> np.ndarray:
+        """Returns the kernel's weights along one side, float64 [size]."""
+        if size == self._stride:
+            return np.ones(size)
+        return 1 - np.abs(np.arange(size) - (size - 1) / 2) / self._stride

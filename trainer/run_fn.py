@@ -1,0 +1,75 @@
+"""What TFX's Trainer calls, by the dotted path `trainer.run_fn.run_fn`: training, history and export."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import tensorflow as tf
+
+from components import files
+from components.class_map import ClassMap
+from serving.export import export
+from trainer import checkpoints, input_pipeline
+from trainer.config import ModelSettings, TrainingSettings
+from trainer.training import TrainedModel, TrainingJob, train
+
+HISTORY_FILE = "history.json"
+
+
+def run_fn(fn_args: Any) -> None:
+    """Trains a network on Transform's output, exports it and writes its history.
+
+    Args:
+        fn_args: TFX's `FnArgs`. Its `custom_config` holds plain JSON types:
+            model: `ModelSettings` as a dict.
+            training: `TrainingSettings` as a dict.
+            input_size: height and width in pixels, as Transform stored the images.
+            class_map: `ClassMap.to_json()`.
+            seed: an integer, or None.
+            checkpoint_root: folder for the checkpoints of unfinished trainings.
+            code: hash of the source, so that other code never resumes these checkpoints.
+
+    Raises:
+        SegpipeError: see `trainer.training.train`.
+    """
+    config = fn_args.custom_config
+    job = TrainingJob(
+        model=ModelSettings(**config["model"]),
+        training=TrainingSettings(**config["training"]),
+        class_map=ClassMap.from_json(config["class_map"]),
+        input_size=(config["input_size"][0], config["input_size"][1]),
+        train_files=input_pipeline.find_files(fn_args.train_files),
+        eval_files=input_pipeline.find_files(fn_args.eval_files),
+        seed=config["seed"],
+        log_dir=fn_args.model_run_dir,
+    )
+    identity = {name: value for name, value in config.items() if name != "checkpoint_root"}
+    folder = checkpoints.directory(config["checkpoint_root"], identity, job.train_files, job.eval_files)
+    kept = checkpoints.Checkpoints(folder)
+    trained = train(job, kept)
+    _write_history(fn_args.model_run_dir, trained)
+    metadata = _metadata(job, trained, config["code"])
+    transform_dir = fn_args.transform_output
+    export(trained.model, transform_dir, fn_args.serving_model_dir, job.class_map, job.input_size, metadata)
+    # Only now: a kill during the export must not cost the training.
+    kept.remove()
+
+
+def _write_history(directory: str, trained: TrainedModel) -> None:
+    tf.io.gfile.makedirs(directory)
+    with tf.io.gfile.GFile(files.join(directory, HISTORY_FILE), "w") as file:
+        file.write(json.dumps(trained.history, indent=2))
+
+
+def _metadata(job: TrainingJob, trained: TrainedModel, code: str) -> dict[str, Any]:
+    return {
+        "model": job.model.name,
+        "model_settings": job.model.model_dump(),
+        "training_settings": job.training.model_dump(),
+        "precision": trained.policy,
+        "seed": trained.seed,
+        "epoch": trained.epoch,
+        "val_mean_iou": trained.history[trained.epoch - 1]["val_mean_iou"],
+        "code": code,
+    }

@@ -1,0 +1,31 @@
+"""The learning rate over a training run: a linear climb to the peak, then a cosine down to zero."""
+
+from __future__ import annotations
+
+import keras
+
+from trainer.config import TrainingSettings
+
+
+def learning_rate(settings: TrainingSettings, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Returns the schedule as a function of the optimizer's step.
+
+    It depends on nothing else, so a resumed training continues on the same curve.
+    Source of the cosine: Loshchilov and Hutter 2016, arXiv 1608.03983, without restarts.
+
+    Args:
+        settings: peak `learning_rate`, `epochs` and `warmup_epochs`.
+        steps_per_epoch: optimizer steps an epoch.
+    """
+    total = settings.epochs * steps_per_epoch
+    warmup = min(round(settings.warmup_epochs * steps_per_epoch), total - 1)
+    peak = settings.learning_rate
+    if warmup < 1:
+        return keras.optimizers.schedules.CosineDecay(peak, decay_steps=total)
+    return keras.optimizers.schedules.CosineDecay(
+        # Not from zero: the first step would do nothing.
+        initial_learning_rate=peak / (warmup + 1),
+        decay_steps=total - warmup,
+        warmup_target=peak,
+        warmup_steps=warmup,
+    )
