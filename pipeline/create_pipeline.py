@@ -12,6 +12,7 @@ from tfx import v1 as tfx
 from components import schema
 from components.baseline.strategy import LatestBlessedBaseline
 from components.dataset.description import DatasetDescription
+from components.errors import UsageError
 from components.example_gen.component import ImageMaskExampleGen
 from components.gates import AnomalyGate, QuarantineGate
 from components.metrics.gate import eval_config
@@ -56,10 +57,19 @@ def create_pipeline(config: RunConfig, workdir: Workdir, description: DatasetDes
 
 
 def assemble(config: RunConfig, workdir: Workdir, nodes: list[Any]) -> tfx.dsl.Pipeline:
-    """Makes a pipeline of components, with the Beam options and the metadata store of a configuration."""
-    for node in nodes:
-        if node.id in config.beam.component_args:
-            node.with_beam_pipeline_args([*config.beam.args, *config.beam.component_args[node.id]])
+    """Makes a pipeline of components, with the Beam options and the metadata store of a configuration.
+
+    Raises:
+        UsageError: Beam options name a component that does not exist or does not run on Beam.
+    """
+    beam_nodes = {node.id: node for node in nodes if isinstance(node, tfx.types.BaseBeamComponent)}
+    for name, args in config.beam.component_args.items():
+        if name not in beam_nodes:
+            raise UsageError(
+                f"beam.component_args: found {name!r}, expected a component that runs on Beam: {', '.join(beam_nodes)}"
+            )
+        # Beam takes the last of repeated options, and the pipeline's come first.
+        beam_nodes[name].with_beam_pipeline_args(list(args))
     return tfx.dsl.Pipeline(
         pipeline_name=PIPELINE_NAME,
         pipeline_root=workdir.artifacts,

@@ -1,0 +1,64 @@
+"""The wiring: Beam options reach their components, and edited code is never taken for the old."""
+
+import pytest
+from tfx.dsl.compiler import compiler
+
+from components.dataset.description import built_in
+from components.errors import UsageError
+from pipeline.config import load_config
+from pipeline.create_pipeline import create_pipeline
+from pipeline.workdir import Workdir
+
+
+@pytest.fixture
+def compiled(tmp_path):
+    """Returns a function from settings to the compiled pipeline."""
+
+    def compile_pipeline(**settings):
+        workdir = Workdir(str(tmp_path / "work"))
+        workdir.create()
+        config = load_config([("test", {"data": {"dir": str(tmp_path)}, **settings})])
+        return compiler.Compiler().compile(create_pipeline(config, workdir, built_in("segnet_tutorial")))
+
+    return compile_pipeline
+
+
+def _beam_args(ir, node_id):
+    from tfx.orchestration.local import runner_utils
+
+    spec = runner_utils.extract_executor_spec(runner_utils.extract_local_deployment_config(ir), node_id)
+    return list(spec.beam_pipeline_args)
+
+
+def test_beam_options_reach_all_components_or_one(compiled):
+    ir = compiled(beam={"args": ["--runner=X"], "component_args": {"Transform": ["--runner=Y", "--workers=9"]}})
+
+    assert _beam_args(ir, "StatisticsGen") == ["--runner=X"]
+    assert _beam_args(ir, "ImageMaskExampleGen") == ["--runner=X"]
+    assert _beam_args(ir, "Transform") == ["--runner=X", "--runner=Y", "--workers=9"]
+
+
+@pytest.mark.parametrize("name", ["Transfrom", "Trainer"])
+def test_beam_options_for_a_component_without_beam_are_refused(compiled, name):
+    with pytest.raises(UsageError, match=f"'{name}'.*Transform"):
+        compiled(beam={"component_args": {name: ["--runner=X"]}})
+
+
+def test_every_component_reached_by_dotted_path_carries_the_hash_of_its_source(compiled):
+    nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in compiled().nodes}
+
+    def parameter(node_id, name):
+        return nodes[node_id].parameters.parameters[name].field_value.string_value
+
+    assert parameter("ImageMaskExampleGen", "code")
+    assert parameter("Report", "code")
+    for node_id, name in (("Transform", "custom_config"), ("Trainer", "custom_config"), ("Evaluator", "eval_config")):
+        assert '"code' in parameter(node_id, name).replace("\\", "")
+
+
+def test_the_components_run_in_an_order_in_which_gates_come_first(compiled):
+    order = [node.pipeline_node.node_info.id for node in compiled().nodes]
+
+    assert order.index("QuarantineGate") < order.index("StatisticsGen")
+    assert order.index("AnomalyGate") < order.index("Transform") < order.index("Trainer")
+    assert order.index("Evaluator") < order.index("Pusher") < order.index("Report")
