@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from components.dataset.description import DatasetDescription, detect, load
 from components.errors import UsageError
 from components.metrics.settings import GateSettings
 from components.settings import Settings
@@ -78,6 +79,11 @@ class RunConfig(Settings):
         if min(self.size) < 1:
             raise ValueError("size: height and width must be at least 1 pixel")
         return self
+
+
+def describe(data: DataSettings) -> DatasetDescription:
+    """Returns the description of a configured data set. Raises UsageError where its layout is not known."""
+    return detect(data.dir) if data.description == "auto" else load(data.description)
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -64,7 +64,7 @@ class RunConsole(logging.Handler):
         if progress.get("epochs"):
             epoch_ended = progress.get("val_mean_iou") is not None
             if epoch_ended and not self._live.is_started:
-                self.console.print(Text("    " + record.getMessage(), style="dim"))
+                self.console.print(Text("    " + record.getMessage(), style="dim"), soft_wrap=True)
             self._progress = {**progress, "message": record.getMessage()}
 
     def _render(self) -> RenderableType:

@@ -6,7 +6,7 @@ A preset is plain settings over the defaults; whatever it names can be set other
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.errors import UsageError
@@ -75,3 +75,13 @@ def preset(name: str, model: str) -> dict[str, Any]:
     if model not in PRESETS[name]:
         raise UsageError(f"--model {model}: expected one of {', '.join(PRESETS[name])}")
     return PRESETS[name][model]
+
+
+def for_classes(settings: Mapping[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
+    """Returns a preset's settings without the bounds on classes that a data set does not have.
+
+    The bounds name CamVid's rarest classes; a bound that the user sets is never dropped.
+    """
+    gate = settings.get("gate", {})
+    bounds = {name: bound for name, bound in gate.get("min_class_iou", {}).items() if name in class_names}
+    return {**settings, "gate": {**gate, "min_class_iou": bounds}}

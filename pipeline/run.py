@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from components.dataset.description import DatasetDescription, detect, load
+from components.dataset.description import DatasetDescription
 from components.errors import SegpipeError
 from pipeline import logs
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, describe
 from pipeline.console import RunConsole
 from pipeline.workdir import Workdir
 
@@ -39,7 +39,7 @@ def run_pipeline(config: RunConfig, out: str, wait: bool = False) -> bool:
     Raises:
         SegpipeError: whatever stopped the run, explained; other exceptions are wrapped with the log's path.
     """
-    description = _description(config)
+    description = describe(config.data)
     config.gate.check_classes(description.class_map)
     workdir = Workdir(out)
     workdir.create()
@@ -133,12 +133,6 @@ def _write_report(report_uri: str, directory: str, run_id: str, results: Sequenc
         file.write(render(dataclasses.replace(data, timings=timings, lineage=lineage)))
     os.replace(path + ".tmp", path)
     return path
-
-
-def _description(config: RunConfig) -> DatasetDescription:
-    if config.data.description == "auto":
-        return detect(config.data.dir)
-    return load(config.data.description)
 
 
 def _new_run_id(workdir: Workdir, model: str) -> str:

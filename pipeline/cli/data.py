@@ -35,10 +35,11 @@ def make(
     from pipeline.config import parse_size
 
     with _bar("drawing street scenes") as on_progress:
-        make_synthetic(
+        made = make_synthetic(
             destination, pairs={"train": train, "val": val}, size=parse_size(size), seed=seed, on_progress=on_progress
         )
-    Console(highlight=False, soft_wrap=True).print(f"{train} training and {val} validation pairs in {destination}")
+    what = f"{train} training and {val} validation pairs in {destination}"
+    Console(highlight=False, soft_wrap=True).print(what if made else f"{what}, already there")
 
 
 @app.command()

@@ -78,9 +78,9 @@ def build_config(
 ) -> RunConfig:
     """Merges preset, file and options into a validated configuration. Raises UsageError."""
     from pipeline import config as configuration
-    from pipeline.presets import preset as preset_settings
+    from pipeline import presets
 
-    layers: list[tuple[str, dict[str, Any]]] = [(f"preset {preset}", preset_settings(preset, model))]
+    layers: list[tuple[str, dict[str, Any]]] = []
     if config_file:
         layers.append((config_file, configuration.read_config_file(config_file)))
     options: dict[str, Any] = {"data": {"dir": _data_dir(data)}}
@@ -90,7 +90,12 @@ def build_config(
         options["training"] = {"epochs": epochs}
     layers.append(("command line", options))
     layers.append(("--set", configuration.read_assignments(assignments)))
-    return configuration.load_config(layers)
+    settings = presets.preset(preset, model)
+    result = configuration.load_config([(f"preset {preset}", settings), *layers])
+    if not result.data.dir:
+        return result
+    names = configuration.describe(result.data).class_map.scored_names
+    return configuration.load_config([(f"preset {preset}", presets.for_classes(settings, names)), *layers])
 
 
 def _data_dir(data: str) -> str:

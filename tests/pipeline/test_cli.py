@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from pipeline.cli.run import build_config
+
 
 def _segpipe(*words, cwd=None):
     command = [sys.executable, "-m", "pipeline.cli.main", *words]
@@ -75,6 +77,22 @@ def test_data_check_lists_every_fault_and_ends_in_the_code_of_bad_data(street_sc
     assert done.returncode == 4
     assert os.path.basename(broken) in done.stdout
     assert "empty" in done.stdout
+
+
+def test_a_preset_s_class_bounds_do_not_stand_in_the_way_of_other_classes(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "segpipe.yaml").write_text(
+        "classes: [{name: cat, color: [1, 1, 1]}, {name: pedestrian, color: [2, 2, 2]}]\n"
+        "layout: {images: 'images/{name}', masks: 'masks/{name}.png'}\n"
+        "split_by_sequence: {val: 0.5}\n"
+    )
+
+    config = build_config(str(tmp_path), "fcn8", "cpu", None, None, None, [])
+    explicit = build_config(str(tmp_path), "fcn8", "cpu", None, None, None, ["gate.min_class_iou={dog: 0.5}"])
+
+    assert set(config.gate.min_class_iou) == {"pedestrian"}
+    assert explicit.gate.min_class_iou == {"dog": 0.5}
 
 
 def test_config_lists_every_setting_as_json_that_run_accepts():
