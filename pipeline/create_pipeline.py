@@ -23,6 +23,7 @@ from pipeline.fingerprint import source_hash
 from pipeline.workdir import Workdir
 
 PIPELINE_NAME = "segpipe"
+BASELINE_RESOLVER = "BaselineResolver"
 
 _PACKAGES = ("tfx", "tensorflow", "keras", "tensorflow-transform", "tensorflow-model-analysis", "apache-beam")
 
@@ -167,7 +168,7 @@ def model_components(
         model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
         model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
         candidate=model,
-    ).with_id("BaselineResolver")
+    ).with_id(BASELINE_RESOLVER)
 
     # Scores the model and its baseline on the raw examples, as served, and gives or withholds the blessing.
     evaluator = tfx.components.Evaluator(

@@ -11,10 +11,11 @@ from typing import Any
 
 from components.errors import UsageError
 
-# A class bound asks for a useful answer, not for a good one: the rarest classes first.
+# Well above the published table of a VGG16-FCN8 on these frames (mean IoU 0.397, pedestrian 0.000,
+# bicyclist 0.024), and below what the presets reach, so that a broken training does not pass.
 _CAMVID_GATE: dict[str, Any] = {
-    "min_mean_iou": 0.40,
-    "min_class_iou": {"pedestrian": 0.10, "bicyclist": 0.10},
+    "min_mean_iou": 0.50,
+    "min_class_iou": {"pedestrian": 0.20, "bicyclist": 0.20},
 }
 
 # The smallest that learns, for the synthetic set: minutes on two cores.
@@ -55,13 +56,13 @@ _GPU: dict[str, dict[str, Any]] = {
         "size": (352, 480),
         "model": {"name": "fcn8", "encoder_weights": "imagenet", "normalization": True, "head_filters": 512},
         "training": {"epochs": 80, "batch_size": 16, "learning_rate": 4e-4},
-        "gate": {**_CAMVID_GATE, "min_mean_iou": 0.55},
+        "gate": {**_CAMVID_GATE, "min_mean_iou": 0.60},
     },
     "unet": {
         "size": (352, 480),
         "model": {"name": "unet", "normalization": True},
         "training": {"epochs": 120, "batch_size": 16, "learning_rate": 1e-3},
-        "gate": {**_CAMVID_GATE, "min_mean_iou": 0.45},
+        "gate": {**_CAMVID_GATE, "min_mean_iou": 0.50},
     },
 }
 

@@ -93,6 +93,7 @@ def _conclude(
     console: RunConsole,
 ) -> bool:
     """Writes summary and report, prints the closing tables and returns whether the model was blessed."""
+    from pipeline.create_pipeline import BASELINE_RESOLVER
     from pipeline.store import Store
     from pipeline.summary import RunOutcome, write_summary
     from pipeline.tables import failure_table, score_table
@@ -111,7 +112,8 @@ def _conclude(
     if outcome.evaluation.failures:
         say(failure_table(outcome.evaluation))
         say()
-    if all(result.state == "cached" for result in results if result.execution_id is not None):
+    # A resolver only looks up; there is nothing of it to cache.
+    if all(result.state == "cached" for result in results if result.node_id != BASELINE_RESOLVER):
         say("Nothing has changed since an earlier run: every component came from the cache.")
     say(f"summary  {summary}", soft_wrap=True)
     say(f"model    {outcome.pushed or 'not pushed: the gate withheld its blessing'}", soft_wrap=True)
