@@ -167,7 +167,7 @@ def test_runs_and_show_tell_the_story_without_tensorflow(life):
     assert details["run_id"] == summary["run_id"]
     assert details["pushed"] == summary["pushed"]
     assert details["data_hash"] == summary["data"]["content_hash"]
-    assert details["mean_iou"] == pytest.approx(summary["metrics"]["mean_iou"])
+    assert details["mean_iou"] == pytest.approx(summary["metrics"]["mean_iou"], abs=1e-6)
     trainer = next(node for node in details["components"] if node["name"] == "Trainer")
     assert trainer["inputs"]["examples"]
 
