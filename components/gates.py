@@ -14,7 +14,7 @@ from tfx.v1.types.standard_artifacts import ExampleAnomalies
 from components import files
 from components.errors import DataRejectedError
 from components.example_gen.artifacts import Quarantine
-from components.example_gen.executor import read_quarantine
+from components.example_gen.quarantine import read_counts, read_faults
 
 # TFX reads the annotations of a component's function as objects, so this file has no
 # `from __future__ import annotations`.
@@ -33,7 +33,7 @@ def QuarantineGate(  # TFX's naming: a component is a noun
     eval_split: Parameter[str],
 ) -> None:
     """Stops the run where too many pairs are bad, or a split that is needed is empty."""
-    counts, faults = read_quarantine(quarantine.uri)
+    counts, faults = read_counts(quarantine.uri), read_faults(quarantine.uri)
     check_quarantine(counts, faults, max_share, (train_split, eval_split), quarantine.uri)
 
 

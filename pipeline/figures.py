@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from components import files
+from components import artifact_files, files
+from components.example_gen.quarantine import read_counts
 from pipeline.store import Artifact, NodeExecution
 
 
@@ -16,7 +17,7 @@ def main_figure(execution: NodeExecution) -> str:
 
 
 def _example_gen(execution: NodeExecution) -> str:
-    counts = json.loads(files.read_bytes(files.join(_output(execution, "quarantine").uri, "counts.json")))
+    counts = read_counts(_output(execution, "quarantine").uri)
     quarantined = sum(sum(reasons.values()) for reasons in counts["quarantined"].values())
     examples = ", ".join(f"{count:,} {split}" for split, count in sorted(counts["examples"].items()))
     return examples + (f", {quarantined} quarantined" if quarantined else "")
@@ -28,7 +29,7 @@ def _transform(execution: NodeExecution) -> str:
 
 
 def _trainer(execution: NodeExecution) -> str:
-    history = json.loads(files.read_bytes(files.join(_output(execution, "model_run").uri, "history.json")))
+    history = json.loads(files.read_bytes(files.join(_output(execution, "model_run").uri, artifact_files.HISTORY)))
     best = max(epoch["val_mean_iou"] for epoch in history)
     return f"best mean IoU {best:.3f}, {len(history)} epochs"
 

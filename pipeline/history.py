@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.figures import main_figure
 from pipeline.store import Artifact, NodeExecution, Store
-from pipeline.workdir import Workdir
+from pipeline.workdir import REPORT_FILE, Workdir
 
 
 def describe_runs(workdir: Workdir) -> list[dict[str, Any]]:
@@ -21,7 +21,7 @@ def describe_runs(workdir: Workdir) -> list[dict[str, Any]]:
 def describe_run(workdir: Workdir, run_id: str) -> dict[str, Any]:
     """Returns everything known of one run, its components included. Raises UsageError for an unknown run."""
     executions = Store(workdir.metadata).executions(run_id)
-    report = os.path.join(workdir.run(run_id), "report.html")
+    report = os.path.join(workdir.run(run_id), REPORT_FILE)
     return {
         **_overview(run_id, executions),
         "data_hash": _property(executions, "ImageMaskExampleGen", "examples", "input_fingerprint"),

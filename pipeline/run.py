@@ -18,11 +18,7 @@ from components.errors import SegpipeError
 from pipeline import logs
 from pipeline.config import RunConfig, describe
 from pipeline.console import RunConsole
-from pipeline.workdir import Workdir
-
-CONFIG_FILE = "config.yaml"
-LOG_FILE = "log.txt"
-REPORT_FILE = "report.html"
+from pipeline.workdir import CONFIG_FILE, LOG_FILE, REPORT_FILE, Workdir
 
 
 def run_pipeline(config: RunConfig, out: str, wait: bool = False) -> bool:

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from components.class_map import ClassMap
-from components.example_gen.executor import read_quarantine
+from components.example_gen.quarantine import read_counts
 from components.metrics.results import Evaluation, load_evaluation
 from pipeline.local_runner import NodeResult
 from pipeline.store import Artifact, NodeExecution
-
-FILE = "summary.json"
+from pipeline.workdir import SUMMARY_FILE
 
 
 class RunOutcome:
@@ -43,7 +42,7 @@ class RunOutcome:
 
     def to_dict(self, results: Sequence[NodeResult], startup_seconds: float) -> dict[str, Any]:
         """Returns the content of `summary.json`; docs/reference.md describes every field."""
-        counts, _ = read_quarantine(self.output("ImageMaskExampleGen", "quarantine").uri)
+        counts = read_counts(self.output("ImageMaskExampleGen", "quarantine").uri)
         baseline = self.evaluation.baseline
         examples = self.output("ImageMaskExampleGen", "examples")
         return {
@@ -62,7 +61,7 @@ class RunOutcome:
 
 def write_summary(directory: str, summary: dict[str, Any]) -> str:
     """Writes `summary.json` in one step and returns its path."""
-    path = os.path.join(directory, FILE)
+    path = os.path.join(directory, SUMMARY_FILE)
     with open(path + ".tmp", "w") as file:
         json.dump(summary, file, indent=2, sort_keys=True, allow_nan=False)
     os.replace(path + ".tmp", path)

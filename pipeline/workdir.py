@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from pipeline.config import RunConfig
 
 
+CONFIG_FILE = "config.yaml"
+LOG_FILE = "log.txt"
+SUMMARY_FILE = "summary.json"
+REPORT_FILE = "report.html"
+
+
 class Workdir:
     """Paths inside one work directory."""
 

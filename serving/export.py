@@ -12,8 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from components.artifact_files import MODEL_METADATA
 from components.class_map import ClassMap
-from serving.predictor import METADATA_FILE
 from serving.signatures import ServingModule
 
 
@@ -37,7 +37,7 @@ def export(
     """
     module = ServingModule(model, transform_dir, class_map, input_size)
     tf.saved_model.save(module, directory, signatures=module.signatures())
-    path = os.path.join(directory, METADATA_FILE)
+    path = os.path.join(directory, MODEL_METADATA)
     tf.io.gfile.makedirs(os.path.dirname(path))
     content = {**metadata, "class_map": class_map.to_dict(), "input_size": list(input_size)}
     with tf.io.gfile.GFile(path, "w") as file:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -12,10 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from components.artifact_files import MODEL_METADATA, read_model_metadata
 from components.class_map import ClassMap
 from components.errors import UsageError
-
-METADATA_FILE = os.path.join("assets.extra", "segpipe.json")
 
 _Item = TypeVar("_Item")
 
@@ -88,13 +86,12 @@ def find_version(directory: str) -> str:
 
 def read_metadata(directory: str) -> dict[str, Any]:
     """Returns what a model says of itself: name, class map, input size. Raises UsageError where it does not."""
-    path = os.path.join(directory, METADATA_FILE)
     try:
-        with open(path) as file:
-            return json.load(file)
-    except OSError:
+        return read_model_metadata(directory)
+    except (OSError, ValueError):
         raise UsageError(
-            f"{path}: not found; expected a model that segpipe exported, which carries its classes there"
+            f"{directory}: found no readable {MODEL_METADATA}, "
+            "expected a model that segpipe exported, which carries its classes there"
         ) from None
 
 

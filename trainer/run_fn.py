@@ -7,14 +7,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from components import files
+from components import artifact_files, files
 from components.class_map import ClassMap
 from serving.export import export
 from trainer import checkpoints, input_pipeline
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.training import TrainedModel, TrainingJob, train
-
-HISTORY_FILE = "history.json"
 
 
 def run_fn(fn_args: Any) -> None:
@@ -58,7 +56,7 @@ def run_fn(fn_args: Any) -> None:
 
 def _write_history(directory: str, trained: TrainedModel) -> None:
     tf.io.gfile.makedirs(directory)
-    with tf.io.gfile.GFile(files.join(directory, HISTORY_FILE), "w") as file:
+    with tf.io.gfile.GFile(files.join(directory, artifact_files.HISTORY), "w") as file:
         file.write(json.dumps(trained.history, indent=2))
 
 

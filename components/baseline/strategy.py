@@ -6,7 +6,6 @@ the same baseline as before, and the cached evaluation still fits.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from tfx import v1 as tfx
 from tfx.components.evaluator import constants
 from tfx.utils import path_utils
 
-from components import files
+from components.artifact_files import read_model_metadata
 
 MODEL = "model"
 MODEL_BLESSING = "model_blessing"
@@ -65,11 +64,10 @@ class LatestBlessedBaseline(tfx.dsl.experimental.ResolverStrategy):
         A model whose files are gone or unreadable cannot be evaluated, so it is none.
         """
         directory = path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
-        path = files.join(directory, "assets.extra", "segpipe.json")
         try:
-            description = json.loads(files.read_bytes(path))
+            description = read_model_metadata(directory)
             name, classes = description["model"], description["class_map"]["names"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            logging.getLogger(__name__).warning("%s: not taken as a baseline: %s", path, error)
+            logging.getLogger(__name__).warning("%s: not taken as a baseline: %s", directory, error)
             return False
         return name == self._model_name and classes == self._class_names

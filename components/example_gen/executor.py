@@ -24,15 +24,13 @@ from components import features, files
 from components.class_map import ClassMap
 from components.dataset.checks import Limits, Sample, read_pair
 from components.dataset.description import DatasetDescription
-from components.dataset.pairs import Fault, Pair, find_pairs
+from components.dataset.pairs import Pair, find_pairs
+from components.example_gen.quarantine import COUNTS_FILE, FAULTS_FILE
 
 DESCRIPTION = "description"
 MAX_SIDE = "max_side"
 CODE = "code"
 QUARANTINE = "quarantine"
-
-QUARANTINE_FILE = "quarantine.jsonl"
-COUNTS_FILE = "counts.json"
 
 _RECORDS = "data_tfrecord"
 _PAIRS_A_SHARD = 64
@@ -138,7 +136,7 @@ def _write_quarantine(faults: list[beam.PCollection], counts: list[beam.PCollect
     _ = (
         all_faults
         | "FaultToJson" >> beam.Map(lambda fault: json.dumps(dataclasses.asdict(fault), sort_keys=True))
-        | "WriteFaults" >> _write_single_file(uri, QUARANTINE_FILE)
+        | "WriteFaults" >> _write_single_file(uri, FAULTS_FILE)
     )
     fault_counts = (
         all_faults
@@ -165,10 +163,3 @@ def _counts_json(examples: Iterable[tuple[str, int]], faults: Iterable[tuple[tup
 def _write_single_file(uri: str, name: str) -> beam.io.WriteToText:
     """Writes one file, not a set of shards: what is written is small, and people open it."""
     return beam.io.WriteToText(files.join(uri, name), shard_name_template="", num_shards=1)
-
-
-def read_quarantine(uri: str) -> tuple[dict[str, Any], list[Fault]]:
-    """Returns the counts and the faults of a quarantine artifact."""
-    counts = json.loads(files.read_bytes(files.join(uri, COUNTS_FILE)))
-    lines = files.read_bytes(files.join(uri, QUARANTINE_FILE)).decode().splitlines()
-    return counts, [Fault(**json.loads(line)) for line in lines]

@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
 
-from components import features, files
+from components import artifact_files, features, files
 from components.class_map import ClassMap
-from components.example_gen.executor import read_quarantine
+from components.example_gen.quarantine import read_counts, read_faults
 from components.metrics.results import Evaluation, load_evaluation
 from components.metrics.scores import CLASS_METRICS, METRICS, Scores, metric_name
 from components.report.data import Gate, Lineage, ReportData, SequenceScore, Verdict
 from components.report.frames import choose_frames
 
-HISTORY_FILE = "history.json"
-MODEL_FACTS = os.path.join("assets.extra", "segpipe.json")
 _STATISTICS_FILE = "FeatureStats.pb"
 _QUARANTINE_ROWS = 50
 
@@ -75,7 +72,7 @@ def assemble(
     evaluation = load_evaluation(sources.evaluation, class_map)
     example_files = tf.io.gfile.glob(files.join(sources.examples, f"Split-{eval_split}", "*.gz"))
     frames, frames_scored = choose_frames(sorted(example_files), sources.model, class_map, max_frames)
-    counts, faults = read_quarantine(sources.quarantine)
+    counts, faults = read_counts(sources.quarantine), read_faults(sources.quarantine)
     gates = tuple(Gate(check.metric, check.kind, check.bound, check.value, check.passed) for check in evaluation.checks)
     return ReportData(
         model=read_model_name(sources.model),
@@ -122,13 +119,13 @@ def sequence_scores(evaluation: Evaluation) -> tuple[SequenceScore, ...]:
 
 def read_history(model_run: str) -> tuple[dict[str, Any], ...]:
     """Returns a training's epochs, none where the trainer recorded none."""
-    path = files.join(model_run, HISTORY_FILE)
+    path = files.join(model_run, artifact_files.HISTORY)
     return tuple(json.loads(files.read_bytes(path))) if tf.io.gfile.exists(path) else ()
 
 
 def read_model_name(model_dir: str) -> str:
     """Returns the architecture's name from an exported model. Raises OSError where it carries none."""
-    return json.loads(files.read_bytes(files.join(model_dir, MODEL_FACTS)))["model"]
+    return artifact_files.read_model_metadata(model_dir)["model"]
 
 
 def read_class_shares(statistics: str, splits: list[str], class_map: ClassMap) -> dict[str, dict[str, float]]:

@@ -14,7 +14,7 @@ from components import features
 from components.dataset.description import detect
 from components.errors import DataRejectedError
 from components.example_gen.component import ImageMaskExampleGen
-from components.example_gen.executor import read_quarantine
+from components.example_gen.quarantine import read_counts, read_faults
 from components.gates import QuarantineGate
 from pipeline.local_runner import LocalRunner
 from pipeline.store import Store
@@ -120,7 +120,8 @@ def test_bad_pairs_are_quarantined_and_their_neighbours_kept(tmp_path, street_sc
 
     pipeline.run(street_scenes)
 
-    counts, faults = read_quarantine(pipeline.output("quarantine").uri)
+    uri = pipeline.output("quarantine").uri
+    counts, faults = read_counts(uri), read_faults(uri)
     assert counts["examples"] == {"train": 9, "val": 4}
     assert {(os.path.basename(fault.file), fault.reason) for fault in faults} == {
         (os.path.basename(images[0]), "truncated"),
