@@ -29,7 +29,14 @@ class RunConsole(logging.Handler):
         self._lines: list[tuple[str, str, float, str]] = []
         self._running: tuple[str, float] | None = None
         self._progress: dict[str, Any] = {}
-        self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=4, transient=False)
+        # The process's own output is already in the log file; Live would bring it back to the console.
+        self._live = Live(
+            get_renderable=self._render,
+            console=self.console,
+            refresh_per_second=4,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
 
     def __enter__(self) -> RunConsole:
         logging.getLogger("segpipe.progress").addHandler(self)
@@ -40,6 +47,10 @@ class RunConsole(logging.Handler):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.finish()
+
+    def finish(self) -> None:
+        """Leaves the lines as they stand; what is printed from now on comes below them."""
         logging.getLogger("segpipe.progress").removeHandler(self)
         self._running = None
         if self._live.is_started:

@@ -77,6 +77,7 @@ def _run(
         console.end(result.node_id, result.state, result.seconds, figure)
 
     results = LocalRunner(console.start, on_end).run(pipeline, run_id)
+    console.finish()
     return _conclude(workdir, run_id, description, results, startup_seconds, console)
 
 

@@ -4,8 +4,10 @@ One work directory goes through a life: a first run, the same run again, a stric
 training that is killed in the middle and taken up again.
 """
 
+import contextlib
 import json
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +102,24 @@ def test_the_same_run_again_comes_from_the_cache_and_says_so(life):
     assert summary["run_id"] != first["run_id"]
 
 
+def test_a_terminal_shows_the_components_and_not_the_log(life):
+    reader, writer = pty.openpty()
+    with subprocess.Popen(_command(life["data"], life["work"]), stdout=writer, stderr=writer) as process:
+        os.close(writer)
+        shown = b""
+        # Reading a terminal whose other end is closed raises on Linux.
+        with contextlib.suppress(OSError):
+            while chunk := os.read(reader, 65536):
+                shown += chunk
+        os.close(reader)
+    text = shown.decode()
+
+    assert process.returncode == 0
+    assert "INFO" not in text
+    assert "WARNING" not in text
+    assert text.rindex("Report") < text.index("vegetation")
+
+
 def test_a_stricter_gate_blocks_the_push_and_says_which_bound(life):
     code, output, summary = life["strict"]
 
@@ -131,7 +151,7 @@ def test_a_new_model_is_compared_with_the_last_blessed_one(life):
 
 def test_evaluate_gives_what_the_pipeline_s_evaluation_gave(life):
     _, _, summary = life["resumed"]
-    command = [*_SEGPIPE, "evaluate", "--model", f"{life['work']}/serving/unet", "--data", life["data"], "--json"]
+    command = [*_SEGPIPE, "evaluate", "--model", summary["pushed"], "--data", life["data"], "--json"]
 
     scores = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
@@ -158,12 +178,12 @@ def test_runs_and_show_tell_the_story_without_tensorflow(life):
         command = [*_SEGPIPE, *words, "--out", life["work"], "--json"]
         return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
-    runs = ask("runs")
-    details = ask("show")
+    summary = life["resumed"][2]
+    runs = ask("runs")[:5]
+    details = ask("show", summary["run_id"])
 
     assert [run["state"] for run in runs] == ["finished"] * 3 + ["interrupted in Trainer", "finished"]
     assert [run["gate"] for run in runs] == ["blessed", "blessed", "not blessed", "", "blessed"]
-    summary = life["resumed"][2]
     assert details["run_id"] == summary["run_id"]
     assert details["pushed"] == summary["pushed"]
     assert details["data_hash"] == summary["data"]["content_hash"]
