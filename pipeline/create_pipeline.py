@@ -11,6 +11,7 @@ from tfx import v1 as tfx
 
 from components import schema
 from components.baseline.strategy import LatestBlessedBaseline
+from components.class_map import ClassMap
 from components.dataset.description import DatasetDescription
 from components.errors import UsageError
 from components.example_gen.component import ImageMaskExampleGen
@@ -149,15 +150,7 @@ def model_components(
         transform_graph=data.transform.outputs["transform_graph"],
         train_args=tfx.proto.TrainArgs(splits=[config.data.train_split]),
         eval_args=tfx.proto.EvalArgs(splits=[config.data.eval_split]),
-        custom_config={
-            "model": config.model.model_dump(),
-            "training": config.training.model_dump(),
-            "input_size": list(config.size),
-            "class_map": class_map.to_json(),
-            "seed": config.seed,
-            "checkpoint_root": workdir.checkpoints,
-            "code": source_hash("trainer.run_fn"),
-        },
+        custom_config=_trainer_config(config, workdir, class_map),
     )
     model = trainer.outputs["model"]
 
@@ -209,6 +202,19 @@ def model_components(
         code=source_hash("components.report.component"),
     )
     return [trainer, baseline, evaluator, pusher, report]
+
+
+def _trainer_config(config: RunConfig, workdir: Workdir, class_map: ClassMap) -> dict[str, Any]:
+    """Returns what `trainer.run_fn` is told, in plain JSON types."""
+    return {
+        "model": config.model.model_dump(),
+        "training": config.training.model_dump(),
+        "input_size": list(config.size),
+        "class_map": class_map.to_json(),
+        "seed": config.seed,
+        "checkpoint_root": workdir.checkpoints,
+        "code": source_hash("trainer.run_fn"),
+    }
 
 
 def _versions() -> dict[str, str]:

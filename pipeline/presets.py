@@ -45,7 +45,7 @@ _CPU: dict[str, dict[str, Any]] = {
     "unet": {
         "size": (192, 256),
         "model": {"name": "unet", "base_filters": 32, "normalization": True, "dropout": 0.1},
-        "training": {"epochs": 20, "batch_size": 8, "learning_rate": 1e-3},
+        "training": {"epochs": 16, "batch_size": 8, "learning_rate": 1e-3},
         "gate": {"min_mean_iou": 0.30},
     },
 }
