@@ -23,8 +23,9 @@ from pipeline.store import Store
 class _Pipeline:
     """ExampleGen and its gate in a work directory of their own."""
 
-    def __init__(self, root, max_share=0.01):
+    def __init__(self, root, max_share=0.01, beam_args=()):
         self._root = str(root)
+        self._beam_args = ["--runner=DirectRunner", *beam_args]
         self._max_share = max_share
         self._metadata = os.path.join(self._root, "metadata.sqlite")
         self._runs = 0
@@ -45,7 +46,7 @@ class _Pipeline:
             components=[example_gen, gate],
             enable_cache=True,
             metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(self._metadata),
-            beam_pipeline_args=["--runner=DirectRunner"],
+            beam_pipeline_args=self._beam_args,
         )
         return {result.node_id: result.state for result in LocalRunner().run(pipeline, str(self._runs))}
 
@@ -173,3 +174,22 @@ def test_the_order_of_examples_is_the_same_in_every_run(tmp_path, street_scenes)
 
     assert orders[0] == orders[1]
     assert orders[0] != sorted(orders[0])
+
+
+@pytest.mark.slow
+def test_workers_in_processes_of_their_own_write_the_same_examples(tmp_path, street_scenes):
+    with open(_files(f"{street_scenes}/train")[0], "wb"):
+        pass
+    alone = _Pipeline(tmp_path / "alone", max_share=0.5)
+    apart = _Pipeline(
+        tmp_path / "apart",
+        max_share=0.5,
+        beam_args=("--direct_running_mode=multi_processing", "--direct_num_workers=2"),
+    )
+    alone.run(street_scenes)
+    apart.run(street_scenes)
+
+    for split in ("train", "val"):
+        assert apart.examples(split) == alone.examples(split)
+    for read in (read_counts, read_faults):
+        assert read(apart.output("quarantine").uri) == read(alone.output("quarantine").uri)
