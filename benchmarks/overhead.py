@@ -1,6 +1,6 @@
 """What the pipeline costs beside training: each component's seconds, fresh and cached, beside a plain loop.
 
-    python -m benchmarks.overhead --data ../shared/camvid
+    python -m benchmarks.overhead --data data/camvid
 
 The plain loop opens the same images and masks with Pillow, resizes both and stacks them with NumPy.
 """
