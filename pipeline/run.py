@@ -92,10 +92,12 @@ def _conclude(
     """Writes summary and report, prints the closing tables and returns whether the model was blessed."""
     from pipeline.create_pipeline import BASELINE_RESOLVER
     from pipeline.store import Store
-    from pipeline.summary import RunOutcome, write_summary
+    from pipeline.summary import RunOutcome, check_served, write_summary
     from pipeline.tables import failure_table, score_table
 
     outcome = RunOutcome(run_id, Store(workdir.metadata).executions(run_id), description.class_map)
+    if outcome.pushed:
+        check_served(outcome.pushed, outcome.output("Pusher", "pushed_model").uri)
     directory = workdir.run(run_id)
     summary = write_summary(directory, outcome.to_dict(results, startup_seconds))
     report = _write_report(outcome.report_uri, directory, run_id, results)

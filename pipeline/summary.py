@@ -11,7 +11,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from components import files
 from components.class_map import ClassMap
+from components.errors import SegpipeError
 from components.example_gen.quarantine import read_counts
 from components.metrics.results import Evaluation, load_evaluation
 from pipeline.local_runner import NodeResult
@@ -57,6 +59,23 @@ class RunOutcome:
             "startup_seconds": round(startup_seconds, 3),
             "data": {**counts, "content_hash": examples.properties.get("input_fingerprint")},
         }
+
+
+def check_served(version: str, archive: str) -> None:
+    """Checks that a version that the cache calls pushed is still there.
+
+    Args:
+        version: the version's directory.
+        archive: the artifact that keeps a copy of the model.
+
+    Raises:
+        SegpipeError: it was removed since.
+    """
+    if not files.is_remote(version) and not os.path.isfile(os.path.join(version, "saved_model.pb")):
+        raise SegpipeError(
+            f"{version}: an earlier run pushed this version, found it gone, expected it to be served still. "
+            f"Put it back from the copy that was kept: cp -r {archive} {version}"
+        )
 
 
 def write_summary(directory: str, summary: dict[str, Any]) -> str:
