@@ -15,14 +15,21 @@ from components.settings import Settings
 class ModelSettings(Settings):
     """What network is built. The defaults are the architecture as its source has it."""
 
-    name: Literal["fcn8", "unet"] = Field("fcn8", description="architecture")
+    name: Literal["fcn8", "fcn16", "fcn32", "fcn8_conv7", "unet"] = Field("fcn8", description="architecture")
     encoder_weights: str = Field(
         "none", description="where the encoder starts: none, edges, imagenet, or the path of a .weights.h5 file"
     )
-    normalization: bool = Field(False, description="batch normalisation: on FCN-8's skips, after UNet's convolutions")
+    upsampling: Literal["transposed", "nearest", "bilinear"] = Field(
+        "transposed", description="how features grow: by a learned transposed convolution or by interpolation"
+    )
+    normalization: bool = Field(
+        False, description="batch normalisation: on the pools of FCN, after UNet's convolutions"
+    )
     base_filters: int = Field(64, ge=4, description="channels of the first block; each block doubles them (unet)")
     head_filters: int = Field(0, ge=0, description="channels of a 3x3 convolution on pool5, 0 for none (fcn8)")
-    dropout: float = Field(0.3, ge=0, lt=1, description="dropout after pooling and concatenation (unet)")
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="share of features dropped; null for the source's: 0.3 (unet), 0.5 (fcn16, fcn32)"
+    )
 
 
 class TrainingSettings(Settings):
@@ -37,7 +44,7 @@ class TrainingSettings(Settings):
         0.5, ge=0, le=1, description="exponent of the median-frequency class weights; 0 weighs all classes alike"
     )
     augment: bool = Field(True, description="random scale, crop, flip, brightness and contrast")
-    max_scale: float = Field(1.6, ge=1, description="largest random enlargement before the crop")
+    max_scale: float = Field(1.6, ge=1, description="largest random scale before the crop")
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "auto", description="arithmetic; auto takes bfloat16 where the processor has it"
     )

@@ -130,6 +130,103 @@ def test_unet_normalization_replaces_the_bias_of_each_convolution():
     assert normalized.count_params() == plain.count_params() + (4 - 1) * filters
 
 
+# conv6 is 7x7 from pool5, conv7 1x1.
+CONV6_AND_7 = conv(7, 512, 4096) + conv(1, 4096, 4096)
+
+
+def test_fcn8_conv7_has_the_parameters_and_shapes_of_its_source():
+    model = registry.build(ModelSettings(name="fcn8_conv7"), (224, 224), 12)
+
+    assert model.count_params() == 135_066_008
+    for layer, expected in [
+        ("conv6", (7, 7, 4096)), ("conv7", (7, 7, 4096)), ("up_conv7", (28, 28, 12)), ("pool4_conv", (14, 14, 12)),
+        ("up_pool4", (28, 28, 12)), ("pool3_conv", (28, 28, 12)), ("add", (28, 28, 12)), ("up_sum", (224, 224, 12)),
+    ]:  # fmt: skip
+        assert shape(model, layer) == expected
+
+
+def test_fcn32_has_the_parameters_and_shapes_of_its_source():
+    model = registry.build(ModelSettings(name="fcn32"), (96, 64), 21)
+
+    upsampling = conv(64, 21, 21, bias=False)
+    assert model.count_params() == VGG16_CONVOLUTIONS + CONV6_AND_7 + conv(1, 4096, 21) + upsampling
+    assert shape(model, "scores_conv7") == (3, 2, 21)
+    assert shape(model, "logits") == (96, 64, 21)
+    assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [0.5, 0.5]
+
+
+def test_fcn16_adds_pool4_to_fcn32_and_begins_without_it():
+    model = registry.build(ModelSettings(name="fcn16"), (96, 64), 21)
+
+    upsampling = conv(4, 21, 21, bias=False) + conv(32, 21, 21, bias=False)
+    scores = conv(1, 4096, 21) + conv(1, 512, 21)
+    assert model.count_params() == VGG16_CONVOLUTIONS + CONV6_AND_7 + scores + upsampling
+    assert shape(model, "up_conv7") == shape(model, "scores_pool4") == (6, 4, 21)
+    assert shape(model, "logits") == (96, 64, 21)
+    assert not model.get_layer("scores_pool4").get_weights()[0].any()
+
+
+@pytest.mark.parametrize("method", ["nearest", "bilinear"])
+def test_fcn8_by_interpolation_learns_nothing_that_upsamples(fcn8, method):
+    n = 12
+
+    model = registry.build(ModelSettings(name="fcn8", upsampling=method), (64, 64), n)
+
+    assert model.count_params() == VGG16_CONVOLUTIONS + conv(1, 512, n) * 2 + conv(1, 256, n)
+    for name, side in (("up_pool5", 4), ("up_pool4", 8), ("up_pool3", 64)):
+        assert shape(model, name) == (side, side, n)
+        assert model.get_layer(name).interpolation == method
+
+
+def test_fcn8_with_bilinear_upsampling_gives_no_blocks():
+    model = registry.build(ModelSettings(name="fcn8", upsampling="bilinear"), (64, 64), 3)
+
+    logits = model(np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)).numpy()
+
+    steps = np.abs(np.diff(logits[0, 32], axis=0)).max(axis=-1)
+    assert (steps[8:-8] > 0).all()
+
+
+@pytest.mark.parametrize("method", ["nearest", "bilinear"])
+def test_unet_by_interpolation_has_the_shapes_of_its_source(unet, method):
+    model = registry.build(ModelSettings(name="unet", base_filters=4, upsampling=method), (32, 32), 3)
+
+    assert shape(model, "decoder4_up") == (4, 4, 64)
+    assert shape(model, "decoder1_relu2") == (32, 32, 4)
+    assert shape(model, "logits") == (32, 32, 3)
+
+
+@pytest.mark.parametrize("method", ["transposed", "bilinear"])
+@pytest.mark.parametrize("name", ["fcn8", "unet"])
+def test_a_network_of_no_fixed_size_agrees_with_one_built_for_a_size(name, method):
+    settings = ModelSettings(name=name, base_filters=4, upsampling=method)
+    anything = registry.build(settings, None, 5)
+    image = np.random.default_rng(1).integers(0, 256, (1, 32, 64, 3)).astype(np.float32)
+
+    fixed = registry.build(settings, (32, 64), 5)
+    fixed.set_weights(anything.get_weights())
+
+    np.testing.assert_allclose(anything(image), fixed(image), atol=1e-4)
+    assert anything(np.zeros((2, 96, 32, 3), np.float32)).shape == (2, 96, 32, 5)
+
+
+def test_frozen_blocks_keep_their_weights_and_no_others():
+    settings = ModelSettings(name="fcn8")
+    model = registry.build(settings, None, 3)
+
+    registry.freeze(model, ModelSettings(name="fcn8", encoder_weights="edges"), 2)
+
+    frozen = [layer.name for layer in model.layers if layer.weights and not layer.trainable]
+    assert frozen == ["block1_conv1", "block1_conv2", "block2_conv1", "block2_conv2"]
+
+
+def test_random_blocks_are_not_frozen():
+    model = registry.build(ModelSettings(name="unet", base_filters=4), None, 3)
+
+    with pytest.raises(UsageError, match=r"training.frozen_blocks: found 1, but model.encoder_weights is none"):
+        registry.freeze(model, ModelSettings(name="unet"), 1)
+
+
 @pytest.mark.parametrize(("height", "width"), [(32, 64), (96, 32)])
 @pytest.mark.parametrize("name", ["fcn8", "unet"])
 def test_any_size_that_the_stride_divides_comes_back_as_logits(name, height, width):

@@ -11,35 +11,34 @@ from typing import Any
 import keras
 
 from trainer.config import ModelSettings
-from trainer.models import preprocessing, vgg16
+from trainer.models import fcn_encoder, preprocessing, upsampling
 from trainer.models.upsampling import Interpolation
 
-STRIDE = 32
+STRIDE = fcn_encoder.STRIDE
 
 
-def build(settings: ModelSettings, input_size: tuple[int, int], num_classes: int) -> keras.Model:
+def build(settings: ModelSettings, input_size: tuple[int | None, int | None], num_classes: int) -> keras.Model:
     """Builds the network.
 
     Args:
         settings: `normalization` adds batch normalisation on pool3, pool4 and pool5; `head_filters`
-            a 3x3 ReLU convolution on pool5. Both default to off, as in the source. A pretrained
-            encoder gets the pixels it was trained on (BGR minus ImageNet's mean), a new one -1 to 1.
-        input_size: height and width in pixels, multiples of `STRIDE`.
+            a 3x3 ReLU convolution on pool5; `upsampling` other than "transposed" puts interpolation
+            in place of the decoder's transposed convolutions. All default to the source's network.
+            A pretrained encoder gets the pixels it was trained on (BGR minus ImageNet's mean), a new one -1 to 1.
+        input_size: height and width in pixels, multiples of `STRIDE`; None where any such size may come.
         num_classes: channels of the logits.
 
     Returns:
         A model from RGB, 0 to 255, [B, H, W, 3], to logits, float32 [B, H, W, num_classes].
     """
-    image = preprocessing.image_input(input_size)
-    pretrained = settings.encoder_weights != "none"
-    prepare = preprocessing.bgr_minus_imagenet_mean if pretrained else preprocessing.minus_one_to_one
-    pool3, pool4, pool5 = vgg16.encoder(prepare(image))[2:]
-    if settings.normalization:
-        pool3, pool4, pool5 = (_normalize(pool, i) for i, pool in enumerate((pool3, pool4, pool5), 3))
+    image, (pool3, pool4, pool5) = fcn_encoder.build(settings, input_size)
     if settings.head_filters:
         head = keras.layers.Conv2D(settings.head_filters, 3, activation="relu", padding="same", name="head")
         pool5 = head(pool5)
-    logits = decoder(pool3, pool4, pool5, num_classes)
+    if settings.upsampling == "transposed":
+        logits = decoder(pool3, pool4, pool5, num_classes)
+    else:
+        logits = interpolating_decoder(pool3, pool4, pool5, num_classes, settings.upsampling)
     return keras.Model(image, preprocessing.float32_logits(logits), name="fcn8")
 
 
@@ -57,9 +56,21 @@ def decoder(pool3: Any, pool4: Any, pool5: Any, num_classes: int) -> Any:
     return up_pool3(x)
 
 
+def interpolating_decoder(pool3: Any, pool4: Any, pool5: Any, num_classes: int, method: str) -> Any:
+    """Does what `decoder` does with class scores of each pool, linear, that only interpolation enlarges.
+
+    A block of 8x8 pixels without overlap, the last layer of `decoder`, cannot follow an edge inside the block.
+    """
+    x = upsampling.interpolate(_scores(pool5, num_classes, "scores_pool5"), 2, method, "up_pool5")
+    x = keras.layers.Add(name="add_pool4")([x, _scores(pool4, num_classes, "scores_pool4")])
+    x = upsampling.interpolate(x, 2, method, "up_pool4")
+    x = keras.layers.Add(name="add_pool3")([x, _scores(pool3, num_classes, "scores_pool3")])
+    return upsampling.interpolate(x, 8, method, "up_pool3")
+
+
+def _scores(pool: Any, num_classes: int, name: str) -> Any:
+    return keras.layers.Conv2D(num_classes, 1, name=name)(pool)
+
+
 def _skip(pool: Any, num_classes: int, name: str) -> Any:
     return keras.layers.Conv2D(num_classes, 1, activation="relu", padding="same", name=name)(pool)
-
-
-def _normalize(pool: Any, index: int) -> Any:
-    return keras.layers.BatchNormalization(momentum=0.9, name=f"normalize_pool{index}")(pool)

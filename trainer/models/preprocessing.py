@@ -27,8 +27,11 @@ class BgrMinusImagenetMean(keras.layers.Layer):
         return ops.flip(inputs, axis=-1) - ops.convert_to_tensor(IMAGENET_MEAN_BGR, dtype=inputs.dtype)
 
 
-def image_input(input_size: tuple[int, int]) -> Any:
-    """Returns the symbolic input of every network: RGB, 0 to 255, float32 [B, height, width, 3]; uint8 is cast."""
+def image_input(input_size: tuple[int | None, int | None]) -> Any:
+    """Returns the symbolic input of every network: RGB, 0 to 255, float32 [B, height, width, 3]; uint8 is cast.
+
+    A side that is None is known only when an image comes.
+    """
     return keras.Input((*input_size, 3), dtype=_DTYPE, name="image")
 
 

@@ -11,20 +11,21 @@ from typing import Any
 import keras
 
 from trainer.config import ModelSettings
-from trainer.models import preprocessing
+from trainer.models import preprocessing, upsampling
 
 STRIDE = 16
+DROPOUT = 0.3
 LEVELS = 4
 
 
-def build(settings: ModelSettings, input_size: tuple[int, int], num_classes: int) -> keras.Model:
+def build(settings: ModelSettings, input_size: tuple[int | None, int | None], num_classes: int) -> keras.Model:
     """Builds the network.
 
     Args:
         settings: `base_filters` of the first block (64 in the source; each level doubles them),
-            `dropout` (0.3), and `normalization`, which puts batch normalisation between each
-            convolution and its ReLU (off in the source).
-        input_size: height and width in pixels, multiples of `STRIDE`.
+            `dropout` (0.3), `upsampling` (by transposed convolutions), and `normalization`, which puts
+            batch normalisation between each convolution and its ReLU (off in the source).
+        input_size: height and width in pixels, multiples of `STRIDE`; None where any such size may come.
         num_classes: channels of the logits.
 
     Returns:
@@ -59,13 +60,20 @@ def encoder_block(x: Any, level: int, settings: ModelSettings) -> tuple[Any, Any
     filters = settings.base_filters * 2 ** (level - 1)
     features = conv2d_block(x, filters, settings.normalization, f"encoder{level}")
     pooled = keras.layers.MaxPooling2D(2, name=f"encoder{level}_pool")(features)
-    return features, keras.layers.Dropout(settings.dropout, name=f"encoder{level}_dropout")(pooled)
+    return features, keras.layers.Dropout(_rate(settings), name=f"encoder{level}_dropout")(pooled)
 
 
 def decoder_block(x: Any, skip: Any, level: int, settings: ModelSettings) -> Any:
     """Doubles height and width, concatenates the encoder's features of that size and convolves both."""
     filters = settings.base_filters * 2 ** (level - 1)
-    x = keras.layers.Conv2DTranspose(filters, 3, strides=2, padding="same", name=f"decoder{level}_up")(x)
+    if settings.upsampling == "transposed":
+        x = keras.layers.Conv2DTranspose(filters, 3, strides=2, padding="same", name=f"decoder{level}_up")(x)
+    else:
+        x = upsampling.interpolate(x, 2, settings.upsampling, f"decoder{level}_up")
     x = keras.layers.Concatenate(name=f"decoder{level}_concatenate")([x, skip])
-    x = keras.layers.Dropout(settings.dropout, name=f"decoder{level}_dropout")(x)
+    x = keras.layers.Dropout(_rate(settings), name=f"decoder{level}_dropout")(x)
     return conv2d_block(x, filters, settings.normalization, f"decoder{level}")
+
+
+def _rate(settings: ModelSettings) -> float:
+    return DROPOUT if settings.dropout is None else settings.dropout

@@ -40,3 +40,40 @@ class Interpolation(keras.initializers.Initializer):
         if size == self._stride:
             return np.ones(size)
         return 1 - np.abs(np.arange(size) - (size - 1) / 2) / self._stride
+
+
+def interpolate(x: Any, factor: int, method: str, name: str) -> Any:
+    """Multiplies height and width of [B, H, W, C] by a factor, without weights.
+
+    Args:
+        x: features or class scores.
+        factor: whole number.
+        method: "nearest" or "bilinear".
+        name: the layer's name.
+    """
+    return keras.layers.UpSampling2D(factor, interpolation=method, name=name)(x)
+
+
+def scores(x: Any, factor: int, method: str, name: str) -> Any:
+    """Multiplies height and width of class scores [B, H, W, N] by a factor.
+
+    Args:
+        x: class scores.
+        factor: whole number.
+        method: "transposed" learns a kernel twice as large as the factor that begins as bilinear
+            interpolation (Long, Shelhamer and Darrell 2015, section 4.3); "nearest" and "bilinear"
+            learn nothing.
+        name: the layer's name.
+    """
+    if method != "transposed":
+        return interpolate(x, factor, method, name)
+    layer = keras.layers.Conv2DTranspose(
+        x.shape[-1],
+        2 * factor,
+        strides=factor,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=Interpolation(factor),
+        name=name,
+    )
+    return layer(x)

@@ -1,0 +1,37 @@
+"""FCN-16: FCN-32 whose scores are upsampled twice, then 16 times, with a skip from pool4 between.
+
+Source: Long, Shelhamer and Darrell 2015, arXiv 1411.4038, section 4.2, with `same` padding. The
+softmax is left out: loss and export work on logits.
+"""
+
+from __future__ import annotations
+
+import keras
+
+from trainer.config import ModelSettings
+from trainer.models import fcn_encoder, preprocessing, upsampling
+from trainer.models.conv7 import conv7
+
+STRIDE = fcn_encoder.STRIDE
+
+
+def build(settings: ModelSettings, input_size: tuple[int | None, int | None], num_classes: int) -> keras.Model:
+    """Builds the network.
+
+    Args:
+        settings: `dropout` after conv6 and conv7 (0.5 in the source), `upsampling`, and
+            `normalization`, which adds batch normalisation on the encoder's features.
+        input_size: height and width in pixels, multiples of `STRIDE`; None where any such size may come.
+        num_classes: channels of the logits.
+
+    Returns:
+        A model from RGB, 0 to 255, [B, H, W, 3], to logits, float32 [B, H, W, num_classes].
+    """
+    image, (_, pool4, pool5) = fcn_encoder.build(settings, input_size)
+    scores = keras.layers.Conv2D(num_classes, 1, name="scores_conv7")(conv7(pool5, settings.dropout))
+    scores = upsampling.scores(scores, 2, settings.upsampling, "up_conv7")
+    # The skip's scores start at zero, so that training begins as FCN-32: section 4.2 of the source.
+    skip = keras.layers.Conv2D(num_classes, 1, kernel_initializer="zeros", name="scores_pool4")(pool4)
+    scores = keras.layers.Add(name="add_pool4")([scores, skip])
+    logits = upsampling.scores(scores, 16, settings.upsampling, "up_pool4")
+    return keras.Model(image, preprocessing.float32_logits(logits), name="fcn16")
