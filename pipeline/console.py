@@ -73,8 +73,7 @@ class RunConsole(logging.Handler):
         """Takes what a component reports: shown below its line, or printed at the end of an epoch."""
         progress = getattr(record, "progress", {})
         if progress.get("epochs"):
-            epoch_ended = progress.get("val_mean_iou") is not None
-            if epoch_ended and not self._live.is_started:
+            if progress["epoch_ended"] and not self._live.is_started:
                 self.console.print(Text("    " + record.getMessage(), style="dim"), soft_wrap=True)
             self._progress = {**progress, "message": record.getMessage()}
 

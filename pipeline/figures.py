@@ -30,7 +30,7 @@ def _transform(execution: NodeExecution) -> str:
 
 def _trainer(execution: NodeExecution) -> str:
     history = json.loads(files.read_bytes(files.join(_output(execution, "model_run").uri, artifact_files.HISTORY)))
-    best = max(epoch["val_mean_iou"] for epoch in history)
+    best = max(epoch["val_mean_iou"] for epoch in history if epoch["val_mean_iou"] is not None)
     return f"best mean IoU {best:.3f}, {len(history)} epochs"
 
 

@@ -42,11 +42,13 @@ class EpochRecorder(keras.callbacks.Callback):
         logs = logs or {}
         entry = {
             "epoch": epoch + 1,
-            **{name: finite_or_none(logs[name]) for name in ("loss", "mean_iou", "val_loss", "val_mean_iou")},
+            **{
+                name: finite_or_none(logs.get(name, "nan")) for name in ("loss", "mean_iou", "val_loss", "val_mean_iou")
+            },
             "learning_rate": float(self.model.optimizer.learning_rate),
             "seconds": round(time.monotonic() - self._began, 3),
         }
-        self.state = self._checkpoints.save(self.model, self.state, entry, float(logs["val_mean_iou"]))
+        self.state = self._checkpoints.save(self.model, self.state, entry, float(logs.get("val_mean_iou", "nan")))
 
 
 class FiniteLoss(keras.callbacks.Callback):
@@ -81,18 +83,24 @@ class Progress(keras.callbacks.Callback):
         """Reports the step, unless the last report is too recent."""
         if time.monotonic() - self._reported >= PROGRESS_INTERVAL:
             self._reported = time.monotonic()
-            self._report(batch + 1, logs or {})
+            self._report(batch + 1, logs or {}, epoch_ended=False)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Reports the epoch with its validation score."""
-        self._report(self._steps, logs or {})
+        self._report(self._steps, logs or {}, epoch_ended=True)
 
-    def _report(self, step: int, logs: dict[str, Any]) -> None:
+    def _report(self, step: int, logs: dict[str, Any], epoch_ended: bool) -> None:
         scores = {name: finite_or_none(logs[name]) if name in logs else None for name in _WORDS}
         figures = ", ".join(f"{_WORDS[name]} {value:.3f}" for name, value in scores.items() if value is not None)
         sentence = f"epoch {self._epoch}/{self._epochs}, step {step}/{self._steps}: {figures}"
         place = {"epoch": self._epoch, "epochs": self._epochs, "step": step, "steps": self._steps}
-        record = {"component": "Trainer", **place, **scores, "resumed_from": self._resumed_from}
+        record = {
+            "component": "Trainer",
+            **place,
+            **scores,
+            "epoch_ended": epoch_ended,
+            "resumed_from": self._resumed_from,
+        }
         PROGRESS.info(sentence, extra={"progress": record})
 
 

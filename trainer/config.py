@@ -43,8 +43,18 @@ class TrainingSettings(Settings):
     class_balance: float = Field(
         0.5, ge=0, le=1, description="exponent of the median-frequency class weights; 0 weighs all classes alike"
     )
+    frozen_blocks: int = Field(
+        0, ge=0, le=5, description="first blocks of a pretrained encoder that keep their weights, for speed (fcn8)"
+    )
     augment: bool = Field(True, description="random scale, crop, flip, brightness and contrast")
+    crop_size: tuple[int, int] | None = Field(
+        None, description="height and width of the windows trained on, in pixels; null for the input size"
+    )
+    min_scale: float = Field(
+        0.5, gt=0, description="smallest random scale before the crop; raised to where the crop holds the whole image"
+    )
     max_scale: float = Field(1.6, ge=1, description="largest random scale before the crop")
+    validate_every: int = Field(1, ge=1, description="epochs from one validation to the next; the last has one always")
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "auto", description="arithmetic; auto takes bfloat16 where the processor has it"
     )

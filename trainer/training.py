@@ -80,6 +80,8 @@ def train(job: TrainingJob, checkpoints: Checkpoints) -> TrainedModel:
         SegpipeError: when the loss is no number any more.
     """
     settings = job.training
+    for size in (job.input_size, settings.crop_size or job.input_size):
+        registry.check_input_size(job.model.name, size)
     state = checkpoints.read() or State(seed=random.SystemRandom().getrandbits(31) if job.seed is None else job.seed)
     train_split = input_pipeline.count(job.train_files, job.class_map.num_classes, "train")
     eval_split = input_pipeline.count(job.eval_files, job.class_map.num_classes, "eval")
@@ -88,7 +90,9 @@ def train(job: TrainingJob, checkpoints: Checkpoints) -> TrainedModel:
     # Keras draws initial weights and dropout from the global generators.
     keras.utils.set_random_seed(state.seed)
     with precision.policy(policy), strategy.choose().scope():
-        model = registry.build(job.model, job.input_size, job.class_map.num_classes)
+        # Of no fixed size: it trains on windows and is validated and exported for whole images.
+        model = registry.build(job.model, None, job.class_map.num_classes)
+        registry.freeze(model, job.model, settings.frozen_blocks)
         compile_model(model, job, train_split, steps)
         checkpoints.restore(model, state)
     if state.epoch < settings.epochs:
@@ -138,7 +142,7 @@ def _fit(
         train_split.examples,
         range(state.epoch, settings.epochs),
         state.seed,
-        augmentation.build(settings),
+        augmentation.build(settings, job.input_size),
     )
     validation = input_pipeline.evaluation_batches(
         job.eval_files, job.input_size, settings.batch_size, eval_split.examples
@@ -149,6 +153,7 @@ def _fit(
     model.fit(
         batches,
         validation_data=validation,
+        validation_freq=validated_epochs(settings),
         epochs=settings.epochs,
         initial_epoch=state.epoch,
         steps_per_epoch=steps,
@@ -161,3 +166,8 @@ def _fit(
         verbose=0,
     )
     return recorder.state
+
+
+def validated_epochs(settings: TrainingSettings) -> list[int]:
+    """Returns the 1-based epochs that end with a validation: every so many, and the last."""
+    return sorted({*range(settings.validate_every, settings.epochs + 1, settings.validate_every), settings.epochs})

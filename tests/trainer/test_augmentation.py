@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from components.errors import UsageError
 from trainer import augmentation
 from trainer.config import TrainingSettings
 
-HEIGHT, WIDTH = 32, 48
+SIZE = HEIGHT, WIDTH = 32, 48
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def encoded() -> tuple[tf.Tensor, tf.Tensor]:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_mask_follows_the_image(encoded, seed):
-    image, mask = augmentation.scale_and_crop(*encoded, tf.constant([seed, 0]), max_scale=1.6)
+    image, mask = augmentation.scale_and_crop(*encoded, tf.constant([seed, 0]), SIZE, 0.5, max_scale=1.6)
     image, mask = augmentation.flip(image, mask, tf.constant([seed, 1]))
 
     decoded = image.numpy()[..., 0] / 60
@@ -38,7 +39,7 @@ def test_scales_reach_from_the_whole_picture_to_the_largest_enlargement():
 
     shares = []
     for seed in range(60):
-        image, _ = augmentation.scale_and_crop(column, blank, tf.constant([seed, 0]), max_scale=2.0)
+        image, _ = augmentation.scale_and_crop(column, blank, tf.constant([seed, 0]), SIZE, 0.5, max_scale=2.0)
         shares.append((float(image[0, -1, 0] - image[0, 0, 0]) + 1) / WIDTH)
 
     assert 0.48 <= min(shares) < 0.55
@@ -46,7 +47,7 @@ def test_scales_reach_from_the_whole_picture_to_the_largest_enlargement():
 
 
 def test_no_enlargement_changes_nothing(encoded):
-    image, mask = augmentation.scale_and_crop(*encoded, tf.constant([1, 2]), max_scale=1.0)
+    image, mask = augmentation.scale_and_crop(*encoded, tf.constant([1, 2]), SIZE, 1.0, max_scale=1.0)
 
     np.testing.assert_array_equal(image, encoded[0])
     np.testing.assert_array_equal(mask, encoded[1])
@@ -64,7 +65,7 @@ def test_half_of_the_pairs_are_mirrored_together(encoded):
 
 def test_a_seed_repeats_every_choice_and_another_makes_others(encoded):
     first, again, other = (
-        augmentation.augment(*encoded, tf.constant(seed), max_scale=1.6) for seed in ([7, 1], [7, 1], [7, 2])
+        augmentation.augment(*encoded, tf.constant(seed), SIZE, 0.5, 1.6) for seed in ([7, 1], [7, 1], [7, 2])
     )
 
     np.testing.assert_array_equal(first[0], again[0])
@@ -74,7 +75,7 @@ def test_a_seed_repeats_every_choice_and_another_makes_others(encoded):
 
 def test_pixels_stay_in_range_and_masks_keep_their_labels(encoded):
     for seed in range(10):
-        image, mask = augmentation.augment(*encoded, tf.constant([seed, 3]), max_scale=1.6)
+        image, mask = augmentation.augment(*encoded, tf.constant([seed, 3]), SIZE, 0.5, 1.6)
 
         assert image.dtype == tf.float32
         assert image.shape == (HEIGHT, WIDTH, 3)
@@ -83,5 +84,41 @@ def test_pixels_stay_in_range_and_masks_keep_their_labels(encoded):
 
 
 def test_settings_switch_augmentation_off():
-    assert augmentation.build(TrainingSettings(augment=False)) is None
-    assert augmentation.build(TrainingSettings(augment=True)) is not None
+    assert augmentation.build(TrainingSettings(augment=False), SIZE) is None
+    assert augmentation.build(TrainingSettings(augment=True), SIZE) is not None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_smaller_crop_shows_the_same_place_in_image_and_mask(encoded, seed):
+    image, mask = augmentation.scale_and_crop(*encoded, tf.constant([seed, 0]), (16, 16), 0.5, max_scale=1.5)
+
+    assert image.shape == (16, 16, 3)
+    assert mask.shape == (16, 16)
+    decoded = image.numpy()[..., 0] / 60
+    inside = np.isclose(decoded, np.round(decoded), atol=1e-4)
+    agree = decoded.round()[inside] == mask.numpy()[inside]
+    assert agree.mean() > 0.97
+
+
+def test_windows_reach_from_all_of_the_shorter_side_to_the_largest_scale():
+    row = tf.tile(tf.range(HEIGHT, dtype=tf.float32)[:, tf.newaxis, tf.newaxis], [1, WIDTH, 3])
+    blank = tf.zeros([HEIGHT, WIDTH], tf.uint8)
+
+    shares = []
+    for seed in range(60):
+        image, _ = augmentation.scale_and_crop(row, blank, tf.constant([seed, 0]), (16, 16), 0.1, max_scale=2.0)
+        step = float(image[8, 0, 0] - image[7, 0, 0])
+        shares.append(step * 16 / HEIGHT)
+
+    assert 0.24 < min(shares) < 0.32
+    assert 0.9 < max(shares) <= 1.01
+
+
+def test_a_crop_larger_than_the_image_is_refused_by_name():
+    with pytest.raises(UsageError, match=r"training\.crop_size: found 64x48, expected at most .* 32x48"):
+        augmentation.build(TrainingSettings(crop_size=(64, 48)), SIZE)
+
+
+def test_a_crop_without_augmentation_is_refused():
+    with pytest.raises(UsageError, match=r"training\.crop_size: needs training\.augment"):
+        augmentation.build(TrainingSettings(crop_size=(16, 16), augment=False), SIZE)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import training_toy as toy
 
-from components.errors import DataRejectedError, SegpipeError
+from components.errors import DataRejectedError, SegpipeError, UsageError
 from trainer.callbacks import example_panels
 from trainer.checkpoints import Checkpoints
 from trainer.training import TrainedModel, train
@@ -24,7 +24,7 @@ class Listener(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.records.append(record)
-        if record.progress["epoch"] == self._break_after_epoch and record.progress["val_mean_iou"] is not None:
+        if record.progress["epoch"] == self._break_after_epoch and record.progress["epoch_ended"]:
             raise InterruptedError
 
 
@@ -82,7 +82,7 @@ def test_history_has_one_entry_an_epoch(unbroken):
 def test_progress_tells_place_and_scores(unbroken):
     _, listener, _ = unbroken
 
-    ends = [r.progress for r in listener.records if r.progress["val_mean_iou"] is not None]
+    ends = [r.progress for r in listener.records if r.progress["epoch_ended"]]
     assert [record["epoch"] for record in ends] == [1, 2, 3]
     assert ends[-1]["component"] == "Trainer"
     assert (ends[-1]["epochs"], ends[-1]["step"], ends[-1]["steps"], ends[-1]["resumed_from"]) == (3, 5, 5, None)
@@ -164,6 +164,35 @@ def test_it_learns_a_toy_set(data, tmp_path):
 
     assert trained.history[-1]["loss"] < 0.3 * trained.history[0]["loss"]
     assert max(entry["val_mean_iou"] for entry in trained.history) > 0.8
+
+
+def test_it_trains_on_windows_and_validates_whole_images_now_and_then(data, tmp_path):
+    job = toy.job(data, tmp_path, epochs=3, crop_size=(16, 32), validate_every=2, keep="last")
+
+    trained = run(job, Checkpoints(str(tmp_path / "checkpoint")), Listener())
+
+    assert [entry["val_mean_iou"] is not None for entry in trained.history] == [False, True, True]
+    assert trained.model(np.zeros((1, *toy.SIZE, 3), np.float32)).shape == (1, *toy.SIZE, 4)
+
+
+def test_the_kept_epoch_is_one_that_was_validated(data, tmp_path):
+    job = toy.job(data, tmp_path, epochs=2, validate_every=2)
+
+    trained = run(job, Checkpoints(str(tmp_path / "checkpoint")), Listener())
+
+    assert trained.epoch == 2
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"crop_size": (20, 32)}, "needs a height that 16 divides, found 20"),
+        ({"crop_size": (64, 48)}, r"training\.crop_size: found 64x48, expected at most the input size, 32x48"),
+    ],
+)
+def test_a_window_that_does_not_fit_is_refused(data, tmp_path, training, message):
+    with pytest.raises(UsageError, match=message):
+        train(toy.job(data, tmp_path, **training), Checkpoints(str(tmp_path / "checkpoint")))
 
 
 def test_the_global_policy_is_the_one_before(data, tmp_path):
