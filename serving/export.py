@@ -24,6 +24,7 @@ def export(
     class_map: ClassMap,
     input_size: tuple[int, int],
     metadata: dict[str, Any],
+    test_time_flip: bool = False,
 ) -> None:
     """Exports a trained network as a SavedModel.
 
@@ -34,8 +35,9 @@ def export(
         class_map: the classes of the logits.
         input_size: height and width of the network's input, in pixels.
         metadata: what else to say about the model, plain JSON types; "model" names the architecture.
+        test_time_flip: whether scores are averaged over an image and its mirror image.
     """
-    module = ServingModule(model, transform_dir, class_map, input_size)
+    module = ServingModule(model, transform_dir, class_map, input_size, test_time_flip)
     tf.saved_model.save(module, directory, signatures=module.signatures())
     path = os.path.join(directory, MODEL_METADATA)
     tf.io.gfile.makedirs(os.path.dirname(path))

@@ -22,9 +22,15 @@ class ServingModule(tf.Module):
     """A network between Transform's graph and the class maps that clients want."""
 
     def __init__(
-        self, model: keras.Model, transform_dir: str, class_map: ClassMap, input_size: tuple[int, int]
+        self,
+        model: keras.Model,
+        transform_dir: str,
+        class_map: ClassMap,
+        input_size: tuple[int, int],
+        test_time_flip: bool = False,
     ) -> None:
         super().__init__()
+        self._test_time_flip = test_time_flip
         self._model = model
         # Transform's SavedModel itself, not `transform_features_layer()`, which is a tf_keras object.
         self._transform = tf.saved_model.load(os.path.join(transform_dir, "transform_fn"))
@@ -99,7 +105,15 @@ class ServingModule(tf.Module):
         return tf.ensure_shape(pixels, [None, *self._input_size, 3])
 
     def _probabilities(self, image: tf.Tensor) -> tf.Tensor:
-        logits = self._model(tf.cast(self._pixels(image), tf.float32), training=False)
+        pixels = tf.cast(self._pixels(image), tf.float32)
+        probabilities = self._softmax(pixels)
+        if not self._test_time_flip:
+            return probabilities
+        mirrored = tf.reverse(self._softmax(tf.reverse(pixels, axis=[2])), axis=[2])
+        return (probabilities + mirrored) / 2
+
+    def _softmax(self, pixels: tf.Tensor) -> tf.Tensor:
+        logits = self._model(pixels, training=False)
         return tf.nn.softmax(tf.cast(logits, tf.float32))
 
     def _masks_at_own_size(self, image: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:

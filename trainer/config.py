@@ -30,6 +30,9 @@ class ModelSettings(Settings):
     dropout: float | None = Field(
         None, ge=0, lt=1, description="share of features dropped; null for the source's: 0.3 (unet), 0.5 (fcn16, fcn32)"
     )
+    test_time_flip: bool = Field(
+        False, description="average the scores of an image and its mirror image, for twice the cost of a prediction"
+    )
 
 
 class TrainingSettings(Settings):

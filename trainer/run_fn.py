@@ -49,7 +49,15 @@ def run_fn(fn_args: Any) -> None:
     _write_history(fn_args.model_run_dir, trained)
     metadata = _metadata(job, trained, config["code"])
     transform_dir = fn_args.transform_output
-    export(trained.model, transform_dir, fn_args.serving_model_dir, job.class_map, job.input_size, metadata)
+    export(
+        trained.model,
+        transform_dir,
+        fn_args.serving_model_dir,
+        job.class_map,
+        job.input_size,
+        metadata,
+        job.model.test_time_flip,
+    )
     # Only now: a kill during the export must not cost the training.
     kept.remove()
 

@@ -110,6 +110,22 @@ def test_evaluation_returns_the_masks_that_serving_returns_whatever_the_batch(pr
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), mask)
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_flip_makes_the_answer_to_a_mirror_image_the_mirrored_answer(transformed, tmp_path, flip):
+    inputs = keras.Input((*_SIZE, 3))
+    brightness = keras.ops.mean(inputs, axis=-1, keepdims=True) - 127.5
+    # Every pixel is called what its left neighbours are.
+    shifted = keras.ops.pad(brightness, [[0, 0], [0, 0], [6, 0], [0, 0]])[:, :, :-6]
+    logits = keras.ops.concatenate([shifted, -shifted, shifted * 0 - 1000.0], axis=-1) / 50
+    model = keras.Model(inputs, logits)
+    export(model, transformed[0], str(tmp_path), _CLASS_MAP, _SIZE, {"model": "toy"}, test_time_flip=flip)
+    pixels = synthetic.render(7, 0, 0, _SIZE)[0]
+
+    image, mirror = (p.mask for p in Predictor(str(tmp_path)).predict([_encoded(pixels), _encoded(pixels[:, ::-1])]))
+
+    assert np.array_equal(mirror, image[:, ::-1]) == flip
+
+
 def test_an_image_that_is_no_image_is_an_error_not_an_answer(predictor):
     with pytest.raises(tf.errors.InvalidArgumentError):
         predictor.predict([b"not an image"])
