@@ -21,6 +21,7 @@ from PIL import Image
 
 from components.dataset.description import detect
 from components.dataset.pairs import find_pairs
+from pipeline.presets import preset
 
 
 def plain_loop(data: str, size: tuple[int, int]) -> float:
@@ -56,7 +57,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         fresh, cached = (run(arguments.data, work, arguments.model) for _ in range(2))
-    loop = plain_loop(arguments.data, (192, 256))
+    loop = plain_loop(arguments.data, preset("cpu", arguments.model)["size"])
     print(f"{'component':22}{'fresh, s':>10}{'cached, s':>11}")
     for name, seconds in fresh["timings"].items():
         print(f"{name:22}{seconds:10.1f}{cached['timings'][name]:11.2f}")

@@ -66,7 +66,27 @@ _GPU: dict[str, dict[str, Any]] = {
     },
 }
 
-PRESETS: Mapping[str, Mapping[str, dict[str, Any]]] = {"smoke": _SMOKE, "cpu": _CPU, "gpu": _GPU}
+# The rest of the family, with conv6 and conv7 in place of a wider head.
+_FCN_WITH_CONV7 = ("fcn16", "fcn32", "fcn8_conv7")
+
+
+def _with_fcn_family(presets: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Returns presets in which the rest of the FCN family is trained as `fcn8` is, under a lower bound."""
+    fcn8 = presets["fcn8"]
+    family = {
+        name: {
+            **fcn8,
+            "model": {**fcn8["model"], "name": name, "head_filters": 0},
+            "gate": {"min_mean_iou": min(fcn8["gate"]["min_mean_iou"], 0.30)},
+        }
+        for name in _FCN_WITH_CONV7
+    }
+    return {**presets, **family}
+
+
+PRESETS: Mapping[str, Mapping[str, dict[str, Any]]] = {
+    name: _with_fcn_family(presets) for name, presets in (("smoke", _SMOKE), ("cpu", _CPU), ("gpu", _GPU))
+}
 
 
 def preset(name: str, model: str) -> dict[str, Any]:

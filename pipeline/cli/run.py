@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def run(
     data: Annotated[str, typer.Option(help="Folder of images and masks: a path, or gs:// or s3://.")],
-    model: Annotated[str, typer.Option(help="Architecture: fcn8 or unet.")] = "fcn8",
+    model: Annotated[str, typer.Option(help="Architecture: fcn8, fcn16, fcn32, fcn8_conv7 or unet.")] = "fcn8",
     preset: Annotated[str, typer.Option(help="Settings that go together: smoke, cpu or gpu.")] = "cpu",
     size: Annotated[str | None, typer.Option(help="Input size in pixels, HEIGHTxWIDTH.", metavar="HxW")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
@@ -44,7 +44,7 @@ def run(
 
 
 def show_config(
-    model: Annotated[str, typer.Option(help="Architecture: fcn8 or unet.")] = "fcn8",
+    model: Annotated[str, typer.Option(help="Architecture: fcn8, fcn16, fcn32, fcn8_conv7 or unet.")] = "fcn8",
     preset: Annotated[str, typer.Option(help="Settings that go together: smoke, cpu or gpu.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
