@@ -16,11 +16,14 @@ class ModelSettings(Settings):
     """What network is built. The defaults are the architecture as its source has it."""
 
     name: Literal["fcn8", "fcn16", "fcn32", "fcn8_conv7", "unet"] = Field("fcn8", description="architecture")
+    encoder: Literal["default", "vgg16", "resnet50", "mobilenet_v2"] = Field(
+        "default", description="network that extracts the features; default is the one of the architecture's source"
+    )
     encoder_weights: str = Field(
         "none", description="where the encoder starts: none, edges, imagenet, or the path of a .weights.h5 file"
     )
-    upsampling: Literal["transposed", "nearest", "bilinear"] = Field(
-        "transposed", description="how features grow: by a learned transposed convolution or by interpolation"
+    upsampling: Literal["default", "transposed", "nearest", "bilinear"] = Field(
+        "default", description="how features grow in height and width; default is the way of the architecture's source"
     )
     normalization: bool = Field(
         False, description="batch normalisation: on the pools of FCN, after UNet's convolutions"

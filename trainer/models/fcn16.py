@@ -10,7 +10,7 @@ import keras
 
 from trainer.config import ModelSettings
 from trainer.models import fcn_encoder, preprocessing, upsampling
-from trainer.models.conv7 import conv7
+from trainer.models.conv7 import deepest
 
 STRIDE = fcn_encoder.STRIDE
 
@@ -19,8 +19,9 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
     """Builds the network.
 
     Args:
-        settings: `dropout` after conv6 and conv7 (0.5 in the source), `upsampling`, and
-            `normalization`, which adds batch normalisation on the encoder's features.
+        settings: `dropout` after conv6 and conv7 (0.5 in the source), `upsampling`, `normalization`,
+            which adds batch normalisation on the encoder's features, and `encoder`: one other than
+            VGG16 has no conv6 and conv7.
         input_size: height and width in pixels, multiples of `STRIDE`; None where any such size may come.
         num_classes: channels of the logits.
 
@@ -28,7 +29,7 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
         A model from RGB, 0 to 255, [B, H, W, 3], to logits, float32 [B, H, W, num_classes].
     """
     image, (_, pool4, pool5) = fcn_encoder.build(settings, input_size)
-    scores = keras.layers.Conv2D(num_classes, 1, name="scores_conv7")(conv7(pool5, settings.dropout))
+    scores = keras.layers.Conv2D(num_classes, 1, name="scores_conv7")(deepest(settings, pool5))
     scores = upsampling.scores(scores, 2, settings.upsampling, "up_conv7")
     # The skip's scores start at zero, so that training begins as FCN-32: section 4.2 of the source.
     skip = keras.layers.Conv2D(num_classes, 1, kernel_initializer="zeros", name="scores_pool4")(pool4)

@@ -11,7 +11,7 @@ import keras
 
 from trainer.config import ModelSettings
 from trainer.models import fcn_encoder, preprocessing, upsampling
-from trainer.models.conv7 import conv7
+from trainer.models.conv7 import deepest
 
 STRIDE = fcn_encoder.STRIDE
 
@@ -20,8 +20,9 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
     """Builds the network.
 
     Args:
-        settings: `dropout` after conv6 and conv7 (0.5 in the source), `upsampling`, and
-            `normalization`, which adds batch normalisation on the encoder's features.
+        settings: `dropout` after conv6 and conv7 (0.5 in the source), `upsampling`, `normalization`,
+            which adds batch normalisation on the encoder's features, and `encoder`: one other than
+            VGG16 has no conv6 and conv7.
         input_size: height and width in pixels, multiples of `STRIDE`; None where any such size may come.
         num_classes: channels of the logits.
 
@@ -29,6 +30,6 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
         A model from RGB, 0 to 255, [B, H, W, 3], to logits, float32 [B, H, W, num_classes].
     """
     image, (_, _, pool5) = fcn_encoder.build(settings, input_size)
-    scores = keras.layers.Conv2D(num_classes, 1, name="scores_conv7")(conv7(pool5, settings.dropout))
+    scores = keras.layers.Conv2D(num_classes, 1, name="scores_conv7")(deepest(settings, pool5))
     logits = upsampling.scores(scores, 32, settings.upsampling, "up_conv7")
     return keras.Model(image, preprocessing.float32_logits(logits), name="fcn32")

@@ -22,9 +22,9 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
 
     Args:
         settings: `normalization` adds batch normalisation on pool3, pool4 and pool5; `head_filters`
-            a 3x3 ReLU convolution on pool5; `upsampling` other than "transposed" puts interpolation
-            in place of the decoder's transposed convolutions. All default to the source's network.
-            A pretrained encoder gets the pixels it was trained on (BGR minus ImageNet's mean), a new one -1 to 1.
+            a 3x3 ReLU convolution on pool5; `upsampling` "nearest" or "bilinear" puts interpolation in
+            place of the decoder's transposed convolutions; `encoder` another network in place of VGG16.
+            All default to the source's network.
         input_size: height and width in pixels, multiples of `STRIDE`; None where any such size may come.
         num_classes: channels of the logits.
 
@@ -35,10 +35,10 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
     if settings.head_filters:
         head = keras.layers.Conv2D(settings.head_filters, 3, activation="relu", padding="same", name="head")
         pool5 = head(pool5)
-    if settings.upsampling == "transposed":
-        logits = decoder(pool3, pool4, pool5, num_classes)
-    else:
+    if upsampling.interpolates(settings.upsampling):
         logits = interpolating_decoder(pool3, pool4, pool5, num_classes, settings.upsampling)
+    else:
+        logits = decoder(pool3, pool4, pool5, num_classes)
     return keras.Model(image, preprocessing.float32_logits(logits), name="fcn8")
 
 

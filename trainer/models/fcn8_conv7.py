@@ -47,7 +47,7 @@ def _skip(pool: Any, num_classes: int, name: str) -> Any:
 
 def _upsample(x: Any, num_classes: int, factor: int, method: str, name: str) -> Any:
     """Brings features or scores to class scores of `factor` times their size."""
-    if method != "transposed":
+    if upsampling.interpolates(method):
         if x.shape[-1] != num_classes:
             x = keras.layers.Conv2D(num_classes, 1, name=f"scores_{name}")(x)
         return upsampling.interpolate(x, factor, method, f"up_{name}")

@@ -1,11 +1,12 @@
 """Builds any architecture by its name, and checks that the input size suits it.
 
-A new architecture is a file with `STRIDE` and `build`, and one line here.
+A new architecture is a file with `STRIDE`, `build` and `deep_layers`, and one entry here.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import keras
@@ -13,7 +14,17 @@ import keras
 from components.errors import UsageError
 from trainer import encoder_weights
 from trainer.config import ModelSettings
-from trainer.models import fcn8, fcn8_conv7, fcn16, fcn32, unet, vgg16
+from trainer.models import (
+    encoder_unet,
+    encoders,
+    fcn8,
+    fcn8_conv7,
+    fcn16,
+    fcn32,
+    fcn_encoder,
+    preprocessing,
+    unet,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,20 +34,38 @@ class Architecture:
     Attributes:
         build: returns the network with random weights, for settings, input size and number of classes.
         stride: height and width of the input must be multiples of it, in pixels.
-        encoder: name of the encoder that pretrained weights fit, or None.
+        deep_layers: returns the layers on whose output a training may put auxiliary scores, for settings.
+        encoder: name of its source's encoder; None for one of its own that no pretrained weights fit.
+        encoder_choices: what `model.encoder` may choose.
+        upsampling_choices: what `model.upsampling` may choose.
+        blocks: the encoder's layers with weights, block by block, where it is not as Keras Applications has it.
+        on_encoder: the architecture where `model.encoder` chooses one, if that is another network.
     """
 
     build: Callable[[ModelSettings, tuple[int | None, int | None], int], keras.Model]
     stride: int
-    encoder: str | None
+    deep_layers: Callable[[ModelSettings], tuple[str, ...]]
+    encoder: str | None = "vgg16"
+    encoder_choices: tuple[str, ...] = tuple(encoders.ENCODERS)
+    upsampling_choices: tuple[str, ...] = ("transposed", "nearest", "bilinear")
+    blocks: encoders.Blocks | None = None
+    on_encoder: Architecture | None = None
 
 
 ARCHITECTURES = {
-    "fcn8": Architecture(fcn8.build, fcn8.STRIDE, encoder="vgg16"),
-    "fcn16": Architecture(fcn16.build, fcn16.STRIDE, encoder="vgg16"),
-    "fcn32": Architecture(fcn32.build, fcn32.STRIDE, encoder="vgg16"),
-    "fcn8_conv7": Architecture(fcn8_conv7.build, fcn8_conv7.STRIDE, encoder="vgg16"),
-    "unet": Architecture(unet.build, unet.STRIDE, encoder=None),
+    "fcn8": Architecture(fcn8.build, fcn8.STRIDE, fcn_encoder.deep_layers),
+    "fcn16": Architecture(fcn16.build, fcn16.STRIDE, fcn_encoder.deep_layers),
+    "fcn32": Architecture(fcn32.build, fcn32.STRIDE, fcn_encoder.deep_layers),
+    "fcn8_conv7": Architecture(
+        fcn8_conv7.build, fcn8_conv7.STRIDE, fcn_encoder.deep_layers, encoder_choices=("vgg16",)
+    ),
+    "unet": Architecture(
+        unet.build,
+        unet.STRIDE,
+        unet.deep_layers,
+        encoder=None,
+        on_encoder=Architecture(encoder_unet.build, encoder_unet.STRIDE, encoder_unet.deep_layers),
+    ),
 }
 
 
@@ -53,25 +82,70 @@ def build(settings: ModelSettings, input_size: tuple[int, int] | None, num_class
         [B, H, W, num_classes]. Pre-processing is part of it.
 
     Raises:
-        UsageError: for an input size that the stride does not divide, or pretrained weights that
-            the architecture has no place for or that cannot be read.
+        UsageError: for an input size that the stride does not divide, an encoder or upsampling that
+            the architecture has not, or pretrained weights that it has no place for or that cannot be read.
         SegpipeError: when weights cannot be downloaded.
     """
-    architecture = ARCHITECTURES[settings.name]
+    check_options(settings)
     if input_size is not None:
-        check_input_size(settings.name, input_size)
-    if settings.encoder_weights != "none" and architecture.encoder is None:
-        raise UsageError(
-            f"model.encoder_weights: found {settings.encoder_weights!r}, but {settings.name} has no pretrained "
-            "encoder; set it to none, or choose model.name fcn8"
-        )
+        check_input_size(settings.name, input_size, settings.encoder)
+    architecture = _architecture(settings.name, settings.encoder)
     model = architecture.build(settings, input_size or (None, None), num_classes)
-    encoder_weights.load(model, settings.encoder_weights)
+    if settings.encoder_weights != "none":
+        encoder_weights.load(model, settings.encoder_weights, encoder_name(settings) or "")
     return model
+
+
+def check_options(settings: ModelSettings) -> None:
+    """Raises UsageError where an architecture has no place for an encoder, its weights or a way to upsample."""
+    architecture = ARCHITECTURES[settings.name]
+    for option, fitting in (("encoder", architecture.encoder_choices), ("upsampling", architecture.upsampling_choices)):
+        found = getattr(settings, option)
+        if found not in ("default", *fitting):
+            raise UsageError(
+                f"model.{option}: found {found}, but {settings.name} cannot have it; "
+                f"use {' or '.join(('default', *fitting))}"
+            )
+    if settings.encoder_weights != "none" and encoder_name(settings) is None:
+        raise UsageError(
+            f"model.encoder_weights: found {settings.encoder_weights!r}, but {settings.name}'s own encoder has no "
+            f"pretrained weights; set it to none, or model.encoder to {' or '.join(architecture.encoder_choices)}"
+        )
+
+
+def encoder_name(settings: ModelSettings) -> str | None:
+    """Returns the encoder that the network has, or None for one of the architecture's own."""
+    return ARCHITECTURES[settings.name].encoder if settings.encoder == "default" else settings.encoder
+
+
+def encoder_blocks(settings: ModelSettings) -> encoders.Blocks:
+    """Returns the encoder's layers with weights, one tuple of names for each of the five blocks.
+
+    Blocks end where the features halve; none for an encoder of the architecture's own.
+    """
+    name = encoder_name(settings)
+    if name is None:
+        return ()
+    return ARCHITECTURES[settings.name].blocks or encoders.ENCODERS[name].blocks
+
+
+def deep_layers(settings: ModelSettings) -> tuple[str, ...]:
+    """Returns the layers on whose output [B, h, w, C] a training may put auxiliary scores, deepest first."""
+    return _architecture(settings.name, settings.encoder).deep_layers(settings)
+
+
+def pixels(settings: ModelSettings) -> str:
+    """Returns the name of the pre-processing in `preprocessing`, which is also the name of its layer."""
+    name = encoder_name(settings)
+    if name is None:
+        return preprocessing.minus_one_to_one.__name__
+    return encoders.pixels(settings, encoders.ENCODERS[name]).__name__
 
 
 def freeze(model: keras.Model, settings: ModelSettings, blocks: int) -> None:
     """Lets the first blocks of a pretrained encoder keep their weights; call it before `compile`.
+
+    Their batch normalisation keeps its statistics, too.
 
     Raises:
         UsageError: when the encoder starts from random weights, or there is none.
@@ -83,15 +157,13 @@ def freeze(model: keras.Model, settings: ModelSettings, blocks: int) -> None:
             f"training.frozen_blocks: found {blocks}, but model.encoder_weights is none; set it to 0, "
             "or choose pretrained weights: random ones must learn"
         )
-    prefixes = tuple(f"block{index}_" for index in range(1, blocks + 1))
-    for name in vgg16.layer_names():
-        if name.startswith(prefixes):
-            model.get_layer(name).trainable = False
+    for name in itertools.chain.from_iterable(encoder_blocks(settings)[:blocks]):
+        model.get_layer(name).trainable = False
 
 
-def check_input_size(name: str, input_size: tuple[int, int]) -> None:
+def check_input_size(name: str, input_size: tuple[int, int], encoder: str = "default") -> None:
     """Raises UsageError where an architecture's stride does not divide a side, naming the sizes that fit."""
-    stride = ARCHITECTURES[name].stride
+    stride = _architecture(name, encoder).stride
     for side, found in zip(("height", "width"), input_size, strict=True):
         if found >= stride and found % stride == 0:
             continue
@@ -101,3 +173,10 @@ def check_input_size(name: str, input_size: tuple[int, int]) -> None:
             f"input size {input_size[0]}x{input_size[1]}: {name} needs a {side} that {stride} divides, "
             f"found {found}; use {nearest}"
         )
+
+
+def _architecture(name: str, encoder: str) -> Architecture:
+    architecture = ARCHITECTURES[name]
+    if encoder != "default" and architecture.on_encoder is not None:
+        return architecture.on_encoder
+    return architecture

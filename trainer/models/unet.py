@@ -44,9 +44,9 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
     return keras.Model(image, preprocessing.float32_logits(logits), name="unet")
 
 
-def conv2d_block(x: Any, filters: int, normalization: bool, name: str) -> Any:
-    """Applies two 3x3 convolutions, each with a ReLU; height and width stay."""
-    for k in (1, 2):
+def conv2d_block(x: Any, filters: int, normalization: bool, name: str, convolutions: int = 2) -> Any:
+    """Applies 3x3 convolutions, each with a ReLU; height and width stay."""
+    for k in range(1, convolutions + 1):
         # Batch normalisation subtracts the mean, so a bias before it could learn nothing.
         x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=not normalization, name=f"{name}_conv{k}")(x)
         if normalization:
@@ -60,20 +60,30 @@ def encoder_block(x: Any, level: int, settings: ModelSettings) -> tuple[Any, Any
     filters = settings.base_filters * 2 ** (level - 1)
     features = conv2d_block(x, filters, settings.normalization, f"encoder{level}")
     pooled = keras.layers.MaxPooling2D(2, name=f"encoder{level}_pool")(features)
-    return features, keras.layers.Dropout(_rate(settings), name=f"encoder{level}_dropout")(pooled)
+    return features, keras.layers.Dropout(rate(settings), name=f"encoder{level}_dropout")(pooled)
 
 
 def decoder_block(x: Any, skip: Any, level: int, settings: ModelSettings) -> Any:
     """Doubles height and width, concatenates the encoder's features of that size and convolves both."""
     filters = settings.base_filters * 2 ** (level - 1)
-    if settings.upsampling == "transposed":
-        x = keras.layers.Conv2DTranspose(filters, 3, strides=2, padding="same", name=f"decoder{level}_up")(x)
-    else:
-        x = upsampling.interpolate(x, 2, settings.upsampling, f"decoder{level}_up")
+    x = upsampled(x, filters, settings, f"decoder{level}_up")
     x = keras.layers.Concatenate(name=f"decoder{level}_concatenate")([x, skip])
-    x = keras.layers.Dropout(_rate(settings), name=f"decoder{level}_dropout")(x)
+    x = keras.layers.Dropout(rate(settings), name=f"decoder{level}_dropout")(x)
     return conv2d_block(x, filters, settings.normalization, f"decoder{level}")
 
 
-def _rate(settings: ModelSettings) -> float:
+def upsampled(x: Any, filters: int, settings: ModelSettings, name: str) -> Any:
+    """Doubles height and width: a transposed convolution to so many filters, or interpolation of those there are."""
+    if upsampling.interpolates(settings.upsampling):
+        return upsampling.interpolate(x, 2, settings.upsampling, name)
+    return keras.layers.Conv2DTranspose(filters, 3, strides=2, padding="same", name=name)(x)
+
+
+def rate(settings: ModelSettings) -> float:
+    """Returns the share of features that is dropped."""
     return DROPOUT if settings.dropout is None else settings.dropout
+
+
+def deep_layers(settings: ModelSettings) -> tuple[str, ...]:
+    """Returns the layers that auxiliary scores can be taken from: the decoder's levels but the last."""
+    return tuple(f"decoder{level}_relu2" for level in range(LEVELS, 1, -1))

@@ -1,4 +1,4 @@
-"""Initial weights of transposed convolutions that upsample class scores: plain interpolation.
+"""Ways to make features and class scores larger: interpolation, and transposed convolutions that begin as it.
 
 Random weights would shrink the scores at every step, and training would begin by undoing it.
 """
@@ -42,6 +42,11 @@ class Interpolation(keras.initializers.Initializer):
         return 1 - np.abs(np.arange(size) - (size - 1) / 2) / self._stride
 
 
+def interpolates(method: str) -> bool:
+    """Tells whether a method of the settings upsamples without weights."""
+    return method in ("nearest", "bilinear")
+
+
 def interpolate(x: Any, factor: int, method: str, name: str) -> Any:
     """Multiplies height and width of [B, H, W, C] by a factor, without weights.
 
@@ -60,12 +65,12 @@ def scores(x: Any, factor: int, method: str, name: str) -> Any:
     Args:
         x: class scores.
         factor: whole number.
-        method: "transposed" learns a kernel twice as large as the factor that begins as bilinear
+        method: "transposed", or "default", learns a kernel twice as large as the factor that begins as bilinear
             interpolation (Long, Shelhamer and Darrell 2015, section 4.3); "nearest" and "bilinear"
             learn nothing.
         name: the layer's name.
     """
-    if method != "transposed":
+    if interpolates(method):
         return interpolate(x, factor, method, name)
     layer = keras.layers.Conv2DTranspose(
         x.shape[-1],

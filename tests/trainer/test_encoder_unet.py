@@ -1,0 +1,74 @@
+import keras
+import pytest
+
+from components.errors import UsageError
+from trainer.config import ModelSettings
+from trainer.models import registry
+
+
+def build(encoder: str, **options) -> keras.Model:
+    return registry.build(ModelSettings(name="unet", encoder=encoder, base_filters=4, **options), (64, 96), 5)
+
+
+def shape(model: keras.Model, layer: str) -> tuple[int, ...]:
+    return tuple(model.get_layer(layer).output.shape[1:])
+
+
+@pytest.mark.parametrize(
+    ("encoder", "joined"),
+    [
+        ("vgg16", {5: 64 + 512, 4: 32 + 512, 3: 16 + 256, 2: 8 + 128, 1: 4 + 64}),
+        ("resnet50", {5: 64 + 1024, 4: 32 + 512, 3: 16 + 256, 2: 8 + 64}),
+        ("mobilenet_v2", {5: 64 + 576, 4: 32 + 192, 3: 16 + 144, 2: 8 + 96}),
+    ],
+)
+def test_each_level_sees_the_encoders_features_of_its_size(encoder, joined):
+    model = build(encoder)
+
+    names = {layer.name for layer in model.layers}
+    assert {level for level in range(1, 6) if f"decoder{level}_concatenate" in names} == set(joined)
+    for level, channels in joined.items():
+        stride = 2 ** (level - 1)
+        assert shape(model, f"decoder{level}_concatenate") == (64 // stride, 96 // stride, channels)
+
+
+def test_the_decoder_narrows_as_it_grows():
+    model = build("mobilenet_v2")
+
+    assert shape(model, "head_relu1") == (2, 3, 64)
+    assert [shape(model, f"decoder{level}_conv1")[-1] for level in (5, 4, 3, 2, 1)] == [64, 32, 16, 8, 4]
+    assert "decoder1_conv2" not in {layer.name for layer in model.layers}
+    assert shape(model, "logits") == (64, 96, 5)
+
+
+def test_normalization_is_on_every_skip_and_convolution_of_the_decoder():
+    def normalized(model: keras.Model) -> set[str]:
+        blocks = registry.encoder_blocks(ModelSettings(name="unet", encoder="vgg16"))
+        return {
+            layer.name
+            for layer in model.layers
+            if isinstance(layer, keras.layers.BatchNormalization) and layer.name not in sum(blocks, ())
+        }
+
+    found = normalized(build("vgg16", normalization=True))
+
+    skips = {f"normalize_skip{level}" for level in range(1, 6)} | {"normalize_deepest"}
+    convolutions = {f"decoder{level}_normalize{k}" for level in range(2, 6) for k in (1, 2)}
+    assert found == skips | convolutions | {"head_normalize1", "decoder1_normalize1"}
+    assert normalized(build("vgg16")) == set()
+
+
+@pytest.mark.parametrize("method", ["nearest", "bilinear"])
+def test_interpolation_replaces_the_transposed_convolutions(method):
+    model = build("mobilenet_v2", upsampling=method)
+
+    ups = [layer for layer in model.layers if layer.name.endswith("_up")]
+    assert [layer.interpolation for layer in ups] == [method] * 5
+    assert not any(isinstance(layer, keras.layers.Conv2DTranspose) for layer in model.layers)
+
+
+def test_an_encoder_has_a_larger_stride_than_unets_own():
+    registry.check_input_size("unet", (48, 64))
+
+    with pytest.raises(UsageError, match="unet needs a height that 32 divides, found 48; use 32 or 64"):
+        registry.check_input_size("unet", (48, 64), "vgg16")
