@@ -15,7 +15,9 @@ from components.settings import Settings
 class ModelSettings(Settings):
     """What network is built. The defaults are the architecture as its source has it."""
 
-    name: Literal["fcn8", "fcn16", "fcn32", "fcn8_conv7", "unet"] = Field("fcn8", description="architecture")
+    name: Literal["fcn8", "fcn16", "fcn32", "fcn8_conv7", "unet", "segnet", "pspnet"] = Field(
+        "fcn8", description="architecture"
+    )
     encoder: Literal["default", "vgg16", "resnet50", "mobilenet_v2"] = Field(
         "default", description="network that extracts the features; default is the one of the architecture's source"
     )

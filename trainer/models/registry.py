@@ -23,6 +23,8 @@ from trainer.models import (
     fcn32,
     fcn_encoder,
     preprocessing,
+    pspnet,
+    segnet,
     unet,
 )
 
@@ -66,6 +68,15 @@ ARCHITECTURES = {
         encoder=None,
         on_encoder=Architecture(encoder_unet.build, encoder_unet.STRIDE, encoder_unet.deep_layers),
     ),
+    "segnet": Architecture(
+        segnet.build,
+        segnet.STRIDE,
+        segnet.deep_layers,
+        encoder_choices=("vgg16",),
+        upsampling_choices=(),
+        blocks=segnet.BLOCKS,
+    ),
+    "pspnet": Architecture(pspnet.build, pspnet.STRIDE, pspnet.deep_layers, encoder=pspnet.ENCODER),
 }
 
 

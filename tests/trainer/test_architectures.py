@@ -1,0 +1,110 @@
+"""What every architecture does with every encoder that it allows."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.errors import UsageError
+from trainer import precision
+from trainer.config import ModelSettings
+from trainer.models import pspnet, registry
+from trainer.models.unpooling import MaxPoolingWithIndices, MaxUnpooling
+
+CHOICES = [
+    (name, encoder)
+    for name, architecture in registry.ARCHITECTURES.items()
+    for encoder in ("default", *architecture.encoder_choices)
+    # The default again, under its name.
+    if encoder != architecture.encoder
+]
+
+
+def image(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).uniform(0, 255, (2, height, width, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("name", "encoder"), CHOICES)
+def test_one_network_trains_and_predicts_at_several_sizes(name, encoder):
+    settings = ModelSettings(name=name, encoder=encoder, base_filters=4)
+    keras.utils.set_random_seed(0)
+    with precision.policy("mixed_bfloat16"):
+        model = registry.build(settings, None, 5)
+    predict = tf.function(lambda x: model(x, training=False), [tf.TensorSpec([None, None, None, 3])])
+
+    with tf.GradientTape() as tape:
+        logits = model(image(32, 64), training=True)
+        loss = tf.reduce_mean(tf.square(logits - 1))
+    gradients = tape.gradient(loss, model.trainable_variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    assert logits.shape == (2, 32, 64, 5)
+    for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
+        assert np.any(keras.ops.convert_to_numpy(gradient)), f"{variable.path} learns nothing"
+    smaller = predict(image(64, 32)[:1])
+    assert smaller.shape == (1, 64, 32, 5)
+    assert smaller.dtype == tf.float32
+    names = {layer.name for layer in model.layers}
+    assert names.issuperset(registry.deep_layers(settings))
+    assert names.issuperset(sum(registry.encoder_blocks(settings), ()))
+    assert registry.pixels(settings) in names
+
+
+def test_deep_layers_are_spatial_features_before_the_last():
+    settings = ModelSettings(name="unet", base_filters=4)
+    model = registry.build(settings, (64, 64), 5)
+
+    shapes = [model.get_layer(name).output.shape[1:] for name in registry.deep_layers(settings)]
+
+    assert shapes == [(8, 8, 32), (16, 16, 16), (32, 32, 8)]
+
+
+def test_unets_own_encoder_has_no_blocks_to_freeze():
+    assert registry.encoder_blocks(ModelSettings(name="unet")) == ()
+    assert len(registry.encoder_blocks(ModelSettings(name="unet", encoder="vgg16"))) == 5
+
+
+def test_frozen_blocks_keep_their_statistics_too():
+    settings = ModelSettings(name="unet", encoder="mobilenet_v2", encoder_weights="imagenet", base_filters=4)
+    model = registry.build(settings.model_copy(update={"encoder_weights": "none"}), None, 3)
+
+    registry.freeze(model, settings, 1)
+    before = model.get_layer("bn_Conv1").get_weights()
+    model(image(32, 32), training=True)
+
+    frozen = {layer.name for layer in model.layers if layer.weights and not layer.trainable}
+    assert frozen == set(registry.encoder_blocks(settings)[0])
+    for old, new in zip(before, model.get_layer("bn_Conv1").get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(("name", "encoder"), [("fcn8_conv7", "resnet50"), ("segnet", "mobilenet_v2")])
+def test_an_encoder_that_does_not_fit_is_refused(name, encoder):
+    message = f"model.encoder: found {encoder}, but {name} cannot have it; use default or vgg16"
+
+    with pytest.raises(UsageError, match=message):
+        registry.build(ModelSettings(name=name, encoder=encoder), None, 3)
+
+
+def test_fcn16_has_no_dense_layers_to_convert_but_vgg16s():
+    model = registry.build(ModelSettings(name="fcn16", encoder="mobilenet_v2"), (64, 64), 3)
+
+    assert "conv6" not in {layer.name for layer in model.layers}
+    assert model.get_layer("scores_conv7").input.shape[1:] == (2, 2, 320)
+
+
+@pytest.mark.parametrize("part", ["unpooling", "pyramid"])
+def test_layers_of_no_fixed_size_survive_an_export(part, tmp_path):
+    x = keras.Input((None, None, 8), name="features")
+    y = MaxUnpooling()(MaxPoolingWithIndices()(x)) if part == "unpooling" else pspnet.pyramid(x)
+    model = keras.Model(x, y)
+    module = tf.Module()
+    module.model = model
+    predict = tf.function(lambda f: model(f, training=False), [tf.TensorSpec([None, None, None, 8])])
+
+    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": predict.get_concrete_function()})
+
+    served = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
+    for height, width in ((8, 12), (6, 4)):
+        features = np.random.default_rng(1).normal(size=(2, height, width, 8)).astype(np.float32)
+        (found,) = served(tf.constant(features)).values()
+        np.testing.assert_allclose(found, model(features), atol=1e-5)

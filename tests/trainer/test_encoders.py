@@ -1,0 +1,97 @@
+import itertools
+
+import keras
+import numpy as np
+import pytest
+
+from trainer.config import ModelSettings
+from trainer.models import dilation, encoders, preprocessing, registry
+
+APPLICATIONS = {
+    "vgg16": (keras.applications.VGG16, keras.applications.vgg16.preprocess_input),
+    "resnet50": (keras.applications.ResNet50, keras.applications.resnet.preprocess_input),
+    "mobilenet_v2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2.preprocess_input),
+}
+
+
+@pytest.fixture(scope="module", params=list(APPLICATIONS))
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def application(name) -> keras.Model:
+    return APPLICATIONS[name][0](include_top=False, weights=None, input_shape=(64, 64, 3))
+
+
+def side(model: keras.Model, layer: str) -> int:
+    return model.get_layer(layer).output.shape[1]
+
+
+def test_features_have_their_strides(name, application):
+    encoder = encoders.ENCODERS[name]
+
+    assert [64 // side(application, layer) for layer in encoder.features] == [2, 4, 8, 16, 32]
+    assert [layer and 64 // side(application, layer) for layer in encoder.skips][1:] == [2, 4, 8, 16]
+
+
+def test_vgg16_alone_has_features_of_the_images_size():
+    assert {name for name, encoder in encoders.ENCODERS.items() if encoder.skips[0]} == {"vgg16"}
+
+
+def test_blocks_hold_every_layer_with_weights_and_end_where_the_size_halves(name, application):
+    encoder = encoders.ENCODERS[name]
+    cut = keras.Model(application.input, application.get_layer(encoder.features[-1]).output)
+
+    assert len(encoder.blocks) == 5
+    assert sorted(itertools.chain(*encoder.blocks)) == sorted(layer.name for layer in cut.layers if layer.weights)
+    for block, stride in zip(encoder.blocks, (2, 4, 8, 16, 32), strict=True):
+        # VGG16 pools after a block's convolutions, the others begin a block with a stride.
+        smallest = stride // 2 if name == "vgg16" else stride
+        assert 64 // min(side(application, layer) for layer in block) == smallest
+
+
+def test_a_pretrained_encoder_sees_the_pixels_it_was_trained_on(name):
+    settings = ModelSettings(encoder=name, encoder_weights="imagenet")
+    image = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype(np.float32)
+
+    prepared = encoders.pixels(settings, encoders.ENCODERS[name])(image)
+
+    np.testing.assert_allclose(prepared, APPLICATIONS[name][1](image.copy()), atol=1e-4)
+    assert registry.pixels(settings) == encoders.ENCODERS[name].pixels.__name__
+
+
+def test_a_random_encoder_sees_minus_one_to_one(name):
+    assert registry.pixels(ModelSettings(encoder=name)) == "minus_one_to_one"
+
+
+def test_batch_normalisation_follows_a_short_training():
+    image = preprocessing.image_input((None, None))
+
+    (features,) = encoders.extract(encoders.MOBILENET_V2, image, ["block_16_project_BN"])
+
+    momenta = {
+        layer.momentum
+        for layer in keras.Model(image, features).layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    }
+    assert momenta == {0.9}
+
+
+def test_dilation_keeps_the_features_at_the_places_that_strides_keep(name):
+    encoder = encoders.ENCODERS[name]
+    settings = ModelSettings(name="pspnet", encoder=name)
+    image = preprocessing.image_input((None, None))
+    (features,) = encoders.extract(encoder, encoders.pixels(settings, encoder)(image), [encoder.deepest])
+    strided = keras.Model(image, features)
+    same_image, (features,) = dilation.extract(settings, encoder, (None, None), [encoder.deepest], 8)
+    dilated = keras.Model(same_image, features)
+    dilated.set_weights(strided.get_weights())
+    pixels = np.random.default_rng(0).uniform(0, 255, (1, 96, 64, 3)).astype(np.float32)
+
+    expected, found = strided(pixels).numpy(), dilated(pixels).numpy()
+
+    assert found.shape[1:3] == (12, 8)
+    step = found.shape[1] // expected.shape[1]
+    assert step == (2 if name == "vgg16" else 4)
+    np.testing.assert_allclose(found[:, ::step, ::step], expected, atol=1e-3 * np.abs(expected).max())

@@ -1,0 +1,47 @@
+"""Max pooling that remembers where each maximum was, and the unpooling that puts it back there.
+
+Source: Badrinarayanan, Kendall and Cipolla 2015, arXiv 1511.00561, section 3. Indices count within
+a window, so that they take one byte and depend on neither batch nor image size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("segpipe")
+class MaxPoolingWithIndices(keras.layers.Layer):
+    """Pools windows of 2x2: the maxima [B, H/2, W/2, C], and which of the window's four pixels each was.
+
+    The indices are uint8 of the same shape: 0 and 1 above, 2 and 3 below; of equals, the first.
+    """
+
+    def call(self, inputs: Any) -> tuple[Any, Any]:
+        """Returns maxima and indices of [B, H, W, C], with even H and W."""
+        maxima = ops.max_pool(inputs, 2, strides=2, padding="valid")
+        indices = ops.full_like(maxima, 3, dtype="uint8")
+        for index in (2, 1, 0):
+            row, column = divmod(index, 2)
+            found = inputs[:, row::2, column::2] == maxima
+            indices = ops.where(found, ops.cast(index, "uint8"), indices)
+        return maxima, indices
+
+
+@keras.saving.register_keras_serializable("segpipe")
+class MaxUnpooling(keras.layers.Layer):
+    """Puts values [B, H, W, C] back to where `MaxPoolingWithIndices` found maxima, among zeros: [B, 2H, 2W, C]."""
+
+    def call(self, inputs: tuple[Any, Any]) -> Any:
+        """Returns the enlarged values, for values and indices."""
+        values, indices = inputs
+        _, height, width, channels = ops.shape(values)
+        zero = ops.zeros_like(values)
+        pixels = [ops.where(indices == ops.cast(index, "uint8"), values, zero) for index in range(4)]
+        rows = [
+            ops.reshape(ops.stack(pixels[index : index + 2], axis=3), (-1, height, 2 * width, channels))
+            for index in (0, 2)
+        ]
+        return ops.reshape(ops.stack(rows, axis=2), (-1, 2 * height, 2 * width, channels))
