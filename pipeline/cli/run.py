@@ -11,15 +11,19 @@ from rich.console import Console
 from rich.table import Table
 
 from components.errors import EXIT_NOT_BLESSED, UsageError
+from pipeline.presets import PRESETS
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
 
+Model = Annotated[str, typer.Option(help=f"Architecture: {', '.join(PRESETS['cpu'])}.")]
+Preset = Annotated[str, typer.Option(help=f"Settings that go together: {', '.join(PRESETS)}.")]
+
 
 def run(
     data: Annotated[str, typer.Option(help="Folder of images and masks: a path, or gs:// or s3://.")],
-    model: Annotated[str, typer.Option(help="Architecture: fcn8, fcn16, fcn32, fcn8_conv7 or unet.")] = "fcn8",
-    preset: Annotated[str, typer.Option(help="Settings that go together: smoke, cpu or gpu.")] = "cpu",
+    model: Model = "fcn8",
+    preset: Preset = "cpu",
     size: Annotated[str | None, typer.Option(help="Input size in pixels, HEIGHTxWIDTH.", metavar="HxW")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
     out: Annotated[str, typer.Option(help="Work directory: results, cache, served versions.")] = "work",
@@ -44,8 +48,8 @@ def run(
 
 
 def show_config(
-    model: Annotated[str, typer.Option(help="Architecture: fcn8, fcn16, fcn32, fcn8_conv7 or unet.")] = "fcn8",
-    preset: Annotated[str, typer.Option(help="Settings that go together: smoke, cpu or gpu.")] = "cpu",
+    model: Model = "fcn8",
+    preset: Preset = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List every setting with its value under a preset, for --set and --config."""
