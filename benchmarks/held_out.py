@@ -1,0 +1,82 @@
+"""How well a preset does on streets that it never saw: one video sequence is held out of training and scored.
+
+    python -m benchmarks.held_out --data data/camvid --sequence 0001TP
+
+The other training pairs train the model, and the held-out sequence takes the place of the validation split; it
+chooses nothing, so the last epoch is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+from components.dataset.description import detect
+from components.dataset.pairs import find_pairs
+from components.errors import UsageError
+
+
+def hold_out(data: str, sequence: str, destination: str) -> dict[str, int]:
+    """Links the training pairs into a new data set whose validation split is one sequence.
+
+    Args:
+        data: folder of images and masks whose training split holds several sequences.
+        sequence: name of the one to hold out.
+        destination: folder to make, in the layout `{split}/{name}.png` and `{split}annot/{name}.png`.
+
+    Returns:
+        The number of pairs of each split.
+
+    Raises:
+        UsageError: when the training split has no such sequence, or no other.
+    """
+    pairs = [pair for pair in find_pairs(data, detect(data))[0] if pair.split == "train"]
+    sequences = sorted({pair.sequence for pair in pairs})
+    if sequence not in sequences or len(sequences) == 1:
+        raise UsageError(f"--sequence {sequence}: expected one of several sequences of split train: {sequences}")
+    counts = {"train": 0, "val": 0}
+    for split in counts:
+        os.makedirs(os.path.join(destination, split))
+        os.makedirs(os.path.join(destination, f"{split}annot"))
+    for pair in pairs:
+        split = "val" if pair.sequence == sequence else "train"
+        counts[split] += 1
+        for folder, source in ((split, pair.image), (f"{split}annot", pair.mask)):
+            link = os.path.join(destination, folder, os.path.basename(source))
+            os.symlink(os.path.abspath(os.path.join(data, source)), link)
+    return counts
+
+
+def main() -> None:
+    """Trains, and prints the scores on the held-out sequence."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--data", required=True, help="folder of images and masks, in CamVid's layout")
+    parser.add_argument("--sequence", default="0001TP", help="sequence to hold out of training")
+    parser.add_argument("--model", default="fcn8", help="architecture")
+    parser.add_argument("--preset", default="cpu", help="preset")
+    parser.add_argument("--config", help="YAML file of settings over the preset")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as root:
+        data, work = os.path.join(root, "data"), os.path.join(root, "work")
+        print(hold_out(arguments.data, arguments.sequence, data), flush=True)
+        command = [sys.executable, "-m", "pipeline.cli.main", "run", "--data", data, "--out", work]
+        command += ["--model", arguments.model, "--preset", arguments.preset, "--set", "training.keep=last"]
+        command += ["--config", arguments.config] if arguments.config else []
+        # The gate's bounds are for the validation split.
+        options = ["--set", "gate.min_mean_iou=0", "--set", "gate.min_class_iou={}"]
+        subprocess.run([*command, *options], check=True)
+        with open(os.path.join(work, "latest", "summary.json")) as file:
+            metrics = json.load(file)["metrics"]
+    for name, iou in metrics["class_iou"].items():
+        print(f"{name:20}{'absent' if iou is None else f'{iou:.3f}':>8}")
+    print(f"{'mean IoU':20}{metrics['mean_iou']:8.3f}")
+
+
+if __name__ == "__main__":
+    main()
