@@ -31,10 +31,10 @@ def score_table(candidate: Scores, baseline: Scores | None, class_map: ClassMap)
 def failure_table(evaluation: Evaluation) -> Table:
     """Returns which bound of the gate failed, by how much."""
     table = Table(box=None, padding=(0, 2), header_style="bold", title="Thresholds not met", title_justify="left")
-    for column in ("score", "kind", "bound", "found", "short by"):
+    for column in ("score", "kind", "bound", "found", "margin"):
         table.add_column(column, justify="left" if column in ("score", "kind") else "right")
     for failure in evaluation.failures:
-        numbers = (_number(value) for value in (failure.bound, failure.value, failure.short_by))
+        numbers = (_number(value) for value in (failure.bound, failure.value, failure.margin))
         table.add_row(failure.metric, failure.kind, *numbers)
     return table
 
@@ -48,6 +48,6 @@ def _cells(iou: float, dice: float, before: float | None) -> list[Text]:
     return cells
 
 
-def _number(value: float) -> Text:
+def _number(value: float | None) -> Text:
     """Returns a score with three decimals; a class that is absent has none."""
-    return Text("absent", style="dim") if value != value else Text(f"{value:.3f}")
+    return Text("absent", style="dim") if value is None or value != value else Text(f"{value:.3f}")

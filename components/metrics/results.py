@@ -6,9 +6,8 @@ The scores are computed from the stored matrices with the same definitions that 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow_model_analysis as tfma
@@ -16,6 +15,7 @@ import tensorflow_model_analysis as tfma
 from components.class_map import ClassMap
 from components.metrics.scores import Scores, metric_name, scores
 from components.metrics.tfma_metrics import CLASS_IOU_OR_ZERO, CONFUSION_MATRIX
+from components.metrics.threshold_check import ThresholdCheck
 
 _WHOLE_SPLIT = ""
 
@@ -35,42 +35,6 @@ class ModelResult:
     matrix: np.ndarray
     scores: Scores
     sequences: dict[str, SliceResult]
-
-
-@dataclasses.dataclass(frozen=True)
-class ThresholdCheck:
-    """One bound of the gate and what was held against it.
-
-    Attributes:
-        metric: name of the metric, as in `class_iou/road`.
-        kind: `value` where the score itself must reach the bound, `change` where the score minus
-            the baseline's must.
-        bound: the smallest value that passes.
-        value: the score or change that was found; NaN where there was nothing to score.
-        passed: the gate's verdict on this bound.
-    """
-
-    metric: str
-    kind: Literal["value", "change"]
-    bound: float
-    value: float
-    passed: bool
-
-    @property
-    def short_by(self) -> float:
-        """By how much the value misses the bound: negative where it passes, NaN where the value is."""
-        return self.bound - self.value
-
-    @property
-    def reason(self) -> str:
-        """One sentence for a person."""
-        if math.isnan(self.value):
-            return f"{self.metric} has no value, so its bound of {self.bound:.3f} fails: no evaluated pixel is of it"
-        if self.kind == "change":
-            what = f"{self.metric} changed by {self.value:+.3f} against the baseline, {-self.bound:.3f} may be lost"
-        else:
-            what = f"{self.metric} is {self.value:.3f}, the minimum is {self.bound:.3f}"
-        return what if self.passed else f"{what}: {self.short_by:.3f} short"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from components.class_map import ClassMap
 from components.example_gen.quarantine import read_counts, read_faults
 from components.metrics.results import Evaluation, load_evaluation
 from components.metrics.scores import CLASS_METRICS, METRICS, Scores, metric_name
-from components.report.data import Gate, Lineage, ReportData, SequenceScore, Verdict
+from components.report.data import Lineage, ReportData, SequenceScore, Verdict
 from components.report.frames import choose_frames
 
 _STATISTICS_FILE = "FeatureStats.pb"
@@ -73,12 +73,11 @@ def assemble(
     example_files = tf.io.gfile.glob(files.join(sources.examples, f"Split-{eval_split}", "*.gz"))
     frames, frames_scored = choose_frames(sorted(example_files), sources.model, class_map, max_frames)
     counts, faults = read_counts(sources.quarantine), read_faults(sources.quarantine)
-    gates = tuple(Gate(check.metric, check.kind, check.bound, check.value, check.passed) for check in evaluation.checks)
     return ReportData(
         model=read_model_name(sources.model),
         class_map=class_map,
         eval_split=eval_split,
-        verdict=Verdict(blessed, pushed, gates),
+        verdict=Verdict(blessed, pushed, evaluation.checks),
         scores=flat_scores(evaluation.candidate.scores),
         baseline_scores=flat_scores(evaluation.baseline.scores) if evaluation.baseline else None,
         confusion=tuple(tuple(int(pixels) for pixels in row) for row in evaluation.candidate.matrix),

@@ -6,46 +6,19 @@ The page is a function of these values alone, so whoever holds `report.json` can
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
 from components import files
 from components.class_map import ClassMap
+from components.metrics.threshold_check import ThresholdCheck
 
 DATA_FILE = "report.json"
 PAGE_FILE = "report.html"
 
 # A score is None, or NaN in memory, where it is undefined: a class absent from truth and prediction.
 Score = float | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Gate:
-    """One threshold of the gate and what was measured against it.
-
-    Attributes:
-        metric: metric name, as in `summary.json`: `mean_iou`, `class_iou/pedestrian`.
-        kind: `value` where the score itself must reach the bound, `change` where the score minus the
-            baseline's must.
-        bound: the smallest value that passes.
-        value: the score or change that was found; None where it is undefined.
-        passed: whether the threshold is met.
-    """
-
-    metric: str
-    kind: Literal["value", "change"]
-    bound: float
-    value: Score
-    passed: bool
-
-    @property
-    def margin(self) -> Score:
-        """The value minus the bound, negative by how much it falls short; None where undefined."""
-        if self.value is None or math.isnan(self.value):
-            return None
-        return self.value - self.bound
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +33,10 @@ class Verdict:
 
     blessed: bool
     pushed: str | None = None
-    gates: tuple[Gate, ...] = ()
+    gates: tuple[ThresholdCheck, ...] = ()
 
     @property
-    def failures(self) -> tuple[Gate, ...]:
+    def failures(self) -> tuple[ThresholdCheck, ...]:
         """The thresholds that are not met."""
         return tuple(gate for gate in self.gates if not gate.passed)
 

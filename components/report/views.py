@@ -10,9 +10,10 @@ from typing import Any
 
 from components import drawing
 from components.class_map import ClassMap, Color
+from components.metrics.threshold_check import ThresholdCheck
 from components.report import wording
 from components.report.charts import Chart, curves, finite, last_entries
-from components.report.data import Frame, Gate, ReportData, Timing
+from components.report.data import Frame, ReportData, Timing
 
 _GROUPS = {"worst": "Worst frames", "best": "Best frames", "random": "Random frames"}
 
@@ -71,10 +72,10 @@ def class_rows(data: ReportData, family: str) -> list[ScoreRow]:
     ]
 
 
-def ordered_gates(data: ReportData) -> list[Gate]:
+def ordered_gates(data: ReportData) -> list[ThresholdCheck]:
     """Returns the missed thresholds first, then scores before changes, each by the smallest margin."""
 
-    def key(gate: Gate) -> tuple[bool, bool, bool, float]:
+    def key(gate: ThresholdCheck) -> tuple[bool, bool, bool, float]:
         margin = gate.margin
         return gate.passed, gate.kind != "value", margin is not None, margin or 0.0
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from components.metrics.threshold_check import ThresholdCheck
 from components.report.charts import finite
-from components.report.data import Gate, ReportData, Verdict
+from components.report.data import ReportData, Verdict
 
 ABSENT = "absent"
 MINUS = "\N{MINUS SIGN}"
@@ -136,7 +137,7 @@ def _failure_reason(verdict: Verdict) -> str:
     return text + "."
 
 
-def _shortfall(gate: Gate) -> str:
+def _shortfall(gate: ThresholdCheck) -> str:
     """Says by how much a gate is missed."""
     name = metric_name(gate.metric)
     if gate.margin is None:
@@ -164,19 +165,19 @@ def timing_summary(data: ReportData) -> str:
     return text + "."
 
 
-def gate_bound(gate: Gate) -> str:
+def gate_bound(gate: ThresholdCheck) -> str:
     """Writes a bound as a score or as a change."""
     return score(gate.bound) if gate.kind == "value" else change(gate.bound)
 
 
-def gate_value(gate: Gate) -> str:
+def gate_value(gate: ThresholdCheck) -> str:
     """Writes what was found as a score or as a change."""
     if finite(gate.value) is None:
         return "undefined"
     return score(gate.value) if gate.kind == "value" else change(gate.value)
 
 
-def gate_name(gate: Gate, in_sentence: bool = False) -> str:
+def gate_name(gate: ThresholdCheck, in_sentence: bool = False) -> str:
     """Names a gate by its metric and, where it is one, as a change from the baseline."""
     name = metric_name(gate.metric)
     if in_sentence and not name.startswith(("IoU", "Dice")):

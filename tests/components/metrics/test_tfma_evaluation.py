@@ -24,9 +24,10 @@ from components import features
 from components.class_map import ClassMap
 from components.metrics.confusion import confusion_matrix
 from components.metrics.gate import eval_config
-from components.metrics.results import Evaluation, ThresholdCheck, load_evaluation
+from components.metrics.results import Evaluation, load_evaluation
 from components.metrics.scores import scores
 from components.metrics.settings import GateSettings
+from components.metrics.threshold_check import ThresholdCheck
 
 # "tram" occurs in no mask and in no prediction.
 CLASS_MAP = ClassMap(
@@ -233,7 +234,7 @@ def test_lower_bounds_fail_by_name_and_amount(first_run):
     ]
     mean_iou = first_run.failure("mean_iou")
     assert mean_iou.value == first_run.evaluation.candidate.scores.mean_iou
-    assert mean_iou.short_by == pytest.approx(0.99 - mean_iou.value)
+    assert mean_iou.margin == pytest.approx(mean_iou.value - 0.99)
     assert "minimum is 0.990" in mean_iou.reason
 
 
@@ -277,7 +278,7 @@ def test_a_class_that_drops_blocks_and_an_absent_class_does_not(worse_run):
     pedestrian = worse_run.failure("class_iou/pedestrian")
     lost = worse_run.evaluation.baseline.scores.class_iou["pedestrian"]
     assert pedestrian.value == pytest.approx(-lost)
-    assert pedestrian.short_by == pytest.approx(lost - 0.05)
+    assert pedestrian.margin == pytest.approx(0.05 - lost)
     assert "0.050 may be lost" in pedestrian.reason
 
 

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from components.class_map import ClassMap
-from components.report.data import Frame, Gate, Lineage, ReportData, SequenceScore, Timing, Verdict
+from components.metrics.threshold_check import ThresholdCheck
+from components.report.data import Frame, Lineage, ReportData, SequenceScore, Timing, Verdict
 
 CLASS_MAP = ClassMap(
     names=("sky", "road", "pedestrian", "traffic light / sign symbol", "void"),
@@ -68,9 +69,9 @@ def report() -> ReportData:
             blessed=True,
             pushed="/srv/serving/fcn8/1732183200",
             gates=(
-                Gate("mean_iou", "value", 0.4, 0.6126, True),
-                Gate("class_iou/pedestrian", "value", 0.1, 0.1486, True),
-                Gate("class_iou/road", "change", -0.05, 0.0312, True),
+                ThresholdCheck("mean_iou", "value", 0.4, 0.6126, True),
+                ThresholdCheck("class_iou/pedestrian", "value", 0.1, 0.1486, True),
+                ThresholdCheck("class_iou/road", "change", -0.05, 0.0312, True),
             ),
         ),
         scores=scores,

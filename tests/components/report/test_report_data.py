@@ -8,7 +8,8 @@ import json
 import pydantic
 import pytest
 
-from components.report.data import DATA_FILE, Gate, ReportData, Verdict, load
+from components.metrics.threshold_check import ThresholdCheck
+from components.report.data import DATA_FILE, ReportData, Verdict, load
 
 
 def test_json_gives_the_same_report_back_but_for_nan(report):
@@ -44,9 +45,9 @@ def test_broken_json_names_the_field():
 @pytest.mark.parametrize(
     ("gate", "margin"),
     [
-        (Gate("mean_iou", "value", 0.4, 0.5, True), 0.1),
-        (Gate("mean_iou", "value", 0.4, 0.25, False), -0.15),
-        (Gate("mean_iou", "change", -0.05, -0.07, False), -0.02),
+        (ThresholdCheck("mean_iou", "value", 0.4, 0.5, True), 0.1),
+        (ThresholdCheck("mean_iou", "value", 0.4, 0.25, False), -0.15),
+        (ThresholdCheck("mean_iou", "change", -0.05, -0.07, False), -0.02),
     ],
 )
 def test_margin_is_value_minus_bound(gate, margin):
@@ -55,10 +56,10 @@ def test_margin_is_value_minus_bound(gate, margin):
 
 @pytest.mark.parametrize("value", [None, float("nan")])
 def test_margin_of_an_undefined_value_is_none(value):
-    assert Gate("class_iou/tram", "value", 0.1, value, False).margin is None
+    assert ThresholdCheck("class_iou/tram", "value", 0.1, value, False).margin is None
 
 
 def test_failures_are_the_gates_not_passed():
-    missed = Gate("mean_iou", "value", 0.4, 0.25, False)
+    missed = ThresholdCheck("mean_iou", "value", 0.4, 0.25, False)
 
-    assert Verdict(False, gates=(Gate("mean_dice", "value", 0.1, 0.2, True), missed)).failures == (missed,)
+    assert Verdict(False, gates=(ThresholdCheck("mean_dice", "value", 0.1, 0.2, True), missed)).failures == (missed,)

@@ -9,7 +9,8 @@ from html.parser import HTMLParser
 import pytest
 
 from components.class_map import ClassMap
-from components.report.data import Gate, ReportData, Verdict
+from components.metrics.threshold_check import ThresholdCheck
+from components.report.data import ReportData, Verdict
 from components.report.render import render
 
 SECTIONS = {
@@ -118,9 +119,9 @@ def test_absent_class_is_named_absent(report):
 
 def test_failed_gate_says_which_threshold_is_missed_by_how_much(report):
     gates = (
-        Gate("class_iou/pedestrian", "value", 0.2, 0.1486, False),
-        Gate("class_iou/road", "change", -0.05, -0.0712, False),
-        Gate("mean_iou", "value", 0.4, 0.6126, True),
+        ThresholdCheck("class_iou/pedestrian", "value", 0.2, 0.1486, False),
+        ThresholdCheck("class_iou/road", "change", -0.05, -0.0712, False),
+        ThresholdCheck("mean_iou", "value", 0.4, 0.6126, True),
     )
     data = dataclasses.replace(report, verdict=Verdict(blessed=False, gates=gates))
 
@@ -138,7 +139,7 @@ def test_failed_gate_says_which_threshold_is_missed_by_how_much(report):
 
 
 def test_fall_against_the_baseline_is_told_as_a_change(report):
-    gate = Gate("class_iou/road", "change", -0.05, -0.0712, False)
+    gate = ThresholdCheck("class_iou/road", "change", -0.05, -0.0712, False)
     data = dataclasses.replace(report, verdict=Verdict(blessed=False, gates=(gate,)))
 
     text = Page(render(data)).text("verdict")
@@ -147,7 +148,7 @@ def test_fall_against_the_baseline_is_told_as_a_change(report):
 
 
 def test_undefined_gate_says_why_it_fails(report):
-    gate = Gate("class_iou/pedestrian", "value", 0.2, float("nan"), False)
+    gate = ThresholdCheck("class_iou/pedestrian", "value", 0.2, float("nan"), False)
     data = dataclasses.replace(report, verdict=Verdict(blessed=False, gates=(gate,)))
 
     assert "IoU of pedestrian is undefined" in Page(render(data)).text("verdict")
