@@ -1,0 +1,3 @@
+"""What the tests of the manifests share."""
+
+from rendered import render  # noqa: F401

@@ -1,0 +1,84 @@
+"""Renders the Kustomize folders as `kubectl apply -k` would, once each, and finds the pods in them."""
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent.parent
+FOLDERS = {
+    "local": "kubernetes/serving/overlays/local",
+    "cpu": "kubernetes/serving/overlays/cpu",
+    "gpu": "kubernetes/serving/overlays/gpu",
+    "object-store": "",
+    "setup": "kubernetes/serving/setup",
+    "release": "kubernetes/serving/release",
+    "kserve": "kubernetes/kserve",
+}
+# Earlier ones lack a part of Kustomize that the folders use.
+OLDEST_KUBECTL = (1, 27)
+SERVING = ("local", "cpu", "gpu", "object-store")
+
+
+@pytest.fixture(scope="session")
+def render(tmp_path_factory):
+    """Returns the function that renders a folder by its name; tests are skipped without kubectl."""
+    if _kubectl_version() < OLDEST_KUBECTL:
+        pytest.skip("kubectl is not on the PATH or is too old; 1.27 or newer renders the manifests")
+
+    @functools.cache
+    def render_one(name):
+        folder = ROOT / FOLDERS[name] if FOLDERS[name] else _with_object_store(tmp_path_factory.mktemp("overlay"))
+        done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return list(yaml.safe_load_all(done.stdout))
+
+    return render_one
+
+
+def _kubectl_version():
+    """Returns major and minor version, zeros where there is no kubectl."""
+    if shutil.which("kubectl") is None:
+        return (0, 0)
+    done = subprocess.run(["kubectl", "version", "--client", "-o", "json"], capture_output=True, text=True, check=True)
+    version = json.loads(done.stdout)["clientVersion"]
+    return int(version["major"]), int(version["minor"].rstrip("+"))
+
+
+def of_kind(documents, kind, name=None):
+    """Returns the documents of a kind, or the only one with a name."""
+    found = [one for one in documents if one["kind"] == kind and name in (None, one["metadata"]["name"])]
+    if name is None:
+        return found
+    (one,) = found
+    return one
+
+
+def pods(documents):
+    """Yields the labels, the spec and the containers of every pod that the documents make."""
+    for document in documents:
+        if document["kind"] == "InferenceService":
+            labels = {"serving.kserve.io/inferenceservice": document["metadata"]["name"]}
+            predictor = document["spec"]["predictor"]
+            yield labels, predictor, [predictor["model"]]
+        elif "template" in document.get("spec", {}):
+            template = document["spec"]["template"]
+            yield template["metadata"]["labels"], template["spec"], template["spec"]["containers"]
+
+
+def chosen_by(selector, labels):
+    """Whether a selector's matchLabels choose a pod."""
+    return selector["matchLabels"].items() <= labels.items()
+
+
+def _with_object_store(folder):
+    """Writes an overlay as a user would, of the CPU's with the models in a bucket."""
+    serving = os.path.relpath(ROOT / "kubernetes" / "serving", folder)
+    settings = {"resources": [f"{serving}/overlays/cpu"], "components": [f"{serving}/components/object-store"]}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(settings))
+    return folder
