@@ -32,3 +32,7 @@ class DataRejectedError(SegpipeError):
 
 class WorkdirBusyError(SegpipeError):
     """Another run holds the work directory."""
+
+
+class ReleaseError(SegpipeError):
+    """A release of a served model that the servers or the rules of releases do not allow."""

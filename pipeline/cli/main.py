@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from components.errors import EXIT_FAILED, SegpipeError
-from pipeline.cli import data, models, run, runs
+from pipeline.cli import data, models, release, run, runs
 
 app = typer.Typer(
     name="segpipe",
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data.app, name="data")
+app.add_typer(release.app, name="release")
 app.command("run")(run.run)
 app.command("config")(run.show_config)
 app.command("evaluate")(models.evaluate)

@@ -17,7 +17,18 @@ def _segpipe(*words, cwd=None):
 
 @pytest.mark.parametrize(
     "words",
-    [(), ("run",), ("config",), ("evaluate",), ("predict",), ("runs",), ("show",), ("data",), ("data", "make")],
+    [
+        (),
+        ("run",),
+        ("config",),
+        ("evaluate",),
+        ("predict",),
+        ("runs",),
+        ("show",),
+        ("data",),
+        ("data", "make"),
+        ("release", "canary"),
+    ],
     ids=lambda words: " ".join(words) or "top",
 )
 def test_help_teaches_and_loads_nothing_heavy(words):

@@ -1,0 +1,261 @@
+"""`segpipe release` against model servers and a cluster on real sockets: nothing moves that cannot."""
+
+import json
+
+import pytest
+from toy_cluster import ToyCluster
+from toy_model_server import ToyModelServer
+from typer.testing import CliRunner
+
+from components.errors import ReleaseError, UsageError
+from pipeline.cli.main import app
+
+_UNLABELLED = """# Which versions are served.
+model_config_list {
+  config { name: "fcn8" base_path: "/models/fcn8" model_platform: "tensorflow" }
+}
+"""
+
+
+def _config(versions, labels):
+    policy = "".join(f"versions: {version} " for version in versions)
+    labelled = "".join(f'version_labels {{ key: "{label}" value: {version} }} ' for label, version in labels.items())
+    return _UNLABELLED.replace(
+        'model_platform: "tensorflow"',
+        f'model_platform: "tensorflow" model_version_policy {{ specific {{ {policy} }} }} {labelled}',
+    )
+
+
+def _release(*words):
+    return CliRunner(mix_stderr=False).invoke(app, ["release", *words])
+
+
+@pytest.fixture
+def start():
+    """Starts model servers and clusters that end with the test."""
+    started = []
+
+    def start_one(what, *arguments, **options):
+        started.append(what(*arguments, **options))
+        return started[-1]
+
+    yield start_one
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    file = tmp_path / "models.config"
+    file.write_text(_UNLABELLED)
+    return file
+
+
+@pytest.fixture
+def following(start, config_file):
+    """Two servers that follow one file, on which version 13 is the newest."""
+    servers = [start(ToyModelServer, {11, 12, 13}) for _ in range(2)]
+    for server in servers:
+        server.follow(config_file.read_text)
+    return servers
+
+
+def _options(servers, config_file):
+    return [*(word for server in servers for word in ("--server", server.address)), "--config-file", str(config_file)]
+
+
+def test_a_release_goes_from_the_first_label_over_a_canary_and_a_promotion_back(following, config_file):
+    options = _options(following, config_file)
+
+    assert _release("promote", "13", *options).exit_code == 0
+    for server in following:
+        server.on_disk.add(14)
+    tried = _release("canary", "14", *options)
+    assert tried.exit_code == 0, tried.exception
+    assert [server.labels for server in following] == [{"stable": 13, "canary": 14}] * 2
+    promoted = _release("promote", *options)
+    assert promoted.stdout == "fcn8: stable 14 (was 13), canary 14, previous 13\n"
+    assert [server.versions() for server in following] == [[13, 14]] * 2
+    assert _release("rollback", *options).exit_code == 0
+
+    assert [server.labels for server in following] == [{"stable": 13, "canary": 13}] * 2
+    assert [server.versions() for server in following] == [[13]] * 2
+    assert config_file.read_text().startswith("# Which versions are served.\n")
+
+
+def test_no_moment_of_a_release_leaves_the_stable_label_without_its_version(following, config_file):
+    options = _options(following, config_file)
+    _release("promote", "13", *options)
+    _release("canary", "12", *options)
+    _release("promote", *options)
+
+    for server in following:
+        for config in server.configs:
+            (model,) = config.model_config_list.config
+            served = set(model.model_version_policy.specific.versions)
+            assert set(model.version_labels.values()) <= served
+
+
+def test_a_canary_that_does_not_load_is_taken_back(following, config_file):
+    options = _options(following, config_file)
+    _release("promote", "13", *options)
+    before = config_file.read_text()
+    for server in following:
+        server.on_disk.add(14)
+        server.broken.add(14)
+
+    refused = _release("canary", "14", *options)
+
+    assert isinstance(refused.exception, ReleaseError)
+    assert "version 14 of fcn8 failed to load: Could not find variables" in str(refused.exception)
+    assert config_file.read_text() == before
+    assert following[0].labels == {"stable": 13, "canary": 13}
+
+
+def test_a_canary_that_is_nowhere_is_given_up_after_the_timeout(following, config_file):
+    options = _options(following, config_file)
+    _release("promote", "13", *options)
+    before = config_file.read_text()
+
+    refused = _release("canary", "99", *options, "--timeout", "0")
+
+    assert "after 0 s, version 99 of fcn8 is unknown to it, expected AVAILABLE" in str(refused.exception)
+    assert config_file.read_text() == before
+
+
+def test_a_version_that_is_not_available_is_not_promoted(following, config_file):
+    refused = _release("promote", "11", *_options(following, config_file))
+
+    assert isinstance(refused.exception, ReleaseError)
+    assert "version 11 of fcn8 is unknown to it, expected AVAILABLE" in str(refused.exception)
+    assert config_file.read_text() == _UNLABELLED
+
+
+def test_a_file_that_another_changed_meanwhile_is_left_alone(start, config_file):
+    from serving.release.records import FileRecord
+
+    record = FileRecord(str(config_file))
+    config = record.read()
+    config_file.write_text(_UNLABELLED.replace("fcn8", "unet"))
+
+    with pytest.raises(ReleaseError, match="changed while this command ran"):
+        record.write(config)
+    assert "unet" in config_file.read_text()
+    assert [file.name for file in config_file.parent.iterdir()] == ["models.config"]
+
+
+def test_a_dry_run_prints_the_configuration_and_changes_nothing(following, config_file):
+    shown = _release("promote", "13", "--dry-run", *_options(following, config_file))
+
+    assert 'key: "stable"\n      value: 13' in shown.stdout
+    assert config_file.read_text() == _UNLABELLED
+
+
+def test_without_a_record_the_servers_get_the_configuration_by_rpc(start):
+    server = start(ToyModelServer, {12, 13})
+    server.start_with(_config([12], {"stable": 12}))
+    options = ["--server", server.address, "--model", "fcn8", "--base-path", "/models/fcn8"]
+
+    assert _release("canary", "13", *options).exit_code == 0
+    assert server.labels == {"stable": 12, "canary": 13}
+    assert _release("canary", "--withdraw", *options).exit_code == 0
+
+    assert server.labels == {"stable": 12, "canary": 12}
+    assert server.versions() == [12]
+    assert server.configs[-1].model_config_list.config[0].base_path == "/models/fcn8"
+
+
+def test_servers_that_disagree_are_shown_and_not_changed(start):
+    servers = [start(ToyModelServer, {12, 13}) for _ in range(2)]
+    servers[0].start_with(_config([12], {"stable": 12}))
+    servers[1].start_with(_config([13], {"stable": 13}))
+    words = [word for server in servers for word in ("--server", server.address)]
+
+    refused = _release("promote", "13", *words, "--model", "fcn8", "--base-path", "/models/fcn8")
+
+    assert "servers with different labels" in str(refused.exception)
+    assert [server.labels for server in servers] == [{"stable": 12}, {"stable": 13}]
+
+
+@pytest.fixture
+def cluster(start, tmp_path, monkeypatch):
+    """A cluster whose ConfigMap has version 12 stable, as the current context."""
+    cluster = start(ToyCluster, "segpipe", "segpipe-models", {"models.config": _config([12], {"stable": 12})})
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(cluster.kubeconfig())
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
+    return cluster
+
+
+def test_a_configmap_is_patched_and_the_pods_follow_it(start, cluster):
+    pod = start(ToyModelServer, {12, 13})
+    pod.follow(lambda: cluster.data["models.config"])
+    options = ["--server", pod.address, "--configmap", "segpipe/segpipe-models"]
+
+    tried = _release("canary", "13", *options)
+
+    assert tried.stdout == "fcn8: stable 12, canary 13 (was 12)\n"
+    assert pod.labels == {"stable": 12, "canary": 13}
+    assert "value: 13" in cluster.data["models.config"]
+
+
+def test_a_configmap_that_another_changed_meanwhile_is_left_alone(start, cluster):
+    pod = start(ToyModelServer, {12, 13})
+    pod.follow(lambda: cluster.data["models.config"])
+    theirs = _config([12], {"stable": 12, "shadow": 12})
+    cluster.before_patch = lambda: cluster.set("models.config", theirs)
+
+    refused = _release("canary", "13", "--server", pod.address, "--configmap", "segpipe/segpipe-models")
+
+    assert "changed while this command ran" in str(refused.exception)
+    assert cluster.data["models.config"] == theirs
+
+
+def test_a_configmap_that_is_not_there_is_named(start, cluster):
+    pod = start(ToyModelServer, {12})
+    pod.start_with(_config([12], {"stable": 12}))
+
+    refused = _release("rollback", "--server", pod.address, "--configmap", "segpipe/other")
+
+    assert "--configmap segpipe/other: the cluster answered 404" in str(refused.exception)
+
+
+def test_status_shows_each_server_s_versions_states_and_labels(start):
+    server = start(ToyModelServer, {12, 13, 14}, broken={14})
+    server.start_with(_config([12, 13, 14], {"stable": 12, "canary": 13}))
+
+    rows = json.loads(_release("status", "--server", server.address, "--model", "fcn8", "--json").stdout)
+
+    assert [(row["version"], row["state"], row["labels"]) for row in rows] == [
+        (12, "AVAILABLE", ["stable"]),
+        (13, "AVAILABLE", ["canary"]),
+        (14, "END", []),
+    ]
+    assert rows[2]["error"] == "Could not find variables"
+    unknown = _release("status", "--server", server.address, "--model", "other")
+    assert "no server knows it" in str(unknown.exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("promote", "--server", "127.0.0.1:1"), "found 0 of --config-file, --configmap and --base-path"),
+        (("promote", "--server", "127.0.0.1:1", "--base-path", "/models/fcn8"), "expected --model as well"),
+        (("canary", "--server", "127.0.0.1:1", "--base-path", "/m"), "either a VERSION to put on trial or --withdraw"),
+        (("status", "--server", "nowhere", "--model", "fcn8"), "expected HOST:PORT"),
+    ],
+)
+def test_a_wrong_command_line_is_explained(words, message):
+    refused = _release(*words)
+
+    assert isinstance(refused.exception, UsageError)
+    assert message in str(refused.exception)
+
+
+def test_a_server_that_is_not_there_is_named(start, config_file):
+    server = start(ToyModelServer, {12})
+    server.stop()
+
+    refused = _release("promote", "12", *_options([server], config_file))
+
+    assert f"--server {server.address}: GetModelStatus answered UNAVAILABLE" in str(refused.exception)
