@@ -1,10 +1,13 @@
 # Two commands do everything on a fresh machine: `make run` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lock clean
+.PHONY: help setup run test check lock images clean
 
 PYTHON_FILES := pipeline components trainer serving tests benchmarks setup.py
 SEGPIPE := .venv/bin/segpipe
 WORK ?= work
+ENGINE ?= docker
+REGISTRY ?= segpipe
+TAG ?= 0.1.0
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +31,11 @@ check: setup  ## Check format, lint and types.
 
 lock: setup  ## Compile the pinned requirement files anew from the .in files.
 	@scripts/lock.sh
+
+images:  ## Build the container images as REGISTRY/NAME:TAG, with ENGINE (docker or podman).
+	$(ENGINE) build --file kubernetes/images/pipeline.Dockerfile --target pipeline --tag $(REGISTRY)/pipeline:$(TAG) .
+	$(ENGINE) build --file kubernetes/images/pipeline.Dockerfile --target pipeline-gpu --tag $(REGISTRY)/pipeline-gpu:$(TAG) .
+	$(ENGINE) build --file kubernetes/images/serving-tools.Dockerfile --tag $(REGISTRY)/serving-tools:$(TAG) .
 
 clean:  ## Remove what `make run` wrote; the environment stays.
 	rm -rf $(WORK)
