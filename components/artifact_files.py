@@ -7,8 +7,8 @@ from typing import Any
 
 from components import files
 
-# In an exported model: name, class map, input size and settings.
-MODEL_METADATA = "assets.extra/segpipe.json"
+# In an exported model, an asset of its graph: name, class map, input size, settings, scores.
+MODEL_METADATA = "assets/segpipe.json"
 # In the trainer's ModelRun: one entry an epoch.
 HISTORY = "history.json"
 
@@ -21,3 +21,9 @@ def read_model_metadata(directory: str) -> dict[str, Any]:
         ValueError: what it says is no JSON.
     """
     return json.loads(files.read_bytes(files.join(directory, MODEL_METADATA)))
+
+
+def write_model_metadata(directory: str, content: dict[str, Any]) -> None:
+    """Replaces what an exported model says of itself. Raises OSError where it cannot be written."""
+    text = json.dumps(content, indent=2, sort_keys=True)
+    files.write_bytes(files.join(directory, MODEL_METADATA), text.encode())

@@ -1,4 +1,4 @@
-"""Reads and lists files on a local disk or, through Beam's file systems, on an object store.
+"""Reads, writes and lists files on a local disk or, through Beam's file systems, on an object store.
 
 Local paths never import Beam, so commands that only look at a folder start at once.
 """
@@ -28,6 +28,18 @@ def read_bytes(path: str) -> bytes:
             return file.read()
     with open(path, "rb") as file:
         return file.read()
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Writes a file whose folder exists, over what was there. Raises OSError when it cannot be written."""
+    if is_remote(path):
+        from apache_beam.io.filesystems import FileSystems
+
+        with FileSystems.create(path) as file:
+            file.write(content)
+        return
+    with open(path, "wb") as file:
+        file.write(content)
 
 
 def list_files(root: str) -> Iterator[str]:

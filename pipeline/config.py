@@ -18,6 +18,7 @@ from components.dataset.description import DatasetDescription, detect, load
 from components.errors import UsageError
 from components.metrics.settings import GateSettings
 from components.settings import Settings
+from serving.settings import ExportSettings
 from trainer.config import ModelSettings, TrainingSettings
 
 
@@ -58,6 +59,7 @@ class RunConfig(Settings):
     seed: int = Field(7, ge=0, description="seed of everything random; the same seed gives the same weights")
     model: ModelSettings = Field(default_factory=ModelSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
+    export: ExportSettings = Field(default_factory=ExportSettings)
     gate: GateSettings = Field(default_factory=GateSettings)
     beam: BeamSettings = Field(default_factory=BeamSettings)
     report: ReportSettings = Field(default_factory=ReportSettings)

@@ -17,6 +17,7 @@ from components.errors import UsageError
 from components.example_gen.component import ImageMaskExampleGen
 from components.gates import AnomalyGate, QuarantineGate
 from components.metrics.gate import eval_config
+from components.optimizer.component import Optimizer
 from components.pusher.component import AtomicPusher
 from components.report.component import Report
 from pipeline.config import RunConfig
@@ -154,6 +155,11 @@ def model_components(
     )
     model = trainer.outputs["model"]
 
+    # Builds faster variants of the model, compares them with it, and passes on the first that loses little.
+    optimizers = [_optimizer(config, data, trainer)] if config.export.variants else []
+    for optimizer in optimizers:
+        model = optimizer.outputs["optimized_model"]
+
     # Finds what the new model must not fall behind: the last blessed one of the same kind.
     baseline = tfx.dsl.Resolver(
         strategy_class=LatestBlessedBaseline,
@@ -181,6 +187,7 @@ def model_components(
     pusher = AtomicPusher(
         model=model,
         model_blessing=evaluator.outputs["blessing"],
+        evaluation=evaluator.outputs["evaluation"],
         base_directory=f"{workdir.serving(config)}/{config.model.name}",
     )
 
@@ -201,7 +208,21 @@ def model_components(
         max_frames=config.report.max_frames,
         code=source_hash("components.report.component"),
     )
-    return [trainer, baseline, evaluator, pusher, report]
+    return [trainer, *optimizers, baseline, evaluator, pusher, report]
+
+
+def _optimizer(config: RunConfig, data: DataComponents, trainer: tfx.components.Trainer) -> Any:
+    return Optimizer(
+        model=trainer.outputs["model"],
+        model_run=trainer.outputs["model_run"],
+        transform_graph=data.transform.outputs["transform_graph"],
+        examples=data.example_gen.outputs["examples"],
+        settings=config.export.model_dump_json(),
+        network_fn="trainer.saved_network.load",
+        train_split=config.data.train_split,
+        eval_split=config.data.eval_split,
+        code=source_hash("components.optimizer.component", "trainer.saved_network"),
+    )
 
 
 def _trainer_config(config: RunConfig, workdir: Workdir, class_map: ClassMap) -> dict[str, Any]:
@@ -212,6 +233,7 @@ def _trainer_config(config: RunConfig, workdir: Workdir, class_map: ClassMap) ->
         "input_size": list(config.size),
         "class_map": class_map.to_json(),
         "seed": config.seed,
+        "max_pixels": config.export.max_pixels,
         "checkpoint_root": workdir.checkpoints,
         "code": source_hash("trainer.run_fn"),
     }

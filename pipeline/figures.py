@@ -34,6 +34,13 @@ def _trainer(execution: NodeExecution) -> str:
     return f"best mean IoU {best:.3f}, {len(history)} epochs"
 
 
+def _optimizer(execution: NodeExecution) -> str:
+    model = files.join(_output(execution, "optimized_model").uri, "Format-Serving")
+    described = artifact_files.read_model_metadata(model)
+    best = next(row for row in described["variants"] if row["name"] == described["variant"])
+    return f"{best['name']}: mean IoU {best['mean_iou']:.3f}, {best['latency_ms']:.0f} ms an image"
+
+
 def _baseline(execution: NodeExecution) -> str:
     return "found" if execution.outputs.get("model") else "none yet"
 
@@ -55,6 +62,7 @@ _FIGURES: dict[str, Callable[[NodeExecution], str]] = {
     "ImageMaskExampleGen": _example_gen,
     "Transform": _transform,
     "Trainer": _trainer,
+    "Optimizer": _optimizer,
     "BaselineResolver": _baseline,
     "Evaluator": _evaluator,
     "Pusher": _pusher,

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from components import features
-from components.class_map import ClassMap
+from serving.decoding import decode_each, encode_each, image_size
 
 _CHUNK = 8
 _BATCH_OF_STRINGS = [tf.TensorSpec([None], tf.string, name=features.IMAGE)]
+_BATCH_OF_PIXELS = [tf.TensorSpec([None, None, None, 3], tf.uint8, name=features.IMAGE)]
 
 
 class ServingModule(tf.Module):
@@ -23,24 +23,44 @@ class ServingModule(tf.Module):
 
     def __init__(
         self,
-        model: keras.Model,
+        network: Any,
         transform_dir: str,
-        class_map: ClassMap,
+        metadata_file: str,
         input_size: tuple[int, int],
+        max_pixels: int,
         test_time_flip: bool = False,
     ) -> None:
+        """Connects the parts.
+
+        Args:
+            network: a Keras model, or what is called like one and has `variables`; from float32
+                [B, H, W, 3], 0 to 255, to logits [B, H, W, N].
+            transform_dir: Transform's output, whose graph decodes and resizes images.
+            metadata_file: JSON that the signature `describe` returns.
+            input_size: height and width of the network's input, in pixels.
+            max_pixels: height times width of the largest image that is decoded.
+            test_time_flip: whether scores are averaged over an image and its mirror image.
+        """
         super().__init__()
-        self._test_time_flip = test_time_flip
-        self._model = model
+        # The weights are tracked as TensorFlow's own variables and the Keras model, in a lambda, is not:
+        # a tracked Keras 3 model is saved with a second copy of each variable, and only that copy is
+        # restored where TensorFlow Serving loads it ("Could not find variable").
+        self._weights = [variable.value for variable in network.variables]
+        self._logits = lambda pixels: network(pixels, training=False)
         # Transform's SavedModel itself, not `transform_features_layer()`, which is a tf_keras object.
         self._transform = tf.saved_model.load(os.path.join(transform_dir, "transform_fn"))
-        self._num_classes = class_map.num_classes
+        self._metadata = tf.saved_model.Asset(metadata_file)
         self._input_size = input_size
+        self._max_pixels = max_pixels
+        self._test_time_flip = test_time_flip
 
     def signatures(self) -> dict[str, Any]:
         """Returns the signatures by name, as `tf.saved_model.save` takes them."""
         return {
             "serving_default": self.serving_default,
+            "raw": self.raw,
+            "probabilities": self.probabilities,
+            "describe": self.describe,
             "evaluation": self.evaluation,
             "preprocess": self.preprocess,
         }
@@ -58,15 +78,28 @@ class ServingModule(tf.Module):
             class_share: float32 [B, num_classes], each class's share of the pixels.
             confidence: float32 [B], mean over pixels of the winning class's probability.
         """
-        probabilities = self._probabilities(image)
-        class_map = tf.cast(tf.argmax(probabilities, axis=-1), tf.uint8)
-        one_hot = tf.one_hot(tf.cast(class_map, tf.int32), self._num_classes)
-        return {
-            "class_map": class_map,
-            "mask_png": self._masks_at_own_size(image, probabilities),
-            "class_share": tf.reduce_mean(one_hot, axis=[1, 2]),
-            "confidence": tf.reduce_mean(tf.reduce_max(probabilities, axis=-1), axis=[1, 2]),
-        }
+        return self._segment(image)
+
+    @tf.function(input_signature=_BATCH_OF_PIXELS)
+    def raw(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Segments RGB images of one size, uint8 [B, H, W, 3]; returns what `serving_default` returns.
+
+        PNG keeps every pixel, so Transform's graph sees what it would have seen in a PNG file.
+        """
+        encoded = encode_each(image, self._max_pixels)
+        return self._segment(encoded)
+
+    @tf.function(input_signature=_BATCH_OF_STRINGS)
+    def probabilities(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns `probabilities`, float32 [B, H, W, N] at the network's input size, for encoded images."""
+        return {"probabilities": self._probabilities(image)}
+
+    # TensorFlow Serving batches every signature, and a batch is counted by its inputs: there must be one.
+    # Its default lets a caller leave it out.
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="unused")])
+    def describe(self, unused: tf.Tensor = tf.constant([""])) -> dict[str, tf.Tensor]:  # noqa: B008
+        """Returns `json`, string [B]: what the model says of itself, once for each unused string."""
+        return {"json": tf.fill(tf.shape(unused), tf.io.read_file(self._metadata.asset_path))}
 
     @tf.function(input_signature=_BATCH_OF_STRINGS)
     def evaluation(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -77,11 +110,11 @@ class ServingModule(tf.Module):
 
         def masks(start: tf.Tensor) -> tf.Tensor:
             chunk = image[start : start + _CHUNK]
-            return self._masks_at_own_size(chunk, self._probabilities(chunk))
+            return self._masks_at_own_size(chunk, self._probabilities(chunk, start, tf.size(image)))
 
         chunks = tf.map_fn(
             masks,
-            tf.range(0, tf.size(image), _CHUNK),
+            tf.range(0, tf.size(image, out_type=tf.int64), _CHUNK),
             fn_output_signature=tf.RaggedTensorSpec([None], tf.string, ragged_rank=0),
             parallel_iterations=1,
         )
@@ -92,20 +125,33 @@ class ServingModule(tf.Module):
         """Returns `pixels`, uint8 [B, H, W, 3]: exactly what the network is fed for encoded images."""
         return {"pixels": self._pixels(image)}
 
-    def _pixels(self, image: tf.Tensor) -> tf.Tensor:
+    def _segment(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        probabilities = self._probabilities(image)
+        class_map = tf.cast(tf.argmax(probabilities, axis=-1), tf.uint8)
+        one_hot = tf.one_hot(tf.cast(class_map, tf.int32), probabilities.shape[-1])
+        return {
+            "class_map": class_map,
+            "mask_png": self._masks_at_own_size(image, probabilities),
+            "class_share": tf.reduce_mean(one_hot, axis=[1, 2]),
+            "confidence": tf.reduce_mean(tf.reduce_max(probabilities, axis=-1), axis=[1, 2]),
+        }
+
+    def _pixels(self, image: tf.Tensor, start: tf.Tensor | int = 0, total: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns what the network is fed; `start` and `total` place a chunk in the caller's batch."""
+        output = tf.TensorSpec([*self._input_size, 3], tf.uint8)
+        return decode_each(image, self._pixels_of_one, output, self._max_pixels, start, total)
+
+    def _pixels_of_one(self, data: tf.Tensor) -> tf.Tensor:
         transform = self._transform.transform_fn
         # The graph wants every raw feature; only the image reaches the pixels.
         ((specs,), _) = transform.structured_input_signature
-        raw = {name: _placeholder(name, spec, tf.shape(image)[0]) for name, spec in specs.items()}
-        raw[features.IMAGE] = tf.reshape(image, tf.shape(raw[features.IMAGE]))
-        resized = transform(raw)[features.TRANSFORMED_IMAGE]
-        pixels = tf.map_fn(
-            lambda data: tf.io.decode_png(data, channels=3), tf.reshape(resized, [-1]), fn_output_signature=tf.uint8
-        )
-        return tf.ensure_shape(pixels, [None, *self._input_size, 3])
+        raw = {name: _placeholder(name, spec) for name, spec in specs.items()}
+        raw[features.IMAGE] = tf.reshape(data, tf.shape(raw[features.IMAGE]))
+        resized = tf.reshape(transform(raw)[features.TRANSFORMED_IMAGE], [])
+        return tf.ensure_shape(tf.io.decode_png(resized, channels=3), [*self._input_size, 3])
 
-    def _probabilities(self, image: tf.Tensor) -> tf.Tensor:
-        pixels = tf.cast(self._pixels(image), tf.float32)
+    def _probabilities(self, image: tf.Tensor, start: tf.Tensor | int = 0, total: tf.Tensor | None = None) -> tf.Tensor:
+        pixels = tf.cast(self._pixels(image, start, total), tf.float32)
         probabilities = self._softmax(pixels)
         if not self._test_time_flip:
             return probabilities
@@ -113,7 +159,7 @@ class ServingModule(tf.Module):
         return (probabilities + mirrored) / 2
 
     def _softmax(self, pixels: tf.Tensor) -> tf.Tensor:
-        logits = self._model(pixels, training=False)
+        logits = self._logits(pixels)
         return tf.nn.softmax(tf.cast(logits, tf.float32))
 
     def _masks_at_own_size(self, image: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
@@ -128,23 +174,9 @@ class ServingModule(tf.Module):
         return tf.map_fn(mask_png, (image, probabilities), fn_output_signature=tf.string)
 
 
-def image_size(data: tf.Tensor) -> tf.Tensor:
-    """Reads height and width, int32 [2], from the header of an encoded PNG or JPEG, without decoding it."""
-
-    def of_png() -> tf.Tensor:
-        # PNG specification, section 11.2.2: width and height are big-endian, bytes 16 to 23.
-        width_height = tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.int32, little_endian=False)
-        return tf.reverse(width_height, axis=[0])
-
-    def of_jpeg() -> tf.Tensor:
-        return tf.io.extract_jpeg_shape(data, output_type=tf.int32)[:2]
-
-    return tf.ensure_shape(tf.cond(tf.io.is_jpeg(data), of_jpeg, of_png), [2])
-
-
-def _placeholder(name: str, spec: tf.TensorSpec, batch: tf.Tensor) -> tf.Tensor:
-    """Returns a neutral value of a raw feature that serving does not have; a mask must still decode."""
-    shape = [batch if side is None else side for side in spec.shape]
+def _placeholder(name: str, spec: tf.TensorSpec) -> tf.Tensor:
+    """Returns a neutral value of a raw feature of one example that serving does not have; a mask must still decode."""
+    shape = [1 if side is None else side for side in spec.shape]
     if spec.dtype != tf.string:
         return tf.zeros(shape, spec.dtype)
     empty = tf.io.encode_png(tf.zeros([1, 1, 1], tf.uint8)) if name == features.MASK else tf.constant("")

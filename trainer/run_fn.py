@@ -10,7 +10,7 @@ import tensorflow as tf
 from components import artifact_files, files
 from components.class_map import ClassMap
 from serving.export import export
-from trainer import checkpoints, input_pipeline
+from trainer import checkpoints, input_pipeline, saved_network
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.training import TrainedModel, TrainingJob, train
 
@@ -25,6 +25,7 @@ def run_fn(fn_args: Any) -> None:
             input_size: height and width in pixels, as Transform stored the images.
             class_map: `ClassMap.to_json()`.
             seed: an integer, or None.
+            max_pixels: height times width of the largest image that the model accepts.
             checkpoint_root: folder for the checkpoints of unfinished trainings.
             code: hash of the source, so that other code never resumes these checkpoints.
 
@@ -47,6 +48,7 @@ def run_fn(fn_args: Any) -> None:
     kept = checkpoints.Checkpoints(folder)
     trained = train(job, kept)
     _write_history(fn_args.model_run_dir, trained)
+    saved_network.save(trained.model, fn_args.model_run_dir)
     metadata = _metadata(job, trained, config["code"])
     transform_dir = fn_args.transform_output
     export(
@@ -57,6 +59,7 @@ def run_fn(fn_args: Any) -> None:
         job.input_size,
         metadata,
         job.model.test_time_flip,
+        config["max_pixels"],
     )
     # Only now: a kill during the export must not cost the training.
     kept.remove()

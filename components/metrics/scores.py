@@ -144,6 +144,13 @@ class Scores:
             for name, value in dataclasses.asdict(self).items()
         }
 
+    def flat(self) -> dict[str, float | None]:
+        """Returns the scores by metric name, `class_iou/<class name>` included, null for NaN."""
+        values = {name: getattr(self, name) for name in METRICS}
+        for family in CLASS_METRICS:
+            values |= {metric_name(family, name): value for name, value in getattr(self, family).items()}
+        return {name: _or_null(value) for name, value in values.items()}
+
 
 def _or_null(value: float) -> float | None:
     return None if math.isnan(value) else value

@@ -5,12 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from tfx import v1 as tfx
-from tfx.dsl.components.base import executor_spec
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.types import component_spec, standard_component_specs
+from tfx.types.standard_artifacts import ModelEvaluation, PushedModel
 
-from components.pusher.executor import AtomicPusherExecutor
+from components.pusher.executor import EVALUATION, AtomicPusherExecutor
 
 
-class AtomicPusher(tfx.components.Pusher):
+class AtomicPusherSpec(standard_component_specs.PusherSpec):
+    """TFX's pusher plus the evaluation."""
+
+    INPUTS = {  # noqa: RUF012 - the base class declares it so
+        **standard_component_specs.PusherSpec.INPUTS,
+        EVALUATION: component_spec.ChannelParameter(type=ModelEvaluation, optional=True),
+    }
+
+
+# Not a subclass of TFX's Pusher, whose constructor leaves no place for another input.
+class AtomicPusher(base_component.BaseComponent):
     """Copies the model to `<base_directory>/<version>`, which a reader never sees half written.
 
     Its output `pushed_model` carries the custom properties of TFX's pusher: `pushed`,
@@ -20,15 +32,21 @@ class AtomicPusher(tfx.components.Pusher):
         model: channel of the model.
         model_blessing: channel of the blessing that decides whether it is pushed.
         base_directory: directory of the versions, local or on an object store.
+        evaluation: channel of the evaluation, whose scores the pushed model says of itself.
     """
 
+    SPEC_CLASS = AtomicPusherSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(AtomicPusherExecutor)
 
-    def __init__(self, model: Any, model_blessing: Any, base_directory: str) -> None:
+    def __init__(self, model: Any, model_blessing: Any, base_directory: str, evaluation: Any = None) -> None:
         filesystem = tfx.proto.PushDestination.Filesystem(base_directory=base_directory)
-        super().__init__(
+        spec = AtomicPusherSpec(
             model=model,
             model_blessing=model_blessing,
+            evaluation=evaluation,
             push_destination=tfx.proto.PushDestination(filesystem=filesystem),
+            custom_config="null",
+            pushed_model=tfx.dsl.Channel(type=PushedModel),
         )
+        super().__init__(spec=spec)
         self.with_id("Pusher")

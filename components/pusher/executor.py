@@ -13,8 +13,12 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils, proto_utils
 
 from components import files
+from components.artifact_files import read_model_metadata, write_model_metadata
+from components.class_map import ClassMap
+from components.metrics.results import load_evaluation
 from components.pusher.versions import new_version, next_version
 
+EVALUATION = "evaluation"
 _SAVED_MODEL = "saved_model.pb"
 
 
@@ -27,7 +31,7 @@ class AtomicPusherExecutor(executor.Executor):
         """Pushes the model if it is blessed.
 
         Args:
-            input_dict: `model` and `model_blessing`.
+            input_dict: `model`, `model_blessing` and, where its scores shall travel in the model, `evaluation`.
             output_dict: `pushed_model`, marked with where the model went, or as not pushed.
             exec_properties: `push_destination`, JSON of a `PushDestination` with a file system.
         """
@@ -41,9 +45,23 @@ class AtomicPusherExecutor(executor.Executor):
         model_path = self.GetModelPath(input_dict)
         # The archive comes first: a kill before the push's last step leaves nothing half pushed.
         io_utils.copy_dir(model_path, pushed_model.uri)
-        directory, number = push(model_path, destination.filesystem.base_directory)
+        if input_dict.get(EVALUATION):
+            evaluation = artifact_utils.get_single_instance(input_dict[EVALUATION])
+            add_metrics(pushed_model.uri, evaluation.uri)
+        directory, number = push(pushed_model.uri, destination.filesystem.base_directory)
         self._MarkPushed(pushed_model, pushed_destination=directory, pushed_version=str(number))
         logging.getLogger(__name__).info("pushed %s to %s", model_path, directory)
+
+
+def add_metrics(model_path: str, evaluation_uri: str) -> None:
+    """Writes the evaluation's scores into what a model says of itself: `metrics`, each by its name.
+
+    A class that the split does not hold has no score.
+    """
+    metadata = read_model_metadata(model_path)
+    scores = load_evaluation(evaluation_uri, ClassMap.from_dict(metadata["class_map"])).candidate.scores
+    metrics = {name: value for name, value in scores.flat().items() if value is not None}
+    write_model_metadata(model_path, {**metadata, "metrics": metrics})
 
 
 def push(model_path: str, base_directory: str) -> tuple[str, int]:

@@ -16,7 +16,6 @@ from components import artifact_files, features, files
 from components.class_map import ClassMap
 from components.example_gen.quarantine import read_counts, read_faults
 from components.metrics.results import Evaluation, load_evaluation
-from components.metrics.scores import CLASS_METRICS, METRICS, Scores, metric_name
 from components.report.data import Lineage, ReportData, SequenceScore, Verdict
 from components.report.frames import choose_frames
 
@@ -78,8 +77,8 @@ def assemble(
         class_map=class_map,
         eval_split=eval_split,
         verdict=Verdict(blessed, pushed, evaluation.checks),
-        scores=flat_scores(evaluation.candidate.scores),
-        baseline_scores=flat_scores(evaluation.baseline.scores) if evaluation.baseline else None,
+        scores=evaluation.candidate.scores.flat(),
+        baseline_scores=evaluation.baseline.scores.flat() if evaluation.baseline else None,
         confusion=tuple(tuple(int(pixels) for pixels in row) for row in evaluation.candidate.matrix),
         sequences=sequence_scores(evaluation),
         frames=frames,
@@ -91,14 +90,6 @@ def assemble(
         quarantine_rows=tuple(dataclasses.asdict(fault) for fault in faults[:_QUARANTINE_ROWS]),
         lineage=lineage,
     )
-
-
-def flat_scores(scores: Scores) -> dict[str, float | None]:
-    """Returns scores by metric name, `class_iou/<class name>` included."""
-    values: dict[str, float | None] = {name: getattr(scores, name) for name in METRICS}
-    for family in CLASS_METRICS:
-        values |= {metric_name(family, name): value for name, value in getattr(scores, family).items()}
-    return values
 
 
 def sequence_scores(evaluation: Evaluation) -> tuple[SequenceScore, ...]:

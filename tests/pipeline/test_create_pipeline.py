@@ -62,3 +62,30 @@ def test_the_components_run_in_an_order_in_which_gates_come_first(compiled):
     assert order.index("QuarantineGate") < order.index("StatisticsGen")
     assert order.index("AnomalyGate") < order.index("Transform") < order.index("Trainer")
     assert order.index("Evaluator") < order.index("Pusher") < order.index("Report")
+
+
+def test_without_variants_the_trained_model_is_evaluated_and_pushed(compiled):
+    nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in compiled().nodes}
+
+    assert "Optimizer" not in nodes
+    assert {_producer(nodes[node], "model") for node in ("Evaluator", "Pusher", "Report")} == {"Trainer"}
+
+
+def test_with_variants_what_is_evaluated_is_what_is_pushed(compiled):
+    ir = compiled(export={"variants": ["folded", "int8"]})
+    nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in ir.nodes}
+
+    assert _producer(nodes["Optimizer"], "model") == "Trainer"
+    assert {_producer(nodes[node], "model") for node in ("Evaluator", "Pusher", "Report")} == {"Optimizer"}
+    assert nodes["Optimizer"].parameters.parameters["code"].field_value.string_value
+
+
+def test_the_pusher_gets_the_evaluation_whose_scores_travel_in_the_model(compiled):
+    nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in compiled().nodes}
+
+    assert _producer(nodes["Pusher"], "evaluation") == "Evaluator"
+
+
+def _producer(node, name):
+    (channel,) = node.inputs.inputs[name].channels
+    return channel.producer_node_query.id

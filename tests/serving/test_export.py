@@ -2,7 +2,9 @@
 
 import functools
 import io
+import json
 import os
+import shutil
 
 import keras
 import numpy as np
@@ -10,15 +12,17 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform.beam as tft_beam
 from PIL import Image
+from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_transform.tf_metadata import dataset_metadata
 
 from components import features, preprocessing, schema
+from components.artifact_files import write_model_metadata
 from components.class_map import ClassMap
 from components.dataset import synthetic
 from components.errors import UsageError
 from serving.export import export
 from serving.predictor import Predictor, find_version
-from serving.signatures import image_size
+from serving.warmup import WARMUP_FILE
 
 _SIZE = (32, 48)
 _CLASS_MAP = ClassMap(("sky", "road", "void"), ((0, 0, 255), (128, 64, 128), (0, 0, 0)), ignore_index=2)
@@ -64,9 +68,12 @@ def exported(transformed, tmp_path_factory):
     """A model that calls a pixel road where it is dark, exported with the real Transform graph."""
     inputs = keras.Input((*_SIZE, 3))
     brightness = keras.ops.mean(inputs, axis=-1, keepdims=True)
+    # A convolution, so that there is a weight to restore; it starts as the identity.
+    brightness = keras.layers.Conv2D(1, 1, kernel_initializer="ones")(brightness)
     logits = keras.ops.concatenate([brightness, 255.0 - brightness, brightness * 0 - 1000.0], axis=-1)
     directory = str(tmp_path_factory.mktemp("serving") / "fcn8" / "12")
-    export(keras.Model(inputs, logits), transformed[0], directory, _CLASS_MAP, _SIZE, {"model": "fcn8"})
+    model = keras.Model(inputs, logits)
+    export(model, transformed[0], directory, _CLASS_MAP, _SIZE, {"model": "fcn8"}, max_pixels=10_000)
     return directory
 
 
@@ -126,16 +133,87 @@ def test_a_flip_makes_the_answer_to_a_mirror_image_the_mirrored_answer(transform
     assert np.array_equal(mirror, image[:, ::-1]) == flip
 
 
-def test_an_image_that_is_no_image_is_an_error_not_an_answer(predictor):
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        predictor.predict([b"not an image"])
+@pytest.mark.parametrize("signature", ["serving_default", "evaluation", "probabilities", "preprocess"])
+def test_one_bad_image_is_refused_by_its_place_in_the_batch(predictor, signature):
+    images = _images(12)
+    images[9] = images[9][:200]
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image\[9\] of 12: found a PNG that is cut short"):
+        predictor._model.signatures[signature](image=tf.constant(images))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_the_size_is_read_from_the_header(kind):
-    data = _encoded(np.zeros((37, 53, 3), np.uint8), kind)
+def test_raw_pixels_get_the_answer_that_a_png_of_them_gets(predictor):
+    pixels = np.stack([synthetic.render(7, 0, index, (60, 80))[0] for index in range(2)])
 
-    assert image_size(tf.constant(data)).numpy().tolist() == [37, 53]
+    raw = predictor._model.signatures["raw"](image=tf.constant(pixels))
+
+    encoded = predictor._model.signatures["serving_default"](image=tf.constant([_encoded(image) for image in pixels]))
+    assert raw.keys() == encoded.keys()
+    for name, value in encoded.items():
+        np.testing.assert_array_equal(raw[name], value)
+
+
+@pytest.mark.parametrize("shape", [(1, 0, 8, 3), (1, 101, 100, 3)])
+def test_raw_images_without_pixels_or_with_too_many_are_refused(predictor, shape):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected 1 to 10000 pixels an image"):
+        predictor._model.signatures["raw"](image=tf.zeros(shape, tf.uint8))
+
+
+def test_probabilities_agree_with_the_class_map(predictor):
+    images = tf.constant(_images())
+
+    probabilities = predictor._model.signatures["probabilities"](image=images)["probabilities"].numpy()
+
+    class_map = predictor._model.signatures["serving_default"](image=images)["class_map"]
+    assert probabilities.shape == (3, *_SIZE, 3)
+    np.testing.assert_array_equal(probabilities.argmax(axis=-1), class_map)
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-5)
+
+
+def test_the_model_describes_itself_once_for_each_string_or_unasked(predictor):
+    describe = predictor._model.signatures["describe"]
+
+    answers = describe(unused=tf.constant(["", "any"]))["json"].numpy()
+
+    assert [json.loads(answer) for answer in answers] == [predictor.metadata] * 2
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        graph = tf.compat.v1.saved_model.load(session, ["serve"], predictor.directory)
+    # TensorFlow Serving fills in the default of an input that a request leaves out.
+    assert tf.make_ndarray(graph.signature_def["describe"].defaults["unused"]).tolist() == [b""]
+
+
+def test_a_description_that_is_rewritten_is_the_one_that_is_given(exported, tmp_path):
+    directory = str(tmp_path / "copy")
+    shutil.copytree(exported, directory)
+    write_model_metadata(directory, {"model": "fcn8", "metrics": {"mean_iou": 0.5}})
+
+    (answer,) = tf.saved_model.load(directory).signatures["describe"](unused=tf.constant([""]))["json"].numpy()
+
+    assert json.loads(answer)["metrics"] == {"mean_iou": 0.5}
+
+
+def test_a_session_as_tensorflow_serving_opens_it_restores_every_weight(exported):
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        graph = tf.compat.v1.saved_model.load(session, ["serve"], exported)
+        signature = graph.signature_def["serving_default"]
+        outputs = {name: tensor.name for name, tensor in signature.outputs.items()}
+        answer = session.run(outputs, {signature.inputs["image"].name: _images()})
+
+    assert answer["class_map"].shape == (3, *_SIZE)
+
+
+def test_every_warm_up_request_is_one_that_the_model_answers(exported, predictor):
+    path = os.path.join(exported, WARMUP_FILE)
+    logs = [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in tf.data.TFRecordDataset(path)]
+
+    requests = [log.predict_log.request for log in logs]
+    answered = []
+    for request in requests:
+        inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+        answer = predictor._model.signatures[request.model_spec.signature_name](**inputs)
+        answered.append((request.model_spec.signature_name, len(next(iter(answer.values())))))
+    assert answered == [("serving_default", 1), ("serving_default", 8), ("raw", 1), ("probabilities", 1)]
+    assert {request.model_spec.name for request in requests} == {"fcn8"}
 
 
 def test_classes_and_input_size_travel_inside_the_model(predictor):

@@ -49,6 +49,7 @@ def fn_args(tmp_path, transform_output) -> types.SimpleNamespace:
             "input_size": list(toy.SIZE),
             "class_map": toy.CLASS_MAP.to_json(),
             "seed": 3,
+            "max_pixels": 1000000,
             "checkpoint_root": str(tmp_path / "checkpoints"),
             "code": "abc",
         },
@@ -64,7 +65,7 @@ def test_it_leaves_a_model_that_segments_encoded_images_and_its_history(fn_args)
     assert answer["class_map"].shape == (1, *toy.SIZE)
     history = json.loads((pathlib.Path(fn_args.model_run_dir) / "history.json").read_text())
     assert [entry["epoch"] for entry in history] == [1]
-    metadata = json.loads((pathlib.Path(fn_args.serving_model_dir) / "assets.extra" / "segpipe.json").read_text())
+    metadata = json.loads((pathlib.Path(fn_args.serving_model_dir) / "assets" / "segpipe.json").read_text())
     assert (metadata["model"], metadata["seed"], metadata["code"]) == ("unet", 3, "abc")
     assert metadata["val_mean_iou"] == history[0]["val_mean_iou"]
     assert list((pathlib.Path(fn_args.custom_config["checkpoint_root"])).iterdir()) == []

@@ -12,6 +12,7 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation
 
+from components.artifact_files import MODEL_METADATA
 from components.baseline.strategy import LatestBlessedBaseline
 
 Input = tfx.dsl.components.InputArtifact
@@ -22,10 +23,10 @@ Parameter = tfx.dsl.components.Parameter
 @tfx.dsl.components.component
 def ToyTrainer(model: Output[Model], architecture: Parameter[str], classes: Parameter[str], recipe: Parameter[str]):
     """Writes what the strategy reads of an exported model; a new recipe trains a new model."""
-    directory = pathlib.Path(model.uri, "Format-Serving", "assets.extra")
-    directory.mkdir(parents=True)
+    path = pathlib.Path(model.uri, "Format-Serving", MODEL_METADATA)
+    path.parent.mkdir(parents=True)
     description = {"model": architecture, "class_map": {"names": classes.split()}, "recipe": recipe}
-    (directory / "segpipe.json").write_text(json.dumps(description))
+    path.write_text(json.dumps(description))
 
 
 @tfx.dsl.components.component

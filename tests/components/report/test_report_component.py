@@ -14,6 +14,7 @@ import tensorflow_model_analysis as tfma
 from tfx.types import channel, standard_artifacts
 
 from components import drawing, features
+from components.artifact_files import write_model_metadata
 from components.class_map import ClassMap
 from components.example_gen.artifacts import Quarantine
 from components.metrics.gate import eval_config
@@ -122,8 +123,7 @@ def export(model: pathlib.Path) -> str:
     directory = model / "Format-Serving"
     module = RedChannel()
     tf.saved_model.save(module, str(directory), signatures={"evaluation": module.evaluate})
-    (directory / "assets.extra").mkdir()
-    (directory / "assets.extra" / "segpipe.json").write_text(json.dumps({"model": "unet"}))
+    write_model_metadata(str(directory), {"model": "unet"})
     return str(directory)
 
 

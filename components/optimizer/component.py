@@ -1,0 +1,66 @@
+"""The pipeline component between Trainer and Evaluator that builds and compares variants of the model."""
+
+import importlib
+import logging
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+from tfx.utils import path_utils  # where a Model artifact keeps its SavedModel; no public alias
+from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
+from tfx.v1.types.standard_artifacts import Examples, Model, ModelRun, TransformGraph
+
+from components import files
+from components.optimizer.optimize import Trained, optimize
+from components.report.frames import read_pairs
+from serving.comparison import table
+from serving.settings import ExportSettings
+
+# TFX reads the annotations of a component's function as objects, so this file has no
+# `from __future__ import annotations`.
+
+PROGRESS = logging.getLogger("segpipe.progress")
+
+
+@component
+def Optimizer(  # TFX's naming: a component is a noun
+    optimized_model: OutputArtifact[Model],
+    model: InputArtifact[Model],
+    model_run: InputArtifact[ModelRun],
+    transform_graph: InputArtifact[TransformGraph],
+    examples: InputArtifact[Examples],
+    settings: Parameter[str],
+    network_fn: Parameter[str],
+    train_split: Parameter[str],
+    eval_split: Parameter[str],
+    code: Parameter[str],
+) -> None:
+    """Passes on the first variant that loses little enough of the model's mean IoU, or else the model as trained.
+
+    `settings` is the JSON of `ExportSettings`; `network_fn` the dotted path of a function that
+    reads the trained Keras network from a training's directory; `code` the hash of the source,
+    part of the cache key.
+    """
+    del code
+    trained = Trained(
+        model=path_utils.serving_model_path(model.uri),
+        network=_import(network_fn)(model_run.uri),
+        transform=transform_graph.uri,
+        calibration=lambda: (image for image, _ in _pairs(examples.uri, train_split)),
+        pairs=lambda: _pairs(examples.uri, eval_split),
+    )
+    directory = path_utils.serving_model_dir(optimized_model.uri)
+    rows = optimize(trained, ExportSettings.model_validate_json(settings), directory)
+    PROGRESS.info("%s", table(rows), extra={"progress": {"component": "Optimizer"}})
+
+
+def _import(path: str) -> Callable:
+    """Returns what a dotted path, as `package.module.function`, names."""
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def _pairs(examples: str, split: str) -> Iterator[tuple[bytes, bytes]]:
+    """Yields the encoded image and the mask PNG of each raw example of a split."""
+    paths = sorted(tf.io.gfile.glob(files.join(examples, f"Split-{split}", "*.gz")))
+    for pair in read_pairs(paths, limit=-1):
+        yield pair.image, pair.mask

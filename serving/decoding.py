@@ -1,0 +1,143 @@
+"""Encoded images to pixels inside the exported graph, with an error that names the image at fault.
+
+TensorFlow's decoders fail without saying at which image of a batch. A graph has no try, but tf.data
+can leave out the elements that fail: the first that is missing is the one to name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+# Images decoded side by side.
+_PARALLEL = 8
+
+
+def decode_each(
+    images: tf.Tensor,
+    prepare: Callable[[tf.Tensor], tf.Tensor],
+    output: tf.TensorSpec,
+    max_pixels: int,
+    offset: tf.Tensor | int = 0,
+    total: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Applies a function to each encoded image of a batch.
+
+    Args:
+        images: string [B], PNG or JPEG.
+        prepare: from one encoded image, string [], to a tensor; it may fail.
+        output: what `prepare` returns.
+        max_pixels: height times width that an image may have; known from its header, before it is decoded.
+        offset: place of the first image in the caller's batch, for the message.
+        total: size of the caller's batch, for the message; B where None.
+
+    Returns:
+        The results, [B, ...].
+
+    Raises:
+        tf.errors.InvalidArgumentError: an image is neither PNG nor JPEG, too large, cut short or
+            corrupt. The message begins with its place, as in `image[3] of 8`.
+    """
+    count = tf.size(images, out_type=tf.int64)
+
+    def attempt(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        data = images[place]
+        with tf.control_dependencies([tf.debugging.Assert(_is_small(image_size(data), max_pixels), [""])]):
+            return place, prepare(tf.identity(data))
+
+    # One more element than images, so that there is a batch even where every image fails.
+    end = tf.data.Dataset.from_tensors((tf.constant(-1, tf.int64), tf.zeros(output.shape, output.dtype)))
+    attempts = tf.data.Dataset.range(count).map(attempt, num_parallel_calls=_PARALLEL)
+    places, results = (
+        attempts.ignore_errors().concatenate(end).batch(count + 1).with_options(_options()).get_single_element()
+    )
+    first_missing = tf.argmax(places != tf.range(tf.size(places, out_type=tf.int64)))
+
+    def refuse() -> tf.Tensor:
+        place = tf.strings.format("image[{}] of {}: ", (first_missing + offset, count if total is None else total))
+        with tf.control_dependencies(
+            [tf.debugging.Assert(False, [tf.strings.join([place, _fault(images[first_missing], max_pixels)])])]
+        ):
+            return tf.identity(results)
+
+    return tf.cond(first_missing < count, refuse, lambda: results)[:-1]
+
+
+def encode_each(images: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Encodes images, uint8 [B, H, W, 3], as PNG, string [B], which keeps every pixel.
+
+    Raises:
+        tf.errors.InvalidArgumentError: the images have no pixels, or more than `max_pixels` each.
+    """
+    shape = tf.shape(images)
+    message = tf.strings.format("image: found shape {}, expected 1 to " + f"{max_pixels} pixels an image", shape)
+    # Checked first: TensorFlow's PNG encoder ends the process on an image without pixels.
+    with tf.control_dependencies([tf.debugging.Assert(_is_small(shape[1:3], max_pixels), [message])]):
+        images = tf.identity(images)
+    return tf.map_fn(lambda pixels: tf.io.encode_png(pixels, compression=0), images, fn_output_signature=tf.string)
+
+
+def image_size(data: tf.Tensor) -> tf.Tensor:
+    """Reads height and width, int32 [2], from the header of an encoded PNG or JPEG, without decoding it.
+
+    Raises:
+        tf.errors.InvalidArgumentError: it has no such header.
+    """
+
+    def of_png() -> tf.Tensor:
+        # PNG specification, section 11.2.2: width and height are big-endian, bytes 16 to 23.
+        with tf.control_dependencies([tf.debugging.Assert(_is_png(data), ["neither PNG nor JPEG"])]):
+            header = tf.strings.substr(data, 16, 8)
+        width_height = tf.io.decode_raw(header, tf.int32, little_endian=False)
+        return tf.reverse(width_height, axis=[0])
+
+    def of_jpeg() -> tf.Tensor:
+        return tf.io.extract_jpeg_shape(data, output_type=tf.int32)[:2]
+
+    return tf.ensure_shape(tf.cond(tf.io.is_jpeg(data), of_jpeg, of_png), [2])
+
+
+def _is_png(data: tf.Tensor) -> tf.Tensor:
+    return tf.strings.substr(data, 0, 8) == b"\x89PNG\r\n\x1a\n"
+
+
+def _is_small(size: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Tells whether an image of a height and width, int32 [2], may be decoded."""
+    sides = tf.cast(size, tf.int64)
+    return (tf.reduce_min(sides) > 0) & (tf.reduce_prod(sides) <= max_pixels)
+
+
+def _fault(data: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Says what is wrong with an image that could not be decoded, string []."""
+    unknown = tf.data.Dataset.from_tensors(tf.constant([0, 0]))
+    size = (
+        tf.data.Dataset.from_tensors(data).map(image_size).ignore_errors().concatenate(unknown).take(1)
+    ).get_single_element()
+    kind = tf.where(tf.io.is_jpeg(data), "JPEG", "PNG")
+    return tf.case(
+        [
+            (
+                ~(_is_png(data) | tf.io.is_jpeg(data)),
+                lambda: tf.strings.format(
+                    "found {} bytes that begin like neither, expected a PNG or JPEG", tf.strings.length(data)
+                ),
+            ),
+            (
+                (tf.reduce_min(size) > 0) & ~_is_small(size, max_pixels),
+                lambda: tf.strings.format(
+                    "found {} pixels (height, width), expected at most " + str(max_pixels) + " in all", size
+                ),
+            ),
+        ],
+        default=lambda: tf.strings.join(["found a ", kind, " that is cut short or corrupt, expected a whole one"]),
+        exclusive=False,
+    )
+
+
+def _options() -> tf.data.Options:
+    """Returns options under which a data set of a few elements starts at once."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    return options

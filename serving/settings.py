@@ -1,0 +1,28 @@
+"""Settings of the exported model: what it accepts, and which optimised forms of it are built.
+
+Nothing here imports TensorFlow, so a configuration is checked before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from components.settings import Settings
+
+VariantName = Literal["folded", "bfloat16", "int8"]
+
+
+class ExportSettings(Settings):
+    """What the exported model accepts, and its optimised variants."""
+
+    max_pixels: int = Field(4096 * 4096, ge=1, description="height times width of the largest image a model accepts")
+    variants: tuple[VariantName, ...] = Field(
+        (),
+        description="optimised variants to build and compare, in order of preference: folded, bfloat16, int8",
+    )
+    max_mean_drop: float = Field(
+        0.01, ge=0, le=1, description="most mean IoU that a variant may lose against the model as trained"
+    )
+    calibration_images: int = Field(64, ge=1, description="training images that calibrate int8")

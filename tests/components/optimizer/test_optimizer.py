@@ -1,0 +1,146 @@
+"""The Optimizer on a real export: what it compares, what it passes on, what it refuses."""
+
+from __future__ import annotations
+
+import io
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tfx.types.standard_artifacts import Examples, Model, ModelRun, TransformGraph
+
+from components import features, preprocessing
+from components.artifact_files import read_model_metadata
+from components.class_map import ClassMap
+from components.optimizer.component import Optimizer
+from serving.export import export
+from serving.litert import LITERT_FILE, LiteRTNetwork
+from serving.settings import ExportSettings
+from trainer import saved_network
+
+_SIZE = (32, 32)
+_CLASS_MAP = ClassMap(("dark", "light"), ((0, 0, 0), (255, 255, 255)))
+# Neighbouring levels of grey, which a network of few bits cannot tell apart, beside clear black and white.
+_DARK, _LIGHT = 199, 200
+
+
+def _write_transform(directory: str) -> None:
+    """Writes what Transform would write of its graph."""
+
+    @tf.function(input_signature=[{name: tf.TensorSpec([None], tf.string) for name in (features.IMAGE, features.MASK)}])
+    def transform(inputs):
+        return preprocessing.preprocessing_fn(inputs, {"input_size": list(_SIZE)})
+
+    module = tf.Module()
+    module.transform_fn = transform.get_concrete_function()
+    tf.saved_model.save(module, f"{directory}/transform_fn")
+
+
+def _png(array):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _write_split(folder: pathlib.Path, dark: int, light: int) -> None:
+    """Writes four examples, each light in some columns."""
+    folder.mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(folder / "data-00000-of-00001.gz"), "GZIP") as writer:
+        for columns in (8, 12, 16, 20):
+            mask = np.zeros(_SIZE, np.uint8)
+            mask[:, :columns] = 1
+            grey = np.where(mask, light, dark).astype(np.uint8)
+            values = {features.IMAGE: _png(np.stack([grey] * 3, axis=-1)), features.MASK: _png(mask)}
+            values |= dict.fromkeys((features.NAME, features.SEQUENCE), b"x")
+            feature = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in values.items()}
+            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+
+
+def _network() -> keras.Model:
+    """Calls a pixel light above a grey of 199.5; the batch norm holds the threshold."""
+    image = keras.Input((None, None, 3), name="image")
+    grey = keras.layers.Conv2D(1, 1, use_bias=False, kernel_initializer="ones", name="sum")(image)
+    norm = keras.layers.BatchNormalization(epsilon=0, name="threshold")
+    logits = keras.layers.Conv2D(2, 1, use_bias=False, name="classes")
+    model = keras.Model(image, keras.layers.Activation("linear", dtype="float32", name="logits")(logits(norm(grey))))
+    norm.set_weights([np.array([1.0]), np.array([0.0]), np.array([598.5]), np.array([1.0])])
+    logits.set_weights([np.array([[[[-1.0, 1.0]]]])])
+    return model
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Artifacts as Trainer, Transform and ExampleGen leave them."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    made = {"model": Model(), "model_run": ModelRun(), "transform_graph": TransformGraph(), "examples": Examples()}
+    for name, artifact in made.items():
+        artifact.uri = str(folder / name)
+        (folder / name).mkdir()
+    _write_transform(made["transform_graph"].uri)
+    saved_network.save(_network(), made["model_run"].uri)
+    directory = str(folder / "model" / "Format-Serving")
+    export(_network(), made["transform_graph"].uri, directory, _CLASS_MAP, _SIZE, {"model": "toy"})
+    _write_split(folder / "examples" / "Split-train", 0, 255)
+    _write_split(folder / "examples" / "Split-clear", 0, 255)
+    _write_split(folder / "examples" / "Split-subtle", _DARK, _LIGHT)
+    return made
+
+
+def _optimize(trained, folder: pathlib.Path, variants: list[str], eval_split: str) -> str:
+    """Runs the component and returns the SavedModel that it passes on."""
+    result = Model()
+    result.uri = str(folder / "optimized")
+    Optimizer.test_call(
+        optimized_model=result,
+        **trained,
+        settings=ExportSettings(variants=variants).model_dump_json(),
+        network_fn="trainer.saved_network.load",
+        train_split="train",
+        eval_split=eval_split,
+        code="abc",
+    )
+    return str(folder / "optimized" / "Format-Serving")
+
+
+def _verdicts(directory: str) -> dict[str, str]:
+    return {row["name"]: row["verdict"] for row in read_model_metadata(directory)["variants"]}
+
+
+def test_the_first_variant_that_loses_nothing_is_passed_on_and_int8_beside_it(trained, tmp_path):
+    directory = _optimize(trained, tmp_path, ["bfloat16", "folded", "int8"], "clear")
+
+    metadata = read_model_metadata(directory)
+    assert metadata["variant"] == "bfloat16"
+    assert metadata["class_map"] == _CLASS_MAP.to_dict()
+    assert [row["mean_iou"] for row in metadata["variants"]] == [1, 1, 1, 1]
+    assert all(row["latency_ms"] > 0 and row["bytes"] > 0 for row in metadata["variants"])
+    assert _verdicts(directory) == {
+        "plain": "not chosen",
+        "bfloat16": "chosen",
+        "folded": "not chosen",
+        "int8": "chosen, as model.tflite beside",
+    }
+    logits = LiteRTNetwork(pathlib.Path(directory, LITERT_FILE).read_bytes())(tf.fill([1, *_SIZE, 3], 255.0))
+    assert np.all(logits[..., 1] > logits[..., 0])
+    answer = tf.saved_model.load(directory).signatures["serving_default"](image=tf.constant([_png(_grey(255))]))
+    assert np.all(answer["class_map"] == 1)
+
+
+def test_where_every_variant_loses_too_much_the_model_as_trained_is_passed_on(trained, tmp_path):
+    directory = _optimize(trained, tmp_path, ["bfloat16", "int8"], "subtle")
+
+    assert read_model_metadata(directory)["variant"] == "plain"
+    verdicts = _verdicts(directory)
+    assert verdicts["plain"] == "chosen"
+    assert verdicts["bfloat16"].startswith("refused: it loses 0.")
+    assert verdicts["int8"].startswith("refused: it loses 0.")
+    assert not pathlib.Path(directory, LITERT_FILE).exists()
+    answer = tf.saved_model.load(directory).signatures["serving_default"](image=tf.constant([_png(_grey(_LIGHT))]))
+    assert np.all(answer["class_map"] == 1)
+
+
+def _grey(level: int) -> np.ndarray:
+    return np.full((*_SIZE, 3), level, np.uint8)
