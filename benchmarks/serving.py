@@ -1,0 +1,196 @@
+"""What the model server costs on top of the model: latency of one client, throughput of many, bytes of an answer.
+
+    python -m benchmarks.serving --model work/serving/fcn8 --images FOLDER
+
+The server is a process of its own, asked over gRPC on this machine; in-process calls of the same SavedModel
+run in this process. The two take turns, so that a machine whose speed drifts favours neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+
+_SUFFIXES = {".png", ".jpg", ".jpeg"}
+_MODEL_NAME = "benchmark"
+_ROUNDS = 5
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--model", required=True, help="folder of versions, of which the newest is measured")
+    parser.add_argument("--images", required=True, help="folder of PNG or JPEG images")
+    parser.add_argument("--count", type=int, default=32, help="images that are taken from the folder")
+    parser.add_argument("--calls", type=int, default=20, help="calls in each of five rounds of the latency")
+    parser.add_argument("--clients", type=int, default=16, help="clients that ask at once")
+    parser.add_argument("--seconds", type=float, default=30, help="duration of the throughput's measurement")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="in-process batches")
+    arguments = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from serving.predictor import find_version
+
+    model = SavedModel(find_version(arguments.model))
+    images = read_images(arguments.images, arguments.count)
+    with server(arguments.model, batch_size=None) as stub:
+        latency(model, stub, images, arguments.calls)
+        answer_bytes(stub, images[0])
+    rates = {size: in_process_rate(model, images, size) for size in arguments.batch_sizes}
+    best = max(rates, key=lambda size: rates[size])
+    with server(arguments.model, best) as stub:
+        rate = served_rate(stub, images, arguments.clients, arguments.seconds)
+    print("in-process images/s by batch size: " + ", ".join(f"{size}: {rates[size]:.2f}" for size in rates))
+    print(
+        f"{arguments.clients} clients, batching up to {best}: {rate:.2f} images/s, {rate / rates[best]:.2f} of the best"
+    )
+
+
+class SavedModel:
+    """A SavedModel's `serving_default`, called in this process."""
+
+    def __init__(self, directory: str) -> None:
+        """Loads the model."""
+        import tensorflow as tf
+
+        self._tf = tf
+        self._model = tf.saved_model.load(directory)
+        self._call = self._model.signatures["serving_default"]
+
+    def __call__(self, images: list[bytes]) -> dict[str, np.ndarray]:
+        """Returns the outputs by name, fetched to NumPy as a server has to."""
+        return {name: value.numpy() for name, value in self._call(image=self._tf.constant(images)).items()}
+
+
+def read_images(folder: str, count: int) -> list[bytes]:
+    """Returns the first images of a folder, encoded."""
+    paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in _SUFFIXES)[:count]
+    if not paths:
+        sys.exit(f"--images {folder}: found no PNG or JPEG image")
+    return [path.read_bytes() for path in paths]
+
+
+@contextmanager
+def server(model: str, batch_size: int | None) -> Iterator[Any]:
+    """Runs `segpipe serve` and yields a stub of its PredictionService, once the model serves."""
+    from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+    command = [sys.executable, "-m", "pipeline.cli.main", "serve", "--model_name", _MODEL_NAME, "--port", "0"]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as parameters:
+        flags = ["--model_base_path", model]
+        if batch_size is not None:
+            parameters.write(
+                f"max_batch_size {{ value: {batch_size} }} batch_timeout_micros {{ value: 5000 }} "
+                "num_batch_threads { value: 1 }"
+            )
+            parameters.flush()
+            flags += ["--enable_batching", "--batching_parameters_file", parameters.name]
+        process = subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, text=True)
+        try:
+            assert process.stdout is not None
+            address = next(line for line in process.stdout if line.startswith("gRPC")).split()[1]
+            next(line for line in process.stdout if line.startswith(_MODEL_NAME))
+            with grpc.insecure_channel(address, [("grpc.max_receive_message_length", -1)]) as channel:
+                yield prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+def request(images: list[bytes], signature: str = "") -> Any:
+    """Returns a PredictRequest for encoded images."""
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2
+
+    made = predict_pb2.PredictRequest()
+    made.model_spec.name = _MODEL_NAME
+    made.model_spec.signature_name = signature
+    made.inputs["image"].CopyFrom(tf.make_tensor_proto(images))
+    return made
+
+
+def latency(model: SavedModel, stub: Any, images: list[bytes], calls: int) -> None:
+    """Prints the median latency of one client, one image a call, over that of in-process calls."""
+    requests = [request([image]) for image in images]
+    for image, made in zip(images[:3], requests[:3], strict=False):
+        model([image])
+        stub.Predict(made)
+    inside: list[float] = []
+    outside: list[float] = []
+    for start in range(_ROUNDS):
+        chosen = [(start * calls + index) % len(images) for index in range(calls)]
+        inside += [timed(functools.partial(model, [images[index]])) for index in chosen]
+        outside += [timed(functools.partial(stub.Predict, requests[index])) for index in chosen]
+    print(f"{'one client':24}{'p50, ms':>10}{'p99, ms':>10}")
+    for name, seconds in (("in this process", inside), ("gRPC Predict", outside)):
+        print(f"{name:24}{np.percentile(seconds, 50) * 1e3:10.1f}{np.percentile(seconds, 99) * 1e3:10.1f}")
+    print(f"gRPC p50 over in-process p50: {np.median(outside) / np.median(inside):.3f}")
+
+
+def timed(call: Callable[[], Any]) -> float:
+    """Returns the seconds that a call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def answer_bytes(stub: Any, image: bytes) -> None:
+    """Prints the size of an answer on the wire over that of the probabilities of the same image."""
+    whole = stub.Predict(request([image])).ByteSize()
+    filtered = request([image])
+    filtered.output_filter.append("mask_png")
+    mask = stub.Predict(filtered).ByteSize()
+    softmax = stub.Predict(request([image], "probabilities")).ByteSize()
+    for name, size in (("whole answer", whole), ("mask_png alone", mask)):
+        print(f"{name}: {size} bytes, 1/{softmax / size:.0f} of the float softmax ({softmax} bytes)")
+
+
+def in_process_rate(model: SavedModel, images: list[bytes], size: int) -> float:
+    """Returns images per second of in-process calls with batches of one size."""
+    batch = [images[index % len(images)] for index in range(size)]
+    model(batch)
+    repeats = max(3, 64 // size)
+    seconds = sum(timed(lambda: model(batch)) for _ in range(repeats))
+    return repeats * size / seconds
+
+
+def served_rate(stub: Any, images: list[bytes], clients: int, seconds: float) -> float:
+    """Returns images per second that clients get who each send one image after the other."""
+    requests = [request([image]) for image in images]
+    for made in requests[:2]:
+        stub.Predict(made)
+    answered = [0] * clients
+    end = time.monotonic() + seconds
+
+    def ask(client: int) -> None:
+        index = client
+        while time.monotonic() < end:
+            stub.Predict(requests[index % len(requests)])
+            answered[client] += 1
+            index += clients
+
+    threads = [threading.Thread(target=ask, args=(client,)) for client in range(clients)]
+    start = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(answered) / (time.monotonic() - start)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""TLS for the gRPC port, from TensorFlow Serving's `SSLConfig` file: the server's key, and who may connect."""
+
+from __future__ import annotations
+
+import grpc
+
+from components.errors import UsageError
+from serving.server.text_protos import SSLConfig, read_text_proto
+
+_FLAG = "--ssl_config_file"
+
+
+def read_credentials(path: str) -> grpc.ServerCredentials:
+    """Reads keys and certificates, PEM text inside the file.
+
+    Args:
+        path: a text `SSLConfig`. With `client_verify`, only clients whose certificate `custom_ca` signed may connect.
+
+    Raises:
+        UsageError: the file cannot be read, or a field is missing.
+    """
+    config = read_text_proto(_FLAG, path, SSLConfig())
+    needed = ["server_key", "server_cert", *(["custom_ca"] if config.client_verify else [])]
+    for field in needed:
+        if "-----BEGIN" not in getattr(config, field):
+            raise UsageError(
+                f"{_FLAG} {path}: found no PEM text in {field}, expected the {field} itself, not its file's name"
+            )
+    return grpc.ssl_server_credentials(
+        [(config.server_key.encode(), config.server_cert.encode())],
+        root_certificates=config.custom_ca.encode() or None,
+        require_client_auth=config.client_verify,
+    )

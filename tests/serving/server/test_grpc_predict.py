@@ -1,0 +1,329 @@
+"""Predict and GetModelMetadata over a real socket: answers, and refusals as TensorFlow Serving words them."""
+
+import io
+import struct
+import threading
+import zlib
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from PIL import Image
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    inference_pb2,
+    predict_pb2,
+    regression_pb2,
+)
+from toy_models import Channel, connected, predict_request, push
+
+_X = np.array([[1, 2], [3, 4]], np.float32)
+_INVALID = grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.fixture(scope="module")
+def toy(toys, tmp_path_factory):
+    """A connection to a server of versions 1 and 2, of which 2 is served."""
+    base_path = tmp_path_factory.mktemp("base")
+    push(toys, base_path, 2)
+    with connected(model_base_path=base_path, max_image_pixels=100, max_images_per_request=4) as connection:
+        yield connection
+
+
+def _image(height, width, kind="PNG"):
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def test_answer_holds_outputs_and_says_who_answered(toy):
+    answer = toy.predict({"x": _X})
+
+    np.testing.assert_array_equal(tf.make_ndarray(answer.outputs["y"]), _X * 2)
+    np.testing.assert_array_equal(tf.make_ndarray(answer.outputs["sum"]), [3, 7])
+    assert list(answer.outputs["y"].float_val) == [2, 4, 6, 8]  # in the field that TensorFlow Serving fills
+    assert (answer.model_spec.name, answer.model_spec.version.value) == ("toy", 2)
+    assert answer.model_spec.signature_name == "serving_default"
+
+
+def test_output_filter_limits_the_answer(toy):
+    request = predict_request({"x": _X})
+    request.output_filter.append("sum")
+
+    assert set(toy.prediction.Predict(request).outputs) == {"sum"}
+
+
+def test_input_with_a_default_may_be_left_out(toy):
+    answer = toy.predict({}, signature="greeting")
+
+    assert list(answer.outputs["word"].string_val) == [b"hello"]
+
+
+def test_one_value_fills_a_tensor(toy):
+    request = predict_request({"x": _X})
+    del request.inputs["x"].float_val[:]
+    request.inputs["x"].tensor_content = b""
+    request.inputs["x"].float_val.append(5)
+
+    np.testing.assert_array_equal(tf.make_ndarray(toy.prediction.Predict(request).outputs["y"]), [[10, 10], [10, 10]])
+
+
+@pytest.mark.parametrize(
+    ("spec", "code", "text"),
+    [
+        ({"name": "nobody"}, grpc.StatusCode.NOT_FOUND, "Servable not found for request: Latest(nobody)"),
+        ({"version": 7}, grpc.StatusCode.NOT_FOUND, "Servable not found for request: Specific(toy, 7)"),
+        ({"label": "beta"}, _INVALID, "Unrecognized servable version label: beta"),
+        ({"name": ""}, _INVALID, "ModelSpec has no name specified."),
+        (
+            {"signature": "other"},
+            grpc.StatusCode.FAILED_PRECONDITION,
+            'Serving signature key "other" not found.',
+        ),
+    ],
+)
+def test_wrong_model_spec_is_refused(toy, spec, code, text):
+    assert toy.refusal({"x": _X}, **spec) == (code, text)
+
+
+def test_request_without_a_model_spec_is_refused(toy):
+    with pytest.raises(grpc.RpcError) as refusal:
+        toy.prediction.Predict(predict_pb2.PredictRequest())
+
+    assert (refusal.value.code(), refusal.value.details()) == (_INVALID, "Missing ModelSpec")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "signature", "text"),
+    [
+        (
+            {},
+            "",
+            "input size does not match signature: 0!=1 len({}) != len({x}). Sent extra: {}. Missing but required: {x}.",
+        ),
+        (
+            {"x": _X, "z": _X},
+            "",
+            "input size does not match signature: 2!=1 len({x,z}) != len({x}). "
+            "Sent extra: {z}. Missing but required: {}.",
+        ),
+        (
+            {"z": _X},
+            "",
+            "Signature input alias: x(feed name: serving_default_x:0) not found in request and no default value "
+            "provided. Inputs expected to be in the request {z}, or default input alias set: ",
+        ),
+        ({"x": np.array(["a"])}, "", "Expects arg[0] to be float but string is provided; input x"),
+        ({"a": np.zeros(1, np.float32), "b": np.zeros(1)}, "two", "Expects arg[1] to be string but double"),
+        (
+            {"x": np.zeros((2, 3), np.float32)},
+            "",
+            "Cannot feed value of shape [2, 3] for input x, which has shape [?, 2]",
+        ),
+        ({"x": np.float32(1)}, "", "Cannot feed value of shape [] for input x"),
+        ({"x": np.zeros((5, 2), np.float32)}, "", "x: found 5 rows, expected at most 4"),
+        ({"image": [_image(2, 2), b"no image"]}, "images", "Unknown image file format"),
+    ],
+)
+def test_wrong_inputs_are_refused(toy, inputs, signature, text):
+    code, found = toy.refusal(inputs, signature=signature)
+
+    assert code == _INVALID
+    assert found.startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (["nope"], "output tensor alias not found in signature: nope Outputs expected to be in the set {sum,y}."),
+        (["y", "y"], "duplicate output tensor alias: y"),
+    ],
+)
+def test_wrong_output_filter_is_refused(toy, names, text):
+    request = predict_request({"x": _X})
+    request.output_filter.extend(names)
+
+    with pytest.raises(grpc.RpcError) as refusal:
+        toy.prediction.Predict(request)
+
+    assert (refusal.value.code(), refusal.value.details()) == (_INVALID, text)
+
+
+def _contradicting_tensors():
+    negative = predict_request({"x": _X}).inputs["x"]
+    negative.tensor_shape.dim[0].size = -2
+    short = predict_request({"x": _X}).inputs["x"]
+    short.tensor_content = b"123"
+    unknown = predict_request({"x": _X}).inputs["x"]
+    unknown.tensor_shape.unknown_rank = True
+    return {"negative": negative, "short": short, "unknown rank": unknown}
+
+
+@pytest.mark.parametrize("kind", ["negative", "short", "unknown rank"])
+def test_tensor_that_contradicts_itself_is_refused(toy, kind):
+    request = predict_request({})
+    request.inputs["x"].CopyFrom(_contradicting_tensors()[kind])
+
+    with pytest.raises(grpc.RpcError) as refusal:
+        toy.prediction.Predict(request)
+
+    assert refusal.value.code() == _INVALID
+    assert refusal.value.details().startswith("tensor parsing error: x")
+
+
+def test_one_value_that_claims_to_fill_a_giant_tensor_is_refused(toy):
+    request = predict_request({"x": np.float32(1)})
+    request.inputs["x"].tensor_shape.dim.add(size=1 << 40)
+    request.inputs["x"].tensor_shape.dim.add(size=2)
+
+    with pytest.raises(grpc.RpcError) as refusal:
+        toy.prediction.Predict(request)
+
+    assert refusal.value.code() == _INVALID
+
+
+def test_one_long_string_that_claims_to_fill_a_batch_is_refused(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    request = predict_request({"word": ["x" * 5_000]}, signature="greeting")
+    request.inputs["word"].tensor_shape.dim[0].size = 100
+    with connected(model_base_path=tmp_path, max_message_bytes=10_000) as connection:
+        with pytest.raises(grpc.RpcError) as refusal:
+            connection.prediction.Predict(request)
+
+        assert refusal.value.code() == _INVALID
+        assert refusal.value.details().startswith("tensor parsing error: word")
+
+
+def test_refusal_of_a_very_long_name_still_arrives(toy):
+    code, text = toy.refusal({"x": _X}, name="n" * 100_000)
+
+    assert code == grpc.StatusCode.NOT_FOUND
+    assert text.startswith("Servable not found for request: Latest(nnn")
+
+
+def test_strings_must_fill_the_shape(toy):
+    request = predict_request({"image": [_image(2, 2)] * 3}, signature="images")
+    del request.inputs["image"].string_val[2]
+
+    with pytest.raises(grpc.RpcError) as refusal:
+        toy.prediction.Predict(request)
+
+    assert refusal.value.code() == _INVALID
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP"])
+def test_image_that_claims_too_many_pixels_is_refused_by_its_index(toy, kind):
+    code, text = toy.refusal({"image": [_image(10, 10), _image(10, 11, kind)]}, signature="images")
+
+    assert code == _INVALID
+    assert text.startswith("image[1]: found an image of 10x11 pixels")
+
+
+def test_gigapixels_in_a_few_bytes_are_not_decoded(toy):
+    header = struct.pack(">IIBBBBB", 1 << 30, 1 << 30, 8, 2, 0, 0, 0)
+    checksum = struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header + checksum
+
+    assert toy.refusal({"image": [bomb]}, signature="images")[0] == _INVALID
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("Classify", classification_pb2.ClassificationRequest()),
+        ("Regress", regression_pb2.RegressionRequest()),
+        ("MultiInference", inference_pb2.MultiInferenceRequest()),
+    ],
+)
+def test_calls_for_examples_are_unimplemented_with_the_reason(toy, method, request_):
+    with pytest.raises(grpc.RpcError) as refusal:
+        getattr(toy.prediction, method)(request_)
+
+    assert refusal.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert "Call Predict instead" in refusal.value.details()
+
+
+def test_metadata_holds_every_signature(toy):
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "toy"
+
+    answer = toy.prediction.GetModelMetadata(request)
+
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    assert answer.metadata["signature_def"].Unpack(signatures)
+    assert {"serving_default", "two", "images", "gate", "greeting"} <= set(signatures.signature_def)
+    assert answer.model_spec.version.value == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ([], "GetModelMetadataRequest must specify at least one metadata_field"),
+        (["weights"], "Metadata field weights is not supported"),
+    ],
+)
+def test_wrong_metadata_field_is_refused(toy, fields, text):
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
+    request.model_spec.name = "toy"
+
+    with pytest.raises(grpc.RpcError) as refusal:
+        toy.prediction.GetModelMetadata(request)
+
+    assert (refusal.value.code(), refusal.value.details()) == (_INVALID, text)
+
+
+def test_reflection_lists_the_services(toy):
+    assert set(ProtoReflectionDescriptorDatabase(toy.channel).get_services()) >= {
+        "tensorflow.serving.PredictionService",
+        "tensorflow.serving.ModelService",
+        "grpc.health.v1.Health",
+    }
+
+
+def test_request_larger_than_the_limit_is_refused(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    with connected(model_base_path=tmp_path, max_message_bytes=10_000) as connection:
+        code, _ = connection.refusal({"x": np.zeros((10_000, 2), np.float32)})
+
+    assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_answers_may_carry_raw_bytes(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    with connected(model_base_path=tmp_path, enable_serialization_as_tensor_content=True) as connection:
+        answer = connection.predict({"x": _X})
+
+    assert answer.outputs["y"].tensor_content == _X.tobytes()
+
+
+def test_requests_from_many_threads_are_merged_and_each_gets_its_own_rows(toys, tmp_path):
+    push(toys, tmp_path, 3)
+    parameters = tmp_path / "batching.txt"
+    parameters.write_text("max_batch_size { value: 8 } batch_timeout_micros { value: 2000 }")
+    answers = {}
+    with connected(model_base_path=tmp_path, enable_batching=True, batching_parameters_file=parameters) as connection:
+
+        def ask(number):
+            answers[number] = connection.predict({"x": np.full((1, 2), number, np.float32)})
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert {n: list(answer.outputs["y"].float_val) for n, answer in answers.items()} == {
+        n: [3 * n] * 2 for n in range(8)
+    }
+
+
+def test_connections_cut_in_the_middle_leave_the_server_well(toy):
+    other = Channel(int(toy.channel._channel.target().decode().rsplit(":", 1)[1]))
+    calls = [other.prediction.Predict.future(predict_request({"x": _X})) for _ in range(20)]
+    other.channel.close()
+
+    assert toy.predict({"x": _X}).model_spec.version.value == 2
+    assert all(call.done() for call in calls)

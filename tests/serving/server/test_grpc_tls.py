@@ -1,0 +1,111 @@
+"""TLS and client certificates from an SSLConfig file, with certificates made on the spot."""
+
+import datetime
+import ipaddress
+
+import grpc
+import numpy as np
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from toy_models import Channel, push, serving
+
+from components.errors import UsageError
+from serving.server.tls import read_credentials
+
+_X = {"x": np.ones((1, 2), np.float32)}
+
+
+class _Authority:
+    """A certificate authority of one test."""
+
+    def __init__(self, name):
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.certificate = _pem(self._sign(self._name, self._key.public_key(), is_authority=True))
+
+    def issue(self, name):
+        """Returns key and certificate, PEM."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return private, _pem(self._sign(subject, key.public_key(), is_authority=False))
+
+    def _sign(self, subject, public_key, is_authority):
+        now = datetime.datetime.now(datetime.timezone.utc)
+        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(public_key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(hours=1))
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+
+
+def _pem(certificate):
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _field(name, pem):
+    lines = "".join(f'"{line}\\n"\n' for line in pem.decode().splitlines())
+    return f"{name}: {lines}"
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return _Authority("authority")
+
+
+def _config(path, authority, more=""):
+    key, certificate = authority.issue("localhost")
+    path.write_text(_field("server_key", key) + _field("server_cert", certificate) + more)
+    return path
+
+
+def test_tls_server_is_trusted_by_its_authority_and_refuses_plain_text(toys, tmp_path, authority):
+    push(toys, tmp_path, 1)
+    config = _config(tmp_path / "ssl.config", authority)
+    with serving(model_base_path=tmp_path, ssl_config_file=config) as server:
+        trusted = Channel(server.port, grpc.ssl_channel_credentials(authority.certificate))
+        stranger = Channel(server.port, grpc.ssl_channel_credentials(_Authority("other").certificate))
+
+        assert trusted.predict(_X).model_spec.version.value == 1
+        assert stranger.refusal(_X, timeout=5)[0] == grpc.StatusCode.UNAVAILABLE
+        assert Channel(server.port).refusal(_X, timeout=5)[0] == grpc.StatusCode.UNAVAILABLE
+
+
+def test_only_clients_that_the_authority_signed_may_connect(toys, tmp_path, authority):
+    push(toys, tmp_path, 1)
+    more = _field("custom_ca", authority.certificate) + "client_verify: true\n"
+    config = _config(tmp_path / "ssl.config", authority, more)
+    with serving(model_base_path=tmp_path, ssl_config_file=config) as server:
+        member = Channel(server.port, grpc.ssl_channel_credentials(authority.certificate, *authority.issue("client")))
+        forged = Channel(
+            server.port, grpc.ssl_channel_credentials(authority.certificate, *_Authority("other").issue("client"))
+        )
+        nameless = Channel(server.port, grpc.ssl_channel_credentials(authority.certificate))
+
+        assert member.predict(_X).model_spec.version.value == 1
+        assert forged.refusal(_X, timeout=5)[0] == grpc.StatusCode.UNAVAILABLE
+        assert nameless.refusal(_X, timeout=5)[0] == grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [('server_key: "server.key"', "server_key"), ('server_key: "-----BEGIN KEY-----"', "server_cert")],
+)
+def test_config_without_pem_text_is_a_usage_error(tmp_path, text, field):
+    (tmp_path / "ssl.config").write_text(text)
+
+    with pytest.raises(UsageError, match=f"no PEM text in {field}"):
+        read_credentials(str(tmp_path / "ssl.config"))

@@ -1,0 +1,390 @@
+"""Versions and configurations come and go while requests run: none fails, none is answered by the wrong version."""
+
+import os
+import shutil
+import threading
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import text_format
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
+from tensorflow_serving.config import model_server_config_pb2
+from toy_models import (
+    ONE,
+    Channel,
+    connected,
+    predict_request,
+    push,
+    run_inside,
+    serving,
+    stage,
+    state_of,
+    wait_until,
+    write_warmup,
+)
+
+from components.errors import UsageError
+from serving.server.servable import AVAILABLE, END, UNLOADING
+
+_X = {"x": np.ones((1, 2), np.float32)}
+
+
+def _status(connection, name="toy", version=None):
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = name
+    if version is not None:
+        request.model_spec.version.value = version
+    return connection.models.GetModelStatus(request).model_version_status
+
+
+def _config(*models):
+    """A configuration of (name, base path, further text) models."""
+    entries = " ".join(
+        f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" {more} }}'
+        for name, path, more in models
+    )
+    return text_format.Parse(f"model_config_list {{ {entries} }}", model_server_config_pb2.ModelServerConfig())
+
+
+def _reload(connection, config):
+    request = model_management_pb2.ReloadConfigRequest(config=config)
+    return connection.models.HandleReloadConfigRequest(request, timeout=60)
+
+
+def _specific(*versions, **labels):
+    policy = " ".join(f"versions: {version}" for version in versions)
+    pairs = " ".join(f'version_labels {{ key: "{key}" value: {value} }}' for key, value in labels.items())
+    return f"model_version_policy {{ specific {{ {policy} }} }} {pairs}"
+
+
+def _answered_by(connection, **spec):
+    answer = connection.predict(_X, **spec)
+    version = answer.model_spec.version.value
+    np.testing.assert_array_equal(tf.make_ndarray(answer.outputs["y"]), _X["x"] * version)
+    return version
+
+
+def _break(version):
+    """Cuts a version's weights short, as a copy that was killed leaves them."""
+    (data,) = (version / "variables").glob("variables.data-*")
+    os.truncate(data, 1)
+
+
+class _Callers:
+    """Threads that ask without a pause and note every answer."""
+
+    def __init__(self, connection, count, ask):
+        self.answers, self.failures = [], []
+        self._connection, self._ask, self._stop = connection, ask, threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(count)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self):
+        while not self._stop.is_set():
+            try:
+                self.answers.append(self._ask(self._connection))
+            except Exception as error:
+                self.failures.append(error)
+
+
+def test_new_version_is_swapped_in_while_requests_run(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    with serving(model_base_path=tmp_path) as server:
+        connection = Channel(server.port)
+        with _Callers(connection, 4, _answered_by) as callers:
+            for number in (2, 3):
+                push(toys, tmp_path, number)
+                wait_until(server, lambda registry, old=number - 1: state_of(registry, old) == END)
+            last = _answered_by(connection)
+        states = {status.version: status.state for status in _status(connection)}
+
+    assert not callers.failures
+    assert last == 3
+    assert set(callers.answers) == {1, 2, 3}
+    assert states == {1: END, 2: END, 3: AVAILABLE}
+
+
+def test_version_is_unloaded_only_after_its_last_request(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    with serving(model_base_path=tmp_path) as server:
+        connection = Channel(server.port)
+        held = connection.prediction.Predict.future(predict_request(ONE, signature="gate"))
+        run_inside(server, "await_entry")
+        push(toys, tmp_path, 2)
+        wait_until(server, lambda registry: state_of(registry, 1) == UNLOADING)
+        assert _answered_by(connection) == 2
+
+        run_inside(server, "open_gate")
+        answer = held.result(timeout=30)
+        wait_until(server, lambda registry: state_of(registry, 1) == END)
+
+    assert answer.model_spec.version.value == 1
+    assert list(answer.outputs["number"].float_val) == [1]
+
+
+def test_broken_version_is_reported_and_the_old_one_serves(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    with serving(model_base_path=tmp_path) as server:
+        connection = Channel(server.port)
+        staging = stage(toys, tmp_path, 2)
+        _break(staging)
+        os.rename(staging, tmp_path / "2")
+        wait_until(server, lambda registry: state_of(registry, 2) == END)
+        (status,) = _status(connection, version=2)
+
+        assert status.status.error_code != 0
+        assert status.status.error_message
+        assert _answered_by(connection) == 1
+
+
+def test_broken_version_is_loaded_once_it_is_repaired(toys, tmp_path):
+    push(toys, tmp_path, 2)
+    _break(tmp_path / "2")
+    push(toys, tmp_path, 1)
+    with serving(model_base_path=tmp_path) as server:
+        connection = Channel(server.port)
+        wait_until(server, lambda registry: state_of(registry, 1) == AVAILABLE)
+        assert _answered_by(connection) == 1  # a start beside a broken version serves the last good one
+
+        shutil.copytree(toys / "2", tmp_path / "2", dirs_exist_ok=True)
+        wait_until(server, lambda registry: state_of(registry, 1) == END)
+        assert _answered_by(connection) == 2
+
+
+def test_half_written_version_is_not_touched(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    shutil.copytree(toys / "2", tmp_path / "2", ignore=shutil.ignore_patterns("saved_model.pb"))
+    with serving(model_base_path=tmp_path) as server:
+        connection = Channel(server.port)
+        assert _answered_by(connection) == 1
+        assert [status.version for status in _status(connection)] == [1]
+
+        shutil.copy(toys / "2" / "saved_model.pb", tmp_path / "2")
+        wait_until(server, lambda registry: state_of(registry, 1) == END)
+        assert _answered_by(connection) == 2
+
+
+def test_load_is_tried_again_as_often_as_asked(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    _break(tmp_path / "1")
+    with serving(model_base_path=tmp_path, max_num_load_retries=2, load_retry_interval_micros=1) as server:
+        wait_until(server, lambda registry: state_of(registry, 1) == END)
+
+        assert server.core.registry.versions("toy")[0].attempts == 3
+
+
+def test_deleted_version_gives_way_to_the_one_before(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    push(toys, tmp_path, 2)
+    with serving(model_base_path=tmp_path) as server:
+        connection = Channel(server.port)
+        assert _answered_by(connection) == 2
+
+        shutil.rmtree(tmp_path / "2")
+        wait_until(server, lambda registry: state_of(registry, 2) == END)
+        assert _answered_by(connection) == 1
+
+
+def test_version_is_warmed_up_before_it_serves(toys, tmp_path):
+    shutil.copytree(toys / "1", tmp_path / "1")
+    write_warmup(tmp_path / "1", predict_request({"by": np.float32(1)}, signature="visit"))
+    with connected(model_base_path=tmp_path, num_request_iterations_for_warmup=3) as connection:
+        answer = connection.predict({"by": np.float32(0)}, signature="visit")
+
+    assert list(answer.outputs["visits"].float_val) == [3]
+
+
+def test_failing_warm_up_request_fails_the_load(toys, tmp_path):
+    shutil.copytree(toys / "1", tmp_path / "1")
+    write_warmup(tmp_path / "1", predict_request({"wrong": 1.0}))
+    with serving(model_base_path=tmp_path) as server:
+        (status,) = _status(Channel(server.port))
+
+    assert status.state == END
+    assert status.status.error_message.startswith("warm-up request failed: Signature input alias")
+
+
+def test_policies_choose_versions(toys, tmp_path):
+    for number in (1, 2, 3):
+        push(toys, tmp_path, number)
+    models = [
+        ("latest", tmp_path, ""),
+        ("two", tmp_path, "model_version_policy { latest { num_versions: 2 } }"),
+        ("all", tmp_path, "model_version_policy { all {} }"),
+        ("specific", tmp_path, _specific(1, 3)),
+    ]
+    config = tmp_path / "models.config"
+    config.write_text(text_format.MessageToString(_config(*models)))
+    wanted = {"latest": [3], "two": [3, 2], "all": [3, 2, 1], "specific": [3, 1]}
+    with serving(model_config_file=config) as server:
+        wait_until(
+            server,
+            lambda registry: all(
+                state_of(registry, number, name) == AVAILABLE for name in wanted for number in wanted[name]
+            ),
+        )
+        connection = Channel(server.port)
+        found = {name: [status.version for status in _status(connection, name)] for name in wanted}
+        answers = {name: _answered_by(connection, name=name) for name in wanted}
+
+    assert found == wanted
+    assert answers == dict.fromkeys(wanted, 3)
+
+
+def test_promotion_and_rollback_by_label_never_answer_with_another_version(toys, tmp_path):
+    for number in (1, 2):
+        push(toys, tmp_path, number)
+    stages = [{1}]  # what "stable" may have meant, one set after the other
+
+    def ask(connection):
+        began = len(stages) - 1
+        return _answered_by(connection, label="stable"), set().union(*stages[began:])
+
+    with serving(model_base_path=tmp_path) as server:
+        connection = Channel(server.port)
+        _reload(connection, _config(("toy", tmp_path, _specific(1, 2))))
+        wait_until(server, lambda registry: state_of(registry, 1) == AVAILABLE)
+        _reload(connection, _config(("toy", tmp_path, _specific(1, 2, stable=1, canary=2))))
+        with _Callers(connection, 2, ask) as callers:
+            for number in (2, 1, 2):
+                stages.append({1, 2})
+                _reload(connection, _config(("toy", tmp_path, _specific(1, 2, stable=number))))
+                stages.append({number})
+                assert _answered_by(connection, label="stable") == number
+
+    assert not callers.failures
+    assert all(version in allowed for version, allowed in callers.answers)
+
+
+def test_label_of_a_version_that_does_not_serve_is_refused_and_nothing_changes(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    with connected(model_base_path=tmp_path) as connection:
+        with pytest.raises(grpc.RpcError) as refusal:
+            _reload(connection, _config(("toy", tmp_path, _specific(1, 9, stable=9))))
+
+        assert refusal.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+        assert refusal.value.details() == (
+            "Request to assign label to version 9 of model toy, which is not currently available for inference"
+        )
+        assert _answered_by(connection) == 1
+
+
+def test_new_label_may_come_before_its_version_where_that_is_allowed(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    options = {"allow_version_labels_for_unavailable_models": True}
+    config = tmp_path / "models.config"
+    config.write_text(text_format.MessageToString(_config(("toy", tmp_path, _specific(1, stable=1)))))
+    with connected(model_config_file=config, **options) as connection:
+        assert _answered_by(connection, label="stable") == 1
+
+
+def test_reload_adds_and_removes_models(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    with serving(model_base_path=tmp_path) as server:
+        connection = Channel(server.port)
+        _reload(connection, _config(("other", tmp_path, "")))
+
+        assert _answered_by(connection, name="other") == 1
+        wait_until(server, lambda registry: state_of(registry, 1) == END)
+        assert connection.refusal(_X)[0] == grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("models", "code", "text"),
+    [
+        (
+            [("a", "/x", ""), ("a", "/y", "")],
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "Illegal to list model a multiple times in config list",
+        ),
+        (
+            [("a", "relative", "")],
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "Expected model a to have an absolute path or URI; got base_path()=relative",
+        ),
+        ([("a", "/nowhere", "")], grpc.StatusCode.UNKNOWN, "1 model(s) did not become available: "),
+    ],
+)
+def test_wrong_configuration_is_refused(toys, tmp_path, models, code, text):
+    push(toys, tmp_path, 1)
+    with connected(model_base_path=tmp_path) as connection, pytest.raises(grpc.RpcError) as refusal:
+        _reload(connection, _config(*models))
+
+    assert refusal.value.code() == code
+    assert refusal.value.details().startswith(text)
+
+
+def test_configuration_file_is_followed(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    push(toys, tmp_path, 2)
+    config = tmp_path / "models.config"
+    config.write_text(text_format.MessageToString(_config(("toy", tmp_path, _specific(1)))))
+    with serving(model_config_file=config, model_config_file_poll_wait_seconds=0.05) as server:
+        connection = Channel(server.port)
+        assert _answered_by(connection) == 1
+
+        config.write_text("not a configuration")
+        assert _answered_by(connection) == 1
+        config.write_text(text_format.MessageToString(_config(("toy", tmp_path, _specific(2)))))
+        wait_until(server, lambda registry: state_of(registry, 1) == END)
+        assert _answered_by(connection) == 2
+
+
+def test_configuration_file_that_names_no_models_is_a_usage_error(tmp_path):
+    (tmp_path / "models.config").write_text("model_config_list { config { nonsense: 1 } }")
+
+    with pytest.raises(UsageError, match="--model_config_file"), serving(model_config_file=tmp_path / "models.config"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "text"),
+    [
+        ("nobody", None, "Could not find any versions of model nobody"),
+        ("toy", 9, "Could not find version 9 of model toy"),
+    ],
+)
+def test_status_of_what_is_not_there_is_not_found(toys, tmp_path, name, version, text):
+    push(toys, tmp_path, 1)
+    with connected(model_base_path=tmp_path) as connection, pytest.raises(grpc.RpcError) as refusal:
+        _status(connection, name, version)
+
+    assert (refusal.value.code(), refusal.value.details()) == (grpc.StatusCode.NOT_FOUND, text)
+
+
+def test_health_asks_about_models_and_not_only_the_port(toys, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    base_path = tmp_path / "toy"
+    base_path.mkdir()
+    push(toys, base_path, 1)
+    config = tmp_path / "models.config"
+    config.write_text(text_format.MessageToString(_config(("toy", base_path, ""), ("late", empty, ""))))
+    with serving(model_config_file=config) as server:
+        connection = Channel(server.port)
+        health = health_pb2_grpc.HealthStub(connection.channel)
+
+        def check(name=""):
+            return health.Check(health_pb2.HealthCheckRequest(service=name)).status
+
+        before = {name: check(name) for name in ("", "toy", "late", "tensorflow.serving.PredictionService")}
+        watch = health.Watch(health_pb2.HealthCheckRequest(service=""), timeout=60)
+        first = next(watch).status
+        push(toys, empty, 2)
+        then = next(watch).status
+
+    yes, no = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+    assert before == {"": no, "toy": yes, "late": no, "tensorflow.serving.PredictionService": no}
+    assert (first, then) == (no, yes)

@@ -1,0 +1,124 @@
+"""Monitoring: the names and numbers that Prometheus reads, and the file that switches them on."""
+
+import concurrent.futures
+
+import grpc
+import numpy as np
+import pytest
+
+from components.errors import UsageError
+from serving.server.batching import Batcher, BatchScheduler
+from serving.server.batching_options import BatchingOptions
+from serving.server.monitoring import DEFAULT_PATH, Metrics, read_monitoring_path
+
+
+def _samples(metrics):
+    """Returns {a sample's name and labels as they are written: its value}."""
+    lines = metrics.page().decode().splitlines()
+    parts = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {sample: float(value) for sample, value in parts}
+
+
+def test_requests_are_counted_by_model_and_status_under_tensorflow_serving_s_names():
+    metrics = Metrics(lambda: [("fcn8_total", 7, "AVAILABLE")])
+    for code in (grpc.StatusCode.OK, grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT):
+        metrics.request("fcn8_total", "Predict", "GRPC", code, 0.002)
+
+    samples = _samples(metrics)
+    assert samples[':tensorflow:serving:request_count{model_name="fcn8_total",status="OK"}'] == 2
+    assert samples[':tensorflow:serving:request_count{model_name="fcn8_total",status="INVALID_ARGUMENT"}'] == 1
+    assert "# TYPE :tensorflow:serving:request_count counter" in metrics.page().decode().splitlines()
+
+
+def test_latencies_are_in_microseconds_and_only_of_good_answers():
+    metrics = Metrics(lambda: [("fcn8", 7, "AVAILABLE")])
+    metrics.request("fcn8", "Predict", "GRPC", grpc.StatusCode.OK, 0.002)
+    metrics.request("fcn8", "Predict", "GRPC", grpc.StatusCode.NOT_FOUND, 9.0)
+
+    samples = _samples(metrics)
+    labels = '{API="Predict",entrypoint="GRPC",model_name="fcn8"}'
+    assert samples[f":tensorflow:serving:request_latency_count{labels}"] == 1
+    assert samples[f":tensorflow:serving:request_latency_sum{labels}"] == pytest.approx(2000)
+
+
+def test_made_up_model_names_make_no_new_series():
+    metrics = Metrics(lambda: [("fcn8", 7, "AVAILABLE")])
+    for index in range(50):
+        metrics.request(f"made-up-{index}", "Predict", "GRPC", grpc.StatusCode.NOT_FOUND, 0.001)
+
+    counts = {name: value for name, value in _samples(metrics).items() if "request_count" in name}
+    assert counts == {':tensorflow:serving:request_count{model_name="unknown",status="NOT_FOUND"}': 50}
+
+
+def test_versions_are_reported_as_they_are_when_asked():
+    states = [("fcn8", 7, "AVAILABLE")]
+    metrics = Metrics(lambda: states)
+
+    before = _samples(metrics)
+    states[:] = [("fcn8", 7, "END"), ("fcn8", 8, "AVAILABLE")]
+    after = _samples(metrics)
+
+    def key(version, state):
+        return f'segpipe_serving_model_version{{model_name="fcn8",state="{state}",version="{version}"}}'
+
+    assert before[key("7", "AVAILABLE")] == 1
+    assert key("7", "AVAILABLE") not in after
+    assert (after[key("7", "END")], after[key("8", "AVAILABLE")]) == (1, 1)
+
+
+def test_batches_and_the_queue_are_counted():
+    class Model:
+        def run(self, signature_name, inputs, outputs, deadline):
+            return {"y": inputs["x"]}
+
+    metrics = Metrics(queued=lambda: 5)
+    options = BatchingOptions(max_batch_size=4, allowed_batch_sizes=(4,), batch_timeout_micros=10_000_000)
+    scheduler = BatchScheduler(options, metrics.batch)
+    batcher = Batcher(Model(), scheduler)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda rows: batcher.run("s", {"x": np.zeros((rows, 1))}, ("y",), None), (1, 3)))
+    scheduler.close()
+
+    samples = _samples(metrics)
+    batching = ":tensorflow:serving:batching_session:"
+    assert samples[f"{batching}wrapped_run_count"] == 1
+    assert samples[f"{batching}input_batch_size_sum"] == 4
+    assert samples[f'{batching}processed_batch_size_bucket{{le="4.0"}}'] == 1
+    assert samples[f"{batching}queuing_latency_count"] == 2
+    assert samples["segpipe_serving_queued_requests"] == 5
+
+
+def test_servers_do_not_share_their_numbers():
+    first, second = Metrics(), Metrics()
+    first.request("a", "Predict", "GRPC", grpc.StatusCode.OK, 0.1)
+
+    assert not any("request_count" in name for name in _samples(second))
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("prometheus_config { enable: true }", DEFAULT_PATH),
+        ('prometheus_config { enable: true, path: "/metrics" }', "/metrics"),
+        ('prometheus_config { enable: false, path: "/metrics" }', None),
+        ("", None),
+    ],
+)
+def test_a_monitoring_file_says_where_metrics_are_served(tmp_path, text, path):
+    file = tmp_path / "monitoring.txt"
+    file.write_text(text)
+
+    assert read_monitoring_path(str(file)) == path
+
+
+def test_without_a_monitoring_file_there_are_no_metrics():
+    assert read_monitoring_path(None) is None
+
+
+@pytest.mark.parametrize("text", ["prometheus { enable: true }", "prometheus_config { enable: 3 }", "\x00"])
+def test_a_wrong_monitoring_file_is_explained(tmp_path, text):
+    file = tmp_path / "monitoring.txt"
+    file.write_text(text)
+
+    with pytest.raises(UsageError, match=r"--monitoring_config_file .*expected the text form of a MonitoringConfig"):
+        read_monitoring_path(str(file))

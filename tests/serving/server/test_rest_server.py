@@ -1,0 +1,103 @@
+"""REST, batching and monitoring of a whole server with a real model, as its files switch them on."""
+
+import base64
+import concurrent.futures
+import io
+
+import httpx
+import pytest
+from PIL import Image
+from toy_models import push, serving
+
+
+@pytest.fixture(scope="module")
+def rest(toys, tmp_path_factory):
+    """An HTTP client of a server with batching and monitoring."""
+    folder = tmp_path_factory.mktemp("rest")
+    models = folder / "models"
+    models.mkdir()
+    push(toys, models, 1)
+    push(toys, models, 2)
+    (folder / "batching").write_text(
+        "max_batch_size { value: 8 } batch_timeout_micros { value: 100000 } num_batch_threads { value: 1 }"
+    )
+    (folder / "monitoring").write_text('prometheus_config { enable: true path: "/metrics" }')
+    with (
+        serving(
+            model_base_path=models,
+            rest_api_port=0,
+            enable_batching=True,
+            batching_parameters_file=folder / "batching",
+            monitoring_config_file=folder / "monitoring",
+        ) as server,
+        httpx.Client(base_url=f"http://localhost:{server.rest_port}", timeout=60) as client,
+    ):
+        yield client
+
+
+def _png(height, width):
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height)).save(buffer, "PNG")
+    return {"b64": base64.b64encode(buffer.getvalue()).decode()}
+
+
+def test_rows_are_answered_with_every_output_by_name(rest):
+    answer = rest.post("/v1/models/toy:predict", json={"instances": [[1.0, 2.0], [3.0, 4.0]]})
+
+    assert answer.json() == {"predictions": [{"y": [2.0, 4.0], "sum": 3.0}, {"y": [6.0, 8.0], "sum": 7.0}]}
+
+
+def test_status_and_metadata_are_those_of_the_version_that_serves(rest):
+    states = {v["version"]: v["state"] for v in rest.get("/v1/models/toy").json()["model_version_status"]}
+    metadata = rest.get("/v1/models/toy/metadata").json()
+
+    assert states["2"] == "AVAILABLE"
+    assert metadata["model_spec"]["version"] == "2"
+    assert metadata["metadata"]["signature_def"]["signature_def"]["images"]["inputs"]["image"]["dtype"] == "DT_STRING"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        ("absent:predict", {"instances": [[1.0, 2.0]]}, 404, "Servable not found for request: Latest(absent)"),
+        ("toy/versions/9:predict", {"instances": [[1.0, 2.0]]}, 404, "Servable not found"),
+        ("toy/labels/stable:predict", {"instances": [[1.0, 2.0]]}, 400, "Unrecognized servable version label: stable"),
+        ("toy:predict", {"instances": [[1.0]]}, 400, "Cannot feed value of shape"),
+        ("toy:predict", {"signature_name": "none", "instances": [[1.0]]}, 400, 'Serving signature name: "none"'),
+        ("toy:predict", {"inputs": {"x": [[[]] * 40]}}, 400, "Cannot feed value of shape"),
+    ],
+)
+def test_the_model_s_refusals_arrive_as_tensorflow_serving_gives_them(rest, path, body, status, message):
+    answer = rest.post(f"/v1/models/{path}", json=body)
+
+    assert answer.status_code == status
+    assert message in answer.json()["error"]
+
+
+def test_a_corrupt_image_does_not_harm_those_it_was_batched_with(rest):
+    images = [_png(3, 5), {"b64": "AAAA"}, _png(7, 2)]
+
+    def ask(image):
+        return rest.post("/v1/models/toy:predict", json={"signature_name": "images", "instances": [image]})
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(ask, images))
+
+    assert [answer.status_code for answer in answers] == [200, 400, 200]
+    assert answers[0].json() == {"predictions": [[3, 5, 3]]}
+    assert answers[2].json() == {"predictions": [[7, 2, 3]]}
+
+
+def test_prometheus_finds_requests_batches_and_versions(rest):
+    rest.post("/v1/models/toy:predict", json={"instances": [[1.0, 2.0]]}).raise_for_status()
+
+    page = rest.get("/metrics").text
+
+    for sample in (
+        ':tensorflow:serving:request_count{model_name="toy",status="OK"}',
+        ':tensorflow:serving:request_latency_count{API="predict",entrypoint="REST",model_name="toy"}',
+        ":tensorflow:serving:batching_session:processed_batch_size_count",
+        'segpipe_serving_model_version{model_name="toy",state="AVAILABLE",version="2"} 1.0',
+        "segpipe_serving_queued_requests 0.0",
+    ):
+        assert sample in page

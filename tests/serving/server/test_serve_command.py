@@ -1,0 +1,144 @@
+"""`segpipe serve` as a process: what it prints, how it ends, and what it serves after a kill."""
+
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import get_model_status_pb2
+from toy_models import ONE, Channel, predict_request, push, stage, write_warmup
+
+_ROOT = Path(__file__).parents[3]
+_X = {"x": np.ones((1, 2), np.float32)}
+_ENVIRONMENT = {**os.environ, "TF_NUM_INTEROP_THREADS": "4"}
+
+
+class _Process:
+    """A running `segpipe serve`."""
+
+    def __init__(self, base_path, *flags):
+        command = [sys.executable, "-m", "pipeline.cli.main", "serve", "--model_base_path", str(base_path)]
+        more = ["--model_name", "toy", "--port", "0", "--file_system_poll_wait_seconds", "0.05", *flags]
+        self.process = subprocess.Popen(
+            [*command, *more], cwd=_ROOT, env=_ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        self.connection = Channel(int(self.line("gRPC").rsplit(":", 1)[1]))
+
+    def line(self, start):
+        """Returns the next printed line that begins so."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(start):
+                return line.strip()
+        raise AssertionError(self.process.stderr.read())
+
+
+@pytest.fixture
+def start():
+    """Starts processes that are killed after the test where they still run."""
+    processes = []
+
+    def start(*arguments):
+        processes.append(_Process(*arguments))
+        return processes[-1]
+
+    yield start
+    for started in processes:
+        started.process.kill()
+        started.process.communicate()
+
+
+def _run(*flags):
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.cli.main", "serve", *flags], cwd=_ROOT, text=True, capture_output=True
+    )
+
+
+def _states(connection):
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = "toy"
+    answer = connection.models.GetModelStatus(request, timeout=20)
+    return {status.version: status.state for status in answer.model_version_status}
+
+
+def test_killed_while_a_version_is_loaded_and_drained_after_a_restart(toys, tmp_path, start):
+    push(toys, tmp_path, 1)
+    first = start(tmp_path, "--max_num_load_retries=0", "--enable_model_warmup=true")
+    assert first.line("toy") == "toy  version 1 ready"
+    staging = stage(toys, tmp_path, 2)
+    write_warmup(staging, predict_request({"steps": np.int64(1 << 40)}, signature="slow"))  # loads for ever
+    os.rename(staging, tmp_path / "2")
+    while _states(first.connection).get(2) != get_model_status_pb2.ModelVersionStatus.LOADING:
+        threading.Event().wait(0.05)
+    assert first.connection.predict(_X).model_spec.version.value == 1
+    first.process.kill()
+    first.process.wait()
+
+    # The copy that was under way when the machine went down is cut short.
+    (weights,) = (tmp_path / "2" / "variables").glob("variables.data-*")
+    os.truncate(weights, 1)
+    second = start(tmp_path, "--max_num_load_retries=0", "--max_concurrent_requests=4")
+    assert second.line("toy") == "toy  version 1 ready"
+    assert second.connection.predict(_X).model_spec.version.value == 1
+
+    running = second.connection.prediction.Predict.future(
+        predict_request({"steps": np.int64(50_000)}, signature="slow"), timeout=60
+    )
+    second.connection.predict(ONE, signature="await_entry")
+    second.process.send_signal(signal.SIGTERM)
+    health = health_pb2_grpc.HealthStub(second.connection.channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
+    assert any(answer.status == health_pb2.HealthCheckResponse.NOT_SERVING for answer in health)
+
+    assert second.connection.refusal(_X) == (grpc.StatusCode.UNAVAILABLE, "The server is shutting down")
+    assert list(running.result().outputs["steps"].int64_val) == [50_000]
+    assert second.process.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        ([], "found neither --model_base_path nor --model_config_file"),
+        (["--model_base_path", "nowhere"], "found nothing, expected a folder of numbered versions"),
+        (["--model_base_path", ".", "--batching_parameters_file", "x"], "without --enable_batching"),
+        (["--model_base_path", ".", "--monitoring_config_file", "x"], "add --rest_api_port"),
+        (["--model_base_path", ".", "--ui", "--ssl_config_file", "x"], "--ui"),
+        (["--model_base_path", ".", "--enable_batching=false", "--batching_parameters_file", "x"], "--enable_batching"),
+    ],
+)
+def test_flags_that_cannot_work_are_explained(flags, text):
+    result = _run(*flags)
+
+    assert result.returncode == 2
+    assert text in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_single_version_in_place_of_the_folder_above_it_is_explained(toys):
+    result = _run("--model_base_path", str(toys / "1"))
+
+    assert result.returncode == 2
+    assert f"expected the folder above it, {toys}" in result.stderr
+
+
+def test_help_names_tensorflow_servings_flags_without_loading_it():
+    result = _run("--help")
+
+    for flag in ("--model_config_file", "--enable_batching", "--ssl_config_file", "--monitoring_config_file"):
+        assert flag in result.stdout
+
+
+def test_the_documentation_lists_every_flag():
+    from pipeline.cli.main import app
+
+    (command,) = (command for command in app.registered_commands if command.name == "serve")
+    page = (_ROOT / "docs" / "serving.md").read_text()
+
+    for name in inspect.signature(command.callback).parameters:
+        assert f"| `--{name}`" in page
