@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+
 # The only way to a graph without variables in TensorFlow 2; it has no public name.
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 

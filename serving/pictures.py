@@ -1,69 +1,138 @@
-"""Writes predictions as pictures: class indices, coloured masks, overlays with a legend."""
+"""Writes predictions as pictures: class indices, coloured masks, overlays with a legend.
+
+A mask file carries who made it from which image, so a run that was cut off goes on where it stopped.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import io
-from collections.abc import Callable, Iterable, Sequence
+import json
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from components import drawing
-from serving.predictor import Prediction, Predictor, batches
+from serving.client.results import Description, Refused, Segmentation, Segmenter
 
-Track = Callable[[Iterable[list[Path]], int], Iterable[list[Path]]]
+_ORIGIN = "segpipe"  # keyword of the text that a mask file carries
+_KINDS = ("mask", "color", "overlay")
 
 
-def write_pictures(
-    predictor: Predictor, paths: Sequence[Path], directory: str, batch_size: int, track: Track
-) -> list[tuple[Path, str]]:
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one image.
+
+    Attributes:
+        path: the image.
+        refused: why there are no pictures of it, empty where there are.
+        mask: the mask file, None where there is none.
+        class_share: each class's share of the pixels by class name.
+        confidence: mean over pixels of the winning class's probability, None where the image was refused.
+        model: name of the model that answered.
+        version: its version.
+        kept: whether the pictures were there already, made by this version from this image.
+    """
+
+    path: Path
+    refused: str = ""
+    mask: str | None = None
+    class_share: dict[str, float] = dataclasses.field(default_factory=dict)
+    confidence: float | None = None
+    model: str = ""
+    version: int | None = None
+    kept: bool = False
+
+
+def write_pictures(segmenter: Segmenter, paths: Sequence[Path], directory: str) -> Iterator[Outcome]:
     """Predicts images and writes `<name>_mask.png`, `<name>_color.png` and `<name>_overlay.png` for each.
 
     Args:
-        predictor: the model.
+        segmenter: the model.
         paths: encoded images.
         directory: an existing folder for the pictures.
-        batch_size: images at a time.
-        track: wraps the batches to show progress.
 
-    Returns:
-        The images that could not be read, each with the reason; the others are written all the same.
+    Yields:
+        What became of each image, as it comes; one that cannot be read does not stop the others.
     """
-    failures: list[tuple[Path, str]] = []
-    names = _unique_names(paths)
-    groups = list(batches(paths, batch_size))
-    for group in track(groups, len(groups)):
-        readable: list[tuple[Path, bytes, np.ndarray]] = []
-        for path in group:
+    folder, names, description = Path(directory), _unique_names(paths), segmenter.describe()
+    settled: list[Outcome] = []
+
+    def unanswered() -> Iterator[tuple[tuple[Path, bytes], bytes]]:
+        for path in paths:
             try:
                 data = path.read_bytes()
-                readable.append((path, data, _decode(data)))
-            except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-                found = "bytes of no known kind" if isinstance(error, UnidentifiedImageError) else str(error)
-                failures.append((path, f"found {found}, expected a sound PNG or JPEG image"))
-        if readable:
-            predictions = predictor.predict([data for _, data, _ in readable])
-            for (path, _, pixels), prediction in zip(readable, predictions, strict=True):
-                _write(Path(directory), names[path], pixels, prediction, predictor)
-    return failures
+            except OSError as error:
+                settled.append(Outcome(path, f"found {error.strerror}, expected a readable file"))
+                continue
+            origin = _kept(folder, names[path], data, description)
+            if origin is None:
+                yield (path, data), data
+            else:
+                settled.append(_outcome(path, folder / f"{names[path]}_mask.png", origin, kept=True))
+
+    for (path, data), result in segmenter.segment_all(unanswered()):
+        yield from _drained(settled)
+        if isinstance(result, Refused):
+            yield Outcome(path, result.reason)
+        else:
+            yield _write(folder, path, names[path], data, result)
+    yield from _drained(settled)
 
 
-def _decode(data: bytes) -> np.ndarray:
-    """Returns an encoded image's pixels, uint8 [H, W, 3]. Raises OSError or SyntaxError for a broken one."""
-    image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
-    return np.asarray(image.convert("RGB"))
+def _drained(outcomes: list[Outcome]) -> list[Outcome]:
+    """Empties a list and returns what it held."""
+    held = outcomes.copy()
+    outcomes.clear()
+    return held
 
 
-def _write(directory: Path, name: str, pixels: np.ndarray, prediction: Prediction, predictor: Predictor) -> None:
-    class_map = predictor.class_map
-    sheet = drawing.prediction_sheet(pixels, prediction.mask, class_map)
-    for suffix, picture in (
-        ("mask", prediction.mask),
-        ("color", class_map.colorize(prediction.mask)),
-        ("overlay", sheet),
-    ):
-        (directory / f"{name}_{suffix}.png").write_bytes(drawing.png_bytes(picture))
+def _write(folder: Path, path: Path, name: str, data: bytes, result: Segmentation) -> Outcome:
+    try:
+        pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    except (OSError, SyntaxError) as error:  # the model was more lenient
+        return Outcome(path, f"found {error}, expected a sound PNG or JPEG image")
+    sheet = drawing.prediction_sheet(pixels, result.class_map, result.legend)
+    (folder / f"{name}_color.png").write_bytes(drawing.png_bytes(result.legend.colorize(result.class_map)))
+    (folder / f"{name}_overlay.png").write_bytes(drawing.png_bytes(sheet))
+    origin = {
+        "image_sha256": hashlib.sha256(data).hexdigest(),
+        "model": result.model,
+        "version": result.version,
+        "class_share": result.class_share,
+        "confidence": result.confidence,
+    }
+    # The mask is last and appears at once: where it is, the others are whole.
+    mask, part = folder / f"{name}_mask.png", folder / f".{name}_mask.png.part"
+    text = PngInfo()
+    text.add_text(_ORIGIN, json.dumps(origin))
+    Image.fromarray(result.class_map).save(part, "PNG", pnginfo=text)
+    os.replace(part, mask)
+    return _outcome(path, mask, origin, kept=False)
+
+
+def _kept(folder: Path, name: str, data: bytes, description: Description) -> dict[str, Any] | None:
+    """Returns the origin of an image's pictures, where the model that answers now made them all."""
+    if description.version is None or not all((folder / f"{name}_{kind}.png").is_file() for kind in _KINDS):
+        return None
+    try:
+        with Image.open(folder / f"{name}_mask.png") as mask:
+            origin = json.loads(mask.info[_ORIGIN])
+    except (OSError, KeyError, ValueError):
+        return None
+    wanted = (hashlib.sha256(data).hexdigest(), description.model, description.version)
+    return origin if (origin["image_sha256"], origin["model"], origin["version"]) == wanted else None
+
+
+def _outcome(path: Path, mask: Path, origin: dict[str, Any], kept: bool) -> Outcome:
+    told = {name: origin[name] for name in ("class_share", "confidence", "model", "version")}
+    return Outcome(path, mask=str(mask), kept=kept, **told)
 
 
 def _unique_names(paths: Sequence[Path]) -> dict[Path, str]:

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from components.errors import EXIT_FAILED, SegpipeError
-from pipeline.cli import data, models, release, run, runs
+from pipeline.cli import data, models, predict, release, run, runs, serve
 
 app = typer.Typer(
     name="segpipe",
@@ -24,7 +24,8 @@ app.add_typer(release.app, name="release")
 app.command("run")(run.run)
 app.command("config")(run.show_config)
 app.command("evaluate")(models.evaluate)
-app.command("predict")(models.predict)
+app.command("predict")(predict.predict)
+app.command("serve", cls=serve.FlagsWithValues)(serve.serve)
 app.command("runs")(runs.list_runs)
 app.command("show")(runs.show)
 

@@ -1,17 +1,16 @@
-"""`segpipe evaluate` and `segpipe predict`: score an exported model, or look at what it sees."""
+"""`segpipe evaluate`: score an exported model on any split."""
 
 from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import track
 
-from components.errors import EXIT_FAILED, UsageError
+from components.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from serving.predictor import Predictor
 
 _BATCH = 8
-_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
 
 
 def evaluate(
@@ -36,7 +34,7 @@ def evaluate(
 
     read_metadata(find_version(model))
     described = detect(data) if description == "auto" else load(description)
-    predictor = _load(model)
+    predictor = load_predictor(model)
     if described.class_map.names != predictor.class_map.names:
         raise UsageError(
             f"--data {data}: found classes {', '.join(described.class_map.names)}; expected the model's, "
@@ -59,34 +57,8 @@ def evaluate(
     console.print(f"\npixel accuracy {result.pixel_accuracy:.3f}, mean IoU with void {result.mean_iou_with_void:.3f}")
 
 
-def predict(
-    images: Annotated[list[str], typer.Argument(help="Images, or folders of images.", metavar="IMAGE...")],
-    model: Annotated[str, typer.Option(help="Exported model, or a folder of versions (the newest is taken).")],
-    out: Annotated[str, typer.Option(help="Folder for the pictures.")] = "predictions",
-) -> None:
-    """Write each image's mask, coloured mask and overlay with a legend.
-
-    For IMAGE.png: IMAGE_mask.png (class indices), IMAGE_color.png and IMAGE_overlay.png.
-    An image that cannot be read is named and skipped; the exit code is then 1.
-    """
-    paths = _image_paths(images)
-    predictor = _load(model)
-    from serving.pictures import write_pictures
-
-    os.makedirs(out, exist_ok=True)
-    show = Console(stderr=True)
-    failures = write_pictures(
-        predictor, paths, out, _BATCH, lambda groups, total: track(groups, "predicting", total, console=show)
-    )
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{len(paths) - len(failures)} images written to {out}")
-    for path, reason in failures:
-        console.print(f"[red]skipped[/] {path}: {reason}")
-    if failures:
-        raise typer.Exit(EXIT_FAILED)
-
-
-def _load(model: str) -> Predictor:
+def load_predictor(model: str) -> Predictor:
+    """Loads an exported model, with a word on the wait. Raises UsageError where there is none."""
     from serving.predictor import Predictor, find_version, read_metadata
 
     read_metadata(find_version(model))  # before the wait for TensorFlow
@@ -125,19 +97,3 @@ def _confusion(predictor: Predictor, data: str, described: DatasetDescription, s
         for sample, prediction in zip(batch, predictor.predict([s.image for s in batch]), strict=True):
             matrix += confusion_matrix(decode_mask(sample.mask), prediction.mask, num_classes)
     return matrix, len(samples)
-
-
-def _image_paths(arguments: list[str]) -> list[Path]:
-    """Returns the images named, folders opened, in order. Raises UsageError where one is missing."""
-    paths: list[Path] = []
-    for argument in arguments:
-        path = Path(argument)
-        if path.is_dir():
-            paths.extend(sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGE_SUFFIXES))
-        elif path.is_file():
-            paths.append(path)
-        else:
-            raise UsageError(f"{argument}: found nothing, expected a PNG or JPEG image or a folder of them")
-    if not paths:
-        raise UsageError(f"{', '.join(arguments)}: found no .png, .jpg or .jpeg file")
-    return paths

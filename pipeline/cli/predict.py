@@ -1,0 +1,210 @@
+"""`segpipe predict`: look at what a model sees, on images, folders and videos, locally or behind a server."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from components.errors import EXIT_FAILED, UsageError
+from pipeline.cli.models import load_predictor
+
+if TYPE_CHECKING:
+    from serving.client.results import Segmenter
+    from serving.pictures import Outcome
+    from serving.video import VideoSummary
+
+_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+_VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm"}
+
+
+def predict(
+    inputs: Annotated[list[str], typer.Argument(help="Images, folders of images, or videos.", metavar="INPUT...")],
+    model: Annotated[
+        str | None, typer.Option(help="Exported model, or a folder of versions (the newest is taken).")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(help="gRPC port of a model server, instead of --model.", metavar="HOST:PORT")
+    ] = None,
+    out: Annotated[str, typer.Option(help="Folder for the pictures.")] = "predictions",
+    opacity: Annotated[float, typer.Option(help="Share of the class colour in a video.", min=0, max=1)] = 0.5,
+    model_name: Annotated[str, typer.Option(help="Name of the served model.")] = "default",
+    version: Annotated[int | None, typer.Option(help="Version that must answer.", min=0)] = None,
+    label: Annotated[str | None, typer.Option(help="Label of the version that must answer, as stable.")] = None,
+    deadline: Annotated[float, typer.Option(help="Seconds for one request, retries included.")] = 60.0,
+    batch_size: Annotated[int, typer.Option(help="Images in a request.", min=1)] = 8,
+    concurrency: Annotated[int, typer.Option(help="Requests at a time.", min=1)] = 2,
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt; implied by the files.")] = False,
+    tls_ca: Annotated[str | None, typer.Option(help="PEM of who may sign the server's certificate.")] = None,
+    tls_cert: Annotated[str | None, typer.Option(help="PEM of the client's certificate.")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="PEM of the client's key.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Write each image's mask, coloured mask and overlay with a legend; for a video, an overlaid video.
+
+    For IMAGE.png: IMAGE_mask.png (class indices), IMAGE_color.png and IMAGE_overlay.png; what this version of the
+    model has made from the same image is kept. For VIDEO.mp4: VIDEO_overlay.mp4 and VIDEO_legend.png, without sound.
+    An image that cannot be read is named and skipped; the exit code is then 1.
+    """
+    images, videos = _sorted_out(inputs)
+    if (model is None) == (server is None):
+        raise UsageError(
+            f"--model and --server: found {'neither' if model is None else 'both'}, expected one of them. Give "
+            "--model DIR for a model on this machine, or --server HOST:PORT for one behind a server"
+        )
+    settings = {"model": model_name, "version": version, "label": label, "deadline": deadline}
+    settings |= {"batch_size": batch_size, "concurrency": concurrency}
+    with _segmenter(model, server, settings, (tls, tls_ca, tls_cert, tls_key)) as segmenter:
+        os.makedirs(out, exist_ok=True)
+        seen = {video: _on_video(segmenter, video, out, opacity) for video in videos}
+        outcomes = _on_images(segmenter, images, out) if images else []
+    if as_json:
+        print(json.dumps(_as_json(outcomes, seen), indent=2))
+    else:
+        _print(outcomes, seen, out)
+    if any(outcome.refused for outcome in outcomes):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@contextlib.contextmanager
+def _segmenter(
+    model: str | None,
+    server: str | None,
+    settings: dict[str, Any],
+    tls: tuple[bool, str | None, str | None, str | None],
+) -> Iterator[Segmenter]:
+    """Opens the model, here or behind a server."""
+    if server is None:
+        from serving.local import LocalModel
+
+        yield LocalModel(load_predictor(str(model)))
+        return
+    from serving.client import Client, Tls
+
+    with Client(server, tls=Tls(*tls[1:]) if any(tls) else None, **settings) as client:
+        yield client
+
+
+def _on_images(segmenter: Segmenter, paths: list[Path], out: str) -> list[Outcome]:
+    from serving.pictures import write_pictures
+
+    outcomes = []
+    with _bar("predicting", "images") as on_progress:
+        on_progress(0, len(paths))
+        for outcome in write_pictures(segmenter, paths, out):
+            outcomes.append(outcome)
+            on_progress(len(outcomes), len(paths))
+    order = {path: place for place, path in enumerate(paths)}
+    return sorted(outcomes, key=lambda outcome: order[outcome.path])
+
+
+def _on_video(segmenter: Segmenter, path: Path, out: str, opacity: float) -> VideoSummary:
+    from components.drawing import legend
+    from serving.video import overlay_video
+
+    with _bar(path.name, "frames") as on_progress:
+        destination = os.path.join(out, f"{path.stem}_overlay.mp4")
+        seen = overlay_video(segmenter, str(path), destination, opacity, on_frame=on_progress)
+    legend(segmenter.describe().class_map).save(os.path.join(out, f"{path.stem}_legend.png"))
+    return seen
+
+
+def _print(outcomes: list[Outcome], seen: dict[Path, VideoSummary], out: str) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for path, video in seen.items():
+        versions = ", ".join(_version(*answered) for answered in video.versions)
+        console.print(f"{path}: {video.frames} frames at {video.frames_per_second:.1f} a second, {versions}")
+        console.print(_share_table([video.class_share]))
+    answered = [outcome for outcome in outcomes if not outcome.refused]
+    if outcomes:
+        kept = sum(outcome.kept for outcome in answered)
+        there = f", {kept} of them there already" if kept else ""
+        console.print(f"{len(answered)} images written to {out}{there}")
+    if answered:
+        versions = ", ".join(sorted({_version(outcome.model, outcome.version) for outcome in answered}))
+        confidence = sum(outcome.confidence or 0.0 for outcome in answered) / len(answered)
+        console.print(f"{versions}, mean confidence {confidence:.3f}")
+        console.print(_share_table([outcome.class_share for outcome in answered]))
+    for outcome in outcomes:
+        if outcome.refused:
+            console.print(f"[red]skipped[/] {escape(str(outcome.path))}: {escape(outcome.refused)}")
+
+
+def _share_table(shares: list[dict[str, float]]) -> Table:
+    """Returns each class's mean share of the pixels, and in how many images it occurs where there are several."""
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    for column in ("class", "share of pixels", *(("images with it",) if len(shares) > 1 else ())):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for name in dict.fromkeys(name for share in shares for name in share):
+        found = [share.get(name, 0.0) for share in shares]
+        cells = [f"{sum(found) / len(found):.2%}"]
+        if len(shares) > 1:
+            cells.append(str(sum(value > 0 for value in found)))
+        table.add_row(name, *cells)
+    return table
+
+
+def _as_json(outcomes: list[Outcome], seen: dict[Path, VideoSummary]) -> dict[str, Any]:
+    videos = []
+    for path, video in seen.items():
+        answered = [{"model": model, "version": version} for model, version in video.versions]
+        videos.append({**dataclasses.asdict(video), "path": str(path), "versions": answered})
+    return {
+        "images": [{**dataclasses.asdict(outcome), "path": str(outcome.path)} for outcome in outcomes],
+        "videos": videos,
+    }
+
+
+def _version(model: str, version: int | None) -> str:
+    return model if version is None else f"{model} version {version}"
+
+
+class _Rate(ProgressColumn):
+    """Images or frames a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Returns the speed of the last seconds."""
+        return Text(f"{task.speed:.1f} {self._unit}/s" if task.speed else "", style="dim")
+
+
+@contextlib.contextmanager
+def _bar(text: str, unit: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Shows a progress bar on standard error; the function it yields takes what is done and the total, if known."""
+    columns = (TextColumn(escape(text)), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(text, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _sorted_out(arguments: list[str]) -> tuple[list[Path], list[Path]]:
+    """Returns the images and the videos named, folders opened, in order. Raises UsageError where one is missing."""
+    images: list[Path] = []
+    videos: list[Path] = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            images.extend(sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGE_SUFFIXES))
+        elif not path.is_file():
+            raise UsageError(
+                f"{argument}: found nothing, expected a PNG or JPEG image, a folder of them or a video. Check the path"
+            )
+        else:
+            (videos if path.suffix.lower() in _VIDEO_SUFFIXES else images).append(path)
+    if not images and not videos:
+        raise UsageError(f"{', '.join(arguments)}: found no .png, .jpg or .jpeg file")
+    return images, videos

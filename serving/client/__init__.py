@@ -1,0 +1,36 @@
+"""The Python client of a served model: `from serving.client import Client`. It needs neither TensorFlow nor TFX."""
+
+from serving.client.aio import AsyncClient
+from serving.client.client import Client
+from serving.client.errors import (
+    DeadlineError,
+    MessageTooLargeError,
+    ModelNotFoundError,
+    RequestRefusedError,
+    ServerBusyError,
+    ServerError,
+    ServerUnavailableError,
+)
+from serving.client.results import Description, Refused, Result, Segmentation, VersionStatus
+from serving.client.retries import Retries
+from serving.client.settings import Settings, Tls
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "DeadlineError",
+    "Description",
+    "MessageTooLargeError",
+    "ModelNotFoundError",
+    "Refused",
+    "RequestRefusedError",
+    "Result",
+    "Retries",
+    "Segmentation",
+    "ServerBusyError",
+    "ServerError",
+    "ServerUnavailableError",
+    "Settings",
+    "Tls",
+    "VersionStatus",
+]

@@ -1,0 +1,134 @@
+// Sends the chosen picture to the page's server and shows what the model answers.
+"use strict";
+
+const byId = (id) => document.getElementById(id);
+const maxUpload = Number(document.body.dataset.maxUpload);
+let underWay = null; // the newest question; an older one is given up
+let shownAddress = null;
+
+const percent = (value, digits) => `${(100 * value).toFixed(digits)} %`;
+
+function showError(title, detail) {
+  byId("error-title").textContent = title;
+  byId("error-detail").textContent = detail;
+  byId("error").hidden = false;
+  byId("status").textContent = "";
+}
+
+async function ask(address, options) {
+  let response;
+  try {
+    response = await fetch(address, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw { title: "The page's own server does not answer", detail: "Check that segpipe serve still runs, then reload." };
+  }
+  const body = await response.json().catch(() => ({ title: `Error ${response.status}`, detail: "Reload the page." }));
+  if (!response.ok) throw body;
+  return body;
+}
+
+async function segment(address, body, pictureAddress, name) {
+  underWay?.abort();
+  const question = (underWay = new AbortController());
+  byId("error").hidden = true;
+  byId("status").textContent = `Asking the model about ${name}…`;
+  if (byId("result").dataset.state === "done") byId("result").dataset.state = "busy";
+  try {
+    const answer = await ask(address, { method: "POST", body, signal: question.signal });
+    show(answer, pictureAddress);
+    byId("status").textContent = `${name}: ${answer.classes.filter((each) => each.share > 0).length} classes found.`;
+  } catch (error) {
+    if (question.signal.aborted) return;
+    byId("result").dataset.state = "empty";
+    showError(error.title ?? "Something went wrong", error.detail ?? String(error));
+  }
+}
+
+function show(answer, pictureAddress) {
+  if (shownAddress?.startsWith("blob:")) URL.revokeObjectURL(shownAddress);
+  shownAddress = pictureAddress;
+  for (const id of ["image", "overlay-image"]) byId(id).src = pictureAddress;
+  for (const id of ["mask", "overlay-mask"]) byId(id).src = answer.mask;
+  byId("mask").style.background = answer.ignored_color ?? "none";
+  byId("answered-by").textContent = answer.model;
+  byId("version").textContent = answer.version;
+  byId("seconds").textContent = `${Math.round(1000 * answer.seconds)} ms`;
+  byId("confidence").textContent = percent(answer.confidence, 1);
+  byId("size").textContent = `${answer.size} pixels`;
+  const present = answer.classes.filter((each) => each.share > 0);
+  byId("classes").replaceChildren(...present.map(classBar));
+  const absent = answer.classes.filter((each) => each.share === 0).map((each) => each.name);
+  byId("absent").textContent = absent.length ? `Not found: ${absent.join(", ")}` : "";
+  byId("result").dataset.state = "done";
+}
+
+function classBar({ name, color, share }) {
+  const item = document.createElement("li");
+  const [swatch, label, value, track, bar] = ["i", "span", "span", "div", "div"].map((tag) => document.createElement(tag));
+  swatch.className = "swatch";
+  label.textContent = name;
+  value.textContent = percent(share, share < 0.01 ? 2 : 1);
+  value.className = "share";
+  track.className = "track";
+  bar.className = "bar";
+  bar.style.width = `${100 * share}%`;
+  for (const colored of [swatch, bar]) colored.style.background = color;
+  track.append(bar);
+  item.append(swatch, label, value, track);
+  return item;
+}
+
+function chooseSample(name) {
+  for (const button of document.querySelectorAll("[data-sample]")) {
+    button.setAttribute("aria-pressed", String(button.dataset.sample === name));
+  }
+  const encoded = encodeURIComponent(name);
+  history.replaceState(null, "", `?sample=${encoded}`);
+  return segment(`segment?sample=${encoded}`, null, `samples/${encoded}`, name);
+}
+
+function chooseFile(file) {
+  if (!file) return;
+  for (const button of document.querySelectorAll("[data-sample]")) button.setAttribute("aria-pressed", "false");
+  history.replaceState(null, "", location.pathname);
+  if (file.size > maxUpload) {
+    underWay?.abort();
+    byId("result").dataset.state = "empty";
+    showError("The image is too large", `${file.name} has ${(file.size / 1048576).toFixed(1)} MiB; at most ${maxUpload / 1048576} MiB are taken. Choose a smaller file, or save it as JPEG.`);
+    return;
+  }
+  segment("segment", file, URL.createObjectURL(file), file.name);
+}
+
+async function showModel() {
+  try {
+    const about = await ask("model");
+    const score = about.mean_iou == null ? "" : `, mean IoU ${about.mean_iou.toFixed(3)}`;
+    byId("model").textContent = `${about.model} version ${about.version}, ${about.classes} classes, input ${about.input}${score}`;
+  } catch (error) {
+    byId("model").textContent = "no model";
+    if (byId("result").dataset.state === "empty") showError(error.title, error.detail);
+  }
+}
+
+byId("opacity").addEventListener("input", ({ target }) => {
+  byId("overlay-mask").style.opacity = target.value / 100;
+  byId("opacity-value").textContent = `${target.value} %`;
+});
+byId("file").addEventListener("change", ({ target }) => chooseFile(target.files[0]));
+for (const button of document.querySelectorAll("[data-sample]")) {
+  button.addEventListener("click", () => chooseSample(button.dataset.sample));
+}
+const drop = byId("drop");
+for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
+  drop.addEventListener(kind, (event) => {
+    event.preventDefault();
+    drop.classList.toggle("over", kind === "dragenter" || kind === "dragover");
+  });
+}
+drop.addEventListener("drop", (event) => chooseFile(event.dataTransfer.files[0]));
+
+const asked = new URLSearchParams(location.search).get("sample");
+// One after the other, so an error about the sample is not replaced by one about the model.
+(asked === null ? Promise.resolve() : chooseSample(asked)).then(showModel);

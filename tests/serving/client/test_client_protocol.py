@@ -1,0 +1,70 @@
+"""The messages that the client declares are those of TensorFlow Serving, byte for byte."""
+
+import pytest
+from google.protobuf import wrappers_pb2
+from google.protobuf.descriptor import FieldDescriptor
+from tensorflow.core.framework import tensor_pb2, types_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    predict_pb2,
+    prediction_service_pb2,
+)
+
+from serving.client import protocol
+
+_OFFICIAL = {
+    "Int64Value": wrappers_pb2.Int64Value,
+    "ModelSpec": model_pb2.ModelSpec,
+    "Tensor": tensor_pb2.TensorProto,
+    "PredictRequest": predict_pb2.PredictRequest,
+    "PredictResponse": predict_pb2.PredictResponse,
+    "GetModelStatusRequest": get_model_status_pb2.GetModelStatusRequest,
+    "GetModelStatusResponse": get_model_status_pb2.GetModelStatusResponse,
+    "GetModelMetadataRequest": get_model_metadata_pb2.GetModelMetadataRequest,
+    "GetModelMetadataResponse": get_model_metadata_pb2.GetModelMetadataResponse,
+    "SignatureDefMap": get_model_metadata_pb2.SignatureDefMap,
+    "SignatureDef": meta_graph_pb2.SignatureDef,
+}
+
+
+def _assert_same_on_the_wire(declared, official, seen):
+    """Compares the fields of two descriptors and of the messages in them."""
+    if (declared.name, official.full_name) in seen:
+        return
+    seen.add((declared.name, official.full_name))
+    for field in declared.fields:
+        other = official.fields_by_name[field.name]
+        kind = FieldDescriptor.TYPE_INT32 if other.type == FieldDescriptor.TYPE_ENUM else other.type
+        assert (field.number, field.label, field.type) == (other.number, other.label, kind), field.full_name
+        if field.message_type is not None:
+            _assert_same_on_the_wire(field.message_type, other.message_type, seen)
+
+
+@pytest.mark.parametrize("name", _OFFICIAL)
+def test_every_declared_field_is_the_official_one(name):
+    _assert_same_on_the_wire(protocol.MESSAGES[name].DESCRIPTOR, _OFFICIAL[name].DESCRIPTOR, set())
+
+
+def test_every_declared_message_is_compared():
+    seen = set()
+    for name, official in _OFFICIAL.items():
+        _assert_same_on_the_wire(protocol.MESSAGES[name].DESCRIPTOR, official.DESCRIPTOR, seen)
+
+    assert {declared for declared, _ in seen} == set(protocol.MESSAGES)
+
+
+def test_types_are_numbered_as_tensorflow_numbers_them():
+    names = {"float32": "DT_FLOAT", "float64": "DT_DOUBLE", "bool": "DT_BOOL", "bfloat16": "DT_BFLOAT16"}
+
+    for number, name in protocol.DTYPES.items():
+        assert types_pb2.DataType.Name(number) == names.get(name, f"DT_{name.upper()}")
+
+
+def test_the_methods_are_the_services():
+    (service,) = prediction_service_pb2.DESCRIPTOR.services_by_name.values()
+
+    assert f"/{service.full_name}/Predict" == protocol.PREDICT
+    assert f"/{service.full_name}/GetModelMetadata" == protocol.GET_MODEL_METADATA

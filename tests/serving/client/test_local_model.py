@@ -1,0 +1,57 @@
+"""A model in this process answers as a served one does."""
+
+import numpy as np
+import pytest
+from test_video import make_clip
+from tiny_export import export_tiny
+from toy_servicer import CLASS_MAP, picture
+
+from serving.client import Refused
+from serving.local import LocalModel
+from serving.pictures import write_pictures
+from serving.predictor import Predictor
+from serving.video import overlay_video
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return LocalModel(Predictor(export_tiny(tmp_path_factory.mktemp("tiny"))))
+
+
+def test_answers_are_typed_and_a_corrupt_image_does_not_spoil_its_neighbours(model):
+    whole = picture(250, (200, 300))
+    images = {"a": picture(250, (20, 30)), "broken": b"no image", "cut": whole[: len(whole) // 2], "b": picture(250)}
+
+    answers = dict(model.segment_all(images.items()))
+
+    assert list(answers) == list(images)
+    assert "bytes of no known kind" in answers["broken"].reason
+    assert isinstance(answers["cut"], Refused)
+    assert (answers["a"].class_map.shape, answers["a"].class_map.dtype) == ((20, 30), np.uint8)
+    assert answers["b"].class_share == pytest.approx({"sky": 0.5, "road": 0.5, "void": 0.0})
+    assert (answers["b"].model, answers["b"].version, answers["b"].legend) == ("tiny", 7, CLASS_MAP)
+
+
+def test_the_description_is_the_model_s(model):
+    description = model.describe()
+
+    assert (description.model, description.version, description.input_size) == ("tiny", 7, (24, 32))
+    assert description.class_map == CLASS_MAP
+
+
+def test_pictures_that_are_there_are_kept(model, tmp_path):
+    (tmp_path / "a.png").write_bytes(picture(250))
+    paths = [tmp_path / "a.png", tmp_path / "absent.png"]
+
+    first, second = ({each.path: each for each in write_pictures(model, paths, str(tmp_path))} for _ in range(2))
+
+    assert [first[path].kept for path in paths] == [False, False]
+    assert [second[path].kept for path in paths] == [True, False]
+    assert "No such file" in first[paths[1]].refused
+    assert second[paths[0]].class_share == first[paths[0]].class_share
+
+
+def test_a_video_goes_through_it(model, tmp_path):
+    seen = overlay_video(model, make_clip(tmp_path / "in.mp4"), str(tmp_path / "out.mp4"))
+
+    assert (seen.frames, seen.versions) == (10, [("tiny", 7)])

@@ -1,0 +1,107 @@
+"""`segpipe predict --server` on images and folders: files, messages, exit codes, and going on where it stopped."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from toy_servicer import CLASS_MAP, picture
+
+
+def _predict(*words):
+    command = [sys.executable, "-m", "pipeline.cli.main", "predict", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder of three images."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(3):
+        (folder / f"{index}.png").write_bytes(picture(200 + index, (20, 30 + index)))
+    return folder
+
+
+def test_a_folder_becomes_pictures_and_a_table(server, images, tmp_path):
+    out = tmp_path / "out"
+
+    done = _predict("--server", server, "--model-name", "toy", "--out", out, images)
+
+    assert done.returncode == 0, done.stderr
+    kinds = ("mask", "color", "overlay")
+    assert {path.name for path in out.iterdir()} == {f"{index}_{kind}.png" for index in range(3) for kind in kinds}
+    mask = np.asarray(Image.open(out / "1_mask.png"))
+    assert (mask.shape, mask.dtype, set(np.unique(mask))) == ((20, 31), np.uint8, {0, 1})
+    assert np.asarray(Image.open(out / "1_color.png"))[0, 0].tolist() == list(CLASS_MAP.colors[1])
+    assert "3 images written" in done.stdout
+    assert "toy version 3, mean confidence 0.750" in done.stdout
+    row = next(line.split() for line in done.stdout.splitlines() if line.strip().startswith("void"))
+    assert row == ["void", "0.00%", "0"]
+
+
+def test_a_second_run_asks_only_for_what_is_new_or_changed(server, toy, images, tmp_path):
+    words = ("--server", server, "--model-name", "toy", "--out", tmp_path / "out", images)
+    first = _predict(*words)
+    (images / "0.png").write_bytes(picture(90))
+    (images / "new.png").write_bytes(picture(90))
+    (tmp_path / "out" / "1_color.png").unlink()
+    second = _predict(*words)
+    toy.versions[4] = CLASS_MAP
+    third = _predict(*words)
+
+    assert [done.returncode for done in (first, second, third)] == [0, 0, 0]
+    assert toy.batches == [3, 3, 4]
+    assert "4 images written" in second.stdout
+    assert "1 of them there already" in second.stdout
+    assert "toy version 4," in third.stdout
+
+
+def test_a_corrupt_image_is_named_and_the_others_are_written(server, images, tmp_path):
+    (images / "bad.png").write_bytes(b"no image")
+
+    done = _predict("--server", server, "--model-name", "toy", "--out", tmp_path / "out", images, "--json")
+
+    assert done.returncode == 1
+    report = {each["path"].rsplit("/", 1)[1]: each for each in json.loads(done.stdout)["images"]}
+    assert list(report) == ["0.png", "1.png", "2.png", "bad.png"]
+    assert "cut short" in report["bad.png"]["refused"]
+    assert report["2.png"]["class_share"] == pytest.approx({"sky": 0.5, "road": 0.5, "void": 0.0})
+    assert report["2.png"]["version"] == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ((), 2, "found neither, expected one of them"),
+        (("--model", "m", "--server", "localhost:1"), 2, "found both, expected one of them"),
+        (("--server", "localhost:1"), 1, "server localhost:1: found UNAVAILABLE"),
+        (("--server", "SERVER", "--model-name", "fcn8"), 2, "expected model fcn8"),
+        (("--server", "SERVER", "--version", "1", "--label", "stable"), 2, "found version 1 and label stable"),
+        (("--server", "SERVER", "--tls-ca", "absent.pem"), 2, "TLS: absent.pem: found No such file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_mistake_has_a_message_and_an_exit_code(server, images, tmp_path, words, code, message):
+    words = [server if word == "SERVER" else word for word in words]
+
+    done = _predict(*words, "--out", tmp_path / "out", images)
+
+    assert done.returncode == code
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_a_clip_becomes_a_clip(server, tmp_path):
+    from test_video import make_clip  # imports PyAV
+
+    clip = make_clip(tmp_path / "drive.mp4", frames=5)
+
+    done = _predict("--server", server, "--model-name", "toy", "--out", tmp_path / "out", clip)
+
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"drive_overlay.mp4", "drive_legend.png"}
+    assert "5 frames at" in done.stdout
+    assert "toy version 3" in done.stdout

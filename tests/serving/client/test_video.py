@@ -1,0 +1,110 @@
+"""Videos through a served model: frames, size, times and colours come out as they went in, plus the overlay."""
+
+from fractions import Fraction
+
+import av
+import grpc
+import numpy as np
+import pytest
+from toy_servicer import CLASS_MAP
+
+from components.errors import SegpipeError, UsageError
+from serving.client import Client
+from serving.video import overlay_video
+
+
+def make_clip(path, frames=10, size=(48, 64), rate=10):
+    """Writes a clip whose left half is dark and whose right half is light, with sound, and returns its path."""
+    with av.open(str(path), "w") as output:
+        video = output.add_stream("mpeg4", rate=rate)
+        video.height, video.width = size
+        video.pix_fmt = "yuv420p"
+        sound = output.add_stream("aac", rate=8000)
+        for index in range(frames):
+            pixels = np.full((*size, 3), 10, np.uint8)
+            pixels[:, size[1] // 2 :] = 180 + 5 * index
+            output.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 8000
+        output.mux(sound.encode(silence))
+        output.mux(sound.encode(None))
+        output.mux(video.encode(None))
+    return str(path)
+
+
+def _read(path):
+    with av.open(path) as video:
+        stream = video.streams.video[0]
+        frames = [(float(frame.time), frame.to_ndarray(format="rgb24")) for frame in video.decode(stream)]
+        return stream, frames, len(video.streams)
+
+
+@pytest.fixture
+def client(server):
+    with Client(server, model="toy", batch_size=4) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("size", "rate", "codec"),
+    [
+        ((48, 64), 10, None),
+        ((48, 64), Fraction(30_000, 1001), None),
+        ((37, 53), 10, "libx264"),
+        ((48, 64), 25, "mpeg4"),
+        ((37, 53), 10, "mpeg4"),
+    ],
+    ids=["usual", "29.97", "odd sides", "without H.264", "odd sides without H.264"],
+)
+def test_a_clip_keeps_frames_size_and_times(client, tmp_path, size, rate, codec):
+    source, target = make_clip(tmp_path / "in.mp4", size=size, rate=rate), str(tmp_path / "out.mp4")
+    calls = []
+
+    seen = overlay_video(client, source, target, codec=codec, on_frame=lambda *call: calls.append(call))
+
+    before, (stream, after, streams) = _read(source)[1], _read(target)
+    assert streams == 1
+    assert (stream.height, stream.width) == size
+    assert float(stream.average_rate) == pytest.approx(float(rate), rel=1e-3)
+    assert [time for time, _ in after] == pytest.approx([time for time, _ in before], abs=1e-3)
+    assert stream.codec_context.name == ("mpeg4" if codec == "mpeg4" else "h264")
+    assert seen.frames == 10
+    assert calls == [(index + 1, 10) for index in range(10)]
+
+
+def test_the_colours_are_the_classes_over_the_image(client, tmp_path):
+    target = str(tmp_path / "out.mp4")
+
+    seen = overlay_video(client, make_clip(tmp_path / "in.mp4", frames=3), target, opacity=1.0)
+
+    sky, road, _ = (np.array(color) for color in CLASS_MAP.colors)
+    for _, pixels in _read(target)[1]:
+        assert np.abs(pixels[24, 8] - road).max() < 12
+        assert np.abs(pixels[24, 56] - sky).max() < 12
+    assert seen.class_share == pytest.approx({"sky": 0.5, "road": 0.5, "void": 0.0}, abs=0.03)
+    assert seen.versions == [("toy", 3)]
+
+
+def test_a_file_that_is_no_video_is_explained_and_leaves_nothing(client, tmp_path):
+    (tmp_path / "in.mp4").write_bytes(b"no video")
+
+    with pytest.raises(UsageError, match=r"in\.mp4: found Invalid data"):
+        overlay_video(client, str(tmp_path / "in.mp4"), str(tmp_path / "out.mp4"))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_a_server_that_fails_in_the_middle_leaves_no_half_of_a_video(client, toy, tmp_path):
+    source = make_clip(tmp_path / "in.mp4")
+    client.describe()
+    segment = toy._segment
+
+    def fail_later(request, response, num_classes, context):
+        if len(toy.batches) > 1:
+            context.abort(grpc.StatusCode.INTERNAL, "out of order")
+        segment(request, response, num_classes, context)
+
+    toy._segment = fail_later
+
+    with pytest.raises(SegpipeError):
+        overlay_video(client, source, str(tmp_path / "out.mp4"))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
