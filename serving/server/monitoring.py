@@ -6,7 +6,6 @@ Each server has a registry of its own, so several servers in one process do not 
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import grpc
@@ -57,7 +56,6 @@ class Metrics:
         prometheus_client.disable_created_metrics()
         self._versions = versions
         self._known: frozenset[str] = frozenset()
-        self._lock = threading.Lock()
         self._registry = prometheus_client.CollectorRegistry()
         prometheus_client.ProcessCollector(registry=self._registry)
         self._registry.register(_Versions(versions))

@@ -1,14 +1,9 @@
-"""Starts and stops the page's web server, in a thread beside whatever else the process does."""
+"""Starts and stops the page's web server."""
 
 from __future__ import annotations
 
-import socket
-import threading
-
-import uvicorn
-
-from components.errors import UsageError
 from serving.client import Client, Retries, Tls
+from serving.server.http_server import HttpServer
 from serving.ui.app import create_app
 from serving.ui.samples import Samples
 
@@ -20,18 +15,15 @@ _DEADLINE = 30.0
 class Page:
     """A page that is being served."""
 
-    def __init__(self, server: uvicorn.Server, listener: socket.socket, client: Client) -> None:
+    def __init__(self, server: HttpServer, host: str, client: Client) -> None:
         self._server = server
         self._client = client
-        host, self.port = listener.getsockname()[:2]
+        self.port = server.port
         self.address = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
-        self._thread = threading.Thread(target=server.run, args=([listener],), name="segpipe-ui", daemon=True)
-        self._thread.start()
 
     def stop(self) -> None:
-        """Ends the page; requests under way are answered first, within seconds."""
-        self._server.should_exit = True
-        self._thread.join()
+        """Ends the page; requests under way are answered first."""
+        self._server.stop()
         self._client.close()
 
 
@@ -58,14 +50,9 @@ def start(
         UsageError: the port is taken, or the folder is not there.
     """
     samples = Samples(samples_dir)
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise UsageError(
-            f"--ui_port {port}: found {error.strerror} on {host}, expected a free port. Give another"
-        ) from None
     client = Client(target, model=model, tls=tls, retries=_RETRIES, deadline=_DEADLINE)
-    config = uvicorn.Config(
-        create_app(client, samples), log_level="warning", access_log=False, timeout_graceful_shutdown=5, ws="none"
-    )
-    return Page(uvicorn.Server(config), listener, client)
+    try:
+        return Page(HttpServer(create_app(client, samples), host, port, "--ui_port"), host, client)
+    except BaseException:
+        client.close()
+        raise

@@ -1,0 +1,107 @@
+"""Requests arrive at several times the rate that the server can answer, whatever it answers.
+
+What it takes must be answered in bounded time, the rest refused at once, and its memory must not grow.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from benchmarks.serving_stress.load import Answer, ClosedLoop, milliseconds
+from benchmarks.serving_stress.local_server import (
+    LocalServer,
+    add_version,
+    model_config,
+    predict_request,
+    server_config,
+)
+
+_MODEL = "model"
+_SECONDS_TO_MEASURE = 10.0
+_DEADLINE = 120.0
+_MOST_REFUSAL_MS = 1000.0
+_MOST_GROWTH = 1.10
+
+
+def overload(
+    directory: Path, model: Path, images: Sequence[bytes], seconds: float, factor: float, clients: int, flags: list[str]
+) -> bool:
+    """Runs the overload, prints a table and returns whether the server kept its promises."""
+    add_version(model, directory / _MODEL, 1)
+    server = LocalServer(directory, server_config(model_config(_MODEL, directory / _MODEL)), flags)
+    try:
+        requests = [predict_request(_MODEL, [image]) for image in images]
+        capacity = measure_capacity(server, requests, clients)
+        print(
+            f"capacity: {capacity:.1f} requests/s from {clients} clients; offered: {factor * capacity:.1f} requests/s"
+        )
+        # The queue fills once before memory is compared, so that full queues are compared with full ones.
+        offer(server, requests, factor * capacity, min(seconds, _SECONDS_TO_MEASURE))
+        before = server.rss_mib()
+        answers, rss = offer(server, requests, factor * capacity, seconds)
+        return report(answers, before, rss) and server.alive
+    finally:
+        server.stop()
+
+
+def measure_capacity(server: LocalServer, requests: Sequence[Any], clients: int) -> float:
+    """Returns how many requests a second patient clients get answered."""
+    loop = ClosedLoop(server, requests, clients, _DEADLINE)
+    time.sleep(_SECONDS_TO_MEASURE)
+    loop.stop()
+    good = [answer for answer in loop.answers if answer.code is grpc.StatusCode.OK]
+    if len(good) < 2:
+        raise RuntimeError(f"only {len(good)} of {len(loop.answers)} requests were answered before the overload began")
+    return len(good) / (max(a.received for a in good) - min(a.sent for a in good))
+
+
+def offer(
+    server: LocalServer, requests: Sequence[Any], rate: float, seconds: float
+) -> tuple[list[Answer], list[float]]:
+    """Sends requests at a fixed rate without waiting for answers; returns the answers and the memory in MiB."""
+    answers: list[Answer] = []
+    rss = []
+    pending = threading.Semaphore(0)
+    begin = time.monotonic()
+    count = int(rate * seconds)
+    for index in range(count):
+        time.sleep(max(0.0, begin + index / rate - time.monotonic()))
+        call = server.predictions.Predict.future(requests[index % len(requests)], _DEADLINE)
+        call.add_done_callback(_Remember(answers, time.monotonic(), pending))
+        if index % max(1, int(rate)) == 0:
+            rss.append(server.rss_mib())
+    for _ in range(count):
+        pending.acquire()
+    return answers, [*rss, server.rss_mib()]
+
+
+class _Remember:
+    """Writes down one call's answer when it is there."""
+
+    def __init__(self, answers: list[Answer], sent: float, pending: threading.Semaphore) -> None:
+        self._answers, self._sent, self._pending = answers, sent, pending
+
+    def __call__(self, call: Any) -> None:
+        self._answers.append(Answer(self._sent, time.monotonic(), call.code(), 0))
+        self._pending.release()
+
+
+def report(answers: Sequence[Answer], before: float, rss: Sequence[float]) -> bool:
+    """Prints the table; returns whether refusals were quick, nothing else failed and memory stayed flat."""
+    accepted = [answer.seconds for answer in answers if answer.code is grpc.StatusCode.OK]
+    refused = [answer.seconds for answer in answers if answer.code is grpc.StatusCode.RESOURCE_EXHAUSTED]
+    failed = len(answers) - len(accepted) - len(refused)
+    print(f"{'answers':10}{'count':>8}{'share':>8}{'p50, ms':>10}{'p99, ms':>10}{'max, ms':>10}")
+    for name, seconds in (("accepted", accepted), ("refused", refused)):
+        columns = "".join(f"{milliseconds(seconds, percentile):10.1f}" for percentile in (50, 99, 100))
+        print(f"{name:10}{len(seconds):8}{len(seconds) / len(answers):8.0%}{columns}")
+    print(f"{'failed':10}{failed:8}{failed / len(answers):8.0%}")
+    print(f"memory: {before:.0f} MiB before, at most {max(rss):.0f} MiB, {rss[-1]:.0f} MiB after")
+    quick = milliseconds(refused, 99) < _MOST_REFUSAL_MS
+    return bool(accepted) and quick and not failed and rss[-1] < before * _MOST_GROWTH
