@@ -1,4 +1,4 @@
-"""Random variations of a training pair: scale with crop, flip, brightness and contrast.
+"""Random variations of a training pair: scale with crop, flip, colour and sharpness.
 
 Every choice comes from the pair's own seed, so a training can be repeated exactly.
 """
@@ -10,6 +10,7 @@ import functools
 import tensorflow as tf
 
 from components.errors import UsageError
+from trainer import color
 from trainer.config import TrainingSettings
 from trainer.input_pipeline import Augmentation
 
@@ -22,7 +23,7 @@ def build(settings: TrainingSettings, input_size: tuple[int, int]) -> Augmentati
     """Returns the augmentation that the settings ask for, or None.
 
     Args:
-        settings: `augment`, `crop_size`, `min_scale` and `max_scale`.
+        settings: `augment`, `crop_size`, `min_scale`, `max_scale`, `color` and `blur`.
         input_size: height and width of the stored images in pixels.
 
     Raises:
@@ -35,19 +36,14 @@ def build(settings: TrainingSettings, input_size: tuple[int, int]) -> Augmentati
             f"{input_size[0]}x{input_size[1]}; make it smaller, or raise size"
         )
     if settings.augment:
-        return functools.partial(augment, crop_size=crop, min_scale=settings.min_scale, max_scale=settings.max_scale)
+        return functools.partial(augment, crop_size=crop, settings=settings)
     if settings.crop_size:
         raise UsageError("training.crop_size: needs training.augment, found it off; switch it on, or set null")
     return None
 
 
 def augment(
-    image: tf.Tensor,
-    mask: tf.Tensor,
-    seed: tf.Tensor,
-    crop_size: tuple[int, int],
-    min_scale: float,
-    max_scale: float,
+    image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, crop_size: tuple[int, int], settings: TrainingSettings
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Varies one pair; the mask follows every geometric change of the image exactly.
 
@@ -56,17 +52,20 @@ def augment(
         mask: class indices, uint8 [H, W].
         seed: integer [2].
         crop_size: height and width of the result in pixels, at most the image's.
-        min_scale: smallest scale, see `scale_and_crop`.
-        max_scale: largest scale, at least 1.
+        settings: `min_scale` and `max_scale`, see `scale_and_crop`; `color` and `blur`, see `trainer.color`.
 
     Returns:
         Image and mask of the crop size, same types.
     """
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
-    image, mask = scale_and_crop(image, mask, seeds[0], crop_size, min_scale, max_scale)
+    image, mask = scale_and_crop(image, mask, seeds[0], crop_size, settings.min_scale, settings.max_scale)
     image, mask = flip(image, mask, seeds[1])
+    if settings.color:
+        image = color.tint(image, tf.random.experimental.stateless_fold_in(seeds[2], 1), settings.color)
     image = tf.image.stateless_random_brightness(image, 255 * BRIGHTNESS, seeds[2])
     image = tf.image.stateless_random_contrast(image, 1 - CONTRAST, 1 + CONTRAST, seeds[3])
+    if settings.blur:
+        image = color.blur(image, tf.random.experimental.stateless_fold_in(seeds[3], 1), settings.blur)
     return tf.clip_by_value(image, 0.0, 255.0), mask
 
 

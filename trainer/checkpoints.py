@@ -1,8 +1,9 @@
-"""Keeps a training's state on disk after every epoch, so that a killed one resumes where it was.
+"""Keeps a training's state on disk, so that a killed one resumes where it was, within an epoch too.
 
-Weights lie in files of their own; `state.json` says which of them count and is replaced in one
-step. A kill at any moment leaves the last finished epoch behind. Keras' own `BackupAndRestore` is
-not used: it overwrites its only weights file in place and forgets the states of dropout.
+The values of all variables lie in files of their own; `state.json` says which of them count and is
+replaced in one step. A kill at any moment leaves the checkpoint before behind. Keras' own
+`BackupAndRestore` is not used: it overwrites its only file in place, and its weight files lack the
+states of dropout and of the metrics.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
-import keras
+import numpy as np
 import tensorflow as tf
 
 from components import files
+from components.errors import SegpipeError
 
 _STATE_FILE = "state.json"
 
@@ -34,37 +37,62 @@ def directory(root: str, *identity: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What is known after some finished epochs.
+    """How far a training has come.
 
     Attributes:
         seed: the seed of shuffling, augmentation and initial weights.
-        history: one entry an epoch.
-        weights: file name of the newest weights, with the optimizer's state; None before the first epoch.
-        random_states: counters of the model's random layers.
+        history: one entry for each finished epoch.
+        step: finished steps of the epoch after those.
+        seconds: time spent in that epoch.
+        values: file name of the newest values of all variables; None before the first checkpoint.
         best_epoch: 1-based epoch of the best validation score; 0 before the first epoch.
         best_score: that score.
-        best_weights: file name of that epoch's weights.
+        best_values: file name of that epoch's values.
     """
 
     seed: int
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    weights: str | None = None
-    random_states: list[list[int]] = dataclasses.field(default_factory=list)
+    step: int = 0
+    seconds: float = 0.0
+    values: str | None = None
     best_epoch: int = 0
     best_score: float = float("-inf")
-    best_weights: str | None = None
+    best_values: str | None = None
 
     @property
     def epoch(self) -> int:
         """Number of finished epochs."""
         return len(self.history)
 
+    def after_epoch(self, entry: dict[str, Any], score: float) -> State:
+        """Returns the state at the end of an epoch.
+
+        Args:
+            entry: the epoch's line of history.
+            score: validation score; higher is better, and not a number is worse than any.
+        """
+        epoch = self.epoch + 1
+        values = f"epoch-{epoch:04d}.variables"
+        state = dataclasses.replace(self, history=[*self.history, entry], step=0, seconds=0.0, values=values)
+        score = float("-inf") if math.isnan(score) else score
+        if score > self.best_score or self.best_values is None:
+            state = dataclasses.replace(state, best_epoch=epoch, best_score=score, best_values=values)
+        return state
+
+    def after_step(self, step: int, seconds: float) -> State:
+        """Returns the state after some steps of an epoch that took some seconds so far."""
+        values = f"epoch-{self.epoch + 1:04d}-step-{step:06d}.variables"
+        return dataclasses.replace(self, step=step, seconds=seconds, values=values)
+
 
 class Checkpoints:
-    """The checkpoints of one training in one folder, local or on an object store."""
+    """The checkpoints of one training in one folder, local or on an object store.
+
+    Of several workers the chief alone writes; all of them read, so the folder must be one they share.
+    """
 
     def __init__(self, folder: str) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def read(self) -> State | None:
         """Returns the newest state, or None where there is none."""
@@ -74,64 +102,68 @@ class Checkpoints:
         with tf.io.gfile.GFile(path) as file:
             return State(**json.loads(file.read()))
 
-    def save(self, model: keras.Model, state: State, entry: dict[str, Any], score: float) -> State:
-        """Writes a finished epoch and returns the state that includes it.
+    def save(self, variables: Sequence[Any], state: State) -> None:
+        """Writes a state and the values that its variables have now, then removes what it replaces.
 
         Args:
-            model: the compiled model in training.
-            state: the state before this epoch.
-            entry: the epoch's line of history.
-            score: validation score; higher is better, and not a number is worse than any.
+            variables: Keras variables, in an order that a restart of the training repeats.
+            state: the state they belong to.
         """
-        score = float("-inf") if math.isnan(score) else score
-        epoch = state.epoch + 1
-        weights = f"epoch-{epoch:04d}.weights.h5"
-        tf.io.gfile.makedirs(self._folder)
-        model.save_weights(self._path(weights), overwrite=True)
-        state = dataclasses.replace(
-            state,
-            history=[*state.history, entry],
-            weights=weights,
-            random_states=[variable.numpy().tolist() for variable in _random_states(model)],
-        )
-        if score > state.best_score or state.best_weights is None:
-            state = dataclasses.replace(state, best_epoch=epoch, best_score=score, best_weights=weights)
-        self._commit(state)
-        return state
-
-    def restore(self, model: keras.Model, state: State) -> None:
-        """Puts the newest weights, the optimizer's state and the random states into a compiled model.
-
-        The optimizer must be built: Keras silently skips the state of one that is not.
-        """
-        if state.weights is None:
-            return
-        model.load_weights(self._path(state.weights))
-        for variable, value in zip(_random_states(model), state.random_states, strict=True):
-            variable.assign(value)
-
-    def load_best(self, model: keras.Model, state: State) -> None:
-        """Puts the weights of the best epoch into a compiled model."""
-        model.load_weights(self._path(str(state.best_weights)))
-
-    def remove(self) -> None:
-        """Removes the folder; a training that ended needs it no more."""
-        if tf.io.gfile.exists(self._folder):
-            tf.io.gfile.rmtree(self._folder)
-
-    def _commit(self, state: State) -> None:
+        tf.io.gfile.makedirs(self.folder)
+        with self._open(str(state.values), "wb") as file:
+            for variable in variables:
+                np.lib.format.write_array(file, np.asarray(variable.numpy()), allow_pickle=False)
         partial = self._path(_STATE_FILE + ".partial")
         with tf.io.gfile.GFile(partial, "w") as file:
             file.write(json.dumps(dataclasses.asdict(state)))
         tf.io.gfile.rename(partial, self._path(_STATE_FILE), overwrite=True)
-        for name in tf.io.gfile.listdir(self._folder):
-            if name not in (_STATE_FILE, state.weights, state.best_weights):
+        for name in tf.io.gfile.listdir(self.folder):
+            if name not in (_STATE_FILE, state.values, state.best_values):
                 tf.io.gfile.remove(self._path(name))
 
+    def restore(self, variables: Sequence[Any], state: State) -> None:
+        """Puts the newest values into the variables, in the order in which they were saved.
+
+        Raises:
+            SegpipeError: when the file is damaged or belongs to other variables.
+        """
+        if state.values is not None:
+            self._load(variables, state.values)
+
+    def restore_best(self, variables: Sequence[Any], state: State) -> None:
+        """Puts the values of the best epoch into the variables. Raises SegpipeError as `restore`."""
+        self._load(variables, str(state.best_values))
+
+    def remove(self) -> None:
+        """Removes the folder; a training that ended needs it no more."""
+        if tf.io.gfile.exists(self.folder):
+            tf.io.gfile.rmtree(self.folder)
+
+    def _load(self, variables: Sequence[Any], name: str) -> None:
+        with self._open(name, "rb") as file:
+            for variable in variables:
+                variable.assign(self._next_value(file, name, tuple(variable.shape)))
+
+    def _next_value(self, file: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        try:
+            value = np.lib.format.read_array(file, allow_pickle=False)
+        except ValueError as error:
+            raise self._damaged(
+                name, f"a file that ends early or is damaged ({error})", f"values of {shape}"
+            ) from error
+        if value.shape != shape:
+            raise self._damaged(name, f"values of {value.shape}", f"{shape}")
+        return value
+
+    def _damaged(self, name: str, found: str, expected: str) -> SegpipeError:
+        return SegpipeError(
+            f"checkpoint {self._path(name)}: found {found}, expected {expected}; remove {self.folder} to train anew"
+        )
+
+    def _open(self, name: str, mode: str) -> Any:
+        path = self._path(name)
+        # Python's own file takes arrays without a copy, which halves the time of a checkpoint.
+        return tf.io.gfile.GFile(path, mode) if files.is_remote(path) else open(path, mode)
+
     def _path(self, name: str) -> str:
-        return files.join(self._folder, name)
-
-
-def _random_states(model: keras.Model) -> list[Any]:
-    """Returns the counters of dropout and its like, which `save_weights` leaves out."""
-    return [v for v in model.non_trainable_variables if v.path.endswith("seed_generator_state")]
+        return files.join(self.folder, name)

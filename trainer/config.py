@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.settings import Settings
 
@@ -44,10 +44,26 @@ class TrainingSettings(Settings):
     """How the network is trained."""
 
     epochs: int = Field(12, ge=1, description="passes over the training split")
-    batch_size: int = Field(8, ge=1, description="images a step, over all devices")
-    learning_rate: float = Field(4e-4, gt=0, description="peak learning rate")
+    batch_size: int = Field(8, ge=1, description="images a step on each device")
+    learning_rate: float = Field(
+        4e-4, gt=0, description="peak learning rate of one device; times the square root of their number"
+    )
     warmup_epochs: float = Field(0.5, ge=0, description="epochs over which the learning rate climbs to its peak")
     weight_decay: float = Field(1e-4, ge=0, description="decoupled weight decay")
+    encoder_rate: float = Field(1.0, gt=0, le=1, description="factor on the learning rate of the encoder's weights")
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="momentum of the moving average of the weights, which is validated and exported; 0 for none",
+    )
+    cross_entropy: float = Field(1.0, ge=0, description="weight of the cross-entropy in the loss")
+    focal: float = Field(0.0, ge=0, description="weight of the focal loss in the loss")
+    dice: float = Field(0.0, ge=0, description="weight of the Dice loss in the loss")
+    lovasz: float = Field(0.0, ge=0, description="weight of the Lovasz-softmax loss in the loss")
+    deep_supervision: float = Field(
+        0.0, ge=0, description="weight of the same loss on features inside the network, while training; 0 for none"
+    )
     class_balance: float = Field(
         0.5, ge=0, le=1, description="exponent of the median-frequency class weights; 0 weighs all classes alike"
     )
@@ -62,10 +78,26 @@ class TrainingSettings(Settings):
         0.5, gt=0, description="smallest random scale before the crop; raised to where the crop holds the whole image"
     )
     max_scale: float = Field(1.6, ge=1, description="largest random scale before the crop")
+    color: float = Field(0.0, ge=0, lt=1, description="largest random change of saturation and of each channel's gain")
+    blur: float = Field(0.0, ge=0, description="largest standard deviation of a random Gaussian blur, in pixels")
     validate_every: int = Field(1, ge=1, description="epochs from one validation to the next; the last has one always")
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "auto", description="arithmetic; auto takes bfloat16 where the processor has it"
     )
+    deterministic: bool = Field(
+        False, description="refuses operations that do not repeat bit for bit, which slows training on GPUs"
+    )
+    checkpoint_steps: int = Field(
+        0, ge=0, description="steps between two checkpoints within an epoch; 0 for one at its end"
+    )
     keep: Literal["best", "last"] = Field(
         "best", description="which epoch's weights are exported, by validation mean IoU"
     )
+
+    @model_validator(mode="after")
+    def _some_loss(self) -> TrainingSettings:
+        if not (self.cross_entropy or self.focal or self.dice or self.lovasz):
+            raise ValueError(
+                "cross_entropy, focal, dice and lovasz are all 0, expected a weight above 0 for one of them"
+            )
+        return self

@@ -14,11 +14,12 @@ import tensorflow as tf
 
 from components import features
 from components.errors import DataRejectedError, UsageError
+from trainer.share import ALL, Share
 
 # Encoded pairs held for shuffling: some hundred MB at most at usual input sizes.
 SHUFFLE_BUFFER = 2048
 
-# Image [H, W, 3], mask [H, W], seed int32 [2] -> image and mask of the same shapes.
+# Image [H, W, 3], mask [H, W], seed int64 [2] -> image and mask, of one height and width.
 Augmentation = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -79,46 +80,53 @@ def training_batches(
     epochs: range,
     seed: int,
     augment: Augmentation | None,
+    share: Share = ALL,
+    skip: int = 0,
 ) -> tf.data.Dataset:
     """Returns the batches of several epochs, one after another, shuffled anew in each.
 
     Args:
         files: gzip TFRecords.
         input_size: height and width of the stored images in pixels.
-        batch_size: images a batch; an epoch's last batch holds what is left.
+        batch_size: images a step on each device; an epoch's last batch holds what is left.
         examples: number of examples in the files.
         epochs: 0-based numbers of the epochs to go through.
         seed: determines order and augmentation.
-        augment: applied to each pair, or None.
+        augment: applied to each pair, or None; it may change height and width.
+        share: what this process takes of each step; its devices take turns.
+        skip: steps of the first epoch that were made before.
 
     Returns:
         Pairs of images, RGB 0 to 255, float32 [B, H, W, 3], and masks, uint8 [B, H, W].
     """
+    made = tf.constant(skip * batch_size * share.replicas, tf.int64)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         # Odd multiplier: neighbouring seeds must not share epochs.
         epoch_seed = tf.constant(seed, tf.int64) * 1_000_003 + epoch
         paths = tf.data.Dataset.from_tensor_slices(list(files)).shuffle(len(files), seed=epoch_seed)
-        pairs = _records(paths).shuffle(min(examples, SHUFFLE_BUFFER), seed=epoch_seed).enumerate()
-        pairs = pairs.map(lambda i, record: prepare(record, tf.stack([epoch_seed, i])), tf.data.AUTOTUNE)
-        return pairs.batch(batch_size)
+        records = _records(paths).shuffle(min(examples, SHUFFLE_BUFFER), seed=epoch_seed).enumerate()
+        # Before they are decoded, which is what costs time.
+        records = records.skip(tf.where(epoch == epochs.start, made, tf.zeros_like(made)))
+        numbered = share.of(records).map(lambda i, record: (i, prepare(record, epoch_seed, i)), tf.data.AUTOTUNE)
+        return share.batch(numbered, batch_size, examples)
 
-    def prepare(record: tf.Tensor, pair_seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def prepare(record: tf.Tensor, epoch_seed: tf.Tensor, position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image, mask = _decode(record, input_size)
-        return augment(image, mask, pair_seed) if augment else (image, mask)
+        return augment(image, mask, tf.stack([epoch_seed, position])) if augment else (image, mask)
 
     batches = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch)
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def evaluation_batches(
-    files: Sequence[str], input_size: tuple[int, int], batch_size: int, examples: int
+    files: Sequence[str], input_size: tuple[int, int], batch_size: int, examples: int, share: Share = ALL
 ) -> tf.data.Dataset:
     """Returns the batches of a whole split in its stored order; arguments and pairs as `training_batches`."""
-    batches = _records(files).map(lambda record: _decode(record, input_size), tf.data.AUTOTUNE).batch(batch_size)
-    # Keras warns at the end of a data set whose length it does not know.
-    sized = batches.apply(tf.data.experimental.assert_cardinality(-(-examples // batch_size)))
-    return sized.prefetch(tf.data.AUTOTUNE)
+    numbered = share.of(_records(files).enumerate()).map(
+        lambda i, record: (i, _decode(record, input_size)), tf.data.AUTOTUNE
+    )
+    return share.batch(numbered, batch_size, examples).prefetch(tf.data.AUTOTUNE)
 
 
 def sample(

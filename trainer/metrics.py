@@ -1,4 +1,8 @@
-"""Mean IoU while training, from one confusion matrix that grows batch by batch."""
+"""What is counted while training and validating: the mean loss, and mean IoU from one confusion matrix.
+
+Both add up over devices. Keras' own metrics do not: its `assign_add` adds the old value once for
+each device (Keras 3.8), so early batches would count too much.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,25 @@ import keras
 import tensorflow as tf
 
 from components.class_map import ClassMap
+
+
+class MeanLoss(keras.metrics.Metric):
+    """Mean loss of the images seen."""
+
+    def __init__(self, name: str = "loss") -> None:
+        super().__init__(name=name)
+        self._total = self.add_variable((), initializer="zeros", dtype="float64", name="total")
+        self._images = self.add_variable((), initializer="zeros", dtype="float64", name="images")
+
+    def update_state(self, loss: Any, images: Any) -> None:
+        """Adds a batch: its mean loss, [], and its number of images, []."""
+        images = tf.cast(images, tf.float64)
+        add(self._total, tf.cast(loss, tf.float64) * images)
+        add(self._images, images)
+
+    def result(self) -> tf.Tensor:
+        """Returns the mean, float32 []; not a number before the first image."""
+        return tf.cast(tf.convert_to_tensor(self._total) / tf.convert_to_tensor(self._images), tf.float32)
 
 
 class MeanIoU(keras.metrics.Metric):
@@ -30,8 +53,7 @@ class MeanIoU(keras.metrics.Metric):
         truth = tf.one_hot(tf.reshape(tf.cast(y_true, tf.int32), [-1]), self._num_classes)
         predicted = tf.one_hot(tf.reshape(tf.argmax(y_pred, axis=-1, output_type=tf.int32), [-1]), self._num_classes)
         # A product of one-hot matrices, as it is deterministic and compiles everywhere, XLA included.
-        counts = tf.matmul(truth, predicted, transpose_a=True)
-        self._matrix.assign_add(tf.cast(counts, tf.float64))
+        add(self._matrix, tf.matmul(truth, predicted, transpose_a=True))
 
     def result(self) -> tf.Tensor:
         """Returns the mean IoU of everything added, float32 []; not a number when nothing was scored."""
@@ -43,3 +65,8 @@ class MeanIoU(keras.metrics.Metric):
         present = tf.cast(union > 0, tf.float64)
         total = tf.reduce_sum(tf.math.divide_no_nan(intersection, union))
         return tf.cast(total / tf.reduce_sum(present), tf.float32)
+
+
+def add(variable: Any, value: Any) -> None:
+    """Adds to a metric's variable what every device has counted."""
+    variable.value.assign_add(tf.cast(value, variable.dtype))

@@ -43,9 +43,12 @@ def detect(requested: str) -> str:
     return choose(requested, _cpu_flags(), [d.get("compute_capability", (0, 0)) for d in details])
 
 
-def use_xla() -> bool:
-    """Tells whether to compile with XLA: on GPUs it pays, on a CPU it costs a third of the speed."""
-    return bool(tf.config.list_physical_devices("GPU"))
+def use_xla(devices: int) -> bool:
+    """Tells whether to compile with XLA: on one GPU it pays, on a CPU it costs a third of the speed.
+
+    Several devices exchange gradients within a step, and XLA would have to compile that too.
+    """
+    return devices == 1 and bool(tf.config.list_physical_devices("GPU"))
 
 
 @contextlib.contextmanager

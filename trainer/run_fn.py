@@ -12,6 +12,7 @@ from components.class_map import ClassMap
 from serving.export import export
 from trainer import checkpoints, input_pipeline, saved_network
 from trainer.config import ModelSettings, TrainingSettings
+from trainer.models import registry
 from trainer.training import TrainedModel, TrainingJob, train
 
 
@@ -47,6 +48,9 @@ def run_fn(fn_args: Any) -> None:
     folder = checkpoints.directory(config["checkpoint_root"], identity, job.train_files, job.eval_files)
     kept = checkpoints.Checkpoints(folder)
     trained = train(job, kept)
+    if trained is None:
+        # Another worker is the chief, which writes all that stays.
+        return
     _write_history(fn_args.model_run_dir, trained)
     saved_network.save(trained.model, fn_args.model_run_dir)
     metadata = _metadata(job, trained, config["code"])
@@ -75,6 +79,7 @@ def _metadata(job: TrainingJob, trained: TrainedModel, code: str) -> dict[str, A
     return {
         "model": job.model.name,
         "model_settings": job.model.model_dump(),
+        "pixels": registry.pixels(job.model),
         "training_settings": job.training.model_dump(),
         "precision": trained.policy,
         "seed": trained.seed,

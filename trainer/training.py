@@ -5,21 +5,37 @@ It reads top to bottom in `train`; `trainer.run_fn` connects it with TFX.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import logging
+import functools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from components.class_map import ClassMap
-from trainer import augmentation, callbacks, input_pipeline, losses, metrics, precision, schedule, strategy
+from components.errors import UsageError
+from trainer import (
+    augmentation,
+    callbacks,
+    cluster,
+    deep_supervision,
+    input_pipeline,
+    loop,
+    losses,
+    optimizer,
+    precision,
+    schedule,
+    strategy,
+)
 from trainer.checkpoints import Checkpoints, State
 from trainer.config import ModelSettings, TrainingSettings
+from trainer.input_pipeline import SplitFacts
+from trainer.learner import Learner
 from trainer.models import registry
-
-LOG = logging.getLogger(__name__)
+from trainer.share import Share
 
 # Validation frames shown in TensorBoard.
 EXAMPLE_FRAMES = 3
@@ -51,6 +67,19 @@ class TrainingJob:
 
 
 @dataclasses.dataclass(frozen=True)
+class Splits:
+    """What is known of the splits before a training.
+
+    Attributes:
+        train: of the training split.
+        validation: of the validation split.
+    """
+
+    train: SplitFacts
+    validation: SplitFacts
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainedModel:
     """What a training ends with.
 
@@ -69,105 +98,172 @@ class TrainedModel:
     seed: int
 
 
-def train(job: TrainingJob, checkpoints: Checkpoints) -> TrainedModel:
+def train(
+    job: TrainingJob, checkpoints: Checkpoints, spread: tf.distribute.Strategy | None = None
+) -> TrainedModel | None:
     """Trains a network, from its newest checkpoint if there is one.
 
     The checkpoints stay; the caller removes them once the result is safe.
 
+    Args:
+        job: what to train.
+        checkpoints: where states are kept; of several workers, all of them must see the same folder.
+        spread: the strategy; None for what `strategy.choose` finds.
+
+    Returns:
+        The model, and None on every worker but the chief.
+
     Raises:
-        UsageError: for settings that do not fit each other or the data.
+        UsageError: for settings that do not fit each other or the data, or a malformed `TF_CONFIG`.
         DataRejectedError: when a split is empty or its masks do not fit the class map.
-        SegpipeError: when the loss is no number any more.
+        SegpipeError: when the loss is no number any more, or another worker is lost.
     """
     settings = job.training
     for size in (job.input_size, settings.crop_size or job.input_size):
         registry.check_input_size(job.model.name, size, job.model.encoder)
-    state = checkpoints.read() or State(seed=random.SystemRandom().getrandbits(31) if job.seed is None else job.seed)
-    train_split = input_pipeline.count(job.train_files, job.class_map.num_classes, "train")
-    eval_split = input_pipeline.count(job.eval_files, job.class_map.num_classes, "eval")
-    steps = -(-train_split.examples // settings.batch_size)
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    spread = spread or strategy.choose()
+    state = _first_state(job, checkpoints, spread)
+    splits = Splits(
+        input_pipeline.count(job.train_files, job.class_map.num_classes, "train"),
+        input_pipeline.count(job.eval_files, job.class_map.num_classes, "eval"),
+    )
     policy = precision.detect(settings.precision)
     # Keras draws initial weights and dropout from the global generators.
     keras.utils.set_random_seed(state.seed)
-    with precision.policy(policy), strategy.choose().scope():
+    with precision.policy(policy):
+        learner = make_learner(job, splits.train, spread)
+        checkpoints.restore(learner.variables, state)
+        if state.epoch < settings.epochs:
+            state = _run(learner, job, splits, checkpoints, state)
+        if not cluster.this_worker().is_chief:
+            return None
+        epoch = state.epoch
+        if settings.keep == "best":
+            checkpoints.restore_best(learner.variables, state)
+            epoch = state.best_epoch
+        learner.keep_average()
+        return TrainedModel(_on_one_device(learner), state.history, epoch, policy, state.seed)
+
+
+def make_learner(job: TrainingJob, facts: SplitFacts, spread: tf.distribute.Strategy) -> Learner:
+    """Builds a network, its optimizer and its loss, under the global dtype policy.
+
+    Args:
+        job: what to train.
+        facts: pixel counts of the training split.
+        spread: the strategy.
+
+    Raises:
+        UsageError: for settings that do not fit each other or the data.
+    """
+    settings, devices = job.training, spread.num_replicas_in_sync
+    rate = schedule.learning_rate(settings, _steps("train", facts, settings, spread), devices)
+    with spread.scope():
         # Of no fixed size: it trains on windows and is validated and exported for whole images.
         model = registry.build(job.model, None, job.class_map.num_classes)
         registry.freeze(model, job.model, settings.frozen_blocks)
-        compile_model(model, job, train_split, steps)
-        checkpoints.restore(model, state)
-    if state.epoch < settings.epochs:
-        state = _fit(model, job, checkpoints, state, train_split, eval_split)
-    epoch = state.epoch
-    if settings.keep == "best":
-        checkpoints.load_best(model, state)
-        epoch = state.best_epoch
-    # A model around the same layers, so that the export does not carry the optimizer's state.
-    bare = keras.Model(model.input, model.output, name=model.name)
-    return TrainedModel(bare, state.history, epoch, policy, state.seed)
+        strategy.share_statistics(model, spread)
+        heads = registry.deep_layers(job.model) if settings.deep_supervision else ()
+        return Learner(
+            model,
+            deep_supervision.attach(model, heads, job.class_map.num_classes),
+            _optimizer(model, job, rate),
+            losses.build(settings, facts, job.class_map),
+            job.class_map,
+            spread,
+            head_weight=settings.deep_supervision,
+            xla=precision.use_xla(devices),
+        )
 
 
-def compile_model(
-    model: keras.Model, job: TrainingJob, train_split: input_pipeline.SplitFacts, steps_per_epoch: int
-) -> None:
-    """Gives a model its optimizer, loss and metric."""
-    optimizer = keras.optimizers.AdamW(
-        schedule.learning_rate(job.training, steps_per_epoch), weight_decay=job.training.weight_decay
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    weights = losses.class_weights(train_split, job.class_map, job.training.class_balance)
-    model.compile(
-        optimizer=optimizer,
-        loss=losses.WeightedCrossEntropy(weights),
-        metrics=[metrics.MeanIoU(job.class_map)],
-        jit_compile=precision.use_xla(),
-    )
-    # Built here, the optimizer has slots for a checkpoint; built by the first step, it makes
-    # TensorFlow trace that step twice.
-    model.optimizer.build(model.trainable_variables)
-
-
-def _fit(
-    model: keras.Model,
-    job: TrainingJob,
-    checkpoints: Checkpoints,
-    state: State,
-    train_split: input_pipeline.SplitFacts,
-    eval_split: input_pipeline.SplitFacts,
-) -> State:
-    settings = job.training
-    batches = input_pipeline.training_batches(
-        job.train_files,
-        job.input_size,
-        settings.batch_size,
-        train_split.examples,
-        range(state.epoch, settings.epochs),
-        state.seed,
-        augmentation.build(settings, job.input_size),
-    )
-    validation = input_pipeline.evaluation_batches(
-        job.eval_files, job.input_size, settings.batch_size, eval_split.examples
-    )
-    steps = -(-train_split.examples // settings.batch_size)
-    recorder = callbacks.EpochRecorder(checkpoints, state)
-    frames = input_pipeline.sample(job.eval_files, job.input_size, eval_split.examples, EXAMPLE_FRAMES)
-    model.fit(
-        batches,
-        validation_data=validation,
-        validation_freq=validated_epochs(settings),
-        epochs=settings.epochs,
-        initial_epoch=state.epoch,
-        steps_per_epoch=steps,
-        callbacks=[
-            callbacks.FiniteLoss(),
-            recorder,
-            callbacks.TensorBoardLog(job.log_dir, job.class_map, frames, recorder),
-            callbacks.Progress(settings.epochs, steps, resumed_from=state.epoch or None),
-        ],
-        verbose=0,
-    )
-    return recorder.state
-
-
-def validated_epochs(settings: TrainingSettings) -> list[int]:
+def validated_epochs(settings: TrainingSettings) -> frozenset[int]:
     """Returns the 1-based epochs that end with a validation: every so many, and the last."""
-    return sorted({*range(settings.validate_every, settings.epochs + 1, settings.validate_every), settings.epochs})
+    return frozenset({*range(settings.validate_every, settings.epochs + 1, settings.validate_every), settings.epochs})
+
+
+def _first_state(job: TrainingJob, checkpoints: Checkpoints, spread: tf.distribute.Strategy) -> State:
+    state = checkpoints.read() or State(seed=random.SystemRandom().getrandbits(31) if job.seed is None else job.seed)
+    if spread.num_replicas_in_sync == 1:
+        return state
+    seed, epoch, step = strategy.agree(spread, [state.seed, state.epoch, state.step])
+    if (epoch, step) != (state.epoch, state.step):
+        raise UsageError(
+            f"checkpoints: the chief goes on from epoch {epoch}, step {step}, and this worker finds epoch "
+            f"{state.epoch}, step {state.step} in {checkpoints.folder}; expected a folder that all workers share"
+        )
+    return dataclasses.replace(state, seed=seed)
+
+
+def _optimizer(model: keras.Model, job: TrainingJob, rate: Any) -> keras.optimizers.Optimizer:
+    chosen = optimizer.build(job.training, rate, model, registry.encoder_blocks(job.model))
+    # Small gradients would round to zero in float16.
+    scaled = model.dtype_policy.name == "mixed_float16"
+    return keras.optimizers.LossScaleOptimizer(chosen) if scaled else chosen
+
+
+def _run(learner: Learner, job: TrainingJob, splits: Splits, checkpoints: Checkpoints, state: State) -> State:
+    settings, spread = job.training, learner.strategy
+    course = loop.Course(
+        epochs=settings.epochs,
+        steps=_steps("train", splits.train, settings, spread),
+        validation_steps=_steps("eval", splits.validation, settings, spread),
+        validated=validated_epochs(settings),
+        checkpoint_steps=settings.checkpoint_steps,
+        is_chief=cluster.this_worker().is_chief,
+    )
+    training, validation = _batches(job, splits, state, spread)
+    run = functools.partial(loop.run, learner, course, training, validation, checkpoints, state)
+    if not course.is_chief:
+        return run([])
+    progress = callbacks.Progress(settings.epochs, course.steps, resumed_from=state.epoch or None)
+    frames = input_pipeline.sample(job.eval_files, job.input_size, splits.validation.examples, EXAMPLE_FRAMES)
+    with contextlib.closing(callbacks.TensorBoardLog(job.log_dir, job.class_map, frames, state.history)) as log:
+        return run([log, progress])
+
+
+def _batches(
+    job: TrainingJob, splits: Splits, state: State, spread: tf.distribute.Strategy
+) -> tuple[Iterable[Any], Iterable[Any]]:
+    """Returns the batches of all that is left to train on, and of one validation."""
+    settings = job.training
+    augment = augmentation.build(settings, job.input_size)
+
+    def training(share: Share) -> tf.data.Dataset:
+        return input_pipeline.training_batches(
+            job.train_files,
+            job.input_size,
+            settings.batch_size,
+            splits.train.examples,
+            range(state.epoch, settings.epochs),
+            state.seed,
+            augment,
+            share,
+            skip=state.step,
+        )
+
+    def validation(share: Share) -> tf.data.Dataset:
+        examples = splits.validation.examples
+        return input_pipeline.evaluation_batches(job.eval_files, job.input_size, settings.batch_size, examples, share)
+
+    return strategy.distribute(spread, training), strategy.distribute(spread, validation)
+
+
+def _steps(split: str, facts: SplitFacts, settings: TrainingSettings, spread: tf.distribute.Strategy) -> int:
+    devices = spread.num_replicas_in_sync
+    if facts.examples < devices:
+        raise UsageError(
+            f"split {split}: found {facts.examples} examples, expected at least one for each of {devices} devices; "
+            "train on fewer"
+        )
+    return Share(devices=devices).steps(facts.examples, settings.batch_size)
+
+
+def _on_one_device(learner: Learner) -> keras.Model:
+    """Returns the network with one copy of its weights, on no particular device."""
+    if learner.strategy.num_replicas_in_sync == 1:
+        return learner.model
+    model = keras.models.clone_model(learner.model)
+    model.set_weights(learner.model.get_weights())
+    return model

@@ -64,9 +64,9 @@ def test_half_of_the_pairs_are_mirrored_together(encoded):
 
 
 def test_a_seed_repeats_every_choice_and_another_makes_others(encoded):
-    first, again, other = (
-        augmentation.augment(*encoded, tf.constant(seed), SIZE, 0.5, 1.6) for seed in ([7, 1], [7, 1], [7, 2])
-    )
+    vary = augmentation.build(TrainingSettings(color=0.2, blur=1.0), SIZE)
+
+    first, again, other = (vary(*encoded, tf.constant(seed)) for seed in ([7, 1], [7, 1], [7, 2]))
 
     np.testing.assert_array_equal(first[0], again[0])
     np.testing.assert_array_equal(first[1], again[1])
@@ -74,8 +74,9 @@ def test_a_seed_repeats_every_choice_and_another_makes_others(encoded):
 
 
 def test_pixels_stay_in_range_and_masks_keep_their_labels(encoded):
+    vary = augmentation.build(TrainingSettings(color=0.5, blur=2.0), SIZE)
     for seed in range(10):
-        image, mask = augmentation.augment(*encoded, tf.constant([seed, 3]), SIZE, 0.5, 1.6)
+        image, mask = vary(*encoded, tf.constant([seed, 3]))
 
         assert image.dtype == tf.float32
         assert image.shape == (HEIGHT, WIDTH, 3)
@@ -122,3 +123,16 @@ def test_a_crop_larger_than_the_image_is_refused_by_name():
 def test_a_crop_without_augmentation_is_refused():
     with pytest.raises(UsageError, match=r"training\.crop_size: needs training\.augment"):
         augmentation.build(TrainingSettings(crop_size=(16, 16), augment=False), SIZE)
+
+
+def test_settings_switch_colour_and_blur_on(encoded):
+    seed = tf.constant([3, 4])
+    plain, coloured, blurred = (
+        augmentation.build(TrainingSettings(**options), SIZE)(*encoded, seed)
+        for options in ({}, {"color": 0.3}, {"blur": 2.0})
+    )
+
+    assert not np.array_equal(plain[0], coloured[0])
+    assert not np.array_equal(plain[0], blurred[0])
+    np.testing.assert_array_equal(plain[1], coloured[1])
+    np.testing.assert_array_equal(plain[1], blurred[1])

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from components.errors import SegpipeError
 from trainer.checkpoints import Checkpoints, State, directory
 
 
@@ -14,6 +15,10 @@ def small_model() -> keras.Model:
     model.compile(keras.optimizers.AdamW(1e-2), loss="mse")
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def variables(model: keras.Model) -> list:
+    return [*model.variables, *model.optimizer.variables]
 
 
 def step(model: keras.Model) -> float:
@@ -39,65 +44,97 @@ def folder(tmp_path) -> str:
     return str(tmp_path / "checkpoint")
 
 
+@pytest.fixture
+def first_epoch(model, folder) -> State:
+    state = State(seed=9).after_epoch(entry(1), 0.5)
+    Checkpoints(folder).save(variables(model), state)
+    return state
+
+
 def test_a_new_training_has_no_state(folder):
     assert Checkpoints(folder).read() is None
 
 
-def test_a_restored_training_goes_on_as_if_never_stopped(model, folder):
-    Checkpoints(folder).save(model, State(seed=9), entry(1), score=0.5)
+def test_a_restored_training_goes_on_as_if_never_stopped(model, folder, first_epoch):
     unbroken = [step(model) for _ in range(3)]
     keras.utils.set_random_seed(2)
     other = small_model()
 
     checkpoints = Checkpoints(folder)
     state = checkpoints.read()
-    checkpoints.restore(other, state)
+    checkpoints.restore(variables(other), state)
 
-    assert (state.seed, state.epoch, state.history) == (9, 1, [entry(1)])
+    assert (state.seed, state.epoch, state.step, state.history) == (9, 1, 0, [entry(1)])
     assert int(other.optimizer.iterations) == 1
-    assert [step(other) for _ in range(3)] == pytest.approx(unbroken, rel=1e-6)
+    assert [step(other) for _ in range(3)] == unbroken
 
 
 def test_the_best_epoch_is_kept_beside_the_newest(model, folder):
     checkpoints, state = Checkpoints(folder), State(seed=0)
     best = None
     for epoch, score in enumerate((0.1, 0.7, 0.3, float("nan")), 1):
-        state = checkpoints.save(model, state, entry(epoch), score)
+        state = state.after_epoch(entry(epoch), score)
+        checkpoints.save(variables(model), state)
         best = model.get_weights() if epoch == 2 else best
         step(model)
 
     assert (state.best_epoch, state.best_score, state.epoch) == (2, 0.7, 4)
-    assert sorted(os.listdir(folder)) == ["epoch-0002.weights.h5", "epoch-0004.weights.h5", "state.json"]
-    checkpoints.load_best(model, state)
+    assert sorted(os.listdir(folder)) == ["epoch-0002.variables", "epoch-0004.variables", "state.json"]
+    checkpoints.restore_best(variables(model), state)
     for found, expected in zip(model.get_weights(), best, strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
+def test_a_checkpoint_within_an_epoch_takes_the_place_of_the_one_before(model, folder, first_epoch):
+    checkpoints, state = Checkpoints(folder), first_epoch.after_epoch(entry(2), 0.1)
+    for number in (5, 10):
+        state = state.after_step(number, seconds=1.5 * number)
+        checkpoints.save(variables(model), state)
+
+    assert sorted(os.listdir(folder)) == ["epoch-0001.variables", "epoch-0003-step-000010.variables", "state.json"]
+    found = checkpoints.read()
+    assert (found.epoch, found.step, found.seconds, found.best_epoch) == (2, 10, 15.0, 1)
+    assert found.after_epoch(entry(3), 0.0).step == 0
+
+
 def test_a_score_that_is_no_number_still_leaves_something_to_load(model, folder):
-    state = Checkpoints(folder).save(model, State(seed=0), entry(1), float("nan"))
+    state = State(seed=0).after_epoch(entry(1), float("nan"))
+    Checkpoints(folder).save(variables(model), state)
 
     assert Checkpoints(folder).read() == state
-    Checkpoints(folder).load_best(model, state)
+    Checkpoints(folder).restore_best(variables(model), state)
 
 
-@pytest.mark.parametrize("leftover", ["epoch-0002.weights.h5", "state.json.partial"])
-def test_what_a_kill_left_half_written_does_not_count(model, folder, leftover):
+@pytest.mark.parametrize("leftover", ["epoch-0002.variables", "state.json.partial"])
+def test_what_a_kill_left_half_written_does_not_count(model, folder, first_epoch, leftover):
     checkpoints = Checkpoints(folder)
-    state = checkpoints.save(model, State(seed=0), entry(1), score=0.5)
-    path = os.path.join(folder, leftover)
-    with open(path, "wb") as file:
+    with open(os.path.join(folder, leftover), "wb") as file:
         file.write(b"half")
 
-    assert Checkpoints(folder).read() == state
-    checkpoints.restore(model, state)
-    state = checkpoints.save(model, state, entry(2), score=0.6)
-    checkpoints.restore(model, state)
-    assert sorted(os.listdir(folder)) == ["epoch-0002.weights.h5", "state.json"]
+    assert Checkpoints(folder).read() == first_epoch
+    checkpoints.restore(variables(model), first_epoch)
+    second = first_epoch.after_epoch(entry(2), 0.6)
+    checkpoints.save(variables(model), second)
+    checkpoints.restore(variables(model), second)
+    assert sorted(os.listdir(folder)) == ["epoch-0002.variables", "state.json"]
 
 
-def test_a_removed_checkpoint_is_gone(model, folder):
+def test_a_damaged_file_is_named(model, folder, first_epoch):
+    path = os.path.join(folder, first_epoch.values)
+    with open(path, "r+b") as file:
+        file.truncate(os.path.getsize(path) - 8)
+
+    with pytest.raises(SegpipeError, match=r"epoch-0001\.variables: found a file that ends early .* to train anew"):
+        Checkpoints(folder).restore(variables(model), first_epoch)
+
+
+def test_values_of_other_variables_are_refused(model, folder, first_epoch):
+    with pytest.raises(SegpipeError, match=r"found values of \(4, 8\), expected \(8,\)"):
+        Checkpoints(folder).restore(variables(model)[1:], first_epoch)
+
+
+def test_a_removed_checkpoint_is_gone(folder, first_epoch):
     checkpoints = Checkpoints(folder)
-    checkpoints.save(model, State(seed=0), entry(1), score=0.5)
 
     checkpoints.remove()
     checkpoints.remove()

@@ -1,3 +1,6 @@
+import itertools
+import pathlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -5,13 +8,19 @@ import training_toy as toy
 
 from components.errors import DataRejectedError, UsageError
 from trainer import input_pipeline
+from trainer.share import ALL, Share
+
+
+def write_numbered(directory: pathlib.Path, examples: int) -> str:
+    """Writes pairs whose pixels and labels are the pair's number."""
+    pairs = [(np.full((*toy.SIZE, 3), i, np.uint8), np.full(toy.SIZE, i, np.uint8)) for i in range(examples)]
+    return toy.write_records(directory / "numbered.gz", pairs)
 
 
 @pytest.fixture
 def numbered(tmp_path) -> str:
-    """Ten pairs whose pixels and labels are the pair's number."""
-    pairs = [(np.full((*toy.SIZE, 3), 20 * i, np.uint8), np.full(toy.SIZE, i, np.uint8)) for i in range(10)]
-    return toy.write_records(tmp_path / "numbered.gz", pairs)
+    """Ten numbered pairs."""
+    return write_numbered(tmp_path, 10)
 
 
 def order(dataset: tf.data.Dataset) -> list[int]:
@@ -27,7 +36,7 @@ def test_images_and_masks_come_in_pairs_and_types(numbered):
 
     assert (images.shape, images.dtype) == ((4, *toy.SIZE, 3), np.float32)
     assert (masks.shape, masks.dtype) == ((4, *toy.SIZE), np.uint8)
-    np.testing.assert_array_equal(images[:, 0, 0, 0], 20.0 * masks[:, 0, 0])
+    np.testing.assert_array_equal(images[:, 0, 0, 0], masks[:, 0, 0])
 
 
 def test_every_epoch_holds_every_pair_once_in_an_order_of_its_own(numbered):
@@ -54,11 +63,86 @@ def test_augmentation_gets_a_seed_of_its_own_for_each_pair_and_epoch(numbered):
     assert len({tuple(seed) for seed in seeds}) == 20
 
 
-def test_evaluation_keeps_the_stored_order_and_knows_its_length(numbered):
-    dataset = input_pipeline.evaluation_batches([numbered], toy.SIZE, 4, 10)
+def steps_of(
+    share: Share, file: str, batch_size: int, epochs: int = 2, skip: int = 0, examples: int = 10
+) -> list[list]:
+    """Returns, for each step, what each device of a process takes: lists of the pairs' numbers."""
+    dataset = input_pipeline.training_batches(
+        [file], toy.SIZE, batch_size, examples, range(epochs), 3, None, share, skip
+    )
+    taken = [masks[:, 0, 0].tolist() for _, masks in dataset.as_numpy_iterator()]
+    return [taken[i : i + share.devices] for i in range(0, len(taken), share.devices)]
 
-    assert order(dataset) == list(range(10))
-    assert dataset.cardinality().numpy() == 3
+
+@pytest.mark.parametrize(
+    ("processes", "devices", "batch_size"), [(2, 1, 4), (1, 2, 4), (2, 2, 2), (1, 4, 2), (4, 1, 2)]
+)
+def test_devices_share_the_steps_of_a_single_one(tmp_path, processes, devices, batch_size):
+    file = write_numbered(tmp_path, 13)
+    single = [step[0] for step in steps_of(ALL, file, batch_size=8, examples=13)]
+
+    shares = [Share(index, processes, devices) for index in range(processes)]
+    by_process = [steps_of(share, file, batch_size, examples=13) for share in shares]
+
+    # Each step's parts, one a device.
+    steps = [list(itertools.chain.from_iterable(parts)) for parts in zip(*by_process, strict=True)]
+    assert [sorted(itertools.chain.from_iterable(parts)) for parts in steps] == [sorted(step) for step in single]
+    assert all(max(map(len, parts)) - min(map(len, parts)) <= 1 for parts in steps)
+
+
+def test_no_device_gets_an_empty_batch(numbered):
+    shares = [Share(index, processes=3) for index in range(3)]
+
+    by_process = [steps_of(share, numbered, batch_size=3, epochs=1) for share in shares]
+
+    # Ten examples are a step of nine and one, for which three devices are too many.
+    assert shares[0].steps(10, batch_size=3) == 1
+    assert [[len(step[0]) for step in process] for process in by_process] == [[4], [3], [3]]
+    assert ALL.steps(10, batch_size=9) == 2
+
+
+def test_steps_already_made_are_left_out(numbered):
+    for share in (ALL, Share(1, 2, 1)):
+        assert steps_of(share, numbered, batch_size=2, skip=2) == steps_of(share, numbered, batch_size=2)[2:]
+
+
+def test_the_augmentation_of_a_pair_does_not_depend_on_who_reads_it(numbered):
+    def show_seed(image, mask, seed):
+        return tf.cast(seed, tf.int64), mask
+
+    def seeds(share: Share) -> dict[int, tuple]:
+        data = input_pipeline.training_batches([numbered], toy.SIZE, 2, 10, range(1), 3, show_seed, share)
+        return {
+            int(mask[0, 0]): tuple(seed)
+            for seeds, masks in data.as_numpy_iterator()
+            for seed, mask in zip(seeds, masks, strict=True)
+        }
+
+    halves = [seeds(Share(index, processes=2)) for index in range(2)]
+
+    assert {**halves[0], **halves[1]} == seeds(ALL)
+
+
+def test_windows_may_differ_from_the_images_in_size(numbered):
+    def crop(image, mask, seed):
+        return image[:16, :16], mask[:16, :16]
+
+    images, masks = next(batches(numbered, range(1), augment=crop).as_numpy_iterator())
+
+    assert (images.shape, masks.shape) == ((4, 16, 16, 3), (4, 16, 16))
+
+
+def test_evaluation_keeps_the_stored_order(numbered):
+    assert order(input_pipeline.evaluation_batches([numbered], toy.SIZE, 4, 10)) == list(range(10))
+
+
+def test_workers_share_an_evaluation(numbered):
+    parts = [
+        order(input_pipeline.evaluation_batches([numbered], toy.SIZE, 2, 10, Share(index, processes=2)))
+        for index in range(2)
+    ]
+
+    assert parts == [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
 
 
 def test_counting_tells_examples_and_pixels_of_each_class(tmp_path):

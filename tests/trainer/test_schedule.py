@@ -31,3 +31,11 @@ def test_without_warm_up_it_starts_at_the_peak():
 def test_a_single_step_and_a_warm_up_longer_than_the_training_still_learn():
     assert rates(1, epochs=1, learning_rate=1e-3, warmup_epochs=0.5)[0] == pytest.approx(1e-3)
     assert all(rate > 0 for rate in rates(3, epochs=1, learning_rate=1e-3, warmup_epochs=9)[:3])
+
+
+def test_the_rate_grows_with_the_square_root_of_the_number_of_devices():
+    recipe = TrainingSettings(epochs=2, learning_rate=1e-3)
+
+    one, four = learning_rate(recipe, 10), learning_rate(recipe, 10, devices=4)
+
+    assert [float(four(step)) for step in range(20)] == pytest.approx([2 * float(one(step)) for step in range(20)])

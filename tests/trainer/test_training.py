@@ -9,8 +9,10 @@ import tensorflow as tf
 import training_toy as toy
 
 from components.errors import DataRejectedError, SegpipeError, UsageError
+from trainer import input_pipeline
 from trainer.callbacks import example_panels
 from trainer.checkpoints import Checkpoints
+from trainer.metrics import MeanIoU
 from trainer.training import TrainedModel, train
 
 
@@ -131,8 +133,37 @@ def test_a_broken_training_resumes_and_ends_like_an_unbroken_one(unbroken, data,
     assert {record.progress["resumed_from"] for record in listener.records} == {2}
     assert without_seconds(resumed.history) == without_seconds(unbroken[0].history)
     for found, expected in zip(toy.weights(resumed), toy.weights(unbroken[0]), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        np.testing.assert_array_equal(found, expected)
     assert set(events(tmp_path / "logs" / "validation", "loss")) == {1, 2, 3}
+
+
+class BreakingCheckpoints(Checkpoints):
+    """Breaks the training once it has written a checkpoint after some step."""
+
+    def __init__(self, folder: str, epoch: int, step: int) -> None:
+        super().__init__(folder)
+        self._place = epoch, step
+
+    def save(self, variables, state) -> None:
+        super().save(variables, state)
+        if (state.epoch, state.step) == self._place:
+            raise InterruptedError
+
+
+@pytest.mark.parametrize("place", [(0, 2), (1, 4)])
+def test_a_training_broken_within_an_epoch_resumes_after_the_last_step_kept(unbroken, data, tmp_path, place):
+    job, folder = toy.job(data, tmp_path / "logs", keep="last", checkpoint_steps=2), str(tmp_path / "checkpoint")
+    with pytest.raises(InterruptedError):
+        run(job, BreakingCheckpoints(folder, *place), Listener())
+    listener = Listener()
+
+    resumed = run(job, Checkpoints(folder), listener)
+
+    first = listener.records[0].progress
+    assert (first["epoch"], first["step"]) == (place[0] + 1, place[1] + 1)
+    assert without_seconds(resumed.history) == without_seconds(unbroken[0].history)
+    for found, expected in zip(toy.weights(resumed), toy.weights(unbroken[0]), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_finished_training_is_not_trained_again(unbroken, data):
@@ -164,6 +195,48 @@ def test_it_learns_a_toy_set(data, tmp_path):
 
     assert trained.history[-1]["loss"] < 0.3 * trained.history[0]["loss"]
     assert max(entry["val_mean_iou"] for entry in trained.history) > 0.8
+
+
+# All that is off unless asked for.
+RECIPE = {"focal": 0.5, "dice": 0.5, "lovasz": 0.5, "ema": 0.9, "deep_supervision": 0.4, "color": 0.2, "blur": 1.0}
+
+
+def test_the_whole_recipe_broken_within_an_epoch_ends_like_an_unbroken_one(unbroken, data, tmp_path):
+    job = toy.job(data, tmp_path, epochs=2, checkpoint_steps=3, **RECIPE)
+    expected = run(job, Checkpoints(str(tmp_path / "unbroken")), Listener())
+    with pytest.raises(InterruptedError):
+        run(job, BreakingCheckpoints(str(tmp_path / "broken"), 1, 3), Listener())
+
+    resumed = run(job, Checkpoints(str(tmp_path / "broken")), Listener())
+
+    assert without_seconds(resumed.history) == without_seconds(expected.history)
+    for found, value in zip(toy.weights(resumed), toy.weights(expected), strict=True):
+        np.testing.assert_array_equal(found, value)
+    # The heads of deep supervision are left behind.
+    assert resumed.model.count_params() == unbroken[0].model.count_params()
+
+
+def test_a_moving_average_is_what_is_validated_and_kept(unbroken, data, tmp_path):
+    job = toy.job(data, tmp_path, keep="last", ema=0.9)
+
+    averaged = run(job, Checkpoints(str(tmp_path / "checkpoint")), Listener())
+
+    plain = unbroken[0]
+    assert [e["loss"] for e in averaged.history] == pytest.approx([e["loss"] for e in plain.history], rel=1e-5)
+    assert [e["val_loss"] for e in averaged.history] != pytest.approx([e["val_loss"] for e in plain.history], rel=1e-3)
+    images, masks = next(input_pipeline.evaluation_batches([str(data / "eval.gz")], toy.SIZE, 6, 6).as_numpy_iterator())
+    score = MeanIoU(toy.CLASS_MAP)
+    score.update_state(masks, averaged.model(images, training=False))
+    assert float(score.result()) == pytest.approx(averaged.history[-1]["val_mean_iou"], abs=1e-3)
+
+
+def test_float16_scales_its_loss(data, tmp_path):
+    job = toy.job(data, tmp_path, epochs=1, precision="mixed_float16")
+
+    trained = run(job, Checkpoints(str(tmp_path / "checkpoint")), Listener())
+
+    assert trained.policy == "mixed_float16"
+    assert trained.history[0]["loss"] < 2
 
 
 def test_it_trains_on_windows_and_validates_whole_images_now_and_then(data, tmp_path):

@@ -21,6 +21,9 @@ CLASS_MAP = ClassMap(
     ("ground", "box", "stripe", "void"), ((90, 90, 90), (200, 40, 40), (40, 200, 40), (0, 0, 0)), ignore_index=3
 )
 
+# Small, and with dropout, so that its randomness counts.
+UNET = ModelSettings(name="unet", base_filters=4, normalization=True, dropout=0.1)
+
 
 def png(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
@@ -58,11 +61,17 @@ def write_splits(directory: pathlib.Path, train_examples: int = 20, eval_example
     return train_file, eval_file
 
 
-def job(directory: pathlib.Path, log_dir: pathlib.Path, seed: int | None = 5, **training: object) -> TrainingJob:
-    """Returns a job on the splits in a directory; a small UNet with dropout, so that its randomness counts."""
+def job(
+    directory: pathlib.Path,
+    log_dir: pathlib.Path,
+    seed: int | None = 5,
+    model: ModelSettings = UNET,
+    **training: object,
+) -> TrainingJob:
+    """Returns a job on the splits in a directory."""
     recipe = {"epochs": 3, "batch_size": 4, "learning_rate": 1e-2, "precision": "float32", **training}
     return TrainingJob(
-        model=ModelSettings(name="unet", base_filters=4, normalization=True, dropout=0.1),
+        model=model,
         training=TrainingSettings(**recipe),
         class_map=CLASS_MAP,
         input_size=SIZE,
@@ -77,19 +86,35 @@ def weights(trained: TrainedModel) -> list[np.ndarray]:
     return trained.model.get_weights()
 
 
-class _Printer(logging.Handler):
+class Printer(logging.Handler):
+    """Prints each progress record as a line of JSON."""
+
     def emit(self, record: logging.LogRecord) -> None:
         print(json.dumps(record.progress), flush=True)
 
 
-def main(directory: str, checkpoint_dir: str, output: str) -> None:
+def main(directory: str, checkpoint_dir: str, output: str, options: str = "{}") -> None:
+    """Trains; the options are JSON: `devices`, logical processors to mirror over, `seed`, `model` and `training`."""
+    chosen = {"devices": 1, "seed": 5, "model": UNET.model_dump(), "training": {}, **json.loads(options)}
+    spread = _mirrored(chosen["devices"]) if chosen["devices"] > 1 else None
     progress = logging.getLogger("segpipe.progress")
     progress.setLevel(logging.INFO)
-    progress.addHandler(_Printer())
+    progress.addHandler(Printer())
     root = pathlib.Path(directory)
-    trained = train(job(root, root / "logs", keep="last"), Checkpoints(checkpoint_dir))
+    recipe = {"keep": "last", **chosen["training"]}
+    trained = train(
+        job(root, root / "logs", chosen["seed"], ModelSettings(**chosen["model"]), **recipe),
+        Checkpoints(checkpoint_dir),
+        spread,
+    )
     np.savez(output, *weights(trained))
     pathlib.Path(output).with_suffix(".json").write_text(json.dumps(trained.history))
+
+
+def _mirrored(devices: int) -> tf.distribute.Strategy:
+    (processor,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * devices)
+    return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(devices)])
 
 
 if __name__ == "__main__":

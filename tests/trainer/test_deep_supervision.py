@@ -1,0 +1,53 @@
+import keras
+import numpy as np
+import pytest
+
+from trainer import deep_supervision
+from trainer.config import ModelSettings
+from trainer.models import registry
+
+LAYERS = ["decoder3_relu2", "decoder2_relu2"]
+CLASSES = 3
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    return registry.build(ModelSettings(name="unet", base_filters=4, dropout=0), None, CLASSES)
+
+
+@pytest.fixture(scope="module")
+def supervised(network) -> keras.Model:
+    return deep_supervision.attach(network, LAYERS, CLASSES)
+
+
+@pytest.mark.parametrize("size", [(32, 48), (64, 32)])
+def test_every_head_gives_float32_logits_of_the_outputs_size(supervised, size):
+    outputs = supervised(np.zeros((1, *size, 3), np.float32))
+
+    assert [(output.shape, output.dtype.name) for output in outputs] == [((1, *size, CLASSES), "float32")] * 3
+
+
+def test_logits_are_float32_under_mixed_precision():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = registry.build(ModelSettings(name="unet", base_filters=4), (32, 48), CLASSES)
+        supervised = deep_supervision.attach(model, LAYERS, CLASSES)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+    assert [output.dtype for output in supervised.outputs] == ["float32"] * 3
+
+
+def test_the_first_output_is_the_networks_own_and_the_network_has_no_heads(network, supervised):
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 48, 3)).astype(np.float32)
+
+    np.testing.assert_array_equal(supervised(images)[0], network(images))
+    heads = {f"{name}_supervision" for name in LAYERS}
+    assert heads <= {layer.name for layer in supervised.layers}
+    assert not heads & {layer.name for layer in network.layers}
+    assert {id(v) for v in network.variables} < {id(v) for v in supervised.variables}
+
+
+def test_without_layers_the_network_is_trained_as_it_is(network):
+    assert deep_supervision.attach(network, (), CLASSES) is network

@@ -1,0 +1,107 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import training_toy as toy
+
+from trainer import deep_supervision, optimizer
+from trainer.config import ModelSettings, TrainingSettings
+from trainer.learner import Learner
+from trainer.losses import CrossEntropy
+from trainer.metrics import MeanIoU
+from trainer.models import registry
+
+HEADS = ("decoder3_relu2", "decoder2_relu2")
+LOSS = CrossEntropy(np.array([1, 2, 3, 0], np.float32))
+
+
+@pytest.fixture(scope="module")
+def pairs() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    images, masks = zip(*(toy.pair(rng) for _ in range(4)), strict=True)
+    return np.stack(images).astype(np.float32), np.stack(masks)
+
+
+def batches(pairs: tuple[np.ndarray, np.ndarray]) -> tf.data.Iterator:
+    return iter(tf.data.Dataset.from_tensor_slices(pairs).batch(2).repeat())
+
+
+def learner(**training: float) -> tuple[Learner, keras.Model]:
+    """Returns a learner and the model with heads that it trains."""
+    keras.utils.set_random_seed(1)
+    model = registry.build(ModelSettings(name="unet", base_filters=4, dropout=0, normalization=True), None, 4)
+    settings = TrainingSettings(**training)
+    supervised = deep_supervision.attach(model, HEADS if settings.deep_supervision else (), 4)
+    made = Learner(
+        model,
+        supervised,
+        optimizer.build(settings, 1e-2, model, ()),
+        LOSS,
+        toy.CLASS_MAP,
+        tf.distribute.get_strategy(),
+        head_weight=settings.deep_supervision,
+    )
+    return made, supervised
+
+
+def test_heads_add_their_mean_loss_while_training_and_not_in_validation(pairs):
+    made, supervised = learner(deep_supervision=0.4)
+    images, masks = (part[:2] for part in pairs)
+    own, *others = (float(LOSS(masks, logits)) for logits in supervised(images, training=True))
+    validated = float(LOSS(masks, made.model(images, training=False)))
+
+    made.validate(batches(pairs))
+    validation = made.scores()["loss"]
+    made.reset_scores()
+    made.train(batches(pairs))
+
+    assert validation == pytest.approx(validated, rel=1e-4)
+    assert made.scores()["loss"] == pytest.approx(own + 0.4 * np.mean(others), rel=1e-2)
+
+
+def test_heads_learn_and_are_part_of_a_checkpoint(pairs):
+    made, supervised = learner(deep_supervision=0.4)
+    heads = [supervised.get_layer(f"{name}_supervision").kernel for name in HEADS]
+    before = [kernel.numpy() for kernel in heads]
+
+    made.train(batches(pairs))
+
+    for kernel, value in zip(heads, before, strict=True):
+        assert not np.array_equal(kernel.numpy(), value)
+        assert any(variable is kernel for variable in made.variables)
+
+
+def test_scores_are_those_of_all_batches_since_the_reset(pairs):
+    made, _ = learner()
+    images, masks = pairs
+    stream = batches(pairs)
+    made.validate(stream)
+    made.validate(stream)
+    once = made.scores()
+    made.validate(stream)
+    made.validate(stream)
+
+    assert made.scores() == pytest.approx(once)
+    expected = MeanIoU(toy.CLASS_MAP)
+    expected.update_state(masks, made.model(images, training=False))
+    assert once["mean_iou"] == pytest.approx(float(expected.result()))
+    assert once["loss"] == pytest.approx(
+        np.mean([float(LOSS(masks[i : i + 2], made.model(images[i : i + 2]))) for i in (0, 2)]), rel=1e-4
+    )
+
+
+def test_averages_are_lent_while_training_and_kept_at_its_end(pairs):
+    made, _ = learner(ema=0.9)
+    stream = batches(pairs)
+    for _ in range(4):
+        made.train(stream)
+    newest = made.model.get_weights()
+
+    with made.averaged():
+        lent = made.model.get_weights()
+    after = made.model.get_weights()
+    made.keep_average()
+
+    assert any(not np.array_equal(a, b) for a, b in zip(newest, lent, strict=True))
+    for found, expected in zip([*after, *made.model.get_weights()], [*newest, *lent], strict=True):
+        np.testing.assert_array_equal(found, expected)

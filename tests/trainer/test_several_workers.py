@@ -1,0 +1,162 @@
+"""Trainings shared by two devices: of one process, and of two that talk over gRPC as two machines would."""
+
+import json
+import math
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import pytest
+import run_fn_toy
+import tensorflow as tf
+import training_toy as toy
+
+from trainer.checkpoints import Checkpoints
+from trainer.config import ModelSettings
+from trainer.training import TrainedModel, train
+
+pytestmark = pytest.mark.slow
+
+PROJECT = pathlib.Path(__file__).parents[2]
+
+# Batch normalisation measures the global batch; dropout would draw otherwise on two devices than on one.
+MODEL = {"name": "unet", "base_filters": 4, "normalization": True, "dropout": 0.0}
+RECIPE = {
+    "epochs": 3, "batch_size": 2, "learning_rate": 5e-3, "keep": "last", "checkpoint_steps": 1,
+    "focal": 0.5, "dice": 0.5, "lovasz": 0.5, "ema": 0.8, "deep_supervision": 0.4,
+}  # fmt: skip
+# The same global batch on one device, at the rate that two devices make of theirs.
+ALONE = {**RECIPE, "batch_size": 4, "learning_rate": 5e-3 * math.sqrt(2)}
+
+# Sums in another order differ in their last bit, which three epochs of Adam amplify.
+TOLERANCE = 1e-3
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> TrainedModel:
+    """What one device learns."""
+    root = tmp_path_factory.mktemp("alone")
+    toy.write_splits(root)
+    job = toy.job(root, root / "logs", seed=3, model=ModelSettings(**MODEL), **ALONE)
+    return train(job, Checkpoints(str(root / "checkpoint")))
+
+
+@pytest.fixture(scope="module")
+def transform_output(tmp_path_factory) -> str:
+    return run_fn_toy.write_transform(tmp_path_factory.mktemp("transform"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, transform_output) -> pathlib.Path:
+    """The folder of a training by two workers that nothing disturbed."""
+    root = tmp_path_factory.mktemp("unbroken")
+    for process in start_workers(root, transform_output):
+        finish(process)
+    return root
+
+
+def start(script: str, *arguments: str, **environment: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, script, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+    )
+
+
+def start_workers(root: pathlib.Path, transform_output: str) -> list[subprocess.Popen]:
+    """Starts two workers with folders of their own for all but the data and the checkpoints."""
+    addresses = [f"localhost:{port}" for port in free_ports(2)]
+    processes = []
+    for index in range(2):
+        folder = root / f"worker-{index}"
+        folder.mkdir(exist_ok=True)
+        arguments = run_fn_toy.arguments(root, transform_output, **RECIPE)
+        arguments["serving_model_dir"], arguments["model_run_dir"] = str(folder / "model"), str(folder / "model_run")
+        arguments["custom_config"]["model"] = MODEL
+        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        processes.append(start(run_fn_toy.__file__, json.dumps(arguments), TF_CONFIG=json.dumps(config)))
+    return processes
+
+
+def free_ports(number: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(number)]
+    try:
+        for each in sockets:
+            each.bind(("localhost", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> tuple[list[dict], str]:
+    """Returns a process's progress and what it complained about."""
+    lines, complaints = process.communicate(timeout=240)
+    assert process.returncode == code, complaints[-3000:]
+    return [json.loads(line) for line in lines.splitlines() if line.startswith("{")], complaints
+
+
+def without_seconds(history: list[dict]) -> list[dict]:
+    return [{name: value for name, value in entry.items() if name != "seconds"} for entry in history]
+
+
+def history(root: pathlib.Path) -> list[dict]:
+    """Returns what the chief has written."""
+    return json.loads((root / "worker-0" / "model_run" / "history.json").read_text())
+
+
+def assert_same_losses(found: list[dict], expected: list[dict]) -> None:
+    assert len(found) == len(expected)
+    for name in ("loss", "val_loss", "learning_rate"):
+        assert [entry[name] for entry in found] == pytest.approx([entry[name] for entry in expected], rel=TOLERANCE)
+    for name in ("mean_iou", "val_mean_iou"):
+        # Pixels between two classes may fall to either.
+        assert [entry[name] for entry in found] == pytest.approx([entry[name] for entry in expected], abs=0.01)
+
+
+def test_two_devices_learn_what_one_learns_from_the_same_batches(alone, tmp_path):
+    toy.write_splits(tmp_path)
+    options = json.dumps({"devices": 2, "seed": 3, "model": MODEL, "training": RECIPE})
+
+    finish(start(toy.__file__, str(tmp_path), str(tmp_path / "checkpoint"), str(tmp_path / "weights.npz"), options))
+
+    assert_same_losses(json.loads((tmp_path / "weights.json").read_text()), alone.history)
+
+
+def test_two_workers_learn_what_one_learns_from_the_same_batches(alone, unbroken):
+    assert_same_losses(history(unbroken), alone.history)
+
+
+def test_the_chief_alone_leaves_something(unbroken):
+    model = tf.saved_model.load(str(unbroken / "worker-0" / "model"))
+
+    assert set(model.signatures) >= {"serving_default", "evaluation"}
+    assert list((unbroken / "worker-1").iterdir()) == []
+    assert list((unbroken / "checkpoints").iterdir()) == []
+
+
+def test_a_lost_worker_costs_the_interrupted_steps_and_no_more(unbroken, tmp_path, transform_output):
+    chief, other = start_workers(tmp_path, transform_output)
+    for line in chief.stdout:
+        if line.startswith("{") and json.loads(line)["epoch"] == 2:
+            other.kill()
+            break
+    _, complaints = finish(chief, code=1)
+    other.communicate()
+
+    assert "another worker is lost in epoch" in complaints
+    (folder,) = (tmp_path / "checkpoints").iterdir()
+    kept = json.loads((folder / "state.json").read_text())
+    made = (len(kept["history"]), kept["step"])
+    assert (1, 0) <= made < (3, 0)
+
+    chief, other = start_workers(tmp_path, transform_output)
+    records, _ = finish(chief)
+    finish(other)
+
+    assert (records[0]["epoch"], records[0]["step"]) == (made[0] + 1, made[1] + 1)
+    assert without_seconds(history(tmp_path)) == without_seconds(history(unbroken))

@@ -1,0 +1,40 @@
+import json
+
+import pytest
+import tensorflow as tf
+
+from components.errors import SegpipeError, UsageError
+from trainer import strategy
+from trainer.share import Share
+
+
+def test_a_process_without_tf_config_takes_what_is_there(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+
+    assert strategy.choose().num_replicas_in_sync == max(1, len(tf.config.list_physical_devices("GPU")))
+
+
+def test_the_environment_is_read(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "nonsense")
+
+    with pytest.raises(UsageError, match="TF_CONFIG"):
+        strategy.choose()
+
+
+def test_workers_that_cannot_join_any_more_are_explained(monkeypatch):
+    tf.constant(1) + 1
+    task = {"type": "worker", "index": 0}
+    config = json.dumps({"cluster": {"worker": ["localhost:1", "localhost:2"]}, "task": task})
+    monkeypatch.setenv("TF_CONFIG", config)
+
+    with pytest.raises(SegpipeError, match=r"worker 0 of 2 cannot join .* train in a process of its own"):
+        strategy.choose()
+
+
+def test_with_one_device_nothing_is_exchanged():
+    alone = tf.distribute.get_strategy()
+    value = tf.constant([1.0, 2.0])
+
+    assert strategy.total(value) is value
+    assert strategy.agree(alone, [7, 2**40]) == [7, 2**40]
+    assert strategy.distribute(alone, lambda share: share) == Share(index=0, processes=1, devices=1)

@@ -1,0 +1,150 @@
+"""One step of training and one of validation, compiled once, on one device or mirrored over many.
+
+Keras' `fit` is not used: with several devices its metrics and its losses without a batch axis are
+wrong (Keras 3.8), over several machines it fails, and it cannot begin in the middle of an epoch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from components.class_map import ClassMap
+from trainer import metrics, strategy
+from trainer.losses import Loss
+from trainer.optimizer import averaged, swap_averages
+
+
+class Learner:
+    """A network with all that changes while it trains.
+
+    Attributes:
+        model: the network. Its weights are the newest; see `keep_average`.
+        strategy: the strategy in whose scope it was made.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        supervised: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        objective: Loss,
+        class_map: ClassMap,
+        spread: tf.distribute.Strategy,
+        head_weight: float = 0.0,
+        xla: bool = False,
+    ) -> None:
+        """Compiles nothing yet; call it in the strategy's scope.
+
+        Args:
+            model: from images to logits [B, H, W, num_classes].
+            supervised: the model to train, around the same layers: gives that and the logits of heads, if there are
+                any; see `deep_supervision`.
+            optimizer: made in the same scope by `optimizer.build`, under loss scaling or not.
+            objective: the loss.
+            class_map: the classes of the masks.
+            spread: the strategy.
+            head_weight: weight of the mean loss of the heads, while training.
+            xla: whether to compile with XLA.
+        """
+        self.model = model
+        self.strategy = spread
+        self._supervised = supervised
+        self._head_weight = head_weight
+        self._optimizer = optimizer
+        self._objective = objective
+        self._loss = metrics.MeanLoss()
+        self._mean_iou = metrics.MeanIoU(class_map)
+        # Built here, the optimizer has slots for a checkpoint; built by the first step, it makes
+        # TensorFlow trace that step twice.
+        optimizer.build(supervised.trainable_variables)
+        self._train = self._compiled(self._train_step, xla)
+        self._validate = self._compiled(self._validation_step, xla)
+
+    @property
+    def variables(self) -> list[Any]:
+        """All that a checkpoint must hold: weights, random states, the optimizer's state, the scores so far."""
+        scores = [*self._loss.variables, *self._mean_iou.variables]
+        return [*self._supervised.variables, *self._optimizer.variables, *scores]
+
+    @property
+    def learning_rate(self) -> float:
+        """The optimizer's rate at its present step."""
+        return float(self._optimizer.learning_rate)
+
+    def train(self, batches: Iterator[Any]) -> None:
+        """Takes the next global batch and makes one step."""
+        self._train(batches)
+
+    def validate(self, batches: Iterator[Any]) -> None:
+        """Takes the next global batch and adds it to the scores; see `averaged`."""
+        self._validate(batches)
+
+    def reset_scores(self) -> None:
+        """Forgets all batches seen."""
+        self._loss.reset_state()
+        self._mean_iou.reset_state()
+
+    def scores(self) -> dict[str, float]:
+        """Returns `loss` and `mean_iou` over all batches since the last reset; not a number where undefined."""
+        return {score.name: float(score.result()) for score in (self._loss, self._mean_iou)}
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Returns the class indices, int64 [B, H, W], of RGB, 0 to 255, [B, H, W, 3]; on this worker alone."""
+        with self.averaged():
+            return np.argmax(self.model(images, training=False), axis=-1)
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """Gives the model the moving average of its weights inside a `with` block, where one is kept."""
+        return averaged(self._optimizer)
+
+    def keep_average(self) -> None:
+        """Ends the training: the model has the moving average of its weights for good, where one is kept."""
+        swap_averages(self._optimizer)
+
+    def _compiled(self, step: Callable[[Any, Any], None], xla: bool) -> Any:
+        replica_step = tf.function(step, autograph=False, jit_compile=True) if xla else step
+
+        # The iterator's own signature leaves the batch open: an epoch's smaller last batch traces nothing anew.
+        @tf.function(autograph=False, reduce_retracing=True)
+        def next_batch(batches: Any) -> None:
+            self.strategy.run(replica_step, args=next(batches))
+
+        return next_batch
+
+    def _train_step(self, images: tf.Tensor, masks: tf.Tensor) -> None:
+        with tf.GradientTape() as tape:
+            logits, *heads = keras.tree.flatten(self._supervised(images, training=True))
+            loss = self._objective(masks, logits)
+            if heads:
+                loss += self._head_weight / len(heads) * tf.add_n([self._objective(masks, head) for head in heads])
+            # Every device has the whole loss, and the optimizer adds up the gradients of all.
+            scaled = self._optimizer.scale_loss(loss / self.strategy.num_replicas_in_sync)
+        weights = self._supervised.trainable_variables
+        self._optimizer.apply(self._same_on_all(tape.gradient(scaled, weights)), weights)
+        self._add_scores(loss, masks, logits)
+
+    def _validation_step(self, images: tf.Tensor, masks: tf.Tensor) -> None:
+        logits = self.model(images, training=False)
+        self._add_scores(self._objective(masks, logits), masks, logits)
+
+    def _add_scores(self, loss: tf.Tensor, masks: tf.Tensor, logits: tf.Tensor) -> None:
+        self._loss.update_state(loss, tf.shape(masks)[0])
+        self._mean_iou.update_state(masks, logits)
+
+    def _same_on_all(self, gradients: list[Any]) -> list[Any]:
+        """Makes gradients that overflow on one device overflow on all of them.
+
+        Keras' scaling of float16's loss decides on each device by itself whether to skip a step.
+        """
+        scaled = isinstance(self._optimizer, keras.optimizers.LossScaleOptimizer)
+        if not scaled or self.strategy.num_replicas_in_sync == 1:
+            return gradients
+        finite = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients]
+        overflows = strategy.total(tf.cast(tf.logical_not(tf.reduce_all(finite)), tf.float32))
+        return [tf.where(overflows > 0, float("nan"), gradient) for gradient in gradients]

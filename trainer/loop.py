@@ -1,0 +1,179 @@
+"""The course of a training: epochs of steps, validation, checkpoints, and who is told of them.
+
+Every worker of a training runs the same course; the chief alone writes. It begins wherever the
+state says, in the middle of an epoch too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from components.errors import SegpipeError
+from trainer.callbacks import finite_or_none
+from trainer.checkpoints import Checkpoints, State
+from trainer.learner import Learner
+
+# Steps between two looks at the loss: a look makes a GPU wait, and a loss that is no number stays so.
+_LOSS_CHECK_STEPS = 10
+
+# What a worker's collective operations end with when another worker is gone.
+_LOST_WORKER = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """The numbers of a training's course.
+
+    Attributes:
+        epochs: passes over the training split.
+        steps: steps of an epoch.
+        validation_steps: steps of a validation.
+        validated: 1-based epochs that end with a validation.
+        checkpoint_steps: steps between two checkpoints within an epoch; 0 for none.
+        is_chief: whether this worker writes checkpoints.
+    """
+
+    epochs: int
+    steps: int
+    validation_steps: int
+    validated: frozenset[int]
+    checkpoint_steps: int
+    is_chief: bool
+
+
+class Watcher(Protocol):
+    """Something that is told how a training goes."""
+
+    def step(self, epoch: int, step: int, scores: Callable[[], dict[str, float]]) -> None:
+        """Takes a finished step of an epoch, both 1-based, and a way to get the epoch's scores so far."""
+
+    def epoch(self, entry: dict[str, Any], predict: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Takes a finished epoch's line of history, and a way to get class indices of images."""
+
+
+def run(
+    learner: Learner,
+    course: Course,
+    batches: Iterable[Any],
+    validation: Iterable[Any],
+    checkpoints: Checkpoints,
+    state: State,
+    watchers: Iterable[Watcher],
+) -> State:
+    """Trains from a state to the end of the last epoch.
+
+    Args:
+        learner: holds the variables of that state.
+        course: how many of everything.
+        batches: training batches of all epochs from the state on.
+        validation: batches of a whole validation, anew each time it is iterated.
+        checkpoints: where states are kept.
+        state: where to begin.
+        watchers: told of every step and epoch.
+
+    Returns:
+        The state at the end.
+
+    Raises:
+        SegpipeError: when the loss is no number any more, or another worker is lost.
+    """
+    stream = iter(batches)
+    watchers = tuple(watchers)
+    try:
+        while state.epoch < course.epochs:
+            began = time.monotonic() - state.seconds
+            state = _train_epoch(learner, course, stream, checkpoints, state, watchers, began)
+            state = _end_epoch(learner, course, validation, checkpoints, state, watchers, began)
+    except _LOST_WORKER as error:
+        if learner.strategy.num_replicas_in_sync == 1:
+            raise
+        raise SegpipeError(
+            f"Trainer: another worker is lost in epoch {state.epoch + 1} ({_first_line(error)}); start all workers "
+            f"again with the same TF_CONFIG, and they go on from the checkpoint in {checkpoints.folder}"
+        ) from error
+    return state
+
+
+def _train_epoch(
+    learner: Learner,
+    course: Course,
+    stream: Any,
+    checkpoints: Checkpoints,
+    state: State,
+    watchers: tuple[Watcher, ...],
+    began: float,
+) -> State:
+    if not state.step:
+        learner.reset_scores()
+    for step in range(state.step + 1, course.steps + 1):
+        learner.train(stream)
+        if step % _LOSS_CHECK_STEPS == 0 or step == course.steps:
+            _check_loss(learner, course.steps * state.epoch + step)
+        if course.checkpoint_steps and step % course.checkpoint_steps == 0 and step < course.steps:
+            state = state.after_step(step, round(time.monotonic() - began, 3))
+            if course.is_chief:
+                checkpoints.save(learner.variables, state)
+        for watcher in watchers:
+            watcher.step(state.epoch + 1, step, learner.scores)
+    return state
+
+
+def _end_epoch(
+    learner: Learner,
+    course: Course,
+    validation: Iterable[Any],
+    checkpoints: Checkpoints,
+    state: State,
+    watchers: tuple[Watcher, ...],
+    began: float,
+) -> State:
+    trained = learner.scores()
+    validated = _validate(learner, course, validation) if state.epoch + 1 in course.validated else {}
+    entry = {
+        "epoch": state.epoch + 1,
+        **{name: finite_or_none(value) for name, value in trained.items()},
+        **{f"val_{name}": finite_or_none(validated.get(name)) for name in trained},
+        "learning_rate": learner.learning_rate,
+        "seconds": round(time.monotonic() - began, 3),
+    }
+    state = state.after_epoch(entry, validated.get("mean_iou", math.nan))
+    if course.is_chief:
+        checkpoints.save(learner.variables, state)
+    for watcher in watchers:
+        watcher.epoch(entry, learner.predict)
+    return state
+
+
+def _validate(learner: Learner, course: Course, validation: Iterable[Any]) -> dict[str, float]:
+    learner.reset_scores()
+    stream = iter(validation)
+    with learner.averaged():
+        for _ in range(course.validation_steps):
+            learner.validate(stream)
+    return learner.scores()
+
+
+def _check_loss(learner: Learner, step: int) -> None:
+    loss = learner.scores()["loss"]
+    if not math.isfinite(loss):
+        raise SegpipeError(
+            f"Trainer: the loss is {loss} at step {step}, expected a finite number; lower training.learning_rate, "
+            "or set training.precision to float32"
+        )
+
+
+def _first_line(error: tf.errors.OpError) -> str:
+    lines = [line.strip() for line in error.message.splitlines() if "aborted by" in line]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,160 @@
+"""AdamW with a learning rate of its own for the encoder, and a moving average of the weights.
+
+Both live in the optimizer, beside its moments: so they work on every device of a strategy, under
+loss scaling, and travel with the optimizer's state through checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from components.errors import UsageError
+from trainer.config import TrainingSettings
+
+# Scales and offsets are not pulled to zero.
+UNDECAYED = ("bias", "gamma", "beta")
+
+# Steps over which the average's memory grows to its full length; the first weights must not linger in it.
+_MEMORY_GROWS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How single variables are treated.
+
+    Attributes:
+        decay: decoupled weight decay.
+        encoder_rate: factor on the learning rate, and so on the decay, of the encoder's variables.
+        encoder: paths of these variables.
+        momentum: of the moving average; 0 for none.
+        statistics: the network's untrained variables that are averaged too.
+    """
+
+    decay: float = 0.0
+    encoder_rate: float = 1.0
+    encoder: frozenset[str] = frozenset()
+    momentum: float = 0.0
+    statistics: tuple[keras.Variable, ...] = ()
+
+
+class RecipeAdamW(keras.optimizers.Adam):
+    """AdamW (Loshchilov and Hutter 2017, arXiv 1711.05101) that treats variables by a recipe.
+
+    The average is a = m a + (1 - m) w after each step, m at most the recipe's momentum and smaller
+    in the first steps.
+    """
+
+    def __init__(self, learning_rate: Any, recipe: Recipe, name: str = "adamw") -> None:
+        super().__init__(learning_rate, name=name)
+        self._recipe = recipe
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Creates moments and averages for the network's trainable variables; a second call does nothing."""
+        if self.built:
+            return
+        super().build(variables)
+        recipe = self._recipe
+        self._rates = [recipe.encoder_rate if v.path in recipe.encoder else 1.0 for v in variables]
+        self._decays = [0.0 if v.name in UNDECAYED else recipe.decay for v in variables]
+        if recipe.momentum:
+            self._averages = [self.add_variable_from_reference(v, name="average") for v in variables]
+            # All devices hold the same statistics, so the first one's value will do.
+            self._averaged_statistics = [
+                self.add_variable(v.shape, dtype=v.dtype, aggregation="only_first_replica", name="average")
+                for v in recipe.statistics
+            ]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Moves one variable, and its average after it."""
+        # The way that Keras documents for optimizers of one's own: `variable` is a backend variable
+        # here, one of several copies under a strategy, and has no path.
+        index = self._get_variable_index(variable)
+        learning_rate = ops.cast(learning_rate, variable.dtype) * self._rates[index]
+        if self._decays[index]:
+            self.assign_sub(variable, variable * (self._decays[index] * learning_rate))
+        super().update_step(gradient, variable, learning_rate)
+        if self._recipe.momentum:
+            average = self._averages[index]
+            self.assign_add(average, (variable - average) * ops.cast(self._share(), variable.dtype))
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """Makes one step, and averages what the step does not train."""
+        share = self._share()
+        super().apply(grads, trainable_variables)
+        if self._recipe.momentum:
+            for variable, average in zip(self._recipe.statistics, self._averaged_statistics, strict=True):
+                average.assign(average + (variable - average) * ops.cast(share, variable.dtype))
+
+    def swap_averages(self) -> None:
+        """Exchanges the network's variables with their averages, on all devices; again, and all is as before."""
+        if not self._recipe.momentum:
+            return
+        trained = zip(self._trainable_variables, self._averages, strict=True)
+        for variable, average in (*trained, *zip(self._recipe.statistics, self._averaged_statistics, strict=True)):
+            newest = tf.identity(tf.convert_to_tensor(variable))
+            variable.assign(tf.convert_to_tensor(average))
+            average.assign(newest)
+
+    def _share(self) -> Any:
+        """Returns the newest weights' share of the average: 1 at the first step, falling to 1 - momentum."""
+        step = ops.cast(self.iterations, "float32")
+        return 1 - ops.minimum(self._recipe.momentum, step / (step + _MEMORY_GROWS))
+
+
+def build(
+    settings: TrainingSettings, rate: Any, model: keras.Model, encoder_blocks: Sequence[Sequence[str]]
+) -> RecipeAdamW:
+    """Returns the optimizer of a network, not yet built.
+
+    Args:
+        settings: `weight_decay`, `encoder_rate` and `ema`.
+        rate: learning rate, or a schedule of it.
+        model: the network.
+        encoder_blocks: names of the encoder's layers with weights, block by block; empty where the network
+            has no encoder apart from the rest.
+
+    Raises:
+        UsageError: for a rate of an encoder that the network does not have.
+    """
+    if settings.encoder_rate < 1 and not encoder_blocks:
+        raise UsageError(
+            f"training.encoder_rate: found {settings.encoder_rate}, but {model.name} has no encoder apart from the "
+            "rest; set it to 1, or choose one by model.encoder"
+        )
+    encoder = (model.get_layer(name) for block in encoder_blocks for name in block)
+    recipe = Recipe(
+        decay=settings.weight_decay,
+        encoder_rate=settings.encoder_rate,
+        encoder=frozenset(variable.path for layer in encoder for variable in layer.trainable_variables),
+        momentum=settings.ema,
+        statistics=tuple(_statistics(model)),
+    )
+    return RecipeAdamW(rate, recipe)
+
+
+@contextlib.contextmanager
+def averaged(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Gives the network the averages of its weights inside a `with` block, where they are kept."""
+    swap_averages(optimizer)
+    try:
+        yield
+    finally:
+        swap_averages(optimizer)
+
+
+def swap_averages(optimizer: keras.optimizers.Optimizer) -> None:
+    """Does `RecipeAdamW.swap_averages`, under loss scaling too."""
+    getattr(optimizer, "inner_optimizer", optimizer).swap_averages()
+
+
+def _statistics(model: keras.Model) -> list[keras.Variable]:
+    """Returns what batch normalisation has measured, except in frozen layers, where it stays."""
+    layers = (layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable)
+    return [variable for layer in layers for variable in layer.non_trainable_variables]
