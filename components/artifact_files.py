@@ -11,6 +11,13 @@ from components import files
 MODEL_METADATA = "assets/segpipe.json"
 # In the trainer's ModelRun: one entry an epoch.
 HISTORY = "history.json"
+# Beside the exported model's folder: the network's weights, for a later training to start from.
+WEIGHTS = "network.weights.h5"
+
+
+def weights_beside(serving_model_dir: str) -> str:
+    """Returns the path of a network's weights, which lie next to the folder of its export."""
+    return files.join(serving_model_dir.rstrip("/").rpartition("/")[0], WEIGHTS)
 
 
 def read_model_metadata(directory: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_NOT_BLESSED = 3
 EXIT_DATA_REJECTED = 4
+EXIT_DRIFTED = 5
 
 
 class SegpipeError(Exception):

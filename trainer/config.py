@@ -90,6 +90,7 @@ class TrainingSettings(Settings):
     checkpoint_steps: int = Field(
         0, ge=0, description="steps between two checkpoints within an epoch; 0 for one at its end"
     )
+    warm_start: bool = Field(False, description="start from the weights of the last blessed model on other data")
     keep: Literal["best", "last"] = Field(
         "best", description="which epoch's weights are exported, by validation mean IoU"
     )

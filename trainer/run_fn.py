@@ -10,7 +10,7 @@ import tensorflow as tf
 from components import artifact_files, files
 from components.class_map import ClassMap
 from serving.export import export
-from trainer import checkpoints, input_pipeline, saved_network
+from trainer import checkpoints, input_pipeline, saved_network, warm_start
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.models import registry
 from trainer.training import TrainedModel, TrainingJob, train
@@ -28,6 +28,8 @@ def run_fn(fn_args: Any) -> None:
             seed: an integer, or None.
             max_pixels: height times width of the largest image that the model accepts.
             checkpoint_root: folder for the checkpoints of unfinished trainings.
+            checkpoints_by_execution: whether an execution resumes only what itself began; otherwise any
+                training with the same settings, data and code does. True where trainings share a folder.
             code: hash of the source, so that other code never resumes these checkpoints.
 
     Raises:
@@ -43,9 +45,12 @@ def run_fn(fn_args: Any) -> None:
         eval_files=input_pipeline.find_files(fn_args.eval_files),
         seed=config["seed"],
         log_dir=fn_args.model_run_dir,
+        base_model=getattr(fn_args, "base_model", None),
     )
     identity = {name: value for name, value in config.items() if name != "checkpoint_root"}
-    folder = checkpoints.directory(config["checkpoint_root"], identity, job.train_files, job.eval_files)
+    identity["base_model"] = job.base_model
+    owner = fn_args.model_run_dir if config.get("checkpoints_by_execution") else None
+    folder = checkpoints.directory(config["checkpoint_root"], identity, job.train_files, job.eval_files, owner)
     kept = checkpoints.Checkpoints(folder)
     trained = train(job, kept)
     if trained is None:
@@ -65,6 +70,7 @@ def run_fn(fn_args: Any) -> None:
         job.model.test_time_flip,
         config["max_pixels"],
     )
+    warm_start.save(trained.model, fn_args.serving_model_dir)
     # Only now: a kill during the export must not cost the training.
     kept.remove()
 

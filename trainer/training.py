@@ -29,6 +29,7 @@ from trainer import (
     precision,
     schedule,
     strategy,
+    warm_start,
 )
 from trainer.checkpoints import Checkpoints, State
 from trainer.config import ModelSettings, TrainingSettings
@@ -54,6 +55,7 @@ class TrainingJob:
         eval_files: the same, validation split.
         seed: makes the training repeatable; None draws one.
         log_dir: where TensorBoard's logs go.
+        base_model: folder of an earlier training's export whose weights this one starts from; None for none.
     """
 
     model: ModelSettings
@@ -64,6 +66,7 @@ class TrainingJob:
     eval_files: Sequence[str]
     seed: int | None
     log_dir: str
+    base_model: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +166,8 @@ def make_learner(job: TrainingJob, facts: SplitFacts, spread: tf.distribute.Stra
     with spread.scope():
         # Of no fixed size: it trains on windows and is validated and exported for whole images.
         model = registry.build(job.model, None, job.class_map.num_classes)
+        if job.base_model:
+            warm_start.load(model, job.base_model)
         registry.freeze(model, job.model, settings.frozen_blocks)
         strategy.share_statistics(model, spread)
         heads = registry.deep_layers(job.model) if settings.deep_supervision else ()

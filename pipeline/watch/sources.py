@@ -1,0 +1,162 @@
+"""Where observations come from: a data set with masks, a folder of images, or logged requests.
+
+Logged requests are TFRecords of `PredictionLog`, the form that TensorFlow Serving's request logging
+(`logging_config`, LOG_TFRECORD) and its warm-up files share.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from components import features
+from components.dataset.checks import Sample, read_pair
+from components.dataset.description import DatasetDescription, detect
+from components.dataset.pairs import find_pairs
+from components.errors import UsageError
+
+DATA, IMAGES, REQUESTS = "data", "images", "requests"
+
+_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Observation:
+    """What is compared of one image.
+
+    Attributes:
+        image: its encoded bytes.
+        height: pixels.
+        width: pixels.
+        brightness: mean luma, 0 to 1.
+        contrast: standard deviation of the luma, 0 to 0.5.
+        class_share: each class's share of its mask, float [num_classes]; None where it has no mask.
+    """
+
+    image: bytes
+    height: int
+    width: int
+    brightness: float
+    contrast: float
+    class_share: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Observations:
+    """What was found in a source.
+
+    Attributes:
+        kind: DATA, IMAGES or REQUESTS.
+        images: the sound ones.
+        unreadable: files or requests that hold none.
+        class_names: of the masks; None where there are none.
+    """
+
+    kind: str
+    images: list[Observation]
+    unreadable: int
+    class_names: tuple[str, ...] | None = None
+
+
+def observe(data: bytes, class_share: np.ndarray | None = None) -> Observation:
+    """Measures an encoded image. Raises OSError or SyntaxError where it is broken."""
+    image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
+    luma = np.asarray(image.convert("L"), np.float32) / 255
+    return Observation(data, image.height, image.width, float(luma.mean()), float(luma.std()), class_share)
+
+
+def read_source(path: str, limit: int, split: str, description: DatasetDescription | None = None) -> Observations:
+    """Reads a source of whatever kind it is.
+
+    Args:
+        path: a data set with masks, a folder of images, or a file or folder of logged requests.
+        limit: most images to read: the newest requests, or pairs spread evenly over a data set.
+        split: of a data set, the one to read.
+        description: of a data set; None where its own is to be found.
+
+    Raises:
+        UsageError: there is nothing of the kind.
+    """
+    described = description or _describe(path)
+    if described:
+        return _read_pairs(path, described, split, limit)
+    images = _newest(file for file in _files(path) if _is_image(file))[-limit:]
+    if images:
+        return _collect(IMAGES, (file.read_bytes() for file in images))
+    logs = _newest(file for file in _files(path) if not file.name.startswith("."))
+    requests = _collect(REQUESTS, _requests(logs, limit))
+    if requests.images or requests.unreadable:
+        return requests
+    raise UsageError(
+        f"{path}: found nothing to watch, expected a data set of images and masks, a folder of PNG or JPEG images, "
+        "or TFRecords of TensorFlow Serving's PredictionLog"
+    )
+
+
+def _describe(path: str) -> DatasetDescription | None:
+    """Returns the description of a folder whose images have masks."""
+    try:
+        return detect(path)
+    except UsageError:
+        return None
+
+
+def _read_pairs(path: str, description: DatasetDescription, split: str, limit: int) -> Observations:
+    """Reads pairs of one split, spread evenly over it: neighbouring frames are nearly the same picture."""
+    pairs = [pair for pair in find_pairs(path, description)[0] if pair.split == split]
+    samples = [read_pair(path, pair, description) for pair in pairs[:: max(1, -(-len(pairs) // limit))]]
+    sound = [sample for sample in samples if isinstance(sample, Sample)]
+    images = [observe(sample.image, sample.class_pixels / sample.class_pixels.sum()) for sample in sound]
+    return Observations(DATA, images, len(samples) - len(sound), description.class_map.names)
+
+
+def _collect(kind: str, encoded: Iterator[bytes]) -> Observations:
+    images, unreadable = [], 0
+    for data in encoded:
+        try:
+            images.append(observe(data))
+        except (OSError, SyntaxError, Image.DecompressionBombError):
+            unreadable += 1
+    return Observations(kind, images, unreadable)
+
+
+def _requests(logs: Sequence[Path], limit: int) -> Iterator[bytes]:
+    """Yields the images of the newest requests, oldest first. Raises UsageError for a file that is no log."""
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    images: list[bytes] = []
+    for path in logs:
+        compression = "GZIP" if path.suffix == ".gz" else ""
+        try:
+            for record in tf.data.TFRecordDataset(str(path), compression_type=compression):
+                request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+                images += request.inputs[features.IMAGE].string_val
+        except (tf.errors.DataLossError, DecodeError) as error:
+            raise UsageError(f"{path}: is no whole TFRecord of PredictionLog ({type(error).__name__})") from None
+        images = images[-limit:]
+    yield from images
+
+
+def _files(path: str) -> Iterator[Path]:
+    root = Path(path)
+    if root.is_file():
+        yield root
+    for folder, _, names in os.walk(root):
+        yield from (Path(folder, name) for name in names)
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in _IMAGE_SUFFIXES
+
+
+def _newest(paths: Iterable[Path]) -> list[Path]:
+    """Returns files by the time they were written, newest last."""
+    return sorted(paths, key=lambda path: (path.stat().st_mtime, str(path)))

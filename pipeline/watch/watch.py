@@ -1,0 +1,144 @@
+"""One look at a source: observes it, compares it with the training data of the served model, and tells what moved."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from components import features
+from components.dataset.description import DatasetDescription
+from components.errors import UsageError
+from components.report.frames import read_pairs
+from pipeline.store import Store
+from pipeline.watch.comparison import (
+    BRIGHTNESS,
+    CONTRAST,
+    Bounds,
+    Comparator,
+    Finding,
+    combine,
+    compare,
+    read_statistics,
+    statistics_of,
+)
+from pipeline.watch.reference import find_reference
+from pipeline.watch.sources import DATA, IMAGES, REQUESTS, Observation, observe, read_source
+from serving.predictor import Predictor, batches, find_version, read_metadata
+
+_BATCH = 8
+# Data with masks is the next span to train on; the others are what is served.
+_HOW: dict[str, Comparator] = {DATA: "drift", IMAGES: "skew", REQUESTS: "skew"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What a look came to.
+
+    Attributes:
+        run_id: the run whose training data was compared with.
+        kind: data, images or requests.
+        images: how many were compared.
+        unreadable: how many could not be read.
+        findings: one a feature, furthest beyond its bound first; none where there were too few images.
+    """
+
+    run_id: str
+    kind: str
+    images: int
+    unreadable: int
+    findings: list[Finding]
+
+    @property
+    def drifted(self) -> list[Finding]:
+        """The features that have moved too far."""
+        return [finding for finding in self.findings if finding.drifted]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the verdict in plain JSON types."""
+        findings = [{**dataclasses.asdict(finding), "drifted": finding.drifted} for finding in self.findings]
+        return {**dataclasses.asdict(self), "findings": findings, "drifted": bool(self.drifted)}
+
+
+def watch(
+    source: str,
+    store: Store,
+    train_split: str,
+    bounds: Bounds,
+    limit: int,
+    at_least: int,
+    model: str = "",
+    description: DatasetDescription | None = None,
+) -> Verdict:
+    """Compares a source with the training data of the last run that pushed a model.
+
+    Image sizes, and the class shares of data with masks, are compared with StatisticsGen's statistics;
+    brightness and contrast with those of the run's examples. Requests have no masks: the model's own
+    predictions stand for them, on the training images too, so that what the model always gets wrong is
+    not taken for drift.
+
+    Args:
+        source: see `read_source`.
+        store: metadata of the runs.
+        train_split: name of the training split.
+        bounds: the distances allowed.
+        limit: most images to read on each side.
+        at_least: fewer images than these are no evidence.
+        model: the model to predict with; the one that the run pushed where empty.
+        description: of a data set; None where its own is to be found.
+
+    Raises:
+        UsageError: nothing to watch, or nothing to compare with.
+    """
+    reference = find_reference(store, train_split)
+    found = read_source(source, limit, train_split, description)
+    verdict = Verdict(reference.run_id, found.kind, len(found.images), found.unreadable, [])
+    if len(found.images) < at_least:
+        return verdict
+    directory = find_version(model or reference.model)
+    names = tuple(read_metadata(directory)["class_map"]["names"])
+    training = [observe(pair.image) for pair in read_pairs(_files(reference.examples), limit)]
+    images, how = found.images, _HOW[found.kind]
+    if found.class_names is None:
+        predictor = Predictor(directory)
+        training, images = _predicted(training, predictor), _predicted(images, predictor)
+    elif found.class_names != names:
+        raise UsageError(
+            f"{source}: found classes {', '.join(found.class_names)}; expected the model's, {', '.join(names)}"
+        )
+    # What is measured here replaces what StatisticsGen says of the same feature.
+    before = combine(read_statistics(reference.statistics), statistics_of(_measured(training, names)))
+    now = statistics_of({**_sizes(images), **_measured(images, names)})
+    return dataclasses.replace(verdict, findings=compare(before, now, names, how, bounds))
+
+
+def _predicted(images: Sequence[Observation], predictor: Predictor) -> list[Observation]:
+    """Returns images with the class shares that a model sees in them."""
+    return [
+        dataclasses.replace(image, class_share=prediction.class_share)
+        for batch in batches(images, _BATCH)
+        for image, prediction in zip(batch, predictor.predict([item.image for item in batch]), strict=True)
+    ]
+
+
+def _sizes(images: Sequence[Observation]) -> dict[str, list[float]]:
+    return {features.HEIGHT: [image.height for image in images], features.WIDTH: [image.width for image in images]}
+
+
+def _measured(images: Sequence[Observation], class_names: Sequence[str]) -> dict[str, list[float]]:
+    """Returns a column a feature, one value an image; class shares where the images have them."""
+    columns = {
+        BRIGHTNESS: [image.brightness for image in images],
+        CONTRAST: [image.contrast for image in images],
+    }
+    shares = [image.class_share for image in images if image.class_share is not None]
+    for index, name in enumerate(class_names if shares else ()):
+        columns[features.class_share(name)] = [float(share[index]) for share in shares]
+    return columns
+
+
+def _files(pattern: str) -> list[str]:
+    """Returns the files of a pattern, on a local disk or an object store, in order."""
+    import tensorflow as tf
+
+    return sorted(tf.io.gfile.glob(pattern))

@@ -1,0 +1,130 @@
+"""The model that a training starts from, in real pipelines of toy components on a real metadata store."""
+
+# No postponed annotations here: TFX reads the components' annotations as types.
+import dataclasses
+import json
+import pathlib
+
+import ml_metadata as mlmd
+import pytest
+from ml_metadata.proto import metadata_store_pb2
+from tfx import v1 as tfx
+from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
+
+from components.artifact_files import weights_beside
+from components.baseline.warm_start import LatestBlessedStart
+
+Input = tfx.dsl.components.InputArtifact
+Output = tfx.dsl.components.OutputArtifact
+Parameter = tfx.dsl.components.Parameter
+
+_SETTINGS = {"name": "fcn8", "upsampling": "nearest", "dropout": None}
+
+
+@tfx.dsl.components.component
+def ToyData(examples: Output[Examples], span: Parameter[str]):
+    """Other data for another span."""
+    pathlib.Path(examples.uri, "span").write_text(span)
+
+
+@tfx.dsl.components.component
+def ToyStartTrainer(
+    model: Output[Model],
+    examples: Input[Examples],
+    settings: Parameter[str],
+    weights: Parameter[int],
+    base_model: Input[Model] = None,
+):
+    """Writes what the strategy reads of an exported model."""
+    directory = pathlib.Path(model.uri, "Format-Serving")
+    (directory / "assets.extra").mkdir(parents=True)
+    description = {"model_settings": json.loads(settings), "class_map": {"names": ["sky", "road"]}}
+    (directory / "assets.extra" / "segpipe.json").write_text(json.dumps(description))
+    if weights:
+        pathlib.Path(weights_beside(str(directory))).write_text("weights")
+
+
+@tfx.dsl.components.component
+def ToyGate(blessing: Output[ModelBlessing], model: Input[Model], blessed: Parameter[int]):
+    """Blesses as told."""
+    blessing.set_int_custom_property("blessed", blessed)
+    blessing.set_int_custom_property("current_model_id", model.id)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    model: str
+    start: str
+    trained_anew: bool
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Returns a function that runs the toy pipeline on a span and tells what its training started from."""
+    connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(tmp_path / "metadata.db"))
+
+    def executions(kind):
+        store = mlmd.MetadataStore(connection)
+        return [e for e in store.get_executions() if e.type.endswith(kind)]
+
+    def run_pipeline(span, blessed=True, weights=True, **settings):
+        data = ToyData(span=span)
+        start = tfx.dsl.Resolver(
+            strategy_class=LatestBlessedStart,
+            config={"model_settings": json.dumps({**_SETTINGS, **settings}), "class_names": ["sky", "road"]},
+            model=tfx.dsl.Channel(type=Model),
+            model_blessing=tfx.dsl.Channel(type=ModelBlessing),
+            examples=data.outputs["examples"],
+        ).with_id("StartResolver")
+        trainer = ToyStartTrainer(
+            examples=data.outputs["examples"],
+            base_model=start.outputs["model"],
+            settings=json.dumps({**_SETTINGS, **settings}),
+            weights=int(weights),
+        )
+        gate = ToyGate(model=trainer.outputs["model"], blessed=int(blessed))
+        tfx.orchestration.LocalDagRunner().run(
+            tfx.dsl.Pipeline(
+                pipeline_name="toy",
+                pipeline_root=str(tmp_path / "artifacts"),
+                components=[data, start, trainer, gate],
+                enable_cache=True,
+                metadata_connection_config=connection,
+            )
+        )
+        return last_run()
+
+    def last_run():
+        store = mlmd.MetadataStore(connection)
+        execution = executions("ToyStartTrainer")[-1]
+        uris = {"base_model": "", "model": ""}
+        for event in store.get_events_by_execution_ids([execution.id]):
+            (artifact,) = store.get_artifacts_by_id([event.artifact_id])
+            uris[event.path.steps[0].key] = artifact.uri
+        cached = execution.last_known_state == metadata_store_pb2.Execution.CACHED
+        return Run(uris["model"], uris["base_model"], not cached)
+
+    return run_pipeline
+
+
+def test_a_new_span_starts_from_the_last_and_nothing_new_trains_nothing(run):
+    first = run("1")
+    first_again = run("1")
+    second = run("2")
+    second_again = run("2")
+
+    assert (first.start, first.trained_anew) == ("", True)
+    assert first_again == dataclasses.replace(first, trained_anew=False)
+    assert (second.start, second.trained_anew) == (first.model, True)
+    assert second_again == dataclasses.replace(second, trained_anew=False)
+
+
+def test_only_a_blessed_model_with_weights_that_fit_is_a_start(run):
+    good = run("1")
+    run("2", blessed=False)
+    run("3", weights=False)
+    other = run("4", upsampling="transposed")
+    last = run("5", dropout=0.1)
+
+    assert other.start == ""
+    assert last.start == good.model

@@ -1,0 +1,196 @@
+"""`segpipe watch` tells drift from none, on images, logged requests and new data, and starts a run where asked to."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+from typer.testing import CliRunner
+from watched_run import RUN_ID, pictures, write_data_set, write_run
+
+from components import features
+from components.errors import EXIT_DRIFTED, UsageError
+from pipeline.cli.main import app
+from pipeline.store import Store
+from pipeline.watch.comparison import Bounds
+from pipeline.watch.watch import watch
+from pipeline.workdir import Workdir
+
+_BOUNDS = Bounds(distribution=0.2, class_share=0.1)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """The work directory of a run that was trained on rather dark pictures."""
+    return write_run(str(tmp_path_factory.mktemp("run")), pictures(120, brightness=0.4, seed=1))
+
+
+@pytest.fixture
+def look(work):
+    """Returns a function from a source to the verdict on it."""
+
+    def watch_source(source, **options):
+        arguments = {"limit": 200, "at_least": 30, **options}
+        return watch(str(source), Store(Workdir(work).metadata), "train", _BOUNDS, **arguments)
+
+    return watch_source
+
+
+def _write_images(folder, images):
+    folder.mkdir(parents=True)
+    for number, image in enumerate(images):
+        (folder / f"{number:03}.png").write_bytes(image)
+    return folder
+
+
+def _write_log(path, images, compression=""):
+    with tf.io.TFRecordWriter(str(path), tf.io.TFRecordOptions(compression_type=compression)) as writer:
+        for image in images:
+            log = prediction_log_pb2.PredictionLog()
+            tensor = log.predict_log.request.inputs[features.IMAGE]
+            tensor.CopyFrom(tf.make_tensor_proto([image]))
+            writer.write(log.SerializeToString())
+        writer.write(prediction_log_pb2.PredictionLog(session_run_log={}).SerializeToString())
+    return path
+
+
+def test_help_loads_nothing_heavy():
+    program = (
+        "import sys, pipeline.cli.main as m\nsys.argv = ['segpipe', 'watch', '--help']\n"
+        "try:\n    m.main()\nexcept SystemExit as e:\n    assert not e.code\n"
+        "sys.exit(' '.join({'tensorflow', 'tensorflow_data_validation', 'kfp', 'numpy'} & set(sys.modules)) or 0)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_images_like_those_of_the_training_are_no_drift(look, tmp_path):
+    verdict = look(_write_images(tmp_path / "asked", pictures(60, brightness=0.4, seed=2)))
+
+    assert (verdict.kind, verdict.images, verdict.run_id) == ("images", 60, RUN_ID)
+    assert verdict.drifted == []
+    compared = {finding.feature for finding in verdict.findings}
+    assert compared == {
+        "height",
+        "width",
+        "brightness",
+        "contrast",
+        "class_share/dark",
+        "class_share/bright",
+        "pixels by class",
+    }
+
+
+@pytest.mark.parametrize("compression", ["", "GZIP"])
+def test_brighter_requests_drift_in_brightness_and_in_what_the_model_sees(look, tmp_path, compression):
+    name = "requests.tfrecord.gz" if compression else "requests.tfrecord"
+    verdict = look(_write_log(tmp_path / name, pictures(60, brightness=0.6, seed=3), compression))
+
+    assert (verdict.kind, verdict.images) == ("requests", 60)
+    drifted = {finding.feature: finding for finding in verdict.drifted}
+    assert {"brightness", "class_share/bright", "pixels by class"} <= set(drifted)
+    assert "height" not in drifted
+    assert drifted["brightness"].before == pytest.approx(0.4, abs=0.05)
+    assert drifted["brightness"].now == pytest.approx(0.6, abs=0.05)
+    share = drifted["class_share/bright"]
+    assert drifted["pixels by class"].distance == pytest.approx(share.now - share.before, abs=1e-4)
+
+
+def test_other_sizes_drift(look, tmp_path):
+    folder = tmp_path / "asked"
+    _write_images(folder, pictures(60, brightness=0.4, seed=2))
+    from PIL import Image
+
+    for path in folder.iterdir():
+        Image.open(path).resize((32, 16)).save(path)
+
+    sizes = {finding.feature: finding.distance for finding in look(folder).findings}
+
+    assert sizes["height"] == 0
+    assert sizes["width"] == 1
+
+
+def test_new_data_is_compared_by_its_own_masks(look, tmp_path):
+    same = write_data_set(str(tmp_path / "same"), pictures(60, brightness=0.4, seed=4))
+    other = write_data_set(str(tmp_path / "other"), pictures(60, brightness=0.6, seed=4))
+
+    assert look(same).drifted == []
+    verdict = look(other)
+    assert verdict.kind == "data"
+    assert "class_share/bright" in {finding.feature for finding in verdict.drifted}
+
+
+def test_the_newest_requests_are_taken_and_broken_ones_counted(look, tmp_path):
+    folder = _write_images(tmp_path / "asked", pictures(40, brightness=0.9, seed=5))
+    for path in folder.iterdir():
+        os.utime(path, (1, 1))
+    _write_images(tmp_path / "asked" / "new", [*pictures(40, brightness=0.4, seed=6), b"no image"])
+
+    verdict = look(folder, limit=41)
+
+    assert (verdict.images, verdict.unreadable) == (40, 1)
+    assert verdict.drifted == []
+
+
+def test_a_few_images_are_no_evidence(look, tmp_path):
+    verdict = look(_write_images(tmp_path / "asked", pictures(5, brightness=0.9, seed=7)))
+
+    assert verdict.findings == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "found nothing to watch"),
+        ("", "found nothing to watch"),
+        ("a text that is longer than the header of a record", "no whole TFRecord of PredictionLog"),
+    ],
+)
+def test_a_source_without_images_is_explained(look, tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "requests").write_text(content)
+
+    with pytest.raises(UsageError, match=message):
+        look(tmp_path / "requests")
+
+
+def test_requests_for_another_model_are_no_images(look, tmp_path):
+    with pytest.raises(UsageError, match="found nothing to watch"):
+        look(_write_log(tmp_path / "requests.tfrecord", []))
+
+
+def test_classes_of_another_kind_are_refused(look, tmp_path):
+    folder = write_data_set(str(tmp_path / "data"), pictures(40, brightness=0.4, seed=4))
+    description = tmp_path / "data" / "segpipe.yaml"
+    description.write_text(description.read_text().replace("dark", "night"))
+
+    with pytest.raises(UsageError, match="night, bright; expected the model's, dark, bright"):
+        look(folder)
+
+
+def test_the_exit_code_says_whether_it_drifted(work, tmp_path):
+    same = _write_images(tmp_path / "same", pictures(60, brightness=0.4, seed=2))
+    other = _write_images(tmp_path / "other", pictures(60, brightness=0.7, seed=2))
+
+    calm = CliRunner().invoke(app, ["watch", str(same), "--out", work])
+    drifted = CliRunner().invoke(app, ["watch", str(other), "--out", work, "--json"])
+
+    assert calm.exit_code == 0, calm.output
+    assert "No drift" in calm.output
+    assert drifted.exit_code == EXIT_DRIFTED
+    assert json.loads(drifted.stdout)["drifted"] is True
+
+
+def test_drift_starts_a_run_with_the_settings_of_the_watched_one(work, tmp_path):
+    other = _write_images(tmp_path / "other", pictures(60, brightness=0.7, seed=2))
+
+    started = CliRunner().invoke(app, ["watch", str(other), "--out", work, "--then-run"])
+
+    # The watched run's data is gone: the run that was started says so.
+    assert isinstance(started.exception, UsageError)
+    assert "trained_on" in str(started.exception)

@@ -1,0 +1,56 @@
+"""A training that starts from an earlier one's weights."""
+
+import dataclasses
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import training_toy as toy
+
+from components.errors import SegpipeError
+from trainer import warm_start
+from trainer.checkpoints import Checkpoints
+from trainer.models import registry
+from trainer.training import train
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory):
+    """An earlier training: the folder of its data, its network and the folder of its export."""
+    root = tmp_path_factory.mktemp("earlier")
+    toy.write_splits(root)
+    keras.utils.set_random_seed(1)
+    model = registry.build(toy.job(root, root).model, None, toy.CLASS_MAP.num_classes)
+    export = str(root / "model" / "Format-Serving")
+    warm_start.save(model, export)
+    return root, model, export
+
+
+def test_a_training_begins_with_the_weights_of_the_earlier_one(earlier, tmp_path):
+    root, model, export = earlier
+    # So small a rate that one epoch leaves the weights where they were.
+    job = toy.job(root, tmp_path / "logs", seed=99, epochs=1, learning_rate=1e-12, weight_decay=0)
+
+    trained = train(dataclasses.replace(job, base_model=export), Checkpoints(str(tmp_path / "checkpoint")))
+
+    for before, after in zip(model.trainable_weights, trained.model.trainable_weights, strict=True):
+        np.testing.assert_allclose(after.numpy(), before.numpy(), atol=1e-6)
+
+
+def test_the_weights_lie_outside_of_what_is_pushed(earlier):
+    _, _, export = earlier
+
+    assert (pathlib.Path(export).parent / "network.weights.h5").exists()
+    assert not pathlib.Path(export).exists()
+
+
+def test_weights_that_are_gone_or_another_network_s_are_explained(earlier, tmp_path):
+    root, _, export = earlier
+    job = toy.job(root, tmp_path / "logs")
+    other = dataclasses.replace(job, model=job.model.model_copy(update={"base_filters": 8}), base_model=export)
+
+    with pytest.raises(SegpipeError, match="training.warm_start.*does not hold the weights of this network"):
+        train(other, Checkpoints(str(tmp_path / "other")))
+    with pytest.raises(SegpipeError, match="training.warm_start"):
+        train(dataclasses.replace(job, base_model=str(tmp_path / "absent")), Checkpoints(str(tmp_path / "absent")))
