@@ -1,0 +1,53 @@
+"""`segpipe kubeflow training-job`: manifests of a multi-worker training for Kubeflow's training operator."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from components.errors import UsageError
+
+_KINDS = ("tfjob", "trainjob")
+
+
+def training_job(
+    data: Annotated[str, typer.Option(help="Data folder, as the pods see it.")],
+    kind: Annotated[str, typer.Option(help="tfjob for version 1 of the operator, trainjob for version 2.")] = "tfjob",
+    out: Annotated[str, typer.Option(help="File to write.", metavar="FILE")] = "training-job.yaml",
+    name: Annotated[str, typer.Option(help="Name of the job, and of the run in the metadata.")] = "segpipe-training",
+    workers: Annotated[int, typer.Option(help="Pods that train together, the chief included.", min=1)] = 2,
+    model: Annotated[str, typer.Option(help="Architecture: fcn8, fcn16, fcn32, fcn8_conv7 or unet.")] = "fcn8",
+    preset: Annotated[str, typer.Option(help="Preset: smoke, cpu or gpu.")] = "cpu",
+    size: Annotated[str | None, typer.Option(help="Input size in pixels.", metavar="HxW")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training split.", min=1)] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting; repeatable.", metavar="KEY=VALUE")
+    ] = None,
+    config: Annotated[str | None, typer.Option(help="YAML file of settings.", metavar="FILE")] = None,
+) -> None:
+    """Write the manifests of a training by several pods, for `kubectl apply`.
+
+    It runs the pipeline up to Trainer. A run of the compiled pipeline with the same settings then takes the model
+    from the cache, and evaluates, gates and pushes it.
+    """
+    if kind not in _KINDS:
+        raise UsageError(f"--kind {kind}: expected one of {', '.join(_KINDS)}")
+    if not re.fullmatch(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?", name):
+        raise UsageError(f"--name {name}: expected up to 50 small letters, digits and dashes, beginning with a letter")
+    from pipeline.config import read_assignments, read_config_file
+    from pipeline.kubeflow.parameters import configure, defaults
+    from pipeline.kubeflow.training_job import render
+
+    layers: list[tuple[str, dict[str, Any]]] = [("--set", read_assignments(assignments or []))]
+    if config:
+        layers.insert(0, (config, read_config_file(config)))
+    values = defaults(data, model, preset, size, epochs)
+    # What the data set is like is known where the training runs.
+    settings = configure({**values, "data": ""}, layers).kubeflow
+    manifests = render("trainjob" if kind == "trainjob" else "tfjob", name, workers, settings, layers, values)
+    with open(out, "w") as file:
+        file.write(manifests)
+    Console(highlight=False, soft_wrap=True).print(f"{kind} of {workers} pods written to {out}")

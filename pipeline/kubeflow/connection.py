@@ -1,0 +1,116 @@
+"""How to reach a Kubeflow Pipelines API server, the first knock at its door, and what its refusals mean.
+
+The knock has a time limit and comes before the kfp client is made: that client waits without one,
+repeats a refused health check for half a minute, and takes a login page for an empty answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import certifi
+import urllib3  # type: ignore[import-untyped]
+
+from components.errors import SegpipeError
+
+HEALTH_PATH = "/apis/v2beta1/healthz"
+
+_SECONDS = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Connection:
+    """How to reach an API server, and who asks.
+
+    Attributes:
+        host: address of the API server or of the page in front of it, such as http://localhost:8888.
+        namespace: of the user's profile, in multi-user installations.
+        token: sent as a bearer token.
+        cookie: sent as it is, such as `oauth2_proxy_kubeflow=...`.
+        ca_file: certificates that the server's must be signed by; the public ones where empty.
+    """
+
+    host: str
+    namespace: str = ""
+    token: str = dataclasses.field(default="", repr=False)
+    cookie: str = dataclasses.field(default="", repr=False)
+    ca_file: str = ""
+
+
+def knock(connection: Connection, host: str) -> None:
+    """Asks for the server's health once, following no redirection. Raises SegpipeError."""
+    headers = {}
+    if connection.token:
+        headers["Authorization"] = f"Bearer {connection.token}"
+    if connection.cookie:
+        headers["Cookie"] = connection.cookie
+    try:
+        # The same certificates as the kfp client's.
+        pool = urllib3.PoolManager(cert_reqs="CERT_REQUIRED", ca_certs=connection.ca_file or certifi.where())
+        answer = pool.request(
+            "GET", host + HEALTH_PATH, headers=headers, redirect=False, retries=False, timeout=_SECONDS
+        )
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise SegpipeError(unreachable(host, error)) from None
+    if answer.status != 200:
+        raise SegpipeError(refusal(connection, answer.status, message(answer.data.decode(errors="replace"))))
+    try:
+        json.loads(answer.data)
+    except ValueError:
+        raise SegpipeError(
+            f"{host}: answers, but not as Kubeflow Pipelines' API (found no JSON at {HEALTH_PATH}); "
+            "name the address of ml-pipeline or of its page, such as https://kubeflow.example.com/pipeline"
+        ) from None
+
+
+def unreachable(host: str, error: Exception) -> str:
+    """Says that there was no answer and what to do about it."""
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text or "certificate verify failed" in text:
+        return f"{host}: its certificate is not signed by a known authority; name the authority's file with --ca FILE"
+    return (
+        f"{host}: cannot be reached ({text}); expected the API server of Kubeflow Pipelines. Check the address, "
+        "or open a tunnel first: kubectl port-forward -n kubeflow svc/ml-pipeline 8888:8888"
+    )
+
+
+def refusal(connection: Connection, status: int, text: str) -> str:
+    """Says what an answer other than success means and what to do about it."""
+    said = f" ({text})" if text else ""
+    host = connection.host
+    if status in (301, 302, 303, 307, 308):
+        return (
+            f"{host}: redirects to a login page{said}; expected a signed-in client. Pass --token-file FILE, "
+            "or set SEGPIPE_KUBEFLOW_COOKIE to the cookie of a signed-in browser"
+        )
+    if status == 401:
+        found = "the token or cookie was not accepted" if connection.token or connection.cookie else "nobody signed in"
+        return (
+            f"{host}: answered 401, {found}{said}. Pass a valid one with --token-file FILE, SEGPIPE_KUBEFLOW_TOKEN "
+            "or SEGPIPE_KUBEFLOW_COOKIE"
+        )
+    if status == 403:
+        where = f"namespace {connection.namespace!r}" if connection.namespace else "this server without a namespace"
+        return (
+            f"{host}: answered 403, not allowed in {where}{said}. Name a namespace of yours with --namespace, "
+            "or ask for the role kubeflow-edit there"
+        )
+    if status == 404:
+        return (
+            f"{host}: answered 404{said}; expected Kubeflow Pipelines' v2beta1 API. Check the address "
+            "(in front of a whole Kubeflow, it ends in /pipeline) and that the server is version 2.0 or later"
+        )
+    return f"{host}: answered {status}{said}"
+
+
+def message(body: Any) -> str:
+    """Returns what an error says, in the gateway's form, the upload server's form, or as plain text."""
+    text = body.decode(errors="replace") if isinstance(body, bytes) else str(body or "")
+    try:
+        content = json.loads(text)
+        return str(content.get("message") or content.get("error_message") or content.get("error") or "")
+    except (ValueError, AttributeError):
+        # A page of HTML helps nobody.
+        return "" if "<" in text else text.strip()[:200]

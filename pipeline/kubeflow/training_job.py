@@ -1,0 +1,178 @@
+"""Manifests of a multi-worker training for Kubeflow's training operator, from the configuration of the pipeline.
+
+TFJob is the operator's version 1, which sets `TF_CONFIG` in every pod. TrainJob is version 2
+(Kubeflow Trainer), which has no runtime for TensorFlow: one comes with it, and its pods make
+`TF_CONFIG` of their addresses and indices.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import yaml
+
+from components.errors import UsageError
+from pipeline.kubeflow.parameters import Layers
+from pipeline.kubeflow.settings import KubeflowSettings
+from pipeline.kubeflow.training_worker import TRAINER
+
+Kind = Literal["tfjob", "trainjob"]
+
+_PORT = 2222
+_COMMAND = ["python", "-m", "pipeline.kubeflow.training_worker"]
+
+
+def render(
+    kind: Kind, name: str, workers: int, settings: KubeflowSettings, layers: Layers, values: Mapping[str, Any]
+) -> str:
+    """Returns the manifests as YAML.
+
+    Args:
+        kind: which operator.
+        name: of the job, and of the run in the metadata.
+        workers: number of pods, the chief included.
+        settings: image, resources, volumes and secrets.
+        layers: settings that the pipeline is compiled with.
+        values: the pipeline's parameters by name.
+
+    Raises:
+        UsageError: the settings or parameters lack what a training in a cluster needs.
+    """
+    if not settings.root:
+        raise UsageError("kubeflow.root: found nothing, expected the folder that all tasks share, as in `compile`")
+    if values["data"] is None:
+        raise UsageError("--data: found nothing, expected the data folder, as the pods see it")
+    arguments = ["--run-id", name, "--configuration", json.dumps(layers, sort_keys=True)]
+    arguments += ["--parameters", json.dumps(dict(values), sort_keys=True)]
+    manifests = {"tfjob": _tfjob, "trainjob": _trainjob}[kind](name, workers, settings, arguments)
+    # Through JSON, so that what several places share is written out in each.
+    return yaml.safe_dump_all(json.loads(json.dumps(manifests)), sort_keys=False, width=1000)
+
+
+def _tfjob(name: str, workers: int, settings: KubeflowSettings, arguments: list[str]) -> list[dict[str, Any]]:
+    # The operator knows its container by this name, and its port by the other.
+    container = {**_container("tensorflow", settings, arguments), "ports": [_port("tfjob-port")]}
+    template = {
+        # The operator's pods talk to each other by name; a service mesh would stand between them.
+        "metadata": {"annotations": {"sidecar.istio.io/inject": "false"}},
+        "spec": _pod(settings, container),
+    }
+    replicas = {"Chief": 1, **({"Worker": workers - 1} if workers > 1 else {})}
+    specs = {
+        role: {"replicas": count, "restartPolicy": "OnFailure", "template": template}
+        for role, count in replicas.items()
+    }
+    run_policy: dict[str, Any] = {"cleanPodPolicy": "Running", "backoffLimit": settings.retries}
+    timeout = settings.of_component(TRAINER).timeout
+    if timeout:
+        run_policy["activeDeadlineSeconds"] = timeout
+    return [
+        {
+            "apiVersion": "kubeflow.org/v1",
+            "kind": "TFJob",
+            "metadata": {"name": name},
+            "spec": {"runPolicy": run_policy, "tfReplicaSpecs": specs},
+        }
+    ]
+
+
+def _trainjob(name: str, workers: int, settings: KubeflowSettings, arguments: list[str]) -> list[dict[str, Any]]:
+    # A JobSet names its pods so, and the service in front of them after itself.
+    addresses = ",".join(f"{name}-node-0-{index}.{name}:{_PORT}" for index in range(workers))
+    container = {**_container("node", settings, [*arguments, "--workers", addresses]), "ports": [_port("tensorflow")]}
+    pod = {"restartPolicy": "OnFailure", **_pod(settings, container)}
+    runtime = {
+        "apiVersion": "trainer.kubeflow.org/v1alpha1",
+        "kind": "TrainingRuntime",
+        "metadata": {"name": name, "labels": {"trainer.kubeflow.org/framework": "tensorflow"}},
+        "spec": {
+            "mlPolicy": {"numNodes": workers},
+            "template": {
+                "spec": {
+                    # Workers find each other before they are ready.
+                    "network": {"publishNotReadyAddresses": True},
+                    "failurePolicy": {"maxRestarts": settings.retries},
+                    "replicatedJobs": [
+                        {
+                            "name": "node",
+                            "template": {
+                                "metadata": {"labels": {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}},
+                                "spec": {"template": {"spec": pod}},
+                            },
+                        }
+                    ],
+                }
+            },
+        },
+    }
+    job: dict[str, Any] = {
+        "apiVersion": "trainer.kubeflow.org/v1alpha1",
+        "kind": "TrainJob",
+        "metadata": {"name": name},
+        "spec": {
+            "runtimeRef": {"apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": name},
+            "trainer": {"numNodes": workers},
+        },
+    }
+    timeout = settings.of_component(TRAINER).timeout
+    if timeout:
+        job["spec"]["activeDeadlineSeconds"] = timeout
+    return [runtime, job]
+
+
+def _container(name: str, settings: KubeflowSettings, arguments: list[str]) -> dict[str, Any]:
+    resources = settings.of_component(TRAINER)
+    amounts = {"cpu": resources.cpu, "memory": resources.memory}
+    limits: dict[str, Any] = {key: amount for key, amount in amounts.items() if amount}
+    if resources.gpus:
+        limits[resources.gpu_kind] = resources.gpus
+    container: dict[str, Any] = {
+        "name": name,
+        "image": settings.image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": _COMMAND,
+        "args": arguments,
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    if limits:
+        container["resources"] = {"requests": limits, "limits": limits}
+    variables: list[dict[str, Any]] = [{"name": key, "value": value} for key, value in sorted(settings.env.items())]
+    for secret, keys in sorted(settings.secret_env.items()):
+        variables += [
+            {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+            for key, variable in sorted(keys.items())
+        ]
+    if variables:
+        container["env"] = variables
+    mounts = {**settings.volumes, **settings.secret_volumes}
+    if mounts:
+        container["volumeMounts"] = [{"name": source, "mountPath": path} for source, path in sorted(mounts.items())]
+    return container
+
+
+def _pod(settings: KubeflowSettings, container: dict[str, Any]) -> dict[str, Any]:
+    pod: dict[str, Any] = {
+        "automountServiceAccountToken": bool(settings.service_account),
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+    }
+    volumes: list[dict[str, Any]] = [
+        {"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in sorted(settings.volumes)
+    ]
+    volumes += [{"name": secret, "secret": {"secretName": secret}} for secret in sorted(settings.secret_volumes)]
+    optional = {
+        "serviceAccountName": settings.service_account,
+        "nodeSelector": settings.of_component(TRAINER).node_selector,
+        "tolerations": [
+            {key: value for key, value in toleration.model_dump().items() if value}
+            for toleration in settings.tolerations
+        ],
+        "volumes": volumes,
+    }
+    return {**pod, **{key: value for key, value in optional.items() if value}}
+
+
+def _port(name: str) -> dict[str, Any]:
+    return {"name": name, "containerPort": _PORT}

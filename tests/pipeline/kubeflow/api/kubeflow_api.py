@@ -1,0 +1,44 @@
+"""Kubeflow's published v2beta1 API, from an excerpt of its swagger: its requests and what they look like."""
+
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+
+_API = json.loads((Path(__file__).parent / "kubeflow_api.json").read_text())
+
+
+def find_operation(method, path):
+    for template, operations in _API["paths"].items():
+        match = re.fullmatch(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/:]+)", template), path)
+        if match and method.lower() in operations:
+            return template, match.groupdict(), operations[method.lower()]
+    return None
+
+
+def slug(template):
+    """Returns the name of a path's method: its words, with `one` for a single item."""
+    words = re.sub(r"\{\w+\}", "", template.removeprefix("/apis/v2beta1/")).replace(":", "/").split("/")
+    slug = "_".join(word for word in words if word)
+    return "runs_one" if template.endswith("runs/{run_id}") else slug
+
+
+def validate(content, schema):
+    # Not `jsonschema.validate`, which checks the schema itself again at every call.
+    jsonschema.Draft4Validator({**_lenient(schema), "definitions": _DEFINITIONS}).validate(content)
+
+
+def _lenient(schema):
+    """Lets 64-bit integers be numbers too, as the server does, and refuses unknown fields, as it does too."""
+    if isinstance(schema, dict):
+        if schema.get("format") == "int64":
+            return {"type": ["string", "integer"]}
+        converted = {key: _lenient(value) for key, value in schema.items()}
+        if "properties" in schema and schema.get("type") == "object" and schema["properties"]:
+            converted.setdefault("additionalProperties", False)
+        return converted
+    return [_lenient(item) for item in schema] if isinstance(schema, list) else schema
+
+
+_DEFINITIONS = _lenient(_API["definitions"])

@@ -1,0 +1,301 @@
+"""A Kubeflow Pipelines API server on a socket, as far as segpipe asks it, that follows the published v2beta1 API.
+
+Every request and every answer is checked against `kubeflow_api.json`, an excerpt of Kubeflow's own swagger;
+a request that does not fit is answered 400 and kept in `violations`.
+"""
+
+import copy
+import email
+import json
+import ssl
+import threading
+import urllib.parse
+import uuid
+from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import jsonschema
+import yaml
+from kubeflow_api import find_operation, slug, validate
+
+_GRPC_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 500: 13}
+# What each listing is called in its answer.
+_LISTS = {
+    "experiments": "experiments",
+    "pipelines": "pipelines",
+    "versions": "pipeline_versions",
+    "recurringruns": "recurringRuns",
+    "runs": "runs",
+}
+
+
+class ApiError(Exception):
+    def __init__(self, status, message):
+        super().__init__(message)
+        self.status = status
+
+
+class KubeflowServer:
+    """Holds experiments, pipelines, versions, recurring runs and runs; starts and ends with a `with` block."""
+
+    def __init__(self, token="", cookie="", namespace="", certificate=None):
+        self.token = token
+        self.cookie = cookie
+        self.namespace = namespace  # of the one user, in multi-user mode
+        self.items = {kind: {} for kind in _LISTS}
+        self.requests = []
+        self.violations = []
+        self.page_size = 2  # smaller than any client's, so that every listing has pages
+        self.refuse = {}  # (method, path ending) to the status that such a request gets
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._lock = threading.Lock()
+        scheme = "http"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
+            scheme = "https"
+        self.host = f"{scheme}://localhost:{self._http.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._http.shutdown()
+        self._http.server_close()
+
+    def all(self, kind):
+        return list(self.items[kind].values())
+
+    def asked(self, method, ending=""):
+        return [path for verb, path in self.requests if verb == method and path.endswith(ending)]
+
+    def fire(self, schedule_id, at, state="SUCCEEDED"):
+        """Does what the scheduler does at a recurring run's time."""
+        schedule = self.items["recurringruns"][schedule_id]
+        run = _stamped(
+            "run_id",
+            {
+                "display_name": f"{schedule['display_name']}-{len(self.items['runs']) + 1}",
+                "experiment_id": schedule["experiment_id"],
+                "pipeline_version_reference": schedule["pipeline_version_reference"],
+                "runtime_config": schedule["runtime_config"],
+                "recurring_run_id": schedule_id,
+                "state": state,
+                "scheduled_at": at,
+                "created_at": at,
+            },
+        )
+        self.items["runs"][run["run_id"]] = run
+        return run
+
+    def answer(self, method, path, query, headers, body):
+        """Returns what a request is answered with. Raises ApiError."""
+        self._authenticate(headers)
+        for (verb, ending), status in self.refuse.items():
+            if method == verb and path.endswith(ending):
+                raise ApiError(status, "refused on purpose")
+        found = find_operation(method, path)
+        if found is None:
+            raise ApiError(404, "Not Found")
+        template, names, operation = found
+        self._check_query(operation, query)
+        body = self._check_body(operation, headers, body)
+        with self._lock:
+            result = getattr(self, f"_{method.lower()}_{slug(template)}")(query=query, body=body, **names)
+            result = copy.deepcopy(result)
+        validate(result, operation["responses"]["200"]["schema"])
+        return result
+
+    def _authenticate(self, headers):
+        if self.token and headers.get("authorization") != f"Bearer {self.token}":
+            raise ApiError(401, "Request header error: there is no user identity header.")
+        if self.cookie and headers.get("Cookie") != self.cookie:
+            raise ApiError(302, "")
+
+    def _check_query(self, operation, query):
+        known = {item["name"]: item for item in operation["parameters"] if item["in"] == "query"}
+        for name in query:
+            if name not in known:
+                self._violated(f"query parameter {name} is not in the API")
+        if self.namespace and "namespace" in known and query.get("namespace") != self.namespace:
+            raise ApiError(403, f"User 'user@example.com' is not authorized in namespace {query.get('namespace')!r}")
+
+    def _check_body(self, operation, headers, body):
+        parameter = next((item for item in operation["parameters"] if item["in"] in ("body", "formData")), None)
+        if parameter is None:
+            return None
+        if parameter["in"] == "formData":
+            message = email.message_from_bytes(
+                b"Content-Type: " + headers["Content-Type"].encode() + b"\r\n\r\n" + body
+            )
+            (part,) = message.get_payload()
+            if part.get_param("name", header="content-disposition") != parameter["name"]:
+                self._violated(f"the upload's part is not called {parameter['name']}")
+            return part.get_payload(decode=True)
+        content = json.loads(body)
+        try:
+            validate(content, parameter["schema"])
+        except jsonschema.ValidationError as error:
+            self._violated(error.message)
+        return content
+
+    def _violated(self, text):
+        self.violations.append(text)
+        raise ApiError(400, text)
+
+    def _get_healthz(self, **_):
+        return {"multi_user": True} if self.namespace else {}
+
+    def _get_experiments(self, query, **_):
+        return self._list("experiments", query)
+
+    def _post_experiments(self, body, **_):
+        if any(item["display_name"] == body["display_name"] for item in self.all("experiments")):
+            raise ApiError(409, f"experiment {body['display_name']} already exists")
+        return self._add("experiments", "experiment_id", body)
+
+    def _get_pipelines(self, query, **_):
+        return self._list("pipelines", query)
+
+    def _post_pipelines(self, body, **_):
+        if any(item["display_name"] == body["display_name"] for item in self.all("pipelines")):
+            raise ApiError(409, f"The name {body['display_name']} already exist. Please specify a new name")
+        return self._add("pipelines", "pipeline_id", body)
+
+    def _get_pipelines_versions(self, pipeline_id, query, **_):
+        return self._list("versions", query, pipeline_id=pipeline_id)
+
+    def _post_pipelines_upload_version(self, query, body, **_):
+        self._item("pipelines", query["pipelineid"])
+        versions = [item for item in self.all("versions") if item["pipeline_id"] == query["pipelineid"]]
+        if any(item["display_name"] == query["name"] for item in versions):
+            raise ApiError(409, "Failed to create a pipeline version")
+        spec = next(yaml.safe_load_all(body))
+        return self._add(
+            "versions",
+            "pipeline_version_id",
+            {"pipeline_id": query["pipelineid"], "display_name": query["name"], "pipeline_spec": spec},
+        )
+
+    def _get_recurringruns(self, query, **_):
+        return self._list("recurringruns", query)
+
+    def _post_recurringruns(self, body, **_):
+        self._check_source(body)
+        if not 1 <= int(body.get("max_concurrency", 0)) <= 10:
+            raise ApiError(400, "Max concurrency of a recurring run must be at least 1 and at most 10.")
+        schedule = body["trigger"].get("cron_schedule")
+        if schedule and len(schedule["cron"].split()) != 6:
+            raise ApiError(400, "Schedule cron is not a supported format")
+        status = "ENABLED" if body["mode"] == "ENABLE" else "DISABLED"
+        body["max_concurrency"] = str(body["max_concurrency"])
+        if not schedule:
+            period = body["trigger"]["periodic_schedule"]
+            period["interval_second"] = str(period["interval_second"])
+        return self._add("recurringruns", "recurring_run_id", {**body, "status": status})
+
+    def _delete_recurringruns(self, recurring_run_id, **_):
+        self._item("recurringruns", recurring_run_id)
+        del self.items["recurringruns"][recurring_run_id]
+        return {}
+
+    def _post_recurringruns_disable(self, recurring_run_id, **_):
+        self._item("recurringruns", recurring_run_id).update(status="DISABLED", mode="DISABLE")
+        return {}
+
+    def _post_recurringruns_enable(self, recurring_run_id, **_):
+        self._item("recurringruns", recurring_run_id).update(status="ENABLED", mode="ENABLE")
+        return {}
+
+    def _get_runs(self, query, **_):
+        return self._list("runs", query)
+
+    def _post_runs(self, body, **_):
+        self._check_source(body)
+        return self._add("runs", "run_id", {**body, "state": "PENDING"})
+
+    def _get_runs_one(self, run_id, **_):
+        return self._item("runs", run_id)
+
+    def _post_runs_terminate(self, run_id, **_):
+        run = self._item("runs", run_id)
+        if run["state"] not in ("PENDING", "RUNNING"):
+            raise ApiError(500, f"Failed to terminate run {run_id}. Row not found")
+        run["state"] = "CANCELING"
+        return {}
+
+    def _check_source(self, body):
+        self._item("experiments", body["experiment_id"])
+        reference = body["pipeline_version_reference"]
+        spec = self._item("versions", reference["pipeline_version_id"])["pipeline_spec"]
+        known = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+        for name in body.get("runtime_config", {}).get("parameters", {}):
+            if name not in known:
+                raise ApiError(400, f"The input parameter {name} is not one of the pipeline's")
+
+    def _item(self, kind, identity):
+        if identity not in self.items[kind]:
+            raise ApiError(404, f"{kind} {identity} not found.")
+        return self.items[kind][identity]
+
+    def _add(self, kind, key, body):
+        item = _stamped(key, body)
+        self.items[kind][item[key]] = item
+        return item
+
+    def _list(self, kind, query, **having):
+        found = [item for item in self.all(kind) if having.items() <= item.items()]
+        for predicate in json.loads(query.get("filter") or "{}").get("predicates", []):
+            assert predicate["operation"] in ("EQUALS", 1)
+            found = [item for item in found if item.get(predicate["key"]) == predicate["stringValue"]]
+        if query.get("sort_by") == "created_at desc":
+            found.sort(key=lambda item: item["created_at"], reverse=True)
+        start = int(query.get("page_token") or 0)
+        end = start + min(self.page_size, int(query.get("page_size") or self.page_size))
+        # As protojson: what is empty is left out.
+        answer = {_LISTS[kind]: found[start:end], "total_size": len(found)} if found else {}
+        return {**answer, "next_page_token": str(end)} if end < len(found) else answer
+
+    def _handler(server):
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _do(self):
+                url = urllib.parse.urlsplit(self.path)
+                query = dict(urllib.parse.parse_qsl(url.query))
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                server.requests.append((self.command, url.path))
+                try:
+                    status, content = 200, server.answer(self.command, url.path, query, self.headers, body)
+                except ApiError as error:
+                    status, content = error.status, _error(error, url.path)
+                data = json.dumps(content).encode()
+                self.send_response(status)
+                if status == 302:
+                    self.send_header("Location", "/dex/auth")
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_GET = do_POST = do_DELETE = _do
+
+            def log_message(self, *_):
+                pass
+
+        return Handler
+
+
+def _stamped(key, body):
+    now = datetime.now(timezone.utc).isoformat().replace("+00:00", "Z")
+    return {"created_at": now, **body, key: str(uuid.uuid4())}
+
+
+def _error(error, path):
+    """Returns an error in the gateway's form or, for uploads, in the upload server's own."""
+    if "/upload" in path:
+        return {"error_message": str(error), "error_details": str(error)}
+    code = _GRPC_CODES.get(error.status, 2)
+    return {"error": str(error), "code": code, "message": str(error), "details": []}

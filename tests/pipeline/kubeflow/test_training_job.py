@@ -1,0 +1,124 @@
+"""Manifests of a multi-worker training: valid for Kubernetes, and of one mind about who is who."""
+
+import copy
+import json
+import shlex
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from components.errors import UsageError
+from pipeline.config import load_config
+from pipeline.kubeflow import training_job
+from pipeline.kubeflow.parameters import defaults
+from pipeline.kubeflow.training_worker import TF_CONFIG, set_tf_config
+
+_SETTINGS = {
+    "image": "example.com/segpipe:1",
+    "root": "/work",
+    "memory": "8Gi",
+    "service_account": "trainer",
+    "components": {"Trainer": {"cpu": "8", "gpus": 2, "timeout": 7200, "node_selector": {"gpu": "a100"}}},
+    "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    "volumes": {"segpipe-work": "/work"},
+    "secret_env": {"store": {"access": "AWS_ACCESS_KEY_ID"}},
+    "secret_volumes": {"bucket-key": "/secrets/bucket"},
+    "env": {"S3_ENDPOINT": "minio:9000"},
+}
+_KINDS = ("tfjob", "trainjob")
+
+
+@pytest.fixture
+def render():
+    """Returns a function from a kind to its manifests by their kind."""
+
+    def render_manifests(kind, workers=3, **settings):
+        config = load_config([("test", {"kubeflow": {**_SETTINGS, **settings}})])
+        values = defaults("/data/{span}", "fcn8", "cpu", "96x128", 5)
+        text = training_job.render(kind, "night-1", workers, config.kubeflow, [("test", {})], values)
+        return {document["kind"]: document for document in yaml.safe_load_all(text)}
+
+    return render_manifests
+
+
+def _pods(manifests):
+    if "TFJob" in manifests:
+        specs = manifests["TFJob"]["spec"]["tfReplicaSpecs"].values()
+        return [spec["template"]["spec"] for spec in specs]
+    jobs = manifests["TrainingRuntime"]["spec"]["template"]["spec"]["replicatedJobs"]
+    return [job["template"]["spec"]["template"]["spec"] for job in jobs]
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_the_pods_are_valid_and_restricted(render, kind):
+    for pod in _pods(render(kind)):
+        document = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": copy.deepcopy(pod)}
+        kubernetes_validate.validate(document, "1.31", strict=True)
+        (container,) = pod["containers"]
+        assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_the_pods_have_what_the_configuration_gives_the_trainer(render, kind):
+    for pod in _pods(render(kind)):
+        (container,) = pod["containers"]
+        assert container["image"] == "example.com/segpipe:1"
+        assert container["resources"]["limits"] == {"cpu": "8", "memory": "8Gi", "nvidia.com/gpu": 2}
+        assert pod["nodeSelector"] == {"gpu": "a100"}
+        assert pod["serviceAccountName"] == "trainer"
+        assert pod["tolerations"] == [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]
+        mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert mounted == {"segpipe-work": "/work", "bucket-key": "/secrets/bucket"}
+        assert {volume["name"] for volume in pod["volumes"]} == set(mounted)
+        assert {variable["name"] for variable in container["env"]} == {"S3_ENDPOINT", "AWS_ACCESS_KEY_ID"}
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_the_pods_know_the_run_and_its_parameters(render, kind):
+    for pod in _pods(render(kind)):
+        (container,) = pod["containers"]
+        arguments = dict(zip(container["args"][::2], container["args"][1::2], strict=True))
+        assert shlex.join(container["command"]) == "python -m pipeline.kubeflow.training_worker"
+        assert arguments["--run-id"] == "night-1"
+        parameters = json.loads(arguments["--parameters"])
+        assert (parameters["data"], parameters["size"], parameters["epochs"]) == ("/data/{span}", "96x128", 5)
+
+
+def test_a_tfjob_has_one_chief_and_the_other_workers(render):
+    spec = render("tfjob", workers=3)["TFJob"]["spec"]
+
+    assert {role: item["replicas"] for role, item in spec["tfReplicaSpecs"].items()} == {"Chief": 1, "Worker": 2}
+    assert spec["runPolicy"]["activeDeadlineSeconds"] == 7200
+    for role in spec["tfReplicaSpecs"].values():
+        (container,) = role["template"]["spec"]["containers"]
+        # The operator finds container and port by these names and sets TF_CONFIG itself.
+        assert container["name"] == "tensorflow"
+        assert container["ports"] == [{"name": "tfjob-port", "containerPort": 2222}]
+        assert "--workers" not in container["args"]
+
+
+def test_a_trainjob_s_pods_make_tf_config_of_their_addresses_and_index(render):
+    manifests = render("trainjob", workers=3)
+    job, runtime = manifests["TrainJob"], manifests["TrainingRuntime"]
+    (pod,) = _pods(manifests)
+    arguments = pod["containers"][0]["args"]
+    environment = {"JOB_COMPLETION_INDEX": "2"}
+
+    set_tf_config(environment, arguments[arguments.index("--workers") + 1])
+
+    assert job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
+    assert job["spec"]["trainer"]["numNodes"] == runtime["spec"]["mlPolicy"]["numNodes"] == 3
+    config = json.loads(environment[TF_CONFIG])
+    assert config["task"] == {"type": "worker", "index": 2}
+    # A JobSet's pods are called JOBSET-JOB-0-INDEX, and resolved below a service of the JobSet's name.
+    assert config["cluster"]["worker"] == [f"night-1-node-0-{index}.night-1:2222" for index in range(3)]
+
+
+def test_what_a_training_in_a_cluster_needs_is_asked_for(render):
+    with pytest.raises(UsageError, match="kubeflow.root"):
+        render("tfjob", root="")

@@ -1,0 +1,94 @@
+"""The pods of a multi-worker training: who leads, what is run before the training, and what the others read."""
+
+import dataclasses
+import json
+
+import pytest
+
+from components.errors import UsageError
+from pipeline.kubeflow.training_worker import TF_CONFIG, await_chief, fn_args, is_chief, main, set_tf_config
+from pipeline.store import Artifact, NodeExecution
+
+
+def _execution(node_id, state, **fields):
+    return NodeExecution(7, node_id, state, 0.0, 0.0, **{"properties": {}, "inputs": {}, "outputs": {}, **fields})
+
+
+@dataclasses.dataclass
+class _History:
+    """A metadata store that shows another state of one run at every look."""
+
+    looks: list
+
+    def __call__(self):
+        self._now = self.looks.pop(0)
+        return self
+
+    def has_run(self, run_id):
+        return self._now is not None
+
+    def executions(self, run_id):
+        return self._now
+
+
+@pytest.mark.parametrize(
+    ("cluster", "task", "leads"),
+    [
+        ({"chief": ["a:1"], "worker": ["b:1"]}, {"type": "chief", "index": 0}, True),
+        ({"chief": ["a:1"], "worker": ["b:1"]}, {"type": "worker", "index": 0}, False),
+        ({"worker": ["a:1", "b:1"]}, {"type": "worker", "index": 0}, True),
+        ({"worker": ["a:1", "b:1"]}, {"type": "worker", "index": 1}, False),
+    ],
+)
+def test_the_chief_is_the_one_that_tf_config_names(cluster, task, leads):
+    assert is_chief({TF_CONFIG: json.dumps({"cluster": cluster, "task": task})}) is leads
+
+
+def test_a_tf_config_that_is_there_is_kept():
+    environment = {TF_CONFIG: "the operator's", "JOB_COMPLETION_INDEX": "1"}
+
+    set_tf_config(environment, "a:1,b:1")
+
+    assert environment[TF_CONFIG] == "the operator's"
+
+
+def test_a_worker_that_cannot_know_its_place_says_so(monkeypatch, capsys):
+    monkeypatch.delenv(TF_CONFIG, raising=False)
+    with pytest.raises(UsageError, match="expected one of them to say which worker this is"):
+        set_tf_config({}, "a:1,b:1")
+
+    assert main(["--run-id", "r", "--configuration", "[]", "--parameters", "{}"]) == 2
+    assert "which worker" in capsys.readouterr().err
+
+
+def test_a_worker_waits_until_the_chief_trains():
+    running = _execution("Trainer", "interrupted")
+    looks = _History([None, [], [_execution("Transform", "ran")], [_execution("Transform", "ran"), running]])
+
+    assert await_chief(looks, "r", seconds=0) is running
+
+
+@pytest.mark.parametrize("state", ["ran", "cached"])
+def test_a_worker_has_nothing_to_do_where_the_chief_took_the_model_from_the_cache(state):
+    assert await_chief(_History([[_execution("Trainer", state)]]), "r", seconds=0) is None
+
+
+def test_a_worker_trains_on_what_the_chief_trains_on(tmp_path):
+    execution = _execution(
+        "Trainer",
+        "interrupted",
+        properties={"custom_config": '{"seed": 7}'},
+        inputs={
+            "examples": [Artifact(1, "Examples", "/work/Transform/examples/5", {})],
+            "transform_graph": [Artifact(2, "TransformGraph", "/work/Transform/graph/5", {})],
+        },
+    )
+
+    arguments = fn_args(execution, "/work/artifacts", "train", "val", str(tmp_path))
+
+    assert arguments.custom_config == {"seed": 7}
+    assert arguments.train_files == ["/work/Transform/examples/5/Split-train/*"]
+    assert arguments.eval_files == ["/work/Transform/examples/5/Split-val/*"]
+    assert arguments.transform_output == "/work/Transform/graph/5"
+    assert arguments.model_run_dir == "/work/artifacts/Trainer/model_run/7"
+    assert arguments.serving_model_dir.startswith(str(tmp_path))
