@@ -6,6 +6,7 @@ Local paths never import Beam, so commands that only look at a folder start at o
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 
 
@@ -31,15 +32,29 @@ def read_bytes(path: str) -> bytes:
 
 
 def write_bytes(path: str, content: bytes) -> None:
-    """Writes a file whose folder exists, over what was there. Raises OSError when it cannot be written."""
+    """Writes a file in one step, its folder made where it is missing."""
     if is_remote(path):
         from apache_beam.io.filesystems import FileSystems
 
+        # An object appears when its upload ends.
         with FileSystems.create(path) as file:
             file.write(content)
         return
-    with open(path, "wb") as file:
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    # Unique on a volume that containers share, in each of which the process may have the same number.
+    partial = f"{path}.{uuid.uuid4().hex}.tmp"
+    with open(partial, "wb") as file:
         file.write(content)
+    os.replace(partial, path)
+
+
+def exists(path: str) -> bool:
+    """Tells whether there is a file."""
+    if is_remote(path):
+        from apache_beam.io.filesystems import FileSystems
+
+        return FileSystems.exists(path)
+    return os.path.exists(path)
 
 
 def list_files(root: str) -> Iterator[str]:

@@ -6,13 +6,11 @@ It is written from the class map and the feature names, so it cannot disagree wi
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components import features
+from components import features, files
 from components.class_map import ClassMap
 
 
@@ -45,12 +43,9 @@ def write_raw_schema(class_map: ClassMap, max_side: int, directory: str) -> str:
     """
     text = text_format.MessageToString(raw_schema(class_map, max_side))
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    path = os.path.join(directory, f"raw-{digest}.pbtxt")
-    if not os.path.exists(path):
-        os.makedirs(directory, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=directory, delete=False) as file:
-            file.write(text)
-        os.replace(file.name, path)
+    path = files.join(directory, f"raw-{digest}.pbtxt")
+    if not files.exists(path):
+        files.write_bytes(path, text.encode())
     return path
 
 

@@ -7,9 +7,10 @@ Nothing here imports TensorFlow.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -18,6 +19,8 @@ from components.dataset.description import DatasetDescription, detect, load
 from components.errors import UsageError
 from components.metrics.settings import GateSettings
 from components.settings import Settings
+from pipeline import presets, spans
+from pipeline.kubeflow.settings import KubeflowSettings
 from serving.settings import ExportSettings
 from trainer.config import ModelSettings, TrainingSettings
 
@@ -26,6 +29,7 @@ class DataSettings(Settings):
     """Which data is read, and how much of it may be bad."""
 
     dir: str = Field("", description="folder of images and masks, local or gs:// or s3://")
+    span: str = Field("newest", description="what {span} in data.dir stands for: the newest there is, or a name")
     description: str = Field("auto", description="YAML that describes the folder; auto recognises the known layouts")
     train_split: str = Field("train", description="split to train on")
     eval_split: str = Field("val", description="split to validate, evaluate and gate on")
@@ -64,6 +68,7 @@ class RunConfig(Settings):
     beam: BeamSettings = Field(default_factory=BeamSettings)
     report: ReportSettings = Field(default_factory=ReportSettings)
     serving_dir: str = Field("", description="where versions are pushed; WORKDIR/serving where empty")
+    kubeflow: KubeflowSettings = Field(default_factory=KubeflowSettings)
 
     @field_validator("size", mode="before")
     @classmethod
@@ -86,6 +91,33 @@ class RunConfig(Settings):
 def describe(data: DataSettings) -> DatasetDescription:
     """Returns the description of a configured data set. Raises UsageError where its layout is not known."""
     return detect(data.dir) if data.description == "auto" else load(data.description)
+
+
+def build_config(
+    preset: str,
+    model: str,
+    layers: Sequence[tuple[str, Mapping[str, Any]]],
+    locate: Callable[[RunConfig], str] = lambda config: spans.locate(config.data.dir, config.data.span),
+) -> RunConfig:
+    """Lays settings over a preset and fits the result to its data set.
+
+    Args:
+        preset: name of the preset.
+        model: architecture.
+        layers: (where it comes from, nested settings) pairs, later over earlier.
+        locate: returns the folder of the data set that a configuration names.
+
+    Raises:
+        UsageError: a wrong setting, or no data set where one is named.
+    """
+    settings, source = presets.preset(preset, model), f"preset {preset}"
+    result = load_config([(source, settings), *layers])
+    if not result.data.dir:
+        return result
+    found = ("data", {"data": {"dir": locate(result)}})
+    result = load_config([(source, settings), *layers, found])
+    names = describe(result.data).class_map.scored_names
+    return load_config([(source, presets.for_classes(settings, names)), *layers, found])
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -170,22 +202,18 @@ def _is_settings(annotation: Any) -> bool:
     return get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _check_keys(values: Mapping[str, Any], source: str) -> None:
+def _check_keys(values: Mapping[str, Any], source: str, prefix: str = "") -> None:
     """Refuses unknown keys, naming the nearest valid one."""
     valid = {name for name, _, _ in field_names()}
-    groups = {name.split(".")[0] for name in valid if "." in name}
     for key, value in values.items():
-        if key in groups and isinstance(value, Mapping):
-            for inner in value:
-                _check_key(f"{key}.{inner}", valid, source)
-        elif key in groups:
-            inner = sorted(name for name in valid if name.startswith(key + "."))
-            raise UsageError(f"{source}: {key} is a group; set one of {', '.join(inner)}")
-        elif isinstance(value, Mapping) and key not in valid:
-            for inner in value:
-                _check_key(f"{key}.{inner}", valid, source)
+        name = prefix + key
+        inner = sorted(other for other in valid if other.startswith(name + "."))
+        if isinstance(value, Mapping) and name not in valid:
+            _check_keys(value, source, name + ".")
+        elif inner:
+            raise UsageError(f"{source}: {name} is a group; set one of {', '.join(inner)}")
         else:
-            _check_key(key, valid, source)
+            _check_key(name, valid, source)
 
 
 def _check_key(key: str, valid: set[str], source: str) -> None:
@@ -198,17 +226,15 @@ def _check_key(key: str, valid: set[str], source: str) -> None:
     raise UsageError(f"{source}: unknown setting {key}; {hint}")
 
 
-def _merge(target: dict[str, Any], values: Mapping[str, Any]) -> None:
+def _merge(target: dict[str, Any], values: Mapping[str, Any], model: Any = RunConfig) -> None:
+    """Lays settings over others; groups are merged, a setting that is a mapping is replaced whole."""
     for key, value in values.items():
-        if isinstance(value, Mapping) and isinstance(target.get(key), dict) and _is_group(key):
-            target[key] = {**target[key], **value}
+        field = model.model_fields.get(key)
+        if isinstance(value, Mapping) and field is not None and _is_settings(field.annotation):
+            target[key] = dict(target.get(key, {}))
+            _merge(target[key], value, field.annotation)
         else:
             target[key] = dict(value) if isinstance(value, Mapping) else value
-
-
-def _is_group(key: str) -> bool:
-    field = RunConfig.model_fields.get(key)
-    return field is not None and _is_settings(field.annotation)
 
 
 def _explain(item: Any) -> str:
@@ -223,9 +249,5 @@ def _explain(item: Any) -> str:
 
 
 def _choices(item: Any) -> list[str]:
-    group, *rest = item["loc"]
-    field = RunConfig.model_fields[str(group)]
-    annotation: Any = field.annotation
-    for part in rest:
-        annotation = annotation.model_fields[part].annotation
-    return [str(choice) for choice in get_args(annotation)]
+    """Returns the values that a literal takes, as pydantic quotes them."""
+    return re.findall(r"'([^']+)'", item["ctx"]["expected"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -11,6 +12,7 @@ from tfx import v1 as tfx
 
 from components import schema
 from components.baseline.strategy import LatestBlessedBaseline
+from components.baseline.warm_start import LatestBlessedStart
 from components.class_map import ClassMap
 from components.dataset.description import DatasetDescription
 from components.errors import UsageError
@@ -26,8 +28,27 @@ from pipeline.workdir import Workdir
 
 PIPELINE_NAME = "segpipe"
 BASELINE_RESOLVER = "BaselineResolver"
+START_RESOLVER = "StartResolver"
+# They only look up; there is nothing of them to cache.
+RESOLVERS = (BASELINE_RESOLVER, START_RESOLVER)
 
 _PACKAGES = ("tfx", "tensorflow", "keras", "tensorflow-transform", "tensorflow-model-analysis", "apache-beam")
+
+
+@dataclasses.dataclass(frozen=True)
+class Platform:
+    """What another orchestrator than TFX's own launcher, which runs it locally and on Kubeflow, needs otherwise.
+
+    Attributes:
+        parameter: turns a parameter's name and value into what the orchestrator can replace at run time.
+        own_resolver: whether it runs resolver strategies that are not TFX's.
+    """
+
+    parameter: Callable[[str, Any], Any] = lambda name, value: value
+    own_resolver: bool = True
+
+
+TFX_LAUNCHER = Platform()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,16 +68,19 @@ class DataComponents:
         return [getattr(self, field.name) for field in dataclasses.fields(self)]
 
 
-def create_pipeline(config: RunConfig, workdir: Workdir, description: DatasetDescription) -> tfx.dsl.Pipeline:
+def create_pipeline(
+    config: RunConfig, workdir: Workdir, description: DatasetDescription, platform: Platform = TFX_LAUNCHER
+) -> tfx.dsl.Pipeline:
     """Wires the components from a folder of images and masks to a pushed model and a report.
 
     Args:
         config: every setting of the run.
         workdir: where artifacts, metadata, checkpoints and served versions go.
         description: the data set's layout and classes.
+        platform: what it runs on.
     """
-    data = data_components(config, workdir, description)
-    return assemble(config, workdir, [*data.all(), *model_components(config, workdir, description, data)])
+    data = data_components(config, workdir, description, platform)
+    return assemble(config, workdir, [*data.all(), *model_components(config, workdir, description, data, platform)])
 
 
 def assemble(config: RunConfig, workdir: Workdir, nodes: list[Any]) -> tfx.dsl.Pipeline:
@@ -78,19 +102,21 @@ def assemble(config: RunConfig, workdir: Workdir, nodes: list[Any]) -> tfx.dsl.P
         pipeline_root=workdir.artifacts,
         components=nodes,
         enable_cache=True,
-        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(workdir.metadata),
+        metadata_connection_config=workdir.connection,
         beam_pipeline_args=list(config.beam.args),
     )
 
 
-def data_components(config: RunConfig, workdir: Workdir, description: DatasetDescription) -> DataComponents:
+def data_components(
+    config: RunConfig, workdir: Workdir, description: DatasetDescription, platform: Platform = TFX_LAUNCHER
+) -> DataComponents:
     """Returns the components that turn the folder into checked, resized examples."""
     class_map = description.class_map
     train, evaluate = config.data.train_split, config.data.eval_split
 
     # Reads images and masks into TFRecords; what cannot be used goes to quarantine.
     example_gen = ImageMaskExampleGen(
-        input_base=config.data.dir,
+        input_base=platform.parameter("data", config.data.dir),
         description=description,
         max_side=config.data.max_side,
         code=source_hash("components.example_gen.executor"),
@@ -100,7 +126,7 @@ def data_components(config: RunConfig, workdir: Workdir, description: DatasetDes
     # Stops the run where too much was quarantined or a split is empty.
     quarantine_gate = QuarantineGate(
         quarantine=example_gen.outputs["quarantine"],
-        max_share=config.data.max_quarantined_share,
+        max_share=platform.parameter("max_quarantined_share", config.data.max_quarantined_share),
         train_split=train,
         eval_split=evaluate,
     )
@@ -137,12 +163,19 @@ def data_components(config: RunConfig, workdir: Workdir, description: DatasetDes
 
 
 def model_components(
-    config: RunConfig, workdir: Workdir, description: DatasetDescription, data: DataComponents
+    config: RunConfig,
+    workdir: Workdir,
+    description: DatasetDescription,
+    data: DataComponents,
+    platform: Platform = TFX_LAUNCHER,
 ) -> list[Any]:
     """Returns the components that train, judge and publish a model, in the order they run."""
     class_map = description.class_map
     examples = data.example_gen.outputs["examples"]
     raw_schema = data.schema_gen.outputs["schema"]
+
+    # Finds the model whose weights the training starts from, where it is to start from one.
+    start = [_start_resolver(config, class_map, data)] if config.training.warm_start else []
 
     # Trains and exports the model.
     trainer = tfx.components.Trainer(
@@ -151,7 +184,8 @@ def model_components(
         transform_graph=data.transform.outputs["transform_graph"],
         train_args=tfx.proto.TrainArgs(splits=[config.data.train_split]),
         eval_args=tfx.proto.EvalArgs(splits=[config.data.eval_split]),
-        custom_config=_trainer_config(config, workdir, class_map),
+        custom_config=platform.parameter("trainer", _trainer_config(config, workdir, class_map)),
+        base_model=start[0].outputs["model"] if start else None,
     )
     model = trainer.outputs["model"]
 
@@ -161,13 +195,7 @@ def model_components(
         model = optimizer.outputs["optimized_model"]
 
     # Finds what the new model must not fall behind: the last blessed one of the same kind.
-    baseline = tfx.dsl.Resolver(
-        strategy_class=LatestBlessedBaseline,
-        config={"model_name": config.model.name, "class_names": list(class_map.names)},
-        model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
-        model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
-        candidate=model,
-    ).with_id(BASELINE_RESOLVER)
+    baseline = _baseline(config, class_map, model, platform).with_id(BASELINE_RESOLVER)
 
     # Scores the model and its baseline on the raw examples, as served, and gives or withholds the blessing.
     evaluator = tfx.components.Evaluator(
@@ -202,16 +230,44 @@ def model_components(
         blessing=evaluator.outputs["blessing"],
         pushed_model=pusher.outputs["pushed_model"],
         class_map=class_map.to_json(),
-        configuration=json.dumps(config.model_dump(mode="json"), sort_keys=True),
+        configuration=json.dumps(config.model_dump(mode="json", exclude={"kubeflow"}), sort_keys=True),
         lineage=json.dumps({"code_hash": source_hash(__name__), "packages": _versions()}, sort_keys=True),
         eval_split=config.data.eval_split,
         max_frames=config.report.max_frames,
         code=source_hash("components.report.component"),
     )
-    return [trainer, *optimizers, baseline, evaluator, pusher, report]
+    return [*start, trainer, *optimizers, baseline, evaluator, pusher, report]
+
+
+def _baseline(config: RunConfig, class_map: ClassMap, candidate: Any, platform: Platform) -> Any:
+    """Returns the resolver of the baseline; where only TFX's own can run, models of any kind are candidates."""
+    channels = {
+        "model": tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
+        "model_blessing": tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
+    }
+    if not platform.own_resolver:
+        return tfx.dsl.Resolver(strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy, **channels)
+    return tfx.dsl.Resolver(
+        strategy_class=LatestBlessedBaseline,
+        config={"model_name": config.model.name, "class_names": list(class_map.names)},
+        **channels,
+        candidate=candidate,
+    )
+
+
+def _start_resolver(config: RunConfig, class_map: ClassMap, data: DataComponents) -> tfx.dsl.Resolver:
+    """Returns the node that finds the last blessed model that learned from other examples than this run's."""
+    return tfx.dsl.Resolver(
+        strategy_class=LatestBlessedStart,
+        config={"model_settings": config.model.model_dump_json(), "class_names": list(class_map.names)},
+        model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
+        model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
+        examples=data.transform.outputs["transformed_examples"],
+    ).with_id(START_RESOLVER)
 
 
 def _optimizer(config: RunConfig, data: DataComponents, trainer: tfx.components.Trainer) -> Any:
+    """Returns the node that builds and compares the variants."""
     return Optimizer(
         model=trainer.outputs["model"],
         model_run=trainer.outputs["model_run"],
@@ -235,6 +291,7 @@ def _trainer_config(config: RunConfig, workdir: Workdir, class_map: ClassMap) ->
         "seed": config.seed,
         "max_pixels": config.export.max_pixels,
         "checkpoint_root": workdir.checkpoints,
+        "checkpoints_by_execution": workdir.shared,
         "code": source_hash("trainer.run_fn"),
     }
 

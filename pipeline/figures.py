@@ -41,7 +41,7 @@ def _optimizer(execution: NodeExecution) -> str:
     return f"{best['name']}: mean IoU {best['mean_iou']:.3f}, {best['latency_ms']:.0f} ms an image"
 
 
-def _baseline(execution: NodeExecution) -> str:
+def _found(execution: NodeExecution) -> str:
     return "found" if execution.outputs.get("model") else "none yet"
 
 
@@ -63,7 +63,8 @@ _FIGURES: dict[str, Callable[[NodeExecution], str]] = {
     "Transform": _transform,
     "Trainer": _trainer,
     "Optimizer": _optimizer,
-    "BaselineResolver": _baseline,
+    "StartResolver": _found,
+    "BaselineResolver": _found,
     "Evaluator": _evaluator,
     "Pusher": _pusher,
 }

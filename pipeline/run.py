@@ -18,6 +18,7 @@ from components.errors import SegpipeError
 from pipeline import logs
 from pipeline.config import RunConfig, describe
 from pipeline.console import RunConsole
+from pipeline.tfx_start import without_cloud_clients
 from pipeline.workdir import CONFIG_FILE, LOG_FILE, REPORT_FILE, Workdir
 
 
@@ -58,10 +59,12 @@ def _run(
     start = time.monotonic()
     console.start("starting TensorFlow and TFX")
     logs.log_everything()
+    without_cloud_clients()
     # Everything below needs TensorFlow and TFX, whose import takes longer than all that came before.
     from pipeline.create_pipeline import create_pipeline
     from pipeline.figures import main_figure
-    from pipeline.local_runner import LocalRunner, NodeResult
+    from pipeline.local_runner import LocalRunner
+    from pipeline.nodes import NodeResult
     from pipeline.store import Store
 
     logs.log_everything()
@@ -90,7 +93,7 @@ def _conclude(
     console: RunConsole,
 ) -> bool:
     """Writes summary and report, prints the closing tables and returns whether the model was blessed."""
-    from pipeline.create_pipeline import BASELINE_RESOLVER
+    from pipeline.create_pipeline import RESOLVERS
     from pipeline.store import Store
     from pipeline.summary import RunOutcome, check_served, write_summary
     from pipeline.tables import failure_table, score_table
@@ -111,8 +114,7 @@ def _conclude(
     if outcome.evaluation.failures:
         say(failure_table(outcome.evaluation))
         say()
-    # A resolver only looks up; there is nothing of it to cache.
-    if all(result.state == "cached" for result in results if result.node_id != BASELINE_RESOLVER):
+    if all(result.state == "cached" for result in results if result.node_id not in RESOLVERS):
         say("Nothing has changed since an earlier run: every component came from the cache.")
     say(f"summary  {summary}", soft_wrap=True)
     say(f"model    {outcome.pushed or 'not pushed: the gate withheld its blessing'}", soft_wrap=True)

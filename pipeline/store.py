@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import random
+import time
 from typing import Any
 
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 
-from components.errors import UsageError
+from components.errors import SegpipeError, UsageError
 
 _RUN = "pipeline_run"
 _NODE = "node"
+_ATTEMPTS = 5
 _STATES = {
     metadata_store_pb2.Execution.COMPLETE: "ran",
     metadata_store_pb2.Execution.CACHED: "cached",
@@ -47,24 +50,28 @@ class NodeExecution:
 
 
 class Store:
-    """A read-only view of one work directory's metadata."""
+    """A view of the metadata that runs left behind; nothing here writes."""
 
-    def __init__(self, path: str) -> None:
-        """Opens the SQLite file. Raises UsageError where there is none."""
-        if not os.path.exists(path):
-            raise UsageError(
-                f"{path}: found no metadata, expected a work directory that a run has used. "
-                "Name it with --out, or start a run: segpipe run --data DIR"
-            )
-        config = metadata_store_pb2.ConnectionConfig()
-        config.sqlite.filename_uri = path
-        config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
-        self._store = MetadataStore(config)
+    def __init__(self, source: Any) -> None:
+        """Opens a store.
+
+        Args:
+            source: path of an SQLite file, or ML Metadata's connection to another store.
+
+        Raises:
+            UsageError: there is no such file.
+            SegpipeError: the store cannot be reached.
+        """
+        self._store = MetadataStore(_read_only(source)) if isinstance(source, str) else _connect(source)
 
     def run_ids(self) -> list[str]:
         """Returns the names of all runs, oldest first."""
         contexts = self._store.get_contexts_by_type(_RUN)
         return [context.name for context in sorted(contexts, key=lambda context: context.id)]
+
+    def has_run(self, run_id: str) -> bool:
+        """Tells whether anything of a run has been recorded."""
+        return self._store.get_context_by_type_and_name(_RUN, run_id) is not None
 
     def executions(self, run_id: str) -> list[NodeExecution]:
         """Returns a run's executions in the order they began. Raises UsageError for an unknown run."""
@@ -96,6 +103,33 @@ class Store:
             inputs=inputs,
             outputs=outputs,
         )
+
+
+def _connect(config: Any) -> MetadataStore:
+    """Opens a store that many processes share.
+
+    Those that meet an empty database at once all make its tables; ML Metadata tells all but one to try again.
+    """
+    failure = ""
+    for _ in range(_ATTEMPTS):
+        try:
+            return MetadataStore(config)
+        except RuntimeError as error:
+            failure = str(error).partition("\n")[0]
+            time.sleep(random.random())
+    raise SegpipeError(f"the metadata store cannot be opened: {failure}; check the settings under kubeflow.metadata")
+
+
+def _read_only(path: str) -> Any:
+    if not os.path.exists(path):
+        raise UsageError(
+            f"{path}: found no metadata, expected a work directory that a run has used. "
+            "Name it with --out, or start a run: segpipe run --data DIR"
+        )
+    config = metadata_store_pb2.ConnectionConfig()
+    config.sqlite.filename_uri = path
+    config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
+    return config
 
 
 def _artifact(proto: Any) -> Artifact:

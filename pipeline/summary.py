@@ -16,7 +16,7 @@ from components.class_map import ClassMap
 from components.errors import SegpipeError
 from components.example_gen.quarantine import read_counts
 from components.metrics.results import Evaluation, load_evaluation
-from pipeline.local_runner import NodeResult
+from pipeline.nodes import NodeResult
 from pipeline.store import Artifact, NodeExecution
 from pipeline.workdir import SUMMARY_FILE
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from components import files
 from components.errors import UsageError, WorkdirBusyError
+from pipeline.kubeflow.settings import MetadataSettings
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
@@ -26,28 +28,45 @@ REPORT_FILE = "report.html"
 
 
 class Workdir:
-    """Paths inside one work directory."""
+    """Paths inside one work directory, and the metadata store that belongs to it.
 
-    def __init__(self, root: str) -> None:
-        self.root = os.path.abspath(root)
-        self.artifacts = os.path.join(self.root, "artifacts")
-        self.metadata = os.path.join(self.root, "metadata.sqlite")
-        self.checkpoints = os.path.join(self.root, "checkpoints")
-        self.schemas = os.path.join(self.root, "schemas")
-        self.runs = os.path.join(self.root, "runs")
-        self.latest = os.path.join(self.root, "latest")
-        self._lock = os.path.join(self.root, ".lock")
+    Attributes:
+        root: the work directory, local or, for runs on a cluster, on an object store.
+        shared: whether several runs may use it at once.
+    """
+
+    def __init__(self, root: str, store: MetadataSettings | None = None, shared: bool = False) -> None:
+        """Takes a root and a store; without one, the store is a file in the work directory."""
+        self.root = root.rstrip("/") if files.is_remote(root) else os.path.abspath(root)
+        self.shared = shared
+        self.artifacts = files.join(self.root, "artifacts")
+        self.metadata = files.join(self.root, "metadata.sqlite")
+        self.checkpoints = files.join(self.root, "checkpoints")
+        self.schemas = files.join(self.root, "schemas")
+        self.runs = files.join(self.root, "runs")
+        self.latest = files.join(self.root, "latest")
+        self._store = store or MetadataSettings()
+        self._lock = files.join(self.root, ".lock")
+
+    @property
+    def connection(self) -> Any:
+        """ML Metadata's connection to the store. Raises UsageError where the store's settings lack one."""
+        from pipeline.metadata import connection_config
+
+        return connection_config(self._store, self.metadata)
 
     def run(self, run_id: str) -> str:
         """Returns the folder of one run: configuration, log, summary and report."""
-        return os.path.join(self.runs, run_id)
+        return files.join(self.runs, run_id)
 
     def serving(self, config: RunConfig) -> str:
         """Returns the folder that holds the served models."""
-        return config.serving_dir or os.path.join(self.root, "serving")
+        return config.serving_dir or files.join(self.root, "serving")
 
     def create(self) -> None:
-        """Makes the folders. Raises UsageError where that is not possible."""
+        """Makes the folders; an object store has none to make. Raises UsageError where that is not possible."""
+        if files.is_remote(self.root):
+            return
         try:
             for folder in (self.artifacts, self.schemas, self.runs):
                 os.makedirs(folder, exist_ok=True)

@@ -78,8 +78,14 @@ class LatestBlessedStart(tfx.dsl.experimental.ResolverStrategy):
 
 
 def _learned_from(store: Any, model_id: int) -> set[int]:
-    """Returns the ids of the artifacts that the execution behind a model read."""
-    written = store.get_events_by_artifact_ids([model_id])
+    """Returns the ids of what the execution behind a model read, and, for an optimised one, behind the model it is of."""
+    read = _read_for(store, {model_id})
+    return read | _read_for(store, read)
+
+
+def _read_for(store: Any, artifact_ids: set[int]) -> set[int]:
+    """Returns the ids of the artifacts that the executions behind some artifacts read."""
+    written = store.get_events_by_artifact_ids(list(artifact_ids)) if artifact_ids else []
     executions = [event.execution_id for event in written if event.type == _Event.OUTPUT]
     read = store.get_events_by_execution_ids(executions) if executions else []
     return {event.artifact_id for event in read if event.type == _Event.INPUT}

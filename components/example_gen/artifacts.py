@@ -8,4 +8,5 @@ from tfx import v1 as tfx
 class Quarantine(tfx.dsl.Artifact):
     """Bad pairs with file and reason (`quarantine.jsonl`) and counts by split (`counts.json`)."""
 
-    TYPE_NAME = "Quarantine"
+    # NAMESPACE.Name, under which Vertex AI imports the class; see components/__init__.py.
+    TYPE_NAME = "components.Quarantine"

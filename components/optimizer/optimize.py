@@ -19,7 +19,7 @@ import tensorflow as tf
 from tfx.utils import io_utils
 
 from components import files
-from components.artifact_files import MODEL_METADATA, read_model_metadata, write_model_metadata
+from components.artifact_files import MODEL_METADATA, read_model_metadata, weights_beside, write_model_metadata
 from components.class_map import ClassMap
 from serving.comparison import Measurement, measure
 from serving.export import export
@@ -86,6 +86,10 @@ def optimize(trained: Trained, settings: ExportSettings, directory: str) -> list
         io_utils.copy_dir(trained.model if chosen == PLAIN else os.path.join(folder, chosen), directory)
         if INT8 in passing:
             io_utils.copy_file(os.path.join(folder, INT8, LITERT_FILE), files.join(directory, LITERT_FILE))
+    weights = weights_beside(trained.model)
+    if tf.io.gfile.exists(weights):
+        # A later training may start from what is passed on.
+        io_utils.copy_file(weights, weights_beside(directory))
     variants = [row.to_dict() for row in rows]
     write_model_metadata(directory, {**trained.metadata, "variant": chosen, "variants": variants})
     return rows

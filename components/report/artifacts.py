@@ -8,4 +8,5 @@ from tfx import v1 as tfx
 class Report(tfx.dsl.Artifact):
     """The page (`report.html`) and everything it shows (`report.json`)."""
 
-    TYPE_NAME = "Report"
+    # NAMESPACE.Name, under which Vertex AI imports the class; see components/__init__.py.
+    TYPE_NAME = "components.Report"

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from components.errors import EXIT_FAILED, SegpipeError
-from pipeline.cli import data, models, predict, release, run, runs, serve
+from pipeline.cli import data, kubeflow, models, predict, release, run, runs, serve, watch
 
 app = typer.Typer(
     name="segpipe",
@@ -28,6 +28,8 @@ app.command("predict")(predict.predict)
 app.command("serve", cls=serve.FlagsWithValues)(serve.serve)
 app.command("runs")(runs.list_runs)
 app.command("show")(runs.show)
+app.add_typer(kubeflow.app, name="kubeflow")
+app.command("watch")(watch.watch)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from components.errors import EXIT_NOT_BLESSED, UsageError
+from pipeline import spans
 from pipeline.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -82,29 +84,23 @@ def build_config(
 ) -> RunConfig:
     """Merges preset, file and options into a validated configuration. Raises UsageError."""
     from pipeline import config as configuration
-    from pipeline import presets
 
-    layers: list[tuple[str, dict[str, Any]]] = []
-    if config_file:
-        layers.append((config_file, configuration.read_config_file(config_file)))
     options: dict[str, Any] = {"data": {"dir": _data_dir(data)}}
     if size:
         options["size"] = size
     if epochs is not None:
         options["training"] = {"epochs": epochs}
-    layers.append(("command line", options))
-    layers.append(("--set", configuration.read_assignments(assignments)))
-    settings = presets.preset(preset, model)
-    result = configuration.load_config([(f"preset {preset}", settings), *layers])
-    if not result.data.dir:
-        return result
-    names = configuration.describe(result.data).class_map.scored_names
-    return configuration.load_config([(f"preset {preset}", presets.for_classes(settings, names)), *layers])
+    layers = [("command line", options), ("--set", configuration.read_assignments(assignments))]
+    if config_file:
+        layers.insert(0, (config_file, configuration.read_config_file(config_file)))
+    return configuration.build_config(preset, model, layers)
 
 
 def _data_dir(data: str) -> str:
     if not data or "://" in data:
         return data
+    if spans.PLACEHOLDER in data:
+        return os.path.abspath(data)
     path = Path(data)
     if not path.is_dir():
         found = "a file" if path.exists() else "nothing"

@@ -14,7 +14,7 @@ from typing import Any
 
 import kfp.client
 import kfp_server_api  # type: ignore[import-untyped]
-import urllib3  # type: ignore[import-untyped]
+import urllib3
 
 from components.errors import SegpipeError, UsageError
 from pipeline.kubeflow.connection import Connection, knock, message, refusal, unreachable

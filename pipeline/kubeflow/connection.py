@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 import certifi
-import urllib3  # type: ignore[import-untyped]
+import urllib3
 
 from components.errors import SegpipeError
 

@@ -89,3 +89,18 @@ def test_the_pusher_gets_the_evaluation_whose_scores_travel_in_the_model(compile
 def _producer(node, name):
     (channel,) = node.inputs.inputs[name].channels
     return channel.producer_node_query.id
+
+
+def test_a_warm_start_resolves_a_model_for_the_trainer_and_is_not_there_unless_asked_for(compiled):
+    def trainer_and_order(**training):
+        ir = compiled(training=training)
+        nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in ir.nodes}
+        return nodes["Trainer"], list(nodes)
+
+    warm, order = trainer_and_order(warm_start=True)
+    cold, without = trainer_and_order()
+
+    assert order.index("Transform") < order.index("StartResolver") < order.index("Trainer")
+    assert warm.inputs.inputs["base_model"].channels[0].producer_node_query.id == "StartResolver"
+    assert "StartResolver" not in without
+    assert "base_model" not in cold.inputs.inputs

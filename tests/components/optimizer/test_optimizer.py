@@ -13,13 +13,13 @@ from PIL import Image
 from tfx.types.standard_artifacts import Examples, Model, ModelRun, TransformGraph
 
 from components import features, preprocessing
-from components.artifact_files import read_model_metadata
+from components.artifact_files import read_model_metadata, weights_beside
 from components.class_map import ClassMap
 from components.optimizer.component import Optimizer
 from serving.export import export
 from serving.litert import LITERT_FILE, LiteRTNetwork
 from serving.settings import ExportSettings
-from trainer import saved_network
+from trainer import saved_network, warm_start
 
 _SIZE = (32, 32)
 _CLASS_MAP = ClassMap(("dark", "light"), ((0, 0, 0), (255, 255, 255)))
@@ -83,6 +83,7 @@ def trained(tmp_path_factory):
     saved_network.save(_network(), made["model_run"].uri)
     directory = str(folder / "model" / "Format-Serving")
     export(_network(), made["transform_graph"].uri, directory, _CLASS_MAP, _SIZE, {"model": "toy"})
+    warm_start.save(_network(), directory)
     _write_split(folder / "examples" / "Split-train", 0, 255)
     _write_split(folder / "examples" / "Split-clear", 0, 255)
     _write_split(folder / "examples" / "Split-subtle", _DARK, _LIGHT)
@@ -127,6 +128,8 @@ def test_the_first_variant_that_loses_nothing_is_passed_on_and_int8_beside_it(tr
     assert np.all(logits[..., 1] > logits[..., 0])
     answer = tf.saved_model.load(directory).signatures["serving_default"](image=tf.constant([_png(_grey(255))]))
     assert np.all(answer["class_map"] == 1)
+    # A later training may start from it.
+    assert pathlib.Path(weights_beside(directory)).exists()
 
 
 def test_where_every_variant_loses_too_much_the_model_as_trained_is_passed_on(trained, tmp_path):

@@ -1,0 +1,83 @@
+"""`segpipe kubeflow`: the pipeline on Kubeflow Pipelines and on Vertex AI."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from components.errors import UsageError
+from pipeline.cli import kubeflow_runs
+
+app = typer.Typer(
+    help="Compile the pipeline for Kubeflow or Vertex AI; submit and schedule runs.", no_args_is_help=True
+)
+
+# What a target's file may be called.
+_TARGETS = {"kfp": (".yaml", ".yml"), "vertex": (".yaml", ".yml", ".json")}
+
+
+@app.command("compile")
+def compile_command(
+    out: Annotated[str, typer.Option(help="File to write.", metavar="FILE")] = "pipeline.yaml",
+    target: Annotated[str, typer.Option(help="kfp for open-source Kubeflow Pipelines, vertex for Vertex AI.")] = "kfp",
+    data: Annotated[str, typer.Option(help="Default data folder, as the tasks see it; none makes it required.")] = "",
+    model: Annotated[str, typer.Option(help="Default architecture: fcn8, fcn16, fcn32, fcn8_conv7 or unet.")] = "fcn8",
+    preset: Annotated[str, typer.Option(help="Default preset: smoke, cpu or gpu.")] = "cpu",
+    size: Annotated[str | None, typer.Option(help="Default input size in pixels.", metavar="HxW")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Default passes over the training split.", min=1)] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting, as kubeflow.root=gs://bucket/work; repeatable.", metavar="KEY=VALUE"),
+    ] = None,
+    config: Annotated[str | None, typer.Option(help="YAML file of settings.", metavar="FILE")] = None,
+) -> None:
+    """Write the pipeline for Kubeflow Pipelines v2, one container task a component, or for Vertex AI.
+
+    Data, model, preset, size, epochs, thresholds and push destination are parameters of every run; other settings
+    are compiled in. Kubernetes' own are the group kubeflow of `segpipe config`.
+    """
+    if target not in _TARGETS:
+        raise UsageError(f"--target {target}: expected one of {', '.join(_TARGETS)}")
+    if not out.endswith(_TARGETS[target]):
+        raise UsageError(f"--out {out}: expected a name that ends in {' or '.join(_TARGETS[target])}")
+    from pipeline.config import read_assignments, read_config_file
+    from pipeline.kubeflow.parameters import configure, defaults
+
+    layers: list[tuple[str, dict[str, Any]]] = [("--set", read_assignments(assignments or []))]
+    if config:
+        # The folder it lies in here says nothing where the pipeline runs.
+        layers.insert(0, (os.path.basename(config), read_config_file(config)))
+    values = defaults(data, model, preset, size, epochs)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if target == "vertex":
+        settings = configure({**values, "data": data}, layers)
+        with _starting_tfx():
+            from pipeline.kubeflow.vertex import compile_vertex
+
+        compile_vertex(settings, out)
+    else:
+        # What the data set is like is known where it is.
+        settings = configure({**values, "data": ""}, layers)
+        with _starting_tfx():
+            from pipeline.kubeflow.compile import compile_pipeline
+
+        compile_pipeline(settings, layers, values, out)
+    Console(highlight=False, soft_wrap=True).print(f"pipeline written to {out}")
+
+
+@contextlib.contextmanager
+def _starting_tfx() -> Iterator[None]:
+    """Shows that TFX is being imported, which takes a while."""
+    from pipeline.tfx_start import without_cloud_clients
+
+    without_cloud_clients()
+    with Console(stderr=True).status("starting TFX"):
+        yield
+
+
+kubeflow_runs.register(app)

@@ -1,0 +1,70 @@
+"""Puts the settings for Kubernetes on a task: resources, nodes, volumes, secrets, retries and timeout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kfp import dsl, kubernetes
+
+from pipeline.kubeflow.settings import ComponentResources, KubeflowSettings, Toleration
+
+
+def apply(task: dsl.PipelineTask, name: str, settings: KubeflowSettings) -> None:
+    """Sets everything about the pod of one task.
+
+    Args:
+        task: the task, changed in place.
+        name: the component's name.
+        settings: for all components and for this one.
+    """
+    # TFX's own cache decides, in every task.
+    task.set_caching_options(False)
+    if settings.retries:
+        task.set_retry(
+            settings.retries,
+            backoff_duration=f"{settings.retry_wait}s",
+            backoff_factor=settings.retry_factor,
+            backoff_max_duration=f"{settings.retry_max_wait}s",
+        )
+    for variable, value in sorted(settings.env.items()):
+        task.set_env_variable(variable, value)
+    resources = settings.of_component(name)
+    _set_resources(task, resources)
+    _set_platform(task, settings, resources)
+
+
+def _set_resources(task: dsl.PipelineTask, resources: ComponentResources) -> None:
+    """Requests what a task may use at most, so that it is never evicted for using it."""
+    if resources.cpu:
+        task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu)
+    if resources.memory:
+        task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
+    if resources.gpus:
+        task.set_accelerator_type(resources.gpu_kind).set_accelerator_limit(resources.gpus)
+
+
+def _set_platform(task: dsl.PipelineTask, settings: KubeflowSettings, resources: ComponentResources) -> None:
+    for label, value in sorted(resources.node_selector.items()):
+        kubernetes.add_node_selector(task, label, value)
+    for claim, path in sorted(settings.volumes.items()):
+        kubernetes.mount_pvc(task, claim, path)
+    for secret, variables in sorted(settings.secret_env.items()):
+        kubernetes.use_secret_as_env(task, secret, dict(sorted(variables.items())))
+    for secret, path in sorted(settings.secret_volumes.items()):
+        kubernetes.use_secret_as_volume(task, secret, path)
+    # kfp-kubernetes 1.0, the newest that fits TFX's kfp, has no function for these. The names are those of
+    # its later versions, which Kubeflow Pipelines reads from 2.2 on.
+    task.platform_config.setdefault("kubernetes", {}).update(_newer_options(settings, resources))
+
+
+def _newer_options(settings: KubeflowSettings, resources: ComponentResources) -> dict[str, Any]:
+    options: dict[str, Any] = {"imagePullPolicy": settings.image_pull_policy}
+    if settings.tolerations:
+        options["tolerations"] = [_toleration(toleration) for toleration in settings.tolerations]
+    if resources.timeout:
+        options["activeDeadlineSeconds"] = str(resources.timeout)
+    return options
+
+
+def _toleration(toleration: Toleration) -> dict[str, str]:
+    return {name: value for name, value in toleration.model_dump().items() if value}

@@ -1,0 +1,101 @@
+"""The parameters of the compiled pipeline, and how a run's values become its configuration.
+
+Each task rebuilds the configuration from them, so all tasks of a run agree without sharing a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pipeline.config import RunConfig, build_config, field_names
+from pipeline.presets import PRESETS
+from pipeline.spans import NEWEST
+
+# Settings that a pipeline was compiled with: (where they come from, nested settings), later over earlier.
+Layers = Sequence[tuple[str, Mapping[str, Any]]]
+
+# The parameter that every task gets besides those for people.
+RUN_ID = "run_id"
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One parameter of the pipeline.
+
+    Attributes:
+        name: as Kubeflow shows it.
+        type: Python's type of its values.
+        setting: the setting it gives a value to; empty for model and preset, which choose many.
+        unset: the value that leaves the setting to preset and compiled configuration.
+        text: its description; the setting's own where empty.
+    """
+
+    name: str
+    type: type
+    setting: str
+    unset: Any
+    text: str = ""
+
+    @property
+    def description(self) -> str:
+        """What the parameter is for, and which value leaves it as it was compiled."""
+        text = self.text or {name: text for name, text, _ in field_names()}[self.setting]
+        if self.unset is None:
+            return text
+        return f"{text}; {'empty' if self.unset in ('', {}) else self.unset} leaves it to preset and configuration"
+
+
+PARAMETERS = (
+    Parameter("data", str, "data.dir", None, "folder of images and masks, local to the tasks, gs:// or s3://"),
+    Parameter("span", str, "data.span", None),
+    Parameter("model", str, "", None, f"architecture: {', '.join(PRESETS['cpu'])}"),
+    Parameter("preset", str, "", None, f"settings that go together: {', '.join(PRESETS)}"),
+    Parameter("size", str, "size", "", "height and width of the network's input in pixels, as 192x256"),
+    Parameter("epochs", int, "training.epochs", 0),
+    Parameter("min_mean_iou", float, "gate.min_mean_iou", -1.0),
+    Parameter("min_class_iou", dict, "gate.min_class_iou", {}),
+    Parameter("max_mean_drop", float, "gate.max_mean_drop", -1.0),
+    Parameter("max_class_drop", float, "gate.max_class_drop", -1.0),
+    Parameter(
+        "push_destination", str, "serving_dir", "", "folder that versions are pushed to; ROOT/serving where empty"
+    ),
+)
+
+
+def defaults(data: str, model: str, preset: str, size: str | None, epochs: int | None) -> dict[str, Any]:
+    """Returns the parameters' default values, as they are given to the compiler; None for a required one."""
+    return {
+        **{parameter.name: parameter.unset for parameter in PARAMETERS},
+        "data": data or None,
+        "span": NEWEST,
+        "model": model,
+        "preset": preset,
+        "size": size or "",
+        "epochs": epochs or 0,
+    }
+
+
+def configure(values: Mapping[str, Any], layers: Layers, locate: Callable[[RunConfig], str] | None = None) -> RunConfig:
+    """Returns the configuration of a run.
+
+    Args:
+        values: the run's parameters by name.
+        layers: settings that the pipeline was compiled with; the parameters win over them.
+        locate: as in `build_config`.
+
+    Raises:
+        UsageError: a wrong value, or no data set where the parameters say.
+    """
+    chosen: dict[str, Any] = {}
+    for parameter in PARAMETERS:
+        value = values[parameter.name]
+        if parameter.setting and value != parameter.unset:
+            group, _, name = parameter.setting.rpartition(".")
+            # JSON knows no integers: Kubeflow may pass 3 as 3.0.
+            value = int(value) if parameter.type is int else value
+            chosen.setdefault(group, {})[name] = value
+    nested = {**chosen.pop("", {}), **chosen}
+    options = {"locate": locate} if locate else {}
+    return build_config(values["preset"], values["model"], [*layers, ("pipeline parameters", nested)], **options)

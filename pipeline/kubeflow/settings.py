@@ -1,0 +1,103 @@
+"""Settings of a run on Kubeflow: where its tasks run, with what, and where their results and metadata go.
+
+Nothing here imports TFX, kfp or Kubernetes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from components.settings import Settings
+
+Quantity = r"^$|^\d+(\.\d+)?([mkKMGTPE]i?)?$"
+
+
+class MetadataSettings(Settings):
+    """Which ML Metadata store keeps executions, artifacts and the cache."""
+
+    kind: Literal["sqlite", "mysql", "postgresql", "grpc"] = Field(
+        "sqlite", description="store: a file on one machine, a database (mysql is MariaDB too), or a metadata service"
+    )
+    path: str = Field("", description="file of an sqlite store; ROOT/metadata.sqlite where empty")
+    host: str = Field("", description="host of a database or service")
+    port: int = Field(0, ge=0, le=65535, description="its port; 0 for the kind's own: 3306, 5432 or 8080")
+    database: str = Field("segpipe", description="name of the database")
+    user: str = Field("", description="user of the database")
+    password_env: str = Field(
+        "SEGPIPE_METADATA_PASSWORD", description="environment variable that holds the database's password"
+    )
+
+
+class Toleration(Settings):
+    """A taint that the pods of a run put up with, in Kubernetes' words."""
+
+    key: str = Field("", description="the taint's key; empty with Exists for all")
+    operator: Literal["Equal", "Exists"] = Field("Equal", description="whether the value must be equal too")
+    value: str = Field("", description="the taint's value")
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(
+        "", description="the taint's effect; empty for all"
+    )
+
+
+class ComponentResources(Settings):
+    """What the pod of one component gets; an empty value takes the one of all components."""
+
+    cpu: str = Field("", pattern=Quantity, description="processor cores, as 4 or 500m")
+    memory: str = Field("", pattern=Quantity, description="memory, as 16Gi")
+    gpus: int = Field(0, ge=0, description="number of GPUs")
+    gpu_kind: str = Field(
+        "nvidia.com/gpu", description="the GPU's resource name; on Vertex AI its type, as NVIDIA_TESLA_T4"
+    )
+    node_selector: dict[str, str] = Field(default_factory=dict, description="labels of the nodes, besides those of all")
+    timeout: int | None = Field(None, ge=0, description="seconds the task may take, 0 for no bound")
+
+
+class KubeflowSettings(Settings):
+    """How the tasks of a run look to Kubernetes, and what they share."""
+
+    image: str = Field("segpipe:latest", description="container image of every task")
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        "IfNotPresent", description="when Kubernetes pulls the image"
+    )
+    root: str = Field("", description="folder of results that all tasks share: on a mounted volume, gs:// or s3://")
+    service_account: str = Field("", description="service account of a run's pods; the server's default where empty")
+    cpu: str = Field("", pattern=Quantity, description="processor cores of a task, as 4 or 500m; no bound where empty")
+    memory: str = Field("", pattern=Quantity, description="memory of a task, as 8Gi; no bound where empty")
+    components: dict[str, ComponentResources] = Field(
+        default_factory=dict,
+        description="cpu, memory, gpus, gpu_kind, node_selector and timeout of single components by name",
+    )
+    node_selector: dict[str, str] = Field(default_factory=dict, description="labels that a task's node must have")
+    tolerations: tuple[Toleration, ...] = Field(
+        (), description="taints that tasks tolerate: key, operator, value, effect"
+    )
+    volumes: dict[str, str] = Field(
+        default_factory=dict, description="persistent volume claims and where to mount them"
+    )
+    env: dict[str, str] = Field(default_factory=dict, description="environment variables of every task")
+    secret_env: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description="Kubernetes secrets: environment variable by key of the secret"
+    )
+    secret_volumes: dict[str, str] = Field(
+        default_factory=dict, description="Kubernetes secrets and where to mount them as files"
+    )
+    retries: int = Field(2, ge=0, description="how often a failed task is tried again")
+    retry_wait: int = Field(60, ge=0, description="seconds before the first retry")
+    retry_factor: float = Field(2.0, ge=1, description="growth of the wait from one retry to the next")
+    retry_max_wait: int = Field(3600, ge=0, le=3600, description="longest wait, in seconds, an hour at most")
+    timeout: int = Field(0, ge=0, description="seconds a task may take, 0 for no bound")
+    metadata: MetadataSettings = Field(default_factory=MetadataSettings)
+
+    def of_component(self, name: str) -> ComponentResources:
+        """Returns what one component's pod gets, the values of all components filled in."""
+        own = self.components.get(name, ComponentResources())
+        return own.model_copy(
+            update={
+                "cpu": own.cpu or self.cpu,
+                "memory": own.memory or self.memory,
+                "node_selector": {**self.node_selector, **own.node_selector},
+                "timeout": self.timeout if own.timeout is None else own.timeout,
+            }
+        )

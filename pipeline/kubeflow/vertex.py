@@ -1,0 +1,121 @@
+"""Compiles the pipeline for Vertex AI with TFX's own compiler, and mends what that leaves out.
+
+It drops the defaults of runtime parameters, and runs TFX's driver in front of any file-based
+ExampleGen, which does not know how this project finds its splits.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import yaml
+from tfx import v1 as tfx
+
+from components import files
+from components.errors import UsageError
+from pipeline.config import RunConfig, describe, field_names
+from pipeline.create_pipeline import Platform, create_pipeline
+from pipeline.kubeflow.settings import ComponentResources
+from pipeline.workdir import Workdir
+
+_EXAMPLE_GEN = "ImageMaskExampleGen"
+_DRIVER = ["python", "-m", "pipeline.kubeflow.vertex_driver"]
+_DESCRIPTIONS = {
+    "trainer": "what the training is told, JSON: settings of model and training, input size, classes, seed",
+    **{name.rpartition(".")[2]: text for name, text, _ in field_names() if name == "data.max_quarantined_share"},
+    "data": "folder of images and masks, gs://, of the layout that was compiled in",
+}
+_UNITS = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+def compile_vertex(config: RunConfig, path: str) -> None:
+    """Writes the pipeline for Vertex AI; the same arguments give the same bytes.
+
+    The data set is read for its layout and the schema is written below the root, so both must be reachable.
+
+    Args:
+        config: every setting.
+        path: the file to write: a template in YAML, or a pipeline job where the name ends in `.json`.
+
+    Raises:
+        UsageError: a setting is missing, or Vertex AI has nothing like it.
+    """
+    _check(config)
+    parameters = _Parameters()
+    workdir = Workdir(config.kubeflow.root, shared=True)
+    pipeline = create_pipeline(config, workdir, describe(config.data), Platform(parameters.take, own_resolver=False))
+    orchestration = tfx.orchestration.experimental
+    runner = orchestration.KubeflowV2DagRunner(
+        config=orchestration.KubeflowV2DagRunnerConfig(default_image=config.kubeflow.image, use_pipeline_spec_2_1=True)
+    )
+    job = runner.run(pipeline, write_out=False)
+    _mend(job["pipelineSpec"], parameters.taken, config)
+    as_text = (
+        json.dumps(job, indent=2, sort_keys=True) if path.endswith(".json") else yaml.safe_dump(job["pipelineSpec"])
+    )
+    files.write_bytes(path, as_text.encode())
+
+
+class _Parameters:
+    """Makes runtime parameters and remembers them, with their defaults."""
+
+    def __init__(self) -> None:
+        self.taken: dict[str, Any] = {}
+
+    def take(self, name: str, value: Any) -> Any:
+        """Returns a runtime parameter for a value; TFX passes everything but numbers as text."""
+        default = value if isinstance(value, str | int | float) else json.dumps(value, sort_keys=True)
+        self.taken[name] = default
+        return tfx.dsl.experimental.RuntimeParameter(name=name, ptype=type(default), default=default)
+
+
+def _check(config: RunConfig) -> None:
+    if not files.is_remote(config.kubeflow.root):
+        raise UsageError(f"kubeflow.root: found {config.kubeflow.root!r}, expected gs://BUCKET/FOLDER for Vertex AI")
+    if not config.data.dir:
+        raise UsageError(
+            "--data: found nothing, expected the data set's folder: Vertex AI's pipeline has its layout in it"
+        )
+    if config.training.warm_start:
+        raise UsageError(
+            "training.warm_start: found true, expected false for Vertex AI, which cannot look for the model to start "
+            "from. Start it on Kubeflow Pipelines"
+        )
+
+
+def _mend(spec: dict[str, Any], defaults: dict[str, Any], config: RunConfig) -> None:
+    """Adds to a compiled pipeline what TFX's compiler leaves out."""
+    declared = spec["root"]["inputDefinitions"]["parameters"]
+    for name, default in defaults.items():
+        declared[name].update(defaultValue=default, isOptional=True, description=_DESCRIPTIONS[name])
+    executors = spec["deploymentSpec"]["executors"]
+    executors[f"{_EXAMPLE_GEN}_executor"]["container"]["lifecycle"]["preCacheCheck"]["command"] = _DRIVER
+    for name in spec["components"]:
+        container = executors.get(f"{name}_executor", {}).get("container")
+        if container and (resources := _resources(name, config.kubeflow.of_component(name))):
+            container["resources"] = resources
+
+
+def _resources(name: str, wanted: ComponentResources) -> dict[str, Any]:
+    """Returns Vertex AI's words for what a component gets: cores, gigabytes, accelerators."""
+    resources: dict[str, Any] = {}
+    if wanted.cpu:
+        resources["cpuLimit"] = _number(wanted.cpu)
+    if wanted.memory:
+        resources["memoryLimit"] = _number(wanted.memory) / 1e9
+    if wanted.gpus:
+        if "/" in wanted.gpu_kind:
+            raise UsageError(
+                f"kubeflow.components.{name}.gpu_kind: found {wanted.gpu_kind!r}, expected Vertex AI's name of a GPU, "
+                "such as NVIDIA_TESLA_T4"
+            )
+        resources["accelerator"] = {"type": wanted.gpu_kind, "count": str(wanted.gpus)}
+    return resources
+
+
+def _number(quantity: str) -> float:
+    """Reads a quantity of Kubernetes, as 500m or 16Gi."""
+    value, unit = re.fullmatch(r"([\d.]+)([A-Za-z]*)", quantity).groups()  # type: ignore[union-attr]
+    return float(value) / 1000 if unit == "m" else float(value) * _UNITS[unit]

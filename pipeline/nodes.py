@@ -1,0 +1,131 @@
+"""Launches single nodes of a pipeline through TFX's own launcher, in this process.
+
+The local runner launches one after the other, a task on Kubeflow just one; drivers, resolvers,
+cache and lineage are TFX's in both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any, Literal
+
+from ml_metadata.proto import metadata_store_pb2
+from tfx import v1 as tfx
+
+# The launcher and what feeds it have no public alias; LocalDagRunner is built on the same parts.
+# tests/pipeline/test_local_runner.py runs a pipeline through them.
+from tfx.dsl.compiler import compiler, constants
+from tfx.orchestration import metadata
+from tfx.orchestration.local import runner_utils
+from tfx.orchestration.portable import launcher, outputs_utils, runtime_parameter_utils
+from tfx.orchestration.portable.mlmd import context_lib, execution_lib
+from tfx.v1.dsl.io import fileio
+
+from components.errors import SegpipeError
+
+State = Literal["ran", "cached", "failed"]
+
+
+@dataclasses.dataclass(frozen=True)
+class NodeResult:
+    """What became of one node: its state and the seconds it took."""
+
+    node_id: str
+    state: State
+    seconds: float
+    execution_id: int | None
+
+
+class PipelineRun:
+    """One run of a pipeline, whose nodes are launched one by one, by this process or by several."""
+
+    def __init__(self, pipeline: tfx.dsl.Pipeline, run_id: str) -> None:
+        """Compiles a pipeline.
+
+        Args:
+            pipeline: as `create_pipeline` returns it.
+            run_id: the name of the run in the metadata store.
+        """
+        self._ir = compiler.Compiler().compile(pipeline)
+        runtime_parameter_utils.substitute_runtime_parameter(
+            self._ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
+        )
+        self._nodes = {wrapper.pipeline_node.node_info.id: wrapper.pipeline_node for wrapper in self._ir.nodes}
+        self._deployment = runner_utils.extract_local_deployment_config(self._ir)
+        config = self._deployment.metadata_connection_config
+        self._connection = getattr(config, config.WhichOneof("connection_config"))
+
+    @property
+    def node_ids(self) -> list[str]:
+        """The nodes in an order in which they can run."""
+        return list(self._nodes)
+
+    def upstream(self, node_id: str) -> list[str]:
+        """Returns the nodes that must have run before a node."""
+        return list(self._nodes[node_id].upstream_nodes)
+
+    def launch(self, node_id: str) -> NodeResult:
+        """Runs a node, or takes it from the cache.
+
+        A node that this run has finished already is left alone; one that was killed, or failed,
+        starts anew under the same execution, with empty outputs.
+
+        Raises:
+            SegpipeError: TFX could not find the node's inputs; other exceptions come as the node raised them.
+        """
+        start = time.monotonic()
+        with metadata.Metadata(self._connection) as store:
+            done = self._earlier_execution(store, node_id)
+        if done is None:
+            info = self._launcher(node_id).launch()
+            execution_id = getattr(info, "execution_id", None)
+        else:
+            execution_id = done.id
+        return NodeResult(node_id, self._state(node_id, execution_id), time.monotonic() - start, execution_id)
+
+    def _earlier_execution(self, store: Any, node_id: str) -> Any:
+        """Returns the execution that finished a node in this run, and removes what unfinished ones wrote."""
+        node = self._nodes[node_id]
+        contexts = context_lib.prepare_contexts(metadata_handle=store, node_contexts=node.contexts)
+        for execution in execution_lib.get_executions_associated_with_all_contexts(store, contexts):
+            if execution_lib.is_execution_successful(execution):
+                return execution
+            self._remove_outputs(node, execution.id)
+        return None
+
+    def _remove_outputs(self, node: Any, execution_id: int) -> None:
+        # TFX reuses the folders of an execution that was killed; what lies there would mix with the new.
+        resolver = outputs_utils.OutputsResolver(
+            pipeline_node=node, pipeline_info=self._ir.pipeline_info, pipeline_runtime_spec=self._ir.runtime_spec
+        )
+        for artifacts in resolver.generate_output_artifacts(execution_id).values():
+            for artifact in artifacts:
+                if fileio.isdir(artifact.uri):
+                    fileio.rmtree(artifact.uri)
+                elif fileio.exists(artifact.uri):
+                    fileio.remove(artifact.uri)
+
+    def _launcher(self, node_id: str) -> launcher.Launcher:
+        return launcher.Launcher(
+            pipeline_node=self._nodes[node_id],
+            mlmd_connection=metadata.Metadata(self._connection),
+            pipeline_info=self._ir.pipeline_info,
+            pipeline_runtime_spec=self._ir.runtime_spec,
+            executor_spec=runner_utils.extract_executor_spec(self._deployment, node_id),
+            custom_driver_spec=runner_utils.extract_custom_driver_spec(self._deployment, node_id),
+        )
+
+    def _state(self, node_id: str, execution_id: int | None) -> State:
+        """Asks the metadata store how an execution ended."""
+        if execution_id is None:
+            return "ran"
+        with metadata.Metadata(self._connection) as store:
+            (execution,) = store.store.get_executions_by_id([execution_id])
+        # The launcher records inputs that it cannot find and returns as if all were well.
+        if not execution_lib.is_execution_successful(execution):
+            raise SegpipeError(
+                f"{node_id}: TFX could not find the node's inputs; expected the outputs of "
+                f"{', '.join(self.upstream(node_id)) or 'no other node'} in this run. The log says which is missing"
+            )
+        return "cached" if execution.last_known_state == metadata_store_pb2.Execution.CACHED else "ran"

@@ -1,0 +1,57 @@
+"""`segpipe kubeflow compile` from the command line."""
+
+import json
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from components.errors import UsageError
+from pipeline.cli.main import app
+
+
+def _compile(*options):
+    return CliRunner().invoke(app, ["kubeflow", "compile", *options])
+
+
+def test_options_become_defaults_and_settings_are_compiled_in(tmp_path):
+    settings = tmp_path / "cluster.yaml"
+    settings.write_text("kubeflow: {root: /mnt/work, metadata: {kind: mysql, host: db}}\n")
+    out = tmp_path / "made" / "pipeline.yaml"
+
+    done = _compile(
+        *("--out", str(out), "--config", str(settings), "--data", "/mnt/data", "--model", "unet", "--preset", "smoke"),
+        *("--size", "64x96", "--epochs", "3", "--set", "training.batch_size=2"),
+    )
+
+    assert done.exit_code == 0, done.output
+    spec = next(yaml.safe_load_all(out.read_text()))
+    declared = spec["root"]["inputDefinitions"]["parameters"]
+    assert {name: declared[name]["defaultValue"] for name in ("data", "model", "preset", "size", "epochs")} == {
+        "data": "/mnt/data",
+        "model": "unet",
+        "preset": "smoke",
+        "size": "64x96",
+        "epochs": 3,
+    }
+    arguments = spec["deploymentSpec"]["executors"]["exec-trainer"]["container"]["args"]
+    assert json.loads(arguments[arguments.index("--configuration") + 1]) == [
+        ["cluster.yaml", {"kubeflow": {"root": "/mnt/work", "metadata": {"kind": "mysql", "host": "db"}}}],
+        ["--set", {"training": {"batch_size": 2}}],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--target", "vertx"], "--target vertx: expected one of kfp, vertex"),
+        (["--out", "pipeline.txt"], "--out pipeline.txt: expected a name that ends in .yaml or .yml"),
+        (["--size", "64"], "size: found '64'"),
+        (["--set", "kubeflow.rot=x"], "did you mean kubeflow.root?"),
+    ],
+)
+def test_a_mistake_is_explained(options, message):
+    done = _compile(*options)
+
+    assert isinstance(done.exception, UsageError)
+    assert message in str(done.exception)

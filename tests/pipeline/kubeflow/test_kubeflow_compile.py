@@ -1,0 +1,293 @@
+"""The compiled pipeline: the TFX pipeline's graph, parameters for people, and pods as the settings want them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from bucket_filesystem import BucketFileSystem
+from tfx.dsl.compiler import compiler
+
+from components.dataset.description import BUILT_IN_FOLDER, built_in
+from components.errors import UsageError
+from pipeline.config import load_config
+from pipeline.create_pipeline import create_pipeline
+from pipeline.kubeflow.parameters import PARAMETERS
+from pipeline.workdir import Workdir
+
+_KUBEFLOW = {
+    "image": "registry.example/segpipe:1",
+    "root": "/mnt/work",
+    "cpu": "2",
+    "memory": "4Gi",
+    "components": {
+        "Trainer": {"gpus": 2, "memory": "16Gi", "node_selector": {"gpu": "a100"}, "timeout": 7200},
+    },
+    "node_selector": {"pool": "batch"},
+    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    "volumes": {"work": "/mnt/work"},
+    "env": {"AWS_REGION": "eu-west-1"},
+    "secret_env": {"store": {"access": "AWS_ACCESS_KEY_ID", "secret": "AWS_SECRET_ACCESS_KEY"}},
+    "secret_volumes": {"gcp": "/secrets/gcp"},
+    "retries": 3,
+    "retry_wait": 30,
+    "timeout": 3600,
+    "metadata": {"kind": "grpc", "host": "metadata-grpc-service"},
+}
+
+
+@pytest.fixture(scope="module")
+def package(compiled):
+    return compiled({"kubeflow": _KUBEFLOW}, data="/mnt/data")
+
+
+@pytest.fixture(scope="module")
+def documents(package):
+    return list(yaml.safe_load_all(Path(package).read_text()))
+
+
+def _executor(documents, name):
+    return documents[0]["deploymentSpec"]["executors"][f"exec-{name}"]["container"]
+
+
+def _pod(documents, name):
+    return documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"][f"exec-{name}"]
+
+
+def _graph(tasks):
+    return {
+        task["taskInfo"]["name"]: {tasks[other]["taskInfo"]["name"] for other in task.get("dependentTasks", [])}
+        for task in tasks.values()
+    }
+
+
+def test_the_kfp_sdk_reads_it(package, documents):
+    from kfp import components
+
+    component = components.load_component_from_file(package)
+
+    assert component.component_spec.name == "segpipe"
+    assert set(component.component_spec.inputs) == {parameter.name for parameter in PARAMETERS}
+    assert set(component.pipeline_spec.root.dag.tasks) == set(documents[0]["root"]["dag"]["tasks"])
+
+
+def test_the_same_settings_give_the_same_bytes(package, compiled):
+    again = compiled({"kubeflow": _KUBEFLOW}, data="/mnt/data")
+
+    assert Path(again).read_bytes() == Path(package).read_bytes()
+
+
+def test_the_graph_is_the_tfx_pipeline_s(documents, tmp_path):
+    config = load_config([("test", {"data": {"dir": str(tmp_path)}})])
+    ir = compiler.Compiler().compile(create_pipeline(config, Workdir(str(tmp_path)), built_in("prepped")))
+
+    nodes = [wrapper.pipeline_node for wrapper in ir.nodes]
+    assert _graph(documents[0]["root"]["dag"]["tasks"]) == {
+        node.node_info.id: set(node.upstream_nodes) for node in nodes
+    }
+
+
+def test_every_task_is_its_own_node_through_one_entry_point(documents):
+    for name, task in documents[0]["root"]["dag"]["tasks"].items():
+        container = _executor(documents, name)
+        words = dict(zip(container["args"][::2], container["args"][1::2], strict=True))
+        assert container["command"] == ["python", "-m", "pipeline.kubeflow.node"]
+        assert container["image"] == "registry.example/segpipe:1"
+        assert words["--node"] == task["taskInfo"]["name"]
+        assert json.loads(words["--configuration"]) == [["settings", {"kubeflow": _KUBEFLOW}]]
+        assert words["--executor-input"] == "{{$}}"
+
+
+def test_parameters_have_defaults_types_and_descriptions_and_reach_every_task(documents):
+    declared = documents[0]["root"]["inputDefinitions"]["parameters"]
+
+    assert list(declared) == sorted(parameter.name for parameter in PARAMETERS)
+    assert all(item["description"] and "defaultValue" in item for item in declared.values())
+    assert declared["data"]["defaultValue"] == "/mnt/data"
+    assert (declared["epochs"]["parameterType"], declared["epochs"]["defaultValue"]) == ("NUMBER_INTEGER", 0)
+    assert (declared["min_mean_iou"]["parameterType"], declared["min_class_iou"]["parameterType"]) == (
+        "NUMBER_DOUBLE",
+        "STRUCT",
+    )
+    for task in documents[0]["root"]["dag"]["tasks"].values():
+        given = task["inputs"]["parameters"]
+        assert given.pop("run_id") == {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}
+        assert given == {name: {"componentInputParameter": name} for name in declared}
+
+
+def test_data_without_a_default_is_required(compiled):
+    spec, _ = yaml.safe_load_all(Path(compiled({"kubeflow": {"root": "/mnt/work"}})).read_text())
+
+    data = spec["root"]["inputDefinitions"]["parameters"]["data"]
+    assert "defaultValue" not in data
+    assert not data.get("isOptional")
+
+
+def test_kubeflow_s_own_cache_is_off(documents):
+    for task in documents[0]["root"]["dag"]["tasks"].values():
+        assert not task["cachingOptions"].get("enableCache")
+
+
+def test_failed_tasks_are_tried_again_later_and_later(documents):
+    for task in documents[0]["root"]["dag"]["tasks"].values():
+        assert task["retryPolicy"] == {
+            "maxRetryCount": 3,
+            "backoffDuration": "30s",
+            "backoffFactor": 2.0,
+            "backoffMaxDuration": "3600s",
+        }
+
+
+def test_components_get_their_resources(documents):
+    trainer, pusher = (_executor(documents, name)["resources"] for name in ("trainer", "pusher"))
+
+    assert trainer["accelerator"] == {"type": "nvidia.com/gpu", "count": "2"}
+    assert (trainer["cpuLimit"], trainer["memoryLimit"]) == (2.0, pytest.approx(16 * 1.073741824))
+    assert "accelerator" not in pusher
+    assert (pusher["cpuRequest"], pusher["memoryRequest"]) == (2.0, pytest.approx(4 * 1.073741824))
+
+
+def test_pods_get_nodes_volumes_secrets_and_a_deadline(documents):
+    trainer, pusher = _pod(documents, "trainer"), _pod(documents, "pusher")
+
+    assert trainer["nodeSelector"]["labels"] == {"pool": "batch", "gpu": "a100"}
+    assert pusher["nodeSelector"]["labels"] == {"pool": "batch"}
+    assert (trainer["activeDeadlineSeconds"], pusher["activeDeadlineSeconds"]) == ("7200", "3600")
+    for pod in (trainer, pusher):
+        assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+        assert pod["pvcMount"] == [{"constant": "work", "mountPath": "/mnt/work"}]
+        assert pod["imagePullPolicy"] == "IfNotPresent"
+        assert pod["secretAsVolume"] == [{"secretName": "gcp", "mountPath": "/secrets/gcp"}]
+        (secret,) = pod["secretAsEnv"]
+        assert secret["secretName"] == "store"
+        assert {item["secretKey"]: item["envVar"] for item in secret["keyToEnv"]} == _KUBEFLOW["secret_env"]["store"]
+    assert _executor(documents, "pusher")["env"] == [{"name": "AWS_REGION", "value": "eu-west-1"}]
+
+
+def test_scores_confusion_matrix_and_report_are_kubeflow_s_artifacts(documents):
+    components = documents[0]["components"]
+
+    def outputs(name):
+        artifacts = components[f"comp-{name}"]["outputDefinitions"]["artifacts"]
+        return {key: item["artifactType"]["schemaTitle"] for key, item in artifacts.items()}
+
+    assert outputs("evaluator") == {"scores": "system.Metrics", "confusion_matrix": "system.ClassificationMetrics"}
+    assert outputs("report") == {"page": "system.HTML"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, r"kubeflow\.root: found nothing.*--set kubeflow\.root"),
+        ({"root": "/w", "components": {"Trainr": {"gpus": 1}}}, r"kubeflow\.components: found 'Trainr'.*Trainer"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_written(compiled, settings, message):
+    with pytest.raises(UsageError, match=message):
+        compiled({"kubeflow": settings})
+
+
+@pytest.fixture
+def vertex(tmp_path, monkeypatch):
+    """Returns a function from settings for Kubeflow to the pipeline compiled for Vertex AI."""
+    from pipeline.kubeflow.vertex import compile_vertex
+
+    monkeypatch.setattr(BucketFileSystem, "folder", str(tmp_path))
+
+    def compile_with(name="vertex.yaml", **kubeflow):
+        layout = str(BUILT_IN_FOLDER / "prepped.yaml")
+        settings = {
+            "data": {"dir": "bucket://data/camvid", "description": layout},
+            "kubeflow": {"root": "bucket://work", "image": "registry.example/segpipe:1", **kubeflow},
+        }
+        path = str(tmp_path / name)
+        compile_vertex(load_config([("test", settings)]), path)
+        return path
+
+    return compile_with
+
+
+def test_vertex_keeps_the_defaults_of_runtime_parameters(vertex):
+    from kfp import components
+
+    path = vertex()
+
+    spec = yaml.safe_load(Path(path).read_text())
+    declared = spec["root"]["inputDefinitions"]["parameters"]
+    assert declared["data"]["defaultValue"] == "bucket://data/camvid"
+    assert declared["max_quarantined_share"]["defaultValue"] == 0.01
+    assert json.loads(declared["trainer"]["defaultValue"])["model"]["name"] == "fcn8"
+    assert all(item["description"] for item in declared.values())
+    assert set(components.load_component_from_file(path).component_spec.inputs) == set(declared)
+
+
+def test_vertex_s_pipeline_is_complete_and_the_same_each_time(vertex, tmp_path):
+    path, again = vertex("one.yaml"), vertex("two.yaml")
+
+    assert Path(path).read_bytes() == Path(again).read_bytes()
+    spec = yaml.safe_load(Path(path).read_text())
+    assert {"Trainer", "Evaluator", "Pusher", "Report"} < set(spec["root"]["dag"]["tasks"])
+    schema = spec["root"]["dag"]["tasks"]["ImportSchemaGen"]["inputs"]["parameters"]["schema_file"]
+    assert (tmp_path / schema["runtimeValue"]["constant"].removeprefix("bucket://")).is_file()
+    job = json.loads(Path(vertex("job.json")).read_text())
+    assert job["pipelineSpec"]["root"]["dag"]["tasks"].keys() == spec["root"]["dag"]["tasks"].keys()
+
+
+def test_vertex_s_resources_are_in_its_own_terms(vertex):
+    trainer = {"cpu": "8", "memory": "30G", "gpus": 1, "gpu_kind": "NVIDIA_TESLA_T4"}
+    spec = yaml.safe_load(Path(vertex(cpu="500m", components={"Trainer": trainer})).read_text())
+
+    executors = spec["deploymentSpec"]["executors"]
+    assert executors["Trainer_executor"]["container"]["resources"] == {
+        "cpuLimit": 8.0,
+        "memoryLimit": 30.0,
+        "accelerator": {"type": "NVIDIA_TESLA_T4", "count": "1"},
+    }
+    assert executors["ImageMaskExampleGen_executor"]["container"]["resources"] == {"cpuLimit": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("kubeflow", "message"),
+    [
+        ({"root": "/mnt/work"}, "expected gs://"),
+        ({"components": {"Trainer": {"gpus": 1}}}, r"gpu_kind: found 'nvidia\.com/gpu'.*NVIDIA_TESLA_T4"),
+    ],
+)
+def test_vertex_says_what_it_has_no_word_for(vertex, kubeflow, message):
+    with pytest.raises(UsageError, match=message):
+        vertex(**kubeflow)
+
+
+def test_vertex_s_driver_finds_the_splits_and_the_content_s_hash(vertex, street_scenes, tmp_path):
+    from components.dataset.description import detect
+    from pipeline.kubeflow import vertex_driver
+
+    spec = yaml.safe_load(Path(vertex()).read_text())
+    hook = spec["deploymentSpec"]["executors"]["ImageMaskExampleGen_executor"]["container"]["lifecycle"][
+        "preCacheCheck"
+    ]
+    words = {"--json_serialized_inputs_spec_args": hook["args"][3]}
+    inputs = spec["components"]["ImageMaskExampleGen"]["inputDefinitions"]["parameters"]
+    constants = spec["root"]["dag"]["tasks"]["ImageMaskExampleGen"]["inputs"]["parameters"]
+    values = {name: constants[name].get("runtimeValue", {}).get("constant") for name in inputs}
+    values |= {"input_base": street_scenes, "description": detect(street_scenes).to_json()}
+    artifact = {"type": {"schemaTitle": "tfx.Examples"}, "uri": str(tmp_path / "examples"), "metadata": {}}
+    schema = spec["components"]["ImageMaskExampleGen"]["outputDefinitions"]["artifacts"]["examples"]["artifactType"]
+    executor_input = {
+        "inputs": {"parameterValues": values},
+        "outputs": {
+            "artifacts": {"examples": {"artifacts": [{**artifact, "type": schema, "name": "1/examples"}]}},
+            "outputFile": str(tmp_path / "output.json"),
+        },
+    }
+
+    assert hook["command"] == ["python", "-m", "pipeline.kubeflow.vertex_driver"]
+    arguments = {"--json_serialized_invocation_args": json.dumps(executor_input), **words}
+    vertex_driver.main([word for pair in arguments.items() for word in pair])
+
+    output = json.loads((tmp_path / "output.json").read_text())
+    found = output["parameterValues"]
+    assert [split["name"] for split in json.loads(found["input_config"])["splits"]] == ["train", "val"]
+    assert found["input_fingerprint"]
+    (examples,) = output["artifacts"]["examples"]["artifacts"]
+    assert examples["metadata"]["input_fingerprint"] == found["input_fingerprint"]

@@ -1,0 +1,156 @@
+"""Kubeflow's settings and parameters become one configuration, and data comes span by span."""
+
+import importlib.util
+
+import pytest
+
+from components.errors import SegpipeError, UsageError
+from pipeline import spans
+from pipeline.config import load_config, read_assignments
+from pipeline.kubeflow import object_stores
+from pipeline.kubeflow.parameters import configure, defaults
+from pipeline.kubeflow.settings import KubeflowSettings, MetadataSettings
+from pipeline.metadata import connection_config
+from pipeline.store import Store
+
+
+def _values(**chosen):
+    return {**defaults("", "unet", "smoke", None, None), "data": "", **chosen}
+
+
+def test_parameters_left_as_they_are_leave_preset_and_compiled_settings():
+    config = configure(_values(), [("file", {"training": {"epochs": 5}, "gate": {"max_mean_drop": 0.5}})])
+
+    assert (config.model.name, config.training.epochs) == ("unet", 5)
+    assert (config.gate.min_mean_iou, config.gate.max_mean_drop) == (0.30, 0.5)
+
+
+def test_a_run_s_parameters_win_over_everything():
+    values = _values(epochs=3.0, size="64x96", min_mean_iou=0, max_class_drop=0.5, push_destination="/served")
+
+    config = configure(values, [("file", {"training": {"epochs": 5}, "size": [32, 32]})])
+
+    assert (config.training.epochs, config.size, config.serving_dir) == (3, (64, 96), "/served")
+    assert (config.gate.min_mean_iou, config.gate.max_class_drop) == (0, 0.5)
+
+
+def test_another_preset_and_model_bring_their_own_settings():
+    config = configure(_values(preset="gpu", model="fcn8"), [])
+
+    assert (config.model.name, config.size, config.training.epochs) == ("fcn8", (352, 480), 80)
+
+
+def test_a_wrong_parameter_is_explained():
+    with pytest.raises(UsageError, match="pipeline parameters|size: found '64'"):
+        configure(_values(size="64"), [])
+
+
+def test_a_component_gets_its_own_and_what_all_get():
+    settings = KubeflowSettings.model_validate(
+        {"cpu": "1", "timeout": 60, "node_selector": {"a": "1"}, "components": {"Trainer": {"cpu": "8", "timeout": 0}}}
+    )
+
+    trainer, other = settings.of_component("Trainer"), settings.of_component("Pusher")
+
+    assert (trainer.cpu, trainer.timeout, trainer.node_selector) == ("8", 0, {"a": "1"})
+    assert (other.cpu, other.timeout) == ("1", 60)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("kubeflow.imag=x", r"unknown setting kubeflow\.imag; did you mean kubeflow\.image\?"),
+        ("kubeflow.metadata.hst=x", r"did you mean kubeflow\.metadata\.host\?"),
+        ("kubeflow.metadata=x", r"kubeflow\.metadata is a group; set one of kubeflow\.metadata\.database"),
+        ("kubeflow.metadata.kind=mysqll", r"kubeflow\.metadata\.kind: found 'mysqll'.*did you mean mysql\?"),
+        ("kubeflow.memory=lots", r"kubeflow\.memory: found 'lots'"),
+        ("kubeflow.tolerations=[{operator: Exist}]", r"operator: found 'Exist'.*did you mean Exists\?"),
+        ("kubeflow.components.Trainer.gpu=1", r"kubeflow\.components\.Trainer\.gpu"),
+    ],
+)
+def test_a_wrong_setting_for_kubeflow_is_named(assignment, message):
+    with pytest.raises(UsageError, match=message):
+        load_config([("--set", read_assignments([assignment]))])
+
+
+def test_groups_inside_groups_are_merged_layer_by_layer():
+    config = load_config(
+        [
+            ("file", {"kubeflow": {"image": "a", "metadata": {"kind": "mysql", "host": "db"}}}),
+            ("--set", {"kubeflow": {"metadata": {"host": "other"}}}),
+        ]
+    )
+
+    assert (config.kubeflow.image, config.kubeflow.metadata.kind, config.kubeflow.metadata.host) == (
+        "a",
+        "mysql",
+        "other",
+    )
+
+
+def test_each_kind_of_store_has_its_connection(monkeypatch):
+    monkeypatch.setenv("DB_PASSWORD", "secret")
+
+    def connect(**settings):
+        return connection_config(MetadataSettings(password_env="DB_PASSWORD", **settings), "/w/metadata.sqlite")
+
+    mysql = connect(kind="mysql", host="db", user="me").mysql
+    postgresql = connect(kind="postgresql", host="db", database="lineage").postgresql
+    grpc = connect(kind="grpc", host="service")
+    assert connect().sqlite.filename_uri == "/w/metadata.sqlite"
+    assert connect(path="/x").sqlite.filename_uri == "/x"
+    assert (mysql.host, mysql.port, mysql.user, mysql.password, mysql.database) == (
+        "db",
+        3306,
+        "me",
+        "secret",
+        "segpipe",
+    )
+    assert (postgresql.port, postgresql.dbname, postgresql.password) == ("5432", "lineage", "secret")
+    assert (grpc.host, grpc.port) == ("service", 8080)
+
+
+def test_a_store_without_a_host_is_refused():
+    with pytest.raises(UsageError, match=r"kubeflow\.metadata\.host: found nothing"):
+        connection_config(MetadataSettings(kind="mysql"), "")
+
+
+@pytest.mark.parametrize(
+    ("folders", "pattern", "newest"),
+    [
+        (["span-2", "span-10", "span-9"], "span-{span}", "span-10"),
+        (["2024-05-01", "2024-11-30", "2023-12-31"], "{span}", "2024-11-30"),
+        (["day-3-camvid", "day-4-other"], "day-{span}-camvid", "day-3-camvid"),
+        (["week-1/images", "week-2/images"], "week-{span}/images", "week-2/images"),
+    ],
+)
+def test_the_newest_span_is_found(tmp_path, folders, pattern, newest):
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+
+    assert spans.locate(f"{tmp_path}/{pattern}") == f"{tmp_path}/{newest}"
+
+
+def test_a_named_span_is_taken_and_a_plain_folder_left_alone(tmp_path):
+    assert spans.locate("gs://bucket/span-{span}", "7") == "gs://bucket/span-7"
+    assert spans.locate(str(tmp_path)) == str(tmp_path)
+
+
+def test_no_span_at_all_is_an_error(tmp_path):
+    with pytest.raises(UsageError, match="at least one span"):
+        spans.locate(f"{tmp_path}/span-{{span}}")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("boto3") is not None, reason="s3:// works here")
+def test_s3_without_its_packages_says_which(tmp_path):
+    object_stores.prepare("gs://bucket/work", str(tmp_path))
+
+    with pytest.raises(UsageError, match=r"apache-beam\[aws\]"):
+        object_stores.prepare("gs://bucket/work", "s3://bucket/data")
+
+
+def test_a_store_that_is_not_there_is_named(tmp_path):
+    missing = connection_config(MetadataSettings(path=str(tmp_path / "no_folder" / "metadata.sqlite")), "")
+
+    with pytest.raises(SegpipeError, match=r"cannot be opened.*kubeflow\.metadata"):
+        Store(missing)
