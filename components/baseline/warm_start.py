@@ -78,7 +78,7 @@ class LatestBlessedStart(tfx.dsl.experimental.ResolverStrategy):
 
 
 def _learned_from(store: Any, model_id: int) -> set[int]:
-    """Returns the ids of what the execution behind a model read, and, for an optimised one, behind the model it is of."""
+    """Returns the ids of what the executions behind a model read, and behind the one that an optimised model is of."""
     read = _read_for(store, {model_id})
     return read | _read_for(store, read)
 

@@ -37,9 +37,9 @@ def ToyStartTrainer(
 ):
     """Writes what the strategy reads of an exported model."""
     directory = pathlib.Path(model.uri, "Format-Serving")
-    (directory / "assets.extra").mkdir(parents=True)
+    (directory / "assets").mkdir(parents=True)
     description = {"model_settings": json.loads(settings), "class_map": {"names": ["sky", "road"]}}
-    (directory / "assets.extra" / "segpipe.json").write_text(json.dumps(description))
+    (directory / "assets" / "segpipe.json").write_text(json.dumps(description))
     if weights:
         pathlib.Path(weights_beside(str(directory))).write_text("weights")
 

@@ -19,7 +19,7 @@ FILES = {
     "saved_model.pb": "graph",
     "fingerprint.pb": "fingerprint",
     "variables/variables.index": "index",
-    "assets.extra/segpipe.json": "{}",
+    "assets/segpipe.json": "{}",
     # Named nearly like the file that is held back on an object store.
     "assets/not_saved_model.pb": "asset",
 }
