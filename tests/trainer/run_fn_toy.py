@@ -8,11 +8,8 @@ import sys
 import types
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import tensorflow as tf
-import tensorflow_transform as tft
-import tensorflow_transform.beam as tft_beam
 import training_toy as toy
 
 from components import features, preprocessing
@@ -22,6 +19,11 @@ from trainer.run_fn import run_fn
 
 def write_transform(directory: pathlib.Path) -> str:
     """Returns the folder of Transform's output for the toy's raw features."""
+    # Here, as workers start faster without.
+    import apache_beam as beam
+    import tensorflow_transform as tft
+    import tensorflow_transform.beam as tft_beam
+
     rows = [{name: toy.png(array) for name, array in zip((features.IMAGE, features.MASK), _pair(), strict=True)}]
     schema = tft.DatasetMetadata.from_feature_spec({name: tf.io.FixedLenFeature([], tf.string) for name in rows[0]})
     prepare = functools.partial(preprocessing.preprocessing_fn, custom_config={"input_size": list(toy.SIZE)})
