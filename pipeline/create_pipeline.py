@@ -230,7 +230,7 @@ def model_components(
         blessing=evaluator.outputs["blessing"],
         pushed_model=pusher.outputs["pushed_model"],
         class_map=class_map.to_json(),
-        configuration=json.dumps(config.model_dump(mode="json", exclude={"kubeflow"}), sort_keys=True),
+        configuration=_reported(config),
         lineage=json.dumps({"code_hash": source_hash(__name__), "packages": _versions()}, sort_keys=True),
         eval_split=config.data.eval_split,
         max_frames=config.report.max_frames,
@@ -294,6 +294,11 @@ def _trainer_config(config: RunConfig, workdir: Workdir, class_map: ClassMap) ->
         "checkpoints_by_execution": workdir.shared,
         "code": source_hash("trainer.run_fn"),
     }
+
+
+def _reported(config: RunConfig) -> str:
+    """Returns the settings that decide what a run computes, as JSON; `data.dir` names the span by now."""
+    return json.dumps(config.model_dump(mode="json", exclude={"kubeflow": True, "data": {"span"}}), sort_keys=True)
 
 
 def _versions() -> dict[str, str]:
