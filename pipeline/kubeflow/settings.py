@@ -62,7 +62,9 @@ class KubeflowSettings(Settings):
         "IfNotPresent", description="when Kubernetes pulls the image"
     )
     root: str = Field("", description="folder of results that all tasks share: on a mounted volume, gs:// or s3://")
-    service_account: str = Field("", description="service account of a run's pods; the server's default where empty")
+    service_account: str = Field(
+        "", description="service account of a multi-worker training's pods; a run names its own when it is submitted"
+    )
     cpu: str = Field("", pattern=Quantity, description="processor cores of a task, as 4 or 500m; no bound where empty")
     memory: str = Field("", pattern=Quantity, description="memory of a task, as 8Gi; no bound where empty")
     components: dict[str, ComponentResources] = Field(
