@@ -150,17 +150,16 @@ class BreakingCheckpoints(Checkpoints):
             raise InterruptedError
 
 
-@pytest.mark.parametrize("place", [(0, 2), (1, 4)])
-def test_a_training_broken_within_an_epoch_resumes_after_the_last_step_kept(unbroken, data, tmp_path, place):
+def test_a_training_broken_within_an_epoch_resumes_after_the_last_step_kept(unbroken, data, tmp_path):
     job, folder = toy.job(data, tmp_path / "logs", keep="last", checkpoint_steps=2), str(tmp_path / "checkpoint")
     with pytest.raises(InterruptedError):
-        run(job, BreakingCheckpoints(folder, *place), Listener())
+        run(job, BreakingCheckpoints(folder, epoch=1, step=4), Listener())
     listener = Listener()
 
     resumed = run(job, Checkpoints(folder), listener)
 
     first = listener.records[0].progress
-    assert (first["epoch"], first["step"]) == (place[0] + 1, place[1] + 1)
+    assert (first["epoch"], first["step"]) == (2, 5)
     assert without_seconds(resumed.history) == without_seconds(unbroken[0].history)
     for found, expected in zip(toy.weights(resumed), toy.weights(unbroken[0]), strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -197,15 +196,15 @@ def test_it_learns_a_toy_set(data, tmp_path):
     assert max(entry["val_mean_iou"] for entry in trained.history) > 0.8
 
 
-# All that is off unless asked for.
-RECIPE = {"focal": 0.5, "dice": 0.5, "lovasz": 0.5, "ema": 0.9, "deep_supervision": 0.4, "color": 0.2, "blur": 1.0}
+# What is off unless asked for.
+RECIPE = {"dice": 0.5, "ema": 0.9, "deep_supervision": 0.4, "color": 0.2, "blur": 1.0}
 
 
 def test_the_whole_recipe_broken_within_an_epoch_ends_like_an_unbroken_one(unbroken, data, tmp_path):
-    job = toy.job(data, tmp_path, epochs=2, checkpoint_steps=3, **RECIPE)
+    job = toy.job(data, tmp_path, epochs=1, checkpoint_steps=3, **RECIPE)
     expected = run(job, Checkpoints(str(tmp_path / "unbroken")), Listener())
     with pytest.raises(InterruptedError):
-        run(job, BreakingCheckpoints(str(tmp_path / "broken"), 1, 3), Listener())
+        run(job, BreakingCheckpoints(str(tmp_path / "broken"), 0, 3), Listener())
 
     resumed = run(job, Checkpoints(str(tmp_path / "broken")), Listener())
 
