@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -189,11 +191,11 @@ def serve(
     if not given.pop("ui"):
         given["ui_port"] = None
     _check(given)
-    _set_up_logging()
-    from serving.server.main import run
-    from serving.server.options import ServeOptions
+    with _log_to_stderr():
+        from serving.server.main import run
+        from serving.server.options import ServeOptions
 
-    run(ServeOptions(**given), lambda line: print(line, flush=True))
+        run(ServeOptions(**given), lambda line: print(line, flush=True))
 
 
 def _check(given: dict[str, Any]) -> None:
@@ -225,7 +227,9 @@ def _check(given: dict[str, Any]) -> None:
         )
 
 
-def _set_up_logging() -> None:
+@contextlib.contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Prints what the server notes, a line each, and keeps TensorFlow quiet."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
@@ -234,3 +238,8 @@ def _set_up_logging() -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
