@@ -60,7 +60,7 @@ class ServingModule(tf.Module):
             "serving_default": self.serving_default,
             "raw": self.raw,
             "probabilities": self.probabilities,
-            "describe": self.describe,
+            "describe": self._describe(),
             "evaluation": self.evaluation,
             "preprocess": self.preprocess,
         }
@@ -94,13 +94,6 @@ class ServingModule(tf.Module):
         """Returns `probabilities`, float32 [B, H, W, N] at the network's input size, for encoded images."""
         return {"probabilities": self._probabilities(image)}
 
-    # TensorFlow Serving batches every signature, and a batch is counted by its inputs: there must be one.
-    # Its default lets a caller leave it out.
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="unused")])
-    def describe(self, unused: tf.Tensor = tf.constant([""])) -> dict[str, tf.Tensor]:  # noqa: B008
-        """Returns `json`, string [B]: what the model says of itself, once for each unused string."""
-        return {"json": tf.fill(tf.shape(unused), tf.io.read_file(self._metadata.asset_path))}
-
     @tf.function(input_signature=_BATCH_OF_STRINGS)
     def evaluation(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns only `mask_png` of `serving_default`: what the metrics compare with the truth.
@@ -124,6 +117,21 @@ class ServingModule(tf.Module):
     def preprocess(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns `pixels`, uint8 [B, H, W, 3]: exactly what the network is fed for encoded images."""
         return {"pixels": self._pixels(image)}
+
+    def _describe(self) -> Any:
+        """Returns a signature whose `json`, string [B], is what the model says of itself, once for each unused string.
+
+        TensorFlow Serving batches every signature, and a batch is counted by its inputs: there must be
+        one. Its default lets a caller leave it out.
+        """
+
+        # Made here and not with the class: whoever imports this may still have to join other workers, which
+        # TensorFlow refuses once it has computed something.
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="unused")])
+        def describe(unused: tf.Tensor = tf.constant([""])) -> dict[str, tf.Tensor]:  # noqa: B008
+            return {"json": tf.fill(tf.shape(unused), tf.io.read_file(self._metadata.asset_path))}
+
+        return describe
 
     def _segment(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = self._probabilities(image)
