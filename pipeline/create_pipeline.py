@@ -11,8 +11,6 @@ from typing import Any
 from tfx import v1 as tfx
 
 from components import schema
-from components.baseline.strategy import LatestBlessedBaseline
-from components.baseline.warm_start import LatestBlessedStart
 from components.class_map import ClassMap
 from components.dataset.description import DatasetDescription
 from components.errors import UsageError
@@ -22,15 +20,12 @@ from components.metrics.gate import eval_config
 from components.optimizer.component import Optimizer
 from components.pusher.component import AtomicPusher
 from components.report.component import Report
+from pipeline import resolvers
 from pipeline.config import RunConfig
 from pipeline.fingerprint import source_hash
 from pipeline.workdir import Workdir
 
 PIPELINE_NAME = "segpipe"
-BASELINE_RESOLVER = "BaselineResolver"
-START_RESOLVER = "StartResolver"
-# They only look up; there is nothing of them to cache.
-RESOLVERS = (BASELINE_RESOLVER, START_RESOLVER)
 
 _PACKAGES = ("tfx", "tensorflow", "keras", "tensorflow-transform", "tensorflow-model-analysis", "apache-beam")
 
@@ -175,7 +170,8 @@ def model_components(
     raw_schema = data.schema_gen.outputs["schema"]
 
     # Finds the model whose weights the training starts from, where it is to start from one.
-    start = [_start_resolver(config, class_map, data)] if config.training.warm_start else []
+    learned_from = data.transform.outputs["transformed_examples"]
+    start = [resolvers.start(config, class_map, learned_from)] if config.training.warm_start else []
 
     # Trains and exports the model.
     trainer = tfx.components.Trainer(
@@ -195,7 +191,7 @@ def model_components(
         model = optimizer.outputs["optimized_model"]
 
     # Finds what the new model must not fall behind: the last blessed one of the same kind.
-    baseline = _baseline(config, class_map, model, platform).with_id(BASELINE_RESOLVER)
+    baseline = resolvers.baseline(config, class_map, model, platform.own_resolver)
 
     # Scores the model and its baseline on the raw examples, as served, and gives or withholds the blessing.
     evaluator = tfx.components.Evaluator(
@@ -220,50 +216,8 @@ def model_components(
     )
 
     # Writes the page that people open.
-    report = Report(
-        examples=examples,
-        statistics=data.statistics_gen.outputs["statistics"],
-        quarantine=data.example_gen.outputs["quarantine"],
-        model=model,
-        model_run=trainer.outputs["model_run"],
-        evaluation=evaluator.outputs["evaluation"],
-        blessing=evaluator.outputs["blessing"],
-        pushed_model=pusher.outputs["pushed_model"],
-        class_map=class_map.to_json(),
-        configuration=_reported(config),
-        lineage=json.dumps({"code_hash": source_hash(__name__), "packages": _versions()}, sort_keys=True),
-        eval_split=config.data.eval_split,
-        max_frames=config.report.max_frames,
-        code=source_hash("components.report.component"),
-    )
+    report = _report(config, class_map, data, trainer, model, evaluator, pusher)
     return [*start, trainer, *optimizers, baseline, evaluator, pusher, report]
-
-
-def _baseline(config: RunConfig, class_map: ClassMap, candidate: Any, platform: Platform) -> Any:
-    """Returns the resolver of the baseline; where only TFX's own can run, models of any kind are candidates."""
-    channels = {
-        "model": tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
-        "model_blessing": tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
-    }
-    if not platform.own_resolver:
-        return tfx.dsl.Resolver(strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy, **channels)
-    return tfx.dsl.Resolver(
-        strategy_class=LatestBlessedBaseline,
-        config={"model_name": config.model.name, "class_names": list(class_map.names)},
-        **channels,
-        candidate=candidate,
-    )
-
-
-def _start_resolver(config: RunConfig, class_map: ClassMap, data: DataComponents) -> tfx.dsl.Resolver:
-    """Returns the node that finds the last blessed model that learned from other examples than this run's."""
-    return tfx.dsl.Resolver(
-        strategy_class=LatestBlessedStart,
-        config={"model_settings": config.model.model_dump_json(), "class_names": list(class_map.names)},
-        model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
-        model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
-        examples=data.transform.outputs["transformed_examples"],
-    ).with_id(START_RESOLVER)
 
 
 def _optimizer(config: RunConfig, data: DataComponents, trainer: tfx.components.Trainer) -> Any:
@@ -278,6 +232,28 @@ def _optimizer(config: RunConfig, data: DataComponents, trainer: tfx.components.
         train_split=config.data.train_split,
         eval_split=config.data.eval_split,
         code=source_hash("components.optimizer.component", "trainer.saved_network"),
+    )
+
+
+def _report(
+    config: RunConfig, class_map: ClassMap, data: DataComponents, trainer: Any, model: Any, evaluator: Any, pusher: Any
+) -> Any:
+    """Returns the node that gathers what the others made of a run."""
+    return Report(
+        examples=data.example_gen.outputs["examples"],
+        statistics=data.statistics_gen.outputs["statistics"],
+        quarantine=data.example_gen.outputs["quarantine"],
+        model=model,
+        model_run=trainer.outputs["model_run"],
+        evaluation=evaluator.outputs["evaluation"],
+        blessing=evaluator.outputs["blessing"],
+        pushed_model=pusher.outputs["pushed_model"],
+        class_map=class_map.to_json(),
+        configuration=_reported(config),
+        lineage=json.dumps({"code_hash": source_hash(__name__), "packages": _versions()}, sort_keys=True),
+        eval_split=config.data.eval_split,
+        max_frames=config.report.max_frames,
+        code=source_hash("components.report.component"),
     )
 
 

@@ -93,7 +93,7 @@ def _conclude(
     console: RunConsole,
 ) -> bool:
     """Writes summary and report, prints the closing tables and returns whether the model was blessed."""
-    from pipeline.create_pipeline import RESOLVERS
+    from pipeline.resolvers import RESOLVERS
     from pipeline.store import Store
     from pipeline.summary import RunOutcome, check_served, write_summary
     from pipeline.tables import failure_table, score_table
