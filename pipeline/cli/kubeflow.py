@@ -12,6 +12,7 @@ from rich.console import Console
 
 from components.errors import UsageError
 from pipeline.cli import kubeflow_runs
+from pipeline.cli.run import Model, Preset
 
 app = typer.Typer(
     help="Compile the pipeline for Kubeflow or Vertex AI; submit and schedule runs.", no_args_is_help=True
@@ -26,8 +27,8 @@ def compile_command(
     out: Annotated[str, typer.Option(help="File to write.", metavar="FILE")] = "pipeline.yaml",
     target: Annotated[str, typer.Option(help="kfp for open-source Kubeflow Pipelines, vertex for Vertex AI.")] = "kfp",
     data: Annotated[str, typer.Option(help="Default data folder, as the tasks see it; none makes it required.")] = "",
-    model: Annotated[str, typer.Option(help="Default architecture: fcn8, fcn16, fcn32, fcn8_conv7 or unet.")] = "fcn8",
-    preset: Annotated[str, typer.Option(help="Default preset: smoke, cpu or gpu.")] = "cpu",
+    model: Model = "fcn8",
+    preset: Preset = "cpu",
     size: Annotated[str | None, typer.Option(help="Default input size in pixels.", metavar="HxW")] = None,
     epochs: Annotated[int | None, typer.Option(help="Default passes over the training split.", min=1)] = None,
     assignments: Annotated[

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from components.errors import UsageError
+from pipeline.cli.run import Model, Preset
 
 _KINDS = ("tfjob", "trainjob")
 
@@ -19,8 +20,8 @@ def training_job(
     out: Annotated[str, typer.Option(help="File to write.", metavar="FILE")] = "training-job.yaml",
     name: Annotated[str, typer.Option(help="Name of the job, and of the run in the metadata.")] = "segpipe-training",
     workers: Annotated[int, typer.Option(help="Pods that train together, the chief included.", min=1)] = 2,
-    model: Annotated[str, typer.Option(help="Architecture: fcn8, fcn16, fcn32, fcn8_conv7 or unet.")] = "fcn8",
-    preset: Annotated[str, typer.Option(help="Preset: smoke, cpu or gpu.")] = "cpu",
+    model: Model = "fcn8",
+    preset: Preset = "cpu",
     size: Annotated[str | None, typer.Option(help="Input size in pixels.", metavar="HxW")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.", min=1)] = None,
     assignments: Annotated[

@@ -27,6 +27,7 @@ from pipeline import logs
 from pipeline.kubeflow.node import workdir_of
 from pipeline.kubeflow.parameters import RUN_ID, configure
 from pipeline.store import NodeExecution, Store
+from pipeline.workdir import Workdir
 
 TRAINER = "Trainer"
 TF_CONFIG = "TF_CONFIG"
@@ -116,7 +117,7 @@ def _follow(layers: Any, values: Mapping[str, Any]) -> int:
     # The data set need not be looked for: the chief has.
     config = configure({**values, "data": ""}, layers)
     workdir = workdir_of(config)
-    execution = await_chief(lambda: Store(workdir.connection), values[RUN_ID])
+    execution = await_chief(lambda: _open_store(workdir, config.kubeflow.metadata.kind), values[RUN_ID])
     if execution is None:
         _LOG.info("the chief has a model already; nothing to train")
         return 0
@@ -131,7 +132,7 @@ def await_chief(open_store: Any, run_id: str, seconds: float = _SECONDS_BETWEEN_
     """Waits for the chief to begin training; how long it may take is for the job's deadline to say.
 
     Args:
-        open_store: returns the metadata store, once it is there.
+        open_store: returns the metadata store, None while it is not there.
         run_id: the run.
         seconds: from one look to the next.
 
@@ -140,7 +141,7 @@ def await_chief(open_store: Any, run_id: str, seconds: float = _SECONDS_BETWEEN_
     """
     while True:
         store = open_store()
-        executions = store.executions(run_id) if store.has_run(run_id) else []
+        executions = store.executions(run_id) if store is not None and store.has_run(run_id) else []
         of_trainer = [execution for execution in executions if execution.node_id == TRAINER]
         if of_trainer and of_trainer[-1].state in ("ran", "cached"):
             return None
@@ -148,6 +149,13 @@ def await_chief(open_store: Any, run_id: str, seconds: float = _SECONDS_BETWEEN_
         if of_trainer and of_trainer[-1].state == "interrupted":
             return of_trainer[-1]
         time.sleep(seconds)
+
+
+def _open_store(workdir: Workdir, kind: str) -> Store | None:
+    """Returns the metadata store; None while it is a file that the chief has yet to make."""
+    if kind == "sqlite" and not os.path.exists(workdir.metadata):
+        return None
+    return Store(workdir.connection)
 
 
 def fn_args(execution: NodeExecution, artifacts: str, train_split: str, eval_split: str, scratch: str) -> Any:
