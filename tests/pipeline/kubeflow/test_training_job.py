@@ -16,12 +16,12 @@ from pipeline.kubeflow.training_worker import TF_CONFIG, set_tf_config
 
 _SETTINGS = {
     "image": "example.com/segpipe:1",
-    "root": "/work",
+    "root": "/mnt/work",
     "memory": "8Gi",
     "service_account": "trainer",
     "components": {"Trainer": {"cpu": "8", "gpus": 2, "timeout": 7200, "node_selector": {"gpu": "a100"}}},
     "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
-    "volumes": {"segpipe-work": "/work"},
+    "volumes": {"segpipe-work": "/mnt/work"},
     "secret_env": {"store": {"access": "AWS_ACCESS_KEY_ID"}},
     "secret_volumes": {"bucket-key": "/secrets/bucket"},
     "env": {"S3_ENDPOINT": "minio:9000"},
@@ -73,7 +73,7 @@ def test_the_pods_have_what_the_configuration_gives_the_trainer(render, kind):
         assert pod["serviceAccountName"] == "trainer"
         assert pod["tolerations"] == [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]
         mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-        assert mounted == {"segpipe-work": "/work", "bucket-key": "/secrets/bucket"}
+        assert mounted == {"segpipe-work": "/mnt/work", "bucket-key": "/secrets/bucket"}
         assert {volume["name"] for volume in pod["volumes"]} == set(mounted)
         assert {variable["name"] for variable in container["env"]} == {"S3_ENDPOINT", "AWS_ACCESS_KEY_ID"}
 

@@ -79,16 +79,16 @@ def test_a_worker_trains_on_what_the_chief_trains_on(tmp_path):
         "interrupted",
         properties={"custom_config": '{"seed": 7}'},
         inputs={
-            "examples": [Artifact(1, "Examples", "/work/Transform/examples/5", {})],
-            "transform_graph": [Artifact(2, "TransformGraph", "/work/Transform/graph/5", {})],
+            "examples": [Artifact(1, "Examples", "/volume/Transform/examples/5", {})],
+            "transform_graph": [Artifact(2, "TransformGraph", "/volume/Transform/graph/5", {})],
         },
     )
 
-    arguments = fn_args(execution, "/work/artifacts", "train", "val", str(tmp_path))
+    arguments = fn_args(execution, "/volume/artifacts", "train", "val", str(tmp_path))
 
     assert arguments.custom_config == {"seed": 7}
-    assert arguments.train_files == ["/work/Transform/examples/5/Split-train/*"]
-    assert arguments.eval_files == ["/work/Transform/examples/5/Split-val/*"]
-    assert arguments.transform_output == "/work/Transform/graph/5"
-    assert arguments.model_run_dir == "/work/artifacts/Trainer/model_run/7"
+    assert arguments.train_files == ["/volume/Transform/examples/5/Split-train/*"]
+    assert arguments.eval_files == ["/volume/Transform/examples/5/Split-val/*"]
+    assert arguments.transform_output == "/volume/Transform/graph/5"
+    assert arguments.model_run_dir == "/volume/artifacts/Trainer/model_run/7"
     assert arguments.serving_model_dir.startswith(str(tmp_path))
