@@ -67,6 +67,8 @@ def test_the_workers_of_a_training_job_share_one_execution(tmp_path):
     outputs = [pod.communicate(timeout=600)[0] for pod in pods]
 
     assert [pod.returncode for pod in pods] == [0, 0], "\n".join(text[-3000:] for text in outputs)
+    # TensorFlow's own word that both took part in the same sums.
+    assert all("group_size = 2" in text for text in outputs)
     (training,) = [
         execution
         for execution in Store(str(work / "metadata.sqlite")).executions("segpipe-training")
