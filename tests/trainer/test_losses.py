@@ -131,6 +131,15 @@ def test_lovasz_of_a_hard_prediction_is_one_minus_the_mean_iou(truth, predicted)
     assert float(loss) == pytest.approx(np.mean(expected), abs=1e-5)
 
 
+def test_lovasz_of_a_sample_is_that_of_every_second_row_and_column(batch):
+    labels, logits = batch
+
+    found = Lovasz(CLASS_MAP, stride=2)(labels, logits)
+
+    assert float(found) == pytest.approx(float(EVERY_LOSS["lovasz"](labels[:, ::2, ::2], logits[:, ::2, ::2])))
+    assert float(found) != pytest.approx(float(EVERY_LOSS["lovasz"](labels, logits)))
+
+
 @every_loss
 def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_much(loss, batch):
     labels = batch[0] % 3
@@ -199,7 +208,8 @@ def test_the_settings_name_the_parts_and_a_weight_of_zero_leaves_one_out(batch):
 
     loss = losses.build(recipe, FACTS, CLASS_MAP)
 
-    expected = 2 * Focal(weights)(*batch) + EVERY_LOSS["dice"](*batch) + 0.5 * EVERY_LOSS["lovasz"](*batch)
+    lovasz = Lovasz(CLASS_MAP, losses.LOVASZ_STRIDE)
+    expected = 2 * Focal(weights)(*batch) + EVERY_LOSS["dice"](*batch) + 0.5 * lovasz(*batch)
     assert float(loss(*batch)) == pytest.approx(float(expected), rel=1e-6)
 
 

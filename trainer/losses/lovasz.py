@@ -15,11 +15,17 @@ class Lovasz:
     the pixels of each image and class, which is the costliest step of all losses here.
     """
 
-    def __init__(self, class_map: ClassMap) -> None:
+    def __init__(self, class_map: ClassMap, stride: int = 1) -> None:
+        """Takes the classes, and how many rows and columns lie between two pixels that are looked at.
+
+        The IoU of a sample of the pixels is nearly that of all of them, for a fraction of the sorting.
+        """
         self._class_map = class_map
+        self._stride = stride
 
     def __call__(self, masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Returns the loss, float32 [], of class indices [B, H, W] and logits [B, H, W, num_classes]."""
+        masks, logits = (values[:, :: self._stride, :: self._stride] for values in (masks, logits))
         counted, truth = regions.truth(tf.cast(masks, tf.int32), self._class_map)
         distances = tf.abs(truth - tf.nn.softmax(tf.cast(logits, tf.float32)))
         # Below every distance, so that ignored pixels come after all that count.
