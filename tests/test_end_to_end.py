@@ -12,9 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from benchmarks import gallery, recipes
 from components.dataset import synthetic
+from components.dataset.description import detect
 
 pytestmark = pytest.mark.slow
 
@@ -190,6 +194,30 @@ def test_runs_and_show_tell_the_story_without_tensorflow(life):
     assert details["mean_iou"] == pytest.approx(summary["metrics"]["mean_iou"], abs=1e-6)
     trainer = next(node for node in details["components"] if node["name"] == "Trainer")
     assert trainer["inputs"]["examples"]
+
+
+def test_the_benchmarks_draw_what_runs_came_to(life, tmp_path):
+    metrics = life["resumed"][2]["metrics"]
+
+    result = recipes.read("toy", life["work"])
+    recipes.draw([result], str(tmp_path / "recipes.svg"))
+    description = detect(life["data"])
+    frames = gallery.read_frames(life["data"], description, 2)
+    predictions = gallery.load(life["work"]).predict([image for image, _ in frames])
+    rows = {"toy": [prediction.mask for prediction in predictions]}
+    gallery.draw(frames, rows, description.class_map, str(tmp_path / "gallery.png"))
+
+    assert result.mean_iou == metrics["mean_iou"]
+    assert result.thin == pytest.approx(np.mean([metrics["class_iou"][name] for name in recipes.THIN_CLASSES]))
+    assert [round(minutes, 4) for minutes, _ in result.validations] == sorted(
+        {round(m, 4) for m, _ in result.validations}
+    )
+    assert len(result.validations) == 4
+    assert "toy" in recipes.table([result])
+    assert "<svg" in (tmp_path / "recipes.svg").read_text()
+    with Image.open(tmp_path / "gallery.png") as picture:
+        # Two columns; frame, truth and one model.
+        assert picture.width / picture.height == pytest.approx(2 * 64 / (3 * 48), rel=0.05)
 
 
 def test_bad_data_ends_in_its_own_exit_code_and_names_the_file(tmp_path):

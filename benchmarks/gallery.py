@@ -1,0 +1,106 @@
+"""What trained models see: a few validation frames, their truth, and a row of predictions for each model.
+
+    python -m benchmarks.gallery --data DATA "FCN-8=work/fcn8" "UNet=work/unet" --picture gallery.png
+
+Each argument names the latest run of a work directory; its model is drawn whether it was pushed or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+
+import numpy as np
+from PIL import Image
+
+from components.class_map import ClassMap
+from components.dataset import masks
+from components.dataset.description import DatasetDescription, detect
+from components.dataset.pairs import find_pairs
+from components.metrics.confusion import confusion_matrix
+from components.metrics.scores import mean_iou
+from pipeline.store import Store
+from pipeline.workdir import Workdir
+from serving.predictor import Predictor
+
+# Inches of a frame in the picture.
+_WIDTH = 2.2
+
+
+def read_frames(data: str, description: DatasetDescription, number: int) -> list[tuple[bytes, np.ndarray]]:
+    """Returns encoded images and class indices, uint8 [H, W], spread evenly over the validation split."""
+    pairs = [pair for pair in find_pairs(data, description)[0] if pair.split == "val"]
+    frames = []
+    for index in np.linspace(0, len(pairs) - 1, number).round().astype(int):
+        with open(os.path.join(data, pairs[index].image), "rb") as file:
+            image = file.read()
+        with open(os.path.join(data, pairs[index].mask), "rb") as file:
+            stored = file.read()
+        with Image.open(io.BytesIO(stored)) as mask:
+            frames.append((image, masks.class_indices(mask, stored, description)))
+    return frames
+
+
+def load(root: str) -> Predictor:
+    """Loads the model that the newest run of a work directory trained."""
+    store = Store(Workdir(root).metadata)
+    executions = {e.node_id: e for e in store.executions(store.run_ids()[-1])}
+    return Predictor(os.path.join(executions["Trainer"].outputs["model"][0].uri, "Format-Serving"))
+
+
+def draw(
+    frames: list[tuple[bytes, np.ndarray]], rows: dict[str, list[np.ndarray]], class_map: ClassMap, path: str
+) -> None:
+    """Writes the picture.
+
+    Args:
+        frames: images and their truth.
+        rows: by model, class indices for each frame.
+        class_map: gives the colours; what it ignores is black.
+        path: file to write; its ending chooses the format.
+    """
+    from matplotlib import pyplot
+
+    height, width = frames[0][1].shape
+    size = (_WIDTH * len(frames), _WIDTH * height / width * (len(rows) + 2))
+    figure, axes = pyplot.subplots(len(rows) + 2, len(frames), figsize=size, squeeze=False, layout="constrained")
+    pictures = {
+        "frame": [np.asarray(Image.open(io.BytesIO(image)).convert("RGB")) for image, _ in frames],
+        "truth": [class_map.colorize(truth) for _, truth in frames],
+        **{name: [class_map.colorize(mask) for mask in predicted] for name, predicted in rows.items()},
+    }
+    for line, (name, row) in zip(axes, pictures.items(), strict=True):
+        line[0].set_ylabel(name)
+        for cell, picture in zip(line, row, strict=True):
+            cell.imshow(picture, interpolation="nearest")
+            cell.set(xticks=[], yticks=[])
+            cell.spines[:].set_visible(False)
+    figure.savefig(path, dpi=100)
+
+
+def main() -> None:
+    """Draws the picture and prints each model's mean IoU on its frames."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("runs", nargs="+", metavar="NAME=WORKDIR", help="a name and the work directory of a run")
+    parser.add_argument("--data", required=True, help="folder of images and masks")
+    parser.add_argument("--frames", type=int, default=4, help="validation frames to draw (default: 4)")
+    parser.add_argument("--picture", required=True, help="file to draw, such as gallery.png")
+    arguments = parser.parse_args()
+    description = detect(arguments.data)
+    frames = read_frames(arguments.data, description, arguments.frames)
+    rows = {}
+    for run in arguments.runs:
+        name, _, root = run.rpartition("=")
+        predicted = [prediction.mask for prediction in load(root).predict([image for image, _ in frames])]
+        matrices = [
+            confusion_matrix(truth, mask, description.class_map.num_classes)
+            for (_, truth), mask in zip(frames, predicted, strict=True)
+        ]
+        rows[name or root] = predicted
+        print(f"{name or root:32}{mean_iou(np.sum(matrices, axis=0), description.class_map):.3f}", flush=True)
+    draw(frames, rows, description.class_map, arguments.picture)
+
+
+if __name__ == "__main__":
+    main()
