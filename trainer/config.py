@@ -62,7 +62,7 @@ class TrainingSettings(Settings):
     dice: float = Field(0.0, ge=0, description="weight of the Dice loss in the loss")
     lovasz: float = Field(0.0, ge=0, description="weight of the Lovasz-softmax loss in the loss")
     deep_supervision: float = Field(
-        0.0, ge=0, description="weight of the same loss on features inside the network, while training; 0 for none"
+        0.0, ge=0, description="weight of the mean loss on features inside the network, while training; 0 for none"
     )
     class_balance: float = Field(
         0.5, ge=0, le=1, description="exponent of the median-frequency class weights; 0 weighs all classes alike"

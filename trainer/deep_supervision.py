@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import ops
+import tensorflow as tf
+
+from trainer.losses import Loss
 
 
 def attach(model: keras.Model, layer_names: Sequence[str], num_classes: int) -> keras.Model:
     """Returns a model around the same layers that gives a list: the network's logits, then each head's.
 
-    A head is a 1x1 convolution to logits, which are resized to the size of the network's own.
-    Sources: Lee et al. 2015, arXiv 1409.5185; Zhao et al. 2017, arXiv 1612.01105, section 3.3, who
-    give the loss of their PSPNet's one head a weight of 0.4.
+    A head is a 1x1 convolution to logits of the layer's own height and width; see `loss`.
+    Source: Lee et al. 2015, arXiv 1409.5185.
 
     Args:
         model: from images to logits, [B, H, W, num_classes]; it is not changed, and H and W may be unknown.
@@ -31,20 +32,26 @@ def attach(model: keras.Model, layer_names: Sequence[str], num_classes: int) -> 
     return keras.Model(model.input, outputs, name=model.name)
 
 
-class ResizeLike(keras.layers.Layer):
-    """Resizes features [B, h, w, C], bilinearly, to the height and width of a reference [B, H, W, N]."""
+def loss(objective: Loss, masks: tf.Tensor, heads: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Returns the mean loss of some heads, each at its own size, float32 [].
 
-    def call(self, features: Any, reference: Any) -> Any:
-        """Returns the features, [B, H, W, C]."""
-        return ops.image.resize(features, ops.shape(reference)[1:3], interpolation="bilinear")
+    The masks shrink to it, which costs a fraction of enlarging the logits. Source: nnU-Net, Isensee
+    et al. 2021, https://doi.org/10.1038/s41592-020-01008-z; its weights halve with the size, these are equal.
 
-    def compute_output_shape(self, features_shape: Any, reference_shape: Any) -> Any:
-        """Returns the shape of `call`'s result."""
-        return (*reference_shape[:3], features_shape[-1])
+    Args:
+        objective: the loss of the network's own output.
+        masks: class indices, uint8 [B, H, W].
+        heads: logits, float32 [B, h, w, num_classes].
+    """
+    return tf.add_n([objective(_shrunk(masks, logits), logits) for logits in heads]) / len(heads)
+
+
+def _shrunk(masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    return tf.image.resize(masks[..., tf.newaxis], tf.shape(logits)[1:3], method="nearest")[..., 0]
 
 
 def _head(model: keras.Model, layer_name: str, num_classes: int) -> Any:
     features = model.get_layer(layer_name).output
     logits = keras.layers.Conv2D(num_classes, 1, name=f"{layer_name}_supervision")(features)
     # Logits are float32 under every policy, as the network's own.
-    return ResizeLike(dtype="float32", name=f"{layer_name}_supervision_logits")(logits, model.output)
+    return keras.layers.Activation("linear", dtype="float32", name=f"{layer_name}_supervision_logits")(logits)

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.class_map import ClassMap
-from trainer import metrics, strategy
+from trainer import deep_supervision, metrics, strategy
 from trainer.losses import Loss
 from trainer.optimizer import averaged, swap_averages
 
@@ -122,7 +122,7 @@ class Learner:
             logits, *heads = keras.tree.flatten(self._supervised(images, training=True))
             loss = self._objective(masks, logits)
             if heads:
-                loss += self._head_weight / len(heads) * tf.add_n([self._objective(masks, head) for head in heads])
+                loss += self._head_weight * deep_supervision.loss(self._objective, masks, heads)
             # Every device has the whole loss, and the optimizer adds up the gradients of all.
             scaled = self._optimizer.scale_loss(loss / self.strategy.num_replicas_in_sync)
         weights = self._supervised.trainable_variables

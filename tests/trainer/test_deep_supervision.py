@@ -1,9 +1,11 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from trainer import deep_supervision
 from trainer.config import ModelSettings
+from trainer.losses import CrossEntropy
 from trainer.models import registry
 
 LAYERS = ["decoder3_relu2", "decoder2_relu2"]
@@ -21,10 +23,27 @@ def supervised(network) -> keras.Model:
 
 
 @pytest.mark.parametrize("size", [(32, 48), (64, 32)])
-def test_every_head_gives_float32_logits_of_the_outputs_size(supervised, size):
+def test_every_head_gives_float32_logits_of_its_layers_size(supervised, size):
     outputs = supervised(np.zeros((1, *size, 3), np.float32))
 
-    assert [(output.shape, output.dtype.name) for output in outputs] == [((1, *size, CLASSES), "float32")] * 3
+    sizes = [(size[0] // stride, size[1] // stride) for stride in (1, 4, 2)]
+    assert [(output.shape, output.dtype.name) for output in outputs] == [
+        ((1, *found, CLASSES), "float32") for found in sizes
+    ]
+
+
+def test_heads_are_compared_with_masks_of_their_size():
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, CLASSES, (2, 4, 6)).astype(np.uint8)
+    masks = coarse.repeat(4, axis=1).repeat(4, axis=2)
+    heads = [tf.constant(rng.normal(size=(2, 4 * n, 6 * n, CLASSES)), tf.float32) for n in (1, 2)]
+    objective = CrossEntropy(np.ones(CLASSES, np.float32))
+
+    found = deep_supervision.loss(objective, tf.constant(masks), heads)
+
+    middle = coarse.repeat(2, axis=1).repeat(2, axis=2)
+    expected = (float(objective(coarse, heads[0])) + float(objective(middle, heads[1]))) / 2
+    assert float(found) == pytest.approx(expected, rel=1e-6)
 
 
 def test_logits_are_float32_under_mixed_precision():
