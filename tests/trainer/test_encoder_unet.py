@@ -15,21 +15,22 @@ def shape(model: keras.Model, layer: str) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize(
-    ("encoder", "joined"),
+    ("encoder", "skips"),
     [
-        ("vgg16", {5: 64 + 512, 4: 32 + 512, 3: 16 + 256, 2: 8 + 128, 1: 4 + 64}),
-        ("resnet50", {5: 64 + 1024, 4: 32 + 512, 3: 16 + 256, 2: 8 + 64}),
-        ("mobilenet_v2", {5: 64 + 576, 4: 32 + 192, 3: 16 + 144, 2: 8 + 96}),
+        ("vgg16", {5: 512, 4: 512, 3: 256, 2: 128, 1: 64}),
+        ("resnet50", {5: 1024, 4: 512, 3: 256, 2: 64}),
+        ("mobilenet_v2", {5: 576, 4: 192, 3: 144, 2: 96}),
     ],
 )
-def test_each_level_sees_the_encoders_features_of_its_size(encoder, joined):
+def test_each_level_sees_the_encoders_features_of_its_size_at_its_own_width(encoder, skips):
     model = build(encoder)
 
     names = {layer.name for layer in model.layers}
-    assert {level for level in range(1, 6) if f"decoder{level}_concatenate" in names} == set(joined)
-    for level, channels in joined.items():
-        stride = 2 ** (level - 1)
-        assert shape(model, f"decoder{level}_concatenate") == (64 // stride, 96 // stride, channels)
+    assert {level for level in range(1, 6) if f"decoder{level}_concatenate" in names} == set(skips)
+    for level, channels in skips.items():
+        size, filters = (64 // 2 ** (level - 1), 96 // 2 ** (level - 1)), 4 * 2 ** (level - 1)
+        assert tuple(model.get_layer(f"decoder{level}_skip").input.shape[1:]) == (*size, channels)
+        assert shape(model, f"decoder{level}_concatenate") == (*size, 2 * filters)
 
 
 def test_the_decoder_narrows_as_it_grows():
