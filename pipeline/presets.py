@@ -34,20 +34,72 @@ _SMOKE: dict[str, dict[str, Any]] = {
     },
 }
 
-# Real data on a few processor cores: half an hour.
+# Steps on windows of frames of full size: a window costs what its pixels cost, and poles keep their width.
+_WINDOWS: dict[str, Any] = {
+    "batch_size": 4,
+    "crop_size": (192, 256),
+    "min_scale": 0.6,
+    "max_scale": 1.3,
+    "frozen_blocks": 2,
+}
+
+# Real data on two processor cores: half an hour.
 _CPU: dict[str, dict[str, Any]] = {
     "fcn8": {
-        "size": (192, 256),
-        "model": {"name": "fcn8", "encoder_weights": "edges", "normalization": True, "head_filters": 256},
-        "training": {"epochs": 14, "batch_size": 8, "learning_rate": 4e-4},
+        "size": (352, 480),
+        "model": {
+            "name": "fcn8",
+            "encoder_weights": "edges",
+            "normalization": True,
+            "head_filters": 256,
+            "upsampling": "bilinear",
+            "test_time_flip": True,
+        },
+        "training": {
+            **_WINDOWS,
+            "epochs": 19,
+            "learning_rate": 1e-3,
+            "encoder_rate": 0.4,
+            "class_balance": 0.4,
+            "lovasz": 1.0,
+            "validate_every": 10,
+        },
         "gate": _CAMVID_GATE,
     },
     "unet": {
-        "size": (192, 256),
-        "model": {"name": "unet", "base_filters": 32, "normalization": True, "dropout": 0.1},
-        "training": {"epochs": 16, "batch_size": 8, "learning_rate": 1e-3},
-        "gate": {"min_mean_iou": 0.30},
+        "size": (352, 480),
+        "model": {
+            "name": "unet",
+            "encoder": "vgg16",
+            "encoder_weights": "edges",
+            "base_filters": 16,
+            "normalization": True,
+            "dropout": 0.0,
+            "test_time_flip": True,
+        },
+        "training": {
+            **_WINDOWS,
+            "epochs": 13,
+            "learning_rate": 3e-3,
+            "encoder_rate": 0.15,
+            "deep_supervision": 1.0,
+            "lovasz": 0.5,
+            "validate_every": 7,
+        },
+        "gate": {**_CAMVID_GATE, "min_mean_iou": 0.45},
     },
+}
+
+
+def _longer(settings: dict[str, Any], epochs: int) -> dict[str, Any]:
+    """Returns a preset with so many epochs, and a validation every fifth."""
+    return {**settings, "training": {**settings["training"], "epochs": epochs, "validate_every": 5}}
+
+
+# The same for three hours.
+_CPU_LONG: dict[str, dict[str, Any]] = {
+    "fcn8": _longer(_CPU["fcn8"], 120),
+    "unet": _longer(_CPU["unet"], 90),
 }
 
 # Full resolution and the architectures' own widths, for one or more GPUs.
@@ -71,7 +123,8 @@ _OTHERS: dict[str, dict[str, Any]] = {
     "fcn16": {"head_filters": 0},
     "fcn32": {"head_filters": 0},
     "fcn8_conv7": {"head_filters": 0},
-    "segnet": {"head_filters": 0, "normalization": False},
+    # It unpools with the encoder's indices.
+    "segnet": {"head_filters": 0, "normalization": False, "upsampling": "default"},
     "pspnet": {"head_filters": 0, "normalization": False},
 }
 
@@ -95,6 +148,7 @@ PRESETS: Mapping[str, Mapping[str, dict[str, Any]]] = {
     # PSPNet's own ResNet50 has no weights in any package, and from random ones a few epochs do not suffice.
     "smoke": _with_others(_SMOKE, "vgg16"),
     "cpu": _with_others(_CPU, "vgg16"),
+    "cpu-long": _with_others(_CPU_LONG, "vgg16"),
     "gpu": _with_others(_GPU, "resnet50"),
 }
 

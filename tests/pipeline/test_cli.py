@@ -50,7 +50,7 @@ def test_help_teaches_and_loads_nothing_heavy(words):
     [
         (("run", "--data", "absent"), "--data absent: found nothing"),
         (("run", "--data", ".", "--set", "training.epoch=1"), "did you mean training.epochs?"),
-        (("run", "--data", ".", "--preset", "quick"), "smoke, cpu, gpu"),
+        (("run", "--data", ".", "--preset", "quick"), "smoke, cpu, cpu-long, gpu"),
         (("run", "--data", ".", "--size", "10"), "HEIGHTxWIDTH"),
         (("evaluate", "--model", "absent", "--data", "."), "expected an exported model"),
         (("predict", "--model", "absent", "nothing.png"), "nothing.png: found nothing"),
