@@ -87,6 +87,16 @@ class RunConfig(Settings):
             raise ValueError("size: height and width must be at least 1 pixel")
         return self
 
+    @model_validator(mode="after")
+    def _crop_within_size(self) -> RunConfig:
+        crop = self.training.crop_size
+        if crop and (crop[0] > self.size[0] or crop[1] > self.size[1]):
+            raise ValueError(
+                f"training.crop_size: found {crop[0]}x{crop[1]}, expected at most size, "
+                f"{self.size[0]}x{self.size[1]}; make it smaller, set null for whole frames, or raise size"
+            )
+        return self
+
 
 def describe(data: DataSettings) -> DatasetDescription:
     """Returns the description of a configured data set. Raises UsageError where its layout is not known."""

@@ -90,6 +90,15 @@ def test_a_size_is_height_by_width(text):
         parse_size(text)
 
 
+def test_windows_larger_than_the_frames_are_refused_before_anything_runs():
+    settings = {"size": [96, 128], "training": {"crop_size": [96, 160]}}
+
+    with pytest.raises(
+        UsageError, match="crop_size: found 96x160, expected at most size, 96x128; make it smaller, set"
+    ):
+        load_config([("settings.yaml", settings)])
+
+
 def test_every_setting_has_a_description():
     assert all(description for _, description, _ in field_names())
 
