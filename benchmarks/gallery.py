@@ -2,7 +2,7 @@
 
     python -m benchmarks.gallery --data DATA "FCN-8=work/fcn8" "UNet=work/unet" --picture gallery.png
 
-Each argument names the latest run of a work directory; its model is drawn whether it was pushed or not.
+Each argument names the newest run of a work directory that trained; its model is drawn whether it was pushed or not.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ import os
 import numpy as np
 from PIL import Image
 
+from benchmarks.finished_runs import named, newest_training
 from components.class_map import ClassMap
 from components.dataset import masks
 from components.dataset.description import DatasetDescription, detect
 from components.dataset.pairs import find_pairs
 from components.metrics.confusion import confusion_matrix
 from components.metrics.scores import mean_iou
-from pipeline.store import Store
-from pipeline.workdir import Workdir
 from serving.predictor import Predictor
 
 # Inches of a frame in the picture.
@@ -43,9 +42,8 @@ def read_frames(data: str, description: DatasetDescription, number: int) -> list
 
 
 def load(root: str) -> Predictor:
-    """Loads the model that the newest run of a work directory trained."""
-    store = Store(Workdir(root).metadata)
-    executions = {e.node_id: e for e in store.executions(store.run_ids()[-1])}
+    """Loads the model that the newest finished training of a work directory made. Raises UsageError without one."""
+    _, executions = newest_training(root)
     return Predictor(os.path.join(executions["Trainer"].outputs["model"][0].uri, "Format-Serving"))
 
 
@@ -91,14 +89,14 @@ def main() -> None:
     frames = read_frames(arguments.data, description, arguments.frames)
     rows = {}
     for run in arguments.runs:
-        name, _, root = run.rpartition("=")
+        name, root = named(run)
         predicted = [prediction.mask for prediction in load(root).predict([image for image, _ in frames])]
         matrices = [
             confusion_matrix(truth, mask, description.class_map.num_classes)
             for (_, truth), mask in zip(frames, predicted, strict=True)
         ]
-        rows[name or root] = predicted
-        print(f"{name or root:32}{mean_iou(np.sum(matrices, axis=0), description.class_map):.3f}", flush=True)
+        rows[name] = predicted
+        print(f"{name:32}{mean_iou(np.sum(matrices, axis=0), description.class_map):.3f}", flush=True)
     draw(frames, rows, description.class_map, arguments.picture)
 
 

@@ -14,9 +14,8 @@ import dataclasses
 import json
 import os
 
-from components.errors import UsageError
-from pipeline.store import NodeExecution, Store
-from pipeline.workdir import SUMMARY_FILE, Workdir
+from benchmarks.finished_runs import named, newest_training
+from pipeline.store import NodeExecution
 
 # Thin or small in a street scene, and so the hardest; see the published tables.
 THIN_CLASSES = ("column_pole", "traffic_light", "pedestrian", "bicyclist")
@@ -49,17 +48,7 @@ def read(name: str, root: str) -> Result:
     Raises:
         UsageError: where there is none.
     """
-    workdir = Workdir(root)
-    store = Store(workdir.metadata)
-    for run_id in reversed(store.run_ids()):
-        executions = {execution.node_id: execution for execution in store.executions(run_id)}
-        path = os.path.join(workdir.run(run_id), SUMMARY_FILE)
-        if "Trainer" in executions and executions["Trainer"].state == "ran" and os.path.exists(path):
-            break
-    else:
-        raise UsageError(f"{root}: found no finished run that trained, expected a work directory of `segpipe run`")
-    with open(path) as file:
-        summary = json.load(file)
+    summary, executions = newest_training(root)
     with open(os.path.join(executions["Trainer"].outputs["model_run"][0].uri, "history.json")) as file:
         history = json.load(file)
     class_iou = summary["metrics"]["class_iou"]
@@ -121,8 +110,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results = []
     for run in arguments.runs:
-        name, _, root = run.rpartition("=")
-        results.append(read(name or root, root))
+        results.append(read(*named(run)))
     print(table(results))
     if arguments.picture:
         draw(results, arguments.picture)

@@ -1,0 +1,34 @@
+"""Finds what a run left behind, for the benchmarks that compare runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from components.errors import UsageError
+from pipeline.store import NodeExecution, Store
+from pipeline.workdir import SUMMARY_FILE, Workdir
+
+
+def newest_training(root: str) -> tuple[dict[str, Any], dict[str, NodeExecution]]:
+    """Returns the summary and the executions by node of a work directory's newest finished run that trained.
+
+    Raises:
+        UsageError: where there is none.
+    """
+    workdir = Workdir(root)
+    store = Store(workdir.metadata)
+    for run_id in reversed(store.run_ids()):
+        executions = {execution.node_id: execution for execution in store.executions(run_id)}
+        path = os.path.join(workdir.run(run_id), SUMMARY_FILE)
+        if "Trainer" in executions and executions["Trainer"].state == "ran" and os.path.exists(path):
+            with open(path) as file:
+                return json.load(file), executions
+    raise UsageError(f"{root}: found no finished run that trained, expected a work directory of `segpipe run`")
+
+
+def named(argument: str) -> tuple[str, str]:
+    """Splits `NAME=WORKDIR`; a work directory without a name is its own."""
+    name, _, root = argument.rpartition("=")
+    return name or root, root
