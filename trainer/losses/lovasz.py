@@ -16,7 +16,7 @@ class Lovasz:
     """
 
     def __init__(self, class_map: ClassMap, stride: int = 1) -> None:
-        """Takes the classes, and how many rows and columns lie between two pixels that are looked at.
+        """Takes the classes, and how many rows or columns lead from one pixel that is looked at to the next.
 
         The IoU of a sample of the pixels is nearly that of all of them, for a fraction of the sorting.
         """
