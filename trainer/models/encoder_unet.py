@@ -14,6 +14,7 @@ import keras
 
 from trainer.config import ModelSettings
 from trainer.models import encoders, preprocessing, unet
+from trainer.models.normalization import BatchNormalization
 
 STRIDE = 32
 LEVELS = 5
@@ -72,4 +73,4 @@ def _filters(level: int, settings: ModelSettings) -> int:
 def _normalized(features: Any, settings: ModelSettings, name: str) -> Any:
     if not settings.normalization:
         return features
-    return keras.layers.BatchNormalization(momentum=0.9, name=name)(features)
+    return BatchNormalization(momentum=0.9, name=name)(features)

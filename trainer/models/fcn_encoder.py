@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-
 from trainer.config import ModelSettings
 from trainer.models import encoders, preprocessing
+from trainer.models.normalization import BatchNormalization
 
 # pool5 is a 32nd of the image.
 STRIDE = 32
@@ -28,8 +27,7 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None]) ->
     pools = encoders.extract(encoder, encoders.pixels(settings, encoder)(image), encoder.features[2:])
     if settings.normalization:
         pools = [
-            keras.layers.BatchNormalization(momentum=0.9, name=f"normalize_pool{index}")(pool)
-            for index, pool in enumerate(pools, 3)
+            BatchNormalization(momentum=0.9, name=f"normalize_pool{index}")(pool) for index, pool in enumerate(pools, 3)
         ]
     return image, pools
 

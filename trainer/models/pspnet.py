@@ -12,6 +12,7 @@ import keras
 
 from trainer.config import ModelSettings
 from trainer.models import dilation, encoders, preprocessing, upsampling
+from trainer.models.normalization import BatchNormalization
 from trainer.models.pyramid import RegionAverages, ResizedLike
 
 STRIDE = 8
@@ -57,7 +58,7 @@ def pyramid(features: Any) -> Any:
 def convolution(x: Any, filters: int, size: int, name: str) -> Any:
     """Applies a convolution, batch normalisation and a ReLU; height and width stay."""
     x = keras.layers.Conv2D(filters, size, padding="same", use_bias=False, name=f"{name}_conv")(x)
-    x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_normalize")(x)
+    x = BatchNormalization(momentum=0.9, name=f"{name}_normalize")(x)
     return keras.layers.Activation("relu", name=f"{name}_relu")(x)
 
 

@@ -13,6 +13,7 @@ import keras
 
 from trainer.config import ModelSettings
 from trainer.models import encoders, preprocessing
+from trainer.models.normalization import BatchNormalization
 from trainer.models.unpooling import MaxPoolingWithIndices, MaxUnpooling
 
 STRIDE = 32
@@ -68,7 +69,7 @@ def decoder_block(x: Any, indices: Any, level: int) -> Any:
 def convolution(x: Any, filters: int, block: str, k: int) -> Any:
     """Applies a 3x3 convolution, batch normalisation and a ReLU; height and width stay."""
     x = keras.layers.Conv2D(filters, 3, padding="same", name=f"{block}_conv{k}")(x)
-    x = keras.layers.BatchNormalization(momentum=0.9, name=f"{block}_normalize{k}")(x)
+    x = BatchNormalization(momentum=0.9, name=f"{block}_normalize{k}")(x)
     return keras.layers.Activation("relu", name=f"{block}_relu{k}")(x)
 
 

@@ -12,6 +12,7 @@ import keras
 
 from trainer.config import ModelSettings
 from trainer.models import preprocessing, upsampling
+from trainer.models.normalization import BatchNormalization
 
 STRIDE = 16
 DROPOUT = 0.3
@@ -50,7 +51,7 @@ def conv2d_block(x: Any, filters: int, normalization: bool, name: str, convoluti
         # Batch normalisation subtracts the mean, so a bias before it could learn nothing.
         x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=not normalization, name=f"{name}_conv{k}")(x)
         if normalization:
-            x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_normalize{k}")(x)
+            x = BatchNormalization(momentum=0.9, name=f"{name}_normalize{k}")(x)
         x = keras.layers.Activation("relu", name=f"{name}_relu{k}")(x)
     return x
 
