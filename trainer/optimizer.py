@@ -79,7 +79,21 @@ class RecipeAdamW(keras.optimizers.Adam):
         learning_rate = ops.cast(learning_rate, variable.dtype) * self._rates[index]
         if self._decays[index]:
             self.assign_sub(variable, variable * (self._decays[index] * learning_rate))
-        super().update_step(gradient, variable, learning_rate)
+        step = ops.cast(self.iterations + 1, variable.dtype)
+        # TensorFlow's operation goes once over the variable and its moments; Keras' own step takes a
+        # dozen operations, each of which writes a tensor as large as the variable.
+        tf.raw_ops.ResourceApplyAdam(
+            var=_handle(variable),
+            m=_handle(self._momentums[index]),
+            v=_handle(self._velocities[index]),
+            beta1_power=ops.power(ops.cast(self.beta_1, variable.dtype), step),
+            beta2_power=ops.power(ops.cast(self.beta_2, variable.dtype), step),
+            lr=learning_rate,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=ops.cast(gradient, variable.dtype),
+        )
         if self._recipe.momentum:
             average = self._averages[index]
             self.assign_add(average, (variable - average) * ops.cast(self._share(), variable.dtype))
@@ -152,6 +166,11 @@ def averaged(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
 def swap_averages(optimizer: keras.optimizers.Optimizer) -> None:
     """Does `RecipeAdamW.swap_averages`, under loss scaling too."""
     getattr(optimizer, "inner_optimizer", optimizer).swap_averages()
+
+
+def _handle(variable: Any) -> tf.Tensor:
+    """Returns what TensorFlow's raw operations know a variable by; of several copies, the one being updated."""
+    return (variable.value if isinstance(variable, keras.Variable) else variable).handle
 
 
 def _statistics(model: keras.Model) -> list[keras.Variable]:
