@@ -83,7 +83,7 @@ def draw(results: list[Result], path: str) -> None:
     axes.set(xlabel="minutes on two processor cores", ylabel="validation mean IoU", xlim=(0, None))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper left", frameon=False)
+    axes.legend(loc="lower right", frameon=False)
     # Without the date, the same results give the same file.
     figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
 
