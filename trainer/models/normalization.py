@@ -1,7 +1,7 @@
 """Batch normalisation whose training step is one operation of TensorFlow.
 
 Keras' layer computes moments and outputs by a chain of float32 operations, each of which writes a
-tensor as large as the features; `benchmarks/normalization.py` measures both.
+tensor as large as the features; `benchmarks/operations.py` measures both.
 """
 
 from __future__ import annotations
