@@ -1,6 +1,8 @@
 """A step of our batch normalisation and of our optimizer over the same step of Keras' own.
 
-python -m benchmarks.operations
+    python -m benchmarks.operations
+
+The two take turns, so that whatever else the machine does hits both.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ TURNS = 3
 
 
 def main() -> None:
-    """Prints milliseconds and ratios; the two take turns, and a figure is a median."""
+    """Prints medians of milliseconds a step, and of the ratios."""
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -53,9 +55,8 @@ def normalizations() -> tuple[Callable[[], Any], Callable[[], Any]]:
 
         return step
 
-    return step_of(BatchNormalization(dtype="mixed_bfloat16")), step_of(
-        keras.layers.BatchNormalization(dtype="mixed_bfloat16")
-    )
+    ours, theirs = BatchNormalization, keras.layers.BatchNormalization
+    return step_of(ours(dtype="mixed_bfloat16")), step_of(theirs(dtype="mixed_bfloat16"))
 
 
 def optimizers() -> tuple[Callable[[], Any], Callable[[], Any]]:

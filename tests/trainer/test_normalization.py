@@ -42,6 +42,28 @@ def test_a_training_step_is_that_of_keras(policy, tolerance):
         np.testing.assert_allclose(np.asarray(ours, np.float32), theirs, atol=tolerance * np.abs(theirs).max())
 
 
+def operations(layer, **arguments) -> set[str]:
+    """Returns the types of the operations that a call of the layer makes."""
+    graph = (
+        tf.function(lambda features: layer(features, **arguments)).get_concrete_function(tf.constant(FEATURES)).graph
+    )
+    return {operation.type for operation in graph.get_operations()}
+
+
+def test_a_training_step_is_one_operation():
+    assert "FusedBatchNormV3" in operations(built(BatchNormalization), training=True)
+
+
+def test_statistics_that_devices_share_and_masks_go_the_way_of_keras():
+    shared = built(BatchNormalization)
+    shared.synchronized = True
+
+    assert "FusedBatchNormV3" not in operations(shared, training=True)
+    assert "FusedBatchNormV3" not in operations(
+        built(BatchNormalization), training=True, mask=tf.ones(FEATURES.shape[:-1], tf.bool)
+    )
+
+
 def test_a_prediction_is_by_the_statistics_kept():
     found, expected = (built(kind)(FEATURES) for kind in (BatchNormalization, keras.layers.BatchNormalization))
 

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from components.errors import UsageError
 from trainer import optimizer
@@ -64,6 +65,16 @@ def test_without_a_special_rate_it_is_adamw():
     assert step(model, 4) == pytest.approx(step(other, 4), rel=1e-5)
     for found, expected in zip(model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_weights_and_moments_move_in_one_operation():
+    model = compiled()
+    variables = model.trainable_variables
+    update = tf.function(lambda: model.optimizer.apply([tf.ones(v.shape) for v in variables], variables))
+
+    types = [operation.type for operation in update.get_concrete_function().graph.get_operations()]
+
+    assert types.count("ResourceApplyAdam") == len(variables)
 
 
 def test_the_encoder_moves_slower_by_its_factor():

@@ -16,13 +16,13 @@ import tensorflow as tf
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras' layer over the last of four axes: same weights, same results, same statistics.
 
-    It takes Keras' own way when it predicts, and where several devices share their statistics.
+    It takes Keras' own way when it predicts, where several devices share their statistics, and for a mask.
     Source: Ioffe and Szegedy 2015, arXiv 1502.03167.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalises features [B, H, W, C]; while training by the batch's own moments, which it adds to the average."""
-        if not training or not self.trainable or self.synchronized:
+        if not training or not self.trainable or self.synchronized or mask is not None:
             return super().call(inputs, training=training, mask=mask)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
