@@ -16,6 +16,7 @@ from components.artifact_files import MODEL_METADATA
 from components.class_map import ClassMap
 from serving.settings import ExportSettings
 from serving.signatures import ServingModule
+from serving.test_time import ONE_LOOK, Looks
 from serving.warmup import write_warmup
 
 
@@ -26,34 +27,34 @@ def export(
     class_map: ClassMap,
     input_size: tuple[int, int],
     metadata: dict[str, Any],
-    test_time_flip: bool = False,
+    looks: Looks = ONE_LOOK,
     max_pixels: int = ExportSettings().max_pixels,
 ) -> None:
     """Exports a trained network as a SavedModel, with requests that warm it up.
 
     Args:
         network: a Keras model or `tf.Module` that maps RGB images, 0 to 255, float32 [B, H, W, 3],
-            to logits, [B, H, W, num_classes].
+            to logits, [B, H, W, num_classes]; of any size, where `looks` are of several.
         transform_dir: Transform's output, whose graph decodes and resizes images.
         directory: where the SavedModel is written.
         class_map: the classes of the logits.
         input_size: height and width of the network's input, in pixels.
         metadata: what else to say about the model, plain JSON types; "model" names the architecture.
-        test_time_flip: whether scores are averaged over an image and its mirror image.
+        looks: whose probabilities are averaged.
         max_pixels: height times width of the largest image that the model decodes.
     """
     content = {
         **metadata,
         "class_map": class_map.to_dict(),
         "input_size": list(input_size),
-        "test_time_flip": test_time_flip,
         "max_pixels": max_pixels,
+        **looks.to_dict(),
     }
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, os.path.basename(MODEL_METADATA))
         with open(path, "w") as file:
             file.write(json.dumps(content, indent=2, sort_keys=True))
-        module = ServingModule(network, transform_dir, path, input_size, max_pixels, test_time_flip)
+        module = ServingModule(network, transform_dir, path, input_size, max_pixels, looks)
         # The metadata is an asset: copied, and read by the signature `describe`.
         tf.saved_model.save(module, directory, signatures=module.signatures())
     write_warmup(directory, metadata["model"], input_size)

@@ -23,8 +23,10 @@ class FrozenNetwork:
 
     variables = ()
 
-    def __init__(self, network: keras.Model, input_size: tuple[int, int], batch: int | None = None) -> None:
-        """Freezes a network for images of one height and width, in pixels, and one batch size or any."""
+    def __init__(
+        self, network: keras.Model, input_size: tuple[int | None, int | None], batch: int | None = None
+    ) -> None:
+        """Freezes a network for images of one height, width (in pixels) and batch size; None for any."""
 
         @tf.function(input_signature=[tf.TensorSpec([batch, *input_size, 3], tf.float32)])
         def logits(pixels: tf.Tensor) -> tf.Tensor:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from components import features
 from serving.decoding import decode_each, encode_each, image_size
+from serving.test_time import ONE_LOOK, Looks
 
 _CHUNK = 8
 _BATCH_OF_STRINGS = [tf.TensorSpec([None], tf.string, name=features.IMAGE)]
@@ -28,18 +29,18 @@ class ServingModule(tf.Module):
         metadata_file: str,
         input_size: tuple[int, int],
         max_pixels: int,
-        test_time_flip: bool = False,
+        looks: Looks = ONE_LOOK,
     ) -> None:
         """Connects the parts.
 
         Args:
             network: a Keras model, or what is called like one and has `variables`; from float32
-                [B, H, W, 3], 0 to 255, to logits [B, H, W, N].
+                [B, H, W, 3], 0 to 255, to logits [B, H, W, N]; of any size, where `looks` are of several.
             transform_dir: Transform's output, whose graph decodes and resizes images.
             metadata_file: JSON that the signature `describe` returns.
             input_size: height and width of the network's input, in pixels.
             max_pixels: height times width of the largest image that is decoded.
-            test_time_flip: whether scores are averaged over an image and its mirror image.
+            looks: whose probabilities are averaged.
         """
         super().__init__()
         # The weights are tracked as TensorFlow's own variables and the Keras model, in a lambda, is not:
@@ -52,7 +53,7 @@ class ServingModule(tf.Module):
         self._metadata = tf.saved_model.Asset(metadata_file)
         self._input_size = input_size
         self._max_pixels = max_pixels
-        self._test_time_flip = test_time_flip
+        self._looks = looks
 
     def signatures(self) -> dict[str, Any]:
         """Returns the signatures by name, as `tf.saved_model.save` takes them."""
@@ -160,11 +161,7 @@ class ServingModule(tf.Module):
 
     def _probabilities(self, image: tf.Tensor, start: tf.Tensor | int = 0, total: tf.Tensor | None = None) -> tf.Tensor:
         pixels = tf.cast(self._pixels(image, start, total), tf.float32)
-        probabilities = self._softmax(pixels)
-        if not self._test_time_flip:
-            return probabilities
-        mirrored = tf.reverse(self._softmax(tf.reverse(pixels, axis=[2])), axis=[2])
-        return (probabilities + mirrored) / 2
+        return self._looks.average(self._softmax, pixels)
 
     def _softmax(self, pixels: tf.Tensor) -> tf.Tensor:
         logits = self._logits(pixels)

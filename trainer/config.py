@@ -5,7 +5,7 @@ Nothing here imports TensorFlow: the command line reads these models to check a 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -37,6 +37,11 @@ class ModelSettings(Settings):
     )
     test_time_flip: bool = Field(
         False, description="average the scores of an image and its mirror image, for twice the cost of a prediction"
+    )
+    test_time_scales: tuple[Annotated[float, Field(gt=0, le=4)], ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="average the scores of an image at these sizes, as shares of the input size; each costs its square",
     )
 
 

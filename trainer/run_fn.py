@@ -10,6 +10,7 @@ import tensorflow as tf
 from components import artifact_files, files
 from components.class_map import ClassMap
 from serving.export import export
+from serving.test_time import Looks
 from trainer import checkpoints, input_pipeline, saved_network, warm_start
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.models import registry
@@ -67,7 +68,7 @@ def run_fn(fn_args: Any) -> None:
         job.class_map,
         job.input_size,
         metadata,
-        job.model.test_time_flip,
+        Looks(job.model.test_time_flip, job.model.test_time_scales),
         config["max_pixels"],
     )
     warm_start.save(trained.model, fn_args.serving_model_dir)

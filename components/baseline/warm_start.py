@@ -29,7 +29,7 @@ Artifacts = dict[str, list[Any]]
 _Event = metadata_store_pb2.Event
 
 # Settings of a model that its weights do not depend on.
-_WITHOUT_WEIGHTS = ("encoder_weights", "dropout", "test_time_flip")
+_WITHOUT_WEIGHTS = ("encoder_weights", "dropout", "test_time_flip", "test_time_scales")
 
 
 class LatestBlessedStart(tfx.dsl.experimental.ResolverStrategy):

@@ -27,6 +27,7 @@ from serving.folding import FrozenNetwork, fold
 from serving.litert import LITERT_FILE, LiteRTNetwork, quantize
 from serving.settings import ExportSettings
 from serving.signatures import ServingModule
+from serving.test_time import ONE_LOOK, Looks
 
 PLAIN = "plain"
 INT8 = "int8"
@@ -112,7 +113,10 @@ def _build_saved_model(name: str, trained: Trained, settings: ExportSettings, di
     """Exports a folded network and loads it."""
     del settings
     metadata = trained.metadata
-    network = FrozenNetwork(fold(trained.network, _PRECISIONS[name]), metadata["input_size"])
+    looks = Looks.of(metadata)
+    # Looks at other scales need a graph for any height and width.
+    size = metadata["input_size"] if looks.scales == ONE_LOOK.scales else (None, None)
+    network = FrozenNetwork(fold(trained.network, _PRECISIONS[name]), size)
     export(
         network,
         trained.transform,
@@ -120,7 +124,7 @@ def _build_saved_model(name: str, trained: Trained, settings: ExportSettings, di
         ClassMap.from_dict(metadata["class_map"]),
         metadata["input_size"],
         metadata,
-        metadata["test_time_flip"],
+        looks,
         metadata["max_pixels"],
     )
     return _load(directory)
@@ -145,7 +149,8 @@ def _build_int8(name: str, trained: Trained, settings: ExportSettings, directory
         files.join(trained.model, MODEL_METADATA),
         metadata["input_size"],
         metadata["max_pixels"],
-        metadata["test_time_flip"],
+        # A LiteRT model is of one size.
+        dataclasses.replace(Looks.of(metadata), scales=ONE_LOOK.scales),
     )
     return _Running(module, module.signatures())
 

@@ -22,6 +22,7 @@ from components.dataset import synthetic
 from components.errors import UsageError
 from serving.export import export
 from serving.predictor import Predictor, find_version
+from serving.test_time import Looks
 from serving.warmup import WARMUP_FILE
 
 _SIZE = (32, 48)
@@ -125,7 +126,7 @@ def test_a_flip_makes_the_answer_to_a_mirror_image_the_mirrored_answer(transform
     shifted = keras.ops.pad(brightness, [[0, 0], [0, 0], [6, 0], [0, 0]])[:, :, :-6]
     logits = keras.ops.concatenate([shifted, -shifted, shifted * 0 - 1000.0], axis=-1) / 50
     model = keras.Model(inputs, logits)
-    export(model, transformed[0], str(tmp_path), _CLASS_MAP, _SIZE, {"model": "toy"}, test_time_flip=flip)
+    export(model, transformed[0], str(tmp_path), _CLASS_MAP, _SIZE, {"model": "toy"}, Looks(flip))
     pixels = synthetic.render(7, 0, 0, _SIZE)[0]
 
     image, mirror = (p.mask for p in Predictor(str(tmp_path)).predict([_encoded(pixels), _encoded(pixels[:, ::-1])]))

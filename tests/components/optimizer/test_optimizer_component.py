@@ -19,6 +19,7 @@ from components.optimizer.component import Optimizer
 from serving.export import export
 from serving.litert import LITERT_FILE, LiteRTNetwork
 from serving.settings import ExportSettings
+from serving.test_time import Looks
 from trainer import saved_network, warm_start
 
 _SIZE = (32, 32)
@@ -143,6 +144,35 @@ def test_where_every_variant_loses_too_much_the_model_as_trained_is_passed_on(tr
     assert not pathlib.Path(directory, LITERT_FILE).exists()
     answer = tf.saved_model.load(directory).signatures["serving_default"](image=tf.constant([_png(_grey(_LIGHT))]))
     assert np.all(answer["class_map"] == 1)
+
+
+def test_a_variant_takes_the_looks_of_the_model_as_trained_and_int8_only_that_of_its_own_size(trained, tmp_path):
+    looks = Looks(flip=True, scales=(1.0, 2.0))
+    model = Model()
+    model.uri = str(tmp_path / "model")
+    directory = str(tmp_path / "model" / "Format-Serving")
+    export(_network(), trained["transform_graph"].uri, directory, _CLASS_MAP, _SIZE, {"model": "toy"}, looks)
+
+    optimized = _optimize({**trained, "model": model}, tmp_path, ["folded", "int8"], "clear")
+
+    metadata = read_model_metadata(optimized)
+    assert metadata["variant"] == "folded"
+    assert Looks.of(metadata) == looks
+    assert [row["mean_iou"] for row in metadata["variants"]] == [1, 1, 1]
+    image = tf.constant([_png(_striped())])
+    expected, answer = (
+        tf.saved_model.load(path).signatures["probabilities"](image=image)["probabilities"]
+        for path in (directory, optimized)
+    )
+    # Enlarged, a stripe has softer edges than the stripe itself.
+    assert len(np.unique(np.round(expected[0, 0, :, 1], 2))) > 2
+    np.testing.assert_allclose(answer, expected, atol=1e-3)
+
+
+def _striped() -> np.ndarray:
+    pixels = _grey(_DARK)
+    pixels[:, 10:20] = _LIGHT
+    return pixels
 
 
 def _grey(level: int) -> np.ndarray:

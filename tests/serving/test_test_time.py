@@ -1,0 +1,67 @@
+"""Predictions averaged over sizes and mirror images."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from serving.test_time import Looks, scaled
+
+_SIZE = (64, 96)
+
+
+def _left_and_height(pixels):
+    """Gives class 0 the reciprocal of the look's height, class 1 a ramp that mirroring turns around."""
+    height, width = pixels.shape[1], pixels.shape[2]
+    ramp = tf.broadcast_to(tf.linspace(0.0, 1.0, width), tf.shape(pixels)[:3])
+    return tf.stack([tf.fill(tf.shape(pixels)[:3], 1 / height), ramp], axis=-1)
+
+
+def test_one_look_is_the_network_s_own_answer():
+    pixels = tf.zeros([2, *_SIZE, 3])
+
+    np.testing.assert_array_equal(Looks().average(_left_and_height, pixels), _left_and_height(pixels))
+
+
+def test_looks_of_several_sizes_count_alike_and_have_the_input_s_size():
+    averaged = Looks(scales=(0.5, 1.0, 1.5)).average(_left_and_height, tf.zeros([2, *_SIZE, 3]))
+
+    assert averaged.shape == (2, *_SIZE, 2)
+    np.testing.assert_allclose(averaged[..., 0], (1 / 32 + 1 / 64 + 1 / 96) / 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.5)])
+def test_a_mirrored_look_is_turned_back_before_it_counts(scales):
+    averaged = Looks(flip=True, scales=scales).average(_left_and_height, tf.zeros([1, *_SIZE, 3]))
+
+    np.testing.assert_allclose(averaged[..., 1], 0.5, atol=1e-6)
+
+
+def test_a_look_shows_the_same_picture_at_its_size():
+    picture = tf.image.resize(tf.random.stateless_uniform([1, 4, 6, 3], seed=[1, 2]), _SIZE)
+    seen = []
+
+    Looks(scales=(2.0,)).average(lambda pixels: seen.append(pixels) or pixels, picture)
+
+    (look,) = seen
+    assert look.shape == (1, 128, 192, 3)
+    np.testing.assert_allclose(tf.image.resize(look, _SIZE, antialias=True), picture, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "expected"),
+    [
+        ((352, 480), 0.75, (256, 352)),
+        ((352, 480), 1.25, (448, 608)),
+        ((352, 480), 0.01, (32, 32)),
+        # PSPNet and UNet take sizes that 32 does not divide.
+        ((40, 48), 1.0, (40, 48)),
+    ],
+)
+def test_sizes_of_looks_are_multiples_of_every_architecture_s_stride(size, scale, expected):
+    assert scaled(size, scale) == expected
+
+
+def test_an_exported_model_s_metadata_gives_its_looks_back():
+    looks = Looks(flip=True, scales=(0.75, 1.0))
+
+    assert Looks.of(looks.to_dict()) == looks
