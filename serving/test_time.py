@@ -1,7 +1,6 @@
 """One prediction from several looks at an image: at other sizes, and mirrored.
 
-Source: the testing at several scales and mirrored of Chen et al. 2017, arXiv 1606.00915, section 4, and
-Zhao et al. 2017, arXiv 1612.01105, section 5, with the mean of the probabilities.
+Source: the inference at several scales, mirrored too, of Chen et al. 2017, arXiv 1706.05587, section 4.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import gallery, recipes
+from benchmarks import gallery, looks, recipes
+from benchmarks.finished_runs import newest_training
 from components.dataset import synthetic
 from components.dataset.description import detect
 
@@ -218,6 +219,15 @@ def test_the_benchmarks_draw_what_runs_came_to(life, tmp_path):
     with Image.open(tmp_path / "gallery.png") as picture:
         # Two columns; frame, truth and one model.
         assert picture.width / picture.height == pytest.approx(2 * 64 / (3 * 48), rel=0.05)
+
+
+def test_the_benchmark_of_looks_scores_as_the_evaluation_does(life):
+    _, executions = newest_training(life["work"])
+
+    once, twice = (looks.measure_looks(executions, *looks.parse(text)).mean_iou for text in ("1", "1,2,flip"))
+
+    assert once == pytest.approx(life["resumed"][2]["metrics"]["mean_iou"], abs=1e-6)
+    assert twice != once
 
 
 def test_bad_data_ends_in_its_own_exit_code_and_names_the_file(tmp_path):

@@ -1,0 +1,85 @@
+"""What averaging over sizes and mirror images gives a trained network, and what it costs: mean IoU and latency.
+
+    python -m benchmarks.looks --work work --looks 1 --looks 1,flip --looks 0.5,1,1.5,flip
+
+Takes the network of the newest run of a work directory that trained, exports it once for each `--looks`, and scores
+each export on the validation split as the pipeline's evaluation does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+
+import tensorflow as tf
+
+from benchmarks.finished_runs import newest_training
+from components.artifact_files import read_model_metadata
+from components.class_map import ClassMap
+from components.report.frames import read_pairs
+from pipeline.store import NodeExecution
+from serving.comparison import Measurement, measure
+from serving.export import export
+from serving.test_time import Looks
+from trainer import saved_network
+
+_FLIP = "flip"
+
+
+def parse(text: str) -> tuple[str, Looks]:
+    """Reads scales and perhaps `flip`, with commas between them; returns the text too."""
+    *scales, last = text.split(",")
+    flip = last == _FLIP
+    try:
+        return text, Looks(flip, tuple(float(scale) for scale in (scales if flip else [*scales, last])) or (1.0,))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text}, expected such as 0.5,1,1.5,flip") from None
+
+
+def measure_looks(executions: dict[str, NodeExecution], name: str, looks: Looks) -> Measurement:
+    """Exports a training's network with some looks, and scores it on the validation split.
+
+    Args:
+        executions: of a run, by node.
+        name: what to call the looks.
+        looks: what the export averages over.
+    """
+    trained = {key: artifacts[0].uri for key, artifacts in executions["Trainer"].outputs.items()}
+    metadata = read_model_metadata(os.path.join(trained["model"], "Format-Serving"))
+    examples = executions["ImageMaskExampleGen"].outputs["examples"][0].uri
+    files = sorted(tf.io.gfile.glob(os.path.join(examples, "Split-val", "*.gz")))
+    class_map = ClassMap.from_dict(metadata["class_map"])
+    with tempfile.TemporaryDirectory() as folder:
+        export(
+            saved_network.load(trained["model_run"]),
+            executions["Transform"].outputs["transform_graph"][0].uri,
+            folder,
+            class_map,
+            metadata["input_size"],
+            metadata,
+            looks,
+            metadata["max_pixels"],
+        )
+        model = tf.saved_model.load(folder)
+        pairs = ((pair.image, pair.mask) for pair in read_pairs(files, limit=-1))
+        size = os.path.getsize(os.path.join(folder, "saved_model.pb"))
+        signatures = model.signatures
+        return measure(name, signatures["serving_default"], signatures["evaluation"], pairs, class_map, size)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--work", required=True, help="work directory of a run")
+    parser.add_argument("--looks", action="append", type=parse, help="scales and perhaps flip (default: 1 and 1,flip)")
+    arguments = parser.parse_args()
+    _, executions = newest_training(arguments.work)
+    print(f"{'looks':24}{'mean IoU':>10}{'latency, ms':>13}")
+    for name, looks in arguments.looks or [parse("1"), parse("1,flip")]:
+        row = measure_looks(executions, name, looks)
+        print(f"{name:24}{row.mean_iou:10.4f}{row.latency_ms:13.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
