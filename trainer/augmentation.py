@@ -23,7 +23,7 @@ def build(settings: TrainingSettings, input_size: tuple[int, int]) -> Augmentati
     """Returns the augmentation that the settings ask for, or None.
 
     Args:
-        settings: `augment`, `crop_size`, `min_scale`, `max_scale`, `color` and `blur`.
+        settings: `augment`, `crop_size`, `min_scale`, `max_scale`, `color`, `exposure` and `blur`.
         input_size: height and width of the stored images in pixels.
 
     Raises:
@@ -52,7 +52,7 @@ def augment(
         mask: class indices, uint8 [H, W].
         seed: integer [2].
         crop_size: height and width of the result in pixels, at most the image's.
-        settings: `min_scale` and `max_scale`, see `scale_and_crop`; `color` and `blur`, see `trainer.color`.
+        settings: `min_scale` and `max_scale`, see `scale_and_crop`; `color`, `exposure`, `blur`, see `trainer.color`.
 
     Returns:
         Image and mask of the crop size, same types.
@@ -62,6 +62,8 @@ def augment(
     image, mask = flip(image, mask, seeds[1])
     if settings.color:
         image = color.tint(image, tf.random.experimental.stateless_fold_in(seeds[2], 1), settings.color)
+    if settings.exposure > 1:
+        image = color.expose(image, tf.random.experimental.stateless_fold_in(seeds[2], 2), settings.exposure)
     image = tf.image.stateless_random_brightness(image, 255 * BRIGHTNESS, seeds[2])
     image = tf.image.stateless_random_contrast(image, 1 - CONTRAST, 1 + CONTRAST, seeds[3])
     if settings.blur:

@@ -1,4 +1,4 @@
-"""Random variations of a training image's colours and sharpness, which leave its mask as it is."""
+"""Random variations of a training image's light, colours and sharpness, which leave its mask as it is."""
 
 from __future__ import annotations
 
@@ -30,6 +30,22 @@ def tint(image: tf.Tensor, seed: tf.Tensor, largest: float) -> tf.Tensor:
     grey = tf.tile(tf.constant(LUMA)[:, tf.newaxis], [1, 3])
     mix = (saturation * tf.eye(3) + (1 - saturation) * grey) * gains
     return tf.reshape(tf.matmul(tf.reshape(image, [-1, 3]), mix), tf.shape(image))
+
+
+def expose(image: tf.Tensor, seed: tf.Tensor, largest: float) -> tf.Tensor:
+    """Makes an image as dark or light at random as another exposure, or another hour, would.
+
+    Args:
+        image: RGB, 0 to 255, float32 [H, W, 3].
+        seed: integer [2].
+        largest: largest factor, at least 1, by which all values are multiplied or divided; darker and lighter are
+            equally likely, and so are equal ratios.
+
+    Returns:
+        Same shape and type; values may leave the range.
+    """
+    limit = math.log(largest)
+    return image * tf.exp(tf.random.stateless_uniform([], seed, -limit, limit))
 
 
 def blur(image: tf.Tensor, seed: tf.Tensor, largest: float) -> tf.Tensor:

@@ -84,6 +84,9 @@ class TrainingSettings(Settings):
     )
     max_scale: float = Field(1.6, ge=1, description="largest random scale before the crop")
     color: float = Field(0.0, ge=0, lt=1, description="largest random change of saturation and of each channel's gain")
+    exposure: float = Field(
+        1.0, ge=1, le=8, description="largest factor by which all pixel values are multiplied or divided at random"
+    )
     blur: float = Field(0.0, ge=0, description="largest standard deviation of a random Gaussian blur, in pixels")
     validate_every: int = Field(1, ge=1, description="epochs from one validation to the next; the last has one always")
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(

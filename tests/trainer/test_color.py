@@ -38,6 +38,15 @@ def test_colours_become_paler_and_stronger_and_as_light():
     assert 1.2 < max(strengths) <= 1.41
 
 
+def test_exposures_darken_and_lighten_alike_within_the_limit(image):
+    factors = np.array([np.unique(color.expose(tf.ones([2, 2, 3]), seed, 3.0)).item() for seed in seeds(60)])
+
+    assert 0.333 <= factors.min() < 0.4
+    assert 2.5 < factors.max() <= 3.001
+    assert 20 <= (factors < 1).sum() <= 40
+    np.testing.assert_allclose(color.expose(image, seeds(1)[0], 3.0), image * factors[0], rtol=1e-5)
+
+
 @pytest.mark.parametrize("deviation", [0.4, 1.0, 2.5])
 def test_the_blur_is_a_gaussian(image, deviation):
     blurred = color.gaussian(tf.constant(image), tf.constant(deviation), largest=2.5)
