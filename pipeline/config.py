@@ -60,6 +60,9 @@ class RunConfig(Settings):
 
     data: DataSettings = Field(default_factory=DataSettings)
     size: tuple[int, int] = Field((224, 224), description="height and width of the network's input, in pixels")
+    auto_exposure: bool = Field(
+        False, description="bring every image to about the same lightness, in what is exported too"
+    )
     seed: int = Field(7, ge=0, description="seed of everything random; the same seed gives the same weights")
     model: ModelSettings = Field(default_factory=ModelSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)

@@ -149,7 +149,11 @@ def data_components(
         preprocessing_fn="components.preprocessing.preprocessing_fn",
         splits_config=tfx.proto.SplitsConfig(analyze=[train], transform=sorted({train, evaluate})),
         disable_statistics=True,
-        custom_config={"input_size": list(config.size), "code": source_hash("components.preprocessing")},
+        custom_config={
+            "input_size": list(config.size),
+            "auto_exposure": config.auto_exposure,
+            "code": source_hash("components.preprocessing"),
+        },
     )
     transform.add_upstream_node(anomaly_gate)
     return DataComponents(
@@ -263,6 +267,7 @@ def _trainer_config(config: RunConfig, workdir: Workdir, class_map: ClassMap) ->
         "model": config.model.model_dump(),
         "training": config.training.model_dump(),
         "input_size": list(config.size),
+        "auto_exposure": config.auto_exposure,
         "class_map": class_map.to_json(),
         "seed": config.seed,
         "max_pixels": config.export.max_pixels,

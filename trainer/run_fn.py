@@ -25,6 +25,7 @@ def run_fn(fn_args: Any) -> None:
             model: `ModelSettings` as a dict.
             training: `TrainingSettings` as a dict.
             input_size: height and width in pixels, as Transform stored the images.
+            auto_exposure: whether Transform brought the images to one exposure.
             class_map: `ClassMap.to_json()`.
             seed: an integer, or None.
             max_pixels: height times width of the largest image that the model accepts.
@@ -59,7 +60,7 @@ def run_fn(fn_args: Any) -> None:
         return
     _write_history(fn_args.model_run_dir, trained)
     saved_network.save(trained.model, fn_args.model_run_dir)
-    metadata = _metadata(job, trained, config["code"])
+    metadata = {**_metadata(job, trained, config["code"]), "auto_exposure": config["auto_exposure"]}
     transform_dir = fn_args.transform_output
     export(
         trained.model,

@@ -1,5 +1,7 @@
 """The wiring: Beam options reach their components, and edited code is never taken for the old."""
 
+import json
+
 import pytest
 from tfx.dsl.compiler import compiler
 
@@ -54,6 +56,15 @@ def test_every_component_reached_by_dotted_path_carries_the_hash_of_its_source(c
     assert parameter("Report", "code")
     for node_id, name in (("Transform", "custom_config"), ("Trainer", "custom_config"), ("Evaluator", "eval_config")):
         assert '"code' in parameter(node_id, name).replace("\\", "")
+
+
+@pytest.mark.parametrize("node_id", ["Transform", "Trainer"])
+def test_transform_and_the_models_description_are_told_of_the_exposure(compiled, node_id):
+    nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in compiled(auto_exposure=True).nodes}
+
+    config = nodes[node_id].parameters.parameters["custom_config"].field_value.string_value
+
+    assert json.loads(config)["auto_exposure"] is True
 
 
 def test_the_components_run_in_an_order_in_which_gates_come_first(compiled):

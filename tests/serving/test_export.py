@@ -56,7 +56,9 @@ def transformed(tmp_path_factory):
         for image in _images()
     ]
     metadata = dataset_metadata.DatasetMetadata(schema.raw_schema(_CLASS_MAP, 8192))
-    function = functools.partial(preprocessing.preprocessing_fn, custom_config={"input_size": list(_SIZE)})
+    function = functools.partial(
+        preprocessing.preprocessing_fn, custom_config={"input_size": list(_SIZE), "auto_exposure": False}
+    )
     directory = str(tmp_path_factory.mktemp("transform"))
     with tft_beam.Context(temp_dir=str(tmp_path_factory.mktemp("beam"))):
         (outputs, _), transform_fn = (raw, metadata) | tft_beam.AnalyzeAndTransformDataset(function)

@@ -33,7 +33,7 @@ def _write_transform(directory: str) -> None:
 
     @tf.function(input_signature=[{name: tf.TensorSpec([None], tf.string) for name in (features.IMAGE, features.MASK)}])
     def transform(inputs):
-        return preprocessing.preprocessing_fn(inputs, {"input_size": list(_SIZE)})
+        return preprocessing.preprocessing_fn(inputs, {"input_size": list(_SIZE), "auto_exposure": False})
 
     module = tf.Module()
     module.transform_fn = transform.get_concrete_function()

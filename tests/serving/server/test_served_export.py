@@ -47,7 +47,9 @@ def base_path(image, tmp_path_factory):
         **{features.class_share(name): 0.0 for name in _CLASS_MAP.names},
     }
     metadata = dataset_metadata.DatasetMetadata(schema.raw_schema(_CLASS_MAP, 8192))
-    function = functools.partial(preprocessing.preprocessing_fn, custom_config={"input_size": list(_SIZE)})
+    function = functools.partial(
+        preprocessing.preprocessing_fn, custom_config={"input_size": list(_SIZE), "auto_exposure": False}
+    )
     transform = str(tmp_path_factory.mktemp("transform"))
     with tft_beam.Context(temp_dir=str(tmp_path_factory.mktemp("beam"))):
         _, transform_fn = ([raw], metadata) | tft_beam.AnalyzeAndTransformDataset(function)
