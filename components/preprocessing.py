@@ -39,7 +39,7 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
     }
 
 
-def resize_image(data: tf.Tensor, height: int, width: int, even: bool = False) -> tf.Tensor:
+def resize_image(data: tf.Tensor, height: int, width: int, even: bool) -> tf.Tensor:
     """Decodes an encoded image, string [], and returns it resized, its exposure evened if asked, as an RGB PNG."""
     image = tf.io.decode_image(data, channels=3, expand_animations=False)
     image.set_shape([None, None, 3])
