@@ -92,4 +92,6 @@ def _read_for(store: Any, artifact_ids: set[int]) -> set[int]:
 
 
 def _shape(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name not in _WITHOUT_WEIGHTS}
+    """Returns what weights are for: the layers, and the pixels that go in; pretrained encoders have theirs."""
+    layers = {name: value for name, value in settings.items() if name not in _WITHOUT_WEIGHTS}
+    return {**layers, "pretrained_pixels": settings.get("encoder_weights", "none") != "none"}

@@ -125,6 +125,11 @@ def test_only_a_blessed_model_with_weights_that_fit_is_a_start(run):
     run("3", weights=False)
     other = run("4", upsampling="transposed")
     last = run("5", dropout=0.1)
+    edges = run("6", encoder_weights="edges")
+    imagenet = run("7", encoder_weights="imagenet")
 
     assert other.start == ""
     assert last.start == good.model
+    # Pretrained weights expect other pixels than random ones.
+    assert edges.start == ""
+    assert imagenet.start == edges.model
