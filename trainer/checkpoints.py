@@ -41,6 +41,7 @@ class State:
 
     Attributes:
         seed: the seed of shuffling, augmentation and initial weights.
+        devices: number of devices that share every batch; what a step is depends on it.
         history: one entry for each finished epoch.
         step: finished steps of the epoch after those.
         seconds: time spent in that epoch.
@@ -51,6 +52,7 @@ class State:
     """
 
     seed: int
+    devices: int = 1
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     step: int = 0
     seconds: float = 0.0

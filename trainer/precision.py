@@ -12,6 +12,9 @@ from collections.abc import Iterator, Sequence
 import keras
 import tensorflow as tf
 
+# What the arithmetic may be, as Keras calls it.
+POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+
 _CPU_INFO = "/proc/cpuinfo"
 _BFLOAT16_CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
 

@@ -122,17 +122,16 @@ def train(
         SegpipeError: when the loss is no number any more, or another worker is lost.
     """
     settings = job.training
-    for size in (job.input_size, settings.crop_size or job.input_size):
-        registry.check_input_size(job.model.name, size, job.model.encoder)
+    registry.check(job.model, job.input_size, settings.crop_size)
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
     spread = spread or strategy.choose()
-    state = _first_state(job, checkpoints, spread)
+    policy = precision.detect(settings.precision)
+    state = _first_state(job, checkpoints, spread, policy)
     splits = Splits(
         input_pipeline.count(job.train_files, job.class_map.num_classes, "train"),
         input_pipeline.count(job.eval_files, job.class_map.num_classes, "eval"),
     )
-    policy = precision.detect(settings.precision)
     # Keras draws initial weights and dropout from the global generators.
     keras.utils.set_random_seed(state.seed)
     with precision.policy(policy):
@@ -188,15 +187,29 @@ def validated_epochs(settings: TrainingSettings) -> frozenset[int]:
     return frozenset({*range(settings.validate_every, settings.epochs + 1, settings.validate_every), settings.epochs})
 
 
-def _first_state(job: TrainingJob, checkpoints: Checkpoints, spread: tf.distribute.Strategy) -> State:
-    state = checkpoints.read() or State(seed=random.SystemRandom().getrandbits(31) if job.seed is None else job.seed)
-    if spread.num_replicas_in_sync == 1:
+def _first_state(job: TrainingJob, checkpoints: Checkpoints, spread: tf.distribute.Strategy, policy: str) -> State:
+    """Returns where the training goes on, once all workers agree on it and on the arithmetic."""
+    devices = spread.num_replicas_in_sync
+    seed = random.SystemRandom().getrandbits(31) if job.seed is None else job.seed
+    state = checkpoints.read() or State(seed, devices)
+    if state.devices != devices and state.epoch < job.training.epochs:
+        raise UsageError(
+            f"checkpoints {checkpoints.folder}: found a training whose batches {state.devices} device(s) shared, "
+            f"expected {devices}, as there are here; go on with {state.devices}, or remove the folder to train anew"
+        )
+    if devices == 1:
         return state
-    seed, epoch, step = strategy.agree(spread, [state.seed, state.epoch, state.step])
+    arithmetic = precision.POLICIES.index(policy)
+    seed, epoch, step, chiefs = strategy.agree(spread, [state.seed, state.epoch, state.step, arithmetic])
     if (epoch, step) != (state.epoch, state.step):
         raise UsageError(
             f"checkpoints: the chief goes on from epoch {epoch}, step {step}, and this worker finds epoch "
             f"{state.epoch}, step {state.step} in {checkpoints.folder}; expected a folder that all workers share"
+        )
+    if chiefs != arithmetic:
+        raise UsageError(
+            f"training.precision: found {policy} on this worker's processors, expected the chief's, "
+            f"{precision.POLICIES[chiefs]}; set it to one that all workers have"
         )
     return dataclasses.replace(state, seed=seed)
 

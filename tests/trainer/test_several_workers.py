@@ -66,7 +66,9 @@ def start(script: str, *arguments: str, **environment: str) -> subprocess.Popen:
     )
 
 
-def start_workers(root: pathlib.Path, transform_output: str) -> list[subprocess.Popen]:
+def start_workers(
+    root: pathlib.Path, transform_output: str, precisions: tuple[str, str] = ("float32", "float32")
+) -> list[subprocess.Popen]:
     """Starts two workers with folders of their own for all but the data and the checkpoints."""
     addresses = [f"localhost:{port}" for port in free_ports(2)]
     processes = []
@@ -76,6 +78,7 @@ def start_workers(root: pathlib.Path, transform_output: str) -> list[subprocess.
         arguments = run_fn_toy.arguments(root, transform_output, **RECIPE)
         arguments["serving_model_dir"], arguments["model_run_dir"] = str(folder / "model"), str(folder / "model_run")
         arguments["custom_config"]["model"] = MODEL
+        arguments["custom_config"]["training"]["precision"] = precisions[index]
         config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         processes.append(start(run_fn_toy.__file__, json.dumps(arguments), TF_CONFIG=json.dumps(config)))
     return processes
@@ -125,6 +128,41 @@ def test_two_devices_learn_what_one_learns_from_the_same_batches(alone, tmp_path
     finish(start(toy.__file__, str(tmp_path), str(tmp_path / "checkpoint"), str(tmp_path / "weights.npz"), options))
 
     assert_same_losses(json.loads((tmp_path / "weights.json").read_text()), alone.history)
+
+
+def test_a_training_does_not_go_on_with_another_number_of_devices(tmp_path):
+    toy.write_splits(tmp_path)
+    job = toy.job(tmp_path, tmp_path / "logs", seed=3, model=ModelSettings(**MODEL), **{**RECIPE, "epochs": 1})
+    train(job, Checkpoints(str(tmp_path / "checkpoint")))
+    options = json.dumps({"devices": 2, "seed": 3, "model": MODEL, "training": RECIPE})
+
+    _, complaints = finish(
+        start(toy.__file__, str(tmp_path), str(tmp_path / "checkpoint"), str(tmp_path / "weights.npz"), options), code=1
+    )
+
+    assert (
+        f"checkpoints {tmp_path / 'checkpoint'}: found a training whose batches 1 device(s) shared, expected 2"
+        in complaints
+    )
+
+
+def test_gradients_that_overflow_on_one_device_move_no_weight_on_any():
+    (found,), _ = finish(start(str(PROJECT / "tests" / "trainer" / "overflow_toy.py")))
+
+    assert found["same"] == [True, True]
+    assert found["scales"][1] == found["scales"][0] / 2
+
+
+def test_workers_of_different_arithmetic_are_refused(tmp_path, transform_output):
+    chief, other = start_workers(tmp_path, transform_output, precisions=("float32", "mixed_bfloat16"))
+    _, complaints = finish(other, code=2)
+    chief.kill()
+    chief.communicate()
+
+    assert (
+        "training.precision: found mixed_bfloat16 on this worker's processors, expected the chief's, float32"
+        in complaints
+    )
 
 
 def test_two_workers_learn_what_one_learns_from_the_same_batches(alone, unbroken):

@@ -96,7 +96,7 @@ class Printer(logging.Handler):
 def main(directory: str, checkpoint_dir: str, output: str, options: str = "{}") -> None:
     """Trains; the options are JSON: `devices`, logical processors to mirror over, `seed`, `model` and `training`."""
     chosen = {"devices": 1, "seed": 5, "model": UNET.model_dump(), "training": {}, **json.loads(options)}
-    spread = _mirrored(chosen["devices"]) if chosen["devices"] > 1 else None
+    spread = mirrored(chosen["devices"]) if chosen["devices"] > 1 else None
     progress = logging.getLogger("segpipe.progress")
     progress.setLevel(logging.INFO)
     progress.addHandler(Printer())
@@ -111,7 +111,8 @@ def main(directory: str, checkpoint_dir: str, output: str, options: str = "{}") 
     pathlib.Path(output).with_suffix(".json").write_text(json.dumps(trained.history))
 
 
-def _mirrored(devices: int) -> tf.distribute.Strategy:
+def mirrored(devices: int) -> tf.distribute.Strategy:
+    """Returns a strategy over logical processors; call it before TensorFlow computes anything."""
     (processor,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * devices)
     return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(devices)])
