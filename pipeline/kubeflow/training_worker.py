@@ -28,9 +28,10 @@ from pipeline.kubeflow.node import workdir_of
 from pipeline.kubeflow.parameters import RUN_ID, configure
 from pipeline.store import NodeExecution, Store
 from pipeline.workdir import Workdir
+from trainer import cluster
+from trainer.cluster import TF_CONFIG
 
 TRAINER = "Trainer"
-TF_CONFIG = "TF_CONFIG"
 INDEX = "JOB_COMPLETION_INDEX"
 
 _LOG = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         set_tf_config(os.environ, options.workers)
         values = {**json.loads(options.parameters), RUN_ID: options.run_id}
-        if is_chief(os.environ):
+        if cluster.this_worker().is_chief:
             return _lead(options.configuration, values)
         return _follow(json.loads(options.configuration), values)
     except SegpipeError as error:
@@ -72,17 +73,10 @@ def set_tf_config(environment: Any, workers: str) -> None:
             f"found neither {TF_CONFIG} nor --workers with {INDEX}, expected one of them to say which worker this is. "
             "Start workers with: segpipe kubeflow training-job"
         )
-    cluster = {"worker": workers.split(",")}
+    addresses = {"worker": workers.split(",")}
     environment[TF_CONFIG] = json.dumps(
-        {"cluster": cluster, "task": {"type": "worker", "index": int(environment[INDEX])}}
+        {"cluster": addresses, "task": {"type": "worker", "index": int(environment[INDEX])}}
     )
-
-
-def is_chief(environment: Mapping[str, str]) -> bool:
-    """Tells whether this is the chief: named so or, where none is, the first worker."""
-    config = json.loads(environment[TF_CONFIG])
-    task = config["task"]
-    return task["type"] == "chief" or (int(task["index"]) == 0 and not config["cluster"].get("chief"))
 
 
 def _lead(configuration: str, values: Mapping[str, Any]) -> int:

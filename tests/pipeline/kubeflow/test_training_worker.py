@@ -1,12 +1,11 @@
 """The pods of a multi-worker training: who leads, what is run before the training, and what the others read."""
 
 import dataclasses
-import json
 
 import pytest
 
 from components.errors import UsageError
-from pipeline.kubeflow.training_worker import TF_CONFIG, await_chief, fn_args, is_chief, main, set_tf_config
+from pipeline.kubeflow.training_worker import TF_CONFIG, await_chief, fn_args, main, set_tf_config
 from pipeline.store import Artifact, NodeExecution
 
 
@@ -31,17 +30,11 @@ class _History:
         return self._now
 
 
-@pytest.mark.parametrize(
-    ("cluster", "task", "leads"),
-    [
-        ({"chief": ["a:1"], "worker": ["b:1"]}, {"type": "chief", "index": 0}, True),
-        ({"chief": ["a:1"], "worker": ["b:1"]}, {"type": "worker", "index": 0}, False),
-        ({"worker": ["a:1", "b:1"]}, {"type": "worker", "index": 0}, True),
-        ({"worker": ["a:1", "b:1"]}, {"type": "worker", "index": 1}, False),
-    ],
-)
-def test_the_chief_is_the_one_that_tf_config_names(cluster, task, leads):
-    assert is_chief({TF_CONFIG: json.dumps({"cluster": cluster, "task": task})}) is leads
+def test_a_malformed_tf_config_is_explained(monkeypatch, capsys):
+    monkeypatch.setenv(TF_CONFIG, "{")
+
+    assert main(["--run-id", "r", "--configuration", "[]", "--parameters", "{}"]) == 2
+    assert "TF_CONFIG: found text that is not JSON" in capsys.readouterr().err
 
 
 def test_a_tf_config_that_is_there_is_kept():
