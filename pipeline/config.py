@@ -63,7 +63,7 @@ class RunConfig(Settings):
     auto_exposure: bool = Field(
         False, description="bring every image to about the same lightness, in what is exported too"
     )
-    seed: int = Field(7, ge=0, description="seed of everything random; the same seed gives the same weights")
+    seed: int = Field(7, ge=0, lt=2**32, description="seed of everything random; the same seed gives the same weights")
     model: ModelSettings = Field(default_factory=ModelSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     export: ExportSettings = Field(default_factory=ExportSettings)
@@ -193,6 +193,11 @@ def read_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         *groups, last = key.split(".")
         for group in groups:
             target = target.setdefault(group, {})
+            if not isinstance(target, dict):
+                raise UsageError(
+                    f"--set {assignment}: another --set gives {group} the value {target!r}, expected settings in it; "
+                    "remove one of the two"
+                )
         target[last] = value
     return nested
 
@@ -219,7 +224,7 @@ def _check_keys(values: Mapping[str, Any], source: str, prefix: str = "") -> Non
     """Refuses unknown keys, naming the nearest valid one."""
     valid = {name for name, _, _ in field_names()}
     for key, value in values.items():
-        name = prefix + key
+        name = f"{prefix}{key}"
         inner = sorted(other for other in valid if other.startswith(name + "."))
         if isinstance(value, Mapping) and name not in valid:
             _check_keys(value, source, name + ".")

@@ -54,11 +54,18 @@ def test_assignments_nest_and_read_yaml():
         ("model.name=unett", r"model\.name: found 'unett'.*did you mean unet\?"),
         ("size=64", r"size: found 64"),
         ("training.epochs", r"expected key=value"),
+        ("seed=4294967296", r"seed: found 4294967296, .*less than 4294967296"),
+        ("training={1: 2}", r"unknown setting training\.1;"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_was_expected(assignment, message):
     with pytest.raises(UsageError, match=message):
         _config(assignment)
+
+
+def test_a_group_that_is_given_a_value_too_is_named():
+    with pytest.raises(UsageError, match="--set training.epochs=3: another --set gives training the value None"):
+        _config("training=null", "training.epochs=3")
 
 
 def test_an_unknown_key_in_a_file_names_the_file(tmp_path):
