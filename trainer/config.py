@@ -31,9 +31,16 @@ class ModelSettings(Settings):
         False, description="batch normalisation: on the pools of FCN, after UNet's convolutions"
     )
     base_filters: int = Field(64, ge=4, description="channels of the first block; each block doubles them (unet)")
+    project_skips: bool = Field(
+        False,
+        description="narrow the encoder's features to the decoder's width before it takes them (unet with encoder)",
+    )
     head_filters: int = Field(0, ge=0, description="channels of a 3x3 convolution on pool5, 0 for none (fcn8)")
     dropout: float | None = Field(
-        None, ge=0, lt=1, description="share of features dropped; null for the source's: 0.3 (unet), 0.5 (fcn16, fcn32)"
+        None,
+        ge=0,
+        lt=1,
+        description="share of features dropped; null for the source's: 0.3 (unet), 0.5 (fcn16, fcn32), 0.1 (pspnet)",
     )
     test_time_flip: bool = Field(
         False, description="average the scores of an image and its mirror image, for twice the cost of a prediction"
@@ -73,7 +80,7 @@ class TrainingSettings(Settings):
         0.5, ge=0, le=1, description="exponent of the median-frequency class weights; 0 weighs all classes alike"
     )
     frozen_blocks: int = Field(
-        0, ge=0, le=5, description="first blocks of a pretrained encoder that keep their weights, for speed (fcn8)"
+        0, ge=0, le=5, description="first blocks of a pretrained encoder that keep their weights, for speed"
     )
     augment: bool = Field(True, description="random scale, crop, flip, brightness and contrast")
     crop_size: tuple[int, int] | None = Field(

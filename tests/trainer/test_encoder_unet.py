@@ -14,21 +14,34 @@ def shape(model: keras.Model, layer: str) -> tuple[int, ...]:
     return tuple(model.get_layer(layer).output.shape[1:])
 
 
-@pytest.mark.parametrize(
-    ("encoder", "skips"),
-    [
-        ("vgg16", {5: 512, 4: 512, 3: 256, 2: 128, 1: 64}),
-        ("resnet50", {5: 1024, 4: 512, 3: 256, 2: 64}),
-        ("mobilenet_v2", {5: 576, 4: 192, 3: 144, 2: 96}),
-    ],
-)
-def test_each_level_sees_the_encoders_features_of_its_size_at_its_own_width(encoder, skips):
+SKIPS = [
+    ("vgg16", {5: 512, 4: 512, 3: 256, 2: 128, 1: 64}),
+    ("resnet50", {5: 1024, 4: 512, 3: 256, 2: 64}),
+    ("mobilenet_v2", {5: 576, 4: 192, 3: 144, 2: 96}),
+]
+
+
+def size_and_filters(level: int) -> tuple[tuple[int, int], int]:
+    return (64 // 2 ** (level - 1), 96 // 2 ** (level - 1)), 4 * 2 ** (level - 1)
+
+
+@pytest.mark.parametrize(("encoder", "skips"), SKIPS)
+def test_each_level_sees_the_encoders_features_of_its_size(encoder, skips):
     model = build(encoder)
 
     names = {layer.name for layer in model.layers}
     assert {level for level in range(1, 6) if f"decoder{level}_concatenate" in names} == set(skips)
     for level, channels in skips.items():
-        size, filters = (64 // 2 ** (level - 1), 96 // 2 ** (level - 1)), 4 * 2 ** (level - 1)
+        size, filters = size_and_filters(level)
+        assert shape(model, f"decoder{level}_concatenate") == (*size, filters + channels)
+
+
+@pytest.mark.parametrize(("encoder", "skips"), SKIPS)
+def test_features_are_projected_to_the_decoders_width_on_request(encoder, skips):
+    model = build(encoder, project_skips=True)
+
+    for level, channels in skips.items():
+        size, filters = size_and_filters(level)
         assert tuple(model.get_layer(f"decoder{level}_skip").input.shape[1:]) == (*size, channels)
         assert shape(model, f"decoder{level}_concatenate") == (*size, 2 * filters)
 
@@ -69,7 +82,9 @@ def test_interpolation_replaces_the_transposed_convolutions(method):
 
 
 def test_an_encoder_has_a_larger_stride_than_unets_own():
-    registry.check_input_size("unet", (48, 64))
+    registry.check_input_size(ModelSettings(name="unet"), "size", (48, 64))
 
-    with pytest.raises(UsageError, match="unet needs a height that 32 divides, found 48; use 32 or 64"):
-        registry.check_input_size("unet", (48, 64), "vgg16")
+    with pytest.raises(
+        UsageError, match="size: found 48x64, but unet needs a height that 32 divides, not 48; use 32 or 64"
+    ):
+        registry.check_input_size(ModelSettings(name="unet", encoder="vgg16"), "size", (48, 64))
