@@ -4,9 +4,14 @@ import pytest
 import tensorflow as tf
 
 from components.errors import UsageError
+from pipeline.config import load_config
+from pipeline.presets import PRESETS, preset
 from trainer import precision
 from trainer.config import ModelSettings
 from trainer.models import registry
+
+# What makes a network small, where it can be.
+NARROW = {"unet": {"base_filters": 4}}
 
 
 def conv(kernel: int, inputs: int, outputs: int, bias: bool = True) -> int:
@@ -199,7 +204,7 @@ def test_unet_by_interpolation_has_the_shapes_of_its_source(unet, method):
 @pytest.mark.parametrize("method", ["transposed", "bilinear"])
 @pytest.mark.parametrize("name", ["fcn8", "unet"])
 def test_a_network_of_no_fixed_size_agrees_with_one_built_for_a_size(name, method):
-    settings = ModelSettings(name=name, base_filters=4, upsampling=method)
+    settings = ModelSettings(name=name, upsampling=method, **NARROW.get(name, {}))
     anything = registry.build(settings, None, 5)
     image = np.random.default_rng(1).integers(0, 256, (1, 32, 64, 3)).astype(np.float32)
 
@@ -230,7 +235,7 @@ def test_random_blocks_are_not_frozen():
 @pytest.mark.parametrize(("height", "width"), [(32, 64), (96, 32)])
 @pytest.mark.parametrize("name", ["fcn8", "unet"])
 def test_any_size_that_the_stride_divides_comes_back_as_logits(name, height, width):
-    model = registry.build(ModelSettings(name=name, base_filters=4), (height, width), 7)
+    model = registry.build(ModelSettings(name=name, **NARROW.get(name, {})), (height, width), 7)
 
     logits = model(np.zeros((2, height, width, 3), np.uint8))
 
@@ -240,14 +245,40 @@ def test_any_size_that_the_stride_divides_comes_back_as_logits(name, height, wid
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
-        ("fcn8", (360, 480), "needs a height that 32 divides, found 360; use 352 or 384"),
-        ("unet", (128, 100), "needs a width that 16 divides, found 100; use 96 or 112"),
-        ("fcn8", (64, 20), "found 20; use 32"),
+        ("fcn8", (360, 480), "size: found 360x480, but fcn8 needs a height that 32 divides, not 360; use 352 or 384"),
+        ("unet", (128, 100), "needs a width that 16 divides, not 100; use 96 or 112"),
+        ("fcn8", (64, 20), "not 20; use 32"),
     ],
 )
 def test_a_size_that_the_stride_does_not_divide_names_its_neighbours(name, size, message):
     with pytest.raises(UsageError, match=message):
         registry.build(ModelSettings(name=name), size, 12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "fcn8", "dropout": 0.5}, "model.dropout: found 0.5, but fcn8 has no place for it; leave it at null"),
+        ({"name": "fcn16", "head_filters": 8}, "model.head_filters: found 8, but fcn16 has no .* leave it at 0"),
+        ({"name": "pspnet", "normalization": True}, "model.normalization: found True, but pspnet .* leave it at false"),
+        ({"name": "segnet", "base_filters": 8}, "model.base_filters: found 8, but segnet has no place .* at 64"),
+        ({"name": "unet", "project_skips": True}, "model.project_skips: found True, but unet has no place for it"),
+        (
+            {"name": "unet", "encoder": "vgg16", "head_filters": 8},
+            "model.head_filters: found 8, but unet on vgg16 has no place for it",
+        ),
+    ],
+)
+def test_an_option_that_the_network_would_ignore_is_refused(settings, message):
+    with pytest.raises(UsageError, match=message):
+        registry.build(ModelSettings(**settings), None, 3)
+
+
+@pytest.mark.parametrize(("name", "model"), [(name, model) for name, models in PRESETS.items() for model in models])
+def test_every_preset_fits_its_network(name, model):
+    config = load_config([("preset", preset(name, model))])
+
+    registry.check(config.model, config.size, config.training.crop_size)
 
 
 def test_unet_refuses_pretrained_weights():
@@ -258,7 +289,7 @@ def test_unet_refuses_pretrained_weights():
 @pytest.mark.parametrize("name", ["fcn8", "unet"])
 def test_logits_are_float32_under_mixed_precision(name):
     with precision.policy("mixed_bfloat16"):
-        model = registry.build(ModelSettings(name=name, base_filters=4), (32, 32), 3)
+        model = registry.build(ModelSettings(name=name, **NARROW.get(name, {})), (32, 32), 3)
 
     assert model(np.zeros((1, 32, 32, 3), np.float32)).dtype == tf.float32
     assert next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)).compute_dtype == "bfloat16"

@@ -40,6 +40,7 @@ class Architecture:
         encoder: name of its source's encoder; None for one of its own that no pretrained weights fit.
         encoder_choices: what `model.encoder` may choose.
         upsampling_choices: what `model.upsampling` may choose.
+        options: the settings in `OPTIONS` that it has a place for.
         blocks: the encoder's layers with weights, block by block, where it is not as Keras Applications has it.
         on_encoder: the architecture where `model.encoder` chooses one, if that is another network.
     """
@@ -50,14 +51,18 @@ class Architecture:
     encoder: str | None = "vgg16"
     encoder_choices: tuple[str, ...] = tuple(encoders.ENCODERS)
     upsampling_choices: tuple[str, ...] = ("transposed", "nearest", "bilinear")
+    options: tuple[str, ...] = ("normalization",)
     blocks: encoders.Blocks | None = None
     on_encoder: Architecture | None = None
 
 
+# Settings of the network that not every architecture has a place for.
+OPTIONS = ("normalization", "base_filters", "project_skips", "head_filters", "dropout")
+
 ARCHITECTURES = {
-    "fcn8": Architecture(fcn8.build, fcn8.STRIDE, fcn_encoder.deep_layers),
-    "fcn16": Architecture(fcn16.build, fcn16.STRIDE, fcn_encoder.deep_layers),
-    "fcn32": Architecture(fcn32.build, fcn32.STRIDE, fcn_encoder.deep_layers),
+    "fcn8": Architecture(fcn8.build, fcn8.STRIDE, fcn_encoder.deep_layers, options=("normalization", "head_filters")),
+    "fcn16": Architecture(fcn16.build, fcn16.STRIDE, fcn_encoder.deep_layers, options=("normalization", "dropout")),
+    "fcn32": Architecture(fcn32.build, fcn32.STRIDE, fcn_encoder.deep_layers, options=("normalization", "dropout")),
     "fcn8_conv7": Architecture(
         fcn8_conv7.build, fcn8_conv7.STRIDE, fcn_encoder.deep_layers, encoder_choices=("vgg16",)
     ),
@@ -66,7 +71,13 @@ ARCHITECTURES = {
         unet.STRIDE,
         unet.deep_layers,
         encoder=None,
-        on_encoder=Architecture(encoder_unet.build, encoder_unet.STRIDE, encoder_unet.deep_layers),
+        options=("normalization", "base_filters", "dropout"),
+        on_encoder=Architecture(
+            encoder_unet.build,
+            encoder_unet.STRIDE,
+            encoder_unet.deep_layers,
+            options=("normalization", "base_filters", "project_skips", "dropout"),
+        ),
     ),
     "segnet": Architecture(
         segnet.build,
@@ -74,9 +85,12 @@ ARCHITECTURES = {
         segnet.deep_layers,
         encoder_choices=("vgg16",),
         upsampling_choices=(),
+        options=(),
         blocks=segnet.BLOCKS,
     ),
-    "pspnet": Architecture(pspnet.build, pspnet.STRIDE, pspnet.deep_layers, encoder=pspnet.ENCODER),
+    "pspnet": Architecture(
+        pspnet.build, pspnet.STRIDE, pspnet.deep_layers, encoder=pspnet.ENCODER, options=("dropout",)
+    ),
 }
 
 
@@ -93,13 +107,13 @@ def build(settings: ModelSettings, input_size: tuple[int, int] | None, num_class
         [B, H, W, num_classes]. Pre-processing is part of it.
 
     Raises:
-        UsageError: for an input size that the stride does not divide, an encoder or upsampling that
-            the architecture has not, or pretrained weights that it has no place for or that cannot be read.
+        UsageError: for an input size that the stride does not divide, an encoder, upsampling or option
+            that the architecture has not, or pretrained weights that it has no place for or that cannot be read.
         SegpipeError: when weights cannot be downloaded.
     """
     check_options(settings)
     if input_size is not None:
-        check_input_size(settings.name, input_size, settings.encoder)
+        check_input_size(settings, "size", input_size)
     architecture = _architecture(settings.name, settings.encoder)
     model = architecture.build(settings, input_size or (None, None), num_classes)
     if settings.encoder_weights != "none":
@@ -107,8 +121,16 @@ def build(settings: ModelSettings, input_size: tuple[int, int] | None, num_class
     return model
 
 
+def check(settings: ModelSettings, size: tuple[int, int], crop_size: tuple[int, int] | None) -> None:
+    """Raises UsageError for options that do not fit a network, or a size of images or windows that does not."""
+    check_options(settings)
+    check_input_size(settings, "size", size)
+    if crop_size:
+        check_input_size(settings, "training.crop_size", crop_size)
+
+
 def check_options(settings: ModelSettings) -> None:
-    """Raises UsageError where an architecture has no place for an encoder, its weights or a way to upsample."""
+    """Raises UsageError for an encoder, its weights, a way to upsample or an option that a network has no place for."""
     architecture = ARCHITECTURES[settings.name]
     for option, fitting in (("encoder", architecture.encoder_choices), ("upsampling", architecture.upsampling_choices)):
         found = getattr(settings, option)
@@ -122,6 +144,15 @@ def check_options(settings: ModelSettings) -> None:
             f"model.encoder_weights: found {settings.encoder_weights!r}, but {settings.name}'s own encoder has no "
             f"pretrained weights; set it to none, or model.encoder to {' or '.join(architecture.encoder_choices)}"
         )
+    places = _architecture(settings.name, settings.encoder).options
+    for option in OPTIONS:
+        found, default = getattr(settings, option), type(settings).model_fields[option].default
+        if found != default and option not in places:
+            on = settings.name if settings.encoder == "default" else f"{settings.name} on {settings.encoder}"
+            raise UsageError(
+                f"model.{option}: found {found}, but {on} has no place for it; leave it at "
+                f"{'null' if default is None else str(default).lower()}"
+            )
 
 
 def encoder_name(settings: ModelSettings) -> str | None:
@@ -172,17 +203,23 @@ def freeze(model: keras.Model, settings: ModelSettings, blocks: int) -> None:
         model.get_layer(name).trainable = False
 
 
-def check_input_size(name: str, input_size: tuple[int, int], encoder: str = "default") -> None:
-    """Raises UsageError where an architecture's stride does not divide a side, naming the sizes that fit."""
-    stride = _architecture(name, encoder).stride
+def check_input_size(settings: ModelSettings, field: str, input_size: tuple[int, int]) -> None:
+    """Raises UsageError where a network's stride does not divide a side, naming the sizes that fit.
+
+    Args:
+        settings: the network.
+        field: the setting that the size comes from.
+        input_size: height and width in pixels.
+    """
+    stride = _architecture(settings.name, settings.encoder).stride
     for side, found in zip(("height", "width"), input_size, strict=True):
         if found >= stride and found % stride == 0:
             continue
         below = found // stride * stride
         nearest = f"{below} or {below + stride}" if below else f"{stride}"
         raise UsageError(
-            f"input size {input_size[0]}x{input_size[1]}: {name} needs a {side} that {stride} divides, "
-            f"found {found}; use {nearest}"
+            f"{field}: found {input_size[0]}x{input_size[1]}, but {settings.name} needs a {side} that {stride} "
+            f"divides, not {found}; use {nearest}"
         )
 
 
