@@ -24,6 +24,8 @@ from pipeline import resolvers
 from pipeline.config import RunConfig
 from pipeline.fingerprint import source_hash
 from pipeline.workdir import Workdir
+from trainer import encoder_weights
+from trainer.models import registry
 
 PIPELINE_NAME = "segpipe"
 
@@ -73,7 +75,11 @@ def create_pipeline(
         workdir: where artifacts, metadata, checkpoints and served versions go.
         description: the data set's layout and classes.
         platform: what it runs on.
+
+    Raises:
+        UsageError: settings of the model that do not fit each other, or Beam options of a component that is not there.
     """
+    registry.check(config.model, config.size, config.training.crop_size)
     data = data_components(config, workdir, description, platform)
     return assemble(config, workdir, [*data.all(), *model_components(config, workdir, description, data, platform)])
 
@@ -273,6 +279,7 @@ def _trainer_config(config: RunConfig, workdir: Workdir, class_map: ClassMap) ->
         "max_pixels": config.export.max_pixels,
         "checkpoint_root": workdir.checkpoints,
         "checkpoints_by_execution": workdir.shared,
+        "encoder_weights": encoder_weights.fingerprint(config.model.encoder_weights),
         "code": source_hash("trainer.run_fn"),
     }
 

@@ -7,6 +7,7 @@ All expect the pixels that Keras Applications gives to the network.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import itertools
 import os
@@ -52,6 +53,23 @@ def load(model: keras.Model, source: str, encoder: str = "vgg16") -> None:
                     f"use the weights of a {network}"
                 )
         layer.set_weights(arrays)
+
+
+def fingerprint(source: str) -> str | None:
+    """Returns a hash of the file that holds the weights, 16 hexadecimal digits.
+
+    None where a source is no file, and where this machine does not have it: `load` says so where the training runs.
+    """
+    if source in ("none", "imagenet"):
+        return None
+    digest = hashlib.sha256()
+    try:
+        with open(_edges_path() if source == "edges" else source, "rb") as file:
+            while chunk := file.read(2**20):
+                digest.update(chunk)
+    except (OSError, UsageError):
+        return None
+    return digest.hexdigest()[:16]
 
 
 def _find(source: str, encoder: str) -> dict[str, Weights]:

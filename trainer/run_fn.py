@@ -32,6 +32,8 @@ def run_fn(fn_args: Any) -> None:
             checkpoint_root: folder for the checkpoints of unfinished trainings.
             checkpoints_by_execution: whether an execution resumes only what itself began; otherwise any
                 training with the same settings, data and code does. True where trainings share a folder.
+            encoder_weights: hash of the file with the encoder's weights, or None; with other weights in it,
+                the training is another.
             code: hash of the source, so that other code never resumes these checkpoints.
 
     Raises:

@@ -67,6 +67,37 @@ def test_transform_and_the_models_description_are_told_of_the_exposure(compiled,
     assert json.loads(config)["auto_exposure"] is True
 
 
+def _trainer_config(ir):
+    (trainer,) = (node.pipeline_node for node in ir.nodes if node.pipeline_node.node_info.id == "Trainer")
+    return trainer.parameters.parameters["custom_config"].field_value.string_value
+
+
+def test_other_weights_in_the_same_file_are_another_training(compiled, tmp_path):
+    path = tmp_path / "vgg16.weights.h5"
+    settings = {"model": {"encoder_weights": str(path)}}
+    configs = [_trainer_config(compiled(**settings))]
+    for content in (b"some", b"some", b"others"):
+        path.write_bytes(content)
+        configs.append(_trainer_config(compiled(**settings)))
+
+    missing, first, again, other = configs
+    assert first == again
+    assert len({missing, first, other}) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": (360, 480)}, "size: found 360x480, but fcn8 needs a height that 32 divides"),
+        ({"training": {"crop_size": (192, 200)}}, "training.crop_size: found 192x200, but fcn8 needs a width"),
+        ({"model": {"name": "segnet", "head_filters": 64}}, "model.head_filters: found 64, but segnet"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_before_anything_runs(compiled, settings, message):
+    with pytest.raises(UsageError, match=message):
+        compiled(**settings)
+
+
 def test_the_components_run_in_an_order_in_which_gates_come_first(compiled):
     order = [node.pipeline_node.node_info.id for node in compiled().nodes]
 
