@@ -1,4 +1,4 @@
-"""What Transform makes of an image's light: the same scene at another exposure becomes the same pixels."""
+"""What Transform makes of a pair: one place in image and mask, and one exposure of a scene at any light."""
 
 from __future__ import annotations
 
@@ -20,14 +20,27 @@ def _log_average(image):
     return np.exp(np.mean(np.log(image @ [0.299, 0.587, 0.114] + 1)))
 
 
-def _transformed(image, auto_exposure):
+def _transformed(image, auto_exposure=False, mask=None):
+    mask = np.arange(image[..., 0].size).reshape(_SIZE) if mask is None else mask
     files = io.BytesIO(), io.BytesIO()
     Image.fromarray(image.astype(np.uint8)).save(files[0], "PNG")
-    Image.fromarray(np.arange(image[..., 0].size).reshape(_SIZE).astype(np.uint8)).save(files[1], "PNG")
+    Image.fromarray(mask.astype(np.uint8)).save(files[1], "PNG")
     inputs = {name: [file.getvalue()] for name, file in zip((features.IMAGE, features.MASK), files, strict=True)}
     outputs = preprocessing_fn(inputs, {"input_size": list(_SIZE), "auto_exposure": auto_exposure})
     names = features.TRANSFORMED_IMAGE, features.TRANSFORMED_MASK
     return [tf.io.decode_png(outputs[name][0]).numpy() for name in names]
+
+
+@pytest.mark.parametrize("size", [(17, 20), (40, 70), (60, 32), (24, 32)])
+def test_each_mask_pixel_is_the_one_at_the_centre_of_its_image_pixel(size):
+    rows, columns = np.meshgrid(np.arange(size[0]), np.arange(size[1]), indexing="ij")
+    # Where a pixel of the image comes from; the mask tells the same of its own.
+    source = np.stack([rows, columns, rows], axis=-1)
+    for channel, places in enumerate((rows, columns)):
+        image, mask = _transformed(source, mask=places)
+
+        # The nearest of whole numbers is never further away than a half, and the image is rounded too.
+        assert np.abs(image[..., channel].astype(int) - mask[..., 0]).max() <= 1
 
 
 @pytest.mark.parametrize("exposure", [0.5, 2.0])

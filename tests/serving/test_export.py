@@ -42,8 +42,7 @@ def _images(count=3):
     return [_encoded(image, "JPEG" if index == 1 else "PNG") for index, image in enumerate(pixels)]
 
 
-@pytest.fixture(scope="module")
-def transformed(tmp_path_factory):
+def _run_transform(directory, temporary, auto_exposure):
     """Runs Transform for real: (its output directory, the transformed features of `_images()`)."""
     raw = [
         {
@@ -57,26 +56,34 @@ def transformed(tmp_path_factory):
     ]
     metadata = dataset_metadata.DatasetMetadata(schema.raw_schema(_CLASS_MAP, 8192))
     function = functools.partial(
-        preprocessing.preprocessing_fn, custom_config={"input_size": list(_SIZE), "auto_exposure": False}
+        preprocessing.preprocessing_fn, custom_config={"input_size": list(_SIZE), "auto_exposure": auto_exposure}
     )
-    directory = str(tmp_path_factory.mktemp("transform"))
-    with tft_beam.Context(temp_dir=str(tmp_path_factory.mktemp("beam"))):
+    with tft_beam.Context(temp_dir=temporary):
         (outputs, _), transform_fn = (raw, metadata) | tft_beam.AnalyzeAndTransformDataset(function)
         _ = transform_fn | tft_beam.WriteTransformFn(directory)
     return directory, outputs
 
 
-@pytest.fixture(scope="module")
-def exported(transformed, tmp_path_factory):
-    """A model that calls a pixel road where it is dark, exported with the real Transform graph."""
+def _brightness_model():
+    """A model that calls a pixel road where it is dark."""
     inputs = keras.Input((*_SIZE, 3))
     brightness = keras.ops.mean(inputs, axis=-1, keepdims=True)
     # A convolution, so that there is a weight to restore; it starts as the identity.
     brightness = keras.layers.Conv2D(1, 1, kernel_initializer="ones")(brightness)
     logits = keras.ops.concatenate([brightness, 255.0 - brightness, brightness * 0 - 1000.0], axis=-1)
+    return keras.Model(inputs, logits)
+
+
+@pytest.fixture(scope="module")
+def transformed(tmp_path_factory):
+    return _run_transform(str(tmp_path_factory.mktemp("transform")), str(tmp_path_factory.mktemp("beam")), False)
+
+
+@pytest.fixture(scope="module")
+def exported(transformed, tmp_path_factory):
+    """The model, exported with the real Transform graph."""
     directory = str(tmp_path_factory.mktemp("serving") / "fcn8" / "12")
-    model = keras.Model(inputs, logits)
-    export(model, transformed[0], directory, _CLASS_MAP, _SIZE, {"model": "fcn8"}, max_pixels=10_000)
+    export(_brightness_model(), transformed[0], directory, _CLASS_MAP, _SIZE, {"model": "fcn8"}, max_pixels=10_000)
     return directory
 
 
@@ -85,11 +92,23 @@ def predictor(exported):
     return Predictor(exported)
 
 
-def test_serving_sees_the_pixels_that_training_saw_bit_for_bit(predictor, transformed):
+def _assert_serving_sees_what_training_saw(predictor, outputs):
     served = predictor._model.signatures["preprocess"](image=tf.constant(_images()))["pixels"].numpy()
 
-    trained = [tf.io.decode_png(row[features.TRANSFORMED_IMAGE]).numpy() for row in transformed[1]]
+    trained = [tf.io.decode_png(row[features.TRANSFORMED_IMAGE]).numpy() for row in outputs]
     np.testing.assert_array_equal(served, np.stack(trained))
+
+
+def test_serving_sees_the_pixels_that_training_saw_bit_for_bit(predictor, transformed):
+    _assert_serving_sees_what_training_saw(predictor, transformed[1])
+
+
+def test_serving_sees_them_at_one_exposure_too(predictor, transformed, tmp_path):
+    graph, outputs = _run_transform(str(tmp_path / "transform"), str(tmp_path / "beam"), True)
+    export(_brightness_model(), graph, str(tmp_path / "model"), _CLASS_MAP, _SIZE, {"model": "fcn8"})
+
+    _assert_serving_sees_what_training_saw(Predictor(str(tmp_path / "model")), outputs)
+    assert outputs[0][features.TRANSFORMED_IMAGE] != transformed[1][0][features.TRANSFORMED_IMAGE]
 
 
 def test_each_mask_has_its_image_s_own_size(predictor):

@@ -33,6 +33,22 @@ def test_the_mask_follows_the_image(encoded, seed):
     assert agree.mean() > 0.99
 
 
+@pytest.mark.parametrize("crop_size", [SIZE, (16, 16)])
+def test_each_mask_pixel_is_the_one_at_the_centre_of_its_image_pixel(crop_size):
+    rows, columns = np.meshgrid(np.arange(HEIGHT), np.arange(WIDTH), indexing="ij")
+    # Where a pixel of the image comes from; the mask tells the same of its own.
+    image = tf.constant(np.stack([rows, columns, rows], axis=-1), tf.float32)
+    for seed in range(20):
+        for channel, places in enumerate((rows, columns)):
+            varied, mask = augmentation.scale_and_crop(
+                image, tf.constant(places.astype(np.uint8)), tf.constant([seed, 0]), crop_size, 0.5, max_scale=1.6
+            )
+
+            apart = np.abs(varied.numpy()[..., channel] - mask.numpy())
+            # The nearest of whole numbers is never further away than a half; a window's rim has fewer neighbours.
+            assert apart[2:-2, 2:-2].max() <= 0.5 + 1e-3
+
+
 def test_scales_reach_from_the_whole_picture_to_the_largest_enlargement():
     column = tf.tile(tf.range(WIDTH, dtype=tf.float32)[tf.newaxis, :, tf.newaxis], [HEIGHT, 1, 3])
     blank = tf.zeros([HEIGHT, WIDTH], tf.uint8)
