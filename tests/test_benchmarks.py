@@ -1,0 +1,83 @@
+"""What the benchmarks make and print; that they run to their end is for the end-to-end tests, or for who measures."""
+
+import os
+
+import pytest
+from PIL import Image
+
+from benchmarks import held_out, training
+from components.dataset import synthetic
+from components.dataset.description import detect
+from components.dataset.pairs import find_pairs
+from components.errors import UsageError
+from trainer import input_pipeline
+
+_THIN = {"column_pole": 0.1, "traffic_light": 0.2, "pedestrian": 0.3, "bicyclist": 0.4}
+
+
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory):
+    """A data set in CamVid's layout whose training split has two sequences, of three pairs and of one."""
+    root = tmp_path_factory.mktemp("streets") / "data"
+    synthetic.make(str(root), pairs={"train": 4, "val": 1}, size=(32, 48))
+    for folder in ("train", "trainannot"):
+        for index, name in enumerate(sorted(os.listdir(root / folder))):
+            sequence = "0001TP" if index < 3 else "0006R0"
+            os.rename(root / folder / name, root / folder / f"{sequence}_{index:06d}.png")
+    return str(root)
+
+
+def test_a_held_out_sequence_takes_the_place_of_the_validation_split(streets, tmp_path):
+    counts = held_out.hold_out(streets, "0001TP", str(tmp_path / "data"))
+
+    pairs, problems = find_pairs(str(tmp_path / "data"), detect(str(tmp_path / "data")))
+    assert counts == {"train": 1, "val": 3}
+    assert {(pair.split, pair.sequence) for pair in pairs} == {("train", "0006R0"), ("val", "0001TP")}
+    assert not problems
+    with Image.open(tmp_path / "data" / pairs[0].image) as image:
+        assert image.size == (48, 32)
+
+
+def test_a_sequence_that_is_not_there_is_refused_with_those_that_are(streets, tmp_path):
+    with pytest.raises(UsageError, match=r"--sequence 0005VD: .*\['0001TP', '0006R0'\]"):
+        held_out.hold_out(streets, "0005VD", str(tmp_path / "data"))
+
+
+def test_the_table_of_a_held_out_sequence_ends_in_the_gap():
+    scores = {"class_iou": {"sky": 0.9, **_THIN, "fence": None}, "mean_iou": 0.38}
+    validation = {"class_iou": {"sky": 0.95, **_THIN, "fence": 0.5}, "mean_iou": 0.5}
+
+    lines = [line.split() for line in held_out.table(scores, validation).splitlines()]
+
+    assert ["fence", "absent", "0.500"] in lines
+    assert [*", ".join(_THIN).split(), "0.250", "0.250"] in lines
+    assert lines[-2:] == [["mean", "IoU", "0.380", "0.500"], ["gap:", "0.120"]]
+
+
+def test_the_training_benchmark_reads_records_as_transform_writes_them(streets, tmp_path):
+    path = str(tmp_path / "train.gz")
+
+    description = training.write_records(streets, (64, 32), path)
+
+    facts = input_pipeline.count([path], description.class_map.num_classes, "train")
+    images, masks = next(iter(input_pipeline.evaluation_batches([path], (64, 32), 4, 4)))
+    assert facts.examples == 4
+    assert (images.shape, masks.shape) == ((4, 64, 32, 3), (4, 64, 32))
+
+
+def test_the_training_benchmark_compares_turn_by_turn():
+    seconds = {
+        training.OURS: [1.0, 2.0, 4.0],
+        training.WITH_DATA: [1.1, 2.2, 4.4],
+        training.KERAS: [1.5, 3.0, 6.0],
+        training.OURS_FLOAT32: [2.0, 4.0, 8.0],
+        training.KERAS_FLOAT32: [2.0, 4.0, 8.0],
+    }
+
+    lines = training.table(seconds, images=40).splitlines()
+
+    assert f"{training.OURS:36}{20.0:10.2f}" in lines
+    assert f"{training.OURS} over {training.KERAS}: 1.50" in lines
+    assert f"{training.OURS} over {training.KERAS_FLOAT32}: 2.00" in lines
+    assert lines[-1] == "step time with real data over one batch repeated: 1.100"
+    assert not any(training.TORCH in line for line in lines)
