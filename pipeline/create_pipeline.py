@@ -120,6 +120,7 @@ def data_components(
         input_base=platform.parameter("data", config.data.dir),
         description=description,
         max_side=config.data.max_side,
+        max_pixels=config.export.max_pixels,
         code=source_hash("components.example_gen.executor"),
     )
     examples = example_gen.outputs["examples"]

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from components.dataset.encoded import MAX_PIXELS
 from components.settings import Settings
 
 VariantName = Literal["folded", "bfloat16", "int8"]
@@ -17,7 +18,7 @@ VariantName = Literal["folded", "bfloat16", "int8"]
 class ExportSettings(Settings):
     """What the exported model accepts, and its optimised variants."""
 
-    max_pixels: int = Field(4096 * 4096, ge=1, description="height times width of the largest image a model accepts")
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description="height times width of the largest image a model accepts")
     variants: tuple[VariantName, ...] = Field(
         (),
         description="optimised variants to build and compare, in order of preference: folded, bfloat16, int8",

@@ -39,7 +39,7 @@ _ACTIONS = {
     UNREADABLE: "check that the file exists and may be read",
     TRUNCATED: "copy the file again from its source, or delete the pair",
     UNDECODABLE: "save the file again as PNG (images also as JPEG), or delete the pair",
-    ABSURD_SIZE: "resize or cut image and mask, or raise the limit on sides",
+    ABSURD_SIZE: "resize or cut image and mask, or raise data.max_side or export.max_pixels",
     SIZE_MISMATCH: "give image and mask the same size, resizing the mask without interpolation",
     COLOUR_MASK: "convert the mask to class indices, or set mask_encoding: color in segpipe.yaml",
     UNKNOWN_COLOUR: "correct the mask, or add the colour to a class's mask_colors in segpipe.yaml",

@@ -21,12 +21,17 @@ JPEG_END = b"\xff\xd9"
 _CHUNK_OVERHEAD = 12  # length, type and checksum, 4 bytes each
 
 
+# Height times width of the largest image that an exported model accepts, unless `export.max_pixels` says otherwise.
+MAX_PIXELS = 4096 * 4096
+
+
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Sides an image may have, in pixels."""
+    """Sides an image may have, in pixels, and how many pixels in all; no model is evaluated on more than it accepts."""
 
     max_side: int = 8192
     min_side: int = 8
+    max_pixels: int = MAX_PIXELS
 
 
 class BadFileError(Exception):
@@ -64,7 +69,7 @@ def decode(data: bytes, limits: Limits, formats: tuple[str, ...]) -> ImageFile.I
 
     Args:
         data: the file's bytes.
-        limits: sides allowed; checked before any pixel is decoded.
+        limits: sizes allowed; checked before any pixel is decoded.
         formats: those allowed, of "PNG" and "JPEG".
 
     Returns:
@@ -87,6 +92,8 @@ def decode(data: bytes, limits: Limits, formats: tuple[str, ...]) -> ImageFile.I
     if not all(limits.min_side <= side <= limits.max_side for side in (width, height)):
         allowed = f"sides of {limits.min_side} to {limits.max_side} pixels"
         raise BadFileError(ABSURD_SIZE, f"{width}x{height} pixels", allowed)
+    if width * height > limits.max_pixels:
+        raise BadFileError(ABSURD_SIZE, f"{width}x{height} pixels", f"at most {limits.max_pixels} pixels in all")
     if found == "PNG":
         _check_chunks(data)
     try:

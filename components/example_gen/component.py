@@ -21,7 +21,7 @@ from components.dataset.pairs import find_pairs
 from components.dataset.survey import content_fingerprint
 from components.errors import DataRejectedError
 from components.example_gen.artifacts import Quarantine
-from components.example_gen.executor import CODE, DESCRIPTION, MAX_SIDE, QUARANTINE, Executor
+from components.example_gen.executor import CODE, DESCRIPTION, MAX_PIXELS, MAX_SIDE, QUARANTINE, Executor
 
 
 class ImageMaskExampleGenSpec(component_spec.ComponentSpec):
@@ -31,6 +31,7 @@ class ImageMaskExampleGenSpec(component_spec.ComponentSpec):
         **standard_component_specs.FileBasedExampleGenSpec.PARAMETERS,
         DESCRIPTION: component_spec.ExecutionParameter(type=str),
         MAX_SIDE: component_spec.ExecutionParameter(type=int),
+        MAX_PIXELS: component_spec.ExecutionParameter(type=int),
         CODE: component_spec.ExecutionParameter(type=str),
     }
     INPUTS: dict[str, Any] = {}  # noqa: RUF012
@@ -81,13 +82,16 @@ class ImageMaskExampleGen(FileBasedExampleGen):
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     DRIVER_CLASS = Driver
 
-    def __init__(self, input_base: str, description: DatasetDescription, max_side: int, code: str) -> None:
+    def __init__(
+        self, input_base: str, description: DatasetDescription, max_side: int, max_pixels: int, code: str
+    ) -> None:
         """Constructs the component.
 
         Args:
             input_base: the data set's folder, local or on an object store.
             description: its layout, splits and classes.
             max_side: largest height or width accepted, in pixels.
+            max_pixels: largest product of the two, which must not be more than the model will accept.
             code: hash of the source that reads pairs, part of the cache key.
         """
         spec = ImageMaskExampleGenSpec(
@@ -98,6 +102,7 @@ class ImageMaskExampleGen(FileBasedExampleGen):
             output_file_format=example_gen_pb2.FORMAT_TFRECORDS_GZIP,
             description=description.to_json(),
             max_side=max_side,
+            max_pixels=max_pixels,
             code=code,
             examples=types.Channel(type=standard_artifacts.Examples),
             quarantine=types.Channel(type=Quarantine),

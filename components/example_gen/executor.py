@@ -29,6 +29,7 @@ from components.example_gen.quarantine import COUNTS_FILE, FAULTS_FILE
 
 DESCRIPTION = "description"
 MAX_SIDE = "max_side"
+MAX_PIXELS = "max_pixels"
 CODE = "code"
 QUARANTINE = "quarantine"
 
@@ -52,7 +53,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
         quarantine_uri = artifact_utils.get_single_uri(output_dict[QUARANTINE])
 
-        read = ReadPair(root, description, Limits(max_side=exec_properties[MAX_SIDE]))
+        limits = Limits(max_side=exec_properties[MAX_SIDE], max_pixels=exec_properties[MAX_PIXELS])
+        read = ReadPair(root, description, limits)
         with self._make_beam_pipeline() as pipeline:
             faults = [pipeline | "ListingFaults" >> beam.Create(listing_faults, reshuffle=False)]
             counts = []

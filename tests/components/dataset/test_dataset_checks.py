@@ -155,6 +155,17 @@ def test_limits_on_sides_are_the_callers(read):
     assert "8 to 23 pixels" in fault.expected
 
 
+def test_no_pair_is_larger_than_the_model_accepts(read):
+    assert isinstance(read(limits=Limits(max_pixels=HEIGHT * WIDTH)), Sample)
+
+    fault = read(limits=Limits(max_pixels=HEIGHT * WIDTH - 1))
+
+    assert isinstance(fault, Fault)
+    assert fault.reason == pairs.ABSURD_SIZE
+    assert f"at most {HEIGHT * WIDTH - 1} pixels in all" in fault.expected
+    assert "export.max_pixels" in fault.action
+
+
 def index_mask() -> np.ndarray:
     mask = random_mask()
     mask[0, 0] = 255
