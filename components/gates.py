@@ -56,7 +56,9 @@ def check_quarantine(
         uri: where the quarantine lies, for the message.
     """
     good = sum(counts["examples"].values())
-    share = len(faults) / max(1, good + len(faults))
+    # A pair that is there twice is one bad pair of several files.
+    bad = len({(fault.split, fault.name) for fault in faults})
+    share = bad / max(1, good + bad)
     listing = "\n".join(
         f"  {fault.file}: {fault.reason}; found {fault.found}, expected {fault.expected}" for fault in faults[:_SHOWN]
     )
@@ -70,7 +72,7 @@ def check_quarantine(
         )
     if share > max_share:
         raise DataRejectedError(
-            f"{len(faults)} of {good + len(faults)} pairs are bad ({share:.1%}), expected at most {max_share:.1%}. "
+            f"{bad} of {good + bad} pairs are bad ({share:.1%}), expected at most {max_share:.1%}. "
             f"Repair or remove them, or raise data.max_quarantined_share. All of them: {uri}\n{listing}"
         )
     PROGRESS.info("%d examples, %d quarantined", good, len(faults), extra={"progress": {"component": "QuarantineGate"}})

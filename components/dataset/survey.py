@@ -78,8 +78,8 @@ class Survey:
     @property
     def quarantined_share(self) -> float:
         """Share of what was found that is left out, 0 to 1."""
-        total = self.pairs + len(self.faults)
-        return len(self.faults) / total if total else 0.0
+        bad = len({(fault.split, fault.name) for fault in self.faults})
+        return bad / (self.pairs + bad) if bad else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the survey as plain JSON types."""
@@ -245,4 +245,10 @@ def content_fingerprint(root: str, description: DatasetDescription, workers: int
 
 
 def _file_hash(root: str, path: str) -> str:
-    return hashlib.sha256(files.read_bytes(files.join(root, path))).hexdigest()
+    try:
+        return hashlib.sha256(files.read_bytes(files.join(root, path))).hexdigest()
+    except OSError:
+        if files.is_remote(root):
+            raise
+        # Reading the pair says why, and puts it in quarantine.
+        return "unreadable"

@@ -33,7 +33,9 @@ class _Pipeline:
     def run(self, data):
         """Returns the states by node; the store then holds the run's artifacts."""
         self._runs += 1
-        example_gen = ImageMaskExampleGen(input_base=data, description=detect(data), max_side=4096, code="1")
+        example_gen = ImageMaskExampleGen(
+            input_base=data, description=detect(data), max_side=4096, max_pixels=2**20, code="1"
+        )
         gate = QuarantineGate(
             quarantine=example_gen.outputs["quarantine"],
             max_share=self._max_share,
@@ -118,19 +120,46 @@ def test_bad_pairs_are_quarantined_and_their_neighbours_kept(tmp_path, street_sc
         file.truncate(200)
     os.remove(masks[1])
     Image.fromarray(np.full((48, 64), 40, np.uint8)).save(masks[2])
+    os.remove(images[3])
+    os.symlink("gone.png", images[3])
 
     pipeline.run(street_scenes)
 
     uri = pipeline.output("quarantine").uri
     counts, faults = read_counts(uri), read_faults(uri)
-    assert counts["examples"] == {"train": 9, "val": 4}
+    assert counts["examples"] == {"train": 8, "val": 4}
     assert {(os.path.basename(fault.file), fault.reason) for fault in faults} == {
         (os.path.basename(images[0]), "truncated"),
         (os.path.basename(images[1]), "mask_missing"),
         (os.path.basename(masks[2]), "label_outside_map"),
+        (os.path.basename(images[3]), "unreadable"),
     }
-    assert sum(counts["quarantined"]["train"].values()) == 3
-    assert len(pipeline.examples("train")) == 9
+    assert sum(counts["quarantined"]["train"].values()) == 4
+    assert len(pipeline.examples("train")) == 8
+
+
+def test_a_pair_of_several_files_is_one_bad_pair(tmp_path, street_scenes):
+    image = _files(f"{street_scenes}/train")[0]
+    Image.open(image).save(image.removesuffix(".png") + ".jpg")
+
+    # One of sixteen: two, its files, would be too many.
+    states = _Pipeline(tmp_path / "root", max_share=1 / 16).run(street_scenes)
+
+    assert states["QuarantineGate"] == "ran"
+
+
+def test_a_pair_that_the_model_will_not_accept_is_quarantined(tmp_path, street_scenes):
+    pipeline = _Pipeline(tmp_path / "root", max_share=0.5)
+    image, mask = (_files(f"{street_scenes}/{folder}")[0] for folder in ("val", "valannot"))
+    for path, mode in ((image, "RGB"), (mask, "L")):
+        Image.new(mode, (2049, 512)).save(path)
+
+    pipeline.run(street_scenes)
+
+    (fault,) = read_faults(pipeline.output("quarantine").uri)
+    assert (fault.reason, fault.found, fault.expected) == (
+        "absurd_size", "2049x512 pixels", "at most 1048576 pixels in all",
+    )  # fmt: skip
 
 
 def test_too_many_bad_pairs_stop_the_run_and_are_listed(pipeline, street_scenes):
