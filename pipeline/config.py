@@ -163,9 +163,11 @@ def load_config(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> RunConfig:
 def read_config_file(path: str) -> dict[str, Any]:
     """Reads a YAML file of nested settings. Raises UsageError where it cannot be read."""
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); expected a YAML file of settings") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: found a file that is no text, expected a YAML file of settings") from None
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: is not YAML ({error})") from None
     if not isinstance(content, dict):

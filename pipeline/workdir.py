@@ -71,10 +71,7 @@ class Workdir:
             for folder in (self.artifacts, self.schemas, self.runs):
                 os.makedirs(folder, exist_ok=True)
         except OSError as error:
-            raise UsageError(
-                f"{self.root}: found {str(error.strerror).lower()}, expected a folder that can be written. "
-                "Name another one with --out"
-            ) from None
+            raise self._unwritable(error) from None
 
     @contextlib.contextmanager
     def lock(self, wait: bool) -> Iterator[None]:
@@ -85,6 +82,7 @@ class Workdir:
 
         Raises:
             WorkdirBusyError: another run holds it and `wait` is False.
+            UsageError: the folder cannot be written.
         """
         lock = FileLock(self._lock, timeout=-1 if wait else 0)
         try:
@@ -94,10 +92,18 @@ class Workdir:
                 f"{self.root}: another run is using this work directory. Wait for it (--wait does), "
                 "or give this run its own with --out"
             ) from None
+        except OSError as error:
+            raise self._unwritable(error) from None
         try:
             yield
         finally:
             lock.release()
+
+    def _unwritable(self, error: OSError) -> UsageError:
+        return UsageError(
+            f"{self.root}: found {str(error.strerror).lower()}, expected a folder that can be written. "
+            "Name another one with --out"
+        )
 
     def point_latest(self, run_id: str) -> None:
         """Points `latest` to a run, replacing the link in one step."""

@@ -85,6 +85,14 @@ def test_a_file_that_holds_no_settings_is_refused(tmp_path, content, message):
         read_config_file(str(file))
 
 
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    file = tmp_path / "picture.png"
+    file.write_bytes(b"\x89PNG\r\n")
+
+    with pytest.raises(UsageError, match=r"picture\.png: found a file that is no text"):
+        read_config_file(str(file))
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"absent\.yaml: cannot be read"):
         read_config_file(str(tmp_path / "absent.yaml"))

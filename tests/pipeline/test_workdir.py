@@ -67,6 +67,13 @@ def test_latest_is_replaced(workdir):
     assert os.path.realpath(workdir.latest) == os.path.realpath(workdir.run("two"))
 
 
+def test_a_folder_whose_lock_cannot_be_taken_is_named(workdir):
+    os.makedirs(os.path.join(workdir.root, ".lock"))
+
+    with pytest.raises(UsageError, match=r"work: found is a directory.*--out"), workdir.lock(wait=False):
+        pass
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
 
