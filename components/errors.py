@@ -11,6 +11,8 @@ EXIT_USAGE = 2
 EXIT_NOT_BLESSED = 3
 EXIT_DATA_REJECTED = 4
 EXIT_DRIFTED = 5
+# What shells and Typer make of Ctrl-C: 128 and the signal's number.
+EXIT_INTERRUPTED = 130
 
 
 class SegpipeError(Exception):

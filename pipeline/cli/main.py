@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from components.errors import EXIT_FAILED, SegpipeError
+from components.errors import EXIT_INTERRUPTED, SegpipeError
 from pipeline.cli import data, kubeflow, models, predict, release, run, runs, serve, watch
 
 app = typer.Typer(
@@ -39,9 +39,10 @@ def main() -> None:
     except SegpipeError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]segpipe:[/] {_escape(str(error))}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("[bold red]segpipe:[/] stopped; run the same command again to go on from here")
-        sys.exit(EXIT_FAILED)
+    except SystemExit as ended:
+        if ended.code == EXIT_INTERRUPTED:
+            Console(stderr=True).print("[bold red]segpipe:[/] stopped; run the same command again to go on from here")
+        raise
 
 
 def _escape(text: str) -> str:
