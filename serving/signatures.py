@@ -176,7 +176,8 @@ class ServingModule(tf.Module):
             indices = tf.argmax(resized, axis=-1, output_type=tf.int32)
             return tf.io.encode_png(tf.cast(indices, tf.uint8)[..., tf.newaxis], compression=1)
 
-        return tf.map_fn(mask_png, (image, probabilities), fn_output_signature=tf.string)
+        # One at a time: at the largest size allowed, one image's probabilities take most of a gigabyte.
+        return tf.map_fn(mask_png, (image, probabilities), parallel_iterations=1, fn_output_signature=tf.string)
 
 
 def _placeholder(name: str, spec: tf.TensorSpec) -> tf.Tensor:
