@@ -28,6 +28,7 @@ _ANSWERS = ("mask_png", "class_share", "confidence")
 _STATES = {10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 _NO_SUCH_SIGNATURE = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT}
 _SWAPS = 3
+_TRIES_ALONE = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,14 +94,11 @@ class Conversation:
         }
 
     def _settle(self, images: list[bytes], until: float) -> Steps[list[Result]]:
+        if len(images) == 1:
+            return [(yield from self._settle_one(images[0], until))]
         try:
             return (yield from self._answer(images, until))
         except RequestRefusedError as error:
-            if not self._descriptions:
-                # Another kind of model refuses every image: its missing description says so better.
-                yield from self._ask_description(self._spec("describe"), until)
-            if len(images) == 1:
-                return [Refused(error.fault)]
             suspects = _suspects(error.place(len(images)), len(images))
         # A server that batches requests of several clients may name a place in the merged batch: so the suspects
         # are asked again by themselves rather than believed to be at fault.
@@ -111,13 +109,31 @@ class Conversation:
             results.update(zip(places, part, strict=True))
         return [results[place] for place in range(len(images))]
 
+    def _settle_one(self, image: bytes, until: float) -> Steps[Result]:
+        """Asks for one image, again while its refusal counts more images and so may mean another client's."""
+        for attempt in itertools.count(1):
+            try:
+                (result,) = yield from self._answer([image], until)
+                return result
+            except RequestRefusedError as error:
+                if error.count in (None, 1) or attempt == _TRIES_ALONE:
+                    return Refused(error.fault)
+            yield Pause(self._retries.stagger(attempt))
+        raise AssertionError("the last try is believed")
+
     def _answer(self, images: list[bytes], until: float) -> Steps[list[Result]]:
         """Asks for one batch and for the description of the version that answered, where that is news."""
         started = time.monotonic()
         request = MESSAGES["PredictRequest"](model_spec=self._spec("serving_default"), output_filter=_ANSWERS)
         request.inputs.add(key="image", value=protocol.strings_tensor(images))
         for _ in range(_SWAPS):
-            response = yield from self._exchange(protocol.PREDICT, request, until)
+            try:
+                response = yield from self._exchange(protocol.PREDICT, request, until)
+            except RequestRefusedError:
+                if not self._descriptions:
+                    # Another kind of model refuses every image: its missing description says so better.
+                    yield from self._ask_description(self._spec("describe"), until)
+                raise
             version = response.model_spec.version.value
             if version in self._descriptions:
                 break

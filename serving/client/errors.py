@@ -60,6 +60,12 @@ class RequestRefusedError(ServerError):
         return int(match["place"]) if match and int(match["count"]) == count else None
 
     @property
+    def count(self) -> int | None:
+        """How many images the server counted in the batch at fault, or None where it does not say."""
+        match = _FAULT.search(self.reason)
+        return int(match["count"]) if match else None
+
+    @property
     def fault(self) -> str:
         """What is wrong with the image, without its place and without TensorFlow's names of graph nodes."""
         match = _FAULT.search(self.reason)

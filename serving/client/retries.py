@@ -39,5 +39,11 @@ class Retries:
             return None
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and is_size_limit(error.details() or ""):
             return None
-        longest = min(self.longest_pause, self.first_pause * 2 ** (attempt - 1))
-        return longest * (0.5 + random.random() / 2)
+        return self._longest(attempt) * (0.5 + random.random() / 2)
+
+    def stagger(self, attempt: int) -> float:
+        """Returns the seconds to wait after an attempt (counted from 1) so that requests that met part."""
+        return self._longest(attempt) * random.random()
+
+    def _longest(self, attempt: int) -> float:
+        return min(self.longest_pause, self.first_pause * 2 ** (attempt - 1))

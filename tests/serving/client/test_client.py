@@ -29,6 +29,7 @@ from serving.client import (
 
 _QUICK = Retries(attempts=4, first_pause=0.01)
 _UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, "connection reset")
+_MERGED = (grpc.StatusCode.INVALID_ARGUMENT, "image[5] of 8: found a PNG that is cut short")
 _FULL = (grpc.StatusCode.RESOURCE_EXHAUSTED, "The batch scheduling queue is full")
 
 
@@ -97,6 +98,32 @@ def test_a_place_in_somebody_else_s_batch_is_not_believed(client, toy):
     answers = client.segment_batch([picture(250)] * 3)
 
     assert [answer.version for answer in answers] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("times", [1, 4])
+def test_a_single_image_is_not_refused_for_somebody_else_s(client, toy, times):
+    client.describe()
+    toy.failures = [_MERGED] * times
+
+    assert client.segment(picture(250)).version == 3
+    assert len(toy.batches) == times + 1
+
+
+def test_a_refusal_that_counts_one_image_is_believed_at_once(client, toy):
+    with pytest.raises(RequestRefusedError, match="found a PNG that is cut short"):
+        client.segment(b"no image")
+
+    assert len(toy.batches) == 1
+
+
+def test_a_refusal_that_always_counts_more_images_is_believed_in_the_end(client, toy):
+    client.describe()
+    toy.failures = [_MERGED] * 50
+
+    (answer,) = client.segment_batch([picture(250)])
+
+    assert answer == Refused("found a PNG that is cut short")
+    assert len(toy.failures) == 45
 
 
 def test_a_model_that_takes_no_images_is_told_from_corrupt_images(client, toy):
