@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ class LocalModel:
         self._predictor = predictor
         version = os.path.basename(os.path.normpath(predictor.directory))
         self._version = int(version) if version.isdigit() else None
+        self._max_pixels = predictor.metadata.get("max_pixels", math.inf)
 
     def describe(self) -> Description:
         """Returns what the model says of itself."""
@@ -33,7 +35,7 @@ class LocalModel:
     def segment_all(self, images: Iterable[tuple[Key, bytes]]) -> Iterator[tuple[Key, Result]]:
         """Yields a result for each encoded image, in order, under the key it came with."""
         for keys, batch in batching.requests(images, _BATCH, _BATCH_BYTES):
-            faults = [_fault(data) for data in batch]
+            faults = [_fault(data, self._max_pixels) for data in batch]
             readable = [data for data, found in zip(batch, faults, strict=True) if found is None]
             answers = iter(self._segment(readable))
             for key, found in zip(keys, faults, strict=True):
@@ -58,10 +60,13 @@ class LocalModel:
         ]
 
 
-def _fault(data: bytes) -> str | None:
-    """Returns what is wrong with an encoded image, None where it is a sound PNG or JPEG."""
+def _fault(data: bytes, max_pixels: float) -> str | None:
+    """Returns what is wrong with an encoded image, None where it is a sound PNG or JPEG that the model takes."""
     try:
-        Image.open(io.BytesIO(data), formats=("PNG", "JPEG")).load()
+        image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
+        if image.height * image.width > max_pixels:
+            return f"found [{image.height} {image.width}] pixels (height, width), expected at most {max_pixels} in all"
+        image.load()
     except UnidentifiedImageError:
         return "found bytes of no known kind, expected a sound PNG or JPEG image"
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:

@@ -5,9 +5,11 @@ A mask file carries who made it from which image, so a run that was cut off goes
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -61,7 +63,7 @@ def write_pictures(segmenter: Segmenter, paths: Sequence[Path], directory: str) 
     Yields:
         What became of each image, as it comes; one that cannot be read does not stop the others.
     """
-    folder, names, description = Path(directory), _unique_names(paths), segmenter.describe()
+    folder, names, description = Path(directory), unique_names(paths), segmenter.describe()
     settled: list[Outcome] = []
 
     def unanswered() -> Iterator[tuple[tuple[Path, bytes], bytes]]:
@@ -84,6 +86,24 @@ def write_pictures(segmenter: Segmenter, paths: Sequence[Path], directory: str) 
         else:
             yield _write(folder, path, names[path], data, result)
     yield from _drained(settled)
+
+
+def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Returns a name for what is made of each file: its stem, or where stems repeat its name after its folders.
+
+    Of the folders, as many as it takes; where all of them do not do, a number comes behind.
+    """
+    parts = {path: Path(os.path.abspath(path)).parts[1:] for path in paths}
+    names = {path: path.stem for path in paths}
+    for length in range(2, max(map(len, parts.values()), default=0) + 1):
+        counts = collections.Counter(names.values())
+        repeated = {path for path, name in names.items() if counts[name] > 1}
+        names |= {path: "_".join(parts[path][-length:]).replace(".", "_") for path in repeated}
+    unique: dict[str, Path] = {}
+    for path, name in names.items():
+        numbered = (f"{name}_{number}" for number in itertools.count(2))
+        unique[next(each for each in itertools.chain([name], numbered) if each not in unique)] = path
+    return {path: name for name, path in unique.items()}
 
 
 def _drained(outcomes: list[Outcome]) -> list[Outcome]:
@@ -133,12 +153,3 @@ def _kept(folder: Path, name: str, data: bytes, description: Description) -> dic
 def _outcome(path: Path, mask: Path, origin: dict[str, Any], kept: bool) -> Outcome:
     told = {name: origin[name] for name in ("class_share", "confidence", "model", "version")}
     return Outcome(path, mask=str(mask), kept=kept, **told)
-
-
-def _unique_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Returns a name for each image's pictures: its stem, with its folder where stems repeat."""
-    stems = [path.stem for path in paths]
-    return {
-        path: path.stem if stems.count(path.stem) == 1 else f"{path.parent.name}_{path.name.replace('.', '_')}"
-        for path in paths
-    }

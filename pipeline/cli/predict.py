@@ -67,7 +67,7 @@ def predict(
     settings |= {"batch_size": batch_size, "concurrency": concurrency}
     with _segmenter(model, server, settings, (tls, tls_ca, tls_cert, tls_key)) as segmenter:
         os.makedirs(out, exist_ok=True)
-        seen = {video: _on_video(segmenter, video, out, opacity) for video in videos}
+        seen = _on_videos(segmenter, videos, out, opacity) if videos else {}
         outcomes = _on_images(segmenter, images, out) if images else []
     if as_json:
         print(json.dumps(_as_json(outcomes, seen), indent=2))
@@ -109,14 +109,17 @@ def _on_images(segmenter: Segmenter, paths: list[Path], out: str) -> list[Outcom
     return sorted(outcomes, key=lambda outcome: order[outcome.path])
 
 
-def _on_video(segmenter: Segmenter, path: Path, out: str, opacity: float) -> VideoSummary:
+def _on_videos(segmenter: Segmenter, paths: list[Path], out: str, opacity: float) -> dict[Path, VideoSummary]:
     from components.drawing import legend
+    from serving.pictures import unique_names
     from serving.video import overlay_video
 
-    with _bar(path.name, "frames") as on_progress:
-        destination = os.path.join(out, f"{path.stem}_overlay.mp4")
-        seen = overlay_video(segmenter, str(path), destination, opacity, on_frame=on_progress)
-    legend(segmenter.describe().class_map).save(os.path.join(out, f"{path.stem}_legend.png"))
+    seen = {}
+    for path, name in unique_names(paths).items():
+        with _bar(path.name, "frames") as on_progress:
+            destination = os.path.join(out, f"{name}_overlay.mp4")
+            seen[path] = overlay_video(segmenter, str(path), destination, opacity, on_frame=on_progress)
+        legend(segmenter.describe().class_map).save(os.path.join(out, f"{name}_legend.png"))
     return seen
 
 

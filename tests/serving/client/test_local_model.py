@@ -32,6 +32,19 @@ def test_answers_are_typed_and_a_corrupt_image_does_not_spoil_its_neighbours(mod
     assert (answers["b"].model, answers["b"].version, answers["b"].legend) == ("tiny", 7, CLASS_MAP)
 
 
+def test_an_image_with_more_pixels_than_the_model_takes_is_named_and_the_others_are_answered(model):
+    images = {
+        "small": picture(250, (20, 30)),
+        "large": picture(250, (400, 300), "JPEG"),
+        "most": picture(9, (400, 250)),
+    }
+
+    answers = dict(model.segment_all(images.items()))
+
+    assert answers["large"] == Refused("found [400 300] pixels (height, width), expected at most 100000 in all")
+    assert [answers[name].class_map.shape for name in ("small", "most")] == [(20, 30), (400, 250)]
+
+
 def test_the_description_is_the_model_s(model):
     description = model.describe()
 

@@ -94,6 +94,29 @@ def test_a_mistake_has_a_message_and_an_exit_code(server, images, tmp_path, word
     assert "Traceback" not in done.stderr
 
 
+def test_inputs_of_the_same_name_do_not_overwrite_each_other(server, tmp_path):
+    from test_video import make_clip  # imports PyAV
+
+    for day, light in (("day1", 90), ("day2", 250)):
+        folder = tmp_path / day / "front"
+        folder.mkdir(parents=True)
+        (folder / "0001.png").write_bytes(picture(light))
+        make_clip(folder / "drive.mp4", frames=2)
+    make_clip(tmp_path / "day2" / "front" / "drive.mov", frames=2)
+    folders = [tmp_path / day / "front" for day in ("day1", "day2")]
+    clips = [folders[0] / "drive.mp4", folders[1] / "drive.mp4", folders[1] / "drive.mov"]
+
+    done = _predict("--server", server, "--model-name", "toy", "--out", tmp_path / "out", *folders, *clips)
+
+    assert done.returncode == 0, done.stderr
+    images = [f"{day}_front_0001_png_{kind}.png" for day in ("day1", "day2") for kind in ("mask", "color", "overlay")]
+    names = ["day1_front_drive_mp4", "day2_front_drive_mp4", "front_drive_mov"]
+    videos = [f"{name}_{kind}" for name in names for kind in ("overlay.mp4", "legend.png")]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*images, *videos}
+    masks = [np.asarray(Image.open(tmp_path / "out" / f"{day}_front_0001_png_mask.png")) for day in ("day1", "day2")]
+    assert [mask[0, -1] for mask in masks] == [1, 0]
+
+
 def test_a_clip_becomes_a_clip(server, tmp_path):
     from test_video import make_clip  # imports PyAV
 

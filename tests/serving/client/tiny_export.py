@@ -7,7 +7,13 @@ from toy_servicer import CLASS_MAP
 
 from components.artifact_files import MODEL_METADATA
 
-_ABOUT = {"model": "tiny", "class_map": CLASS_MAP.to_dict(), "input_size": [24, 32], "metrics": {"mean_iou": 0.5}}
+_ABOUT = {
+    "model": "tiny",
+    "class_map": CLASS_MAP.to_dict(),
+    "input_size": [24, 32],
+    "max_pixels": 100_000,
+    "metrics": {"mean_iou": 0.5},
+}
 
 
 class _Tiny(tf.Module):
