@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 from typing import Any
@@ -43,18 +44,20 @@ class HttpServer:
         """
         self._socket = _bind(host, port, flag)
         self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_SECONDS_TO_DRAIN
-        )
-        self._server = _Server(config)
+        self._server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name=f"http-{self.port}", daemon=True
         )
         self._thread.start()
         self._server.listening.wait(_SECONDS_TO_START)
 
-    def stop(self) -> None:
-        """Accepts no more connections, answers the requests in progress and ends."""
+    def stop(self, grace: float = _SECONDS_TO_DRAIN) -> None:
+        """Accepts no more connections, answers the requests in progress and ends.
+
+        Args:
+            grace: seconds after which requests in progress are cut off.
+        """
+        self._server.config.timeout_graceful_shutdown = math.ceil(grace)
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()

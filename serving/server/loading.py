@@ -5,6 +5,9 @@ Specification: https://www.tensorflow.org/tfx/serving/saved_model_warmup.
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -22,7 +25,7 @@ def load(directory: str, limits: RequestLimits, warm_up: bool, iterations: int =
 
     Args:
         directory: the SavedModel.
-        limits: of the requests, those that warm it up among them.
+        limits: of clients' requests; those that warm it up came with it and may be larger.
         warm_up: whether to send the requests in its `assets.extra/tf_serving_warmup_requests`.
         iterations: how often each is sent.
 
@@ -43,6 +46,12 @@ def load(directory: str, limits: RequestLimits, warm_up: bool, iterations: int =
 def _warm_up(session: SavedModelSession, path: str, limits: RequestLimits, iterations: int) -> None:
     if not tf.io.gfile.exists(path):
         return
+    limits = dataclasses.replace(
+        limits,
+        max_image_pixels=sys.maxsize,
+        max_images=sys.maxsize,
+        max_tensor_bytes=max(limits.max_tensor_bytes, RequestLimits.max_tensor_bytes),
+    )
     try:
         for number, record in enumerate(tf.data.TFRecordDataset(path).as_numpy_iterator()):
             if number == _MAX_RECORDS:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,7 @@ from serving.server.servable import AVAILABLE, State
 from serving.server.tls import read_credentials
 
 _LOG = logging.getLogger("segpipe.serving")
+_SECONDS_TO_FLUSH = 1.0
 
 
 class Server:
@@ -91,13 +93,14 @@ class Server:
 
     def stop(self) -> None:
         """Drains: probes are told, new requests are refused, running ones are finished within the grace."""
+        until = time.monotonic() + self._options.drain_seconds
         self.core.refuse_predictions()
         self._health.leave()
         self._follower.close()
         # The port stays open meanwhile: a late caller reads UNAVAILABLE and may try another server.
         self.core.wait_until_idle(self._options.drain_seconds)
         if self._rest is not None:
-            self._rest.stop()
+            self._rest.stop(_left(until))
         self._opened.close()
 
     def _start_batching(self) -> BatchScheduler | None:
@@ -159,9 +162,24 @@ def run(options: ServeOptions, say: Callable[[str], None]) -> None:
         say(f"page  {page.address}")
     stop.wait()
     say("draining: no new requests, running ones are finished")
-    if page is not None:
-        page.stop()
+    _stop(server, page, options.drain_seconds)
+
+
+def _stop(server: Server, page: Any, grace: float) -> None:
+    """Stops the server and, beside it, the page: what the page has asked is answered within the same grace."""
+    if page is None:
+        server.stop()
+        return
+    until = time.monotonic() + grace
+    ending = threading.Thread(target=page.stop, name="page", daemon=True)
+    ending.start()
     server.stop()
+    ending.join(_left(until))
+
+
+def _left(until: float) -> float:
+    """Returns the seconds left of a grace, enough in any case for answers that are ready to leave."""
+    return max(until - time.monotonic(), _SECONDS_TO_FLUSH)
 
 
 def _first_config(options: ServeOptions) -> Any:

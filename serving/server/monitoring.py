@@ -13,6 +13,7 @@ import prometheus_client
 from prometheus_client import core as metrics_core
 from prometheus_client import registry
 
+from components.errors import UsageError
 from serving.server.batching import BatchRun
 from serving.server.text_protos import MonitoringConfig, read_text_proto
 
@@ -27,6 +28,7 @@ _QUEUING_MICROS = tuple(100 * 1.2**power for power in range(52))
 _SIZES = tuple(float(2**power) for power in range(14))
 _SUFFIX_OF_COUNTERS = re.compile(rb"^((?:# (?:HELP|TYPE) )?[A-Za-z_:]+)_total\b", re.MULTILINE)
 _UNKNOWN_MODEL = "unknown"
+_ADDRESS = re.compile(r"/[^{}]*")
 
 VersionStates = Callable[[], Iterable[tuple[str, int, str]]]
 
@@ -35,12 +37,20 @@ def read_monitoring_path(path: str | None) -> str | None:
     """Returns where metrics are served according to a monitoring file, or None where they are not.
 
     Raises:
-        UsageError: the file cannot be read, or is no `MonitoringConfig`.
+        UsageError: the file cannot be read, is no `MonitoringConfig`, or its path is no address.
     """
     if path is None:
         return None
     config = read_text_proto("--monitoring_config_file", path, MonitoringConfig()).prometheus_config
-    return (config.path or DEFAULT_PATH) if config.enable else None
+    if not config.enable:
+        return None
+    address = config.path or DEFAULT_PATH
+    if not _ADDRESS.fullmatch(address):
+        raise UsageError(
+            f"--monitoring_config_file {path}: found {address!r} as path of prometheus_config, "
+            f"expected one that begins with a slash and has no braces, such as {DEFAULT_PATH}"
+        )
+    return str(address)
 
 
 class Metrics:

@@ -42,7 +42,7 @@ class RestCalls:
         if match is None:
             raise invalid_argument(f"Malformed request: {http_method} {path}")
         spec = _model_spec(match)
-        method = match["method"]
+        method = _method(match)
         if http_method == "POST":
             if method == "predict":
                 return self._predict(spec, body, deadline)
@@ -85,7 +85,14 @@ def named(path: str) -> tuple[str, str]:
     match = _POST.fullmatch(path) or _GET.fullmatch(path)
     if match is None:
         return "", ""
-    return urllib.parse.unquote(match["name"] or ""), match["method"] or ""
+    return urllib.parse.unquote(match["name"] or ""), _method(match)
+
+
+def _method(match: re.Match[str]) -> str:
+    """Returns the method that an address names, empty where it names none."""
+    method = match["method"] or ""
+    # TensorFlow Serving takes an address in any case, but goes by the method in lower case alone.
+    return method if method.islower() else ""
 
 
 def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:

@@ -111,6 +111,15 @@ def test_a_monitoring_file_says_where_metrics_are_served(tmp_path, text, path):
     assert read_monitoring_path(str(file)) == path
 
 
+@pytest.mark.parametrize("path", ["metrics", "/{metrics:x}"])
+def test_a_path_that_is_no_address_is_explained(tmp_path, path):
+    file = tmp_path / "monitoring.txt"
+    file.write_text(f'prometheus_config {{ enable: true, path: "{path}" }}')
+
+    with pytest.raises(UsageError, match=rf"{file}: found '{path}' as path of prometheus_config, expected .* a slash"):
+        read_monitoring_path(str(file))
+
+
 def test_without_a_monitoring_file_there_are_no_metrics():
     assert read_monitoring_path(None) is None
 

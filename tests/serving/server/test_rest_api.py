@@ -295,6 +295,13 @@ def test_a_wrong_address_has_tensorflow_serving_s_code(server, method, path, sta
     assert message in response.json()["error"]
 
 
+def test_the_method_goes_by_its_lower_case_spelling_and_no_other_becomes_a_label(server):
+    answer = server.client.get("/V1/Models/echo/METADATA")
+
+    assert answer.json() == server.client.get("/v1/models/echo").json()
+    assert "METADATA" not in server.client.get("/metrics").text
+
+
 def test_an_address_outside_the_api_is_not_found(server):
     assert server.client.get("/v2/models/echo").status_code == 404
 

@@ -3,9 +3,11 @@
 import inspect
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import grpc
@@ -68,6 +70,17 @@ def _states(connection):
     return {status.version: status.state for status in answer.model_version_status}
 
 
+def _begin_upload(port, address):
+    """Sends the first bytes of a body and returns the connection once the server reads it."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    connection.sendall(
+        f"POST {address} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\nExpect: 100-continue\r\n\r\n".encode()
+    )
+    assert connection.recv(100).startswith(b"HTTP/1.1 100")
+    connection.sendall(b"{")
+    return connection
+
+
 def test_killed_while_a_version_is_loaded_and_drained_after_a_restart(toys, tmp_path, start):
     push(toys, tmp_path, 1)
     first = start(tmp_path, "--max_num_load_retries=0", "--enable_model_warmup=true")
@@ -99,6 +112,27 @@ def test_killed_while_a_version_is_loaded_and_drained_after_a_restart(toys, tmp_
     assert second.connection.refusal(_X) == (grpc.StatusCode.UNAVAILABLE, "The server is shutting down")
     assert list(running.result().outputs["steps"].int64_val) == [50_000]
     assert second.process.wait(60) == 0
+
+
+def test_slow_callers_of_the_page_and_of_rest_do_not_hold_up_the_drain(toys, tmp_path, start):
+    push(toys, tmp_path, 1)
+    server = start(tmp_path, "--rest_api_port=0", "--ui", "--ui_port=0", "--drain_seconds=4")
+    ports = [int(server.line(name).rsplit(":", 1)[1].split("/")[0]) for name in ("REST", "page")]
+    server.line("toy")
+    uploads = [
+        _begin_upload(port, address)
+        for port, address in zip(ports, ("/v1/models/toy:predict", "/segment"), strict=True)
+    ]
+    began = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    health = health_pb2_grpc.HealthStub(server.connection.channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
+    assert any(answer.status == health_pb2.HealthCheckResponse.NOT_SERVING for answer in health)
+
+    assert server.connection.refusal(_X) == (grpc.StatusCode.UNAVAILABLE, "The server is shutting down")
+    assert server.process.wait(60) == 0
+    assert time.monotonic() - began < 20
+    for upload in uploads:
+        upload.close()
 
 
 @pytest.mark.parametrize(
