@@ -76,6 +76,13 @@ def set_release(model: ModelConfig, release: Release) -> None:
     _serve(model, set(model.version_labels.values()))
 
 
+def copy_of(config: ModelServerConfig) -> ModelServerConfig:
+    """Returns the same configuration, to change."""
+    copy = ModelServerConfig()
+    copy.CopyFrom(config)
+    return copy
+
+
 def _serve(model: ModelConfig, versions: set[int]) -> None:
     model.model_version_policy.Clear()
     model.model_version_policy.specific.versions.extend(sorted(versions))

@@ -1,6 +1,7 @@
 """Where the served configuration is kept: a file, a ConfigMap, or nowhere but in the servers themselves.
 
-A record is written whole or not at all, and only where it is still as it was read.
+A file or a ConfigMap is written whole or not at all, and only where it is still as it was read. Servers are written
+one after the other; where one fails, the others can be given back what was read.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from typing import Any, Protocol
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from components.errors import ReleaseError, UsageError
-from serving.release.configuration import load_also, parse, to_text
+from serving.release.configuration import copy_of, find_model, load_also, parse, to_text
 from serving.release.labels import CANARY, PREVIOUS, STABLE
 from serving.release.servers import Fleet, ModelServer
 
 _CONFIG_MAP_KEY = "models.config"
 _CONFLICT = 409
+
+
+class FinalError(ReleaseError):
+    """A write failed, and what is there shall stay: the work of somebody else, or labels that every server has."""
 
 
 class Record(Protocol):
@@ -27,7 +32,12 @@ class Record(Protocol):
         """Returns what is served. Raises ReleaseError where that cannot be read."""
 
     def write(self, config: ModelServerConfig) -> None:
-        """Replaces what was read last. Raises ReleaseError where somebody else did so meanwhile."""
+        """Replaces what was read or written last.
+
+        Raises:
+            ReleaseError: it could not be written, or not everywhere.
+            FinalError: what is there now must not be replaced, by what was read neither.
+        """
 
 
 class FileRecord:
@@ -48,10 +58,22 @@ class FileRecord:
         return parse(self._text, self._name)
 
     def write(self, config: ModelServerConfig) -> None:
-        """Replaces the file in one step, with its mode kept."""
+        """Replaces the file in one step, with its mode kept; one that says the same already stays as it is."""
         if self._load() != self._text:
-            raise ReleaseError(f"{self._name}: it was changed while this command ran; look at it and run it again")
+            raise FinalError(f"{self._name}: it was changed while this command ran; look at it and run it again")
+        if parse(self._text, self._name) == config:
+            return
         text = to_text(config, like=self._text)
+        try:
+            self._replace(text)
+        except OSError as error:
+            raise ReleaseError(
+                f"--config-file {self._name}: {error.strerror}; expected a folder in which a new file can be written, "
+                "which then takes the place of the old one"
+            ) from None
+        self._text = text
+
+    def _replace(self, text: str) -> None:
         descriptor, staged = tempfile.mkstemp(dir=os.path.dirname(self._path), prefix=".models-")
         try:
             with os.fdopen(descriptor, "w") as file:
@@ -63,7 +85,6 @@ class FileRecord:
         except BaseException:
             os.unlink(staged)
             raise
-        self._text = text
 
     def _load(self) -> str:
         try:
@@ -101,7 +122,9 @@ class ConfigMapRecord:
         return parse(self._text, self._label)
 
     def write(self, config: ModelServerConfig) -> None:
-        """Patches the ConfigMap; the API server refuses where it is no longer the one that was read."""
+        """Patches the ConfigMap, unless it says the same; the API server refuses one that was changed meanwhile."""
+        if parse(self._text, self._label) == config:
+            return
         text = to_text(config, like=self._text)
         patch = {"metadata": {"resourceVersion": self._version}, "data": {_CONFIG_MAP_KEY: text}}
         patched = self._ask(self._api.patch_namespaced_config_map, patch)
@@ -115,7 +138,7 @@ class ConfigMapRecord:
             return call(self._name, self._namespace, *arguments)
         except ApiException as error:
             if error.status == _CONFLICT:
-                raise ReleaseError(
+                raise FinalError(
                     f"{self._label}: it was changed while this command ran; look at it and run it again"
                 ) from None
             raise ReleaseError(
@@ -142,6 +165,7 @@ class ServerRecord:
         self._fleet = fleet
         self._model = model
         self._base_path = base_path
+        self._labelled: set[int] = set()
 
     def read(self) -> ModelServerConfig:
         """Returns the configuration that the servers' answers amount to. Raises ReleaseError where they differ."""
@@ -149,7 +173,10 @@ class ServerRecord:
         labels = next(iter(answers.values()))
         if any(answer != labels for answer in answers.values()):
             found = "; ".join(f"{address}: {answer or 'no labels'}" for address, answer in answers.items())
-            raise ReleaseError(f"--server: found servers with different labels ({found}), expected the same on each")
+            raise ReleaseError(
+                f"--server: found servers with different labels ({found}), expected the same on each. Name those alone "
+                "that lack a step, and take it with them; segpipe release status shows all"
+            )
         config = ModelServerConfig()
         model = config.model_config_list.config.add(
             name=self._model, base_path=self._base_path, model_platform="tensorflow"
@@ -157,12 +184,44 @@ class ServerRecord:
         if labels:
             model.version_labels.update(labels)
             load_also(model, (version for server in self._fleet.servers for version in self._loaded(server)))
+        self._labelled = set(labels.values())
         return config
 
     def write(self, config: ModelServerConfig) -> None:
-        """Sends the configuration to each server."""
+        """Sends the configuration to every server, also after one that does not take it.
+
+        Raises:
+            ReleaseError: a server did not take it; names those that did and those that did not.
+            FinalError: every server has the labels, and one did not unload what no label leads to.
+        """
+        kept = copy_of(config)
+        if self._labelled:
+            # No version goes before every server has the labels: they could not be moved back to it.
+            model = find_model(kept, self._model)
+            load_also(model, {*model.model_version_policy.specific.versions, *self._labelled})
+        failures = self._send(kept)
+        if failures:
+            taken = [server.address for server in self._fleet.servers if server.address not in failures]
+            raise ReleaseError(
+                f"not every server took the configuration. Taken by: {', '.join(taken) or 'none'}. "
+                f"Not taken: {'; '.join(failures.values())}"
+            )
+        failures = self._send(config) if kept != config else {}
+        if failures:
+            raise FinalError(
+                "every server has the labels, but not every one unloaded what no label leads to: "
+                f"{'; '.join(failures.values())}. The next release does that"
+            )
+
+    def _send(self, config: ModelServerConfig) -> dict[str, str]:
+        """Returns why a server did not take the configuration, by address."""
+        failures = {}
         for server in self._fleet.servers:
-            server.reload(config)
+            try:
+                server.reload(config)
+            except ReleaseError as error:
+                failures[server.address] = str(error)
+        return failures
 
     def _loaded(self, server: ModelServer) -> list[int]:
         return [version for version, state in server.versions(self._model).items() if state.available]

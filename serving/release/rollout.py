@@ -13,9 +13,9 @@ from collections.abc import Callable
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from components.errors import ReleaseError
-from serving.release.configuration import find_model, load_also, set_release
+from serving.release.configuration import copy_of, find_model, load_also, set_release
 from serving.release.labels import Release
-from serving.release.records import Record
+from serving.release.records import FinalError, Record
 from serving.release.servers import Fleet, ModelServer, VersionState
 
 
@@ -43,7 +43,7 @@ def roll_out(
 ) -> None:
     """Loads what the release needs, then moves the labels and unloads what no label leads to.
 
-    Where a version does not load, the record gets back what it held, and no label has moved.
+    Where a version does not load, or a label cannot be moved everywhere, the record gets back what it held.
 
     Args:
         record: holds the configuration that the servers follow.
@@ -54,26 +54,44 @@ def roll_out(
         patience: how long a version may take to load, and a label to move.
 
     Raises:
-        ReleaseError: a version failed to load or a server did not follow in time.
+        ReleaseError: a version failed to load, the record could not be written, or a server did not follow in time.
     """
     states = {server.address: server.versions(model) for server in fleet.servers}
     wanted = set(release.labels().values())
     missing = {version for found in states.values() for version in wanted if not _available(found, version)}
     current = before
     if missing:
-        current = _copy(before)
+        current = copy_of(before)
         loaded = {version for found in states.values() for version in found if _available(found, version)}
         load_also(find_model(current, model), wanted | loaded)
-        record.write(current)
-        try:
-            _await_versions(fleet, model, missing, states, patience)
-        except (ReleaseError, KeyboardInterrupt):
-            record.write(before)
-            raise
-    after = _copy(current)
+    after = copy_of(current)
     set_release(find_model(after, model), release)
-    record.write(after)
+    try:
+        if missing:
+            record.write(current)
+            _await_versions(fleet, model, missing, states, patience)
+        record.write(after)
+    except FinalError:
+        raise
+    except ReleaseError as error:
+        _put_back(record, before, error)
+        raise ReleaseError(f"{error}. The configuration and the labels are as they were before") from error
+    except KeyboardInterrupt as interrupt:
+        _put_back(record, before, interrupt)
+        raise
     _await_labels(fleet, model, release, patience)
+
+
+def _put_back(record: Record, before: ModelServerConfig, reason: BaseException) -> None:
+    """Gives the record back what it held. Raises ReleaseError, with the reason for it, where that fails too."""
+    try:
+        record.write(before)
+    except ReleaseError as error:
+        raise ReleaseError(
+            f"{str(reason) or 'interrupted'}. What was served before could not be put back: {error}. "
+            "segpipe release status shows what each server serves; name those alone with --server that lack a step, "
+            "and take it with them"
+        ) from reason
 
 
 def _await_versions(
@@ -92,15 +110,15 @@ def _await_versions(
             # A server remembers an earlier failure until it tries again.
             if state is not None and state.error and state != before[server.address].get(version):
                 raise ReleaseError(
-                    f"--server {server.address}: version {version} of {model} failed to load: {state.error}. "
-                    "The configuration is as it was before, and no label has moved"
+                    f"--server {server.address}: version {version} of {model} failed to load: {state.error}"
                 )
             if state is None or not state.available:
                 return f"version {version} of {model} is {_describe(state)}, expected AVAILABLE"
         return ""
 
-    advice = "Is its directory complete, and does the server follow the configuration? That is as it was before"
-    _await(fleet, lacking, patience, advice)
+    _await(
+        fleet, lacking, patience, "Check that its directory is complete and that the server follows the configuration"
+    )
 
 
 def _await_labels(fleet: Fleet, model: str, release: Release, patience: Patience) -> None:
@@ -134,9 +152,3 @@ def _describe(state: VersionState | None) -> str:
     if state is None:
         return "unknown to it"
     return f"{state.state} ({state.error})" if state.error else state.state
-
-
-def _copy(config: ModelServerConfig) -> ModelServerConfig:
-    copy = ModelServerConfig()
-    copy.CopyFrom(config)
-    return copy

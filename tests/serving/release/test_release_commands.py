@@ -1,6 +1,8 @@
 """`segpipe release` against model servers and a cluster on real sockets: nothing moves that cannot."""
 
+import errno
 import json
+import os
 
 import pytest
 from toy_cluster import ToyCluster
@@ -144,6 +146,19 @@ def test_a_file_that_another_changed_meanwhile_is_left_alone(start, config_file)
     assert [file.name for file in config_file.parent.iterdir()] == ["models.config"]
 
 
+def test_a_file_that_cannot_be_replaced_is_named_and_nothing_changes(following, config_file, monkeypatch):
+    def refuse(*arguments, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    refused = _release("promote", "13", *_options(following, config_file))
+
+    assert isinstance(refused.exception, ReleaseError)
+    assert f"--config-file {config_file}: Permission denied; expected a folder" in str(refused.exception)
+    assert "could not be put back" not in str(refused.exception)
+    assert config_file.read_text() == _UNLABELLED
+
+
 def test_a_dry_run_prints_the_configuration_and_changes_nothing(following, config_file):
     shown = _release("promote", "13", "--dry-run", *_options(following, config_file))
 
@@ -177,6 +192,81 @@ def test_servers_that_disagree_are_shown_and_not_changed(start):
     assert [server.labels for server in servers] == [{"stable": 12}, {"stable": 13}]
 
 
+def _pair(start, versions, labels):
+    """Two servers without a record, and the options that name them."""
+    servers = [start(ToyModelServer, {12, 13, 14}) for _ in range(2)]
+    for server in servers:
+        server.start_with(_config(versions, labels))
+    words = [word for server in servers for word in ("--server", server.address)]
+    return servers, [*words, "--model", "fcn8", "--base-path", "/models/fcn8"]
+
+
+def _labels_of(config):
+    return dict(config.model_config_list.config[0].version_labels)
+
+
+@pytest.mark.parametrize(
+    ("step", "loaded", "labels"),
+    [
+        (("canary", "14"), [12, 13], {"stable": 13, "canary": 13, "previous": 12}),
+        (("promote",), [12, 13, 14], {"stable": 13, "canary": 14, "previous": 12}),
+        (("rollback",), [12, 13], {"stable": 13, "canary": 13, "previous": 12}),
+    ],
+)
+def test_labels_that_one_server_does_not_take_are_put_back_on_the_others(start, step, loaded, labels):
+    (taker, other), options = _pair(start, loaded, labels)
+    other.is_lost = lambda config: _labels_of(config) != labels
+
+    refused = _release(*step, *options)
+
+    assert isinstance(refused.exception, ReleaseError)
+    assert f"Taken by: {taker.address}. Not taken: --server {other.address}: " in str(refused.exception)
+    assert str(refused.exception).endswith("The configuration and the labels are as they were before")
+    assert [server.labels for server in (taker, other)] == [labels] * 2
+    assert [server.versions() for server in (taker, other)] == [loaded] * 2
+
+
+def test_what_cannot_be_put_back_on_one_server_is_put_back_on_the_others_and_said(start):
+    labels = {"stable": 12, "canary": 12}
+    (lost, other), options = _pair(start, [12], labels)
+    lost.broken.add(13)
+    arrives = iter([True, False])
+    lost.is_lost = lambda config: not next(arrives)
+
+    refused = _release("canary", "13", *options)
+
+    message = str(refused.exception)
+    assert f"--server {lost.address}: version 13 of fcn8 failed to load" in message
+    assert f"could not be put back: not every server took the configuration. Taken by: {other.address}. " in message
+    assert "name those alone with --server that lack a step" in message
+    assert "failed to load" in str(refused.exception.__cause__)
+    assert other.versions() == [12]
+
+
+def test_a_server_that_lacks_a_step_takes_it_when_it_is_named_alone(start):
+    (ahead, behind), options = _pair(start, [12, 13], {"stable": 12, "canary": 13})
+    ahead.start_with(_config([12, 13], {"stable": 13, "canary": 13, "previous": 12}))
+
+    assert "Name those alone that lack a step" in str(_release("rollback", *options).exception)
+    alone = ["--server", behind.address, "--model", "fcn8", "--base-path", "/models/fcn8"]
+
+    assert _release("promote", *alone).exit_code == 0
+    assert behind.labels == ahead.labels
+    assert _release("rollback", *options).exit_code == 0
+
+
+def test_labels_that_every_server_has_stay_where_one_does_not_unload(start):
+    servers, options = _pair(start, [12, 13], {"stable": 13, "canary": 13, "previous": 12})
+    servers[1].is_lost = (
+        lambda config: 13 not in config.model_config_list.config[0].model_version_policy.specific.versions
+    )
+
+    refused = _release("rollback", *options)
+
+    assert "every server has the labels" in str(refused.exception)
+    assert [server.labels for server in servers] == [{"stable": 12, "canary": 12}] * 2
+
+
 @pytest.fixture
 def cluster(start, tmp_path, monkeypatch):
     """A cluster whose ConfigMap has version 12 stable, as the current context."""
@@ -207,7 +297,7 @@ def test_a_configmap_that_another_changed_meanwhile_is_left_alone(start, cluster
 
     refused = _release("canary", "13", "--server", pod.address, "--configmap", "segpipe/segpipe-models")
 
-    assert "changed while this command ran" in str(refused.exception)
+    assert str(refused.exception).endswith("changed while this command ran; look at it and run it again")
     assert cluster.data["models.config"] == theirs
 
 

@@ -31,11 +31,16 @@ class Refused(Exception):
 class ToyModelServer(
     model_service_pb2_grpc.ModelServiceServicer, prediction_service_pb2_grpc.PredictionServiceServicer
 ):
-    """Serves on a port of its own; `on_disk` and `broken` are the versions that exist, and those that do not load."""
+    """Serves on a port of its own.
+
+    `on_disk` and `broken` are the versions that exist, and those that do not load; `is_lost` tells whether a
+    configuration that is sent never arrives.
+    """
 
     def __init__(self, on_disk, broken=()):
         self.on_disk = set(on_disk)
         self.broken = set(broken)
+        self.is_lost = lambda config: False
         self.labels = {}
         self.states = {}
         self.configs = []
@@ -119,6 +124,8 @@ class ToyModelServer(
         return answer
 
     def HandleReloadConfigRequest(self, request, context):
+        if self.is_lost(request.config):
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the line is dead")
         try:
             self._load(request.config)
         except Refused as refusal:
