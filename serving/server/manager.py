@@ -1,7 +1,8 @@
 """Keeps the versions loaded that the configuration asks for: finds, loads, retries and unloads them.
 
 One thread looks at the folders and decides, others load. As with TensorFlow Serving's
-availability-preserving policy, a version goes only once its successor is there.
+availability-preserving policy, a version goes only once its successor is there. As there too, a
+version is known by its number: one that serves goes on doing so where its folder becomes another.
 """
 
 from __future__ import annotations
@@ -159,11 +160,24 @@ class ModelManager:
         model, found = self._registry.models.get(name), self._registry.found.get(name, {})
         if model is not None and name not in self._registry.found:
             return
+        for number, servable in list(versions.items()):
+            if number in found and servable.directory != found[number] and _is_idle(servable):
+                del versions[number]
         broken = {number for number, servable in versions.items() if servable.broken}
         aspired = choose_versions(model.model_version_policy, found, broken) if model is not None else set()
+        moved = name not in self._registry.wanted
+        self._registry.wanted[name] = aspired
         for number in aspired:
-            if number not in versions or (versions[number].state == END and not versions[number].broken):
+            present = versions.get(number)
+            if present is None or (present.state == END and not present.broken):
                 versions[number] = Servable(name, number, found[number])
+            elif moved and present.directory != found[number] and present.state != UNLOADING:
+                _LOG.warning(
+                    "%s goes on from %s; %s is not loaded, for a version is known by its number. Give it another",
+                    present,
+                    present.directory,
+                    found[number],
+                )
         for number, servable in list(versions.items()):
             if number not in aspired and servable.state == START:
                 del versions[number]
@@ -219,8 +233,13 @@ class ModelManager:
             runner.close()
         with self._registry.changed:
             servable.state = END
-            self._registry.wake()
+            self._registry.reconsider(servable.model)
         _LOG.info("unloaded %s", servable)
+
+
+def _is_idle(servable: Servable) -> bool:
+    """Tells whether a version is neither loaded nor being loaded. The caller holds the registry's lock."""
+    return servable.state in (START, END) or servable.retry_at is not None
 
 
 def _is_due(servable: Servable) -> bool:

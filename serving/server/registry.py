@@ -22,6 +22,7 @@ class ModelRegistry:
         found: the version folders of each, by number; of those models whose folders could be read.
         looked_at: the models whose folders the manager has tried to read.
         servables: the versions of each that were ever loaded, or tried, by number.
+        wanted: the numbers that each one's policy asks for; of those models that the manager has decided on.
         dirty: whether something changed that the manager has not looked at.
     """
 
@@ -36,6 +37,7 @@ class ModelRegistry:
         self.found: dict[str, Mapping[int, str]] = {}
         self.looked_at: set[str] = set()
         self.servables: dict[str, dict[int, Servable]] = {}
+        self.wanted: dict[str, set[int]] = {}
         self.dirty = False
         self._labels: dict[str, dict[str, int]] = {}
         self._considered: set[str] = set()
@@ -58,7 +60,9 @@ class ModelRegistry:
             moved = {model.name for model in models if not self._stays(model)}
             self.models = {model.name: model for model in models}
             # Folders that were found elsewhere say nothing; until the new place was looked at, all stays as it is.
-            self.found = {name: found for name, found in self.found.items() if name in self.models.keys() - moved}
+            stay = self.models.keys() - moved
+            self.found = {name: found for name, found in self.found.items() if name in stay}
+            self.wanted = {name: wanted for name, wanted in self.wanted.items() if name in stay}
             self.looked_at -= moved
             self._considered -= moved
             self._labels = labels
@@ -168,6 +172,11 @@ class ModelRegistry:
         if model not in self.models:
             return True
         versions = self.servables.get(model, {}).values()
-        loading = any(servable.state in (START, LOADING) and not servable.broken for servable in versions)
         serves = any(servable.state == AVAILABLE for servable in versions)
-        return serves or (model in self._considered and not loading)
+        return serves or (model in self._considered and not any(map(self._may_serve, versions)))
+
+    def _may_serve(self, servable: Servable) -> bool:
+        # A version that is wanted again while its last requests run is loaded anew after them.
+        if servable.state == UNLOADING:
+            return servable.version in self.wanted.get(servable.model, ())
+        return servable.state in (START, LOADING) and not servable.broken

@@ -301,6 +301,62 @@ def test_reload_adds_and_removes_models(toys, tmp_path):
         assert connection.refusal(_X)[0] == grpc.StatusCode.NOT_FOUND
 
 
+def test_model_that_is_removed_and_added_while_a_request_runs_serves_after_it(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    both = _config(("toy", tmp_path, ""), ("other", tmp_path, ""))
+    with serving(model_base_path=tmp_path) as server:
+        connection = Channel(server.port)
+        held = connection.prediction.Predict.future(predict_request(ONE, signature="gate"))
+        run_inside(server, "await_entry")
+        _reload(connection, _config(("other", tmp_path, "")))
+        wait_until(server, lambda registry: state_of(registry, 1) == UNLOADING)
+
+        request = model_management_pb2.ReloadConfigRequest(config=both)
+        added = connection.models.HandleReloadConfigRequest.future(request, timeout=60)
+        wait_until(server, lambda registry: registry.wanted.get("toy") == {1})
+        run_inside(server, "open_gate")
+
+        assert list(held.result(timeout=30).outputs["number"].float_val) == [1]
+        added.result()
+        assert _answered_by(connection) == 1
+
+
+@pytest.mark.parametrize("retries", [0, 5])
+def test_base_path_that_is_corrected_brings_the_version_that_did_not_load(toys, tmp_path, retries):
+    for name in ("wrong", "right"):
+        (tmp_path / name).mkdir()
+        push(toys, tmp_path / name, 1)
+    _break(tmp_path / "wrong" / "1")
+    with serving(model_base_path=tmp_path / "wrong", max_num_load_retries=retries) as server:
+        connection = Channel(server.port)
+        wait_until(server, lambda registry: registry.servables["toy"][1].broken)
+        _reload(connection, _config(("toy", tmp_path / "right", "")))
+        wait_until(server, lambda registry: state_of(registry, 1) == AVAILABLE)
+
+        assert _answered_by(connection) == 1
+
+
+def test_version_that_serves_goes_on_where_another_folder_has_its_number_and_a_warning_names_both(
+    toys, tmp_path, caplog
+):
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    push(toys, before, 1)
+    shutil.copytree(toys / "2", after / "1")
+    with serving(model_base_path=before) as server:
+        connection = Channel(server.port)
+        _reload(connection, _config(("toy", after, "")))
+        wait_until(server, lambda registry: registry.wanted.get("toy") == {1})
+        assert _answered_by(connection) == 1
+
+        push(toys, after, 2)
+        wait_until(server, lambda registry: state_of(registry, 1) == END)
+        assert _answered_by(connection) == 2
+
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith(f"toy version 1 goes on from {before}/1; {after}/1 is not loaded")
+
+
 @pytest.mark.parametrize(
     ("models", "code", "text"),
     [
