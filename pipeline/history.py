@@ -7,30 +7,32 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from components.errors import UsageError, WorkdirBusyError
 from pipeline.figures import main_figure
 from pipeline.store import Artifact, NodeExecution, Store
-from pipeline.workdir import REPORT_FILE, Workdir
+from pipeline.workdir import REPORT_FILE, SUMMARY_FILE, Workdir
 
 
 def describe_runs(workdir: Workdir) -> list[dict[str, Any]]:
     """Returns one line a run, oldest first: state, score, verdict and where it was pushed."""
-    store = Store(workdir.metadata)
-    return [_overview(run_id, store.executions(run_id)) for run_id in store.run_ids()]
+    store, running = Store(workdir.metadata), _running(workdir)
+    return [_overview(run_id, store.executions(run_id), run_id == running) for run_id in store.run_ids()]
 
 
 def describe_run(workdir: Workdir, run_id: str) -> dict[str, Any]:
     """Returns everything known of one run, its components included. Raises UsageError for an unknown run."""
     executions = Store(workdir.metadata).executions(run_id)
+    under_way = run_id == _running(workdir)
     report = os.path.join(workdir.run(run_id), REPORT_FILE)
     return {
-        **_overview(run_id, executions),
+        **_overview(run_id, executions, under_way),
         "data_hash": _property(executions, "ImageMaskExampleGen", "examples", "input_fingerprint"),
         "code_hashes": {e.node_id: code for e in executions if (code := _code_hash(e))},
         "report": report if os.path.exists(report) else None,
         "components": [
             {
                 "name": execution.node_id,
-                "state": execution.state,
+                "state": _as_of_now(execution.state, under_way),
                 "seconds": round(execution.ended - execution.started, 3),
                 "figure": main_figure(execution),
                 "inputs": _uris(execution.inputs),
@@ -41,13 +43,30 @@ def describe_run(workdir: Workdir, run_id: str) -> dict[str, Any]:
     }
 
 
-def _overview(run_id: str, executions: Sequence[NodeExecution]) -> dict[str, Any]:
+def _running(workdir: Workdir) -> str | None:
+    """Returns the run that holds the work directory; None where none does, or where it cannot be told."""
+    if not os.path.isdir(workdir.runs):
+        return None
+    # A run makes its folder as soon as it holds the lock, and its summary at its end.
+    newest = max(os.listdir(workdir.runs), default=None)
+    if newest is None or os.path.exists(os.path.join(workdir.run(newest), SUMMARY_FILE)):
+        return None
+    try:
+        with workdir.lock(wait=False):
+            return None
+    except WorkdirBusyError:
+        return newest
+    except UsageError:
+        return None
+
+
+def _overview(run_id: str, executions: Sequence[NodeExecution], under_way: bool) -> dict[str, Any]:
     blessed = _property(executions, "Evaluator", "blessing", "blessed")
     pushed = _property(executions, "Pusher", "pushed_model", "pushed")
     return {
         "run_id": run_id,
         "started": min((execution.started for execution in executions), default=None),
-        "state": _state(executions),
+        "state": _as_of_now(_state(executions), under_way),
         "mean_iou": _property(executions, "Report", "report", "mean_iou"),
         "mean_dice": _property(executions, "Report", "report", "mean_dice"),
         "gate": {None: "", 0: "not blessed", 1: "blessed"}[blessed],
@@ -61,6 +80,11 @@ def _state(executions: Sequence[NodeExecution]) -> str:
             if execution.state == state:
                 return f"{state} in {execution.node_id}"
     return "finished" if any(execution.node_id == "Report" for execution in executions) else "interrupted"
+
+
+def _as_of_now(state: str, under_way: bool) -> str:
+    """Returns a state as it is: the metadata says of what is running that it was interrupted, for it cannot know."""
+    return state.replace("interrupted", "running") if under_way else state
 
 
 def _property(executions: Sequence[NodeExecution], node_id: str, key: str, name: str) -> Any:

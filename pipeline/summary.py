@@ -17,6 +17,7 @@ from components.errors import SegpipeError
 from components.example_gen.quarantine import read_counts
 from components.metrics.results import Evaluation, load_evaluation
 from pipeline.nodes import NodeResult
+from pipeline.served import served_instead
 from pipeline.store import Artifact, NodeExecution
 from pipeline.workdir import SUMMARY_FILE
 
@@ -62,19 +63,30 @@ class RunOutcome:
 
 
 def check_served(version: str, archive: str) -> None:
-    """Checks that a version that the cache calls pushed is still there.
+    """Checks that a version that the cache calls pushed is still served; on an object store it is taken to be.
 
     Args:
         version: the version's directory.
         archive: the artifact that keeps a copy of the model.
 
     Raises:
-        SegpipeError: it was removed since.
+        SegpipeError: it was removed since, or a newer version took its place.
     """
-    if not files.is_remote(version) and not os.path.isfile(os.path.join(version, "saved_model.pb")):
+    if files.is_remote(version):
+        return
+    if not os.path.isfile(os.path.join(version, "saved_model.pb")):
         raise SegpipeError(
             f"{version}: an earlier run pushed this version, found it gone, expected it to be served still. "
             f"Put it back from the copy that was kept: cp -r {archive} {version}"
+        )
+    served = served_instead(version)
+    if served:
+        base, number = os.path.split(served)
+        raise SegpipeError(
+            f"{version}: an earlier run pushed this version, found the newer {served}, which is served in its place, "
+            "expected it to be the newest. To serve it again, copy it as a new version: "
+            f"cp -r {version} {base}/.copy && mv {base}/.copy {base}/{int(number) + 1}\n"
+            "Or give it a label: segpipe release canary, then segpipe release promote"
         )
 
 

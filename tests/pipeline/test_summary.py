@@ -1,4 +1,7 @@
-"""A summary never names a version that is no longer there."""
+"""A summary never names a version that is not served: one that is gone, or beside which there is a newer one."""
+
+import os
+import subprocess
 
 import pytest
 
@@ -13,7 +16,30 @@ def test_a_version_that_was_removed_is_named_with_the_way_back(tmp_path):
         check_served(str(version), "kept")
 
 
-def test_a_version_that_is_there_passes(tmp_path):
-    (tmp_path / "saved_model.pb").touch()
+def test_the_newest_version_passes(tmp_path):
+    _write_versions(tmp_path, {"9": "seed 7", "12": "seed 8", ".tmp-13": "half", "notes": ""})
 
-    assert check_served(str(tmp_path), "kept") is None
+    assert check_served(str(tmp_path / "12"), "kept") is None
+
+
+def test_a_version_beside_a_newer_one_is_refused_until_it_is_copied(tmp_path):
+    _write_versions(tmp_path, {"8": "seed 7", "9": "seed 8", "12": "seed 7"})
+
+    with pytest.raises(SegpipeError) as refusal:
+        check_served(str(tmp_path / "9"), "kept")
+
+    message = str(refusal.value)
+    assert f"{tmp_path / '9'}: " in message
+    assert f"{tmp_path / '12'}, which is served" in message
+    assert "segpipe release" in message
+    command = message[message.index("cp -r") :].partition("\n")[0]
+    subprocess.run(command, shell=True, check=True)
+    assert {"8", "9", "12", "13"} == set(os.listdir(tmp_path))
+    assert check_served(str(tmp_path / "9"), "kept") is None
+
+
+def _write_versions(folder, versions):
+    for name, weights in versions.items():
+        (folder / name / "variables").mkdir(parents=True)
+        (folder / name / "saved_model.pb").write_text("the same graph")
+        (folder / name / "variables" / "variables.data").write_text(weights)
