@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from components import files
 from components.errors import EXIT_DRIFTED, EXIT_NOT_BLESSED
 from pipeline.cli import kubeflow_runs
 
 if TYPE_CHECKING:
-    from pipeline.config import RunConfig
     from pipeline.store import Store
     from pipeline.watch.watch import Verdict
+
+_Layers = list[tuple[str, dict[str, Any]]]
 
 
 def watch(
@@ -49,19 +52,27 @@ def watch(
 ) -> None:
     """Compare what the served model sees with what it was trained on, and start a run where it drifted.
 
-    Exit codes: 0 no drift, or it started a run that pushed; 5 drift; otherwise as `segpipe run`.
+    Exit codes: 0 no drift, or it started a run that pushed, or, with --host, one that was submitted; 5 drift;
+    otherwise as `segpipe run`.
     """
+    from components.dataset.description import load
     from pipeline import spans
+    from pipeline.config import load_config
+    from pipeline.watch.reference import find_reference, find_run
 
-    settings, store = _open(out, config)
+    store = _open(out, config)
+    run_id = find_run(store)
+    layers = _settings_of(out, run_id, config, required=then_run and not host)
+    settings = load_config(layers).data
+    description = None if settings.description == "auto" else load(settings.description)
+    reference = find_reference(store, run_id, settings.train_split)
     source = spans.locate(source)
     with Console(stderr=True).status("comparing"):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         from pipeline.watch.comparison import Bounds
         from pipeline.watch.watch import watch as look
 
-        bounds = Bounds(bound, class_bound)
-        verdict = look(source, store, settings.data.train_split, bounds, limit, at_least, model)
+        verdict = look(source, reference, Bounds(bound, class_bound), limit, at_least, model, description)
     if as_json:
         print(json.dumps(verdict.to_dict(), indent=2))
     else:
@@ -71,16 +82,16 @@ def watch(
     if not then_run:
         raise typer.Exit(EXIT_DRIFTED)
     # Where a new data set drifted, it is what there is to learn from.
-    data = data or (source if verdict.kind == "data" else "")
+    data = data or (_absolute(source) if verdict.kind == "data" else "")
     if host:
         assignments = [*(params or []), *([f"data={data}"] if data else [])]
         kubeflow_runs.submit(host, pipeline, assignments, namespace=namespace, token_file=token_file, ca=ca)
     else:
-        _run_here(out, verdict.run_id, config, data)
+        _run_here(out, [*layers, ("--data", {"data": {"dir": data}})] if data else layers)
 
 
-def _open(out: str, config: str) -> tuple[RunConfig, Store]:
-    """Returns the settings of a file and the metadata of a work directory. Raises UsageError."""
+def _open(out: str, config: str) -> Store:
+    """Returns the metadata of a work directory, kept where a file of settings says. Raises UsageError."""
     from pipeline.config import load_config, read_config_file
     from pipeline.store import Store
     from pipeline.workdir import Workdir
@@ -88,26 +99,54 @@ def _open(out: str, config: str) -> tuple[RunConfig, Store]:
     settings = load_config([(config, read_config_file(config))] if config else [])
     metadata = settings.kubeflow.metadata
     workdir = Workdir(out, metadata)
-    return settings, Store(metadata.path or workdir.metadata if metadata.kind == "sqlite" else workdir.connection)
+    return Store(metadata.path or workdir.metadata if metadata.kind == "sqlite" else workdir.connection)
 
 
-def _run_here(out: str, run_id: str, config: str, data: str) -> None:
-    """Runs the pipeline with the settings of an earlier run, other data or other settings laid over them."""
-    from pipeline import spans
-    from pipeline.config import load_config, read_config_file
-    from pipeline.run import run_pipeline
+def _settings_of(out: str, run_id: str, config: str, required: bool) -> _Layers:
+    """Returns the settings of a run, and those of a file over them.
+
+    Args:
+        out: the work directory.
+        run_id: the run. On a cluster it leaves no settings behind.
+        config: the file; empty for none.
+        required: whether the run's own settings must be there.
+
+    Raises:
+        UsageError: settings cannot be read.
+    """
+    from pipeline.config import read_config_file
     from pipeline.workdir import CONFIG_FILE, Workdir
 
-    files = [os.path.join(Workdir(out).run(run_id), CONFIG_FILE), *([config] if config else [])]
-    layers: list[tuple[str, dict[str, Any]]] = [(path, read_config_file(path)) for path in files]
-    if data:
-        layers.append(("--data", {"data": {"dir": os.path.abspath(spans.locate(data))}}))
-    if not run_pipeline(load_config(layers), out, wait=True):
+    own = files.join(Workdir(out).run(run_id), CONFIG_FILE)
+    layers: _Layers = []
+    if required or files.exists(own):
+        settings = read_config_file(own)
+        # The run's data is that of one span already; another data.dir means another span.
+        settings.get("data", {}).pop("span", None)
+        layers.append((own, settings))
+    if config:
+        layers.append((config, read_config_file(config)))
+    return layers
+
+
+def _run_here(out: str, layers: _Layers) -> None:
+    """Runs the pipeline in a work directory. Raises UsageError where there is no span of the data."""
+    from pipeline import spans
+    from pipeline.config import load_config
+    from pipeline.run import run_pipeline
+
+    data = load_config(layers).data
+    located = ("data", {"data": {"dir": _absolute(spans.locate(data.dir, data.span))}})
+    if not run_pipeline(load_config([*layers, located]), out, wait=True):
         raise typer.Exit(EXIT_NOT_BLESSED)
 
 
+def _absolute(folder: str) -> str:
+    return folder if files.is_remote(folder) else os.path.abspath(folder)
+
+
 def _print(verdict: Verdict, at_least: int) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     unreadable = f", {verdict.unreadable} unreadable" if verdict.unreadable else ""
     console.print(f"{verdict.images} images ({verdict.kind}){unreadable}, compared with run {verdict.run_id}\n")
     if not verdict.findings:
@@ -118,7 +157,7 @@ def _print(verdict: Verdict, at_least: int) -> None:
         table.add_column(column, justify="left" if column in ("feature", "measure", "") else "right", no_wrap=True)
     for finding in verdict.findings:
         means = ["" if mean is None else f"{mean:.3g}" for mean in (finding.before, finding.now)]
-        mark = "[red]![/]" if finding.drifted else ""
+        mark = Text("!" if finding.drifted else "", "red")
         table.add_row(finding.feature, *means, finding.measure, f"{finding.distance:.3f}", f"{finding.bound:.3f}", mark)
     console.print(table)
     names = ", ".join(finding.feature for finding in verdict.drifted)

@@ -6,6 +6,7 @@ import dataclasses
 
 from components import files
 from components.errors import UsageError
+from pipeline.served import served_instead
 from pipeline.store import NodeExecution, Store
 
 _STATISTICS_FILE = "FeatureStats.pb"
@@ -18,45 +19,69 @@ class Reference:
 
     Attributes:
         run_id: the run.
+        split: name of the training split.
         statistics: StatisticsGen's file for the training split.
         examples: pattern of the gzip TFRecords of raw training examples.
         model: the exported model.
     """
 
     run_id: str
+    split: str
     statistics: str
     examples: str
     model: str
 
 
-def find_reference(store: Store, train_split: str) -> Reference:
-    """Finds the run whose model is served: the last that pushed one.
+def find_run(store: Store) -> str:
+    """Finds the run whose model is served: the last that pushed one, unless a newer version took its place.
 
     Raises:
-        UsageError: no run has pushed a model, or it has no such split.
+        UsageError: there is none.
     """
     for run_id in reversed(store.run_ids()):
-        nodes = {execution.node_id: execution for execution in store.executions(run_id)}
-        pushed = _property(nodes, "Pusher", "pushed_model", "pushed")
-        if pushed and _uri(nodes, "StatisticsGen", "statistics"):
-            split = f"Split-{train_split}"
-            return Reference(
-                run_id,
-                statistics=files.join(_uri(nodes, "StatisticsGen", "statistics"), split, _STATISTICS_FILE),
-                examples=files.join(_uri(nodes, "ImageMaskExampleGen", "examples"), split, "*.gz"),
-                model=str(_property(nodes, "Pusher", "pushed_model", "pushed_destination")),
-            )
+        nodes = _nodes(store, run_id)
+        model = _pushed_model(nodes)
+        if model and _uri(nodes, "StatisticsGen", "statistics") and not served_instead(model):
+            return run_id
     raise UsageError(
-        "the metadata holds no run that pushed a model, expected one to compare with. "
+        "the metadata holds no run that pushed the model that is served, expected one to compare with. "
         "Start one first: segpipe run --data DIR, or name the work directory with --out"
     )
+
+
+def find_reference(store: Store, run_id: str, train_split: str) -> Reference:
+    """Finds a run's training data and model.
+
+    Args:
+        store: metadata of the runs.
+        run_id: what `find_run` returned.
+        train_split: name of the training split.
+
+    Raises:
+        UsageError: the run has no such split.
+    """
+    nodes, split = _nodes(store, run_id), f"Split-{train_split}"
+    statistics = files.join(_uri(nodes, "StatisticsGen", "statistics"), split, _STATISTICS_FILE)
+    if not files.exists(statistics):
+        raise UsageError(
+            f"run {run_id}: found no {statistics}, expected statistics of the training split, {train_split!r}. "
+            "Set data.train_split in --config to the split that the run was trained on"
+        )
+    examples = files.join(_uri(nodes, "ImageMaskExampleGen", "examples"), split, "*.gz")
+    return Reference(run_id, train_split, statistics, examples, _pushed_model(nodes))
+
+
+def _nodes(store: Store, run_id: str) -> dict[str, NodeExecution]:
+    return {execution.node_id: execution for execution in store.executions(run_id)}
+
+
+def _pushed_model(nodes: dict[str, NodeExecution]) -> str:
+    """Returns the directory of the version that a run pushed; empty where it pushed none."""
+    node = nodes.get("Pusher")
+    properties = node.outputs["pushed_model"][0].properties if node and node.outputs.get("pushed_model") else {}
+    return str(properties["pushed_destination"]) if properties.get("pushed") else ""
 
 
 def _uri(nodes: dict[str, NodeExecution], node_id: str, key: str) -> str:
     node = nodes.get(node_id)
     return node.outputs[key][0].uri if node and node.state in _COMPLETE and node.outputs.get(key) else ""
-
-
-def _property(nodes: dict[str, NodeExecution], node_id: str, key: str, name: str) -> object:
-    node = nodes.get(node_id)
-    return node.outputs[key][0].properties.get(name) if node and node.outputs.get(key) else None

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from components import features
+from components import features, files
 from components.dataset.checks import Sample, read_pair
-from components.dataset.description import DatasetDescription, detect
+from components.dataset.description import FILE_NAMES, DatasetDescription, compile_layout, detect
 from components.dataset.pairs import find_pairs
 from components.errors import UsageError
 
@@ -78,12 +78,12 @@ def read_source(path: str, limit: int, split: str, description: DatasetDescripti
         path: a data set with masks, a folder of images, or a file or folder of logged requests.
         limit: most images to read: the newest requests, or pairs spread evenly over a data set.
         split: of a data set, the one to read.
-        description: of a data set; None where its own is to be found.
+        description: of a data set; where it does not fit, and for None, its own is to be found.
 
     Raises:
-        UsageError: there is nothing of the kind.
+        UsageError: there is nothing of the kind, or a data set's own description is faulty.
     """
-    described = description or _describe(path)
+    described = description if description and _fits(description, path) else _describe(path)
     if described:
         return _read_pairs(path, described, split, limit)
     images = _newest(file for file in _files(path) if _is_image(file))[-limit:]
@@ -99,11 +99,19 @@ def read_source(path: str, limit: int, split: str, description: DatasetDescripti
     )
 
 
+def _fits(description: DatasetDescription, path: str) -> bool:
+    """Tells whether a folder holds images and masks where a description has them."""
+    paths = list(files.list_files(path))
+    return all(any(map(pattern.fullmatch, paths)) for pattern in compile_layout(description))
+
+
 def _describe(path: str) -> DatasetDescription | None:
-    """Returns the description of a folder whose images have masks."""
+    """Returns the description of a folder whose images have masks. Raises UsageError where its own is faulty."""
     try:
         return detect(path)
     except UsageError:
+        if any(files.exists(files.join(path, name)) for name in FILE_NAMES):
+            raise
         return None
 
 

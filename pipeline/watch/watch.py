@@ -10,7 +10,6 @@ from components import features
 from components.dataset.description import DatasetDescription
 from components.errors import UsageError
 from components.report.frames import read_pairs
-from pipeline.store import Store
 from pipeline.watch.comparison import (
     BRIGHTNESS,
     CONTRAST,
@@ -22,7 +21,7 @@ from pipeline.watch.comparison import (
     read_statistics,
     statistics_of,
 )
-from pipeline.watch.reference import find_reference
+from pipeline.watch.reference import Reference
 from pipeline.watch.sources import DATA, IMAGES, REQUESTS, Observation, observe, read_source
 from serving.predictor import Predictor, batches, find_version, read_metadata
 
@@ -62,15 +61,14 @@ class Verdict:
 
 def watch(
     source: str,
-    store: Store,
-    train_split: str,
+    reference: Reference,
     bounds: Bounds,
     limit: int,
     at_least: int,
     model: str = "",
     description: DatasetDescription | None = None,
 ) -> Verdict:
-    """Compares a source with the training data of the last run that pushed a model.
+    """Compares a source with the training data of a run.
 
     Image sizes, and the class shares of data with masks, are compared with StatisticsGen's statistics;
     brightness and contrast with those of the run's examples. Requests have no masks: the model's own
@@ -79,19 +77,17 @@ def watch(
 
     Args:
         source: see `read_source`.
-        store: metadata of the runs.
-        train_split: name of the training split.
+        reference: the run's training data and model.
         bounds: the distances allowed.
         limit: most images to read on each side.
         at_least: fewer images than these are no evidence.
         model: the model to predict with; the one that the run pushed where empty.
-        description: of a data set; None where its own is to be found.
+        description: see `read_source`.
 
     Raises:
         UsageError: nothing to watch, or nothing to compare with.
     """
-    reference = find_reference(store, train_split)
-    found = read_source(source, limit, train_split, description)
+    found = read_source(source, limit, reference.split, description)
     verdict = Verdict(reference.run_id, found.kind, len(found.images), found.unreadable, [])
     if len(found.images) < at_least:
         return verdict

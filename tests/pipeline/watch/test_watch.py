@@ -2,22 +2,27 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 import tensorflow as tf
+import yaml
 from tensorflow_serving.apis import prediction_log_pb2
 from typer.testing import CliRunner
 from watched_run import RUN_ID, pictures, write_data_set, write_run
 
 from components import features
-from components.errors import EXIT_DRIFTED, UsageError
+from components.dataset.description import load
+from components.errors import EXIT_DRIFTED, EXIT_NOT_BLESSED, UsageError
+from pipeline.cli import kubeflow_runs
 from pipeline.cli.main import app
 from pipeline.store import Store
 from pipeline.watch.comparison import Bounds
+from pipeline.watch.reference import find_reference
 from pipeline.watch.watch import watch
-from pipeline.workdir import Workdir
+from pipeline.workdir import CONFIG_FILE, Workdir
 
 _BOUNDS = Bounds(distribution=0.2, class_share=0.1)
 
@@ -34,9 +39,29 @@ def look(work):
 
     def watch_source(source, **options):
         arguments = {"limit": 200, "at_least": 30, **options}
-        return watch(str(source), Store(Workdir(work).metadata), "train", _BOUNDS, **arguments)
+        reference = find_reference(Store(Workdir(work).metadata), RUN_ID, "train")
+        return watch(str(source), reference, _BOUNDS, **arguments)
 
     return watch_source
+
+
+@pytest.fixture
+def work_with(work, tmp_path):
+    """Returns a function from settings of the watched run's data to a copy of its work directory."""
+
+    def copy(**data):
+        copied = shutil.copytree(work, tmp_path / "work")
+        with open(os.path.join(Workdir(str(copied)).run(RUN_ID), CONFIG_FILE), "w") as file:
+            yaml.safe_dump({"data": {"dir": "trained_on", **data}}, file)
+        return str(copied)
+
+    return copy
+
+
+@pytest.fixture
+def drifted(tmp_path):
+    """Images that are brighter than those of the training."""
+    return str(_write_images(tmp_path / "drifted", pictures(60, brightness=0.7, seed=2)))
 
 
 def _write_images(folder, images):
@@ -173,6 +198,50 @@ def test_classes_of_another_kind_are_refused(look, tmp_path):
         look(folder)
 
 
+def test_a_faulty_description_is_no_folder_of_images(look, tmp_path):
+    write_data_set(str(tmp_path / "data"), pictures(40, brightness=0.4, seed=4))
+    description = tmp_path / "data" / "segpipe.yaml"
+    description.write_text(description.read_text().replace("masks:", "mask:"))
+
+    with pytest.raises(UsageError, match=r"data/segpipe.yaml: .*mask"):
+        look(tmp_path / "data")
+
+
+@pytest.fixture
+def described_apart(tmp_path):
+    """A data set, the folders of which no built-in description fits, and its description in another place."""
+    folder = write_data_set(str(tmp_path / "data"), pictures(60, brightness=0.4, seed=4))
+    return folder, shutil.move(os.path.join(folder, "segpipe.yaml"), tmp_path / "my.yaml")
+
+
+def test_new_data_is_read_with_the_description_of_the_watched_run(described_apart, work_with):
+    folder, description = described_apart
+
+    calm = CliRunner().invoke(app, ["watch", folder, "--out", work_with(description=str(description)), "--json"])
+
+    assert calm.exit_code == 0, calm.output
+    assert json.loads(calm.stdout)["kind"] == "data"
+
+
+def test_a_description_of_data_does_not_make_data_of_what_is_served(look, described_apart, tmp_path):
+    asked = _write_images(tmp_path / "asked", pictures(60, brightness=0.4, seed=2))
+
+    assert look(asked, description=load(str(described_apart[1]))).kind == "images"
+
+
+def test_the_split_is_that_of_the_watched_run(work_with, drifted, tmp_path):
+    work = work_with(train_split="learn")
+    (tmp_path / "settings.yaml").write_text("data: {train_split: train}\n")
+
+    missing = CliRunner().invoke(app, ["watch", drifted, "--out", work])
+    named = CliRunner().invoke(app, ["watch", drifted, "--out", work, "--config", str(tmp_path / "settings.yaml")])
+
+    assert isinstance(missing.exception, UsageError)
+    assert "Split-learn" in str(missing.exception)
+    assert "data.train_split" in str(missing.exception)
+    assert named.exit_code == EXIT_DRIFTED, named.output
+
+
 def test_the_exit_code_says_whether_it_drifted(work, tmp_path):
     same = _write_images(tmp_path / "same", pictures(60, brightness=0.4, seed=2))
     other = _write_images(tmp_path / "other", pictures(60, brightness=0.7, seed=2))
@@ -194,3 +263,83 @@ def test_drift_starts_a_run_with_the_settings_of_the_watched_one(work, tmp_path)
     # The watched run's data is gone: the run that was started says so.
     assert isinstance(started.exception, UsageError)
     assert "trained_on" in str(started.exception)
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The configurations of the runs that were started; they bless their model unless `started.blessed` says no."""
+
+    class Runs(list):
+        blessed = True
+
+    runs = Runs()
+
+    def run_pipeline(config, out, wait):
+        runs.append(config)
+        return runs.blessed
+
+    monkeypatch.setattr("pipeline.run.run_pipeline", run_pipeline)
+    return runs
+
+
+@pytest.mark.parametrize(("blessed", "code"), [(True, 0), (False, EXIT_NOT_BLESSED)])
+def test_a_run_that_drift_started_takes_the_newest_span(work_with, drifted, started, tmp_path, blessed, code):
+    for span in ("2", "10"):
+        (tmp_path / f"street-{span}").mkdir()
+    started.blessed = blessed
+    options = ["--then-run", "--data", str(tmp_path / "street-{span}"), "--out", work_with(span="2", eval_split="test")]
+
+    ended = CliRunner().invoke(app, ["watch", drifted, *options])
+
+    assert ended.exit_code == code, ended.output
+    (config,) = started
+    assert config.data.dir == str(tmp_path / "street-10")
+    assert config.data.eval_split == "test"
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [("dir: 'street-{span}'", "street-10"), ("{dir: 'street-{span}', span: '2'}", "street-2")],
+)
+def test_a_span_may_be_asked_for_in_a_file(work_with, drifted, started, tmp_path, monkeypatch, settings, found):
+    monkeypatch.chdir(tmp_path)
+    for span in ("2", "10"):
+        (tmp_path / f"street-{span}").mkdir()
+    (tmp_path / "settings.yaml").write_text(f"data:\n  {settings}\n")
+
+    CliRunner().invoke(app, ["watch", drifted, "--out", work_with(), "--then-run", "--config", "settings.yaml"])
+
+    assert [config.data.dir for config in started] == [str(tmp_path / found)]
+
+
+def test_data_on_an_object_store_keeps_its_address(work_with, drifted, started):
+    CliRunner().invoke(app, ["watch", drifted, "--out", work_with(), "--then-run", "--data", "gs://bucket/street-2"])
+
+    assert [config.data.dir for config in started] == ["gs://bucket/street-2"]
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "data"),
+    [
+        ("drifted", [], []),
+        ("drifted", ["--data", "/data/street-{span}"], ["data=/data/street-{span}"]),
+        ("street", [], ["data={folder}/street"]),
+    ],
+)
+def test_drift_submits_a_run_to_a_server(work, drifted, tmp_path, monkeypatch, source, options, data):
+    write_data_set(str(tmp_path / "street"), pictures(60, brightness=0.7, seed=4))
+    submitted = []
+    monkeypatch.setattr(kubeflow_runs, "submit", lambda *words, **_: submitted.append(words))
+    monkeypatch.chdir(tmp_path)
+    server = ["--then-run", "--host", "http://kubeflow", "--param", "epochs=3"]
+
+    ended = CliRunner().invoke(app, ["watch", source, "--out", work, *server, *options])
+
+    assert ended.exit_code == 0, ended.output
+    assert submitted == [
+        (
+            "http://kubeflow",
+            "pipeline.yaml",
+            ["epochs=3", *(one.format(folder=tmp_path, span="{span}") for one in data)],
+        )
+    ]
