@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import time
 import traceback
@@ -48,7 +49,7 @@ def run_pipeline(config: RunConfig, out: str, wait: bool = False) -> bool:
             yaml.safe_dump(config.model_dump(mode="json"), file, sort_keys=False)
         log = os.path.join(directory, LOG_FILE)
         with logs.captured(log) as stream, RunConsole(stream) as console:
-            console.console.print(f"run {run_id}, log {log}")
+            console.console.print(f"run {run_id}, log {log}", markup=False, emoji=False, soft_wrap=True)
             with _explained(log):
                 return _run(config, description, workdir, run_id, console)
 
@@ -99,14 +100,12 @@ def _conclude(
     from pipeline.tables import failure_table, score_table
 
     outcome = RunOutcome(run_id, Store(workdir.metadata).executions(run_id), description.class_map)
-    if outcome.pushed:
-        check_served(outcome.pushed, outcome.output("Pusher", "pushed_model").uri)
     directory = workdir.run(run_id)
     summary = write_summary(directory, outcome.to_dict(results, startup_seconds))
     report = _write_report(outcome.report_uri, directory, run_id, results)
     workdir.point_latest(run_id)
 
-    say = console.console.print
+    say = functools.partial(console.console.print, markup=False, emoji=False)
     candidate, baseline = outcome.evaluation.candidate, outcome.evaluation.baseline
     say()
     say(score_table(candidate.scores, baseline.scores if baseline else None, description.class_map))
@@ -120,6 +119,8 @@ def _conclude(
     say(f"model    {outcome.pushed or 'not pushed: the gate withheld its blessing'}", soft_wrap=True)
     say(f"report   {report}", soft_wrap=True)
     say(f"Open the report: file://{os.path.abspath(report)}", style="bold", soft_wrap=True)
+    if outcome.pushed:
+        check_served(outcome.pushed, outcome.output("Pusher", "pushed_model").uri)
     return outcome.blessed
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from components.errors import EXIT_DATA_REJECTED
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Make, fetch or check a folder of images and masks.", no_args_is_help=True)
 
 _FAULTS_SHOWN = 20
+# Names and bytes of a data set are printed as they are, square brackets and colons too.
+_PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
 
 
 @app.command()
@@ -39,7 +42,7 @@ def make(
             destination, pairs={"train": train, "val": val}, size=parse_size(size), seed=seed, on_progress=on_progress
         )
     what = f"{train} training and {val} validation pairs in {destination}"
-    Console(highlight=False, soft_wrap=True).print(what if made else f"{what}, already there")
+    Console(**_PLAIN).print(what if made else f"{what}, already there")
 
 
 @app.command()
@@ -61,7 +64,7 @@ def fetch(
             splits=splits or camvid.SPLITS,
             on_progress=on_progress,
         )
-    Console(highlight=False, soft_wrap=True).print(
+    Console(**_PLAIN).print(
         f"{fetched.downloaded} files fetched ({fetched.bytes / 1e6:.0f} MB), {fetched.kept} kept, in {destination}"
     )
 
@@ -91,7 +94,7 @@ def check(
 
 
 def _print_survey(result: Survey) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(**_PLAIN)
     console.print(f"{result.root}: layout {result.description}\n")
     overview = Table(box=None, padding=(0, 2), header_style="bold")
     for column in ("split", "pairs", "faulty", "sizes", "sequences"):
@@ -106,11 +109,10 @@ def _print_survey(result: Survey) -> None:
     console.print()
     console.print(_shares(result))
     for warning in result.warnings:
-        console.print(f"[yellow]warning[/] {warning}")
+        console.print(Text("warning", "yellow"), warning)
     for fault in result.faults[:_FAULTS_SHOWN]:
-        console.print(
-            f"[red]{fault.reason}[/] {fault.file}: found {fault.found}, expected {fault.expected}; {fault.action}"
-        )
+        explanation = f"{fault.file}: found {fault.found}, expected {fault.expected}; {fault.action}"
+        console.print(Text(fault.reason, "red"), explanation)
     if len(result.faults) > _FAULTS_SHOWN:
         console.print(f"... and {len(result.faults) - _FAULTS_SHOWN} more faults; --json lists them all")
 

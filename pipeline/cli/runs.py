@@ -31,7 +31,7 @@ def list_runs(
         score = "" if row["mean_iou"] is None else f"{row['mean_iou']:.3f}"
         version = os.path.basename(row["pushed"]) if row["pushed"] else ""
         table.add_row(row["run_id"], row["state"], score, row["gate"], version)
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False, emoji=False).print(table)
 
 
 def show(
@@ -47,7 +47,7 @@ def show(
     if as_json:
         print(json.dumps(details, indent=2))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     for name in ("run_id", "state", "gate", "mean_iou", "mean_dice", "pushed", "data_hash", "code_hashes", "report"):
         console.print(f"{name.replace('_', ' '):12} {_text(details[name])}", soft_wrap=True)
     table = Table(box=None, padding=(0, 2), header_style="bold")

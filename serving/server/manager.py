@@ -62,7 +62,7 @@ class ModelManager:
         Args:
             registry: the models.
             options: how versions are found and loaded.
-            limits: of the warm-up requests.
+            limits: of the clients' requests.
             wrap: puts batching around a loaded version, or nothing.
             on_change: is told of every change of a version's state, and at times without one.
         """

@@ -90,6 +90,26 @@ def test_data_check_lists_every_fault_and_ends_in_the_code_of_bad_data(street_sc
     assert "empty" in done.stdout
 
 
+def test_data_check_prints_names_and_bytes_with_brackets_as_they_are(tmp_path):
+    folder = tmp_path / "street[1]"
+    for kind in ("frames[left]", "masks"):
+        (folder / "train" / kind).mkdir(parents=True)
+        (folder / "train" / kind / "001.png").write_bytes(b"[/x] is no image")
+    (folder / "segpipe.yaml").write_text(
+        "name: 'scenes [old]'\n"
+        "classes: [{name: 'road[wet]', color: [1, 1, 1]}, {name: other, color: [2, 2, 2]}]\n"
+        "layout: {images: '{split}/frames[left]/{name}', masks: '{split}/masks/{name}.png'}\n"
+        "splits: {train: train}\n"
+    )
+
+    done = _segpipe("data", "check", str(folder))
+
+    assert done.returncode == 4, done.stderr
+    assert f"{folder}: layout scenes [old]" in done.stdout
+    assert "undecodable train/frames[left]/001.png: found a file that starts with b'[/x] is " in done.stdout
+    assert "road[wet]" in done.stdout
+
+
 def test_a_preset_s_class_bounds_do_not_stand_in_the_way_of_other_classes(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
