@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -162,6 +163,19 @@ def test_evaluate_gives_what_the_pipeline_s_evaluation_gave(life):
 
     for name, value in summary["metrics"].items():
         assert scores[name] == pytest.approx(value), name
+
+
+def test_evaluate_takes_images_as_large_as_the_model_does(life, tmp_path):
+    model = shutil.copytree(life["resumed"][2]["pushed"], tmp_path / "1")
+    path = model / "assets" / "segpipe.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "max_pixels": 100}))
+
+    done = subprocess.run(
+        [*_SEGPIPE, "evaluate", "--model", str(model), "--data", life["data"]], capture_output=True, text=True
+    )
+
+    assert done.returncode == 4
+    assert "expected at most 100 pixels in all" in " ".join(done.stderr.split())
 
 
 def test_predict_writes_pictures_and_names_what_it_could_not_read(life, tmp_path):

@@ -71,7 +71,8 @@ def _confusion(predictor: Predictor, data: str, described: DatasetDescription, s
     """Returns the confusion matrix over a split, int64 [N, N], and the number of frames."""
     import numpy as np
 
-    from components.dataset.checks import Limits, Sample, read_pair
+    from components.dataset.checks import Sample, read_pair
+    from components.dataset.encoded import MAX_PIXELS, Limits
     from components.dataset.pairs import find_pairs
     from components.errors import DataRejectedError
     from components.metrics.confusion import confusion_matrix, decode_mask
@@ -85,8 +86,9 @@ def _confusion(predictor: Predictor, data: str, described: DatasetDescription, s
     num_classes = predictor.class_map.num_classes
     matrix = np.zeros((num_classes, num_classes), np.int64)
     samples = []
+    limits = Limits(max_pixels=predictor.metadata.get("max_pixels", MAX_PIXELS))
     for pair in chosen:
-        sample = read_pair(data, pair, described, Limits())
+        sample = read_pair(data, pair, described, limits)
         if not isinstance(sample, Sample):
             raise DataRejectedError(
                 f"{sample.file}: {sample.reason}; found {sample.found}, expected {sample.expected}. {sample.action}"

@@ -56,6 +56,7 @@ def watch(
     otherwise as `segpipe run`.
     """
     from components.dataset.description import load
+    from components.dataset.encoded import Limits
     from pipeline import spans
     from pipeline.config import load_config
     from pipeline.watch.reference import find_reference, find_run
@@ -63,7 +64,8 @@ def watch(
     store = _open(out, config)
     run_id = find_run(store)
     layers = _settings_of(out, run_id, config, required=then_run and not host)
-    settings = load_config(layers).data
+    configured = load_config(layers)
+    settings, sizes = configured.data, Limits(configured.data.max_side, max_pixels=configured.export.max_pixels)
     description = None if settings.description == "auto" else load(settings.description)
     reference = find_reference(store, run_id, settings.train_split)
     source = spans.locate(source)
@@ -72,7 +74,7 @@ def watch(
         from pipeline.watch.comparison import Bounds
         from pipeline.watch.watch import watch as look
 
-        verdict = look(source, reference, Bounds(bound, class_bound), limit, at_least, model, description)
+        verdict = look(source, reference, Bounds(bound, class_bound), limit, at_least, model, description, sizes)
     if as_json:
         print(json.dumps(verdict.to_dict(), indent=2))
     else:

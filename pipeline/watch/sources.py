@@ -18,6 +18,7 @@ from PIL import Image
 from components import features, files
 from components.dataset.checks import Sample, read_pair
 from components.dataset.description import FILE_NAMES, DatasetDescription, compile_layout, detect
+from components.dataset.encoded import Limits
 from components.dataset.pairs import find_pairs
 from components.errors import UsageError
 
@@ -71,7 +72,13 @@ def observe(data: bytes, class_share: np.ndarray | None = None) -> Observation:
     return Observation(data, image.height, image.width, float(luma.mean()), float(luma.std()), class_share)
 
 
-def read_source(path: str, limit: int, split: str, description: DatasetDescription | None = None) -> Observations:
+def read_source(
+    path: str,
+    limit: int,
+    split: str,
+    description: DatasetDescription | None = None,
+    sizes: Limits | None = None,
+) -> Observations:
     """Reads a source of whatever kind it is.
 
     Args:
@@ -79,13 +86,14 @@ def read_source(path: str, limit: int, split: str, description: DatasetDescripti
         limit: most images to read: the newest requests, or pairs spread evenly over a data set.
         split: of a data set, the one to read.
         description: of a data set; where it does not fit, and for None, its own is to be found.
+        sizes: of a data set, those that its pairs may have.
 
     Raises:
         UsageError: there is nothing of the kind, or a data set's own description is faulty.
     """
     described = description if description and _fits(description, path) else _describe(path)
     if described:
-        return _read_pairs(path, described, split, limit)
+        return _read_pairs(path, described, split, limit, sizes)
     images = _newest(file for file in _files(path) if _is_image(file))[-limit:]
     if images:
         return _collect(IMAGES, (file.read_bytes() for file in images))
@@ -115,10 +123,12 @@ def _describe(path: str) -> DatasetDescription | None:
         return None
 
 
-def _read_pairs(path: str, description: DatasetDescription, split: str, limit: int) -> Observations:
+def _read_pairs(
+    path: str, description: DatasetDescription, split: str, limit: int, sizes: Limits | None
+) -> Observations:
     """Reads pairs of one split, spread evenly over it: neighbouring frames are nearly the same picture."""
     pairs = [pair for pair in find_pairs(path, description)[0] if pair.split == split]
-    samples = [read_pair(path, pair, description) for pair in pairs[:: max(1, -(-len(pairs) // limit))]]
+    samples = [read_pair(path, pair, description, sizes) for pair in pairs[:: max(1, -(-len(pairs) // limit))]]
     sound = [sample for sample in samples if isinstance(sample, Sample)]
     images = [observe(sample.image, sample.class_pixels / sample.class_pixels.sum()) for sample in sound]
     return Observations(DATA, images, len(samples) - len(sound), description.class_map.names)

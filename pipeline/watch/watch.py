@@ -8,6 +8,7 @@ from typing import Any
 
 from components import features
 from components.dataset.description import DatasetDescription
+from components.dataset.encoded import Limits
 from components.errors import UsageError
 from components.report.frames import read_pairs
 from pipeline.watch.comparison import (
@@ -67,6 +68,7 @@ def watch(
     at_least: int,
     model: str = "",
     description: DatasetDescription | None = None,
+    sizes: Limits | None = None,
 ) -> Verdict:
     """Compares a source with the training data of a run.
 
@@ -83,11 +85,12 @@ def watch(
         at_least: fewer images than these are no evidence.
         model: the model to predict with; the one that the run pushed where empty.
         description: see `read_source`.
+        sizes: see `read_source`.
 
     Raises:
         UsageError: nothing to watch, or nothing to compare with.
     """
-    found = read_source(source, limit, reference.split, description)
+    found = read_source(source, limit, reference.split, description, sizes)
     verdict = Verdict(reference.run_id, found.kind, len(found.images), found.unreadable, [])
     if len(found.images) < at_least:
         return verdict

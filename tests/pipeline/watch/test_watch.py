@@ -223,6 +223,17 @@ def test_new_data_is_read_with_the_description_of_the_watched_run(described_apar
     assert json.loads(calm.stdout)["kind"] == "data"
 
 
+def test_new_data_may_have_the_sizes_of_the_watched_run(described_apart, work_with, tmp_path):
+    folder, description = described_apart
+    (tmp_path / "settings.yaml").write_text("export: {max_pixels: 100}")
+    options = ["--out", work_with(description=str(description)), "--config", str(tmp_path / "settings.yaml"), "--json"]
+
+    verdict = json.loads(CliRunner().invoke(app, ["watch", folder, *options]).stdout)
+
+    assert (verdict["kind"], verdict["images"]) == ("data", 0)
+    assert verdict["unreadable"] > 0
+
+
 def test_a_description_of_data_does_not_make_data_of_what_is_served(look, described_apart, tmp_path):
     asked = _write_images(tmp_path / "asked", pictures(60, brightness=0.4, seed=2))
 
