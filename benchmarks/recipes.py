@@ -1,10 +1,10 @@
 """What recipes gave for their minutes: draws the validation scores of finished runs over the time they took.
 
-    python -m benchmarks.recipes "fcn8, preset cpu=work/fcn8" "unet, preset cpu=work/unet" --picture recipes.svg
+    python -m benchmarks.recipes "fcn8, preset cpu=work/fcn8" --results docs/recipes.json --picture recipes.svg
 
 Each argument names the newest run of a work directory that trained. A line joins the validations of the training,
 at the network's input size; the star is the evaluation of the exported model, at the masks' own size,
-drawn where the whole run ended.
+drawn where the whole run ended. Work directories come and go; `--results` keeps what they gave.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import argparse
 import dataclasses
 import json
 import os
+from typing import Any
 
 from benchmarks.finished_runs import named, newest_training
+from components.errors import UsageError
 from pipeline.store import NodeExecution
 
 # Thin or small in a street scene, and so the hardest; see the published tables.
@@ -29,7 +31,6 @@ class Result:
         name: the recipe's name.
         validations: minutes since the training began, and mean IoU, of each validation.
         minutes: of the whole run, from folder to pushed model.
-        trained: minutes of the Trainer alone.
         mean_iou: of the exported model.
         thin: mean IoU of `THIN_CLASSES`; None where the data set has not all of them.
     """
@@ -37,7 +38,6 @@ class Result:
     name: str
     validations: tuple[tuple[float, float], ...]
     minutes: float
-    trained: float
     mean_iou: float
     thin: float | None
 
@@ -56,19 +56,40 @@ def read(name: str, root: str) -> Result:
     return Result(
         name=name,
         validations=_validations(history),
-        minutes=(summary["startup_seconds"] + sum(_seconds(e) for e in executions.values())) / 60,
-        trained=_seconds(executions["Trainer"]) / 60,
-        mean_iou=summary["metrics"]["mean_iou"],
-        thin=sum(thin) / len(thin) if len(thin) == len(THIN_CLASSES) else None,
+        minutes=round((summary["startup_seconds"] + sum(_seconds(e) for e in executions.values())) / 60, 4),
+        mean_iou=round(summary["metrics"]["mean_iou"], 4),
+        thin=round(sum(thin) / len(thin), 4) if len(thin) == len(THIN_CLASSES) else None,
     )
+
+
+def keep(results: list[Result], path: str) -> list[Result]:
+    """Adds results to those that a file keeps, in place of those of the same name; returns all of them.
+
+    Raises:
+        UsageError: the file holds something else.
+    """
+    kept: dict[str, Result] = {}
+    if os.path.exists(path):
+        with open(path) as file:
+            try:
+                kept = {entry["name"]: _from_dict(entry) for entry in json.load(file)}
+            except (ValueError, TypeError, KeyError) as error:
+                raise UsageError(
+                    f"--results {path}: found {error!r}, expected a file that this command wrote"
+                ) from None
+    kept.update({result.name: result for result in results})
+    lines = [json.dumps(dataclasses.asdict(result)) for result in kept.values()]
+    with open(path, "w") as file:
+        file.write("[\n" + ",\n".join(lines) + "\n]\n")
+    return list(kept.values())
 
 
 def table(results: list[Result]) -> str:
     """Lays the runs out, best first."""
-    lines = [f"{'recipe':48}{'mean IoU':>10}{'thin':>8}{'minutes':>10}{'training':>10}"]
+    lines = [f"{'recipe':48}{'mean IoU':>10}{'thin':>8}{'minutes':>10}"]
     for result in sorted(results, key=lambda result: -result.mean_iou):
         thin = "" if result.thin is None else f"{result.thin:.3f}"
-        lines.append(f"{result.name:48}{result.mean_iou:10.3f}{thin:>8}{result.minutes:10.1f}{result.trained:10.1f}")
+        lines.append(f"{result.name:48}{result.mean_iou:10.3f}{thin:>8}{result.minutes:10.1f}")
     return "\n".join(lines)
 
 
@@ -88,13 +109,17 @@ def draw(results: list[Result], path: str) -> None:
     figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
 
 
+def _from_dict(entry: dict[str, Any]) -> Result:
+    return Result(**{**entry, "validations": tuple((minutes, score) for minutes, score in entry["validations"])})
+
+
 def _validations(history: list[dict[str, float | None]]) -> tuple[tuple[float, float], ...]:
     seconds, points = 0.0, []
     for entry in history:
         seconds += entry["seconds"] or 0.0
         score = entry["val_mean_iou"]
         if score is not None:
-            points.append((seconds / 60, score))
+            points.append((round(seconds / 60, 4), round(score, 4)))
     return tuple(points)
 
 
@@ -105,12 +130,15 @@ def _seconds(execution: NodeExecution) -> float:
 def main() -> None:
     """Prints the table and draws the picture."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("runs", nargs="+", metavar="NAME=WORKDIR", help="a recipe's name and its run's work directory")
+    parser.add_argument("runs", nargs="*", metavar="NAME=WORKDIR", help="a recipe's name and its run's work directory")
+    parser.add_argument("--results", help="file that keeps results; those of the runs named are added to it")
     parser.add_argument("--picture", help="file to draw, .svg or .png")
     arguments = parser.parse_args()
-    results = []
-    for run in arguments.runs:
-        results.append(read(*named(run)))
+    results = [read(*named(run)) for run in arguments.runs]
+    if arguments.results:
+        results = keep(results, arguments.results)
+    if not results:
+        parser.error("found no result, expected NAME=WORKDIR or --results FILE with results in it")
     print(table(results))
     if arguments.picture:
         draw(results, arguments.picture)

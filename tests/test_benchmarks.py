@@ -5,7 +5,7 @@ import os
 import pytest
 from PIL import Image
 
-from benchmarks import held_out, training
+from benchmarks import held_out, recipes, training
 from components.dataset import synthetic
 from components.dataset.description import detect
 from components.dataset.pairs import find_pairs
@@ -52,6 +52,41 @@ def test_the_table_of_a_held_out_sequence_ends_in_the_gap():
     assert ["fence", "absent", "0.500"] in lines
     assert [*", ".join(_THIN).split(), "0.250", "0.250"] in lines
     assert lines[-2:] == [["mean", "IoU", "0.380", "0.500"], ["gap:", "0.120"]]
+
+
+def _result(name, mean_iou):
+    return recipes.Result(name, ((1.5, 0.25), (3.0, 0.5)), minutes=4.0, mean_iou=mean_iou, thin=None)
+
+
+def test_results_are_kept_and_give_way_to_those_of_the_same_name(tmp_path):
+    path = str(tmp_path / "recipes.json")
+    recipes.keep([_result("first", 0.5), _result("second", 0.6)], path)
+
+    recipes.keep([_result("first", 0.7), _result("third", 0.4)], path)
+
+    assert recipes.keep([], path) == [_result("first", 0.7), _result("second", 0.6), _result("third", 0.4)]
+
+
+def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path):
+    path = tmp_path / "recipes.json"
+    for content in ('{"a": 1}', '[{"name": "first"}]', "[1]", "no JSON"):
+        path.write_text(content)
+
+        with pytest.raises(UsageError, match=r"recipes\.json: .*expected a file that this command wrote"):
+            recipes.keep([_result("first", 0.5)], str(path))
+
+        assert path.read_text() == content
+
+
+def test_the_best_recipe_heads_the_table(capsys, tmp_path, monkeypatch):
+    path = str(tmp_path / "recipes.json")
+    recipes.keep([_result("good", 0.5), _result("better", 0.625)], path)
+    monkeypatch.setattr("sys.argv", ["recipes", "--results", path])
+
+    recipes.main()
+
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:] == [["better", "0.625", "4.0"], ["good", "0.500", "4.0"]]
 
 
 def test_the_training_benchmark_reads_records_as_transform_writes_them(streets, tmp_path):

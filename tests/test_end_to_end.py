@@ -222,13 +222,11 @@ def test_the_benchmarks_draw_what_runs_came_to(life, tmp_path):
     rows = {"toy": [prediction.mask for prediction in predictions]}
     gallery.draw(frames, rows, description.class_map, str(tmp_path / "gallery.png"))
 
-    assert result.mean_iou == metrics["mean_iou"]
-    assert result.thin == pytest.approx(np.mean([metrics["class_iou"][name] for name in recipes.THIN_CLASSES]))
-    assert [round(minutes, 4) for minutes, _ in result.validations] == sorted(
-        {round(m, 4) for m, _ in result.validations}
-    )
-    assert len(result.validations) == 4
-    assert "toy" in recipes.table([result])
+    thin = np.mean([metrics["class_iou"][name] for name in recipes.THIN_CLASSES])
+    minutes = [minutes for minutes, _ in result.validations]
+    assert (result.mean_iou, result.thin) == pytest.approx((metrics["mean_iou"], thin), abs=1e-4)
+    assert minutes == sorted(set(minutes))
+    assert len(minutes) == 4
     assert "<svg" in (tmp_path / "recipes.svg").read_text()
     with Image.open(tmp_path / "gallery.png") as picture:
         # Two columns; frame, truth and one model.
