@@ -7,7 +7,8 @@ WORKDIR /build
 COPY requirements/bootstrap.txt requirements/
 RUN pip install --no-cache-dir --requirement requirements/bootstrap.txt
 COPY requirements/segpipe.txt requirements/edges.txt requirements/
-ENV VIRTUAL_ENV=/opt/segpipe UV_PYTHON_DOWNLOADS=never
+# A container cannot keep the bytecode it compiles, so every start would compile all that it imports.
+ENV VIRTUAL_ENV=/opt/segpipe UV_PYTHON_DOWNLOADS=never UV_COMPILE_BYTECODE=1
 RUN uv venv --no-project $VIRTUAL_ENV \
     && uv pip sync --no-cache requirements/segpipe.txt \
     && uv pip install --no-cache --no-deps --requirement requirements/edges.txt

@@ -6,7 +6,8 @@ COPY requirements/bootstrap.txt requirements/
 RUN pip install --no-cache-dir --requirement requirements/bootstrap.txt
 # The lock pins every version; serving.in says which of its packages serving needs.
 COPY requirements/segpipe.txt requirements/serving.in requirements/
-ENV VIRTUAL_ENV=/opt/segpipe UV_PYTHON_DOWNLOADS=never
+# A container cannot keep the bytecode it compiles, so every start would compile all that it imports.
+ENV VIRTUAL_ENV=/opt/segpipe UV_PYTHON_DOWNLOADS=never UV_COMPILE_BYTECODE=1
 RUN uv venv --no-project $VIRTUAL_ENV \
     && uv pip install --no-cache --requirement requirements/serving.in
 

@@ -86,6 +86,16 @@ def test_nothing_is_fetched_but_packages_and_no_cache_stays_in_a_layer(file):
 
 
 @pytest.mark.parametrize("file", _FILES, ids=lambda file: file.name)
+def test_packages_are_installed_with_the_bytecode_that_a_container_cannot_keep(file):
+    stages = read(file)
+
+    for stage in stages:
+        instructions = chain(stages, stage.name)
+        if any(re.search(r"uv pip (sync|install)", one.text) for one in stage.all("RUN")):
+            assert any("UV_COMPILE_BYTECODE=1" in one.words for one in instructions if one.name == "ENV")
+
+
+@pytest.mark.parametrize("file", _FILES, ids=lambda file: file.name)
 def test_what_is_copied_is_in_the_repository_and_reaches_the_builder(file):
     ignored = (_ROOT / ".dockerignore").read_text().splitlines()
     passed = [line[1:] for line in ignored if line.startswith("!")]
