@@ -12,6 +12,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDERS = {
+    "base": "kubernetes/serving/base",
     "local": "kubernetes/serving/overlays/local",
     "cpu": "kubernetes/serving/overlays/cpu",
     "gpu": "kubernetes/serving/overlays/gpu",
@@ -22,7 +23,7 @@ FOLDERS = {
 }
 # Earlier ones lack a part of Kustomize that the folders use.
 OLDEST_KUBECTL = (1, 27)
-SERVING = ("local", "cpu", "gpu", "object-store")
+SERVING = ("base", "local", "cpu", "gpu", "object-store")
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pytest
 from rendered import FOLDERS, chosen_by, of_kind, pods
 
 _VOLUMES = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret", "downwardAPI", "csi", "ephemeral"}
-_WORKLOADS = ("local", "cpu", "gpu", "object-store", "release", "kserve")
+_WORKLOADS = ("base", "local", "cpu", "gpu", "object-store", "release", "kserve")
 
 
 def _violations(pod, containers):

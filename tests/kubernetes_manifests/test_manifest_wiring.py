@@ -7,6 +7,11 @@ from google.protobuf import text_format
 from rendered import SERVING, chosen_by, of_kind, pods
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
+# gRPC lengthens or shortens the age of each connection by up to a tenth, at random.
+_JITTER = 1.1
+# Until every node and every name server's cache has forgotten a pod that ends.
+_SECONDS_TO_FORGET = 10
+
 # The fields of BatchingParameters in TensorFlow Serving 2.16 (session_bundle_config.proto) that hold one number.
 _BATCHING = {"max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"}
 
@@ -122,7 +127,7 @@ def test_a_pod_serves_until_every_connection_has_come_to_its_end(documents):
     age, grace = (int(number) for number in re.findall(r"_ms=(\d+)", arguments["grpc_channel_arguments"]))
 
     pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
-    assert (age + grace) / 1000 < pause < pod["terminationGracePeriodSeconds"]
+    assert (_JITTER * age + grace) / 1000 + _SECONDS_TO_FORGET < pause < pod["terminationGracePeriodSeconds"]
 
 
 def test_only_labelled_clients_and_prometheus_get_in_and_nothing_gets_out(render):
@@ -134,6 +139,12 @@ def test_only_labelled_clients_and_prometheus_get_in_and_nothing_gets_out(render
     assert {port["port"] for port in clients["ports"]} == {"grpc", "rest"}
     assert [port["port"] for port in prometheus["ports"]] == ["rest"]
     assert policy["spec"].get("egress", []) == []
+
+
+def test_the_clients_of_kserve_are_those_of_the_other_servers(render):
+    (kserve,), (cpu,) = (of_kind(render(folder), "NetworkPolicy") for folder in ("kserve", "cpu"))
+
+    assert [rule["from"] for rule in kserve["spec"]["ingress"]] == [cpu["spec"]["ingress"][0]["from"]]
 
 
 def test_the_object_store_is_the_only_way_out_besides_names_and_credentials(render):
@@ -161,7 +172,7 @@ def test_the_tools_reach_the_servers_as_a_labelled_client(render):
 
 
 def test_applying_an_overlay_again_undoes_no_release(render):
-    for overlay in ("cpu", "gpu", "object-store"):
+    for overlay in ("base", "cpu", "gpu", "object-store"):
         assert not any("models.config" in one["data"] for one in of_kind(render(overlay), "ConfigMap"))
     (served,) = of_kind(render("setup"), "ConfigMap")
     assert served["metadata"]["name"] == "segpipe-models"
