@@ -70,6 +70,15 @@ def test_every_metric_is_exported_and_every_label_its_own(expressions):
             assert set(re.split(r",\s*", grouped)) <= labels, where
 
 
+def test_failures_are_told_also_while_no_request_has_succeeded(expressions):
+    successes = r"\(sum by \(model_name\) \(rate\(:tensorflow:serving:request_latency_count\{[^}]*\}\[5m\]\)\)"
+
+    assert re.search(
+        rf"/ \({successes} or 0 \* sum by \(model_name\) \(rate\(:tensorflow:serving:request_count\{{",
+        expressions["SegpipeServingFailures"],
+    )
+
+
 def test_every_query_is_of_one_namespace_and_well_formed(expressions):
     for where, expression in expressions.items():
         for name, matchers in _selectors(expression):
