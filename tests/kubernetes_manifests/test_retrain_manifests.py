@@ -1,12 +1,14 @@
-"""The CronJob that retrains: valid, restricted, never overlapping, and a command line that exists."""
+"""The CronJob that retrains: valid, restricted, never overlapping, an image and a command line that exist."""
 
+import re
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
 
-_FOLDER = Path(__file__).parent.parent.parent / "kubernetes" / "kubeflow"
+_ROOT = Path(__file__).parent.parent.parent
+_FOLDER = _ROOT / "kubernetes" / "kubeflow"
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,17 @@ def test_the_pod_is_restricted(pod):
     }
 
 
+def test_the_image_is_the_pipeline_s_as_make_images_names_it(pod):
+    settings = dict(re.findall(r"^(REGISTRY|TAG) \?= (\S+)$", (_ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+
+    # The other images have no client for Kubeflow.
+    assert [one["image"] for one in pod["containers"]] == [f"{settings['REGISTRY']}/pipeline:{settings['TAG']}"]
+
+
+def test_the_data_are_those_that_the_pipeline_was_compiled_with(pod):
+    assert not [word for word in pod["containers"][0]["args"] if word.startswith("--param")]
+
+
 def test_every_file_that_the_command_reads_is_mounted(pod):
     (container,) = pod["containers"]
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
@@ -57,6 +70,6 @@ def test_the_command_is_one_of_segpipe_s(pod):
 
     (container,) = pod["containers"]
     assert container["command"] == ["segpipe", "kubeflow", "submit"]
-    options = {word.split("=")[0] for word in container["args"]} - {"--param"}
+    options = {word.split("=")[0] for word in container["args"]}
     names = {f"--{name.replace('_', '-')}" for name in inspect.signature(kubeflow_runs.submit).parameters}
     assert options <= names
