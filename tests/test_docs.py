@@ -2,9 +2,12 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
+import typer
 import yaml
 
 from components.dataset.description import parse
@@ -18,6 +21,12 @@ def _blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
 
 
+def _headings(page):
+    """Returns a page's headings as links name them."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_the_reference_lists_every_setting_with_its_default_and_meaning():
     text = (_ROOT / "docs" / "reference.md").read_text()
 
@@ -27,9 +36,11 @@ def test_the_reference_lists_every_setting_with_its_default_and_meaning():
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
-def test_every_link_to_a_file_leads_somewhere(page):
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
-        assert (page.parent / target).exists(), target
+def test_every_link_to_a_file_or_a_heading_leads_somewhere(page):
+    for path, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not heading or heading in _headings(target), f"{path}#{heading}"
 
 
 def test_every_yaml_example_is_valid():
@@ -42,11 +53,17 @@ def test_every_yaml_example_is_valid():
                 load_config([(page.name, settings)])
 
 
-def test_every_command_of_the_examples_exists():
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+def test_every_command_and_option_of_the_examples_exists(page):
     from pipeline.cli.main import app
 
-    names = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
-    for page in _PAGES:
-        for block in _blocks(page, "sh"):
-            for command in re.findall(r"segpipe ([a-z]+)", block):
-                assert command in names
+    for block in _blocks(page, "sh"):
+        for line in re.findall(r"segpipe ([a-z].*)", block.replace("\\\n", " ")):
+            command, words = typer.main.get_command(app), shlex.split(line, comments=True)
+            # A shell function passes its own words on.
+            while isinstance(command, click.Group) and words[0] != "$@":
+                assert words[0] in command.commands, line
+                command = command.commands[words.pop(0)]
+            options = {option for parameter in command.params for option in parameter.opts}
+            named = {word.partition("=")[0] for word in words if word.startswith("--")}
+            assert isinstance(command, click.Group) or named <= options, line
