@@ -82,8 +82,13 @@ class Workdir:
 
         Raises:
             WorkdirBusyError: another run holds it and `wait` is False.
-            UsageError: the folder cannot be written.
+            UsageError: the folder cannot be written, or is none.
         """
+        if files.is_remote(self.root):
+            raise UsageError(
+                f"--out {self.root}: found an object store, expected a local folder. "
+                "A pipeline compiled by `segpipe kubeflow compile` keeps its results there, by kubeflow.root"
+            )
         lock = FileLock(self._lock, timeout=-1 if wait else 0)
         try:
             lock.acquire()

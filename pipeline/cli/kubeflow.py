@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -46,13 +46,9 @@ def compile_command(
         raise UsageError(f"--target {target}: expected one of {', '.join(_TARGETS)}")
     if not out.endswith(_TARGETS[target]):
         raise UsageError(f"--out {out}: expected a name that ends in {' or '.join(_TARGETS[target])}")
-    from pipeline.config import read_assignments, read_config_file
-    from pipeline.kubeflow.parameters import configure, defaults
+    from pipeline.kubeflow.parameters import compiled_in, configure, defaults
 
-    layers: list[tuple[str, dict[str, Any]]] = [("--set", read_assignments(assignments or []))]
-    if config:
-        # The folder it lies in here says nothing where the pipeline runs.
-        layers.insert(0, (os.path.basename(config), read_config_file(config)))
+    layers = compiled_in(config, assignments or [])
     values = defaults(data, model, preset, size, epochs)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if target == "vertex":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -38,13 +38,10 @@ def training_job(
         raise UsageError(f"--kind {kind}: expected one of {', '.join(_KINDS)}")
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?", name):
         raise UsageError(f"--name {name}: expected up to 50 small letters, digits and dashes, beginning with a letter")
-    from pipeline.config import read_assignments, read_config_file
-    from pipeline.kubeflow.parameters import configure, defaults
+    from pipeline.kubeflow.parameters import compiled_in, configure, defaults
     from pipeline.kubeflow.training_job import render
 
-    layers: list[tuple[str, dict[str, Any]]] = [("--set", read_assignments(assignments or []))]
-    if config:
-        layers.insert(0, (config, read_config_file(config)))
+    layers = compiled_in(config, assignments or [])
     values = defaults(data, model, preset, size, epochs)
     # What the data set is like is known where the training runs.
     settings = configure({**values, "data": ""}, layers).kubeflow

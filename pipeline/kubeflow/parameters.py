@@ -6,10 +6,11 @@ Each task rebuilds the configuration from them, so all tasks of a run agree with
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pipeline.config import RunConfig, build_config, field_names
+from pipeline.config import RunConfig, build_config, field_names, read_assignments, read_config_file
 from pipeline.presets import PRESETS
 from pipeline.spans import NEWEST
 
@@ -62,6 +63,19 @@ PARAMETERS = (
         "push_destination", str, "serving_dir", "", "folder that versions are pushed to; ROOT/serving where empty"
     ),
 )
+
+
+def compiled_in(config: str | None, assignments: Sequence[str]) -> Layers:
+    """Returns the settings that a pipeline is compiled with, from a file and from `KEY=VALUE` over it.
+
+    Raises:
+        UsageError: the file cannot be read, or an assignment is malformed.
+    """
+    layers: list[tuple[str, Mapping[str, Any]]] = [("--set", read_assignments(assignments))]
+    if config:
+        # The folder it lies in here says nothing where the pipeline runs.
+        layers.insert(0, (os.path.basename(config), read_config_file(config)))
+    return layers
 
 
 def defaults(data: str, model: str, preset: str, size: str | None, epochs: int | None) -> dict[str, Any]:

@@ -59,6 +59,16 @@ def test_waiting_gets_the_directory_when_the_other_run_ends(workdir, holder):
         assert holder.wait() == 0
 
 
+def test_an_object_store_is_no_work_directory_and_makes_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    remote = Workdir("gs://bucket/work")
+    with pytest.raises(UsageError, match=r"--out gs://bucket/work: .*kubeflow\.root"), remote.lock(wait=False):
+        pass
+
+    assert not os.listdir(tmp_path)
+
+
 def test_latest_is_replaced(workdir):
     for run_id in ("one", "two"):
         os.makedirs(workdir.run(run_id))

@@ -1,6 +1,8 @@
 """`segpipe kubeflow compile` from the command line."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -8,6 +10,7 @@ from typer.testing import CliRunner
 
 from components.errors import UsageError
 from pipeline.cli.main import app
+from pipeline.kubeflow.settings import KubeflowSettings
 
 
 def _compile(*options):
@@ -39,6 +42,29 @@ def test_options_become_defaults_and_settings_are_compiled_in(tmp_path):
         ["cluster.yaml", {"kubeflow": {"root": "/mnt/work", "metadata": {"kind": "mysql", "host": "db"}}}],
         ["--set", {"training": {"batch_size": 2}}],
     ]
+
+
+def test_a_training_job_does_not_depend_on_where_its_settings_lie(tmp_path):
+    written = []
+    for folder in ("here", "there"):
+        settings = tmp_path / folder / "cluster.yaml"
+        settings.parent.mkdir()
+        settings.write_text("kubeflow: {root: /mnt/work}\n")
+        out = tmp_path / folder / "training.yaml"
+
+        words = ["training-job", "--config", str(settings), "--data", "/mnt/data", "--out", str(out)]
+        done = CliRunner().invoke(app, ["kubeflow", *words])
+
+        assert done.exit_code == 0, done.output
+        written.append(out.read_text())
+    assert written[0] == written[1]
+
+
+def test_the_default_image_is_the_pipeline_s_as_make_images_names_it():
+    makefile = (Path(__file__).parents[3] / "Makefile").read_text()
+    names = dict(re.findall(r"^(REGISTRY|TAG) \?= (\S+)$", makefile, flags=re.MULTILINE))
+
+    assert KubeflowSettings().image == f"{names['REGISTRY']}/pipeline:{names['TAG']}"
 
 
 @pytest.mark.parametrize(
