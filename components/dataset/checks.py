@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 
 from components import files
 from components.dataset import masks
@@ -33,6 +34,16 @@ from components.dataset.pairs import (
 __all__ = ["Limits", "Sample", "read_pair"]
 
 ORIENTATION = 0x0112  # EXIF tag; 1 is upright
+# What makes an image of each other orientation upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 _ACTIONS = {
     EMPTY: "copy the file again from its source, or delete the pair",
@@ -124,10 +135,19 @@ def _upright(image: ImageFile.ImageFile, mask_size: tuple[int, int]) -> Image.Im
     the turned one was drawn on the stored pixels; where both sizes are equal the mask is taken to be
     drawn on what viewers and annotation tools show, the turned image.
     """
-    if image.getexif().get(ORIENTATION, 1) not in range(2, 9):
+    turn = _TURNS.get(_orientation(image))
+    if turn is None:
         return image
-    turned = ImageOps.exif_transpose(image)
-    return turned if turned is not None and turned.size == mask_size else image
+    turned = image.transpose(turn)
+    return turned if turned.size == mask_size else image
+
+
+def _orientation(image: ImageFile.ImageFile) -> Any:
+    """Returns the EXIF orientation, upright where the EXIF data is damaged: viewers then show the stored pixels."""
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:  # damaged EXIF data raises many types, SyntaxError and struct.error among them
+        return 1
 
 
 def _read_alike(image: ImageFile.ImageFile, data: bytes) -> bool:

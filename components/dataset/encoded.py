@@ -1,13 +1,14 @@
 """Looks at encoded PNG and JPEG bytes before and while they are decoded, so that no bad file gets further.
 
-A file that passes here also decodes in TensorFlow, which checks more than Pillow does: a PNG's
-checksums and end marker.
+A file that passes here also decodes in TensorFlow, which checks more than Pillow does: a PNG's chunks
+and their checksums, and the end marker of both formats.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import io
+import re
 import struct
 import zlib
 
@@ -17,7 +18,9 @@ from components.dataset.pairs import ABSURD_SIZE, EMPTY, TRUNCATED, UNDECODABLE
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
-JPEG_END = b"\xff\xd9"
+JPEG_END = 0xD9
+# Every marker but those within pixel data: a stuffed zero byte, and restarts.
+_JPEG_MARKER = re.compile(rb"\xff+([\xc0-\xcf\xd9-\xfe])")
 _CHUNK_OVERHEAD = 12  # length, type and checksum, 4 bytes each
 
 
@@ -55,6 +58,11 @@ class PngHeader:
     def is_grey(self) -> bool:
         """Whether the samples are grey levels without transparency."""
         return self.color_type == 0
+
+    @property
+    def has_palette(self) -> bool:
+        """Whether the samples are indices into a palette."""
+        return self.color_type == 3
 
 
 def png_header(data: bytes) -> PngHeader:
@@ -94,8 +102,7 @@ def decode(data: bytes, limits: Limits, formats: tuple[str, ...]) -> ImageFile.I
         raise BadFileError(ABSURD_SIZE, f"{width}x{height} pixels", allowed)
     if width * height > limits.max_pixels:
         raise BadFileError(ABSURD_SIZE, f"{width}x{height} pixels", f"at most {limits.max_pixels} pixels in all")
-    if found == "PNG":
-        _check_chunks(data)
+    _CHECK[found](data)
     try:
         image.load()
     except Exception as error:  # as above, for damaged pixel data
@@ -114,15 +121,24 @@ def _format(data: bytes) -> str:
 
 def _damaged(data: bytes, kind: str, error: Exception) -> BadFileError:
     """Tells a file cut short from one with wrong bytes."""
-    if kind == "PNG":
-        _check_chunks(data)
-    elif JPEG_END not in data[-64:]:
-        return BadFileError(TRUNCATED, f"{len(data)} bytes without an end marker", "a complete JPEG file")
+    _CHECK[kind](data)
     return BadFileError(UNDECODABLE, f"{len(data)} bytes that do not decode: {error}", f"a sound {kind} file")
 
 
+def _check_markers(data: bytes) -> None:
+    """Walks a JPEG's markers. Raises BadFileError where the end marker is missing."""
+    position = len(JPEG_SIGNATURE) - 1
+    while match := _JPEG_MARKER.search(data, position):
+        if match[1][0] == JPEG_END:
+            return
+        length = int.from_bytes(data[match.end() : match.end() + 2], "big")
+        position = match.end() + length
+    raise BadFileError(TRUNCATED, f"{len(data)} bytes without an end marker", "a complete JPEG file")
+
+
 def _check_chunks(data: bytes) -> None:
-    """Walks a PNG's chunks. Raises BadFileError where one is cut off, missing or fails its checksum."""
+    """Walks a PNG's chunks. Raises BadFileError where one is cut off, missing, out of place or fails its checksum."""
+    kinds: list[bytes] = []
     position = len(PNG_SIGNATURE)
     view = memoryview(data)
     while position + _CHUNK_OVERHEAD <= len(data):
@@ -133,7 +149,22 @@ def _check_chunks(data: bytes) -> None:
         if zlib.crc32(view[position + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
             name = kind.decode("latin-1")
             raise BadFileError(UNDECODABLE, f"a wrong checksum in chunk {name} at byte {position}", "a sound PNG file")
+        kinds.append(kind)
         if kind == b"IEND":
+            _check_kinds(data, kinds)
             return
         position = end
     raise BadFileError(TRUNCATED, f"{len(data)} bytes that end before the PNG does", "a complete PNG file")
+
+
+def _check_kinds(data: bytes, kinds: list[bytes]) -> None:
+    """Raises BadFileError where the chunks that a decoder must know are not those of a PNG, in their order."""
+    # A capital letter begins what must be known.
+    critical = b" ".join(kind for kind in kinds if kind[:1].isupper())
+    known = re.fullmatch(rb"IHDR( PLTE)?( IDAT)+ IEND", critical)
+    if not known or kinds[0] != b"IHDR" or (png_header(data).has_palette and not known[1]):
+        shown = ", ".join(dict.fromkeys(kind.decode("latin-1") for kind in kinds))
+        raise BadFileError(UNDECODABLE, f"a PNG of the chunks {shown:.80}", "a sound PNG file")
+
+
+_CHECK = {"PNG": _check_chunks, "JPEG": _check_markers}

@@ -34,7 +34,7 @@ def class_indices(image: Image.Image, data: bytes, description: DatasetDescripti
         BadFileError: with the reason `colour_mask`, `unknown_colour`, `label_outside_map` or `undecodable`.
     """
     header = png_header(data)
-    if header.bit_depth == 16 and not header.is_grey:
+    if header.bit_depth == 16 and not (header.is_grey and description.mask_encoding == "index"):
         raise BadFileError(UNDECODABLE, "a PNG with 16-bit colour samples", "a mask with 8 bits a sample")
     if description.mask_encoding == "color":
         return _from_colors(np.asarray(image.convert("RGB")), description)

@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 import pytest
 from dataset_folder import HEIGHT, WIDTH, encode, random_image, random_mask
-from PIL import Image
+from PIL import Image, ImageOps
 
 from components.dataset import pairs
 from components.dataset.checks import Limits, Sample, read_pair
@@ -23,14 +23,15 @@ IMAGE, MASK = "train/images/a_1.png", "train/masks/a_1.png"
 PAIR = Pair("a_1", "train", "a", IMAGE, MASK)
 
 
-def png(width: int, height: int, bit_depth: int, color_type: int, rows: bytes) -> bytes:
-    """Writes a PNG by hand, in the depths PIL does not write."""
+def png(width: int, height: int, bit_depth: int, color_type: int, rows: bytes, *further: tuple[bytes, bytes]) -> bytes:
+    """Writes a PNG by hand, in the depths PIL does not write; further chunks come before the pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, bit_depth, color_type, 0, 0, 0)
-    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    parts = [chunk(b"IHDR", header), *(chunk(*more) for more in further)]
+    parts += [chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
@@ -65,6 +66,8 @@ def test_a_sound_pair_keeps_its_bytes(read):
 
 PNG_IMAGE = encode(random_image())
 JPEG_IMAGE = encode(random_image(), "JPEG")
+ROWS = bytes((WIDTH + 1) * HEIGHT)
+COMMENT = struct.pack(">I", 3) + b"tEXta\0b" + struct.pack(">I", zlib.crc32(b"tEXta\0b"))
 FLIPPED = bytearray(PNG_IMAGE)
 FLIPPED[len(PNG_IMAGE) // 2] ^= 1
 # Only the pixel data's checksum is wrong, which Pillow does not look at and TensorFlow does.
@@ -83,9 +86,18 @@ BAD_IMAGES = {
     "png short of a byte": (PNG_IMAGE[:-1], pairs.TRUNCATED),
     "png bit flipped": (bytes(FLIPPED), pairs.UNDECODABLE),
     "png checksum wrong": (bytes(WRONG_SUM), pairs.UNDECODABLE),
+    "png without its palette": (png(WIDTH, HEIGHT, 8, 3, ROWS, (b"tRNS", b"\0")), pairs.UNDECODABLE),
+    "png of its end alone": (PNG_IMAGE[:8] + PNG_IMAGE[-12:], pairs.UNDECODABLE),
+    "png with an unknown chunk": (png(WIDTH, HEIGHT, 8, 0, ROWS, (b"ABCD", b"")), pairs.UNDECODABLE),
+    "png with its header second": (PNG_IMAGE[:8] + COMMENT + PNG_IMAGE[8:], pairs.UNDECODABLE),
     "jpeg header cut": (JPEG_IMAGE[:10], pairs.TRUNCATED),
     "jpeg half": (JPEG_IMAGE[: len(JPEG_IMAGE) // 2], pairs.TRUNCATED),
     "jpeg without end": (JPEG_IMAGE[:-2], pairs.TRUNCATED),
+    "jpeg padded in place of its end": (JPEG_IMAGE[:-2] + bytes(16), pairs.TRUNCATED),
+    "jpeg with another in its comment and no end": (
+        encode(random_image(), "JPEG", comment=JPEG_IMAGE)[:-2] + bytes(16),
+        pairs.TRUNCATED,
+    ),
     "jpeg of zeros": (b"\xff\xd8\xff\xe0" + bytes(100) + b"\xff\xd9", pairs.UNDECODABLE),
     "too small": (encode(random_image(size=(4, 24))), pairs.ABSURD_SIZE),
     "too large": (png(60_000, 60_000, 8, 2, b""), pairs.ABSURD_SIZE),
@@ -253,6 +265,17 @@ def test_unknown_colours_are_named_with_their_pixels(read, tiny_color):
     assert "(1, 2, 3) in 3 pixels; (255, 255, 255) in 3 pixels" in fault.found
 
 
+def test_a_colour_mask_of_16_bits_is_refused(read, tiny_color):
+    white = tiny_color.classes[1].model_copy(update={"color": (255, 255, 255)})
+    described = tiny_color.model_copy(update={"classes": (tiny_color.classes[0], white)})
+
+    # Cut down to eight bits, 300 would be white.
+    fault = read(mask=encode(Image.fromarray(np.full((HEIGHT, WIDTH), 300, np.uint16))), description=described)
+
+    assert isinstance(fault, Fault)
+    assert (fault.file, fault.reason) == (MASK, pairs.UNDECODABLE)
+
+
 def sixteen_bit_levels() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH), dtype=np.uint16)
 
@@ -289,8 +312,13 @@ def test_a_transparent_colour_is_not_passed_on(read):
 
 @pytest.mark.parametrize(
     "image",
-    [encode(random_image(), "JPEG"), encode(random_image().convert("L"), "JPEG"), encode(random_image().convert("L"))],
-    ids=["jpeg", "grey jpeg", "grey png"],
+    [
+        encode(random_image(), "JPEG"),
+        encode(random_image(), "JPEG", progressive=True, restart_marker_blocks=1) + b"\xff\xdamore bytes",
+        encode(random_image().convert("L"), "JPEG"),
+        encode(random_image().convert("L")),
+    ],
+    ids=["jpeg", "jpeg with bytes after its end", "grey jpeg", "grey png"],
 )
 def test_images_of_usual_modes_keep_their_bytes(read, image):
     sample = read(image=image)
@@ -327,6 +355,41 @@ def test_a_turned_jpeg_keeps_its_bytes_when_its_mask_was_drawn_on_them(read):
 
     assert isinstance(sample, Sample)
     assert sample.image == rotated_jpeg(6)
+
+
+@pytest.mark.parametrize(("orientation", "mask_size"), [(1, (HEIGHT, WIDTH)), (6, (WIDTH, HEIGHT))])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_damaged_exif_data_is_no_fault_and_its_orientation_counts_where_it_can_be_read(
+    read, kind, orientation, mask_size
+):
+    # A number that is stored as text, which can be read and not be written again.
+    width_as_text = struct.pack("<HHL4s", 0x0100, 2, 4, b"abc")
+    entries = struct.pack("<HHLL", 0x0112, 3, 1, orientation) + width_as_text
+    exif = b"Exif\0\0II*\0" + struct.pack("<LH", 8, 2) + entries + bytes(4)
+    if orientation == 1:
+        exif = exif.replace(b"II*", b"XX*")
+
+    sample = read(
+        image=encode(random_image(), kind, exif=exif), mask=encode(Image.fromarray(random_mask(size=mask_size)))
+    )
+
+    assert isinstance(sample, Sample)
+    assert (sample.height, sample.width) == mask_size
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_as_pillow_turns_it(read, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.open(io.BytesIO(encode(random_image(size=(WIDTH, WIDTH)), exif=exif)))
+
+    sample = read(
+        image=encode(random_image(size=(WIDTH, WIDTH)), exif=exif),
+        mask=encode(Image.fromarray(random_mask(size=(WIDTH, WIDTH)))),
+    )
+
+    assert isinstance(sample, Sample)
+    np.testing.assert_array_equal(pixels(sample.image), np.asarray(ImageOps.exif_transpose(stored)))
 
 
 def test_the_content_hash_follows_the_stored_bytes(read):
