@@ -5,7 +5,9 @@ Local paths never import Beam, so commands that only look at a folder start at o
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pathlib
 import uuid
 from collections.abc import Iterator
 
@@ -43,9 +45,13 @@ def write_bytes(path: str, content: bytes) -> None:
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     # Unique on a volume that containers share, in each of which the process may have the same number.
     partial = f"{path}.{uuid.uuid4().hex}.tmp"
-    with open(partial, "wb") as file:
-        file.write(content)
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+        os.replace(partial, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(partial)
 
 
 def exists(path: str) -> bool:
@@ -60,18 +66,43 @@ def exists(path: str) -> bool:
 def list_files(root: str) -> Iterator[str]:
     """Yields the paths of all files below a folder, relative to it, in sorted order.
 
-    Hidden files and folders (a leading dot) are left out.
+    Hidden files and folders (a leading dot) are left out, as are `lost+found` and links to a folder that they lie in.
+    A folder that is not there holds no files.
+
+    Raises:
+        OSError: a folder cannot be listed, so that files could be missing.
     """
     if is_remote(root):
         from apache_beam.io.filesystems import FileSystems
 
         prefix = root.rstrip("/") + "/"
         (match,) = FileSystems.match([prefix + "**"])
-        found = (metadata.path.removeprefix(prefix) for metadata in match.metadata_list)
+        found: Iterator[str] = (metadata.path.removeprefix(prefix) for metadata in match.metadata_list)
     else:
-        found = (
-            os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
-            for folder, _, names in os.walk(root, followlinks=True)
-            for name in names
-        )
+        found = _walk(root)
     yield from sorted(path for path in found if not any(part.startswith(".") for part in path.split("/")))
+
+
+def _walk(root: str) -> Iterator[str]:
+    """Yields the paths of the files below a local folder, relative to it, in any order."""
+    for folder, folders, names in os.walk(root, onerror=_refuse, followlinks=True):
+        yield from (os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/") for name in names)
+        folders[:] = [name for name in folders if _is_to_be_listed(folder, name)]
+
+
+def _refuse(error: OSError) -> None:
+    """Raises what kept a folder from being listed, unless there is no such folder."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+def _is_to_be_listed(folder: str, name: str) -> bool:
+    """Tells whether a walk goes down into a folder; a link to where it comes from would lead it round and round."""
+    if name.startswith(".") or name == "lost+found":
+        return False
+    path = os.path.join(folder, name)
+    if not os.path.islink(path):
+        return True
+    target = os.path.realpath(path)
+    parents = (os.path.realpath(parent) for parent in pathlib.Path(path).parents)
+    return not any(os.path.commonpath([target, parent]) == target for parent in parents)
