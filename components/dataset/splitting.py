@@ -6,7 +6,8 @@ The same names give the same splits on every machine and in every order of the f
 from __future__ import annotations
 
 import difflib
-from collections import Counter
+import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from components.dataset.description import DatasetDescription
@@ -52,7 +53,9 @@ def assign_sequences(counts: Mapping[str, int], shares: Mapping[str, float]) -> 
     """Holds out whole sequences for each split, greedily, to get nearest to its share of the pairs.
 
     Larger shares choose first. Each step takes the sequence that brings the split nearest to its
-    share, until none brings it nearer. Every split gets at least one sequence, train too.
+    share, until none brings it nearer. Every split gets at least one sequence, train too. Among
+    sequences of one size a hash of the name decides: names that begin alike often show the like,
+    and the first of the alphabet would be no fair sample.
 
     Args:
         counts: pairs in each sequence.
@@ -83,16 +86,22 @@ def assign_sequences(counts: Mapping[str, int], shares: Mapping[str, float]) -> 
 
 
 def _nearest_sequences(counts: Mapping[str, int], free: list[str], target: float, most: int) -> list[str]:
+    by_size: dict[int, list[str]] = defaultdict(list)
+    for sequence in sorted(free, key=_hash):
+        by_size[counts[sequence]].append(sequence)
     taken: list[str] = []
-    size = 0
+    held = 0
     while len(taken) < most:
-        rest = [sequence for sequence in free if sequence not in taken]
-        best = min(rest, key=lambda sequence: (abs(size + counts[sequence] - target), sequence))
-        if taken and abs(size + counts[best] - target) >= abs(size - target):
+        size = min((size for size in by_size if by_size[size]), key=lambda size: (abs(held + size - target), size))
+        if taken and abs(held + size - target) >= abs(held - target):
             break
-        taken.append(best)
-        size += counts[best]
+        taken.append(by_size[size].pop())
+        held += size
     return taken
+
+
+def _hash(name: str) -> bytes:
+    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
 
 
 def _listed_splits(description: DatasetDescription, counts: Mapping[str, int]) -> dict[str, str]:

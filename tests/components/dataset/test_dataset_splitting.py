@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -55,9 +56,9 @@ def test_no_single_change_gets_nearer_unless_it_empties_a_split(counts, share):
     ("counts", "share", "expected"),
     [
         ({"a": 90, "b": 10}, 0.2, {"b"}),
-        ({"a": 50, "b": 50}, 0.2, {"a"}),
+        ({"a": 50, "b": 50}, 0.2, {"a"}),  # of the two, the one with the larger hash
         ({"0006R0": 101, "0001TP": 124, "0016E5": 305, "Seq05VD": 171}, 0.2, {"0001TP"}),
-        ({"a": 10, "b": 10, "c": 10, "d": 10, "e": 10}, 0.4, {"a", "b"}),
+        ({"a": 10, "b": 10, "c": 10, "d": 10, "e": 10}, 0.4, {"a", "e"}),
     ],
 )
 def test_the_share_is_met_as_nearly_as_whole_sequences_allow(counts, share, expected):
@@ -96,6 +97,16 @@ def test_unrelated_images_may_be_split_when_that_is_said(unsplit):
     splits = split_of_sequences(described, [f"img{i:03d}" for i in range(10)])
 
     assert list(splits.values()).count("val") == 2
+
+
+def test_a_held_out_split_of_unrelated_images_is_a_sample_of_all_kinds():
+    counts = {f"{kind}_{i}": 1 for kind in ("bedroom", "kitchen", "street") for i in range(1000)}
+
+    splits = assign_sequences(counts, {"val": 0.2})
+
+    held_out = Counter(name.split("_")[0] for name, split in splits.items() if split == "val")
+    assert sum(held_out.values()) == 600
+    assert min(held_out[kind] for kind in ("bedroom", "kitchen", "street")) > 150
 
 
 def test_a_name_without_a_sequence_is_named(unsplit):
