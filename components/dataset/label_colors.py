@@ -29,7 +29,7 @@ def check(root: str, paths: list[str], description: DatasetDescription) -> None:
         description: what is known of the data set.
 
     Raises:
-        UsageError: naming every label whose colour differs and every colour only one of both has.
+        UsageError: naming every label whose colour differs and every colour that the description lacks.
     """
     if not description.label_colors:
         return

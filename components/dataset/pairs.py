@@ -101,8 +101,9 @@ def find_pairs(root: str, description: DatasetDescription) -> tuple[list[Pair], 
 
     Where two files claim one name (`X.png` and `X.jpg`, or two masks) none of them is used: which one
     the mask was drawn on is unknown, and keeping the first would depend on the order of extensions.
-    Each of the files then has a fault of its own. Where masks of all splits share one folder, a mask
-    no split has an image for is passed over as well.
+    Each of the files then has a fault of its own. So has a file whose name is not UTF-8, which no
+    example could carry. Where masks of all splits share one folder, a mask no split has an image for is
+    passed over as well.
 
     Args:
         root: the data root, local or remote.
@@ -166,6 +167,20 @@ def _group(paths: list[str], description: DatasetDescription) -> dict[tuple[str,
 
 def _faults(description: DatasetDescription, split: str, name: str, group: _Files) -> list[Fault]:
     """Returns what keeps a group of files from being a pair."""
+    paths = [*group.images, *group.masks]
+    if any(_printable(path) != path for path in paths):
+        return [
+            Fault(
+                split,
+                _printable(name),
+                _printable(path),
+                UNREADABLE,
+                found="a file name that is not UTF-8",
+                expected="a name in UTF-8",
+                action="rename the file",
+            )
+            for path in paths
+        ]
     if len(group.images) > 1 or (len(group.masks) > 1 and group.images):
         kind, clashing = ("images", group.images) if len(group.images) > 1 else ("masks", group.masks)
         return [
@@ -197,3 +212,8 @@ def _faults(description: DatasetDescription, split: str, name: str, group: _File
             for path in group.masks
         ]
     return []
+
+
+def _printable(path: str) -> str:
+    """Returns a path with the bytes that are not UTF-8, which Python reads as lone surrogates, written out."""
+    return path.encode(errors="backslashreplace").decode()

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from components import files
+from components.class_map import ClassMap
 from components.dataset.checks import Limits, read_pair
 from components.dataset.description import DatasetDescription
 from components.dataset.pairs import Fault, Pair, find_pairs, member_files
@@ -152,7 +153,8 @@ def survey(
                 on_progress(done, len(pairs))
     class_names = description.class_map.names
     splits = _by_split(records, faults, len(class_names))
-    warnings = (*_duplicates(records), *_shared_sequences(records), *_untrained_classes(splits, class_names))
+    untrained = _untrained_classes(splits, description.class_map)
+    warnings = (*_duplicates(records), *_shared_sequences(records), *untrained)
     return Survey(str(root), description.name, class_names, splits, tuple(faults), warnings)
 
 
@@ -208,10 +210,11 @@ def _shared_sequences(records: list[_Record]) -> list[str]:
     ]
 
 
-def _untrained_classes(splits: dict[str, SplitSurvey], class_names: tuple[str, ...]) -> list[str]:
+def _untrained_classes(splits: dict[str, SplitSurvey], class_map: ClassMap) -> list[str]:
     if TRAIN not in splits or not splits[TRAIN].pairs:
         return []
-    absent = [name for name, pixels in zip(class_names, splits[TRAIN].class_pixels, strict=True) if not pixels]
+    pixels = splits[TRAIN].class_pixels
+    absent = [class_map.names[index] for index in class_map.scored_indices if not pixels[index]]
     return [f"no pixel of train shows {', '.join(absent)}: a model cannot learn it"] if absent else []
 
 
@@ -240,7 +243,8 @@ def content_fingerprint(root: str, description: DatasetDescription, workers: int
     digest = hashlib.sha256(description.to_json().encode())
     with ThreadPoolExecutor(workers or 8) as pool:
         for path, content in zip(paths, pool.map(lambda path: _file_hash(root, path), paths), strict=True):
-            digest.update(f"\n{path}\0{content}".encode())
+            # A file name need not be UTF-8.
+            digest.update(f"\n{path}\0{content}".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

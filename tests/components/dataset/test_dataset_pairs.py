@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from components.dataset.description import built_in, detect
-from components.dataset.pairs import DUPLICATE_NAME, IMAGE_MISSING, MASK_MISSING, Pair, find_pairs, member_files
+from components.dataset.pairs import (
+    DUPLICATE_NAME,
+    IMAGE_MISSING,
+    MASK_MISSING,
+    UNREADABLE,
+    Pair,
+    find_pairs,
+    member_files,
+)
+from components.dataset.survey import content_fingerprint
 from components.errors import UsageError
 
 
@@ -137,6 +146,21 @@ def test_two_masks_of_one_name_are_left_out(folder):
     assert pairs == []
     assert {fault.file for fault in faults} == {"labels/0001TP_1_L.png", "labels_old/0001TP_1_L.png"}
     assert {fault.reason for fault in faults} == {DUPLICATE_NAME}
+
+
+def test_a_name_that_is_not_utf_8_is_a_fault_that_can_be_written(folder, tiny):
+    folder.pair("train/images/a_1.png", "train/masks/a_1.png")
+    for path in ("train/images/b_\udcdf.png", "train/masks/b_\udcdf.png"):
+        folder.write(path, b"-")
+
+    pairs, faults = find_pairs(str(folder.root), tiny)
+
+    assert [pair.name for pair in pairs] == ["a_1"]
+    assert [(fault.file, fault.reason) for fault in faults] == [
+        (r"train/images/b_\udcdf.png", UNREADABLE),
+        (r"train/masks/b_\udcdf.png", UNREADABLE),
+    ]
+    assert len(content_fingerprint(str(folder.root), tiny)) == 64
 
 
 def test_one_name_may_be_in_two_splits(folder, tiny):
