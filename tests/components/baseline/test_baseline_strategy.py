@@ -21,11 +21,22 @@ Parameter = tfx.dsl.components.Parameter
 
 
 @tfx.dsl.components.component
-def ToyTrainer(model: Output[Model], architecture: Parameter[str], classes: Parameter[str], recipe: Parameter[str]):
+def ToyTrainer(
+    model: Output[Model],
+    architecture: Parameter[str],
+    classes: Parameter[str],
+    recipe: Parameter[str],
+    max_pixels: Parameter[int],
+):
     """Writes what the strategy reads of an exported model; a new recipe trains a new model."""
     path = pathlib.Path(model.uri, "Format-Serving", MODEL_METADATA)
     path.parent.mkdir(parents=True)
-    description = {"model": architecture, "class_map": {"names": classes.split()}, "recipe": recipe}
+    description = {
+        "model": architecture,
+        "class_map": {"names": classes.split()},
+        "recipe": recipe,
+        "max_pixels": max_pixels,
+    }
     path.write_text(json.dumps(description))
 
 
@@ -57,8 +68,15 @@ class Workplace:
         self._root = root
         self._connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(root / "metadata.db"))
 
-    def run(self, recipe: str, blessed: bool = True, architecture: str = "fcn8", classes: str = "sky road") -> Run:
-        trainer = ToyTrainer(architecture=architecture, classes=classes, recipe=recipe)
+    def run(
+        self,
+        recipe: str,
+        blessed: bool = True,
+        architecture: str = "fcn8",
+        classes: str = "sky road",
+        max_pixels: int = 100,
+    ) -> Run:
+        trainer = ToyTrainer(architecture=architecture, classes=classes, recipe=recipe, max_pixels=max_pixels)
         baseline = tfx.dsl.Resolver(
             strategy_class=LatestBlessedBaseline,
             config={"model_name": architecture, "class_names": classes.split()},
@@ -150,3 +168,11 @@ def test_a_model_whose_files_are_gone_is_passed_over(workplace):
     shutil.rmtree(gone.model)
 
     assert workplace.run("c").baseline == good.model
+
+
+def test_a_model_that_accepts_smaller_images_only_is_passed_over(workplace):
+    good = workplace.run("a", max_pixels=101)
+    workplace.run("b")
+
+    assert workplace.run("c", max_pixels=101).baseline == good.model
+    assert workplace.run("d", max_pixels=102).baseline == ""
