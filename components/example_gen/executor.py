@@ -79,7 +79,8 @@ class ShardedPairs(beam.PTransform):
     """Spreads pairs over workers in an order that depends on their names alone.
 
     Consecutive video frames are nearly the same picture; a hash of the name mixes them, and gives
-    the same order on every machine, which a random reshuffle would not.
+    the same order on every machine, which a random reshuffle would not. Beam promises no order
+    among several workers: there the examples are the same, and their order need not be.
     """
 
     def __init__(self, pairs: list[Pair]) -> None:

@@ -18,5 +18,7 @@ def read_counts(uri: str) -> dict[str, Any]:
 
 
 def read_faults(uri: str) -> list[Fault]:
-    """Returns the pairs that were put aside, with file and reason."""
-    return [Fault(**json.loads(line)) for line in files.read_bytes(files.join(uri, FAULTS_FILE)).decode().splitlines()]
+    """Returns the pairs that were put aside, with file and reason, in an order that no worker has a part in."""
+    lines = files.read_bytes(files.join(uri, FAULTS_FILE)).decode().splitlines()
+    faults = [Fault(**json.loads(line)) for line in lines]
+    return sorted(faults, key=lambda fault: (fault.split, fault.name, fault.file))

@@ -1,6 +1,7 @@
 """ExampleGen and the gates behind it, run by TFX on small folders with faults made on purpose."""
 
 import io
+import json
 import os
 import shutil
 
@@ -12,9 +13,10 @@ from tfx import v1 as tfx
 
 from components import features
 from components.dataset.description import detect
+from components.dataset.pairs import Fault
 from components.errors import DataRejectedError
 from components.example_gen.component import ImageMaskExampleGen
-from components.example_gen.quarantine import read_counts, read_faults
+from components.example_gen.quarantine import FAULTS_FILE, read_counts, read_faults
 from components.gates import QuarantineGate
 from pipeline.local_runner import LocalRunner
 from pipeline.store import Store
@@ -203,6 +205,14 @@ def test_the_order_of_examples_is_the_same_in_every_run(tmp_path, street_scenes)
 
     assert orders[0] == orders[1]
     assert orders[0] != sorted(orders[0])
+
+
+def test_faults_are_read_in_the_order_of_splits_and_names_whatever_worker_wrote_first(tmp_path):
+    files = [("val", "a", "1"), ("train", "b", "2"), ("train", "a", "2"), ("train", "b", "1")]
+    faults = [Fault(*place, "empty", "found", "expected", "action") for place in files]
+    (tmp_path / FAULTS_FILE).write_text("".join(json.dumps(fault.to_dict()) + "\n" for fault in faults))
+
+    assert [(fault.split, fault.name, fault.file) for fault in read_faults(str(tmp_path))] == sorted(files)
 
 
 @pytest.mark.slow
