@@ -67,6 +67,7 @@ def fetch(
     Console(**_PLAIN).print(
         f"{fetched.downloaded} files fetched ({fetched.bytes / 1e6:.0f} MB), {fetched.kept} kept, in {destination}"
     )
+    Console(**_PLAIN).print(camvid.LICENCE_NOTE)
 
 
 @app.command()

@@ -10,9 +10,12 @@ from collections import Counter, defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from typer.testing import CliRunner
 
-from components.dataset.camvid import LICENCE_NOTE, DownloadError, fetch, read_manifest
+from components.dataset import camvid
+from components.dataset.camvid import DownloadError, fetch, read_manifest
 from components.errors import UsageError
+from pipeline.cli.main import app
 
 FILES = {
     f"{folder}/{name}.png": f"{folder} {name}".encode() * 500 for folder in ("train", "trainannot") for name in "ab"
@@ -203,8 +206,14 @@ def test_an_unknown_split_is_refused(get):
         get(splits=["train", "vall"])
 
 
-def test_the_licence_is_named():
-    assert "CC BY-NC 4.0" in LICENCE_NOTE
+def test_the_command_tells_what_came_and_what_it_may_be_used_for(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(camvid, "read_manifest", lambda: MANIFEST)
+
+    done = CliRunner().invoke(app, ["data", "fetch", str(tmp_path), "--address", server.url, "--split", "val"])
+
+    assert done.exit_code == 0
+    assert "2 files fetched (0 MB), 0 kept" in done.stdout
+    assert "CC BY-NC 4.0" in done.stdout
 
 
 def test_the_manifest_lists_camvid_whole():
