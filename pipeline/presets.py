@@ -99,21 +99,19 @@ _CPU: dict[str, dict[str, Any]] = {
 }
 
 
-def _longer(settings: dict[str, Any], model: Mapping[str, Any], **training: Any) -> dict[str, Any]:
+def _longer(settings: dict[str, Any], **training: Any) -> dict[str, Any]:
     """Returns a preset with some settings of its training changed, and predictions that take their time too."""
     return {
         **settings,
-        "model": {**settings["model"], "test_time_scales": (0.5, 1.0, 1.5), **model},
+        "model": {**settings["model"], "test_time_scales": (0.5, 1.0, 1.5)},
         "training": {**settings["training"], "validate_every": 8, **training},
     }
 
 
 # The same for two hours, with predictions that cost three and a half times as much; only `unet` has been run.
 _CPU_LONG: dict[str, dict[str, Any]] = {
-    "fcn8": _longer(_CPU["fcn8"], {}, epochs=120),
-    "unet": _longer(
-        _CPU["unet"], {"project_skips": True}, epochs=60, learning_rate=2e-3, class_balance=0.4, lovasz=1.0
-    ),
+    "fcn8": _longer(_CPU["fcn8"], epochs=120),
+    "unet": _longer(_CPU["unet"], epochs=60, learning_rate=2e-3, class_balance=0.4, lovasz=1.0),
 }
 
 # Full resolution and the architectures' own widths, for one or more GPUs; not run to the end yet.

@@ -31,10 +31,6 @@ class ModelSettings(Settings):
         False, description="batch normalisation: on the pools of FCN, after UNet's convolutions"
     )
     base_filters: int = Field(64, ge=4, description="channels of the first block; each block doubles them (unet)")
-    project_skips: bool = Field(
-        False,
-        description="narrow the encoder's features to the decoder's width before it takes them (unet with encoder)",
-    )
     head_filters: int = Field(0, ge=0, description="channels of a 3x3 convolution on pool5, 0 for none (fcn8)")
     dropout: float | None = Field(
         None,

@@ -36,16 +36,6 @@ def test_each_level_sees_the_encoders_features_of_its_size(encoder, skips):
         assert shape(model, f"decoder{level}_concatenate") == (*size, filters + channels)
 
 
-@pytest.mark.parametrize(("encoder", "skips"), SKIPS)
-def test_features_are_projected_to_the_decoders_width_on_request(encoder, skips):
-    model = build(encoder, project_skips=True)
-
-    for level, channels in skips.items():
-        size, filters = size_and_filters(level)
-        assert tuple(model.get_layer(f"decoder{level}_skip").input.shape[1:]) == (*size, channels)
-        assert shape(model, f"decoder{level}_concatenate") == (*size, 2 * filters)
-
-
 def test_the_decoder_narrows_as_it_grows():
     model = build("mobilenet_v2")
 

@@ -262,7 +262,6 @@ def test_a_size_that_the_stride_does_not_divide_names_its_neighbours(name, size,
         ({"name": "fcn16", "head_filters": 8}, "model.head_filters: found 8, but fcn16 has no .* leave it at 0"),
         ({"name": "pspnet", "normalization": True}, "model.normalization: found True, but pspnet .* leave it at false"),
         ({"name": "segnet", "base_filters": 8}, "model.base_filters: found 8, but segnet has no place .* at 64"),
-        ({"name": "unet", "project_skips": True}, "model.project_skips: found True, but unet has no place for it"),
         (
             {"name": "unet", "encoder": "vgg16", "head_filters": 8},
             "model.head_filters: found 8, but unet on vgg16 has no place for it",

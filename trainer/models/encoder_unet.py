@@ -2,8 +2,7 @@
 
 Sources: the decoder of Ronneberger, Fischer and Brox 2015, arXiv 1505.04597, on a pretrained network
 as Iglovikov and Shvets 2018, arXiv 1801.05746, have it. The last level has one convolution, because
-it costs the most. On request each skip is first projected to the decoder's width, as Chen et al.
-2018, arXiv 1802.02611, do with their encoder's shallow features: VGG16's are several times as wide.
+it costs the most.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
         settings: `encoder`; `base_filters` of the decoder at the image's size, doubled by each halving
             up to 16 times; `upsampling` (by transposed convolutions); `dropout` after each
             concatenation; `normalization`, which puts batch normalisation on each skip and between
-            each convolution of the decoder and its ReLU; `project_skips`.
+            each convolution of the decoder and its ReLU.
         input_size: height and width in pixels, multiples of `STRIDE`; None where any such size may come.
         num_classes: channels of the logits.
 
@@ -54,9 +53,6 @@ def decoder_block(x: Any, skip: Any | None, level: int, settings: ModelSettings)
     filters = _filters(level, settings)
     x = unet.upsampled(x, filters, settings, f"decoder{level}_up")
     if skip is not None:
-        if settings.project_skips:
-            project = keras.layers.Conv2D(filters, 1, use_bias=not settings.normalization, name=f"decoder{level}_skip")
-            skip = project(skip)
         skip = _normalized(skip, settings, f"normalize_skip{level}")
         x = keras.layers.Concatenate(name=f"decoder{level}_concatenate")([x, skip])
     x = keras.layers.Dropout(unet.rate(settings), name=f"decoder{level}_dropout")(x)

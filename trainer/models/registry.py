@@ -57,7 +57,7 @@ class Architecture:
 
 
 # Settings of the network that not every architecture has a place for.
-OPTIONS = ("normalization", "base_filters", "project_skips", "head_filters", "dropout")
+OPTIONS = ("normalization", "base_filters", "head_filters", "dropout")
 
 ARCHITECTURES = {
     "fcn8": Architecture(fcn8.build, fcn8.STRIDE, fcn_encoder.deep_layers, options=("normalization", "head_filters")),
@@ -76,7 +76,7 @@ ARCHITECTURES = {
             encoder_unet.build,
             encoder_unet.STRIDE,
             encoder_unet.deep_layers,
-            options=("normalization", "base_filters", "project_skips", "dropout"),
+            options=("normalization", "base_filters", "dropout"),
         ),
     ),
     "segnet": Architecture(
