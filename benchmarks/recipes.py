@@ -98,6 +98,9 @@ def draw(results: list[Result], path: str) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    colors = pyplot.colormaps["tab20"](range(20))
+    # The strong ones first, then the pale.
+    axes.set_prop_cycle(color=[*colors[::2], *colors[1::2]])
     for result in results:
         (line,) = axes.plot(*zip(*result.validations, strict=True), marker="o", markersize=3, label=result.name)
         axes.plot(result.minutes, result.mean_iou, marker="*", markersize=11, color=line.get_color())

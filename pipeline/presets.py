@@ -108,7 +108,7 @@ def _longer(settings: dict[str, Any], **training: Any) -> dict[str, Any]:
     }
 
 
-# The same for two hours, with predictions that cost three and a half times as much; only `unet` has been run.
+# The same for over two hours, with predictions that cost three and a half times as much; only `unet` has been run.
 _CPU_LONG: dict[str, dict[str, Any]] = {
     "fcn8": _longer(_CPU["fcn8"], epochs=120),
     "unet": _longer(_CPU["unet"], epochs=60, learning_rate=2e-3, class_balance=0.4, lovasz=1.0),
