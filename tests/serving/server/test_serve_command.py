@@ -30,14 +30,19 @@ class _Process:
         self.process = subprocess.Popen(
             [*command, *more], cwd=_ROOT, env=_ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
+        self._passed_over = []
         self.connection = Channel(int(self.line("gRPC").rsplit(":", 1)[1]))
 
     def line(self, start):
-        """Returns the next printed line that begins so."""
-        assert self.process.stdout is not None
+        """Returns the first printed line that begins so and was not returned yet; threads print in any order."""
+        for line in self._passed_over:
+            if line.startswith(start):
+                self._passed_over.remove(line)
+                return line.strip()
         for line in self.process.stdout:
             if line.startswith(start):
                 return line.strip()
+            self._passed_over.append(line)
         raise AssertionError(self.process.stderr.read())
 
 
