@@ -102,6 +102,8 @@ def training_batches(
     made = tf.constant(skip * batch_size * share.replicas, tf.int64)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        # Shuffles also follow the global seed, and fail where it is a multiple of this; so the graph has its own.
+        tf.compat.v1.set_random_seed(seed % (2**31 - 1) or 1)
         # Odd multiplier: neighbouring seeds must not share epochs.
         epoch_seed = tf.constant(seed, tf.int64) * 1_000_003 + epoch
         paths = tf.data.Dataset.from_tensor_slices(list(files)).shuffle(len(files), seed=epoch_seed)

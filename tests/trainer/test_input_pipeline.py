@@ -101,6 +101,26 @@ def test_no_device_gets_an_empty_batch(numbered):
     assert ALL.steps(10, batch_size=9) == 2
 
 
+@pytest.fixture
+def set_global_seed():
+    """Sets TensorFlow's global seed, as a training does with its own, and takes it back."""
+    yield tf.random.set_seed
+    tf.random.set_seed(None)
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**31 - 1])
+def test_any_seed_gives_an_order_and_the_global_one_has_no_part_in_it(numbered, set_global_seed, seed):
+    orders = []
+    for global_seed in (seed, 0, 5):
+        set_global_seed(global_seed)
+        data = input_pipeline.training_batches([numbered], toy.SIZE, 10, 10, range(1), seed, None)
+        ((_, masks),) = data.as_numpy_iterator()
+        orders.append(masks[:, 0, 0].tolist())
+
+    assert sorted(orders[0]) == list(range(10))
+    assert orders[0] == orders[1] == orders[2]
+
+
 def test_steps_already_made_are_left_out(numbered):
     for share in (ALL, Share(1, 2, 1)):
         assert steps_of(share, numbered, batch_size=2, skip=2) == steps_of(share, numbered, batch_size=2)[2:]
