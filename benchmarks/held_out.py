@@ -1,6 +1,6 @@
 """How well a preset does on streets that it never saw: one video sequence is held out of training and scored.
 
-    python -m benchmarks.held_out --data data/camvid --sequence 0001TP
+    python -m benchmarks.held_out --data data/camvid --sequence 0001TP --work work/held_out
 
 The other training pairs train the model, and the held-out sequence takes the place of the validation split; it
 chooses nothing, so the last epoch is kept. The model is then scored on the real validation split too: the gap says
@@ -10,8 +10,10 @@ what a street costs that was never seen.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,7 +33,8 @@ def hold_out(data: str, sequence: str, destination: str) -> dict[str, int]:
     Args:
         data: folder of images and masks whose training split holds several sequences.
         sequence: name of the one to hold out.
-        destination: folder to make, in the layout `{split}/{name}.png` and `{split}annot/{name}.png`.
+        destination: folder to make, in the layout `{split}/{name}.png` and `{split}annot/{name}.png`; one that is
+            there is replaced.
 
     Returns:
         The number of pairs of each split.
@@ -43,6 +46,7 @@ def hold_out(data: str, sequence: str, destination: str) -> dict[str, int]:
     sequences = sorted({pair.sequence for pair in pairs})
     if sequence not in sequences or len(sequences) == 1:
         raise UsageError(f"--sequence {sequence}: expected one of several sequences of split train: {sequences}")
+    shutil.rmtree(destination, ignore_errors=True)
     counts = {"train": 0, "val": 0}
     for split in counts:
         os.makedirs(os.path.join(destination, split))
@@ -93,9 +97,11 @@ def main() -> None:
     parser.add_argument("--model", default="fcn8", help="architecture")
     parser.add_argument("--preset", default="cpu", help="preset")
     parser.add_argument("--config", help="YAML file of settings over the preset")
+    parser.add_argument("--work", help="folder to keep the runs in, one folder for each sequence; None keeps nothing")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as root:
-        data, work = os.path.join(root, "data"), os.path.join(root, "work")
+    with contextlib.ExitStack() as stack:
+        root = arguments.work or stack.enter_context(tempfile.TemporaryDirectory())
+        data, work = (os.path.join(root, arguments.sequence, name) for name in ("pairs", "run"))
         print(hold_out(arguments.data, arguments.sequence, data), flush=True)
         command = [*_SEGPIPE, "run", "--data", data, "--out", work]
         command += ["--model", arguments.model, "--preset", arguments.preset, "--set", "training.keep=last"]

@@ -38,6 +38,15 @@ def test_a_held_out_sequence_takes_the_place_of_the_validation_split(streets, tm
         assert image.size == (48, 32)
 
 
+def test_holding_out_another_sequence_replaces_the_pairs_that_were_linked(streets, tmp_path):
+    held_out.hold_out(streets, "0001TP", str(tmp_path / "data"))
+
+    held_out.hold_out(streets, "0006R0", str(tmp_path / "data"))
+
+    pairs, _ = find_pairs(str(tmp_path / "data"), detect(str(tmp_path / "data")))
+    assert sorted((pair.split, pair.sequence) for pair in pairs) == [("train", "0001TP")] * 3 + [("val", "0006R0")]
+
+
 def test_a_sequence_that_is_not_there_is_refused_with_those_that_are(streets, tmp_path):
     with pytest.raises(UsageError, match=r"--sequence 0005VD: .*\['0001TP', '0006R0'\]"):
         held_out.hold_out(streets, "0005VD", str(tmp_path / "data"))
