@@ -22,7 +22,7 @@ run: setup  ## Run the whole pipeline on a synthetic data set that it makes itse
 	@$(SEGPIPE) run --data $(WORK)/synthetic --model unet --preset smoke --out $(WORK)
 
 test: setup check  ## Run every check and every test.
-	@.venv/bin/pytest -m "slow or not slow"
+	@.venv/bin/pytest -m "slow or not slow" --numprocesses 2 --dist loadfile
 
 check: setup  ## Check format, lint and types.
 	@.venv/bin/ruff format --check --quiet $(PYTHON_FILES)
