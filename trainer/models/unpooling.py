@@ -21,13 +21,13 @@ class MaxPoolingWithIndices(keras.layers.Layer):
 
     def call(self, inputs: Any) -> tuple[Any, Any]:
         """Returns maxima and indices of [B, H, W, C], with even H and W."""
-        maxima = ops.max_pool(inputs, 2, strides=2, padding="valid")
-        indices = ops.full_like(maxima, 3, dtype="uint8")
-        for index in (2, 1, 0):
-            row, column = divmod(index, 2)
-            found = inputs[:, row::2, column::2] == maxima
-            indices = ops.where(found, ops.cast(index, "uint8"), indices)
-        return maxima, indices
+        pixels = [inputs[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
+        number = [ops.cast(index, "uint8") for index in range(4)]
+        # No pixel is looked for by its equality with the maximum: XLA may round the two differently.
+        above = ops.where(pixels[1] > pixels[0], number[1], number[0])
+        below = ops.where(pixels[3] > pixels[2], number[3], number[2])
+        lower = ops.maximum(pixels[2], pixels[3]) > ops.maximum(pixels[0], pixels[1])
+        return ops.max_pool(inputs, 2, strides=2, padding="valid"), ops.where(lower, below, above)
 
 
 @keras.saving.register_keras_serializable("segpipe")
