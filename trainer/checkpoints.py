@@ -1,18 +1,21 @@
 """Keeps a training's state on disk, so that a killed one resumes where it was, within an epoch too.
 
 The values of all variables lie in files of their own; `state.json` says which of them count and is
-replaced in one step. A kill at any moment leaves the checkpoint before behind. Keras' own
+replaced in one step. A kill at any moment, and on a local disk a crash of the machine, leaves the
+checkpoint before behind. Keras' own
 `BackupAndRestore` is not used: it overwrites its only file in place, and its weight files lack the
 states of dropout and of the metrics.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -112,13 +115,14 @@ class Checkpoints:
             state: the state they belong to.
         """
         tf.io.gfile.makedirs(self.folder)
-        with self._open(str(state.values), "wb") as file:
+        with self._durable(str(state.values)) as file:
             for variable in variables:
                 np.lib.format.write_array(file, np.asarray(variable.numpy()), allow_pickle=False)
-        partial = self._path(_STATE_FILE + ".partial")
-        with tf.io.gfile.GFile(partial, "w") as file:
-            file.write(json.dumps(dataclasses.asdict(state)))
-        tf.io.gfile.rename(partial, self._path(_STATE_FILE), overwrite=True)
+        partial = _STATE_FILE + ".partial"
+        with self._durable(partial) as file:
+            file.write(json.dumps(dataclasses.asdict(state)).encode())
+        tf.io.gfile.rename(self._path(partial), self._path(_STATE_FILE), overwrite=True)
+        self._sync_folder()
         for name in tf.io.gfile.listdir(self.folder):
             if name not in (_STATE_FILE, state.values, state.best_values):
                 tf.io.gfile.remove(self._path(name))
@@ -138,13 +142,19 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Removes the folder; a training that ended needs it no more."""
+        # First, so that a kill in between leaves no state whose values are gone.
+        if tf.io.gfile.exists(self._path(_STATE_FILE)):
+            tf.io.gfile.remove(self._path(_STATE_FILE))
         if tf.io.gfile.exists(self.folder):
             tf.io.gfile.rmtree(self.folder)
 
     def _load(self, variables: Sequence[Any], name: str) -> None:
-        with self._open(name, "rb") as file:
-            for variable in variables:
-                variable.assign(self._next_value(file, name, tuple(variable.shape)))
+        try:
+            with self._open(name, "rb") as file:
+                for variable in variables:
+                    variable.assign(self._next_value(file, name, tuple(variable.shape)))
+        except (FileNotFoundError, tf.errors.NotFoundError) as error:
+            raise self._damaged(name, "no such file", "the values that its state.json names") from error
 
     def _next_value(self, file: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
         try:
@@ -161,6 +171,25 @@ class Checkpoints:
         return SegpipeError(
             f"checkpoint {self._path(name)}: found {found}, expected {expected}; remove {self.folder} to train anew"
         )
+
+    @contextlib.contextmanager
+    def _durable(self, name: str) -> Iterator[Any]:
+        """Opens a file to write bytes; after the block they are on the disk, not in its cache alone."""
+        with self._open(name, "wb") as file:
+            yield file
+            if not files.is_remote(self.folder):
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _sync_folder(self) -> None:
+        """Puts the names of the folder's files on the disk."""
+        if files.is_remote(self.folder):
+            return
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def _open(self, name: str, mode: str) -> Any:
         path = self._path(name)

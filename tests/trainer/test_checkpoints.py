@@ -3,6 +3,7 @@ import os
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from components.errors import SegpipeError
 from trainer.checkpoints import Checkpoints, State, directory
@@ -131,6 +132,39 @@ def test_a_damaged_file_is_named(model, folder, first_epoch):
 def test_values_of_other_variables_are_refused(model, folder, first_epoch):
     with pytest.raises(SegpipeError, match=r"found values of \(4, 8\), expected \(8,\)"):
         Checkpoints(folder).restore(variables(model)[1:], first_epoch)
+
+
+def test_values_that_are_gone_are_named(model, folder, first_epoch):
+    os.remove(os.path.join(folder, first_epoch.values))
+
+    with pytest.raises(SegpipeError, match=rf"{first_epoch.values}: found no such file, .* remove {folder} to train"):
+        Checkpoints(folder).restore(variables(model), first_epoch)
+
+
+def test_a_kill_while_a_checkpoint_is_removed_leaves_none(folder, first_epoch, monkeypatch):
+    monkeypatch.setattr(tf.io.gfile, "rmtree", _killed)
+    with pytest.raises(KeyboardInterrupt):
+        Checkpoints(folder).remove()
+
+    assert Checkpoints(folder).read() is None
+
+
+def _killed(folder):
+    raise KeyboardInterrupt
+
+
+def test_values_are_on_the_disk_before_the_state_that_names_them(model, folder, monkeypatch):
+    calls = []
+    monkeypatch.setattr(os, "fsync", lambda number: calls.append(os.readlink(f"/proc/self/fd/{number}")))
+    rename = tf.io.gfile.rename
+    monkeypatch.setattr(tf.io.gfile, "rename", lambda *paths, **how: (calls.append("rename"), rename(*paths, **how)))
+
+    state = State(seed=9).after_epoch(entry(1), 0.5)
+    Checkpoints(folder).save(variables(model), state)
+
+    assert [os.path.basename(call) for call in calls] == [
+        state.values, "state.json.partial", "rename", os.path.basename(folder),
+    ]  # fmt: skip
 
 
 def test_a_removed_checkpoint_is_gone(folder, first_epoch):
