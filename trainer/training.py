@@ -35,6 +35,7 @@ from trainer.checkpoints import Checkpoints, State
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.input_pipeline import SplitFacts
 from trainer.learner import Learner
+from trainer.losses import balance
 from trainer.models import registry
 from trainer.share import Share
 
@@ -118,7 +119,7 @@ def train(
 
     Raises:
         UsageError: for settings that do not fit each other or the data, or a malformed `TF_CONFIG`.
-        DataRejectedError: when a split is empty or its masks do not fit the class map.
+        DataRejectedError: when a split is empty or all void, or its masks do not fit the class map.
         SegpipeError: when the loss is no number any more, or another worker is lost.
     """
     settings = job.training
@@ -132,10 +133,11 @@ def train(
         input_pipeline.count(job.train_files, job.class_map.num_classes, "train"),
         input_pipeline.count(job.eval_files, job.class_map.num_classes, "eval"),
     )
+    balance.check_scored("eval", splits.validation, job.class_map)
     # Keras draws initial weights and dropout from the global generators.
     keras.utils.set_random_seed(state.seed)
     with precision.policy(policy):
-        learner = make_learner(job, splits.train, spread)
+        learner = make_learner(job, splits.train, spread, fresh=state.values is None)
         checkpoints.restore(learner.variables, state)
         if state.epoch < settings.epochs:
             state = _run(learner, job, splits, checkpoints, state)
@@ -149,23 +151,26 @@ def train(
         return TrainedModel(_on_one_device(learner), state.history, epoch, policy, state.seed)
 
 
-def make_learner(job: TrainingJob, facts: SplitFacts, spread: tf.distribute.Strategy) -> Learner:
+def make_learner(job: TrainingJob, facts: SplitFacts, spread: tf.distribute.Strategy, fresh: bool = True) -> Learner:
     """Builds a network, its optimizer and its loss, under the global dtype policy.
 
     Args:
         job: what to train.
         facts: pixel counts of the training split.
         spread: the strategy.
+        fresh: False for a training that goes on: a checkpoint gives all weights, and what it once began with may
+            be gone.
 
     Raises:
         UsageError: for settings that do not fit each other or the data.
     """
     settings, devices = job.training, spread.num_replicas_in_sync
+    registry.check_batch(job.model, settings.batch_size * devices)
     rate = schedule.learning_rate(settings, _steps("train", facts, settings, spread), devices)
     with spread.scope():
         # Of no fixed size: it trains on windows and is validated and exported for whole images.
-        model = registry.build(job.model, None, job.class_map.num_classes)
-        if job.base_model:
+        model = registry.build(job.model, None, job.class_map.num_classes, pretrained=fresh)
+        if job.base_model and fresh:
             warm_start.load(model, job.base_model)
         registry.freeze(model, job.model, settings.frozen_blocks)
         strategy.share_statistics(model, spread)

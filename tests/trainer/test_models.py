@@ -260,6 +260,10 @@ def test_a_size_that_the_stride_does_not_divide_names_its_neighbours(name, size,
     [
         ({"name": "fcn8", "dropout": 0.5}, "model.dropout: found 0.5, but fcn8 has no place for it; leave it at null"),
         ({"name": "fcn16", "head_filters": 8}, "model.head_filters: found 8, but fcn16 has no .* leave it at 0"),
+        (
+            {"name": "fcn16", "encoder": "resnet50", "dropout": 0.3},
+            "model.dropout: found 0.3, but fcn16 on resnet50 has no place for it; leave it at null",
+        ),
         ({"name": "pspnet", "normalization": True}, "model.normalization: found True, but pspnet .* leave it at false"),
         ({"name": "segnet", "base_filters": 8}, "model.base_filters: found 8, but segnet has no place .* at 64"),
         (

@@ -9,11 +9,13 @@ import tensorflow as tf
 import training_toy as toy
 
 from components.errors import DataRejectedError, SegpipeError, UsageError
-from trainer import input_pipeline, precision
+from trainer import input_pipeline, loop, optimizer, precision
 from trainer.callbacks import example_panels
 from trainer.checkpoints import Checkpoints
+from trainer.config import ModelSettings
 from trainer.learner import Learner
 from trainer.metrics import MeanIoU
+from trainer.models import registry
 from trainer.training import TrainedModel, make_learner, train
 
 
@@ -188,6 +190,32 @@ def test_the_kept_epoch_is_the_best_on_validation(unbroken, data):
     assert trained.epoch == 3
 
 
+class RecordingCheckpoints(Checkpoints):
+    """Keeps what the variables had at the end of every epoch: by epoch, by path."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self.epochs: dict[int, dict[str, np.ndarray]] = {}
+
+    def save(self, variables, state) -> None:
+        super().save(variables, state)
+        self.epochs[state.epoch] = {variable.path: variable.numpy() for variable in variables}
+
+
+def test_the_weights_are_those_of_the_epoch_that_is_kept(data, tmp_path, monkeypatch):
+    falling = iter([{"loss": 1.0, "mean_iou": 0.3}, {"loss": 1.0, "mean_iou": 0.2}])
+    monkeypatch.setattr(loop, "_validate", lambda *_: next(falling))
+    checkpoints = RecordingCheckpoints(str(tmp_path / "checkpoint"))
+
+    trained = run(toy.job(data, tmp_path, epochs=2), checkpoints, Listener())
+
+    assert trained.epoch == 1
+    for weight in trained.model.weights:
+        np.testing.assert_array_equal(weight.numpy(), checkpoints.epochs[1][weight.path])
+    kernels = [weight.path for weight in trained.model.trainable_weights if weight.path.endswith("kernel")]
+    assert not all(np.array_equal(checkpoints.epochs[1][path], checkpoints.epochs[2][path]) for path in kernels)
+
+
 def test_it_learns_a_toy_set(data, tmp_path):
     job = toy.job(data, tmp_path, epochs=25, augment=False, class_balance=0.0)
 
@@ -272,6 +300,27 @@ def test_the_kept_epoch_is_one_that_was_validated(data, tmp_path):
     assert trained.epoch == 2
 
 
+def test_the_encoder_is_frozen_and_has_a_rate_of_its_own(data, tmp_path, monkeypatch):
+    network = ModelSettings(name="unet", encoder="mobilenet_v2", encoder_weights="imagenet", base_filters=4)
+    job = toy.job(data, tmp_path, model=network, frozen_blocks=1, encoder_rate=0.5)
+    given, build = [], optimizer.build
+    monkeypatch.setattr(optimizer, "build", lambda *arguments: (given.extend(arguments), build(*arguments))[1])
+
+    # As a training that goes on, so that no weights are looked for.
+    facts = input_pipeline.count(job.train_files, 4, "train")
+    learner = make_learner(job, facts, tf.distribute.get_strategy(), fresh=False)
+
+    assert [learner.model.get_layer(name).trainable for name in ("Conv1", "block_1_depthwise")] == [False, True]
+    assert given[-1] == registry.encoder_blocks(network)
+
+
+def test_a_step_of_one_image_is_refused_where_the_network_cannot_learn_from_it(data, tmp_path):
+    job = toy.job(data, tmp_path, model=ModelSettings(name="pspnet"), batch_size=1)
+
+    with pytest.raises(UsageError, match=r"training\.batch_size: found 1 image a step, but pspnet .* at least 2"):
+        train(job, Checkpoints(str(tmp_path / "checkpoint")))
+
+
 @pytest.mark.parametrize(
     ("training", "message"),
     [
@@ -306,6 +355,16 @@ def test_an_empty_training_split_is_rejected(tmp_path):
     toy.write_splits(tmp_path, train_examples=0)
 
     with pytest.raises(DataRejectedError, match="split train: no examples"):
+        train(toy.job(tmp_path, tmp_path), Checkpoints(str(tmp_path / "checkpoint")))
+
+
+@pytest.mark.parametrize("split", ["train", "eval"])
+def test_a_split_that_is_all_void_is_rejected(tmp_path, split):
+    toy.write_splits(tmp_path)
+    void = np.full(toy.SIZE, toy.CLASS_MAP.ignore_index, np.uint8)
+    toy.write_records(tmp_path / f"{split}.gz", [(np.zeros((*toy.SIZE, 3), np.uint8), void)] * 4)
+
+    with pytest.raises(DataRejectedError, match=rf"split {split}: every pixel is void, the ignored class"):
         train(toy.job(tmp_path, tmp_path), Checkpoints(str(tmp_path / "checkpoint")))
 
 

@@ -11,6 +11,7 @@ import training_toy as toy
 from components.errors import SegpipeError
 from trainer import warm_start
 from trainer.checkpoints import Checkpoints
+from trainer.config import ModelSettings
 from trainer.models import registry
 from trainer.training import train
 
@@ -36,6 +37,20 @@ def test_a_training_begins_with_the_weights_of_the_earlier_one(earlier, tmp_path
 
     for before, after in zip(model.trainable_weights, trained.model.trainable_weights, strict=True):
         np.testing.assert_allclose(after.numpy(), before.numpy(), atol=1e-6)
+
+
+def test_a_training_that_goes_on_needs_neither_the_earlier_one_nor_pretrained_weights(earlier, tmp_path):
+    root, _, _ = earlier
+    network = ModelSettings(name="pspnet", encoder="mobilenet_v2")
+    folder = str(tmp_path / "checkpoint")
+    first = train(toy.job(root, tmp_path / "logs", epochs=1, model=network), Checkpoints(folder))
+
+    gone = network.model_copy(update={"encoder_weights": str(tmp_path / "gone.weights.h5")})
+    job = toy.job(root, tmp_path / "logs", epochs=1, model=gone)
+    again = train(dataclasses.replace(job, base_model=str(tmp_path / "gone")), Checkpoints(folder))
+
+    for before, after in zip(toy.weights(first), toy.weights(again), strict=True):
+        np.testing.assert_array_equal(after, before)
 
 
 def test_the_weights_lie_outside_of_what_is_pushed(earlier):

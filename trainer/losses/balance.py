@@ -24,16 +24,22 @@ def class_weights(facts: SplitFacts, class_map: ClassMap, balance: float) -> np.
     Raises:
         DataRejectedError: when every pixel is of the ignored class.
     """
+    check_scored("train", facts, class_map)
     weights = np.ones(class_map.num_classes, np.float64)
     scored = np.array(class_map.scored_indices)
     seen = scored[facts.class_pixels[scored] > 0]
-    if not seen.size:
-        raise DataRejectedError(
-            f"split train: every pixel is {class_map.names[class_map.ignore_index or 0]}, the ignored class, expected "
-            "pixels of other classes; correct the masks or the class map's ignore index"
-        )
     frequencies = facts.class_pixels[seen] / facts.present_pixels[seen]
     weights[seen] = (np.median(frequencies) / frequencies) ** balance
     if class_map.ignore_index is not None:
         weights[class_map.ignore_index] = 0.0
     return weights.astype(np.float32)
+
+
+def check_scored(split: str, facts: SplitFacts, class_map: ClassMap) -> None:
+    """Raises DataRejectedError where every pixel of a split is of the ignored class: nothing to learn, or to score."""
+    if not facts.class_pixels[list(class_map.scored_indices)].any():
+        ignored = class_map.names[class_map.ignore_index or 0]
+        raise DataRejectedError(
+            f"split {split}: every pixel is {ignored}, the ignored class, expected pixels of other classes; correct "
+            "the masks or the class map's ignore index"
+        )

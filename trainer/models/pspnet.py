@@ -20,6 +20,8 @@ ENCODER = "resnet50"
 BINS = (1, 2, 3, 6)
 FILTERS = 512
 DROPOUT = 0.1
+# The coarsest level is one place an image: of one image, its batch normalisation would learn nothing.
+MIN_BATCH = 2
 
 
 def build(settings: ModelSettings, input_size: tuple[int | None, int | None], num_classes: int) -> keras.Model:

@@ -41,6 +41,8 @@ class Architecture:
         encoder_choices: what `model.encoder` may choose.
         upsampling_choices: what `model.upsampling` may choose.
         options: the settings in `OPTIONS` that it has a place for.
+        source_options: those that it has a place for on its source's encoder alone.
+        min_batch: least number of images a step; batch normalisation of features of one place needs two.
         blocks: the encoder's layers with weights, block by block, where it is not as Keras Applications has it.
         on_encoder: the architecture where `model.encoder` chooses one, if that is another network.
     """
@@ -52,6 +54,8 @@ class Architecture:
     encoder_choices: tuple[str, ...] = tuple(encoders.ENCODERS)
     upsampling_choices: tuple[str, ...] = ("transposed", "nearest", "bilinear")
     options: tuple[str, ...] = ("normalization",)
+    source_options: tuple[str, ...] = ()
+    min_batch: int = 1
     blocks: encoders.Blocks | None = None
     on_encoder: Architecture | None = None
 
@@ -61,8 +65,8 @@ OPTIONS = ("normalization", "base_filters", "head_filters", "dropout")
 
 ARCHITECTURES = {
     "fcn8": Architecture(fcn8.build, fcn8.STRIDE, fcn_encoder.deep_layers, options=("normalization", "head_filters")),
-    "fcn16": Architecture(fcn16.build, fcn16.STRIDE, fcn_encoder.deep_layers, options=("normalization", "dropout")),
-    "fcn32": Architecture(fcn32.build, fcn32.STRIDE, fcn_encoder.deep_layers, options=("normalization", "dropout")),
+    "fcn16": Architecture(fcn16.build, fcn16.STRIDE, fcn_encoder.deep_layers, source_options=("dropout",)),
+    "fcn32": Architecture(fcn32.build, fcn32.STRIDE, fcn_encoder.deep_layers, source_options=("dropout",)),
     "fcn8_conv7": Architecture(
         fcn8_conv7.build, fcn8_conv7.STRIDE, fcn_encoder.deep_layers, encoder_choices=("vgg16",)
     ),
@@ -89,18 +93,26 @@ ARCHITECTURES = {
         blocks=segnet.BLOCKS,
     ),
     "pspnet": Architecture(
-        pspnet.build, pspnet.STRIDE, pspnet.deep_layers, encoder=pspnet.ENCODER, options=("dropout",)
+        pspnet.build,
+        pspnet.STRIDE,
+        pspnet.deep_layers,
+        encoder=pspnet.ENCODER,
+        options=("dropout",),
+        min_batch=pspnet.MIN_BATCH,
     ),
 }
 
 
-def build(settings: ModelSettings, input_size: tuple[int, int] | None, num_classes: int) -> keras.Model:
+def build(
+    settings: ModelSettings, input_size: tuple[int, int] | None, num_classes: int, pretrained: bool = True
+) -> keras.Model:
     """Builds a network and loads its pretrained encoder, if the settings name one.
 
     Args:
         settings: architecture and options.
         input_size: height and width of the input in pixels; None for a network that takes any that its stride divides.
         num_classes: channels of the logits.
+        pretrained: False leaves the encoder's weights random too, for a network whose weights come from elsewhere.
 
     Returns:
         A model from RGB, 0 to 255, uint8 or float32 [B, H, W, 3], to logits, float32
@@ -116,7 +128,7 @@ def build(settings: ModelSettings, input_size: tuple[int, int] | None, num_class
         check_input_size(settings, "size", input_size)
     architecture = _architecture(settings.name, settings.encoder)
     model = architecture.build(settings, input_size or (None, None), num_classes)
-    if settings.encoder_weights != "none":
+    if pretrained and settings.encoder_weights != "none":
         encoder_weights.load(model, settings.encoder_weights, encoder_name(settings) or "")
     return model
 
@@ -144,7 +156,8 @@ def check_options(settings: ModelSettings) -> None:
             f"model.encoder_weights: found {settings.encoder_weights!r}, but {settings.name}'s own encoder has no "
             f"pretrained weights; set it to none, or model.encoder to {' or '.join(architecture.encoder_choices)}"
         )
-    places = _architecture(settings.name, settings.encoder).options
+    chosen = _architecture(settings.name, settings.encoder)
+    places = chosen.options + (chosen.source_options if encoder_name(settings) == chosen.encoder else ())
     for option in OPTIONS:
         found, default = getattr(settings, option), type(settings).model_fields[option].default
         if found != default and option not in places:
@@ -153,6 +166,16 @@ def check_options(settings: ModelSettings) -> None:
                 f"model.{option}: found {found}, but {on} has no place for it; leave it at "
                 f"{'null' if default is None else str(default).lower()}"
             )
+
+
+def check_batch(settings: ModelSettings, images: int) -> None:
+    """Raises UsageError where a network cannot learn from so few images a step, over all devices."""
+    least = _architecture(settings.name, settings.encoder).min_batch
+    if images < least:
+        raise UsageError(
+            f"training.batch_size: found {images} image a step, but {settings.name} normalises the average of each "
+            f"image by those of the step's others; use at least {least}"
+        )
 
 
 def encoder_name(settings: ModelSettings) -> str | None:
