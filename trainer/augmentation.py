@@ -27,7 +27,7 @@ def build(settings: TrainingSettings, input_size: tuple[int, int]) -> Augmentati
         input_size: height and width of the stored images in pixels.
 
     Raises:
-        UsageError: for a crop that the image does not hold, or a crop without augmentation.
+        UsageError: for a crop that the image does not hold, or a crop or variation without augmentation.
     """
     crop = settings.crop_size or input_size
     if crop[0] > input_size[0] or crop[1] > input_size[1]:
@@ -37,8 +37,13 @@ def build(settings: TrainingSettings, input_size: tuple[int, int]) -> Augmentati
         )
     if settings.augment:
         return functools.partial(augment, crop_size=crop, settings=settings)
-    if settings.crop_size:
-        raise UsageError("training.crop_size: needs training.augment, found it off; switch it on, or set null")
+    for name in ("crop_size", "color", "exposure", "blur"):
+        found, default = getattr(settings, name), TrainingSettings.model_fields[name].default
+        if found != default:
+            raise UsageError(
+                f"training.{name}: needs training.augment, found it off; switch it on, or set "
+                f"{'null' if default is None else default}"
+            )
     return None
 
 
@@ -90,8 +95,8 @@ def scale_and_crop(
     largest = max(smallest, max_scale)
     share, top, left = tf.unstack(tf.random.stateless_uniform([3], seed))
     scale = smallest + share * (largest - smallest)
-    rows = tf.minimum(tf.cast(tf.round(crop_size[0] / scale), tf.int32), height)
-    columns = tf.minimum(tf.cast(tf.round(crop_size[1] / scale), tf.int32), width)
+    rows = tf.clip_by_value(tf.cast(tf.round(crop_size[0] / scale), tf.int32), 1, height)
+    columns = tf.clip_by_value(tf.cast(tf.round(crop_size[1] / scale), tf.int32), 1, width)
     row = tf.cast(tf.floor(top * tf.cast(height - rows + 1, tf.float32)), tf.int32)
     column = tf.cast(tf.floor(left * tf.cast(width - columns + 1, tf.float32)), tf.int32)
     image = image[row : row + rows, column : column + columns]

@@ -113,3 +113,11 @@ class TrainingSettings(Settings):
                 "cross_entropy, focal, dice and lovasz are all 0, expected a weight above 0 for one of them"
             )
         return self
+
+    @model_validator(mode="after")
+    def _scales_in_order(self) -> TrainingSettings:
+        if self.min_scale > self.max_scale:
+            raise ValueError(
+                f"min_scale is {self.min_scale:g}, expected at most max_scale, which is {self.max_scale:g}"
+            )
+        return self

@@ -141,6 +141,35 @@ def test_a_crop_without_augmentation_is_refused():
         augmentation.build(TrainingSettings(crop_size=(16, 16), augment=False), SIZE)
 
 
+def test_the_window_has_the_size_that_is_set(encoded):
+    image, mask = augmentation.build(TrainingSettings(crop_size=(16, 32)), SIZE)(*encoded, tf.constant([3, 4]))
+
+    assert (image.shape, mask.shape) == ((16, 32, 3), (16, 32))
+
+
+def test_a_window_of_less_than_a_pixel_has_one(encoded):
+    settings = TrainingSettings(crop_size=(16, 16), min_scale=40, max_scale=40)
+
+    image, mask = augmentation.build(settings, SIZE)(*encoded, tf.constant([3, 4]))
+
+    assert image.shape == (16, 16, 3)
+    assert len(np.unique(mask)) == 1
+
+
+@pytest.mark.parametrize("option", [{"color": 0.3}, {"exposure": 2.0}, {"blur": 2.0}])
+def test_a_variation_without_augmentation_is_refused(option):
+    (name,) = option
+    with pytest.raises(
+        UsageError, match=rf"training\.{name}: needs training\.augment, found it off; .* or set [01]\.0"
+    ):
+        augmentation.build(TrainingSettings(augment=False, **option), SIZE)
+
+
+def test_scales_in_the_wrong_order_are_refused():
+    with pytest.raises(ValueError, match=r"min_scale is 2, expected at most max_scale, which is 1\.6"):
+        TrainingSettings(min_scale=2.0)
+
+
 @pytest.mark.parametrize("option", [{"color": 0.3}, {"exposure": 2.0}, {"blur": 2.0}])
 def test_settings_switch_variations_on_that_leave_the_mask_alone(encoded, option):
     plain, varied = (
