@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.errors import SegpipeError
+from trainer import cluster
 from trainer.callbacks import finite_or_none
 from trainer.checkpoints import Checkpoints, State
 from trainer.learner import Learner
@@ -97,7 +98,7 @@ def run(
             state = _train_epoch(learner, course, stream, checkpoints, state, watchers, began)
             state = _end_epoch(learner, course, validation, checkpoints, state, watchers, began)
     except _LOST_WORKER as error:
-        if learner.strategy.num_replicas_in_sync == 1:
+        if cluster.this_worker().workers == 1:
             raise
         raise SegpipeError(
             f"Trainer: another worker is lost in epoch {state.epoch + 1} ({_first_line(error)}); start all workers "
@@ -176,4 +177,4 @@ def _check_loss(learner: Learner, step: int) -> None:
 
 def _first_line(error: tf.errors.OpError) -> str:
     lines = [line.strip() for line in error.message.splitlines() if "aborted by" in line]
-    return lines[0] if lines else type(error).__name__
+    return lines[0] if lines else f"{type(error).__name__}: {error.message.strip().splitlines()[0]}"
