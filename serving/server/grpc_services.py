@@ -24,7 +24,8 @@ from serving.server.monitoring import Metrics
 
 _LOG = logging.getLogger("segpipe.serving")
 _Answer = TypeVar("_Answer")
-# A status travels in a header, of which gRPC takes 8 KiB; a message may quote what the caller sent.
+# A status travels in a header, of which gRPC takes 8 KiB, each byte that is no ASCII as three. A message may quote what
+# the caller sent.
 _LONGEST_MESSAGE = 2000
 _NO_EXAMPLES = (
     "{} takes tf.Example protos and a classification or regression signature; a segmentation model has none. "
@@ -118,5 +119,5 @@ def _answer(
         note(grpc.StatusCode.OK)
         return answer
     note(code)
-    context.abort(code, message[:_LONGEST_MESSAGE])
+    context.abort(code, message.encode()[:_LONGEST_MESSAGE].decode(errors="ignore"))
     raise AssertionError("abort always raises")

@@ -87,6 +87,7 @@ class ModelManager:
         """Ends the threads and frees every model. No request may be in progress."""
         with self._registry.changed:
             self._closing = True
+            self._registry.closed = True
             self._registry.wake()
         self._thread.join()
         self._pool.shutdown(cancel_futures=True)
@@ -129,7 +130,8 @@ class ModelManager:
         repaired = [servable for servable in broken if fingerprint(servable.directory) != servable.fingerprint]
         with registry.changed:
             for name, versions in found.items():
-                if registry.models.get(name) is not models[name]:
+                # What was found at a path that is no longer the model's says nothing.
+                if name not in registry.models or registry.models[name].base_path != models[name].base_path:
                     continue
                 registry.looked_at.add(name)
                 # A base path that cannot be read keeps its versions: nothing is unloaded for a lost mount.
@@ -166,10 +168,12 @@ class ModelManager:
         broken = {number for number, servable in versions.items() if servable.broken}
         aspired = choose_versions(model.model_version_policy, found, broken) if model is not None else set()
         moved = name not in self._registry.wanted
+        before = self._registry.wanted.get(name, set())
         self._registry.wanted[name] = aspired
         for number in aspired:
             present = versions.get(number)
-            if present is None or (present.state == END and not present.broken):
+            # Asked for anew, a version that failed gets all its attempts again.
+            if present is None or (present.state == END and (not present.broken or number not in before)):
                 versions[number] = Servable(name, number, found[number])
             elif moved and present.directory != found[number] and present.state != UNLOADING:
                 _LOG.warning(

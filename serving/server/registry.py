@@ -24,6 +24,7 @@ class ModelRegistry:
         servables: the versions of each that were ever loaded, or tried, by number.
         wanted: the numbers that each one's policy asks for; of those models that the manager has decided on.
         dirty: whether something changed that the manager has not looked at.
+        closed: whether the manager has ended, and nothing will change any more.
     """
 
     def __init__(self, allow_labels_for_unavailable: bool = False) -> None:
@@ -39,6 +40,7 @@ class ModelRegistry:
         self.servables: dict[str, dict[int, Servable]] = {}
         self.wanted: dict[str, set[int]] = {}
         self.dirty = False
+        self.closed = False
         self._labels: dict[str, dict[str, int]] = {}
         self._considered: set[str] = set()
         self._allow_labels_for_unavailable = allow_labels_for_unavailable
@@ -109,9 +111,12 @@ class ModelRegistry:
             return any(servable.state == AVAILABLE for servable in self.servables.get(model, {}).values())
 
     def wait_until_settled(self, models: list[str]) -> None:
-        """Waits until each model serves, or has no version that still might: no folder, or only broken ones."""
+        """Waits until each model serves, or has no version that still might: no folder, or only broken ones.
+
+        Where the server ends meanwhile, it waits no longer.
+        """
         with self.changed:
-            self.changed.wait_for(lambda: all(self._is_settled(model) for model in models))
+            self.changed.wait_for(lambda: self.closed or all(self._is_settled(model) for model in models))
 
     def all_servables(self) -> list[Servable]:
         """Returns every version of every model. The caller holds the lock."""

@@ -21,10 +21,10 @@ def find_versions(base_path: str) -> dict[int, str] | None:
     """
     try:
         names = [name.rstrip("/") for name in tf.io.gfile.listdir(base_path)]
+        folders = {int(name): files.join(base_path, name) for name in names if name.isascii() and name.isdigit()}
+        return {number: folder for number, folder in folders.items() if number <= _LARGEST and _is_whole(folder)}
     except tf.errors.OpError:
         return None
-    folders = {int(name): files.join(base_path, name) for name in names if name.isascii() and name.isdigit()}
-    return {number: folder for number, folder in folders.items() if number <= _LARGEST and _is_whole(folder)}
 
 
 def choose_versions(policy: Any, found: Mapping[int, str], broken: Collection[int]) -> set[int]:
@@ -49,15 +49,21 @@ def choose_versions(policy: Any, found: Mapping[int, str], broken: Collection[in
 
 
 def fingerprint(folder: str) -> tuple[tuple[str, int, int], ...]:
-    """Returns names, sizes and times of a version's files, which change when somebody repairs it."""
+    """Returns names, sizes and times of a version's files, which change when somebody repairs it.
+
+    Empty for a folder that cannot be read, perhaps only for a moment.
+    """
     entries = []
-    for root, _, names in tf.io.gfile.walk(folder):
-        for name in names:
-            try:
-                stat = tf.io.gfile.stat(files.join(root, name))
-            except tf.errors.OpError:
-                continue
-            entries.append((files.join(root, name), stat.length, stat.mtime_nsec))
+    try:
+        for root, _, names in tf.io.gfile.walk(folder):
+            for name in names:
+                try:
+                    stat = tf.io.gfile.stat(files.join(root, name))
+                except tf.errors.OpError:
+                    continue
+                entries.append((files.join(root, name), stat.length, stat.mtime_nsec))
+    except tf.errors.OpError:
+        return ()
     return tuple(sorted(entries))
 
 

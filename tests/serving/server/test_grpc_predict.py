@@ -197,11 +197,12 @@ def test_one_long_string_that_claims_to_fill_a_batch_is_refused(toys, tmp_path):
         assert refusal.value.details().startswith("tensor parsing error: word")
 
 
-def test_refusal_of_a_very_long_name_still_arrives(toy):
-    code, text = toy.refusal({"x": _X}, name="n" * 100_000)
+@pytest.mark.parametrize("letter", ["n", "語"])
+def test_refusal_of_a_very_long_name_still_arrives(toy, letter):
+    code, text = toy.refusal({"x": _X}, name=letter * 100_000)
 
     assert code == grpc.StatusCode.NOT_FOUND
-    assert text.startswith("Servable not found for request: Latest(nnn")
+    assert text.startswith(f"Servable not found for request: Latest({letter * 3}")
 
 
 def test_strings_must_fill_the_shape(toy):

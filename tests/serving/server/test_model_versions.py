@@ -27,6 +27,8 @@ from toy_models import (
 )
 
 from components.errors import UsageError
+from serving.server import manager, version_policy
+from serving.server.errors import ServingError
 from serving.server.servable import AVAILABLE, END, UNLOADING
 
 _X = {"x": np.ones((1, 2), np.float32)}
@@ -183,6 +185,93 @@ def test_load_is_tried_again_as_often_as_asked(toys, tmp_path):
         wait_until(server, lambda registry: state_of(registry, 1) == END)
 
         assert server.core.registry.versions("toy")[0].attempts == 3
+
+
+def test_version_that_failed_gets_all_its_attempts_where_it_is_asked_for_anew(toys, tmp_path, monkeypatch):
+    push(toys, tmp_path, 1)
+    push(toys, tmp_path, 2)
+    load, memory = manager.load, threading.Event()
+
+    def short_of_memory(directory, *more):
+        if directory.endswith("2") and not memory.is_set():
+            raise MemoryError("found too little memory")
+        return load(directory, *more)
+
+    monkeypatch.setattr(manager, "load", short_of_memory)
+    with serving(model_base_path=tmp_path, max_num_load_retries=5, load_retry_interval_micros=60_000_000) as server:
+        connection = Channel(server.port)
+        both, first = (_config(("toy", tmp_path, _specific(*versions))) for versions in ((1, 2), (1,)))
+        _reload(connection, both)
+        wait_until(server, lambda registry: registry.servables["toy"][2].attempts == 1)
+        _reload(connection, first)
+        wait_until(server, lambda registry: state_of(registry, 2) == END)
+        memory.set()
+
+        _reload(connection, both)
+
+        wait_until(server, lambda registry: state_of(registry, 2) == AVAILABLE)
+
+
+def test_call_that_waits_for_a_load_ends_with_the_server(toys, tmp_path, monkeypatch):
+    push(toys, tmp_path, 1)
+    load, began, goes_on = manager.load, threading.Event(), threading.Event()
+
+    def slow(directory, *more):
+        if directory.startswith(str(tmp_path / "other")):
+            began.set()
+            goes_on.wait(60)
+        return load(directory, *more)
+
+    monkeypatch.setattr(manager, "load", slow)
+    for name in ("other1", "other2"):
+        shutil.copytree(tmp_path / "1", tmp_path / name / "1")
+    with serving(model_base_path=tmp_path, drain_seconds=0.1) as server:
+        models = [("toy", tmp_path, ""), *((name, tmp_path / name, "") for name in ("other1", "other2"))]
+        failures = []
+
+        def reload():
+            try:
+                server.core.reload(_config(*models))
+            except ServingError as error:
+                failures.append(error.message)
+
+        waiting = threading.Thread(target=reload)
+        waiting.start()
+        began.wait(60)
+        threading.Timer(0.2, goes_on.set).start()
+
+    waiting.join(60)
+    assert "did not become available" in failures[0]
+
+
+def test_folders_that_cannot_be_listed_are_looked_at_again(tmp_path, monkeypatch):
+    (tmp_path / "7").mkdir()
+
+    def fails(*_):
+        raise tf.errors.PermissionDeniedError(None, None, "not for you")
+
+    monkeypatch.setattr(tf.io.gfile, "walk", fails)
+    monkeypatch.setattr(tf.io.gfile, "exists", fails)
+
+    assert version_policy.fingerprint(str(tmp_path / "7")) == ()
+    assert version_policy.find_versions(str(tmp_path)) is None
+
+
+def test_configuration_that_is_read_again_while_folders_are_listed_hides_no_version(toys, tmp_path, monkeypatch):
+    push(toys, tmp_path, 1)
+    find_versions = manager.find_versions
+    with serving(model_base_path=tmp_path) as server:
+        config = _config(("toy", tmp_path, ""))
+
+        def slow(base_path):
+            found = find_versions(base_path)
+            server.core.registry.configure(list(config.model_config_list.config))
+            return found
+
+        monkeypatch.setattr(manager, "find_versions", slow)
+        push(toys, tmp_path, 2)
+
+        wait_until(server, lambda registry: state_of(registry, 2) == AVAILABLE)
 
 
 def test_deleted_version_gives_way_to_the_one_before(toys, tmp_path):
