@@ -58,7 +58,7 @@ class FileRecord:
         return parse(self._text, self._name)
 
     def write(self, config: ModelServerConfig) -> None:
-        """Replaces the file in one step, with its mode kept; one that says the same already stays as it is."""
+        """Replaces the file in one step, with mode and owner kept; one that says the same already stays as it is."""
         if self._load() != self._text:
             raise FinalError(f"{self._name}: it was changed while this command ran; look at it and run it again")
         if parse(self._text, self._name) == config:
@@ -68,8 +68,8 @@ class FileRecord:
             self._replace(text)
         except OSError as error:
             raise ReleaseError(
-                f"--config-file {self._name}: {error.strerror}; expected a folder in which a new file can be written, "
-                "which then takes the place of the old one"
+                f"--config-file {self._name}: {error.strerror}; expected a folder in which a new file of the same "
+                "owner and group can be written, which then takes the place of the old one"
             ) from None
         self._text = text
 
@@ -80,7 +80,10 @@ class FileRecord:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(staged, os.stat(self._path).st_mode & 0o777)
+            before = os.stat(self._path)
+            # The server may read the file by its group alone.
+            os.chown(staged, before.st_uid, before.st_gid)
+            os.chmod(staged, before.st_mode & 0o777)
             os.replace(staged, self._path)
         except BaseException:
             os.unlink(staged)

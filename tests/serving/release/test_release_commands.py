@@ -146,6 +146,23 @@ def test_a_file_that_another_changed_meanwhile_is_left_alone(start, config_file)
     assert [file.name for file in config_file.parent.iterdir()] == ["models.config"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to others")
+def test_a_file_stays_its_owner_s(config_file):
+    from serving.release.records import FileRecord
+
+    os.chown(config_file, 12345, 54321)
+    config_file.chmod(0o640)
+    record = FileRecord(str(config_file))
+    config = record.read()
+    config.model_config_list.config[0].model_version_policy.specific.versions.append(99)
+
+    record.write(config)
+
+    after = config_file.stat()
+    assert "99" in config_file.read_text()
+    assert (after.st_uid, after.st_gid, after.st_mode & 0o777) == (12345, 54321, 0o640)
+
+
 def test_a_file_that_cannot_be_replaced_is_named_and_nothing_changes(following, config_file, monkeypatch):
     def refuse(*arguments, **options):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
