@@ -69,6 +69,6 @@ def _fault(data: bytes, max_pixels: float) -> str | None:
         image.load()
     except UnidentifiedImageError:
         return "found bytes of no known kind, expected a sound PNG or JPEG image"
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return f"found {error}, expected a sound PNG or JPEG image"
     return None

@@ -116,9 +116,12 @@ def _drained(outcomes: list[Outcome]) -> list[Outcome]:
 def _write(folder: Path, path: Path, name: str, data: bytes, result: Segmentation) -> Outcome:
     try:
         pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    except (OSError, SyntaxError) as error:  # the model was more lenient
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # the model was more lenient
         return Outcome(path, f"found {error}, expected a sound PNG or JPEG image")
     sheet = drawing.prediction_sheet(pixels, result.class_map, result.legend)
+    mask, part = folder / f"{name}_mask.png", folder / f".{name}_mask.png.part"
+    # It is last and appears at once, and an older one goes first: where it is, the others are whole and its own.
+    mask.unlink(missing_ok=True)
     (folder / f"{name}_color.png").write_bytes(drawing.png_bytes(result.legend.colorize(result.class_map)))
     (folder / f"{name}_overlay.png").write_bytes(drawing.png_bytes(sheet))
     origin = {
@@ -128,8 +131,6 @@ def _write(folder: Path, path: Path, name: str, data: bytes, result: Segmentatio
         "class_share": result.class_share,
         "confidence": result.confidence,
     }
-    # The mask is last and appears at once: where it is, the others are whole.
-    mask, part = folder / f"{name}_mask.png", folder / f".{name}_mask.png.part"
     text = PngInfo()
     text.add_text(_ORIGIN, json.dumps(origin))
     Image.fromarray(result.class_map).save(part, "PNG", pnginfo=text)
@@ -144,10 +145,10 @@ def _kept(folder: Path, name: str, data: bytes, description: Description) -> dic
     try:
         with Image.open(folder / f"{name}_mask.png") as mask:
             origin = json.loads(mask.info[_ORIGIN])
-    except (OSError, KeyError, ValueError):
+        made = (origin["image_sha256"], origin["model"], origin["version"])
+    except (OSError, KeyError, TypeError, ValueError):
         return None
-    wanted = (hashlib.sha256(data).hexdigest(), description.model, description.version)
-    return origin if (origin["image_sha256"], origin["model"], origin["version"]) == wanted else None
+    return origin if made == (hashlib.sha256(data).hexdigest(), description.model, description.version) else None
 
 
 def _outcome(path: Path, mask: Path, origin: dict[str, Any], kept: bool) -> Outcome:

@@ -188,7 +188,14 @@ class _Rate(ProgressColumn):
 @contextlib.contextmanager
 def _bar(text: str, unit: str) -> Iterator[Callable[[int, int | None], None]]:
     """Shows a progress bar on standard error; the function it yields takes what is done and the total, if known."""
-    columns = (TextColumn(escape(text)), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
+    # Not in the format, where a name's own braces and brackets would mean something.
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(text, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

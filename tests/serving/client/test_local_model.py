@@ -1,11 +1,15 @@
 """A model in this process answers as a served one does."""
 
+import os
+import zlib
+
 import numpy as np
 import pytest
 from test_video import make_clip
 from tiny_export import export_tiny
 from toy_servicer import CLASS_MAP, picture
 
+from serving import pictures
 from serving.client import Refused
 from serving.local import LocalModel
 from serving.pictures import write_pictures
@@ -20,13 +24,21 @@ def model(tmp_path_factory):
 
 def test_answers_are_typed_and_a_corrupt_image_does_not_spoil_its_neighbours(model):
     whole = picture(250, (200, 300))
-    images = {"a": picture(250, (20, 30)), "broken": b"no image", "cut": whole[: len(whole) // 2], "b": picture(250)}
+    images = {
+        "a": picture(250, (20, 30)),
+        "broken": b"no image",
+        "cut": whole[: len(whole) // 2],
+        # A chunk before the end, too short for what its kind holds.
+        "chunk": whole[:33] + b"\0\0\0\1pHYs\0" + zlib.crc32(b"pHYs\0").to_bytes(4, "big") + whole[33:],
+        "b": picture(250),
+    }
 
     answers = dict(model.segment_all(images.items()))
 
     assert list(answers) == list(images)
     assert "bytes of no known kind" in answers["broken"].reason
     assert isinstance(answers["cut"], Refused)
+    assert "Truncated pHYs chunk" in answers["chunk"].reason
     assert (answers["a"].class_map.shape, answers["a"].class_map.dtype) == ((20, 30), np.uint8)
     assert answers["b"].class_share == pytest.approx({"sky": 0.5, "road": 0.5, "void": 0.0})
     assert (answers["b"].model, answers["b"].version, answers["b"].legend) == ("tiny", 7, CLASS_MAP)
@@ -62,6 +74,28 @@ def test_pictures_that_are_there_are_kept(model, tmp_path):
     assert [second[path].kept for path in paths] == [True, False]
     assert "No such file" in first[paths[1]].refused
     assert second[paths[0]].class_share == first[paths[0]].class_share
+
+
+def test_pictures_that_were_half_replaced_are_made_again(model, tmp_path, monkeypatch):
+    image = tmp_path / "a.png"
+    image.write_bytes(picture(250))
+    (written,) = write_pictures(model, [image], str(tmp_path))
+    whole = (tmp_path / "a_color.png").read_bytes()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pictures, "_kept", lambda *_: None)
+    monkeypatch.setattr(pictures.drawing, "png_bytes", lambda _: b"of another version")
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        list(write_pictures(model, [image], str(tmp_path)))
+    monkeypatch.undo()
+
+    (again,) = write_pictures(model, [image], str(tmp_path))
+    assert not again.kept
+    assert (tmp_path / "a_color.png").read_bytes() == whole
+    assert again.mask == written.mask
 
 
 def test_a_video_goes_through_it(model, tmp_path):

@@ -120,11 +120,14 @@ def test_inputs_of_the_same_name_do_not_overwrite_each_other(server, tmp_path):
 def test_a_clip_becomes_a_clip(server, tmp_path):
     from test_video import make_clip  # imports PyAV
 
-    clip = make_clip(tmp_path / "drive.mp4", frames=5)
+    clip = make_clip(tmp_path / "drive{1}[red].mp4", frames=5)
 
     done = _predict("--server", server, "--model-name", "toy", "--out", tmp_path / "out", clip)
 
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"drive_overlay.mp4", "drive_legend.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "drive{1}[red]_overlay.mp4",
+        "drive{1}[red]_legend.png",
+    }
     assert "5 frames at" in done.stdout
     assert "toy version 3" in done.stdout
