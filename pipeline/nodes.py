@@ -85,13 +85,17 @@ class PipelineRun:
         return NodeResult(node_id, self._state(node_id, execution_id), time.monotonic() - start, execution_id)
 
     def _earlier_execution(self, store: Any, node_id: str) -> Any:
-        """Returns the execution that finished a node in this run, and removes what unfinished ones wrote."""
+        """Returns the execution that finished a node in this run; an unfinished one begins anew, without outputs."""
         node = self._nodes[node_id]
         contexts = context_lib.prepare_contexts(metadata_handle=store, node_contexts=node.contexts)
         for execution in execution_lib.get_executions_associated_with_all_contexts(store, contexts):
             if execution_lib.is_execution_successful(execution):
                 return execution
             self._remove_outputs(node, execution.id)
+            # TFX would leave one that failed as it is, and a training's other workers wait for one that runs.
+            if not execution_lib.is_execution_active(execution):
+                execution.last_known_state = metadata_store_pb2.Execution.RUNNING
+                store.store.put_executions([execution])
         return None
 
     def _remove_outputs(self, node: Any, execution_id: int) -> None:

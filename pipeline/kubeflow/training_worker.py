@@ -24,6 +24,7 @@ from typing import Any
 from components import files
 from components.errors import SegpipeError, UsageError
 from pipeline import logs
+from pipeline.kubeflow import object_stores
 from pipeline.kubeflow.node import workdir_of
 from pipeline.kubeflow.parameters import RUN_ID, configure
 from pipeline.store import NodeExecution, Store
@@ -111,6 +112,7 @@ def _follow(layers: Any, values: Mapping[str, Any]) -> int:
     # The data set need not be looked for: the chief has.
     config = configure({**values, "data": ""}, layers)
     workdir = workdir_of(config)
+    object_stores.prepare(config.kubeflow.root, values["data"])
     execution = await_chief(lambda: _open_store(workdir, config.kubeflow.metadata.kind), values[RUN_ID])
     if execution is None:
         _LOG.info("the chief has a model already; nothing to train")

@@ -28,6 +28,14 @@ def Reader(text: _In, needs: _Parameter[str], copy: _Out) -> None:
     copy.value = text.value
 
 
+@tfx.dsl.components.component
+def Watched(state: _Out, needs: _Parameter[str], metadata: _Parameter[str]) -> None:
+    """Fails until a file is there; then it writes what the metadata say of it meanwhile."""
+    if not os.path.exists(needs):
+        raise RuntimeError("the file is not there yet")
+    state.value = Store(metadata).executions("only")[-1].state
+
+
 @pytest.fixture
 def run(tmp_path):
     """Runs the toy pipeline and returns (node, state) pairs, also of a run that fails."""
@@ -67,6 +75,28 @@ def test_a_failed_run_goes_on_where_it_stopped_and_then_comes_from_the_cache(run
     assert second == [("Writer", "cached"), ("Reader", "ran")]
     assert third == [("Writer", "cached"), ("Reader", "cached")]
     assert changed == [("Writer", "ran"), ("Reader", "ran")]
+
+
+def test_a_node_that_failed_is_running_while_it_is_tried_again(tmp_path):
+    path = str(tmp_path / "metadata.sqlite")
+
+    def attempt():
+        watched = Watched(needs=str(tmp_path / "go"), metadata=path)
+        connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(path)
+        pipeline = tfx.dsl.Pipeline("toy", str(tmp_path / "root"), connection, [watched])
+        LocalRunner().run(pipeline, "only")
+
+    with pytest.raises(RuntimeError, match="not there yet"):
+        attempt()
+    (failed,) = Store(path).executions("only")
+    (tmp_path / "go").touch()
+    attempt()
+
+    (tried,) = Store(path).executions("only")
+    seen = tfx.types.standard_artifacts.String()
+    seen.uri = tried.outputs["state"][0].uri
+    # The store cannot know whether what runs was not killed.
+    assert (failed.state, seen.read(), tried.state) == ("failed", "interrupted", "ran")
 
 
 def test_the_store_tells_runs_states_and_artifacts(run, tmp_path):

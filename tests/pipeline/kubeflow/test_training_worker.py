@@ -61,6 +61,13 @@ def test_a_worker_waits_until_the_chief_trains():
     assert await_chief(looks, "r", seconds=0) is running
 
 
+def test_a_worker_waits_for_the_chief_of_a_training_that_failed():
+    running = _execution("Trainer", "interrupted")
+    looks = _History([[_execution("Trainer", "failed")], [_execution("Trainer", "failed")], [running]])
+
+    assert await_chief(looks, "r", seconds=0) is running
+
+
 @pytest.mark.parametrize("state", ["ran", "cached"])
 def test_a_worker_has_nothing_to_do_where_the_chief_took_the_model_from_the_cache(state):
     assert await_chief(_History([[_execution("Trainer", state)]]), "r", seconds=0) is None
