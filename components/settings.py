@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Settings(BaseModel):
-    """One group of settings; every field carries its description, which `--help` and the docs show."""
+    """One group of settings; every field carries its description, which `--help` and the docs show.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    A text may be written as the number that YAML reads it as: `cpu: 4`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True)

@@ -6,6 +6,7 @@ Nothing here imports TensorFlow.
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -177,10 +178,20 @@ def read_config_file(path: str) -> dict[str, Any]:
     return content
 
 
+def _is_text(key: str) -> bool:
+    """Tells whether a setting, such as `data.span`, is a text."""
+    annotation: Any = RunConfig
+    for name in key.split("."):
+        fields = getattr(annotation, "model_fields", {})
+        annotation = fields[name].annotation if name in fields else None
+    return annotation is str
+
+
 def read_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     """Turns `training.epochs=20` and the like into nested settings.
 
-    Values are read as YAML, so numbers, lists and `{pedestrian: 0.1}` work.
+    Values are read as YAML, so numbers, lists and `{pedestrian: 0.1}` work. Where the setting is a text, `007` and
+    `2024-05-01` stay as they are written.
     """
     nested: dict[str, Any] = {}
     for assignment in assignments:
@@ -190,6 +201,8 @@ def read_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
+            value = text
+        if isinstance(value, bool | int | float | datetime.date) and _is_text(key):
             value = text
         target = nested
         *groups, last = key.split(".")

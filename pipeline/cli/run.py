@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,12 +20,18 @@ if TYPE_CHECKING:
     from pipeline.config import RunConfig
 
 Model = Annotated[str, typer.Option(help=f"Architecture: {', '.join(PRESETS['cpu'])}.")]
+_MODEL = "fcn8"
 Preset = Annotated[str, typer.Option(help=f"Settings that go together: {', '.join(PRESETS)}.")]
 
 
 def run(
     data: Annotated[str, typer.Option(help="Folder of images and masks: a path, or gs:// or s3://.")],
-    model: Model = "fcn8",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Architecture: {', '.join(PRESETS['cpu'])}.", show_default=f"{_MODEL}, or what --config or --set has"
+        ),
+    ] = None,
     preset: Preset = "cpu",
     size: Annotated[str | None, typer.Option(help="Input size in pixels, HEIGHTxWIDTH.", metavar="HxW")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
@@ -50,7 +57,7 @@ def run(
 
 
 def show_config(
-    model: Model = "fcn8",
+    model: Model = _MODEL,
     preset: Preset = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -75,14 +82,18 @@ def show_config(
 
 def build_config(
     data: str,
-    model: str,
+    model: str | None,
     preset: str,
     size: str | None,
     epochs: int | None,
     config_file: str | None,
     assignments: list[str],
 ) -> RunConfig:
-    """Merges preset, file and options into a validated configuration. Raises UsageError."""
+    """Merges preset, file and options into a validated configuration.
+
+    Raises:
+        UsageError: a wrong setting, no data set, or a model that the file or an assignment names otherwise.
+    """
     from pipeline import config as configuration
 
     options: dict[str, Any] = {"data": {"dir": _data_dir(data)}}
@@ -93,7 +104,21 @@ def build_config(
     layers = [("command line", options), ("--set", configuration.read_assignments(assignments))]
     if config_file:
         layers.insert(0, (config_file, configuration.read_config_file(config_file)))
-    return configuration.build_config(preset, model, layers)
+    return configuration.build_config(preset, _one_model(model, layers), layers)
+
+
+def _one_model(model: str | None, layers: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """Returns the architecture whose preset is taken: that of the option, or of the last layer that names one."""
+    for source, settings in reversed(layers):
+        group = settings.get("model")
+        named = str(group.get("name")) if isinstance(group, Mapping) else ""
+        # A name that is none is for the settings' own check to refuse.
+        if named not in PRESETS["cpu"]:
+            continue
+        if model is not None and model != named:
+            raise UsageError(f"--model {model}: found model.name {named} in {source}, expected the same; remove one")
+        return named
+    return model or _MODEL
 
 
 def _data_dir(data: str) -> str:

@@ -63,6 +63,32 @@ def test_a_wrong_setting_is_named_with_what_was_expected(assignment, message):
         _config(assignment)
 
 
+@pytest.mark.parametrize("text", ["7", "007", "2024-05-01", "on", "'7'"])
+def test_a_text_stays_as_it_is_written(text):
+    config = load_config([("--set", read_assignments([f"data.span={text}"]))])
+
+    assert config.data.span == text.strip("'")
+
+
+def test_a_file_may_hold_numbers_where_texts_are_meant(tmp_path):
+    (tmp_path / "run.yaml").write_text("data: {span: 7}\nkubeflow: {cpu: 4, env: {OMP_NUM_THREADS: 2}}\n")
+
+    config = load_config([("run.yaml", read_config_file(str(tmp_path / "run.yaml")))])
+
+    assert (config.data.span, config.kubeflow.cpu, config.kubeflow.env) == ("7", "4", {"OMP_NUM_THREADS": "2"})
+
+
+def test_the_preset_is_that_of_the_model_that_is_named(tmp_path):
+    (tmp_path / "run.yaml").write_text("model: {name: unet}\n")
+
+    by_file = build_config("", None, "cpu", None, None, str(tmp_path / "run.yaml"), [])
+    by_assignment = build_config("", None, "cpu", None, None, None, ["model.name=unet"])
+
+    assert by_file == by_assignment == build_config("", "unet", "cpu", None, None, None, [])
+    with pytest.raises(UsageError, match=r"--model fcn8: found model.name unet in .*run.yaml, expected the same"):
+        build_config("", "fcn8", "cpu", None, None, str(tmp_path / "run.yaml"), [])
+
+
 def test_a_group_that_is_given_a_value_too_is_named():
     with pytest.raises(UsageError, match="--set training.epochs=3: another --set gives training the value None"):
         _config("training=null", "training.epochs=3")
