@@ -61,7 +61,9 @@ class Workdir:
 
     def serving(self, config: RunConfig) -> str:
         """Returns the folder that holds the served models."""
-        return config.serving_dir or files.join(self.root, "serving")
+        if not config.serving_dir:
+            return files.join(self.root, "serving")
+        return config.serving_dir if files.is_remote(config.serving_dir) else os.path.abspath(config.serving_dir)
 
     def create(self) -> None:
         """Makes the folders; an object store has none to make. Raises UsageError where that is not possible."""

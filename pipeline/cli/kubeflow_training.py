@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -46,6 +47,6 @@ def training_job(
     # What the data set is like is known where the training runs.
     settings = configure({**values, "data": ""}, layers).kubeflow
     manifests = render("trainjob" if kind == "trainjob" else "tfjob", name, workers, settings, layers, values)
-    with open(out, "w") as file:
-        file.write(manifests)
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    Path(out).write_text(manifests)
     Console(highlight=False, soft_wrap=True).print(f"{kind} of {workers} pods written to {out}")

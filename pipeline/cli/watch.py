@@ -84,7 +84,8 @@ def watch(
     if not then_run:
         raise typer.Exit(EXIT_DRIFTED)
     # Where a new data set drifted, it is what there is to learn from.
-    data = data or (_absolute(source) if verdict.kind == "data" else "")
+    named = any(assignment.partition("=")[0] == "data" for assignment in params or [])
+    data = data or (_absolute(source) if verdict.kind == "data" and not named else "")
     if host:
         assignments = [*(params or []), *([f"data={data}"] if data else [])]
         kubeflow_runs.submit(host, pipeline, assignments, namespace=namespace, token_file=token_file, ca=ca)

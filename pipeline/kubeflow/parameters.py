@@ -12,7 +12,6 @@ from typing import Any
 
 from pipeline.config import RunConfig, build_config, field_names, read_assignments, read_config_file
 from pipeline.presets import PRESETS
-from pipeline.spans import NEWEST
 
 # Settings that a pipeline was compiled with: (where they come from, nested settings), later over earlier.
 Layers = Sequence[tuple[str, Mapping[str, Any]]]
@@ -50,7 +49,7 @@ class Parameter:
 
 PARAMETERS = (
     Parameter("data", str, "data.dir", None, "folder of images and masks, local to the tasks, gs:// or s3://"),
-    Parameter("span", str, "data.span", None),
+    Parameter("span", str, "data.span", ""),
     Parameter("model", str, "", None, f"architecture: {', '.join(PRESETS['cpu'])}"),
     Parameter("preset", str, "", None, f"settings that go together: {', '.join(PRESETS)}"),
     Parameter("size", str, "size", "", "height and width of the network's input in pixels, as 192x256"),
@@ -83,7 +82,6 @@ def defaults(data: str, model: str, preset: str, size: str | None, epochs: int |
     return {
         **{parameter.name: parameter.unset for parameter in PARAMETERS},
         "data": data or None,
-        "span": NEWEST,
         "model": model,
         "preset": preset,
         "size": size or "",

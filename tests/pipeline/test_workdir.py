@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from components.errors import UsageError, WorkdirBusyError
+from pipeline.config import RunConfig
 from pipeline.workdir import Workdir
 
 _HOLD = """
@@ -89,3 +90,10 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
     with pytest.raises(UsageError, match=r"file/work.*--out"):
         Workdir(str(tmp_path / "file" / "work")).create()
+
+
+@pytest.mark.parametrize(("setting", "folder"), [("served", "{here}/served"), ("gs://b/served", "gs://b/served")])
+def test_where_models_are_served_does_not_depend_on_where_one_stands(workdir, tmp_path, monkeypatch, setting, folder):
+    monkeypatch.chdir(tmp_path)
+
+    assert workdir.serving(RunConfig(serving_dir=setting)) == folder.format(here=tmp_path)

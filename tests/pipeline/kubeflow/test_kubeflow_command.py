@@ -50,7 +50,7 @@ def test_a_training_job_does_not_depend_on_where_its_settings_lie(tmp_path):
         settings = tmp_path / folder / "cluster.yaml"
         settings.parent.mkdir()
         settings.write_text("kubeflow: {root: /mnt/work}\n")
-        out = tmp_path / folder / "training.yaml"
+        out = tmp_path / folder / "made" / "training.yaml"
 
         words = ["training-job", "--config", str(settings), "--data", "/mnt/data", "--out", str(out)]
         done = CliRunner().invoke(app, ["kubeflow", *words])

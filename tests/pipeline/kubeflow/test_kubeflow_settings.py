@@ -34,6 +34,13 @@ def test_a_run_s_parameters_win_over_everything():
     assert (config.gate.min_mean_iou, config.gate.max_class_drop) == (0, 0.5)
 
 
+def test_a_span_that_is_compiled_in_stays_unless_a_run_names_another():
+    layers = [("--set", {"data": {"span": "street7"}})]
+
+    assert configure(_values(), layers).data.span == "street7"
+    assert configure(_values(span="newest"), layers).data.span == "newest"
+
+
 def test_another_preset_and_model_bring_their_own_settings():
     config = configure(_values(preset="gpu", model="fcn8"), [])
 

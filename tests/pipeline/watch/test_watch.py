@@ -335,6 +335,7 @@ def test_data_on_an_object_store_keeps_its_address(work_with, drifted, started):
         ("drifted", [], []),
         ("drifted", ["--data", "/data/street-{span}"], ["data=/data/street-{span}"]),
         ("street", [], ["data={folder}/street"]),
+        ("street", ["--param", "data=/data/street-{span}"], ["data=/data/street-{span}"]),
     ],
 )
 def test_drift_submits_a_run_to_a_server(work, drifted, tmp_path, monkeypatch, source, options, data):
