@@ -210,6 +210,7 @@ def test_version_that_failed_gets_all_its_attempts_where_it_is_asked_for_anew(to
         _reload(connection, both)
 
         wait_until(server, lambda registry: state_of(registry, 2) == AVAILABLE)
+        assert _answered_by(connection, version=2) == 2
 
 
 def test_call_that_waits_for_a_load_ends_with_the_server(toys, tmp_path, monkeypatch):
@@ -272,6 +273,7 @@ def test_configuration_that_is_read_again_while_folders_are_listed_hides_no_vers
         push(toys, tmp_path, 2)
 
         wait_until(server, lambda registry: state_of(registry, 2) == AVAILABLE)
+        assert _answered_by(Channel(server.port)) == 2
 
 
 def test_deleted_version_gives_way_to_the_one_before(toys, tmp_path):
