@@ -177,4 +177,4 @@ def _check_loss(learner: Learner, step: int) -> None:
 
 def _first_line(error: tf.errors.OpError) -> str:
     lines = [line.strip() for line in error.message.splitlines() if "aborted by" in line]
-    return lines[0] if lines else f"{type(error).__name__}: {error.message.strip().splitlines()[0]}"
+    return lines[0] if lines else type(error).__name__ + ": " + error.message.strip().partition("\n")[0]
