@@ -24,6 +24,8 @@ _LIMITS = "Load and limits"
 _PAGE = "Page"
 _PANELS = (_MODELS, _PORTS, _LOADING, _LIMITS, _PAGE)
 
+_PORT: dict[str, Any] = {"min": 0, "max": 65535}
+
 
 class Switch(str, enum.Enum):
     """The values of a switch."""
@@ -83,10 +85,12 @@ def serve(
     host: Annotated[
         str, _option("Address to listen at; 0.0.0.0 lets other machines in.", _PORTS, "--host")
     ] = "127.0.0.1",
-    port: Annotated[int, _option("gRPC port; 0 takes a free one and prints it.", _PORTS, "--port")] = 8500,
+    port: Annotated[int, _option("gRPC port; 0 takes a free one and prints it.", _PORTS, "--port", **_PORT)] = 8500,
     rest_api_port: Annotated[
         int | None,
-        _option("REST port; 0 takes a free one. Left out: no REST.", _PORTS, "--rest_api_port", show_default=False),
+        _option(
+            "REST port; 0 takes a free one. Left out: no REST.", _PORTS, "--rest_api_port", show_default=False, **_PORT
+        ),
     ] = None,
     rest_api_timeout_in_ms: Annotated[
         int, _option("Longest REST call, in milliseconds.", _PORTS, "--rest_api_timeout_in_ms")
@@ -173,7 +177,7 @@ def serve(
         ),
     ] = Switch.false,
     ui: Annotated[Switch, _option("Also serve a page to look at answers.", _PAGE, "--ui")] = Switch.false,
-    ui_port: Annotated[int, _option("Its port; 0 takes a free one.", _PAGE, "--ui_port")] = 8502,
+    ui_port: Annotated[int, _option("Its port; 0 takes a free one.", _PAGE, "--ui_port", **_PORT)] = 8502,
     ui_samples: Annotated[
         str | None, _option("Folder of images that it offers.", _PAGE, "--ui_samples", show_default=False)
     ] = None,

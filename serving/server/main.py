@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import queue
 import signal
 import threading
 import time
@@ -32,6 +33,7 @@ from serving.server.tls import read_credentials
 
 _LOG = logging.getLogger("segpipe.serving")
 _SECONDS_TO_FLUSH = 1.0
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Server:
@@ -141,7 +143,7 @@ class Server:
 
 
 def run(options: ServeOptions, say: Callable[[str], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then drains.
+    """Serves until SIGTERM or SIGINT, then drains; a second of them ends the process, whatever it waits for.
 
     Args:
         options: the flags.
@@ -150,18 +152,22 @@ def run(options: ServeOptions, say: Callable[[str], None]) -> None:
     Raises:
         UsageError: a file or a port cannot be used.
     """
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # A handler interrupts this thread anywhere, also where it holds an Event's lock; this queue takes more then too.
+    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in _ENDING:
+        signal.signal(number, lambda received, frame: asked.put(received))
+    shown = _shown_model(options) if options.ui_port is not None else ""
     server = Server(options, lambda ready: _announce_models(ready, say))
     say(f"gRPC  {_address(options.host, server.port)}{' with TLS' if options.ssl_config_file else ''}")
     if server.rest_port is not None:
         say(f"REST  http://{_address(options.host, server.rest_port)}/v1/models/")
-    page = _start_page(options, server.port)
+    page = _start_page(options, server.port, shown)
     if page is not None:
         say(f"page  {page.address}")
-    stop.wait()
-    say("draining: no new requests, running ones are finished")
+    asked.get()
+    say("draining: no new requests, running ones are finished; asked once more, the server ends at once")
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_DFL)
     _stop(server, page, options.drain_seconds)
 
 
@@ -229,14 +235,24 @@ def _announce_models(server: Server, say: Callable[[str], None]) -> None:
         say(f"{name}  {found}{' (' + ', '.join(labels) + ')' if labels else ''}")
 
 
-def _start_page(options: ServeOptions, port: int) -> Any:
+def _shown_model(options: ServeOptions) -> str:
+    """Returns the name of the model that the page asks, the first."""
+    models = _first_config(options).model_config_list.config
+    if not models:
+        raise UsageError(
+            f"--ui: found no model in {options.model_config_file}, expected at least one, for the page asks the first; "
+            "leave out --ui or add a model"
+        )
+    return str(models[0].name)
+
+
+def _start_page(options: ServeOptions, port: int, model: str) -> Any:
     if options.ui_port is None:
         return None
     from serving.ui import page
 
     host = "127.0.0.1" if options.host in ("0.0.0.0", "::") else options.host
-    first = _first_config(options).model_config_list.config[0].name
-    return page.start(_address(host, port), options.host, options.ui_port, options.ui_samples, model=first)
+    return page.start(_address(host, port), options.host, options.ui_port, options.ui_samples, model=model)
 
 
 def _address(host: str, port: int) -> str:

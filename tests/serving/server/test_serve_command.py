@@ -118,6 +118,23 @@ def test_killed_while_a_version_is_loaded_and_drained_after_a_restart(toys, tmp_
     assert second.process.wait(60) == 0
 
 
+def test_a_second_signal_ends_a_server_that_waits_for_a_load(toys, tmp_path, start):
+    staging = stage(toys, tmp_path, 1)
+    write_warmup(staging, predict_request({"steps": np.int64(1 << 40)}, signature="slow"))  # loads for ever
+    os.rename(staging, tmp_path / "1")
+    server = start(tmp_path)
+    while _states(server.connection).get(1) != get_model_status_pb2.ModelVersionStatus.LOADING:
+        threading.Event().wait(0.05)
+
+    server.process.send_signal(signal.SIGTERM)
+    server.line("draining")
+    while server.process.poll() is None:
+        server.process.send_signal(signal.SIGTERM)
+        threading.Event().wait(0.05)
+
+    assert server.process.returncode == -signal.SIGTERM
+
+
 def test_slow_callers_of_the_page_and_of_rest_do_not_hold_up_the_drain(toys, tmp_path, start):
     push(toys, tmp_path, 1)
     server = start(tmp_path, "--rest_api_port=0", "--ui", "--ui_port=0", "--drain_seconds=4")
@@ -145,6 +162,10 @@ def test_slow_callers_of_the_page_and_of_rest_do_not_hold_up_the_drain(toys, tmp
         (["--model_base_path", ".", "--batching_parameters_file", "x"], "without --enable_batching"),
         (["--model_base_path", ".", "--monitoring_config_file", "x"], "add --rest_api_port"),
         (["--model_base_path", ".", "--ui", "--ssl_config_file", "x"], "--ui"),
+        (
+            ["--model_base_path", ".", "--rest_api_port=70000"],
+            "--rest_api_port': 70000 is not in the range 0<=x<=65535",
+        ),
         (["--model_base_path", ".", "--enable_batching=false", "--batching_parameters_file", "x"], "--enable_batching"),
     ],
 )
@@ -153,6 +174,16 @@ def test_flags_that_cannot_work_are_explained(flags, text):
 
     assert result.returncode == 2
     assert text in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_page_without_a_model_to_ask_is_refused(tmp_path):
+    (tmp_path / "models.config").write_text("model_config_list {}\n")
+
+    result = _run("--model_config_file", str(tmp_path / "models.config"), "--port=0", "--ui", "--ui_port=0")
+
+    assert result.returncode == 2
+    assert f"--ui: found no model in {tmp_path / 'models.config'}, expected at least one" in result.stderr
     assert "Traceback" not in result.stderr
 
 
