@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from tfx import v1 as tfx
 
-from pipeline.nodes import NodeResult, PipelineRun
+from pipeline.nodes import NodeResult, PipelineRun, State
 
 
 class LocalRunner:
@@ -40,8 +40,9 @@ class LocalRunner:
         start = time.monotonic()
         try:
             result = run.launch(node_id)
-        except BaseException:
-            self._on_end(NodeResult(node_id, "failed", time.monotonic() - start, None))
+        except BaseException as error:
+            state: State = "failed" if isinstance(error, Exception) else "interrupted"
+            self._on_end(NodeResult(node_id, state, time.monotonic() - start, None))
             raise
         self._on_end(result)
         return result

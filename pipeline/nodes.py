@@ -24,7 +24,7 @@ from tfx.v1.dsl.io import fileio
 
 from components.errors import SegpipeError
 
-State = Literal["ran", "cached", "failed"]
+State = Literal["ran", "cached", "failed", "interrupted"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,9 @@ def Writer(text: _Out, content: _Parameter[str]) -> None:
 
 @tfx.dsl.components.component
 def Reader(text: _In, needs: _Parameter[str], copy: _Out) -> None:
-    """Fails until a file is there."""
+    """Fails until a file is there; where it ends in "wait", the user's patience is at an end."""
+    if needs.endswith("wait"):
+        raise KeyboardInterrupt
     if not os.path.exists(needs):
         raise RuntimeError("the file is not there yet")
     copy.value = text.value
@@ -40,9 +42,9 @@ def Watched(state: _Out, needs: _Parameter[str], metadata: _Parameter[str]) -> N
 def run(tmp_path):
     """Runs the toy pipeline and returns (node, state) pairs, also of a run that fails."""
 
-    def _run(run_id, content="a"):
+    def _run(run_id, content="a", needs="go"):
         writer = Writer(content=content)
-        reader = Reader(text=writer.outputs["text"], needs=str(tmp_path / "go"))
+        reader = Reader(text=writer.outputs["text"], needs=str(tmp_path / needs))
         pipeline = tfx.dsl.Pipeline(
             pipeline_name="toy",
             pipeline_root=str(tmp_path / "root"),
@@ -57,7 +59,7 @@ def run(tmp_path):
             LocalRunner(lambda node: None, lambda result: seen.append((result.node_id, result.state))).run(
                 pipeline, run_id
             )
-        except RuntimeError as error:
+        except (RuntimeError, KeyboardInterrupt) as error:
             seen.append(str(error))
         return seen
 
@@ -75,6 +77,10 @@ def test_a_failed_run_goes_on_where_it_stopped_and_then_comes_from_the_cache(run
     assert second == [("Writer", "cached"), ("Reader", "ran")]
     assert third == [("Writer", "cached"), ("Reader", "cached")]
     assert changed == [("Writer", "ran"), ("Reader", "ran")]
+
+
+def test_a_run_that_the_user_ends_was_interrupted(run):
+    assert run("first", needs="wait") == [("Writer", "ran"), ("Reader", "interrupted"), ""]
 
 
 def test_a_node_that_failed_is_running_while_it_is_tried_again(tmp_path):
