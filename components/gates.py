@@ -31,15 +31,16 @@ def QuarantineGate(  # TFX's naming: a component is a noun
     max_share: Parameter[float],
     train_split: Parameter[str],
     eval_split: Parameter[str],
+    code: Parameter[str],
 ) -> None:
-    """Stops the run where too many pairs are bad, or a split that is needed is empty."""
+    """Stops the run where too many pairs are bad, or a split that is needed is empty; `code` is for the cache's key."""
     counts, faults = read_counts(quarantine.uri), read_faults(quarantine.uri)
     check_quarantine(counts, faults, max_share, (train_split, eval_split), quarantine.uri)
 
 
 @component
-def AnomalyGate(anomalies: InputArtifact[ExampleAnomalies]) -> None:
-    """Stops the run where a split's statistics do not fit the schema, naming split and feature."""
+def AnomalyGate(anomalies: InputArtifact[ExampleAnomalies], code: Parameter[str]) -> None:
+    """Stops the run where a split's statistics do not fit the schema; `code` is for the cache's key."""
     check_anomalies(read_anomalies(anomalies), anomalies.uri)
 
 
@@ -68,14 +69,15 @@ def check_quarantine(
     if empty:
         raise DataRejectedError(
             f"split {empty[0]!r} has no usable example; found examples in {counts['examples']}, expected at least "
-            f"one in each of {', '.join(needed_splits)}. All that was quarantined, with reasons: {uri}\n{listing}"
+            f"one in each of {', '.join(needed_splits)}. Add pairs, or name another split with data.train_split or "
+            f"data.eval_split. All that was quarantined, with reasons: {uri}\n{listing}"
         )
     if share > max_share:
         raise DataRejectedError(
             f"{bad} of {good + bad} pairs are bad ({share:.1%}), expected at most {max_share:.1%}. "
             f"Repair or remove them, or raise data.max_quarantined_share. All of them: {uri}\n{listing}"
         )
-    PROGRESS.info("%d examples, %d quarantined", good, len(faults), extra={"progress": {"component": "QuarantineGate"}})
+    PROGRESS.info("%d examples, %d bad pairs", good, bad, extra={"progress": {"component": "QuarantineGate"}})
 
 
 def read_anomalies(artifact: Any) -> dict[str, Any]:

@@ -131,6 +131,7 @@ def data_components(
         max_share=platform.parameter("max_quarantined_share", config.data.max_quarantined_share),
         train_split=train,
         eval_split=evaluate,
+        code=source_hash("components.gates"),
     )
 
     # Brings the schema into the pipeline, where Transform and Evaluator need it too.
@@ -147,7 +148,7 @@ def data_components(
     example_validator = tfx.components.ExampleValidator(
         statistics=statistics_gen.outputs["statistics"], schema=raw_schema
     )
-    anomaly_gate = AnomalyGate(anomalies=example_validator.outputs["anomalies"])
+    anomaly_gate = AnomalyGate(anomalies=example_validator.outputs["anomalies"], code=source_hash("components.gates"))
 
     # Decodes and resizes; its graph is exported with the model.
     transform = tfx.components.Transform(

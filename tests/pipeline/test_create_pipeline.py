@@ -54,6 +54,7 @@ def test_every_component_reached_by_dotted_path_carries_the_hash_of_its_source(c
 
     assert parameter("ImageMaskExampleGen", "code")
     assert parameter("Report", "code")
+    assert parameter("QuarantineGate", "code") == parameter("AnomalyGate", "code") != ""
     for node_id, name in (("Transform", "custom_config"), ("Trainer", "custom_config"), ("Evaluator", "eval_config")):
         assert '"code' in parameter(node_id, name).replace("\\", "")
 

@@ -43,6 +43,7 @@ class _Pipeline:
             max_share=self._max_share,
             train_split="train",
             eval_split="val",
+            code="1",
         )
         pipeline = tfx.dsl.Pipeline(
             pipeline_name="example_gen",
