@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from components.errors import UsageError
-from pipeline.cli.run import Model, Preset
+from pipeline.cli.run import ChosenModel, Preset
 
 _KINDS = ("tfjob", "trainjob")
 
@@ -19,9 +19,11 @@ def training_job(
     data: Annotated[str, typer.Option(help="Data folder, as the pods see it.")],
     kind: Annotated[str, typer.Option(help="tfjob for version 1 of the operator, trainjob for version 2.")] = "tfjob",
     out: Annotated[str, typer.Option(help="File to write.", metavar="FILE")] = "training-job.yaml",
-    name: Annotated[str, typer.Option(help="Name of the job, and of the run in the metadata.")] = "segpipe-training",
+    name: Annotated[
+        str, typer.Option(help="Name of the job; the run in the metadata has it too, and a hash of the settings.")
+    ] = "segpipe-training",
     workers: Annotated[int, typer.Option(help="Pods that train together, the chief included.", min=1)] = 2,
-    model: Model = "fcn8",
+    model: ChosenModel = None,
     preset: Preset = "cpu",
     size: Annotated[str | None, typer.Option(help="Input size in pixels.", metavar="HxW")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.", min=1)] = None,
@@ -42,8 +44,8 @@ def training_job(
     from pipeline.kubeflow.parameters import compiled_in, configure, defaults
     from pipeline.kubeflow.training_job import render
 
-    layers = compiled_in(config, assignments or [])
-    values = defaults(data, model, preset, size, epochs)
+    chosen, layers = compiled_in(model, config, assignments or [])
+    values = defaults(data, chosen, preset, size, epochs)
     # What the data set is like is known where the training runs.
     settings = configure({**values, "data": ""}, layers).kubeflow
     manifests = render("trainjob" if kind == "trainjob" else "tfjob", name, workers, settings, layers, values)

@@ -40,10 +40,10 @@ def compile_pipeline(config: RunConfig, layers: Layers, defaults: Mapping[str, A
         path: the file to write.
 
     Raises:
-        UsageError: a setting for Kubeflow is missing or names an unknown component.
+        UsageError: a setting for Kubeflow is missing.
     """
+    check_settings(config.kubeflow)
     graph = upstream_nodes(config)
-    check_settings(config.kubeflow, list(graph))
 
     def wire(*values: Any) -> None:
         arguments = {parameter.name: value for parameter, value in zip(PARAMETERS, values, strict=True)}
@@ -70,16 +70,13 @@ def upstream_nodes(config: RunConfig) -> dict[str, list[str]]:
     return {name: sorted(run.upstream(name)) for name in run.node_ids}
 
 
-def check_settings(settings: KubeflowSettings, nodes: list[str]) -> None:
+def check_settings(settings: KubeflowSettings) -> None:
     """Raises UsageError where a run on a cluster could not work."""
     if not settings.root:
         raise UsageError(
             "kubeflow.root: found nothing, expected a folder that all tasks share: one on a volume "
             "(kubeflow.volumes mounts it), gs:// or s3://. Set it with --set kubeflow.root=/mnt/segpipe"
         )
-    for name in settings.components:
-        if name not in nodes:
-            raise UsageError(f"kubeflow.components: found {name!r}, expected one of {', '.join(nodes)}")
 
 
 def _component(name: str, image: str, layers: Layers) -> Any:

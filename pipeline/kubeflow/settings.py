@@ -5,11 +5,29 @@ Nothing here imports TFX, kfp or Kubernetes.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import Field
 
 from components.settings import Settings
+
+# The pipeline's nodes, as TFX names them; which of them a run has is for its settings to say.
+Node = Literal[
+    "ImageMaskExampleGen",
+    "QuarantineGate",
+    "ImportSchemaGen",
+    "StatisticsGen",
+    "ExampleValidator",
+    "AnomalyGate",
+    "Transform",
+    "StartResolver",
+    "Trainer",
+    "Optimizer",
+    "BaselineResolver",
+    "Evaluator",
+    "Pusher",
+    "Report",
+]
 
 Quantity = r"^$|^\d+(\.\d+)?([mkKMGTPE]i?)?$"
 
@@ -67,7 +85,7 @@ class KubeflowSettings(Settings):
     )
     cpu: str = Field("", pattern=Quantity, description="processor cores of a task, as 4 or 500m; no bound where empty")
     memory: str = Field("", pattern=Quantity, description="memory of a task, as 8Gi; no bound where empty")
-    components: dict[str, ComponentResources] = Field(
+    components: dict[Node, ComponentResources] = Field(
         default_factory=dict,
         description="cpu, memory, gpus, gpu_kind, node_selector and timeout of single components by name",
     )
@@ -94,7 +112,7 @@ class KubeflowSettings(Settings):
 
     def of_component(self, name: str) -> ComponentResources:
         """Returns what one component's pod gets, the values of all components filled in."""
-        own = self.components.get(name, ComponentResources())
+        own = self.components.get(cast(Node, name), ComponentResources())
         return own.model_copy(
             update={
                 "cpu": own.cpu or self.cpu,

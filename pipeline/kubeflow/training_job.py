@@ -7,6 +7,7 @@ TFJob is the operator's version 1, which sets `TF_CONFIG` in every pod. TrainJob
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -31,7 +32,7 @@ def render(
 
     Args:
         kind: which operator.
-        name: of the job, and of the run in the metadata.
+        name: of the job; the run in the metadata is called after it and after what it is told.
         workers: number of pods, the chief included.
         settings: image, resources, volumes and secrets.
         layers: settings that the pipeline is compiled with.
@@ -44,11 +45,17 @@ def render(
         raise UsageError("kubeflow.root: found nothing, expected the folder that all tasks share, as in `compile`")
     if values["data"] is None:
         raise UsageError("--data: found nothing, expected the data folder, as the pods see it")
-    arguments = ["--run-id", name, "--configuration", json.dumps(layers, sort_keys=True)]
+    arguments = ["--configuration", json.dumps(layers, sort_keys=True)]
     arguments += ["--parameters", json.dumps(dict(values), sort_keys=True)]
+    arguments = ["--run-id", f"{name}-{_digest(arguments)}", *arguments]
     manifests = {"tfjob": _tfjob, "trainjob": _trainjob}[kind](name, workers, settings, arguments)
     # Through JSON, so that what several places share is written out in each.
     return yaml.safe_dump_all(json.loads(json.dumps(manifests)), sort_keys=False, width=1000)
+
+
+def _digest(arguments: list[str]) -> str:
+    """Returns eight digits that tell trainings apart: what a run of the same name has finished is not done again."""
+    return hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:8]
 
 
 def _tfjob(name: str, workers: int, settings: KubeflowSettings, arguments: list[str]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -12,7 +13,9 @@ from components.dataset.description import BUILT_IN_FOLDER, built_in
 from components.errors import UsageError
 from pipeline.config import load_config
 from pipeline.create_pipeline import create_pipeline
+from pipeline.kubeflow.compile import upstream_nodes
 from pipeline.kubeflow.parameters import PARAMETERS
+from pipeline.kubeflow.settings import Node
 from pipeline.workdir import Workdir
 
 _KUBEFLOW = {
@@ -175,16 +178,15 @@ def test_scores_confusion_matrix_and_report_are_kubeflow_s_artifacts(documents):
     assert outputs("report") == {"page": "system.HTML"}
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({}, r"kubeflow\.root: found nothing.*--set kubeflow\.root"),
-        ({"root": "/w", "components": {"Trainr": {"gpus": 1}}}, r"kubeflow\.components: found 'Trainr'.*Trainer"),
-    ],
-)
-def test_what_cannot_work_is_said_before_anything_is_written(compiled, settings, message):
-    with pytest.raises(UsageError, match=message):
-        compiled({"kubeflow": settings})
+def test_a_folder_of_results_is_asked_for_before_anything_is_written(compiled):
+    with pytest.raises(UsageError, match=r"kubeflow\.root: found nothing.*--set kubeflow\.root"):
+        compiled({})
+
+
+def test_resources_can_be_given_to_every_node():
+    config = load_config([("test", {"training": {"warm_start": True}, "export": {"variants": ["folded"]}})])
+
+    assert set(upstream_nodes(config)) == set(get_args(Node))
 
 
 @pytest.fixture

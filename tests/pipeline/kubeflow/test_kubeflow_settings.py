@@ -73,6 +73,7 @@ def test_a_component_gets_its_own_and_what_all_get():
         ("kubeflow.memory=lots", r"kubeflow\.memory: found 'lots'"),
         ("kubeflow.tolerations=[{operator: Exist}]", r"operator: found 'Exist'.*did you mean Exists\?"),
         ("kubeflow.components.Trainer.gpu=1", r"kubeflow\.components\.Trainer\.gpu"),
+        ("kubeflow.components.Trainr.gpus=1", r"kubeflow\.components\.Trainr: found 'Trainr'.*did you mean Trainer\?"),
     ],
 )
 def test_a_wrong_setting_for_kubeflow_is_named(assignment, message):

@@ -33,9 +33,9 @@ _KINDS = ("tfjob", "trainjob")
 def render():
     """Returns a function from a kind to its manifests by their kind."""
 
-    def render_manifests(kind, workers=3, **settings):
+    def render_manifests(kind, workers=3, epochs=5, **settings):
         config = load_config([("test", {"kubeflow": {**_SETTINGS, **settings}})])
-        values = defaults("/data/{span}", "fcn8", "cpu", "96x128", 5)
+        values = defaults("/data/{span}", "fcn8", "cpu", "96x128", epochs)
         text = training_job.render(kind, "night-1", workers, config.kubeflow, [("test", {})], values)
         return {document["kind"]: document for document in yaml.safe_load_all(text)}
 
@@ -84,9 +84,19 @@ def test_the_pods_know_the_run_and_its_parameters(render, kind):
         (container,) = pod["containers"]
         arguments = dict(zip(container["args"][::2], container["args"][1::2], strict=True))
         assert shlex.join(container["command"]) == "python -m pipeline.kubeflow.training_worker"
-        assert arguments["--run-id"] == "night-1"
+        assert arguments["--run-id"].startswith("night-1-")
         parameters = json.loads(arguments["--parameters"])
         assert (parameters["data"], parameters["size"], parameters["epochs"]) == ("/data/{span}", "96x128", 5)
+
+
+def test_another_training_is_another_run(render):
+    def run_id(**settings):
+        (pod, *_) = _pods(render("tfjob", **settings))
+        return pod["containers"][0]["args"][1]
+
+    # What a run has finished is not done again, so a pod that comes back must find the run it belongs to.
+    assert run_id() == run_id(workers=2)
+    assert run_id() != run_id(epochs=6)
 
 
 def test_a_tfjob_has_one_chief_and_the_other_workers(render):

@@ -69,10 +69,9 @@ def test_the_workers_of_a_training_job_share_one_execution(tmp_path):
     assert [pod.returncode for pod in pods] == [0, 0], "\n".join(text[-3000:] for text in outputs)
     # TensorFlow's own word that both took part in the same sums.
     assert all("group_size = 2" in text for text in outputs)
-    (training,) = [
-        execution
-        for execution in Store(str(work / "metadata.sqlite")).executions("segpipe-training")
-        if execution.node_id == "Trainer"
-    ]
+    store = Store(str(work / "metadata.sqlite"))
+    (run_id,) = store.run_ids()
+    assert run_id.startswith("segpipe-training-")
+    (training,) = [execution for execution in store.executions(run_id) if execution.node_id == "Trainer"]
     assert training.state == "ran"
     assert Path(training.outputs["model"][0].uri, "Format-Serving", "saved_model.pb").exists()
