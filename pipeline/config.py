@@ -134,6 +134,28 @@ def build_config(
     return load_config([(source, presets.for_classes(settings, names)), *layers, found])
 
 
+def choose_model(model: str | None, layers: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """Returns the architecture whose preset is taken.
+
+    Args:
+        model: the one that was asked for by name, if any.
+        layers: (where it comes from, nested settings) pairs; the last that names one decides otherwise.
+
+    Raises:
+        UsageError: a layer names another than was asked for.
+    """
+    for source, settings in reversed(layers):
+        group = settings.get("model")
+        named = str(group.get("name")) if isinstance(group, Mapping) else ""
+        # A name that is none is for the settings' own check to refuse.
+        if named not in presets.PRESETS["cpu"]:
+            continue
+        if model is not None and model != named:
+            raise UsageError(f"--model {model}: found model.name {named} in {source}, expected the same; remove one")
+        return named
+    return model or presets.DEFAULT_MODEL
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """Reads `192x256` as height and width in pixels. Raises UsageError for anything else."""
     parts = text.lower().split("x")
@@ -272,7 +294,8 @@ def _merge(target: dict[str, Any], values: Mapping[str, Any], model: Any = RunCo
 
 def _explain(item: Any) -> str:
     """Says of a validation error: the setting, what was found, what was expected."""
-    where = ".".join(str(part) for part in item["loc"]) or "configuration"
+    # Pydantic marks the name of an entry, where that is wrong and not its value.
+    where = ".".join(str(part) for part in item["loc"] if part != "[key]") or "configuration"
     expected = item["msg"].removeprefix("Value error, ")
     if item["type"] == "literal_error":
         near = difflib.get_close_matches(str(item["input"]), _choices(item), n=1)

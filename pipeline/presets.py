@@ -11,6 +11,8 @@ from typing import Any
 
 from components.errors import UsageError
 
+DEFAULT_MODEL = "fcn8"
+
 # Well above the published table of a VGG16-FCN8 on these frames (mean IoU 0.397, pedestrian 0.000,
 # bicyclist 0.024), and below what `cpu` and `cpu-long` reached, so that a broken training does not pass.
 _CAMVID_GATE: dict[str, Any] = {

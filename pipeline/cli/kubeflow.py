@@ -12,7 +12,7 @@ from rich.console import Console
 
 from components.errors import UsageError
 from pipeline.cli import kubeflow_runs
-from pipeline.cli.run import Model, Preset
+from pipeline.cli.run import ChosenModel, Preset
 
 app = typer.Typer(
     help="Compile the pipeline for Kubeflow or Vertex AI; submit and schedule runs.", no_args_is_help=True
@@ -27,7 +27,7 @@ def compile_command(
     out: Annotated[str, typer.Option(help="File to write.", metavar="FILE")] = "pipeline.yaml",
     target: Annotated[str, typer.Option(help="kfp for open-source Kubeflow Pipelines, vertex for Vertex AI.")] = "kfp",
     data: Annotated[str, typer.Option(help="Default data folder, as the tasks see it; none makes it required.")] = "",
-    model: Model = "fcn8",
+    model: ChosenModel = None,
     preset: Preset = "cpu",
     size: Annotated[str | None, typer.Option(help="Default input size in pixels.", metavar="HxW")] = None,
     epochs: Annotated[int | None, typer.Option(help="Default passes over the training split.", min=1)] = None,
@@ -48,8 +48,8 @@ def compile_command(
         raise UsageError(f"--out {out}: expected a name that ends in {' or '.join(_TARGETS[target])}")
     from pipeline.kubeflow.parameters import compiled_in, configure, defaults
 
-    layers = compiled_in(config, assignments or [])
-    values = defaults(data, model, preset, size, epochs)
+    chosen, layers = compiled_in(model, config, assignments or [])
+    values = defaults(data, chosen, preset, size, epochs)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if target == "vertex":
         settings = configure({**values, "data": data}, layers)

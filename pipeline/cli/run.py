@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,24 +14,29 @@ from rich.table import Table
 
 from components.errors import EXIT_NOT_BLESSED, UsageError
 from pipeline import spans
-from pipeline.presets import PRESETS
+from pipeline.presets import DEFAULT_MODEL, PRESETS
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
 
-Model = Annotated[str, typer.Option(help=f"Architecture: {', '.join(PRESETS['cpu'])}.")]
-_MODEL = "fcn8"
+_ARCHITECTURES = f"Architecture: {', '.join(PRESETS['cpu'])}."
+Model = Annotated[str, typer.Option(help=_ARCHITECTURES)]
+# Left out, the model is the one that the settings name.
+ChosenModel = Annotated[
+    str | None, typer.Option(help=_ARCHITECTURES, show_default=f"{DEFAULT_MODEL}, or what --config or --set has")
+]
+# Settings that name a file or folder, and the words that they take besides.
+_PATHS = {
+    "data.description": ("auto",),
+    "model.encoder_weights": ("none", "edges", "imagenet"),
+    "serving_dir": ("",),
+}
 Preset = Annotated[str, typer.Option(help=f"Settings that go together: {', '.join(PRESETS)}.")]
 
 
 def run(
     data: Annotated[str, typer.Option(help="Folder of images and masks: a path, or gs:// or s3://.")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Architecture: {', '.join(PRESETS['cpu'])}.", show_default=f"{_MODEL}, or what --config or --set has"
-        ),
-    ] = None,
+    model: ChosenModel = None,
     preset: Preset = "cpu",
     size: Annotated[str | None, typer.Option(help="Input size in pixels, HEIGHTxWIDTH.", metavar="HxW")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
@@ -57,7 +62,7 @@ def run(
 
 
 def show_config(
-    model: Model = _MODEL,
+    model: Model = DEFAULT_MODEL,
     preset: Preset = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -104,21 +109,21 @@ def build_config(
     layers = [("command line", options), ("--set", configuration.read_assignments(assignments))]
     if config_file:
         layers.insert(0, (config_file, configuration.read_config_file(config_file)))
-    return configuration.build_config(preset, _one_model(model, layers), layers)
+    layers = [(source, _with_absolute_paths(settings)) for source, settings in layers]
+    return configuration.build_config(preset, configuration.choose_model(model, layers), layers)
 
 
-def _one_model(model: str | None, layers: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    """Returns the architecture whose preset is taken: that of the option, or of the last layer that names one."""
-    for source, settings in reversed(layers):
-        group = settings.get("model")
-        named = str(group.get("name")) if isinstance(group, Mapping) else ""
-        # A name that is none is for the settings' own check to refuse.
-        if named not in PRESETS["cpu"]:
-            continue
-        if model is not None and model != named:
-            raise UsageError(f"--model {model}: found model.name {named} in {source}, expected the same; remove one")
-        return named
-    return model or _MODEL
+def _with_absolute_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings whose paths mean the same in any folder, as a run that is watched needs its own."""
+    result = dict(settings)
+    for key, words in _PATHS.items():
+        group, _, name = key.rpartition(".")
+        inner = result.get(group, {}) if group else result
+        value = inner.get(name) if isinstance(inner, Mapping) else None
+        if isinstance(value, str) and value not in words and "://" not in value:
+            changed = {**inner, name: os.path.abspath(value)}
+            result = {**result, group: changed} if group else changed
+    return result
 
 
 def _data_dir(data: str) -> str:

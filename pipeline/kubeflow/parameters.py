@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pipeline.config import RunConfig, build_config, field_names, read_assignments, read_config_file
+from pipeline.config import RunConfig, build_config, choose_model, field_names, read_assignments, read_config_file
 from pipeline.presets import PRESETS
 
 # Settings that a pipeline was compiled with: (where they come from, nested settings), later over earlier.
@@ -64,17 +64,30 @@ PARAMETERS = (
 )
 
 
-def compiled_in(config: str | None, assignments: Sequence[str]) -> Layers:
-    """Returns the settings that a pipeline is compiled with, from a file and from `KEY=VALUE` over it.
+def compiled_in(model: str | None, config: str | None, assignments: Sequence[str]) -> tuple[str, Layers]:
+    """Returns the model of a pipeline and the other settings that it is compiled with.
+
+    Args:
+        model: architecture; None for the one that the settings name.
+        config: YAML file of settings, if any.
+        assignments: `KEY=VALUE`, which go over it.
 
     Raises:
-        UsageError: the file cannot be read, or an assignment is malformed.
+        UsageError: the file cannot be read, an assignment is malformed, or the settings name another model.
     """
     layers: list[tuple[str, Mapping[str, Any]]] = [("--set", read_assignments(assignments))]
     if config:
         # The folder it lies in here says nothing where the pipeline runs.
         layers.insert(0, (os.path.basename(config), read_config_file(config)))
-    return layers
+    # Each run may ask for another model, which a name among the settings would overrule.
+    return choose_model(model, layers), [(source, _without_model_name(settings)) for source, settings in layers]
+
+
+def _without_model_name(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    model = settings.get("model")
+    if not isinstance(model, Mapping) or str(model.get("name")) not in PRESETS["cpu"]:
+        return settings
+    return {**settings, "model": {key: value for key, value in model.items() if key != "name"}}
 
 
 def defaults(data: str, model: str, preset: str, size: str | None, epochs: int | None) -> dict[str, Any]:

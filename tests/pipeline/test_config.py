@@ -89,6 +89,23 @@ def test_the_preset_is_that_of_the_model_that_is_named(tmp_path):
         build_config("", "fcn8", "cpu", None, None, str(tmp_path / "run.yaml"), [])
 
 
+def test_paths_among_settings_mean_the_same_in_any_folder(tmp_path, monkeypatch):
+    (tmp_path / "run.yaml").write_text("serving_dir: served\nmodel: {encoder_weights: start.weights.h5}\n")
+    monkeypatch.chdir(tmp_path)
+
+    config = build_config("", "fcn8", "cpu", None, None, "run.yaml", ["data.description=layout.yaml"])
+    words = build_config("", "fcn8", "cpu", None, None, None, ["serving_dir=gs://bucket/served"])
+
+    assert (config.serving_dir, config.model.encoder_weights, config.data.description) == tuple(
+        str(tmp_path / name) for name in ("served", "start.weights.h5", "layout.yaml")
+    )
+    assert (words.serving_dir, words.model.encoder_weights, words.data.description) == (
+        "gs://bucket/served",
+        "edges",
+        "auto",
+    )
+
+
 def test_a_group_that_is_given_a_value_too_is_named():
     with pytest.raises(UsageError, match="--set training.epochs=3: another --set gives training the value None"):
         _config("training=null", "training.epochs=3")

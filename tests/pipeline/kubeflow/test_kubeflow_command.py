@@ -44,6 +44,23 @@ def test_options_become_defaults_and_settings_are_compiled_in(tmp_path):
     ]
 
 
+def test_the_settings_may_name_the_model_and_a_run_still_another(tmp_path):
+    settings = tmp_path / "cluster.yaml"
+    settings.write_text("kubeflow: {root: /mnt/work}\nmodel: {name: unet, base_filters: 8}\n")
+    out = tmp_path / "pipeline.yaml"
+
+    done = _compile("--out", str(out), "--config", str(settings), "--preset", "smoke")
+
+    assert done.exit_code == 0, done.output
+    spec = next(yaml.safe_load_all(out.read_text()))
+    assert spec["root"]["inputDefinitions"]["parameters"]["model"]["defaultValue"] == "unet"
+    arguments = spec["deploymentSpec"]["executors"]["exec-trainer"]["container"]["args"]
+    (_, compiled), *_ = json.loads(arguments[arguments.index("--configuration") + 1])
+    assert compiled["model"] == {"base_filters": 8}
+    refused = _compile("--out", str(out), "--config", str(settings), "--model", "fcn8")
+    assert "--model fcn8: found model.name unet in cluster.yaml" in str(refused.exception)
+
+
 def test_a_training_job_does_not_depend_on_where_its_settings_lie(tmp_path):
     written = []
     for folder in ("here", "there"):
