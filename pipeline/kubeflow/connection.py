@@ -16,6 +16,8 @@ import urllib3
 from components.errors import SegpipeError
 
 HEALTH_PATH = "/apis/v2beta1/healthz"
+# The first that tells a task which run it belongs to (kubeflow/pipelines, pull request 11599).
+OLDEST_SERVER = "2.5"
 
 _SECONDS = 10.0
 
@@ -100,7 +102,8 @@ def refusal(connection: Connection, status: int, text: str) -> str:
     if status == 404:
         return (
             f"{host}: answered 404{said}; expected Kubeflow Pipelines' v2beta1 API. Check the address "
-            "(in front of a whole Kubeflow, it ends in /pipeline) and that the server is version 2.0 or later"
+            "(in front of a whole Kubeflow, it ends in /pipeline) and that the server is version "
+            f"{OLDEST_SERVER} or later"
         )
     return f"{host}: answered {status}{said}"
 

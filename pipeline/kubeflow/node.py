@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from components.dataset.description import DatasetDescription
-from components.errors import EXIT_FAILED, SegpipeError
+from components.errors import EXIT_FAILED, SegpipeError, UsageError
 from pipeline import logs, spans
 from pipeline.config import RunConfig, describe
 from pipeline.kubeflow import object_stores
+from pipeline.kubeflow.connection import OLDEST_SERVER
 from pipeline.kubeflow.parameters import RUN_ID, configure
 from pipeline.tfx_start import without_cloud_clients
 from pipeline.workdir import Workdir
@@ -54,10 +55,17 @@ def run_node(node_id: str, layers: Any, executor_input: dict[str, Any]) -> None:
         executor_input: Kubeflow's `ExecutorInput`, with the run's parameters.
 
     Raises:
+        UsageError: the server is too old to tell its runs apart.
         SegpipeError: whatever stopped the node, explained; other exceptions come as they are.
     """
     values = executor_input["inputs"]["parameterValues"]
     run_id = values[RUN_ID]
+    if run_id.startswith("{{"):
+        # All runs would be one, and the second find everything done.
+        raise UsageError(
+            f"{RUN_ID}: found {run_id!r}, expected the id of the run, which Kubeflow Pipelines fills in from version "
+            f"{OLDEST_SERVER} on; update the server"
+        )
     config = configure(values, layers, lambda named: _locate(named, run_id))
     description = describe(config.data)
     config.gate.check_classes(description.class_map)
