@@ -4,7 +4,8 @@
 
 PYTHON_FILES := pipeline components trainer serving tests benchmarks setup.py
 SEGPIPE := .venv/bin/segpipe
-WORK ?= work
+# Not from the environment, where a name like this may stand for all that somebody has.
+WORK = work
 ENGINE ?= docker
 REGISTRY ?= segpipe
 TAG ?= 0.1.0
@@ -18,8 +19,8 @@ setup: .venv/.ready  ## Install the pinned environment into .venv.
 	@scripts/setup.sh
 
 run: setup  ## Run the whole pipeline on a synthetic data set that it makes itself.
-	@$(SEGPIPE) data make $(WORK)/synthetic
-	@$(SEGPIPE) run --data $(WORK)/synthetic --model unet --preset smoke --out $(WORK)
+	@$(SEGPIPE) data make "$(WORK)/synthetic"
+	@$(SEGPIPE) run --data "$(WORK)/synthetic" --model unet --preset smoke --out "$(WORK)"
 
 test: setup check  ## Run every check and every test.
 	@.venv/bin/pytest -m "slow or not slow" --numprocesses 2 --dist loadfile
@@ -38,4 +39,4 @@ images:  ## Build the container images as REGISTRY/NAME:TAG, with ENGINE (docker
 	$(ENGINE) build --file kubernetes/images/serving-tools.Dockerfile --tag $(REGISTRY)/serving-tools:$(TAG) .
 
 clean:  ## Remove what `make run` wrote; the environment stays.
-	rm -rf $(WORK)
+	rm -rf "$(WORK)"

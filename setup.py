@@ -14,6 +14,6 @@ setup(
     packages=find_packages(
         include=["pipeline", "pipeline.*", "components", "components.*", "trainer", "trainer.*", "serving", "serving.*"]
     ),
-    package_data={"": ["*.yaml", "*.html", "*.css", "*.js", "*.json", "*.gz", "*.txt"]},
+    package_data={"": ["*.yaml", "*.html", "*.css", "*.js", "*.json", "*.gz", "*.txt", "static/*"]},
     entry_points={"console_scripts": ["segpipe=pipeline.cli.main:main"]},
 )

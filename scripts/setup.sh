@@ -25,7 +25,10 @@ fi
 say "installing the pinned environment into .venv"
 "$uv" venv --quiet --clear --no-project --python "$version" .venv
 export VIRTUAL_ENV=.venv
-"$uv" pip sync --quiet requirements/segpipe.txt requirements/dev.txt
+"$uv" pip sync --quiet requirements/segpipe.txt requirements/dev.txt || {
+    say "could not install the pinned packages. Two of them are compiled here, with a C++ compiler and Python's headers: apt-get install g++ python$version-dev"
+    exit 1
+}
 "$uv" pip install --quiet --no-deps --requirement requirements/edges.txt
 "$uv" pip install --quiet --no-deps --no-build-isolation --editable .
 touch .venv/.ready
