@@ -27,8 +27,14 @@ def read_bytes(path: str) -> bytes:
     if is_remote(path):
         from apache_beam.io.filesystems import FileSystems
 
-        with FileSystems.open(path) as file:
-            return file.read()
+        try:
+            with FileSystems.open(path) as file:
+                return file.read()
+        except OSError:
+            raise
+        # What is missing or refused comes in the store's own words: of Google's client, or of Beam's for S3.
+        except Exception as error:
+            raise OSError(f"{path}: {type(error).__name__}: {error}") from error
     with open(path, "rb") as file:
         return file.read()
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import pytest
 
 from components.dataset.checks import Sample, read_pair
-from components.dataset.description import detect
+from components.dataset.description import detect, load
 from components.dataset.pairs import Fault, Pair, find_pairs
 from components.dataset.survey import content_fingerprint
+from components.errors import UsageError
 
 SCHEME = "segpipetest"
+
+
+class NotFoundError(Exception):
+    """As of Google's client: no OSError."""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +33,10 @@ def remote():
                 yield metadata
 
         def open(self, path, *args, **kwargs):
-            return super().open(_local(path), *args, **kwargs)
+            try:
+                return super().open(_local(path), *args, **kwargs)
+            except FileNotFoundError as error:
+                raise NotFoundError(str(error)) from None
 
         def exists(self, path):
             return super().exists(_local(path))
@@ -72,3 +80,5 @@ def test_a_remote_file_that_is_gone_is_a_fault(folder, remote, tiny):
 
     assert isinstance(result, Fault)
     assert result.reason == "unreadable"
+    with pytest.raises(UsageError, match=r"nowhere\.yaml: cannot be read as a data set description"):
+        load(remote(folder.root / "nowhere.yaml"))
