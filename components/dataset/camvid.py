@@ -28,6 +28,7 @@ LICENCE_NOTE = (
     " research and other non-commercial use, with attribution."
 )
 TIMEOUT_SECONDS = 30.0
+_SCHEMES = ("https", "http", "file")
 # Answers that may be different next time; any other status is final.
 _PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -87,12 +88,16 @@ def fetch(
         pause_seconds: wait before the second try; it doubles each time.
 
     Raises:
-        UsageError: an unknown split.
+        UsageError: an unknown split, or an address that cannot be asked.
         DownloadError: the address cannot be reached, lacks a file, or sends other bytes than expected.
     """
     unknown = sorted(set(splits) - set(SPLITS))
     if unknown:
         raise UsageError(f"CamVid: unknown split {', '.join(unknown)}; expected some of {', '.join(SPLITS)}")
+    if urllib.parse.urlsplit(base_url).scheme not in _SCHEMES:
+        raise UsageError(
+            f"--address {base_url}: expected an address that begins with {' or '.join(_SCHEMES)}, then ://"
+        )
     folders = {f"{split}{suffix}" for split in splits for suffix in ("", "annot")}
     wanted = {
         path: digest

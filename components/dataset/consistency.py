@@ -45,11 +45,14 @@ def check_splits(description: DatasetDescription) -> None:
     }
     given = [name for name, present in by_name.items() if present]
     if description.has_split_folders and given != ["splits"]:
-        raise ValueError(f"splits: layout.images has {{split}}; expected `splits` alone, found {given or 'nothing'}")
+        raise ValueError(
+            f"splits: layout.images has {{split}}; expected `splits` alone, found {given or 'nothing'};"
+            " `{}` takes away one that `like` brings"
+        )
     if not description.has_split_folders and given not in (["split_by_sequence"], ["split_sequences"]):
         raise ValueError(
             "split_by_sequence: layout.images has no {split}; expected either `split_by_sequence` or"
-            f" `split_sequences`, found {given or 'neither'}"
+            f" `split_sequences`, found {given or 'neither'}; `{{}}` takes away one that `like` brings"
         )
     names = [*description.splits, *description.split_by_sequence, *description.split_sequences]
     unfit = [name for name in names if not re.fullmatch(r"[A-Za-z0-9_-]+", name)]

@@ -184,7 +184,7 @@ def parse(text: str, source: str) -> DatasetDescription:
         UsageError: naming the file, the field, what was found, what was expected and the nearest key.
     """
     value = {"name": source.rpartition("/")[2].removesuffix(".yaml"), **parse_mapping(text, source)}
-    if "like" in value:
+    while "like" in value:
         model = value.pop("like")
         if model not in BUILT_IN_NAMES:
             raise UsageError(f"{source}: like: found {model!r}; expected one of {', '.join(BUILT_IN_NAMES)}")

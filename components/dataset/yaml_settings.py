@@ -35,7 +35,18 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
         model: the settings class that was validated; its fields are the valid keys.
         source: the file's name.
     """
-    return "\n".join(f"{source}: {_sentence(finding, model)}" for finding in error.errors())
+    findings = error.errors()
+    places = [finding["loc"] for finding in findings]
+    return "\n".join(
+        f"{source}: {_sentence(finding, model)}"
+        for finding in findings
+        # Pydantic counts a list without the entries that it has just refused.
+        if finding["type"] != "too_short" or not any(_is_inside(place, finding["loc"]) for place in places)
+    )
+
+
+def _is_inside(place: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
+    return len(place) > len(other) and place[: len(other)] == other
 
 
 def _sentence(finding: Any, model: type[BaseModel]) -> str:

@@ -108,7 +108,7 @@ class ReportData:
             epoch twice; the later entry counts.
         class_shares: mean share of the pixels, 0 to 1, by split and class name.
         examples: number of examples by split.
-        quarantined: number of quarantined pairs by split and reason.
+        quarantined: number of quarantined files by split and reason; a pair that is there twice has several.
         quarantine_rows: the first of them: split, name, file, reason, found, expected, action.
         timings: duration by component, in the order they ran; empty where it is not known.
         lineage: what the model was made of.

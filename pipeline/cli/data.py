@@ -74,6 +74,13 @@ def fetch(
 def check(
     folder: Annotated[str, typer.Argument(help="Folder of images and masks.")],
     description: Annotated[str, typer.Option(help="YAML that describes the folder; auto recognises it.")] = "auto",
+    max_side: Annotated[
+        int | None, typer.Option(help="Largest height or width in pixels.", min=8, show_default="that of data.max_side")
+    ] = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(help="Largest height times width.", min=1, show_default="that of export.max_pixels"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Report on a folder: counts, sizes, class shares and every fault.
@@ -81,11 +88,14 @@ def check(
     Exit code 4 where a pair is faulty, 0 where all are sound.
     """
     from components.dataset.description import detect, load
+    from components.dataset.encoded import Limits
     from components.dataset.survey import survey
 
     described = detect(folder) if description == "auto" else load(description)
+    given = {"max_side": max_side, "max_pixels": max_pixels}
+    limits = Limits(**{name: value for name, value in given.items() if value is not None})
     with _bar("reading pairs") as on_progress:
-        result = survey(folder, described, on_progress=on_progress)
+        result = survey(folder, described, on_progress=on_progress, limits=limits)
     if as_json:
         print(json.dumps(result.to_dict(), indent=2))
     else:

@@ -56,6 +56,7 @@ def test_help_teaches_and_loads_nothing_heavy(words):
         (("predict", "--model", "absent", "nothing.png"), "nothing.png: found nothing"),
         (("runs", "--out", "absent"), "segpipe run --data DIR"),
         (("data", "check", "absent"), "absent"),
+        (("data", "fetch", "out", "--address", "mirror.example/CamVid"), "begins with https or http or file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -88,6 +89,13 @@ def test_data_check_lists_every_fault_and_ends_in_the_code_of_bad_data(street_sc
     assert done.returncode == 4
     assert os.path.basename(broken) in done.stdout
     assert "empty" in done.stdout
+
+
+def test_data_check_takes_the_limits_that_a_run_is_given(street_scenes):
+    small, allowed = (_segpipe("data", "check", street_scenes, *limit) for limit in (("--max-pixels", "100"), ()))
+
+    assert (small.returncode, allowed.returncode) == (4, 0)
+    assert "raise data.max_side or export.max_pixels" in small.stdout
 
 
 def test_data_check_prints_names_and_bytes_with_brackets_as_they_are(tmp_path):

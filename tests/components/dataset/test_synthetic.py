@@ -196,6 +196,32 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
         make(str(tmp_path / "set"), SMALL, SIZE)
 
 
+def test_a_link_to_an_empty_folder_leads_to_where_the_set_is_written(tmp_path):
+    (tmp_path / "large").mkdir()
+    (tmp_path / "set").symlink_to(tmp_path / "large")
+
+    assert make(str(tmp_path / "set"), SMALL, SIZE)
+
+    assert (tmp_path / "large" / MANIFEST).is_file()
+    assert (tmp_path / "set").is_symlink()
+
+
+def test_a_mount_point_is_refused_before_anything_is_drawn(tmp_path, monkeypatch):
+    # Stands in for a volume, which takes a privilege to mount.
+    monkeypatch.setattr("os.path.ismount", lambda path: path == str(tmp_path / "set"))
+    (tmp_path / "set").mkdir()
+
+    with pytest.raises(UsageError, match="found a mount point"):
+        make(str(tmp_path / "set"), SMALL, SIZE, on_progress=lambda done, total: pytest.fail("it draws"))
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+
+    with pytest.raises(UsageError, match=r"cannot make a folder beside it \(Not a directory\)"):
+        make(str(tmp_path / "file" / "set"), SMALL, SIZE)
+
+
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path):
     def interrupt(done: int, total: int) -> None:
         if done == 3:

@@ -86,7 +86,7 @@ def test_full_report_shows_every_section_with_its_numbers(report):
     assert "31 %" in page.text("shares")
     assert "train 1,365 3 undecodable 2, mask missing 1" in page.text("data")
     assert "All 1,466 3" in page.text("data")
-    assert "First 1 quarantined pairs" in page.text("data")
+    assert "First 1 quarantined files" in page.text("data")
     assert "Trainer 18 min 23 s" in page.text("timings")
     assert "ImageMaskExampleGen 0.2 s cached" in page.text("timings")
     assert "Evaluator 22 s failed" in page.text("timings")
