@@ -161,6 +161,8 @@ class Conversation:
             description = Description.from_details(self.settings.model, version, json.loads(text))
             self._descriptions[version] = description
             return description
+        except ModelNotFoundError:
+            raise
         except ServerError as error:
             if error.code not in _NO_SUCH_SIGNATURE:
                 raise

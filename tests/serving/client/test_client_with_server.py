@@ -44,12 +44,13 @@ def test_every_question_has_its_answer(address):
 @pytest.mark.parametrize(
     "settings", [{"model": "fcn8"}, {"model": "tiny", "version": 8}, {"model": "tiny", "label": "x"}]
 )
-def test_what_it_does_not_serve_is_a_usage_error(address, settings):
+@pytest.mark.parametrize("ask", [lambda client: client.segment(picture(250)), lambda client: client.describe()])
+def test_what_it_does_not_serve_is_a_usage_error(address, settings, ask):
     with (
         Client(address, **settings) as client,
         pytest.raises(ModelNotFoundError, match="expected model .* Name a "),
     ):
-        client.segment(picture(250))
+        ask(client)
 
 
 def test_the_page_asks_it(address):
