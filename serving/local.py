@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import math
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 
-from PIL import Image, UnidentifiedImageError
-
+from components.dataset.encoded import BadFileError, Limits, decode
 from serving.client import batching
 from serving.client.results import Description, Key, Refused, Result, Segmentation
 from serving.predictor import Predictor
@@ -25,7 +23,8 @@ class LocalModel:
         self._predictor = predictor
         version = os.path.basename(os.path.normpath(predictor.directory))
         self._version = int(version) if version.isdigit() else None
-        self._max_pixels = predictor.metadata.get("max_pixels", math.inf)
+        max_pixels = predictor.metadata.get("max_pixels", sys.maxsize)
+        self._limits = Limits(max_side=sys.maxsize, min_side=1, max_pixels=max_pixels)
 
     def describe(self) -> Description:
         """Returns what the model says of itself."""
@@ -35,7 +34,7 @@ class LocalModel:
     def segment_all(self, images: Iterable[tuple[Key, bytes]]) -> Iterator[tuple[Key, Result]]:
         """Yields a result for each encoded image, in order, under the key it came with."""
         for keys, batch in batching.requests(images, _BATCH, _BATCH_BYTES):
-            faults = [_fault(data, self._max_pixels) for data in batch]
+            faults = [_fault(data, self._limits) for data in batch]
             readable = [data for data, found in zip(batch, faults, strict=True) if found is None]
             answers = iter(self._segment(readable))
             for key, found in zip(keys, faults, strict=True):
@@ -60,15 +59,10 @@ class LocalModel:
         ]
 
 
-def _fault(data: bytes, max_pixels: float) -> str | None:
+def _fault(data: bytes, limits: Limits) -> str | None:
     """Returns what is wrong with an encoded image, None where it is a sound PNG or JPEG that the model takes."""
     try:
-        image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
-        if image.height * image.width > max_pixels:
-            return f"found [{image.height} {image.width}] pixels (height, width), expected at most {max_pixels} in all"
-        image.load()
-    except UnidentifiedImageError:
-        return "found bytes of no known kind, expected a sound PNG or JPEG image"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"found {error}, expected a sound PNG or JPEG image"
+        decode(data, limits, ("PNG", "JPEG"))
+    except BadFileError as error:
+        return f"found {error.found}, expected {error.expected}"
     return None

@@ -7,18 +7,17 @@ Logged requests are TFRecords of `PredictionLog`, the form that TensorFlow Servi
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from components import features, files
 from components.dataset.checks import Sample, read_pair
 from components.dataset.description import FILE_NAMES, DatasetDescription, compile_layout, detect
-from components.dataset.encoded import Limits
+from components.dataset.encoded import BadFileError, Limits, decode
 from components.dataset.pairs import find_pairs
 from components.errors import UsageError
 
@@ -55,7 +54,7 @@ class Observations:
     Attributes:
         kind: DATA, IMAGES or REQUESTS.
         images: the sound ones.
-        unreadable: files or requests that hold none.
+        unreadable: files or requests that hold none, or one that the model would refuse.
         class_names: of the masks; None where there are none.
     """
 
@@ -65,9 +64,9 @@ class Observations:
     class_names: tuple[str, ...] | None = None
 
 
-def observe(data: bytes, class_share: np.ndarray | None = None) -> Observation:
-    """Measures an encoded image. Raises OSError or SyntaxError where it is broken."""
-    image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
+def observe(data: bytes, class_share: np.ndarray | None = None, max_pixels: int = sys.maxsize) -> Observation:
+    """Measures an encoded image. Raises BadFileError where it is broken, or has more pixels than are allowed."""
+    image = decode(data, Limits(max_side=sys.maxsize, min_side=1, max_pixels=max_pixels), ("PNG", "JPEG"))
     luma = np.asarray(image.convert("L"), np.float32) / 255
     return Observation(data, image.height, image.width, float(luma.mean()), float(luma.std()), class_share)
 
@@ -86,7 +85,7 @@ def read_source(
         limit: most images to read: the newest requests, or pairs spread evenly over a data set.
         split: of a data set, the one to read.
         description: of a data set; where it does not fit, and for None, its own is to be found.
-        sizes: of a data set, those that its pairs may have.
+        sizes: those that the pairs of a data set may have; of images and requests, the pixels that the model takes.
 
     Raises:
         UsageError: there is nothing of the kind, or a data set's own description is faulty.
@@ -94,11 +93,12 @@ def read_source(
     described = description if description and _fits(description, path) else _describe(path)
     if described:
         return _read_pairs(path, described, split, limit, sizes)
+    max_pixels = (sizes or Limits()).max_pixels
     images = _newest(file for file in _files(path) if _is_image(file))[-limit:]
     if images:
-        return _collect(IMAGES, (file.read_bytes() for file in images))
+        return _collect(IMAGES, (file.read_bytes() for file in images), max_pixels)
     logs = _newest(file for file in _files(path) if not file.name.startswith("."))
-    requests = _collect(REQUESTS, _requests(logs, limit))
+    requests = _collect(REQUESTS, _requests(logs, limit), max_pixels)
     if requests.images or requests.unreadable:
         return requests
     raise UsageError(
@@ -134,12 +134,12 @@ def _read_pairs(
     return Observations(DATA, images, len(samples) - len(sound), description.class_map.names)
 
 
-def _collect(kind: str, encoded: Iterator[bytes]) -> Observations:
+def _collect(kind: str, encoded: Iterator[bytes], max_pixels: int) -> Observations:
     images, unreadable = [], 0
     for data in encoded:
         try:
-            images.append(observe(data))
-        except (OSError, SyntaxError, Image.DecompressionBombError):
+            images.append(observe(data, max_pixels=max_pixels))
+        except BadFileError:
             unreadable += 1
     return Observations(kind, images, unreadable)
 

@@ -1,5 +1,6 @@
 """`segpipe watch` tells drift from none, on images, logged requests and new data, and starts a run where asked to."""
 
+import io
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import sys
 import pytest
 import tensorflow as tf
 import yaml
+from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 from typer.testing import CliRunner
 from watched_run import RUN_ID, pictures, write_data_set, write_run
@@ -69,6 +71,13 @@ def _write_images(folder, images):
     for number, image in enumerate(images):
         (folder / f"{number:03}.png").write_bytes(image)
     return folder
+
+
+def _large(width, height):
+    """Returns an image of more pixels than an exported model takes."""
+    data = io.BytesIO()
+    Image.new("RGB", (width, height)).save(data, "PNG")
+    return data.getvalue()
 
 
 def _write_log(path, images, compression=""):
@@ -154,11 +163,12 @@ def test_the_newest_requests_are_taken_and_broken_ones_counted(look, tmp_path):
     folder = _write_images(tmp_path / "asked", pictures(40, brightness=0.9, seed=5))
     for path in folder.iterdir():
         os.utime(path, (1, 1))
-    _write_images(tmp_path / "asked" / "new", [*pictures(40, brightness=0.4, seed=6), b"no image"])
+    sound = pictures(40, brightness=0.4, seed=6)
+    _write_images(tmp_path / "asked" / "new", [*sound, b"no image", sound[0][:-12], _large(5000, 4000)])
 
-    verdict = look(folder, limit=41)
+    verdict = look(folder, limit=43)
 
-    assert (verdict.images, verdict.unreadable) == (40, 1)
+    assert (verdict.images, verdict.unreadable) == (40, 3)
     assert verdict.drifted == []
 
 

@@ -28,6 +28,8 @@ def test_answers_are_typed_and_a_corrupt_image_does_not_spoil_its_neighbours(mod
         "a": picture(250, (20, 30)),
         "broken": b"no image",
         "cut": whole[: len(whole) // 2],
+        "endless": whole[:-12],
+        "checksum": whole[:-20] + bytes(4) + whole[-16:],
         # A chunk before the end, too short for what its kind holds.
         "chunk": whole[:33] + b"\0\0\0\1pHYs\0" + zlib.crc32(b"pHYs\0").to_bytes(4, "big") + whole[33:],
         "b": picture(250),
@@ -36,8 +38,8 @@ def test_answers_are_typed_and_a_corrupt_image_does_not_spoil_its_neighbours(mod
     answers = dict(model.segment_all(images.items()))
 
     assert list(answers) == list(images)
-    assert "bytes of no known kind" in answers["broken"].reason
-    assert isinstance(answers["cut"], Refused)
+    assert "a file that starts with b'no image'" in answers["broken"].reason
+    assert all(isinstance(answers[name], Refused) for name in ("cut", "endless", "checksum"))
     assert "Truncated pHYs chunk" in answers["chunk"].reason
     assert (answers["a"].class_map.shape, answers["a"].class_map.dtype) == ((20, 30), np.uint8)
     assert answers["b"].class_share == pytest.approx({"sky": 0.5, "road": 0.5, "void": 0.0})
@@ -53,7 +55,7 @@ def test_an_image_with_more_pixels_than_the_model_takes_is_named_and_the_others_
 
     answers = dict(model.segment_all(images.items()))
 
-    assert answers["large"] == Refused("found [400 300] pixels (height, width), expected at most 100000 in all")
+    assert answers["large"] == Refused("found 300x400 pixels, expected at most 100000 pixels in all")
     assert [answers[name].class_map.shape for name in ("small", "most")] == [(20, 30), (400, 250)]
 
 
