@@ -66,11 +66,12 @@ def overlay_video(
         on_frame: called with the number of frames done and in all, None where the file does not say.
 
     Raises:
-        UsageError: the file is no video that can be read.
+        UsageError: the file is no video that can be read, or the destination cannot be written.
         SegpipeError: the model cannot be asked.
     """
     codec = codec or ("libx264" if "libx264" in av.codecs_available else "mpeg4")
     part = f"{destination}.part"
+    _check_writable(part, destination)
     try:
         with av.open(source) as video:
             if not video.streams.video:
@@ -86,6 +87,17 @@ def overlay_video(
         if os.path.exists(part):
             os.remove(part)
     return summary
+
+
+def _check_writable(part: str, destination: str) -> None:
+    """Raises UsageError where the video cannot be written; FFmpeg would say so of whatever it is reading."""
+    try:
+        with open(part, "wb"):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{destination}: cannot be written ({error.strerror}); expected a file in a folder of yours that is there"
+        ) from None
 
 
 def _copy(

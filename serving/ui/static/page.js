@@ -5,6 +5,7 @@ const byId = (id) => document.getElementById(id);
 const maxUpload = Number(document.body.dataset.maxUpload);
 let underWay = null; // the newest question; an older one is given up
 let shownAddress = null;
+let knowsModel = false;
 
 const percent = (value, digits) => `${(100 * value).toFixed(digits)} %`;
 
@@ -37,6 +38,7 @@ async function segment(address, body, pictureAddress, name) {
   try {
     const answer = await ask(address, { method: "POST", body, signal: question.signal });
     show(answer, pictureAddress);
+    if (!knowsModel) showModel(); // it was not there yet when the page was opened
     byId("status").textContent = `${name}: ${answer.classes.filter((each) => each.share > 0).length} classes found.`;
   } catch (error) {
     if (question.signal.aborted) return;
@@ -105,6 +107,7 @@ async function showModel() {
   try {
     const about = await ask("model");
     const score = about.mean_iou == null ? "" : `, mean IoU ${about.mean_iou.toFixed(3)}`;
+    knowsModel = true;
     byId("model").textContent = `${about.model} version ${about.version}, ${about.classes} classes, input ${about.input}${score}`;
   } catch (error) {
     byId("model").textContent = "no model";
@@ -116,7 +119,11 @@ byId("opacity").addEventListener("input", ({ target }) => {
   byId("overlay-mask").style.opacity = target.value / 100;
   byId("opacity-value").textContent = `${target.value} %`;
 });
-byId("file").addEventListener("change", ({ target }) => chooseFile(target.files[0]));
+byId("file").addEventListener("change", ({ target }) => {
+  const [file] = target.files;
+  target.value = ""; // so that the same file can be chosen again
+  chooseFile(file);
+});
 for (const button of document.querySelectorAll("[data-sample]")) {
   button.addEventListener("click", () => chooseSample(button.dataset.sample));
 }
