@@ -106,8 +106,9 @@ def main() -> None:
         command = [*_SEGPIPE, "run", "--data", data, "--out", work]
         command += ["--model", arguments.model, "--preset", arguments.preset, "--set", "training.keep=last"]
         command += ["--config", arguments.config] if arguments.config else []
-        # The gate's bounds are for the validation split.
-        options = ["--set", "gate.min_mean_iou=0", "--set", "gate.min_class_iou={}"]
+        # The gate's bounds are for the validation split, and another recipe may well be the worse one.
+        bounds = ("min_mean_iou=0", "min_class_iou={}", "max_mean_drop=1", "max_class_drop=1")
+        options = [word for bound in bounds for word in ("--set", f"gate.{bound}")]
         subprocess.run([*command, *options], check=True)
         with open(os.path.join(work, "latest", "summary.json")) as file:
             summary = json.load(file)

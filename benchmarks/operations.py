@@ -1,4 +1,4 @@
-"""A step of our batch normalisation and of our optimizer over the same step of Keras' own.
+"""The same step of Keras' own batch normalisation and optimizer over that of ours.
 
     python -m benchmarks.operations
 

@@ -46,9 +46,15 @@ def read(name: str, root: str) -> Result:
     """Reads the newest run of a work directory that trained and came to its end.
 
     Raises:
-        UsageError: where there is none.
+        UsageError: where there is none, or a part of it was done by an earlier run.
     """
     summary, executions = newest_training(root)
+    cached = [node for node, execution in executions.items() if execution.state == "cached"]
+    if cached:
+        raise UsageError(
+            f"{root}: found a run that took {', '.join(cached)} from the cache, expected one from folder to model, "
+            "whose minutes tell what the recipe costs; run it in a new work directory"
+        )
     with open(os.path.join(executions["Trainer"].outputs["model_run"][0].uri, "history.json")) as file:
         history = json.load(file)
     class_iou = summary["metrics"]["class_iou"]

@@ -14,9 +14,9 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def main() -> None:
         answer_bytes(stub, images[0])
     rates = {size: in_process_rate(model, images, size) for size in arguments.batch_sizes}
     best = max(rates, key=lambda size: rates[size])
-    with server(arguments.model, best) as stub:
+    with server(arguments.model, best, arguments.clients) as stub:
         rate = served_rate(stub, images, arguments.clients, arguments.seconds)
     print("in-process images/s by batch size: " + ", ".join(f"{size}: {rates[size]:.2f}" for size in rates))
     print(
@@ -85,8 +85,8 @@ def read_images(folder: str, count: int) -> list[bytes]:
 
 
 @contextmanager
-def server(model: str, batch_size: int | None) -> Iterator[Any]:
-    """Runs `segpipe serve` and yields a stub of its PredictionService, once the model serves."""
+def server(model: str, batch_size: int | None, clients: int = 1) -> Iterator[Any]:
+    """Runs `segpipe serve`, with batches for so many clients, and yields a stub of its PredictionService, ready."""
     from tensorflow_serving.apis import prediction_service_pb2_grpc
 
     command = [sys.executable, "-m", "pipeline.cli.main", "serve", "--model_name", _MODEL_NAME, "--port", "0"]
@@ -95,7 +95,7 @@ def server(model: str, batch_size: int | None) -> Iterator[Any]:
         if batch_size is not None:
             parameters.write(
                 f"max_batch_size {{ value: {batch_size} }} batch_timeout_micros {{ value: 5000 }} "
-                "num_batch_threads { value: 1 }"
+                f"num_batch_threads {{ value: 1 }} max_enqueued_batches {{ value: {clients} }}"
             )
             parameters.flush()
             flags += ["--enable_batching", "--batching_parameters_file", parameters.name]
@@ -183,12 +183,10 @@ def served_rate(stub: Any, images: list[bytes], clients: int, seconds: float) ->
             answered[client] += 1
             index += clients
 
-    threads = [threading.Thread(target=ask, args=(client,)) for client in range(clients)]
     start = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(clients) as pool:
+        # An error of any client ends the measurement.
+        list(pool.map(ask, range(clients)))
     return sum(answered) / (time.monotonic() - start)
 
 

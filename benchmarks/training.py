@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -37,19 +39,19 @@ BFLOAT16, FLOAT32 = "mixed_bfloat16", "float32"
 OURS, OURS_FLOAT32, WITH_DATA = "segpipe, bfloat16", "segpipe, float32", "segpipe, bfloat16, real data"
 KERAS, KERAS_FLOAT32, TORCH = "Keras fit, bfloat16", "Keras fit, float32", "PyTorch, bfloat16, channels last"
 
-# Pairs that are made into records: more than the steps' prefetched batches hold.
+# Pairs that are made into records, at least: more than the steps' prefetched batches hold.
 _PAIRS = 128
 
 # Makes some steps and returns the seconds they took.
 Steps = Callable[[int], float]
 
 
-def write_records(data: str, size: tuple[int, int], path: str) -> DatasetDescription:
-    """Writes some training pairs of a data set as Transform does, and returns its description."""
+def write_records(data: str, size: tuple[int, int], path: str, count: int = _PAIRS) -> DatasetDescription:
+    """Writes training pairs of a data set as Transform does, again where there are fewer; returns its description."""
     description = detect(data)
-    pairs = [pair for pair in find_pairs(data, description)[0] if pair.split == "train"][:_PAIRS]
+    pairs = [pair for pair in find_pairs(data, description)[0] if pair.split == "train"]
     with tf.io.TFRecordWriter(path, "GZIP") as writer:
-        for pair in pairs:
+        for pair in itertools.islice(itertools.cycle(pairs), count):
             values = _transformed(data, pair, description, size)
             feature = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in values.items()}
             writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
@@ -186,7 +188,9 @@ def main() -> None:
         data, records = arguments.data or os.path.join(work, "frames"), os.path.join(work, "train.gz")
         if not arguments.data:
             synthetic.make(data, pairs={"train": _PAIRS, "val": 1}, size=size)
-        class_map = write_records(data, size, records).class_map
+        # Whole batches, so that every step has as many images as the table counts.
+        count = math.ceil(_PAIRS / arguments.batch) * arguments.batch
+        class_map = write_records(data, size, records, count).class_map
         training = TrainingSettings(batch_size=arguments.batch)
         job = TrainingJob(ModelSettings(name=arguments.model), training, class_map, size, [records], [records], 0, work)
         measured = contenders(job, arguments.torch_python)

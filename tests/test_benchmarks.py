@@ -10,6 +10,7 @@ from components.dataset import synthetic
 from components.dataset.description import detect
 from components.dataset.pairs import find_pairs
 from components.errors import UsageError
+from pipeline.store import NodeExecution
 from trainer import input_pipeline
 
 _THIN = {"column_pole": 0.1, "traffic_light": 0.2, "pedestrian": 0.3, "bicyclist": 0.4}
@@ -98,14 +99,26 @@ def test_the_best_recipe_heads_the_table(capsys, tmp_path, monkeypatch):
     assert lines[1:] == [["better", "0.625", "4.0"], ["good", "0.500", "4.0"]]
 
 
+def test_a_run_that_took_a_part_from_the_cache_has_no_minutes_to_tell(monkeypatch):
+    def newest(root):
+        states = {"Transform": "cached", "Trainer": "ran"}
+        return {}, {node: NodeExecution(1, node, state, 0, 60, {}, {}, {}) for node, state in states.items()}
+
+    monkeypatch.setattr(recipes, "newest_training", newest)
+
+    with pytest.raises(UsageError, match="work: found a run that took Transform from the cache"):
+        recipes.read("again", "work")
+
+
 def test_the_training_benchmark_reads_records_as_transform_writes_them(streets, tmp_path):
     path = str(tmp_path / "train.gz")
 
-    description = training.write_records(streets, (64, 32), path)
+    description = training.write_records(streets, (64, 32), path, count=6)
 
     facts = input_pipeline.count([path], description.class_map.num_classes, "train")
     images, masks = next(iter(input_pipeline.evaluation_batches([path], (64, 32), 4, 4)))
-    assert facts.examples == 4
+    # Its four pairs, and two of them again.
+    assert facts.examples == 6
     assert (images.shape, masks.shape) == ((4, 64, 32, 3), (4, 64, 32))
 
 

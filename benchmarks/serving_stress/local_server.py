@@ -63,8 +63,12 @@ class LocalServer:
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", options)
         self.predictions = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
-        for model in parse_config(config).model_config_list.config:
-            self.wait_until(lambda states: _AVAILABLE in states.values(), model.name)
+        try:
+            for model in parse_config(config).model_config_list.config:
+                self.wait_until(lambda states: _AVAILABLE in states.values(), model.name)
+        except BaseException:
+            self.stop()
+            raise
 
     def wait_until(self, condition: Any, model: str) -> None:
         """Waits until `condition`, given {version: state} of a model, holds. Raises RuntimeError."""

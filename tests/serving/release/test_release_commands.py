@@ -87,10 +87,9 @@ def test_a_release_goes_from_the_first_label_over_a_canary_and_a_promotion_back(
 
 def test_no_moment_of_a_release_leaves_the_stable_label_without_its_version(following, config_file):
     options = _options(following, config_file)
-    _release("promote", "13", *options)
-    _release("canary", "12", *options)
-    _release("promote", *options)
+    steps = [_release(*words, *options) for words in (("promote", "13"), ("canary", "12"), ("promote",))]
 
+    assert [step.exit_code for step in steps] == [0, 0, 0]
     for server in following:
         for config in server.configs:
             (model,) = config.model_config_list.config
