@@ -156,7 +156,8 @@ class ServerRecord:
     """The servers themselves, for one model that they serve alone.
 
     A server tells its versions and labels but neither where its models lie nor which others it has,
-    so the directory must be given, and what is written replaces every model that it serves.
+    so the directory must be given, and what is written replaces every model that it serves. Nor does it
+    tell its version policy: one without labels is taken to follow the latest version.
 
     Args:
         fleet: the servers.
