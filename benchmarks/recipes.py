@@ -30,7 +30,7 @@ class Result:
     Attributes:
         name: the recipe's name.
         validations: minutes since the training began, and mean IoU, of each validation.
-        minutes: of the whole run, from folder to pushed model.
+        minutes: of the run; from folder to pushed model, where nothing came from the cache.
         mean_iou: of the exported model.
         thin: mean IoU of `THIN_CLASSES`; None where the data set has not all of them.
     """
@@ -46,15 +46,9 @@ def read(name: str, root: str) -> Result:
     """Reads the newest run of a work directory that trained and came to its end.
 
     Raises:
-        UsageError: where there is none, or a part of it was done by an earlier run.
+        UsageError: where there is none.
     """
     summary, executions = newest_training(root)
-    cached = [node for node, execution in executions.items() if execution.state == "cached"]
-    if cached:
-        raise UsageError(
-            f"{root}: found a run that took {', '.join(cached)} from the cache, expected one from folder to model, "
-            "whose minutes tell what the recipe costs; run it in a new work directory"
-        )
     with open(os.path.join(executions["Trainer"].outputs["model_run"][0].uri, "history.json")) as file:
         history = json.load(file)
     class_iou = summary["metrics"]["class_iou"]
@@ -66,6 +60,17 @@ def read(name: str, root: str) -> Result:
         mean_iou=round(summary["metrics"]["mean_iou"], 4),
         thin=round(sum(thin) / len(thin), 4) if len(thin) == len(THIN_CLASSES) else None,
     )
+
+
+def check_whole(root: str) -> None:
+    """Raises UsageError where a part of what `read` would read was done by an earlier run, as after a resumption."""
+    _, executions = newest_training(root)
+    cached = [node for node, execution in executions.items() if execution.state == "cached"]
+    if cached:
+        raise UsageError(
+            f"{root}: found a run that took {', '.join(cached)} from the cache, expected one from folder to model, "
+            "whose minutes tell what the recipe costs; run it in a new work directory"
+        )
 
 
 def keep(results: list[Result], path: str) -> list[Result]:
@@ -143,7 +148,10 @@ def main() -> None:
     parser.add_argument("--results", help="file that keeps results; those of the runs named are added to it")
     parser.add_argument("--picture", help="file to draw, .svg or .png")
     arguments = parser.parse_args()
-    results = [read(*named(run)) for run in arguments.runs]
+    runs = [named(run) for run in arguments.runs]
+    for _, root in runs:
+        check_whole(root)
+    results = [read(name, root) for name, root in runs]
     if arguments.results:
         results = keep(results, arguments.results)
     if not results:

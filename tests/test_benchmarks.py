@@ -107,7 +107,7 @@ def test_a_run_that_took_a_part_from_the_cache_has_no_minutes_to_tell(monkeypatc
     monkeypatch.setattr(recipes, "newest_training", newest)
 
     with pytest.raises(UsageError, match="work: found a run that took Transform from the cache"):
-        recipes.read("again", "work")
+        recipes.check_whole("work")
 
 
 def test_the_training_benchmark_reads_records_as_transform_writes_them(streets, tmp_path):
