@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import queue
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -152,10 +152,7 @@ def run(options: ServeOptions, say: Callable[[str], None]) -> None:
     Raises:
         UsageError: a file or a port cannot be used.
     """
-    # A handler interrupts this thread anywhere, also where it holds an Event's lock; this queue takes more then too.
-    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in _ENDING:
-        signal.signal(number, lambda received, frame: asked.put(received))
+    asked = _listen_for_signals()
     shown = _shown_model(options) if options.ui_port is not None else ""
     server = Server(options, lambda ready: _announce_models(ready, say))
     say(f"gRPC  {_address(options.host, server.port)}{' with TLS' if options.ssl_config_file else ''}")
@@ -164,11 +161,25 @@ def run(options: ServeOptions, say: Callable[[str], None]) -> None:
     page = _start_page(options, server.port, shown)
     if page is not None:
         say(f"page  {page.address}")
-    asked.get()
+    asked.recv(1)
     say("draining: no new requests, running ones are finished; asked once more, the server ends at once")
     for number in _ENDING:
         signal.signal(number, signal.SIG_DFL)
     _stop(server, page, options.drain_seconds)
+
+
+def _listen_for_signals() -> socket.socket:
+    """Returns a socket that has a byte to read once the process is asked to end.
+
+    The interpreter itself writes it. A handler in Python would run in the main thread alone, which may be about to
+    wait for good, and what it waits for, such as an Event, may be locked by the very code that it interrupts.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.detach())
+    for number in _ENDING:
+        signal.signal(number, lambda *_: None)
+    return reader
 
 
 def _stop(server: Server, page: Any, grace: float) -> None:
