@@ -1,6 +1,18 @@
 """What the tests of the compiled pipeline share."""
 
+import logging
+
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_they_were():
+    """Takes back what a task does to the loggers: its handler writes to a stream that ends with the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
