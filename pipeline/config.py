@@ -16,6 +16,7 @@ from typing import Any, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from components import yaml_loading
 from components.dataset.description import DatasetDescription, detect, load
 from components.errors import UsageError
 from components.metrics.settings import GateSettings
@@ -159,7 +160,7 @@ def choose_model(model: str | None, layers: Sequence[tuple[str, Mapping[str, Any
 def parse_size(text: str) -> tuple[int, int]:
     """Reads `192x256` as height and width in pixels. Raises UsageError for anything else."""
     parts = text.lower().split("x")
-    if len(parts) == 2 and all(part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) == 2 and all(part.isdecimal() and int(part) > 0 for part in parts):
         return int(parts[0]), int(parts[1])
     raise UsageError(f"expected HEIGHTxWIDTH in pixels, such as 192x256, found {text!r}")
 
@@ -186,7 +187,7 @@ def load_config(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> RunConfig:
 def read_config_file(path: str) -> dict[str, Any]:
     """Reads a YAML file of nested settings. Raises UsageError where it cannot be read."""
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml_loading.load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); expected a YAML file of settings") from None
     except UnicodeDecodeError:
@@ -262,6 +263,9 @@ def _check_keys(values: Mapping[str, Any], source: str, prefix: str = "") -> Non
     valid = {name for name, _, _ in field_names()}
     for key, value in values.items():
         name = f"{prefix}{key}"
+        if name in valid and "." in str(key):
+            nested = ":\n".join(f"{'  ' * level}{part}" for level, part in enumerate(name.split(".")))
+            raise UsageError(f"{source}: found {name} as one key, expected it inside its group:\n{nested}: {value}")
         inner = sorted(other for other in valid if other.startswith(name + "."))
         if isinstance(value, Mapping) and name not in valid:
             _check_keys(value, source, name + ".")

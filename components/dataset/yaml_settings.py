@@ -13,13 +13,14 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from components import yaml_loading
 from components.errors import UsageError
 
 
 def parse_mapping(text: str, source: str) -> dict[str, Any]:
     """Reads YAML text that holds a mapping. Raises UsageError naming the file and, if known, the line."""
     try:
-        value = yaml.safe_load(text)
+        value = yaml_loading.load(text)
     except yaml.YAMLError as error:
         raise UsageError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):

@@ -13,7 +13,7 @@ def _config(*assignments, config=None, model="unet", preset_name="smoke", epochs
 
 
 @pytest.mark.parametrize(("name", "model"), [(name, model) for name, models in PRESETS.items() for model in models])
-def test_every_preset_is_valid_and_builds_its_model(name, model):
+def test_every_preset_is_valid_and_names_its_model(name, model):
     config = load_config([("preset", preset(name, model))])
 
     assert config.model.name == model
@@ -119,7 +119,17 @@ def test_an_unknown_key_in_a_file_names_the_file(tmp_path):
         _config(config=str(file))
 
 
-@pytest.mark.parametrize(("content", "message"), [("- 1\n", "found list"), ("a: [", "is not YAML")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- 1\n", "found list"),
+        ("a: [", "is not YAML"),
+        (
+            "training: {epochs: 5}\nsize: 64x96\ntraining: {batch_size: 3}\n",
+            r"found 'training' twice(.|\n)*line 1(.|\n)*line 3",
+        ),
+    ],
+)
 def test_a_file_that_holds_no_settings_is_refused(tmp_path, content, message):
     file = tmp_path / "settings.yaml"
     file.write_text(content)
@@ -141,7 +151,19 @@ def test_a_missing_file_is_named(tmp_path):
         read_config_file(str(tmp_path / "absent.yaml"))
 
 
-@pytest.mark.parametrize("text", ["192", "192x", "0x4", "axb", "1x2x3"])
+def test_what_a_file_takes_over_from_an_anchor_may_be_said_again(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("a: &base {epochs: 5}\nb: &more {<<: *base, epochs: 6}\nc: {<<: *more, seed: 1}\n")
+
+    assert read_config_file(str(file))["c"] == {"epochs": 6, "seed": 1}
+
+
+def test_a_dotted_name_in_a_file_is_told_where_it_belongs():
+    with pytest.raises(UsageError, match=r"training\.epochs as one key.*\ntraining:\n  epochs: 5$"):
+        load_config([("file", {"training.epochs": 5})])
+
+
+@pytest.mark.parametrize("text", ["192", "192x", "0x4", "axb", "1x2x3", "²x4"])
 def test_a_size_is_height_by_width(text):
     assert parse_size("192x256") == (192, 256)
     with pytest.raises(UsageError, match="HEIGHTxWIDTH"):
