@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from components import files
-from components.errors import EXIT_DRIFTED, EXIT_NOT_BLESSED
+from components.errors import EXIT_DRIFTED, EXIT_NOT_BLESSED, UsageError
 from pipeline.cli import kubeflow_runs
 
 if TYPE_CHECKING:
@@ -55,6 +55,18 @@ def watch(
     Exit codes: 0 no drift, or it started a run that pushed, or, with --host, one that was submitted; 5 drift;
     otherwise as `segpipe run`.
     """
+    if limit < at_least:
+        raise UsageError(
+            f"--limit {limit}: found fewer images than --at-least {at_least}, which would never be evidence"
+        )
+    if params and not host:
+        raise UsageError(
+            f"--param {params[0]}: found it without --host; the settings of a run in this process come from --config"
+        )
+    if (host or data) and not then_run:
+        raise UsageError(
+            f"{'--host' if host else '--data'}: found it without --then-run, which starts the run it is for"
+        )
     from components.dataset.description import load
     from components.dataset.encoded import Limits
     from pipeline import spans
@@ -102,7 +114,7 @@ def _open(out: str, config: str) -> Store:
     settings = load_config([(config, read_config_file(config))] if config else [])
     metadata = settings.kubeflow.metadata
     workdir = Workdir(out, metadata)
-    return Store(metadata.path or workdir.metadata if metadata.kind == "sqlite" else workdir.connection)
+    return Store(workdir.metadata if metadata.kind == "sqlite" else workdir.connection)
 
 
 def _settings_of(out: str, run_id: str, config: str, required: bool) -> _Layers:

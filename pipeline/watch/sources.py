@@ -128,7 +128,8 @@ def _read_pairs(
 ) -> Observations:
     """Reads pairs of one split, spread evenly over it: neighbouring frames are nearly the same picture."""
     pairs = [pair for pair in find_pairs(path, description)[0] if pair.split == split]
-    samples = [read_pair(path, pair, description, sizes) for pair in pairs[:: max(1, -(-len(pairs) // limit))]]
+    chosen = [pairs[index * len(pairs) // limit] for index in range(limit)] if len(pairs) > limit else pairs
+    samples = [read_pair(path, pair, description, sizes) for pair in chosen]
     sound = [sample for sample in samples if isinstance(sample, Sample)]
     images = [observe(sample.image, sample.class_pixels / sample.class_pixels.sum()) for sample in sound]
     return Observations(DATA, images, len(samples) - len(sound), description.class_map.names)

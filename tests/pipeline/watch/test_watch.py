@@ -276,6 +276,29 @@ def test_the_exit_code_says_whether_it_drifted(work, tmp_path):
     assert json.loads(drifted.stdout)["drifted"] is True
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--limit", "50"], "--limit 50: found fewer images than --at-least 60"),
+        (["--then-run", "--param", "epochs=3"], "--param epochs=3: found it without --host"),
+        (["--host", "http://kubeflow"], "--host: found it without --then-run"),
+        (["--data", "street"], "--data: found it without --then-run"),
+    ],
+)
+def test_an_option_without_effect_is_refused(work, drifted, options, message):
+    refused = CliRunner().invoke(app, ["watch", drifted, "--out", work, *options])
+
+    assert isinstance(refused.exception, UsageError), refused.output
+    assert message in str(refused.exception)
+
+
+def test_as_many_pairs_are_looked_at_as_may_be(look, tmp_path):
+    folder = tmp_path / "street"
+    write_data_set(str(folder), pictures(41, brightness=0.4, seed=4))
+
+    assert look(folder, limit=40).images == 40
+
+
 def test_drift_starts_a_run_with_the_settings_of_the_watched_one(work, tmp_path):
     other = _write_images(tmp_path / "other", pictures(60, brightness=0.7, seed=2))
 
