@@ -62,7 +62,7 @@ class Store:
             UsageError: there is no such file.
             SegpipeError: the store cannot be reached.
         """
-        self._store = MetadataStore(_read_only(source)) if isinstance(source, str) else _connect(source)
+        self._store = _open_file(source) if isinstance(source, str) else _connect(source)
 
     def run_ids(self) -> list[str]:
         """Returns the names of all runs, oldest first."""
@@ -120,7 +120,8 @@ def _connect(config: Any) -> MetadataStore:
     raise SegpipeError(f"the metadata store cannot be opened: {failure}; check the settings under kubeflow.metadata")
 
 
-def _read_only(path: str) -> Any:
+def _open_file(path: str) -> MetadataStore:
+    """Opens an SQLite file to read it. Raises UsageError where there is none, SegpipeError where it is no store."""
     if not os.path.exists(path):
         raise UsageError(
             f"{path}: found no metadata, expected a work directory that a run has used. "
@@ -129,7 +130,15 @@ def _read_only(path: str) -> Any:
     config = metadata_store_pb2.ConnectionConfig()
     config.sqlite.filename_uri = path
     config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
-    return config
+    try:
+        return MetadataStore(config)
+    # Of one that was being made when its process was killed, too.
+    except RuntimeError as error:
+        why = str(error).partition("\n")[0]
+        raise SegpipeError(
+            f"{path}: found no whole metadata store ({why}), expected one that runs were recorded in. "
+            "Where none ever was, remove the file; the next run makes it"
+        ) from None
 
 
 def _artifact(proto: Any) -> Artifact:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from components.errors import EXIT_DATA_REJECTED
+from components.errors import EXIT_DATA_REJECTED, UsageError
 
 if TYPE_CHECKING:
     from components.dataset.survey import Survey
@@ -37,9 +37,13 @@ def make(
     from components.dataset.synthetic import make as make_synthetic
     from pipeline.config import parse_size
 
+    try:
+        height_and_width = parse_size(size)
+    except UsageError as error:
+        raise UsageError(f"--size: {error}") from None
     with _bar("drawing street scenes") as on_progress:
         made = make_synthetic(
-            destination, pairs={"train": train, "val": val}, size=parse_size(size), seed=seed, on_progress=on_progress
+            destination, pairs={"train": train, "val": val}, size=height_and_width, seed=seed, on_progress=on_progress
         )
     what = f"{train} training and {val} validation pairs in {destination}"
     Console(**_PLAIN).print(what if made else f"{what}, already there")

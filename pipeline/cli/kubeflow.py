@@ -12,6 +12,7 @@ from rich.console import Console
 
 from components.errors import UsageError
 from pipeline.cli import kubeflow_runs
+from pipeline.cli.outputs import prepare_file
 from pipeline.cli.run import ChosenModel, Preset
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ def compile_command(
         raise UsageError(f"--target {target}: expected one of {', '.join(_TARGETS)}")
     if not out.endswith(_TARGETS[target]):
         raise UsageError(f"--out {out}: expected a name that ends in {' or '.join(_TARGETS[target])}")
+    prepare_file("--out", out)
     from pipeline.kubeflow.parameters import compiled_in, configure, defaults
 
     chosen, layers = compiled_in(model, config, assignments or [])

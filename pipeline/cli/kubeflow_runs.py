@@ -170,9 +170,10 @@ def connect(host: str, namespace: str, token_file: str, ca: str) -> Kubeflow:
         try:
             with open(token_file) as file:
                 token = file.read().strip()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "found a file that is no text"
             raise UsageError(
-                f"--token-file {token_file}: cannot be read ({error.strerror}); expected a file with a bearer token"
+                f"--token-file {token_file}: cannot be read ({why}); expected a file with a bearer token"
             ) from None
     with Console(stderr=True).status("connecting"):
         from pipeline.kubeflow.client import Kubeflow

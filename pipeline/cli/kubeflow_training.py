@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from components.errors import UsageError
+from pipeline.cli.outputs import prepare_file
 from pipeline.cli.run import ChosenModel, Preset
 
 _KINDS = ("tfjob", "trainjob")
@@ -41,6 +42,7 @@ def training_job(
         raise UsageError(f"--kind {kind}: expected one of {', '.join(_KINDS)}")
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?", name):
         raise UsageError(f"--name {name}: expected up to 50 small letters, digits and dashes, beginning with a letter")
+    prepare_file("--out", out)
     from pipeline.kubeflow.parameters import compiled_in, configure, defaults
     from pipeline.kubeflow.training_job import render
 
@@ -49,6 +51,5 @@ def training_job(
     # What the data set is like is known where the training runs.
     settings = configure({**values, "data": ""}, layers).kubeflow
     manifests = render("trainjob" if kind == "trainjob" else "tfjob", name, workers, settings, layers, values)
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
     Path(out).write_text(manifests)
     Console(highlight=False, soft_wrap=True).print(f"{kind} of {workers} pods written to {out}")

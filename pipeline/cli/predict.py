@@ -19,6 +19,7 @@ from rich.text import Text
 
 from components.errors import EXIT_FAILED, UsageError
 from pipeline.cli.models import load_predictor
+from pipeline.cli.outputs import prepare_folder
 
 if TYPE_CHECKING:
     from serving.client.results import Segmenter
@@ -63,10 +64,10 @@ def predict(
             f"--model and --server: found {'neither' if model is None else 'both'}, expected one of them. Give "
             "--model DIR for a model on this machine, or --server HOST:PORT for one behind a server"
         )
+    prepare_folder("--out", out)
     settings = {"model": model_name, "version": version, "label": label, "deadline": deadline}
     settings |= {"batch_size": batch_size, "concurrency": concurrency}
     with _segmenter(model, server, settings, (tls, tls_ca, tls_cert, tls_key)) as segmenter:
-        os.makedirs(out, exist_ok=True)
         seen = _on_videos(segmenter, videos, out, opacity) if videos else {}
         outcomes = _on_images(segmenter, images, out) if images else []
     if as_json:

@@ -8,6 +8,8 @@ import sys
 import pytest
 
 from pipeline.cli.run import build_config
+from pipeline.config import load_config
+from pipeline.presets import preset
 
 
 def _segpipe(*words, cwd=None):
@@ -56,15 +58,33 @@ def test_help_teaches_and_loads_nothing_heavy(words):
         (("predict", "--model", "absent", "nothing.png"), "nothing.png: found nothing"),
         (("runs", "--out", "absent"), "segpipe run --data DIR"),
         (("data", "check", "absent"), "absent"),
+        (("data", "make", "out", "--size", "abc"), "--size: expected HEIGHTxWIDTH"),
+        (("predict", "image.png", "--server", "h:1", "--out", "image.png"), "--out: found image.png (file exists)"),
+        (("kubeflow", "compile", "--out", "image.png/p.yaml"), "image.png (file exists)"),
+        (("kubeflow", "training-job", "--data", "d", "--out", "image.png/p.yaml"), "image.png (file exists)"),
+        (("kubeflow", "training-job", "--data", "d", "--out", "."), "--out: found the folder ."),
         (("data", "fetch", "out", "--address", "mirror.example/CamVid"), "begins with https or http or file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_a_mistake_is_explained_without_a_traceback(words, message, tmp_path):
+    (tmp_path / "image.png").touch()
+
     done = _segpipe(*words, cwd=tmp_path)
 
     assert done.returncode == 2
     assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"half a database"])
+def test_metadata_of_a_run_that_was_killed_at_once_is_named(tmp_path, content):
+    (tmp_path / "metadata.sqlite").write_bytes(content)
+
+    done = _segpipe("runs", "--out", str(tmp_path))
+
+    assert done.returncode == 1
+    assert f"{tmp_path}/metadata.sqlite: found no whole metadata store" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
 
 
@@ -138,5 +158,4 @@ def test_config_lists_every_setting_as_json_that_run_accepts():
     done = _segpipe("config", "--preset", "cpu", "--model", "unet", "--json")
 
     settings = json.loads(done.stdout)
-    assert settings["model"]["name"] == "unet"
-    assert settings["training"]["epochs"] >= 1
+    assert load_config([("config", settings)]) == load_config([("preset", preset("cpu", "unet"))])

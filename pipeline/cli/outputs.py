@@ -1,0 +1,38 @@
+"""Makes room for what a command writes, before the work whose result would be lost."""
+
+from __future__ import annotations
+
+import os
+
+from components import files
+from components.errors import UsageError
+
+
+def prepare_folder(option: str, path: str) -> None:
+    """Makes a folder to write into. Raises UsageError, naming the option, where that is not possible."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{option}: found {path} ({str(error.strerror).lower()}), expected a folder or where to make one; "
+            "name another"
+        ) from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UsageError(f"{option}: found {path}, which cannot be written; name another")
+
+
+def prepare_file(option: str, path: str) -> None:
+    """Makes the folder of a file to write; an object store has none to make.
+
+    Args:
+        option: the option that named the file.
+        path: the file.
+
+    Raises:
+        UsageError: the folder cannot be made or written, or the file is a folder.
+    """
+    if files.is_remote(path):
+        return
+    if os.path.isdir(path):
+        raise UsageError(f"{option}: found the folder {path}, expected the name of a file in it")
+    prepare_folder(option, os.path.dirname(os.path.abspath(path)))
