@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,7 +78,7 @@ def check_served(version: str, archive: str) -> None:
     if not os.path.isfile(os.path.join(version, "saved_model.pb")):
         raise SegpipeError(
             f"{version}: an earlier run pushed this version, found it gone, expected it to be served still. "
-            f"Put it back from the copy that was kept: cp -r {archive} {version}"
+            f"Put it back from the copy that was kept: {_replace_by_copy(archive, version)}"
         )
     served = served_instead(version)
     if served:
@@ -85,9 +86,18 @@ def check_served(version: str, archive: str) -> None:
         raise SegpipeError(
             f"{version}: an earlier run pushed this version, found the newer {served}, which is served in its place, "
             "expected it to be the newest. To serve it again, copy it as a new version: "
-            f"cp -r {version} {base}/.copy && mv {base}/.copy {base}/{int(number) + 1}\n"
+            f"{_replace_by_copy(version, os.path.join(base, str(int(number) + 1)))}\n"
             "Or give it a label: segpipe release canary, then segpipe release promote"
         )
+
+
+def _replace_by_copy(source: str, version: str) -> str:
+    """Returns the shell's words that make a version a copy of a folder, whatever is there of it; in one step."""
+    base = os.path.dirname(version)
+    source, partial, version, base = map(shlex.quote, (source, os.path.join(base, ".copy"), version, base))
+    return (
+        f"mkdir -p {base} && rm -rf {partial} && cp -r {source} {partial} && rm -rf {version} && mv {partial} {version}"
+    )
 
 
 def write_summary(directory: str, summary: dict[str, Any]) -> str:

@@ -9,11 +9,19 @@ from components.errors import SegpipeError
 from pipeline.summary import check_served
 
 
-def test_a_version_that_was_removed_is_named_with_the_way_back(tmp_path):
-    version = tmp_path / "serving" / "12"
+@pytest.mark.parametrize("left", ["", "12", "12/variables", ".copy/variables"])
+def test_a_version_that_was_removed_is_named_with_the_way_back(tmp_path, left):
+    _write_versions(tmp_path, {"kept": "seed 7"})
+    version = tmp_path / "my models" / "12"
+    (version.parent / left).mkdir(parents=True) if left else None
 
-    with pytest.raises(SegpipeError, match=f"{version}.*gone.*cp -r kept {version}"):
-        check_served(str(version), "kept")
+    with pytest.raises(SegpipeError, match=f"{version}.*gone") as refusal:
+        check_served(str(version), str(tmp_path / "kept"))
+
+    _run_command_of(refusal)
+    check_served(str(version), str(tmp_path / "kept"))
+    assert os.listdir(version.parent) == ["12"]
+    assert sorted(os.listdir(version)) == ["saved_model.pb", "variables"]
 
 
 def test_the_newest_version_passes(tmp_path):
@@ -32,10 +40,15 @@ def test_a_version_beside_a_newer_one_is_refused_until_it_is_copied(tmp_path):
     assert f"{tmp_path / '9'}: " in message
     assert f"{tmp_path / '12'}, which is served" in message
     assert "segpipe release" in message
-    command = message[message.index("cp -r") :].partition("\n")[0]
-    subprocess.run(command, shell=True, check=True)
+    _run_command_of(refusal)
     assert {"8", "9", "12", "13"} == set(os.listdir(tmp_path))
     assert check_served(str(tmp_path / "9"), "kept") is None
+
+
+def _run_command_of(refusal):
+    """Runs the shell command that an error gives."""
+    message = str(refusal.value)
+    subprocess.run(message[message.index("mkdir -p") :].partition("\n")[0], shell=True, check=True)
 
 
 def _write_versions(folder, versions):
