@@ -63,13 +63,20 @@ def _source_file(module: str) -> Path | None:
 
 
 def _data_files(path: Path) -> set[Path]:
-    """Returns the data files that lie in a module's own package, folders without Python included."""
+    """Returns the data files that lie in a module's own package, folders without Python included.
+
+    What editors and systems leave behind (hidden files, copies that end in ~) is none.
+    """
     if path.parent.name in FIRST_PARTY:
         return set()
     return {
         file
         for file in path.parent.rglob("*")
-        if file.is_file() and file.suffix not in {".py", ".pyc"} and "__pycache__" not in file.parts
+        if file.is_file()
+        and file.suffix not in {".py", ".pyc"}
+        and "__pycache__" not in file.parts
+        and not file.name.startswith(".")
+        and not file.name.endswith("~")
     }
 
 

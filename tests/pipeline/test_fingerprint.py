@@ -1,6 +1,7 @@
 """The source hash: it changes with the code a module reaches, and with nothing else."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -53,5 +54,29 @@ def test_a_change_elsewhere_does_not(package):
     assert _hash() == before
 
 
-def test_the_trainer_does_not_depend_on_the_report():
-    assert fingerprint.source_hash("trainer.config") != fingerprint.source_hash("components.report.data")
+@pytest.mark.parametrize("name", ["inner/.bottom.py.swp", "inner/page.html~"])
+def test_what_an_editor_leaves_does_not(package, name):
+    before = _hash()
+
+    (package / name).write_text("half a line")
+
+    assert _hash() == before
+
+
+def test_the_trainer_does_not_depend_on_the_report(monkeypatch):
+    def hash_of_trainer():
+        fingerprint.source_hash.cache_clear()
+        return fingerprint.source_hash("trainer.run_fn")
+
+    before = hash_of_trainer()
+    read = Path.read_bytes
+    changed = {"components/report/data.py", "components/report/page.py"}
+
+    def read_changed(path):
+        in_project = path.relative_to(Path(fingerprint.__file__).parents[1]).as_posix()
+        return read(path) + (b"\n# changed\n" if in_project in changed else b"")
+
+    monkeypatch.setattr(Path, "read_bytes", read_changed)
+    assert hash_of_trainer() == before
+    changed.add("trainer/config.py")
+    assert hash_of_trainer() != before
