@@ -65,7 +65,7 @@ class ScheduleState:
     last: datetime | None
 
     def next_run(self, now: datetime) -> datetime | None:
-        """Returns when it fires next, if its last run has ended by then; None while paused."""
+        """Returns when it fires next, if its last run has ended by then; None while paused, and where nobody knows."""
         if not self.enabled:
             return None
         if self.trigger.cron:
@@ -73,8 +73,12 @@ class ScheduleState:
                 return cron.parse(self.trigger.cron).next_after(now)
             except UsageError:  # made by another client, in a form of its own such as @every
                 return None
-        start = self.last or self.created or now
-        return max(now, start + timedelta(seconds=self.trigger.seconds))
+        interval = timedelta(seconds=self.trigger.seconds)
+        if self.last:
+            return max(now, self.last + interval)
+        # It may have fired since, before the runs that were looked at.
+        first = (self.created or now) + interval
+        return first if first >= now else None
 
 
 def read_trigger(cron_text: str | None, every: str | None) -> Trigger:

@@ -1,5 +1,6 @@
 """Recurring runs: applied by name, changed without a gap, paused, resumed, deleted, and listed with their next time."""
 
+import dataclasses
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -153,6 +154,9 @@ def test_the_next_run_is_told(server, kubeflow, apply):
     assert state.last == datetime(2030, 1, 1, tzinfo=timezone.utc)
     assert state.next_run(now) == datetime(2030, 1, 1, 6, tzinfo=timezone.utc)
     assert state.next_run(now + timedelta(days=1)) == now + timedelta(days=1)
+    without_its_run = dataclasses.replace(state, created=now, last=None)
+    assert without_its_run.next_run(now) == now + timedelta(hours=6)
+    assert without_its_run.next_run(now + timedelta(days=40)) is None
     schedules.pause(kubeflow, "nightly")
     assert schedules.states(kubeflow, [])[0].next_run(now) is None
 
