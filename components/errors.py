@@ -5,7 +5,6 @@ Every message names the file or field, what was found, what was expected and wha
 
 from __future__ import annotations
 
-EXIT_PUSHED = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_NOT_BLESSED = 3

@@ -102,9 +102,14 @@ def _refuse(error: OSError) -> None:
         raise error
 
 
+def holds_no_data(name: str) -> bool:
+    """Tells whether a folder is no place for data by its name: a hidden one, or what a disk's repair leaves."""
+    return name.startswith(".") or name == "lost+found"
+
+
 def _is_to_be_listed(folder: str, name: str) -> bool:
     """Tells whether a walk goes down into a folder; a link to where it comes from would lead it round and round."""
-    if name.startswith(".") or name == "lost+found":
+    if holds_no_data(name):
         return False
     path = os.path.join(folder, name)
     if not os.path.islink(path):

@@ -7,7 +7,6 @@ from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2
 
-from components.errors import UsageError
 from pipeline.kubeflow.settings import MetadataSettings
 
 _PORTS = {"mysql": 3306, "postgresql": 5432, "grpc": 8080}
@@ -18,22 +17,14 @@ def connection_config(settings: MetadataSettings, sqlite_path: str) -> Any:
 
     Args:
         settings: which store; a database's password is read from the environment.
-        sqlite_path: file of an SQLite store where the settings name none.
-
-    Raises:
-        UsageError: a database or service without a host.
+        sqlite_path: file of an SQLite store.
     """
     if settings.kind == "sqlite":
         sqlite = metadata_store_pb2.SqliteMetadataSourceConfig(
-            filename_uri=settings.path or sqlite_path,
+            filename_uri=sqlite_path,
             connection_mode=metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE,
         )
         return metadata_store_pb2.ConnectionConfig(sqlite=sqlite)
-    if not settings.host:
-        raise UsageError(
-            f"kubeflow.metadata.host: found nothing, expected the host of the {settings.kind} store. "
-            "Set it, or kubeflow.metadata.kind=sqlite for a file on one machine"
-        )
     port = settings.port or _PORTS[settings.kind]
     if settings.kind == "grpc":
         return metadata_store_pb2.MetadataStoreClientConfig(host=settings.host, port=port)

@@ -1,7 +1,7 @@
 """Spans: data that arrives folder by folder, as `data/span-{span}`, of which a run takes one.
 
 The newest span is the one whose name is the largest number, or the last in alphabetical order where
-names are no numbers, as dates are.
+names are no numbers, as dates are. Hidden folders and `lost+found` are no spans.
 """
 
 from __future__ import annotations
@@ -39,12 +39,13 @@ def locate(folder: str, span: str = NEWEST) -> str:
 
 
 def _spans(folder: str) -> Iterator[str]:
-    """Yields the names that stand where the placeholder does."""
+    """Yields what stands where the placeholder does, in the names of the folders that fit."""
     before, after = folder.split(PLACEHOLDER)
     parent, _, prefix = before.rpartition("/")
     suffix = after.partition("/")[0]
     for name in _folders(parent + "/" if "/" in before else "."):
-        if name.startswith(prefix) and name.endswith(suffix) and len(name) > len(prefix) + len(suffix):
+        fits = name.startswith(prefix) and name.endswith(suffix) and len(name) > len(prefix) + len(suffix)
+        if fits and not files.holds_no_data(name):
             yield name[len(prefix) : len(name) - len(suffix)]
 
 
@@ -52,7 +53,9 @@ def _folders(parent: str) -> list[str]:
     if files.is_remote(parent):
         import tensorflow as tf
 
-        return [name.rstrip("/") for name in tf.io.gfile.listdir(parent)] if tf.io.gfile.isdir(parent) else []
+        names = tf.io.gfile.listdir(parent) if tf.io.gfile.isdir(parent) else []
+        # Objects that lie beside the folders are listed too.
+        return [name.rstrip("/") for name in names if tf.io.gfile.isdir(files.join(parent, name))]
     if not os.path.isdir(parent):
         return []
     return [entry.name for entry in os.scandir(parent) if entry.is_dir()]

@@ -32,6 +32,7 @@ class Workdir:
 
     Attributes:
         root: the work directory, local or, for runs on a cluster, on an object store.
+        metadata: file of the metadata store, where that is a file.
         shared: whether several runs may use it at once.
     """
 
@@ -40,17 +41,17 @@ class Workdir:
         self.root = root.rstrip("/") if files.is_remote(root) else os.path.abspath(root)
         self.shared = shared
         self.artifacts = files.join(self.root, "artifacts")
-        self.metadata = files.join(self.root, "metadata.sqlite")
         self.checkpoints = files.join(self.root, "checkpoints")
         self.schemas = files.join(self.root, "schemas")
         self.runs = files.join(self.root, "runs")
         self.latest = files.join(self.root, "latest")
         self._store = store or MetadataSettings()
+        self.metadata = self._store.path or files.join(self.root, "metadata.sqlite")
         self._lock = files.join(self.root, ".lock")
 
     @property
     def connection(self) -> Any:
-        """ML Metadata's connection to the store. Raises UsageError where the store's settings lack one."""
+        """ML Metadata's connection to the store."""
         from pipeline.metadata import connection_config
 
         return connection_config(self._store, self.metadata)

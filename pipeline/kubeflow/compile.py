@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,13 +15,11 @@ from typing import Any
 from kfp import compiler, dsl
 
 from components.dataset.description import built_in
-from components.errors import UsageError
 from pipeline.config import RunConfig
 from pipeline.create_pipeline import PIPELINE_NAME, create_pipeline
 from pipeline.kubeflow import kubernetes_options
 from pipeline.kubeflow.outputs import DECLARED
 from pipeline.kubeflow.parameters import PARAMETERS, RUN_ID, Layers, Parameter
-from pipeline.kubeflow.settings import KubeflowSettings
 from pipeline.nodes import PipelineRun
 from pipeline.workdir import Workdir
 
@@ -37,12 +34,12 @@ def compile_pipeline(config: RunConfig, layers: Layers, defaults: Mapping[str, A
         config: the configuration with the parameters' defaults, for everything that is not a parameter.
         layers: the settings that each run lays over its preset.
         defaults: the parameters' default values; None makes one required.
-        path: the file to write.
+        path: the file to write, in a folder that is there.
 
     Raises:
-        UsageError: a setting for Kubeflow is missing.
+        UsageError: a setting for Kubeflow is missing, or a run could not work with it.
     """
-    check_settings(config.kubeflow)
+    config.kubeflow.check_shared(config.serving_dir)
     graph = upstream_nodes(config)
 
     def wire(*values: Any) -> None:
@@ -58,7 +55,6 @@ def compile_pipeline(config: RunConfig, layers: Layers, defaults: Mapping[str, A
 
     function = _with_interface(wire, PIPELINE_NAME, [_input(item, defaults[item.name]) for item in PARAMETERS])
     pipeline = dsl.pipeline(name=PIPELINE_NAME, description=_DESCRIPTION)(function)
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     compiler.Compiler().compile(pipeline, path)
 
 
@@ -68,15 +64,6 @@ def upstream_nodes(config: RunConfig) -> dict[str, list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         run = PipelineRun(create_pipeline(config, Workdir(folder), built_in("prepped")), "graph")
     return {name: sorted(run.upstream(name)) for name in run.node_ids}
-
-
-def check_settings(settings: KubeflowSettings) -> None:
-    """Raises UsageError where a run on a cluster could not work."""
-    if not settings.root:
-        raise UsageError(
-            "kubeflow.root: found nothing, expected a folder that all tasks share: one on a volume "
-            "(kubeflow.volumes mounts it), gs:// or s3://. Set it with --set kubeflow.root=/mnt/segpipe"
-        )
 
 
 def _component(name: str, image: str, layers: Layers) -> Any:

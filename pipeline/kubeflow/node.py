@@ -66,7 +66,8 @@ def run_node(node_id: str, layers: Any, executor_input: dict[str, Any]) -> None:
             f"{RUN_ID}: found {run_id!r}, expected the id of the run, which Kubeflow Pipelines fills in from version "
             f"{OLDEST_SERVER} on; update the server"
         )
-    config = configure(values, layers, lambda named: _locate(named, run_id))
+    config = configure(values, layers, lambda named: locate(named, run_id))
+    config.kubeflow.check_shared(config.serving_dir)
     description = describe(config.data)
     config.gate.check_classes(description.class_map)
     workdir = workdir_of(config)
@@ -104,13 +105,16 @@ def _show(
     write_outputs(execution, description.class_map, executor_input)
 
 
-def _locate(config: RunConfig, run_id: str) -> str:
+def locate(config: RunConfig, run_id: str) -> str:
     """Returns the run's data folder: the one its ExampleGen took, so that a span that arrives meanwhile waits."""
     object_stores.prepare(config.kubeflow.root, config.data.dir, config.serving_dir)
     if spans.PLACEHOLDER in config.data.dir:
         from pipeline.store import Store
 
-        store = Store(workdir_of(config).connection)
+        workdir = workdir_of(config)
+        # The store makes no folder.
+        workdir.create()
+        store = Store(workdir.connection)
         for execution in store.executions(run_id) if store.has_run(run_id) else []:
             if execution.node_id == _READS_DATA:
                 return str(execution.properties["input_base"])

@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from components.errors import UsageError
+from pipeline import spans
 from pipeline.config import RunConfig, build_config, choose_model, field_names, read_assignments, read_config_file
 from pipeline.presets import PRESETS
 
@@ -113,6 +115,11 @@ def configure(values: Mapping[str, Any], layers: Layers, locate: Callable[[RunCo
     Raises:
         UsageError: a wrong value, or no data set where the parameters say.
     """
+    if values["span"] and values["data"] and spans.PLACEHOLDER not in values["data"]:
+        raise UsageError(
+            f"span: found {values['span']!r} with data {values['data']!r}, expected {spans.PLACEHOLDER} in data, as in "
+            f"/data/street-{spans.PLACEHOLDER}. Put it there, or leave span empty"
+        )
     chosen: dict[str, Any] = {}
     for parameter in PARAMETERS:
         value = values[parameter.name]

@@ -5,10 +5,13 @@ Nothing here imports TFX, kfp or Kubernetes.
 
 from __future__ import annotations
 
+import os
 from typing import Literal, cast
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from components import files
+from components.errors import UsageError
 from components.settings import Settings
 
 # The pipeline's nodes, as TFX names them; which of them a run has is for its settings to say.
@@ -29,7 +32,9 @@ Node = Literal[
     "Report",
 ]
 
-Quantity = r"^$|^\d+(\.\d+)?([mkKMGTPE]i?)?$"
+# Of Kubernetes' quantities, those that kfp takes too.
+_CORES = r"^$|^\d+(\.\d+)?$|^\d+m$"
+_BYTES = r"^$|^\d+(Ki|[MGTPE]i?)?$"
 
 
 class MetadataSettings(Settings):
@@ -47,6 +52,15 @@ class MetadataSettings(Settings):
         "SEGPIPE_METADATA_PASSWORD", description="environment variable that holds the database's password"
     )
 
+    @model_validator(mode="after")
+    def _host_of_a_service(self) -> MetadataSettings:
+        if self.kind != "sqlite" and not self.host:
+            raise ValueError(
+                f"found kind={self.kind} without a host, expected the host of the store. Set kubeflow.metadata.host, "
+                "or kubeflow.metadata.kind=sqlite for a file on one machine"
+            )
+        return self
+
 
 class Toleration(Settings):
     """A taint that the pods of a run put up with, in Kubernetes' words."""
@@ -62,8 +76,8 @@ class Toleration(Settings):
 class ComponentResources(Settings):
     """What the pod of one component gets; an empty value takes the one of all components."""
 
-    cpu: str = Field("", pattern=Quantity, description="processor cores, as 4 or 500m")
-    memory: str = Field("", pattern=Quantity, description="memory, as 16Gi")
+    cpu: str = Field("", pattern=_CORES, description="processor cores, as 4 or 500m")
+    memory: str = Field("", pattern=_BYTES, description="memory, as 16Gi")
     gpus: int = Field(0, ge=0, description="number of GPUs")
     gpu_kind: str = Field(
         "nvidia.com/gpu", description="the GPU's resource name; on Vertex AI its type, as NVIDIA_TESLA_T4"
@@ -83,8 +97,8 @@ class KubeflowSettings(Settings):
     service_account: str = Field(
         "", description="service account of a multi-worker training's pods; a run names its own when it is submitted"
     )
-    cpu: str = Field("", pattern=Quantity, description="processor cores of a task, as 4 or 500m; no bound where empty")
-    memory: str = Field("", pattern=Quantity, description="memory of a task, as 8Gi; no bound where empty")
+    cpu: str = Field("", pattern=_CORES, description="processor cores of a task, as 4 or 500m; no bound where empty")
+    memory: str = Field("", pattern=_BYTES, description="memory of a task, as 8Gi; no bound where empty")
     components: dict[Node, ComponentResources] = Field(
         default_factory=dict,
         description="cpu, memory, gpus, gpu_kind, node_selector and timeout of single components by name",
@@ -109,6 +123,34 @@ class KubeflowSettings(Settings):
     retry_max_wait: int = Field(3600, ge=0, le=3600, description="longest wait, in seconds, an hour at most")
     timeout: int = Field(0, ge=0, description="seconds a task may take, 0 for no bound")
     metadata: MetadataSettings = Field(default_factory=MetadataSettings)
+
+    def check_shared(self, serving_dir: str = "") -> None:
+        """Checks that what the tasks of a run write is where all of them find it, and where it outlives them.
+
+        Args:
+            serving_dir: where models are pushed; empty for a folder of the root.
+
+        Raises:
+            UsageError: a folder is missing, inside a container, or of a kind that the metadata store cannot be kept on.
+        """
+        if not self.root:
+            raise UsageError(
+                "kubeflow.root: found nothing, expected a folder that all tasks share: one on a volume "
+                "(kubeflow.volumes mounts it), gs:// or s3://. Set it with --set kubeflow.root=/mnt/segpipe"
+            )
+        places = {"kubeflow.root": self.root, "serving_dir": serving_dir, "kubeflow.metadata.path": self.metadata.path}
+        for name, path in places.items():
+            if path and not files.is_remote(path) and not os.path.isabs(path):
+                raise UsageError(
+                    f"{name}: found {path!r}, which each container would have for itself; expected an absolute path "
+                    "on a volume that kubeflow.volumes mounts, or gs:// or s3://"
+                )
+        if self.metadata.kind == "sqlite" and files.is_remote(self.metadata.path or self.root):
+            raise UsageError(
+                f"kubeflow.metadata: found an sqlite file on {self.metadata.path or self.root}, where none can be "
+                "opened; expected a store that all tasks reach. Set kubeflow.metadata.kind=mysql and "
+                "kubeflow.metadata.host, or kubeflow.metadata.path to a file on a volume"
+            )
 
     def of_component(self, name: str) -> ComponentResources:
         """Returns what one component's pod gets, the values of all components filled in."""

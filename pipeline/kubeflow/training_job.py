@@ -41,8 +41,7 @@ def render(
     Raises:
         UsageError: the settings or parameters lack what a training in a cluster needs.
     """
-    if not settings.root:
-        raise UsageError("kubeflow.root: found nothing, expected the folder that all tasks share, as in `compile`")
+    settings.check_shared()
     if values["data"] is None:
         raise UsageError("--data: found nothing, expected the data folder, as the pods see it")
     arguments = ["--configuration", json.dumps(layers, sort_keys=True)]

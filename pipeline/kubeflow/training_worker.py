@@ -113,7 +113,7 @@ def _follow(layers: Any, values: Mapping[str, Any]) -> int:
     config = configure({**values, "data": ""}, layers)
     workdir = workdir_of(config)
     object_stores.prepare(config.kubeflow.root, values["data"])
-    execution = await_chief(lambda: _open_store(workdir, config.kubeflow.metadata.kind), values[RUN_ID])
+    execution = await_chief(lambda: open_store(workdir, config.kubeflow.metadata.kind), values[RUN_ID])
     if execution is None:
         _LOG.info("the chief has a model already; nothing to train")
         return 0
@@ -147,7 +147,7 @@ def await_chief(open_store: Any, run_id: str, seconds: float = _SECONDS_BETWEEN_
         time.sleep(seconds)
 
 
-def _open_store(workdir: Workdir, kind: str) -> Store | None:
+def open_store(workdir: Workdir, kind: str) -> Store | None:
     """Returns the metadata store; None while it is a file that the chief has yet to make."""
     if kind == "sqlite" and not os.path.exists(workdir.metadata):
         return None

@@ -27,7 +27,11 @@ _DESCRIPTIONS = {
     **{name.rpartition(".")[2]: text for name, text, _ in field_names() if name == "data.max_quarantined_share"},
     "data": "folder of images and masks, gs://, of the layout that was compiled in",
 }
-_UNITS = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_UNITS = {
+    "": 1,
+    **{letter: 1000**power for power, letter in enumerate("MGTPE", start=2)},
+    **{f"{letter}i": 1024**power for power, letter in enumerate("KMGTPE", start=1)},
+}
 
 
 def compile_vertex(config: RunConfig, path: str) -> None:
@@ -74,6 +78,8 @@ class _Parameters:
 def _check(config: RunConfig) -> None:
     if not files.is_remote(config.kubeflow.root):
         raise UsageError(f"kubeflow.root: found {config.kubeflow.root!r}, expected gs://BUCKET/FOLDER for Vertex AI")
+    if config.serving_dir and not files.is_remote(config.serving_dir):
+        raise UsageError(f"serving_dir: found {config.serving_dir!r}, expected gs://BUCKET/FOLDER for Vertex AI")
     if not config.data.dir:
         raise UsageError(
             "--data: found nothing, expected the data set's folder: Vertex AI's pipeline has its layout in it"

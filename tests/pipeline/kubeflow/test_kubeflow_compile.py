@@ -178,9 +178,10 @@ def test_scores_confusion_matrix_and_report_are_kubeflow_s_artifacts(documents):
     assert outputs("report") == {"page": "system.HTML"}
 
 
-def test_a_folder_of_results_is_asked_for_before_anything_is_written(compiled):
-    with pytest.raises(UsageError, match=r"kubeflow\.root: found nothing.*--set kubeflow\.root"):
-        compiled({})
+@pytest.mark.parametrize("settings", [{}, {"kubeflow": {"root": "/mnt/work"}, "serving_dir": "served"}])
+def test_a_package_that_no_run_could_work_with_is_not_written(compiled, settings):
+    with pytest.raises(UsageError, match="expected a"):
+        compiled(settings)
 
 
 def test_resources_can_be_given_to_every_node():
@@ -246,6 +247,14 @@ def test_vertex_s_resources_are_in_its_own_terms(vertex):
         "accelerator": {"type": "NVIDIA_TESLA_T4", "count": "1"},
     }
     assert executors["ImageMaskExampleGen_executor"]["container"]["resources"] == {"cpuLimit": 0.5}
+
+
+def test_vertex_pushes_to_no_folder_of_a_container():
+    from pipeline.kubeflow.vertex import compile_vertex
+
+    settings = {"serving_dir": "/mnt/served", "data": {"dir": "gs://b/d"}, "kubeflow": {"root": "gs://b/w"}}
+    with pytest.raises(UsageError, match=r"serving_dir: found '/mnt/served', expected gs://"):
+        compile_vertex(load_config([("test", settings)]), "vertex.yaml")
 
 
 @pytest.mark.parametrize(

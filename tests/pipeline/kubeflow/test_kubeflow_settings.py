@@ -1,17 +1,20 @@
 """Kubeflow's settings and parameters become one configuration, and data comes span by span."""
 
 import importlib.util
+import uuid
 
 import pytest
+import tensorflow as tf
+from kfp import dsl
 
 from components.errors import SegpipeError, UsageError
 from pipeline import spans
 from pipeline.config import load_config, read_assignments
-from pipeline.kubeflow import object_stores
+from pipeline.kubeflow import kubernetes_options, object_stores
 from pipeline.kubeflow.parameters import configure, defaults
 from pipeline.kubeflow.settings import KubeflowSettings, MetadataSettings
-from pipeline.metadata import connection_config
 from pipeline.store import Store
+from pipeline.workdir import Workdir
 
 
 def _values(**chosen):
@@ -39,6 +42,11 @@ def test_a_span_that_is_compiled_in_stays_unless_a_run_names_another():
 
     assert configure(_values(), layers).data.span == "street7"
     assert configure(_values(span="newest"), layers).data.span == "newest"
+
+
+def test_a_span_without_a_place_is_refused():
+    with pytest.raises(UsageError, match=r"span: found '2' with data '/data/street-1', expected \{span\} in data"):
+        configure(_values(data="/data/street-1", span="2"), [])
 
 
 def test_another_preset_and_model_bring_their_own_settings():
@@ -71,6 +79,10 @@ def test_a_component_gets_its_own_and_what_all_get():
         ("kubeflow.metadata=x", r"kubeflow\.metadata is a group; set one of kubeflow\.metadata\.database"),
         ("kubeflow.metadata.kind=mysqll", r"kubeflow\.metadata\.kind: found 'mysqll'.*did you mean mysql\?"),
         ("kubeflow.memory=lots", r"kubeflow\.memory: found 'lots'"),
+        # Kubernetes takes these as amounts of anything, and kfp does not.
+        ("kubeflow.memory=1.5Gi", r"kubeflow\.memory: found '1\.5Gi'"),
+        ("kubeflow.cpu=4Gi", r"kubeflow\.cpu: found '4Gi'"),
+        ("kubeflow.metadata.kind=mysql", r"kubeflow\.metadata: found kind=mysql without a host.*metadata\.host"),
         ("kubeflow.tolerations=[{operator: Exist}]", r"operator: found 'Exist'.*did you mean Exists\?"),
         ("kubeflow.components.Trainer.gpu=1", r"kubeflow\.components\.Trainer\.gpu"),
         ("kubeflow.components.Trainr.gpus=1", r"kubeflow\.components\.Trainr: found 'Trainr'.*did you mean Trainer\?"),
@@ -100,7 +112,8 @@ def test_each_kind_of_store_has_its_connection(monkeypatch):
     monkeypatch.setenv("DB_PASSWORD", "secret")
 
     def connect(**settings):
-        return connection_config(MetadataSettings(password_env="DB_PASSWORD", **settings), "/w/metadata.sqlite")
+        settings = MetadataSettings(password_env="DB_PASSWORD", **settings)
+        return Workdir("/w", settings).connection
 
     mysql = connect(kind="mysql", host="db", user="me").mysql
     postgresql = connect(kind="postgresql", host="db", database="lineage").postgresql
@@ -118,9 +131,48 @@ def test_each_kind_of_store_has_its_connection(monkeypatch):
     assert (grpc.host, grpc.port) == ("service", 8080)
 
 
-def test_a_store_without_a_host_is_refused():
-    with pytest.raises(UsageError, match=r"kubeflow\.metadata\.host: found nothing"):
-        connection_config(MetadataSettings(kind="mysql"), "")
+@pytest.mark.parametrize("memory", ["", "512", "512Ki", "16Gi", "2T"])
+@pytest.mark.parametrize("cpu", ["", "4", "0.5", "500m"])
+def test_amounts_that_pass_are_taken_by_kfp(cpu, memory):
+    settings = KubeflowSettings(cpu=cpu, memory=memory)
+
+    @dsl.container_component
+    def component():
+        return dsl.ContainerSpec(image="i")
+
+    @dsl.pipeline
+    def pipeline():
+        kubernetes_options.apply(component(), "Trainer", settings)
+
+    container = pipeline.pipeline_spec.deployment_spec["executors"]["exec-component"]["container"]
+    assert ("resources" in container) == bool(cpu or memory)
+
+
+@pytest.mark.parametrize(
+    ("settings", "serving_dir", "message"),
+    [
+        ({}, "", r"kubeflow\.root: found nothing.*--set kubeflow\.root"),
+        ({"root": "work"}, "", r"kubeflow\.root: found 'work', which each container would have for itself"),
+        ({"root": "/w"}, "served", r"serving_dir: found 'served', which each container"),
+        ({"root": "/w", "metadata": {"path": "m.sqlite"}}, "", r"kubeflow\.metadata\.path: found 'm\.sqlite'"),
+        ({"root": "gs://b/w"}, "", r"kubeflow\.metadata: found an sqlite file on gs://b/w.*kind=mysql"),
+    ],
+)
+def test_what_the_tasks_of_a_run_could_not_share_is_refused(settings, serving_dir, message):
+    with pytest.raises(UsageError, match=message):
+        KubeflowSettings.model_validate(settings).check_shared(serving_dir)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"root": "/mnt/work"},
+        {"root": "gs://b/w", "metadata": {"kind": "grpc", "host": "h"}},
+        {"root": "gs://b/w", "metadata": {"path": "/mnt/metadata.sqlite"}},
+    ],
+)
+def test_what_the_tasks_of_a_run_can_share_is_left_alone(settings):
+    KubeflowSettings.model_validate(settings).check_shared("s3://bucket/served")
 
 
 @pytest.mark.parametrize(
@@ -130,6 +182,7 @@ def test_a_store_without_a_host_is_refused():
         (["2024-05-01", "2024-11-30", "2023-12-31"], "{span}", "2024-11-30"),
         (["day-3-camvid", "day-4-other"], "day-{span}-camvid", "day-3-camvid"),
         (["week-1/images", "week-2/images"], "week-{span}/images", "week-2/images"),
+        (["2024-05-01", ".2024-05-02", "lost+found"], "{span}", "2024-05-01"),
     ],
 )
 def test_the_newest_span_is_found(tmp_path, folders, pattern, newest):
@@ -137,6 +190,14 @@ def test_the_newest_span_is_found(tmp_path, folders, pattern, newest):
         (tmp_path / folder).mkdir(parents=True)
 
     assert spans.locate(f"{tmp_path}/{pattern}") == f"{tmp_path}/{newest}"
+
+
+def test_an_object_beside_the_spans_of_a_store_is_none():
+    folder = f"ram://{uuid.uuid4()}"
+    tf.io.gfile.makedirs(f"{folder}/2024-05-01")
+    tf.io.gfile.GFile(f"{folder}/2024-05-01.json", "w").close()
+
+    assert spans.locate(f"{folder}/{{span}}") == f"{folder}/2024-05-01"
 
 
 def test_a_named_span_is_taken_and_a_plain_folder_left_alone(tmp_path):
@@ -158,7 +219,7 @@ def test_s3_without_its_packages_says_which(tmp_path):
 
 
 def test_a_store_that_is_not_there_is_named(tmp_path):
-    missing = connection_config(MetadataSettings(path=str(tmp_path / "no_folder" / "metadata.sqlite")), "")
+    missing = Workdir("/w", MetadataSettings(path=str(tmp_path / "no_folder" / "metadata.sqlite")))
 
     with pytest.raises(SegpipeError, match=r"cannot be opened.*kubeflow\.metadata"):
-        Store(missing)
+        Store(missing.connection)

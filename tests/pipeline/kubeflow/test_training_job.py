@@ -132,3 +132,5 @@ def test_a_trainjob_s_pods_make_tf_config_of_their_addresses_and_index(render):
 def test_what_a_training_in_a_cluster_needs_is_asked_for(render):
     with pytest.raises(UsageError, match="kubeflow.root"):
         render("tfjob", root="")
+    with pytest.raises(UsageError, match="kubeflow.root: found 'work'"):
+        render("tfjob", root="work")

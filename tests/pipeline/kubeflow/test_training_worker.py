@@ -5,8 +5,10 @@ import dataclasses
 import pytest
 
 from components.errors import UsageError
-from pipeline.kubeflow.training_worker import TF_CONFIG, await_chief, fn_args, main, set_tf_config
-from pipeline.store import Artifact, NodeExecution
+from pipeline.kubeflow.settings import MetadataSettings
+from pipeline.kubeflow.training_worker import TF_CONFIG, await_chief, fn_args, main, open_store, set_tf_config
+from pipeline.store import Artifact, NodeExecution, Store
+from pipeline.workdir import Workdir
 
 
 def _execution(node_id, state, **fields):
@@ -66,6 +68,18 @@ def test_a_worker_waits_for_the_chief_of_a_training_that_failed():
     looks = _History([[_execution("Trainer", "failed")], [_execution("Trainer", "failed")], [running]])
 
     assert await_chief(looks, "r", seconds=0) is running
+
+
+@pytest.mark.parametrize("path", ["", "elsewhere.sqlite"])
+def test_a_worker_finds_the_store_that_the_chief_has_made(tmp_path, path):
+    settings = MetadataSettings(path=str(tmp_path / path) if path else "")
+    workdir = Workdir(str(tmp_path / "work"), settings, shared=True)
+    workdir.create()
+    assert open_store(workdir, "sqlite") is None
+
+    Store(workdir.connection)
+
+    assert open_store(workdir, "sqlite") is not None
 
 
 @pytest.mark.parametrize("state", ["ran", "cached"])
