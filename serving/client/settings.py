@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from components.errors import UsageError
+from serving.client.proxies import proxy_options
 
 _MIB = 1 << 20
 
@@ -88,6 +89,7 @@ class Settings:
             # gRPC's own pauses between connections reach two minutes; a server that restarts is back sooner.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 2000),
+            *proxy_options(self.target),
         ]
         if self.tls is not None and self.tls.server_name is not None:
             options.append(("grpc.ssl_target_name_override", self.tls.server_name))

@@ -18,6 +18,7 @@ from tensorflow_serving.apis import (
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from components.errors import ReleaseError, UsageError
+from serving.client.proxies import proxy_options
 
 _State = get_model_status_pb2.ModelVersionStatus
 # TensorFlow Serving's answers for a label it does not know, and for one whose version is not loaded.
@@ -53,7 +54,7 @@ class ModelServer:
     def __init__(self, address: str, timeout: float = 10.0) -> None:
         self.address = address
         self._timeout = timeout
-        self._channel = grpc.insecure_channel(address)
+        self._channel = grpc.insecure_channel(address, proxy_options(address))
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 

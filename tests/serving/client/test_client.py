@@ -25,6 +25,7 @@ from serving.client import (
     ServerError,
     ServerUnavailableError,
 )
+from serving.client.proxies import proxy_options
 
 _QUICK = Retries(attempts=4, first_pause=0.01)
 _UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, "connection reset")
@@ -303,6 +304,35 @@ def test_signatures_list_names_types_and_shapes(client):
     assert client.signatures() == {
         "serving_default": {"inputs": {"image": "string [?]"}, "outputs": {"class_map": "uint8 [?, 24, 32]"}}
     }
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "dns:///localhost", "ipv4:127.0.0.1"])
+def test_a_proxy_is_not_asked_for_a_server_on_this_machine(server, monkeypatch, host):
+    for name in ("grpc_proxy", "https_proxy", "no_grpc_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # where nobody listens
+
+    with Client(f"{host}:{server.rsplit(':', 1)[1]}", model="toy", deadline=20) as client:
+        assert client.describe().version == 3
+
+
+@pytest.mark.parametrize(
+    ("target", "options"),
+    [
+        ("127.1.2.3:8500", [("grpc.enable_http_proxy", 0)]),
+        ("[::1]:8500", [("grpc.enable_http_proxy", 0)]),
+        ("ipv6:[::1]:8500", [("grpc.enable_http_proxy", 0)]),
+        ("localhost", [("grpc.enable_http_proxy", 0)]),
+        ("dns://8.8.8.8/localhost:8500", [("grpc.enable_http_proxy", 0)]),
+        ("models.example:8500", []),
+        ("localhost.example:8500", []),
+        ("10.0.0.1:8500", []),
+        ("dns:///models:8500", []),
+        ("unix:/tmp/models", []),
+    ],
+)
+def test_only_servers_on_this_machine_are_asked_past_the_proxy(target, options):
+    assert proxy_options(target) == options
 
 
 def test_both_a_version_and_a_label_are_refused():

@@ -66,6 +66,14 @@ def _options(servers, config_file):
     return [*(word for server in servers for word in ("--server", server.address)), "--config-file", str(config_file)]
 
 
+def test_a_proxy_is_not_asked_for_servers_on_this_machine(following, config_file, monkeypatch):
+    for name in ("grpc_proxy", "https_proxy", "no_grpc_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # where nobody listens
+
+    assert _release("promote", "13", *_options(following, config_file)).exit_code == 0
+
+
 def test_a_release_goes_from_the_first_label_over_a_canary_and_a_promotion_back(following, config_file):
     options = _options(following, config_file)
 
