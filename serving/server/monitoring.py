@@ -26,7 +26,7 @@ _BATCHING = f"{_PREFIX}batching_session:"
 _LATENCY_MICROS = tuple(10 * 1.8**power for power in range(33))
 _QUEUING_MICROS = tuple(100 * 1.2**power for power in range(52))
 _SIZES = tuple(float(2**power) for power in range(14))
-_SUFFIX_OF_COUNTERS = re.compile(rb"^((?:# (?:HELP|TYPE) )?[A-Za-z_:]+)_total\b", re.MULTILINE)
+_SUFFIX_OF_COUNTERS = re.compile(rb"^((?:# (?:HELP|TYPE) )?%b[A-Za-z_:]+)_total\b" % _PREFIX.encode(), re.MULTILINE)
 _UNKNOWN_MODEL = "unknown"
 _ADDRESS = re.compile(r"/[^{}]*")
 
@@ -130,7 +130,7 @@ class Metrics:
 
     def page(self) -> bytes:
         """Returns everything in Prometheus's text format."""
-        # The client library ends the names of counters in _total, TensorFlow Serving does not.
+        # The client library ends the names of counters in _total, TensorFlow Serving does not end its own so.
         return _SUFFIX_OF_COUNTERS.sub(rb"\1", prometheus_client.generate_latest(self._registry))
 
     def _label(self, model: str) -> str:

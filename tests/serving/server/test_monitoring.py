@@ -30,6 +30,10 @@ def test_requests_are_counted_by_model_and_status_under_tensorflow_serving_s_nam
     assert "# TYPE :tensorflow:serving:request_count counter" in metrics.page().decode().splitlines()
 
 
+def test_other_counters_keep_their_names():
+    assert "process_cpu_seconds_total" in _samples(Metrics())
+
+
 def test_latencies_are_in_microseconds_and_only_of_good_answers():
     metrics = Metrics(lambda: [("fcn8", 7, "AVAILABLE")])
     metrics.request("fcn8", "Predict", "GRPC", grpc.StatusCode.OK, 0.002)
