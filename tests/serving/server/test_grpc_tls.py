@@ -2,6 +2,7 @@
 
 import datetime
 import ipaddress
+import socket
 
 import grpc
 import numpy as np
@@ -54,6 +55,11 @@ class _Authority:
 
 def _pem(certificate):
     return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _first_half(pem):
+    lines = pem.splitlines(keepends=True)
+    return b"".join(lines[: len(lines) // 2])
 
 
 def _field(name, pem):
@@ -109,3 +115,38 @@ def test_config_without_pem_text_is_a_usage_error(tmp_path, text, field):
 
     with pytest.raises(UsageError, match=f"no PEM text in {field}"):
         read_credentials(str(tmp_path / "ssl.config"))
+
+
+@pytest.mark.parametrize("fault", ["another key", "short key", "short certificate", "short authority"])
+def test_keys_and_certificates_that_do_not_go_together_are_not_taken_for_a_taken_port(toys, tmp_path, authority, fault):
+    push(toys, tmp_path, 1)
+    key, certificate = authority.issue("localhost")
+    custom = authority.certificate
+    if fault == "another key":
+        key, _ = authority.issue("localhost")
+    elif fault == "short key":
+        key = _first_half(key)
+    elif fault == "short certificate":
+        certificate = _first_half(certificate)
+    else:
+        custom = _first_half(custom)
+    config = tmp_path / "ssl.config"
+    fields = {"server_key": key, "server_cert": certificate, "custom_ca": custom}
+    config.write_text("".join(_field(name, pem) for name, pem in fields.items()) + "client_verify: true\n")
+
+    with (
+        pytest.raises(UsageError, match=f"--ssl_config_file {config}: found a server_key, server_cert or custom_ca"),
+        serving(model_base_path=tmp_path, ssl_config_file=config),
+    ):
+        pass
+
+
+def test_a_taken_port_is_named_also_with_tls(toys, tmp_path, authority):
+    push(toys, tmp_path, 1)
+    config = _config(tmp_path / "ssl.config", authority)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(UsageError, match=f"--port {taken.getsockname()[1]}: could not listen"),
+        serving(model_base_path=tmp_path, ssl_config_file=config, host="127.0.0.1", port=taken.getsockname()[1]),
+    ):
+        pass
