@@ -14,7 +14,8 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 # ITU T.81, table B.1: frame headers, without DHT (C4), JPG (C8) and DAC (CC).
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+# TEM, RST and SOI; a zero makes no marker.
+_WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 
 
 def check_images(name: str, images: Iterable[object], max_pixels: int) -> None:
@@ -55,10 +56,9 @@ def claimed_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    position = 2
-    while position + 9 <= len(data):
-        if data[position] != 0xFF:
-            return None
+    # Decoders pass over bytes between segments that belong to none.
+    position = data.find(b"\xff", 2)
+    while 0 <= position <= len(data) - 9:
         marker = data[position + 1]
         if marker == 0xFF:
             position += 1
@@ -69,4 +69,5 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
             return height, width
         else:
             position += 2 + struct.unpack_from(">H", data, position + 2)[0]
+        position = data.find(b"\xff", position)
     return None

@@ -20,6 +20,8 @@ from tensorflow_serving.apis import (
 )
 from toy_models import Channel, connected, predict_request, push
 
+from serving.server.image_limits import claimed_size
+
 _X = np.array([[1, 2], [3, 4]], np.float32)
 _INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -223,12 +225,30 @@ def test_image_that_claims_too_many_pixels_is_refused_by_its_index(toy, kind):
     assert text.startswith("image[1]: found an image of 10x11 pixels")
 
 
+@pytest.mark.parametrize("junk", [b"", b"\0", b"\0" * 40, b"\xff\0", b"\xff\xff"])
+def test_jpeg_with_bytes_between_its_segments_is_measured_as_it_is_decoded(toy, junk):
+    image = _image(10, 11, "JPEG")
+    image = image[:20] + junk + image[20:]  # behind the first segment, APP0
+
+    assert tf.io.decode_image(image).shape == (10, 11, 3)
+    assert claimed_size(image) == (10, 11)
+    assert toy.refusal({"image": [image]}, signature="images")[1].startswith("image[0]: found an image of 10x11 pixels")
+
+
+@pytest.mark.parametrize("end", [b"", b"\xff", b"\xff\xc0", b"\xff\xd9", b"\0" * 20, b"\xff\xe0\xff\xff\0\0\0\0\0\0"])
+def test_jpeg_without_a_frame_claims_no_size(end):
+    assert claimed_size(b"\xff\xd8" + b"\xff\xe0\0\x02" + end) is None
+
+
 def test_gigapixels_in_a_few_bytes_are_not_decoded(toy):
     header = struct.pack(">IIBBBBB", 1 << 30, 1 << 30, 8, 2, 0, 0, 0)
     checksum = struct.pack(">I", zlib.crc32(b"IHDR" + header))
     bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header + checksum
 
-    assert toy.refusal({"image": [bomb]}, signature="images")[0] == _INVALID
+    code, text = toy.refusal({"image": [bomb]}, signature="images")
+
+    assert code == _INVALID
+    assert text.startswith("image[0]: found an image of 1073741824x1073741824 pixels")
 
 
 @pytest.mark.parametrize(
