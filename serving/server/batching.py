@@ -219,6 +219,7 @@ class Batcher:
         inputs: Mapping[str, np.ndarray],
         outputs: Sequence[str],
         deadline: float | None,
+        interrupt: bool = False,
     ) -> dict[str, np.ndarray]:
         """Runs one signature, together with other requests for it; see `Runner.run`.
 
@@ -228,7 +229,7 @@ class Batcher:
         """
         rows = merging.common_rows(inputs)
         if rows == 0:
-            return self._runner.run(signature_name, inputs, outputs, deadline)
+            return self._runner.run(signature_name, inputs, outputs, deadline, interrupt)
         if rows > self._scheduler.options.max_batch_size:
             raise invalid_argument(
                 f"Task size {rows} is larger than maximum input batch size {self._scheduler.options.max_batch_size}"

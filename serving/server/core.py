@@ -74,6 +74,7 @@ class ServerCore:
         request: predict_pb2.PredictRequest,
         deadline: float | None = None,
         is_wanted: Callable[[], bool] = lambda: True,
+        interrupt: bool = False,
     ) -> predict_pb2.PredictResponse:
         """Runs a model.
 
@@ -81,6 +82,7 @@ class ServerCore:
             request: the model and its inputs.
             deadline: `time.monotonic()` after which the answer is of no use, or None.
             is_wanted: tells whether somebody still waits for the answer.
+            interrupt: whether a run that has begun is ended at the deadline, unless it also answers others.
 
         Raises:
             ServingError: with the status code and text that TensorFlow Serving gives.
@@ -90,7 +92,7 @@ class ServerCore:
         with self._admission.enter(deadline), self.registry.use(request.model_spec) as servable:
             if not is_wanted():
                 raise ServingError(grpc.StatusCode.CANCELLED, "The caller has gone")
-            return self._run(servable, request, deadline)
+            return self._run(servable, request, deadline, interrupt)
 
     def model_metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
@@ -134,17 +136,18 @@ class ServerCore:
     def reload(self, config: model_server_config_pb2.ModelServerConfig) -> None:
         """Serves what a configuration says instead of what the last one said, all of it or nothing.
 
-        Returns once every model that is new serves, or cannot. An empty configuration changes nothing.
+        Returns once every model that is new, or that an earlier call still waits for, serves or cannot. An empty
+        configuration changes nothing.
 
         Raises:
-            ServingError: the configuration is refused, or a new model did not become available (UNKNOWN).
+            ServingError: the configuration is refused, or such a model did not become available (UNKNOWN).
         """
         if config.WhichOneof("config") is None:
             return
-        added = self.registry.configure(check_config(config))
+        unsettled = self.registry.configure(check_config(config))
         self._manager.poll_now()
-        self.registry.wait_until_settled(added)
-        missing = [name for name in added if not self.registry.is_available(name)]
+        self.registry.wait_until_settled(unsettled)
+        missing = [name for name in unsettled if not self.registry.is_available(name)]
         if missing:
             reasons = ", ".join(self._reason(name) for name in missing)
             raise ServingError(
@@ -164,13 +167,13 @@ class ServerCore:
         self._manager.close()
 
     def _run(
-        self, servable: Servable, request: predict_pb2.PredictRequest, deadline: float | None
+        self, servable: Servable, request: predict_pb2.PredictRequest, deadline: float | None, interrupt: bool
     ) -> predict_pb2.PredictResponse:
         name, signature = find_signature(_signatures(servable), request.model_spec.signature_name)
         inputs = read_inputs(signature, request.inputs, self._options.limits)
         wanted = choose_outputs(signature, request.output_filter)
         assert servable.runner is not None
-        outputs = servable.runner.run(name, inputs, wanted, deadline)
+        outputs = servable.runner.run(name, inputs, wanted, deadline, interrupt)
         response = predict_pb2.PredictResponse()
         response.model_spec.name = servable.model
         response.model_spec.version.value = servable.version

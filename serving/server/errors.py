@@ -42,6 +42,11 @@ def deadline_exceeded() -> ServingError:
     return ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline passed while the request waited; it was not run")
 
 
+def message_too_large(size: int, most: int) -> ServingError:
+    """Returns an error for a request of more bytes than are taken."""
+    return ServingError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"Received message larger than max ({size} vs. {most})")
+
+
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 

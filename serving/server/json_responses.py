@@ -21,6 +21,7 @@ from serving.server.errors import invalid_argument
 from serving.server.json_requests import BASE64, JSON_TYPES, type_name
 
 _BYTES_SUFFIX = "_bytes"
+_TEXTS = 4096
 
 
 def response_json(outputs: Mapping[str, tensor_pb2.TensorProto], by_row: bool) -> bytes:
@@ -60,9 +61,19 @@ def _plain(name: str, tensor: tensor_pb2.TensorProto, by_row: bool) -> Any:
         strings[:] = [_json_string(data, as_bytes) for data in array.flat]
         return strings.reshape(array.shape).tolist()
     if tensor.dtype == types_pb2.DT_FLOAT:
-        # The shortest text that reads back as the same float32, not that of the nearest float64.
-        array = array.astype("U32").astype(np.float64)
+        array = _shortest(array)
     return array.tolist()
+
+
+def _shortest(array: np.ndarray) -> np.ndarray:
+    """Returns float64s whose text is the shortest that reads back as the same float32s, not theirs as float64s."""
+    numbers = np.empty(array.size)
+    flat = array.ravel()
+    # As text a number takes 128 bytes, so only a few are text at a time.
+    for start in range(0, array.size, _TEXTS):
+        some = slice(start, start + _TEXTS)
+        numbers[some] = flat[some].astype("U32")
+    return numbers.reshape(array.shape)
 
 
 def _json_string(data: bytes, as_bytes: bool) -> str | dict[str, str]:

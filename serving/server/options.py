@@ -15,6 +15,7 @@ class ServeOptions:
         port: of gRPC, 0 for a free one.
         rest_api_port: of REST, 0 for a free one, None for no REST.
         rest_api_timeout_in_ms: of a REST call.
+        rest_api_num_threads: REST calls that are worked on at once.
         model_name: name of the single model.
         model_base_path: absolute folder of its versions, or "" where a file names the models.
         model_config_file: text `ModelServerConfig`.
@@ -45,6 +46,7 @@ class ServeOptions:
     port: int = 8500
     rest_api_port: int | None = None
     rest_api_timeout_in_ms: int = 30_000
+    rest_api_num_threads: int = 4 * (os.cpu_count() or 1)
     model_name: str = "default"
     model_base_path: str = ""
     model_config_file: str | None = None

@@ -49,7 +49,7 @@ class ModelRegistry:
         """Replaces the configured models, `ModelConfig`, and their labels; all or nothing.
 
         Returns:
-            The names that were not configured before.
+            The names that were not configured before, and those of models that do not serve yet but still might.
 
         Raises:
             ServingError: FAILED_PRECONDITION; a label points to a version that does not serve.
@@ -58,7 +58,7 @@ class ModelRegistry:
             labels = labels_of(models)
             for name, versions in labels.items():
                 self._check_labels(name, versions)
-            added = [model.name for model in models if model.name not in self.models]
+            added = {model.name for model in models if model.name not in self.models}
             moved = {model.name for model in models if not self._stays(model)}
             self.models = {model.name: model for model in models}
             # Folders that were found elsewhere say nothing; until the new place was looked at, all stays as it is.
@@ -69,7 +69,7 @@ class ModelRegistry:
             self._considered -= moved
             self._labels = labels
             self.wake()
-            return added
+            return [name for name in self.models if name in added or not self._is_settled(name)]
 
     @contextlib.contextmanager
     def use(self, spec: Any) -> Iterator[Servable]:

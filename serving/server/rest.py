@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import dataclasses
 import functools
 import json
 import logging
 import os
 import time
+from collections.abc import Awaitable
+from typing import TypeVar
 
-import anyio
 import grpc
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -20,10 +22,12 @@ from starlette.types import Receive, Scope, Send
 
 from serving.server import monitoring
 from serving.server.core import ServerCore
-from serving.server.errors import ServingError, status_of
+from serving.server.errors import ServingError, message_too_large, status_of
+from serving.server.gzip_bodies import inflate
 from serving.server.rest_calls import RestCalls, named
 
 _LOG = logging.getLogger(__name__)
+_Value = TypeVar("_Value")
 _CLIENT_CLOSED_REQUEST = 499
 _HTTP = {
     grpc.StatusCode.OK: 200,
@@ -49,8 +53,8 @@ class RestOptions:
 
     Attributes:
         timeout: seconds from a request's arrival to its deadline.
-        max_body_bytes: largest body of a request.
-        num_threads: requests that are worked on at once.
+        max_body_bytes: largest body of a request, as it is sent and as it is inflated.
+        num_threads: requests that are worked on at once; more wait for a thread.
         max_requests: requests that are read, worked on or wait; more are refused at once.
         monitoring_path: where metrics are served, or None where they are not.
     """
@@ -88,11 +92,7 @@ class _RestApi:
         self._metrics = metrics
         self._options = options
         self._in_progress = 0
-
-    @functools.cached_property
-    def _threads(self) -> anyio.CapacityLimiter:
-        # Made on first use, inside the event loop that it belongs to.
-        return anyio.CapacityLimiter(self._options.num_threads)
+        self._threads = concurrent.futures.ThreadPoolExecutor(options.num_threads, "rest")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -122,18 +122,24 @@ class _RestApi:
                     grpc.StatusCode.RESOURCE_EXHAUSTED,
                     f"Too many requests; {self._options.max_requests} are in progress already",
                 )
-            body = await asyncio.wait_for(self._body(request), self._options.timeout)
-            answer = functools.partial(self._calls.answer, request.method, path, body, deadline)
-            return grpc.StatusCode.OK, await anyio.to_thread.run_sync(answer, limiter=self._threads)
+            body = await _until(deadline, self._body(request), "the request's body arrived")
+            zipped = "gzip" in request.headers.get("content-encoding", "").lower()
+            work = functools.partial(self._work, request.method, path, body, zipped, deadline)
+            # What still waits for a thread at the deadline is not begun; what has begun ends without its caller.
+            answer = asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return grpc.StatusCode.OK, await _until(deadline, answer, "the answer was ready")
         except ClientDisconnect:
             raise
-        except asyncio.TimeoutError:
-            return grpc.StatusCode.DEADLINE_EXCEEDED, _error("The request's body did not arrive in time")
         except Exception as error:
             code, message = status_of(error)
             if not isinstance(error, ServingError):
                 _LOG.exception("%s %s", request.method, path)
             return code, _error(message)
+
+    def _work(self, method: str, path: str, body: bytes, zipped: bool, deadline: float) -> bytes:
+        if zipped:
+            body = inflate(body, self._options.max_body_bytes)
+        return self._calls.answer(method, path, body, deadline)
 
     async def _body(self, request: Request) -> bytes:
         most = self._options.max_body_bytes
@@ -143,10 +149,16 @@ class _RestApi:
             chunks.append(chunk)
             size += len(chunk)
             if size > most:
-                raise ServingError(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED, f"Received message larger than max ({size} vs. {most})"
-                )
+                raise message_too_large(size, most)
         return b"".join(chunks)
+
+
+async def _until(deadline: float, work: Awaitable[_Value], end: str) -> _Value:
+    """Returns what comes of some work. Raises ServingError where that takes past the deadline."""
+    try:
+        return await asyncio.wait_for(work, deadline - time.monotonic())
+    except asyncio.TimeoutError:
+        raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, f"Deadline passed before {end}") from None
 
 
 def _error(message: str) -> bytes:

@@ -21,6 +21,7 @@ from serving.server.core import ServerCore
 from serving.server.errors import ServingError, invalid_argument
 from serving.server.json_requests import Infos, fill_request
 from serving.server.json_responses import response_json
+from serving.server.requests import DEFAULT_SIGNATURE
 
 _MODEL = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_MODEL}:(?P<method>classify|regress|predict)", re.IGNORECASE)
@@ -37,7 +38,7 @@ class RestCalls:
         self._core = core
 
     def answer(self, http_method: str, path: str, body: bytes, deadline: float) -> bytes:
-        """Returns the JSON body of an answer. Raises ServingError."""
+        """Returns the JSON body of an answer. Raises ServingError, also where a model runs past the deadline."""
         match = {"POST": _POST, "GET": _GET}[http_method].fullmatch(path) if http_method in ("POST", "GET") else None
         if match is None:
             raise invalid_argument(f"Malformed request: {http_method} {path}")
@@ -61,7 +62,7 @@ class RestCalls:
     def _predict(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> bytes:
         request = predict_pb2.PredictRequest(model_spec=spec)
         by_row = fill_request(body, request, functools.partial(self._inputs_of, spec))
-        return response_json(self._core.predict(request, deadline).outputs, by_row)
+        return response_json(self._core.predict(request, deadline, interrupt=True).outputs, by_row)
 
     def _metadata(self, spec: model_pb2.ModelSpec) -> bytes:
         response = self._ask_metadata(spec)
@@ -74,7 +75,7 @@ class RestCalls:
 
     def _inputs_of(self, spec: model_pb2.ModelSpec, signature_name: str) -> Infos:
         signatures = _signatures(self._ask_metadata(spec)).signature_def
-        name = signature_name or "serving_default"
+        name = signature_name or DEFAULT_SIGNATURE
         if name not in signatures:
             raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
         return signatures[name].inputs

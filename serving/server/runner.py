@@ -17,6 +17,7 @@ class Runner(Protocol):
         inputs: Mapping[str, np.ndarray],
         outputs: Sequence[str],
         deadline: float | None,
+        interrupt: bool = False,
     ) -> dict[str, np.ndarray]:
         """Runs one signature.
 
@@ -25,6 +26,7 @@ class Runner(Protocol):
             inputs: every input of the signature, checked already; strings as object arrays of bytes.
             outputs: names of the outputs to compute.
             deadline: `time.monotonic()` after which a run that has not begun is not begun, or None.
+            interrupt: whether a run that has begun, for this request alone, is also ended at the deadline.
 
         Returns:
             The outputs by name; strings as object arrays of bytes.

@@ -59,9 +59,9 @@ class Servable:
 
 def version_status(servable: Servable) -> get_model_status_pb2.ModelVersionStatus:
     """Returns what GetModelStatus says of a version."""
+    code, message = servable.error or (grpc.StatusCode.OK, "")
     status = get_model_status_pb2.ModelVersionStatus(version=servable.version, state=servable.state)
-    if servable.error is not None:
-        code, message = servable.error
-        status.status.error_code = code.value[0]
-        status.status.error_message = message
+    # Setting a field to its default also says that there is a status, which JSON shows only then.
+    status.status.error_code = code.value[0]
+    status.status.error_message = message
     return status

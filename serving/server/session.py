@@ -6,6 +6,8 @@ Only the outputs that are asked for are computed, and closing the session frees 
 from __future__ import annotations
 
 import gc
+import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,13 +54,14 @@ class SavedModelSession:
         inputs: Mapping[str, np.ndarray],
         outputs: Sequence[str],
         deadline: float | None = None,
+        interrupt: bool = False,
     ) -> dict[str, np.ndarray]:
         """Runs one signature; see `Runner.run`. The caller has looked at the deadline."""
         signature = self.signatures[signature_name]
         feeds = {signature.inputs[name].name: array for name, array in inputs.items()}
         fetches = {name: signature.outputs[name].name for name in sorted(outputs)}
         try:
-            return self._session.run(fetches, feeds)
+            return self._session.run(fetches, feeds, _timeout(deadline) if interrupt else None)
         except tf.errors.OpError as error:
             raise ServingError(*status_of(error)) from None
 
@@ -68,3 +71,10 @@ class SavedModelSession:
         # A graph refers to itself, so only the garbage collector frees it, and that comes by too seldom by itself.
         del self._session
         gc.collect()
+
+
+def _timeout(deadline: float | None) -> tf.compat.v1.RunOptions | None:
+    if deadline is None:
+        return None
+    # TensorFlow takes 0 for no timeout.
+    return tf.compat.v1.RunOptions(timeout_in_ms=max(math.ceil((deadline - time.monotonic()) * 1000), 1))

@@ -1,5 +1,6 @@
 """Versions and configurations come and go while requests run: none fails, none is answered by the wrong version."""
 
+import concurrent.futures
 import os
 import shutil
 import threading
@@ -245,6 +246,42 @@ def test_call_that_waits_for_a_load_ends_with_the_server(toys, tmp_path, monkeyp
     assert "did not become available" in failures[0]
 
 
+@pytest.mark.parametrize("ends_well", [True, False])
+def test_call_that_is_repeated_while_its_model_loads_tells_how_that_ends(toys, tmp_path, monkeypatch, ends_well):
+    push(toys, tmp_path, 1)
+    shutil.copytree(tmp_path / "1", tmp_path / "other" / "1")
+    load, began, goes_on = manager.load, threading.Event(), threading.Event()
+
+    def slow(directory, *more):
+        if directory.startswith(str(tmp_path / "other")):
+            began.set()
+            assert goes_on.wait(60)
+            if not ends_well:
+                raise MemoryError("found too little memory")
+        return load(directory, *more)
+
+    monkeypatch.setattr(manager, "load", slow)
+    config = _config(("toy", tmp_path, ""), ("other", tmp_path / "other", ""))
+
+    def reload(connection):
+        try:
+            _reload(connection, config)
+        except grpc.RpcError as error:
+            return error.details()
+        return "served" if connection.predict(_X, name="other") else ""
+
+    with connected(model_base_path=tmp_path) as connection, concurrent.futures.ThreadPoolExecutor(2) as pool:
+        first = pool.submit(reload, connection)
+        assert began.wait(60)
+        again = pool.submit(reload, connection)
+        with pytest.raises(concurrent.futures.TimeoutError):
+            again.result(0.5)
+        goes_on.set()
+
+        assert first.result(60) == again.result(60)
+        assert ("served" if ends_well else "found too little memory") in again.result()
+
+
 def test_folders_that_cannot_be_listed_are_looked_at_again(tmp_path, monkeypatch):
     (tmp_path / "7").mkdir()
 
@@ -379,6 +416,17 @@ def test_new_label_may_come_before_its_version_where_that_is_allowed(toys, tmp_p
     config.write_text(text_format.MessageToString(_config(("toy", tmp_path, _specific(1, stable=1)))))
     with connected(model_config_file=config, **options) as connection:
         assert _answered_by(connection, label="stable") == 1
+
+
+def test_labels_from_the_start_need_the_flag(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    config = tmp_path / "models.config"
+    models = _config(("other", tmp_path, ""), ("toy", tmp_path, _specific(1, stable=1)))
+    config.write_text(text_format.MessageToString(models))
+    message = f"{config}: found version_labels of model toy, .* add --allow_version_labels_for_unavailable_models"
+
+    with pytest.raises(UsageError, match=message), serving(model_config_file=config):
+        pass
 
 
 def test_reload_adds_and_removes_models(toys, tmp_path):

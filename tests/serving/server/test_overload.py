@@ -1,21 +1,33 @@
 """More requests than the server can take: the queue is bounded, what is late is not run, probes pass."""
 
 import queue
+import threading
+import time
 
 import grpc
+import httpx
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import get_model_metadata_pb2
 from toy_models import ONE, Channel, predict_request, push, run_inside, serving
 
 _X = {"x": np.ones((1, 2), np.float32)}
+_VISIT = {"by": np.float32(1)}
 
 
 @pytest.fixture
 def held(toys, tmp_path):
     """A server that runs one request at once and lets two wait, and a request that runs until its gate is opened."""
     push(toys, tmp_path, 1)
-    with serving(model_base_path=tmp_path, max_concurrent_requests=1, max_queue=2) as server:
+    (tmp_path / "monitoring").write_text('prometheus_config { enable: true path: "/metrics" }')
+    with serving(
+        model_base_path=tmp_path,
+        max_concurrent_requests=1,
+        max_queue=2,
+        rest_api_port=0,
+        monitoring_config_file=tmp_path / "monitoring",
+    ) as server:
         connection = Channel(server.port)
         call = connection.prediction.Predict.future(predict_request(ONE, signature="gate"))
         run_inside(server, "await_entry")
@@ -24,15 +36,31 @@ def held(toys, tmp_path):
             run_inside(server, "open_gate")
 
 
-def _fill(connection):
+def _fill(connection, inputs=_X, signature=""):
     """Sends one request more than may wait; returns those that wait, and the one refused."""
     ended = queue.SimpleQueue()
-    deadlines = (None, 60, None)
-    calls = [connection.prediction.Predict.future(predict_request(_X), timeout=seconds) for seconds in deadlines]
+    request = predict_request(inputs, signature)
+    calls = [connection.prediction.Predict.future(request, timeout=seconds) for seconds in (None, 60, None)]
     for call in calls:
         call.add_done_callback(ended.put)
     refused = ended.get(timeout=30)
     return [call for call in calls if call is not refused], refused
+
+
+def _visits(connection):
+    """Returns how often the model was visited."""
+    return connection.predict({"by": np.float32(0)}, signature="visit").outputs["visits"].float_val[0]
+
+
+def _await_count(server, status, count):
+    """Waits until so many requests have ended with a status."""
+    sample = f':tensorflow:serving:request_count{{model_name="toy",status="{status}"}} {float(count)}'
+    limit = time.monotonic() + 30
+    while time.monotonic() < limit:
+        if sample in httpx.get(f"http://localhost:{server.rest_port}/metrics", trust_env=False).text.splitlines():
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError(f"the metrics never said {sample}")
 
 
 def test_full_queue_refuses_at_once_and_what_waits_is_answered(held):
@@ -51,18 +79,39 @@ def test_full_queue_refuses_at_once_and_what_waits_is_answered(held):
 def test_health_and_metadata_are_answered_under_full_load(held):
     _, connection, _ = held
     _fill(connection)
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "toy"
 
     status = health_pb2_grpc.HealthStub(connection.channel).Check(health_pb2.HealthCheckRequest(), timeout=10).status
+    metadata = connection.prediction.GetModelMetadata(request, timeout=10)
 
     assert status == health_pb2.HealthCheckResponse.SERVING
+    assert metadata.model_spec.version.value == 1
 
 
 def test_request_whose_deadline_passes_while_it_waits_is_not_run(held):
     server, connection, running = held
 
-    code, _ = connection.refusal(_X, timeout=0.1)
+    code, _ = connection.refusal(_VISIT, timeout=0.1, signature="visit")
+    _await_count(server, "DEADLINE_EXCEEDED", 1)  # the server's own clock, which the caller does not wait for
     run_inside(server, "open_gate")
 
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED
     assert running.result(timeout=30)
+    assert _visits(connection) == 0
     assert connection.predict(_X)  # its place in the queue is free again
+
+
+def test_request_whose_caller_has_gone_while_it_waited_is_not_run(held):
+    server, connection, running = held
+    waiting, _ = _fill(connection, _VISIT, "visit")
+
+    for call in waiting:
+        call.cancel()
+    # What follows on the same connection is answered after the cancellations were read.
+    health_pb2_grpc.HealthStub(connection.channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+    run_inside(server, "open_gate")
+
+    assert running.result(timeout=30)
+    _await_count(server, "CANCELLED", len(waiting))
+    assert _visits(connection) == 0

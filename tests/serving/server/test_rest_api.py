@@ -2,9 +2,11 @@
 
 import base64
 import concurrent.futures
+import gzip
 import json
 import socket
 import threading
+import tracemalloc
 
 import grpc
 import httpx
@@ -20,8 +22,10 @@ from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 from components.errors import UsageError
 from serving.server.errors import ServingError, not_found
 from serving.server.http_server import HttpServer
+from serving.server.json_responses import response_json
 from serving.server.monitoring import Metrics
 from serving.server.rest import RestOptions, create_app
+from serving.server.servable import AVAILABLE, Servable, version_status
 
 _SIGNATURES = {
     "serving_default": {"x": types_pb2.DT_FLOAT},
@@ -65,11 +69,10 @@ class EchoCore:
 
     def model_status(self, request):
         self._find(request.model_spec)
-        response = get_model_status_pb2.GetModelStatusResponse()
-        response.model_version_status.add(version=3, state="AVAILABLE").status.error_code = 0
-        return response
+        statuses = [version_status(Servable(request.model_spec.name, 3, "", AVAILABLE))]
+        return get_model_status_pb2.GetModelStatusResponse(model_version_status=statuses)
 
-    def predict(self, request, deadline=None):
+    def predict(self, request, deadline=None, interrupt=False):
         self._find(request.model_spec)
         if request.model_spec.name == "slow":
             self.busy.release()
@@ -373,6 +376,76 @@ def test_a_body_that_does_not_arrive_in_time_has_a_status():
 
     assert answer.startswith(b"HTTP/1.1 504")
     server.close()
+
+
+def test_a_call_that_gets_no_thread_in_time_has_a_status():
+    server = Server(timeout=2, num_threads=1)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        running = pool.submit(server.predict, {"instances": [1.0]}, "slow")
+        assert server.core.busy.acquire(timeout=20)
+
+        waiting = server.client.get("/v1/models/echo")
+
+        # Neither waits for the prediction, which goes on.
+        assert running.result(20).status_code == waiting.status_code == 504
+        assert waiting.json() == {"error": "Deadline passed before the answer was ready"}
+    server.core.gate.set()
+    assert server.client.get("/v1/models/echo").status_code == 200
+    server.close()
+
+
+def _predict_gzip(server, body):
+    headers = {"Content-Encoding": "gzip"}
+    return server.client.post("/v1/models/echo:predict", content=body, headers=headers)
+
+
+def test_a_body_may_be_compressed(server):
+    response = _predict_gzip(server, gzip.compress(b'{"instances": [1.0, 2.5]}'))
+
+    assert (response.status_code, response.json()) == (200, {"predictions": [1.0, 2.5]})
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b'{"instances": [1.0]}', "incorrect header check"),
+        (gzip.compress(b'{"instances": [1.0]}')[:-4], "a stream that is cut short"),
+        (gzip.compress(b'{"instances": [1.0]}') + b"more", "4 bytes behind the stream"),
+        (b"", "a stream that is cut short"),
+    ],
+    ids=["plain", "cut short", "more behind", "empty"],
+)
+def test_a_body_that_is_no_whole_gzip_stream_is_a_bad_request_that_says_why(server, body, found):
+    response = _predict_gzip(server, body)
+
+    assert response.status_code == 400
+    assert found in response.json()["error"]
+    assert "expected a body that is one whole gzip stream" in response.json()["error"]
+
+
+def test_a_body_that_unpacks_to_too_much_is_refused():
+    server = Server(max_body_bytes=1000)
+
+    fits = _predict_gzip(server, gzip.compress(b'{"instances": [1.0]}'.ljust(1000)))
+    larger = _predict_gzip(server, gzip.compress(b'{"instances": [1.0]}'.ljust(100_000)))
+
+    assert fits.status_code == 200
+    assert larger.status_code == 429
+    assert "Received message larger than max" in larger.json()["error"]
+    server.close()
+
+
+def test_floats_are_written_with_little_memory():
+    count = 1 << 20
+    tensor = tf.make_tensor_proto(np.arange(count, dtype=np.float32).reshape(2, -1) / 7)
+    tracemalloc.start()
+
+    text = response_json({"y": tensor}, by_row=True)
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert text.startswith(b'{"predictions": [[0.0, 0.14285715, 0.2857143, ')
+    assert peak < 100 * count
 
 
 def test_cut_connections_leave_the_server_answering(server):

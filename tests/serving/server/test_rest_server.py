@@ -3,11 +3,12 @@
 import base64
 import concurrent.futures
 import io
+import os
 
 import httpx
 import pytest
 from PIL import Image
-from toy_models import push, serving
+from toy_models import Channel, push, serving
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +49,11 @@ def test_rows_are_answered_with_every_output_by_name(rest):
 
 
 def test_status_and_metadata_are_those_of_the_version_that_serves(rest):
-    states = {v["version"]: v["state"] for v in rest.get("/v1/models/toy").json()["model_version_status"]}
+    statuses = rest.get("/v1/models/toy").json()["model_version_status"]
     metadata = rest.get("/v1/models/toy/metadata").json()
 
-    assert states["2"] == "AVAILABLE"
+    fine = {"error_code": "OK", "error_message": ""}
+    assert statuses == [{"version": "2", "state": "AVAILABLE", "status": fine}]
     assert metadata["model_spec"]["version"] == "2"
     assert metadata["metadata"]["signature_def"]["signature_def"]["images"]["inputs"]["image"]["dtype"] == "DT_STRING"
 
@@ -86,6 +88,49 @@ def test_a_corrupt_image_does_not_harm_those_it_was_batched_with(rest):
     assert [answer.status_code for answer in answers] == [200, 400, 200]
     assert answers[0].json() == {"predictions": [[3, 5, 3]]}
     assert answers[2].json() == {"predictions": [[7, 2, 3]]}
+
+
+@pytest.mark.parametrize("signature", ["gate", "slow"])
+def test_a_run_past_the_timeout_is_ended_and_another_takes_its_place(toys, tmp_path, signature):
+    push(toys, tmp_path, 1)
+    body = {"signature_name": signature, "inputs": {"gate": 1.0, "slow": 1 << 40}[signature]}
+    with (
+        serving(
+            model_base_path=tmp_path, rest_api_port=0, rest_api_timeout_in_ms=1000, max_concurrent_requests=1
+        ) as server,
+        httpx.Client(base_url=f"http://localhost:{server.rest_port}", timeout=60) as client,
+    ):
+        answer = client.post("/v1/models/toy:predict", json=body)
+        next_one = Channel(server.port).predict({"x": [[1.0, 2.0]]})
+
+    assert answer.status_code == 504
+    assert next_one.model_spec.version.value == 1
+
+
+def test_as_many_requests_are_worked_on_as_asked_for(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    many = 4 * (os.cpu_count() or 1) + 1
+    (tmp_path / "batching").write_text(
+        f"max_batch_size {{ value: {many} }} batch_timeout_micros {{ value: 60000000 }}"
+        "num_batch_threads { value: 1 } max_enqueued_batches { value: 1 }"
+    )
+    with (
+        serving(
+            model_base_path=tmp_path,
+            rest_api_port=0,
+            rest_api_num_threads=many,
+            enable_batching=True,
+            batching_parameters_file=tmp_path / "batching",
+        ) as server,
+        httpx.Client(base_url=f"http://localhost:{server.rest_port}", timeout=60) as client,
+        concurrent.futures.ThreadPoolExecutor(many) as pool,
+    ):
+        answers = list(
+            pool.map(lambda row: client.post("/v1/models/toy:predict", json={"instances": [[row, row]]}), range(many))
+        )
+
+    # The batch is due long after the calls are, unless all of them are in it.
+    assert [answer.status_code for answer in answers] == [200] * many
 
 
 def test_prometheus_finds_requests_batches_and_versions(rest):
