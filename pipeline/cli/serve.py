@@ -95,6 +95,9 @@ def serve(
     rest_api_timeout_in_ms: Annotated[
         int, _option("Longest REST call, in milliseconds.", _PORTS, "--rest_api_timeout_in_ms")
     ] = 30_000,
+    rest_api_num_threads: Annotated[
+        int, _option("REST calls that are worked on at once.", _PORTS, "--rest_api_num_threads", min=1)
+    ] = 4 * (os.cpu_count() or 1),
     ssl_config_file: Annotated[
         str | None,
         _option(
@@ -210,6 +213,10 @@ def _check(given: dict[str, Any]) -> None:
         raise UsageError("--monitoring_config_file: metrics are served on the REST port; add --rest_api_port 8501")
     if given["ui_port"] is not None and given["ssl_config_file"]:
         raise UsageError("--ui: the page asks the server without TLS; leave out --ssl_config_file or --ui")
+    if given["ui_port"] is not None:
+        from serving.ui.samples import Samples
+
+        Samples(given["ui_samples"])
     base_path = given["model_base_path"]
     if given["model_config_file"]:
         return

@@ -21,7 +21,7 @@ from serving.server.grpc_services import ModelService, PredictionService
 from serving.server.health import Health
 from serving.server.http_server import HttpServer
 from serving.server.manager import ManagerOptions
-from serving.server.model_config import check_config, single_model
+from serving.server.model_config import check_config, labels_of, single_model
 from serving.server.model_config_file import ConfigFollower, read_model_config
 from serving.server.monitoring import Metrics, read_monitoring_path
 from serving.server.options import ServeOptions
@@ -45,12 +45,19 @@ class Server:
         rest_port: of REST, None where it is off.
     """
 
-    def __init__(self, options: ServeOptions, on_ready: Callable[[Server], None] = lambda server: None) -> None:
+    def __init__(
+        self,
+        options: ServeOptions,
+        on_ready: Callable[[Server], None] = lambda server: None,
+        on_open: Callable[[Server], None] = lambda server: None,
+    ) -> None:
         """Opens the ports and begins to load; until models serve, the health service says NOT_SERVING.
 
         Args:
             options: the flags.
             on_ready: is called once the first models serve, or cannot.
+            on_open: is called once the ports are open. What it raises ends the server before a load begins, for one
+                that has begun could not be ended.
 
         Raises:
             UsageError: a file or a port cannot be used.
@@ -83,7 +90,10 @@ class Server:
             opened.callback(self._grpc.stop)
             self.port = self._grpc.port
             self._rest = self._start_rest()
+            if self._rest is not None:
+                opened.callback(self._rest.stop)
             self.rest_port = self._rest.port if self._rest is not None else None
+            on_open(self)
             self._follower = ConfigFollower(
                 self.core,
                 config,
@@ -121,6 +131,7 @@ class Server:
             return None
         rest = RestOptions(
             timeout=options.rest_api_timeout_in_ms / 1000,
+            num_threads=options.rest_api_num_threads,
             max_body_bytes=options.max_message_bytes,
             max_requests=options.max_concurrent_requests + options.max_queue,
             monitoring_path=read_monitoring_path(options.monitoring_config_file),
@@ -154,17 +165,20 @@ def run(options: ServeOptions, say: Callable[[str], None]) -> None:
     """
     asked = _listen_for_signals()
     shown = _shown_model(options) if options.ui_port is not None else ""
-    server = Server(options, lambda ready: _announce_models(ready, say))
-    say(f"gRPC  {_address(options.host, server.port)}{' with TLS' if options.ssl_config_file else ''}")
-    if server.rest_port is not None:
-        say(f"REST  http://{_address(options.host, server.rest_port)}/v1/models/")
-    page = _start_page(options, server.port, shown)
-    if page is not None:
-        say(f"page  {page.address}")
-    asked.recv(1)
+    page: Any = None
+
+    def open_page(opened: Server) -> None:
+        nonlocal page
+        page = _start_page(options, opened.port, shown)
+
+    try:
+        server = Server(options, lambda ready: _announce_models(ready, say), open_page)
+        _announce_ports(options, server, page, say)
+        asked.recv(1)
+    finally:
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_DFL)
     say("draining: no new requests, running ones are finished; asked once more, the server ends at once")
-    for number in _ENDING:
-        signal.signal(number, signal.SIG_DFL)
     _stop(server, page, options.drain_seconds)
 
 
@@ -200,14 +214,22 @@ def _left(until: float) -> float:
 
 
 def _first_config(options: ServeOptions) -> Any:
+    """Returns the configuration to begin with. Raises UsageError where it can never be applied."""
     if options.model_config_file is None:
         config = single_model(options.model_name, options.model_base_path)
     else:
         config = read_model_config(options.model_config_file)
     try:
-        check_config(config)
+        models = check_config(config)
     except ServingError as error:
         raise UsageError(f"{options.model_config_file or '--model_base_path'}: {error.message}") from None
+    labelled = [name for name, labels in labels_of(models).items() if labels]
+    if labelled and not options.allow_version_labels_for_unavailable_models:
+        raise UsageError(
+            f"--model_config_file {options.model_config_file}: found version_labels of model {labelled[0]}, expected "
+            "none, for no version serves yet that a label could point to; "
+            "add --allow_version_labels_for_unavailable_models"
+        )
     return config
 
 
@@ -235,6 +257,14 @@ def _manager_options(options: ServeOptions) -> ManagerOptions:
         enable_model_warmup=options.enable_model_warmup,
         num_request_iterations_for_warmup=options.num_request_iterations_for_warmup,
     )
+
+
+def _announce_ports(options: ServeOptions, server: Server, page: Any, say: Callable[[str], None]) -> None:
+    say(f"gRPC  {_address(options.host, server.port)}{' with TLS' if options.ssl_config_file else ''}")
+    if server.rest_port is not None:
+        say(f"REST  http://{_address(options.host, server.rest_port)}/v1/models/")
+    if page is not None:
+        say(f"page  {page.address}")
 
 
 def _announce_models(server: Server, say: Callable[[str], None]) -> None:

@@ -61,10 +61,9 @@ def start():
         started.process.communicate()
 
 
-def _run(*flags):
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline.cli.main", "serve", *flags], cwd=_ROOT, text=True, capture_output=True
-    )
+def _run(*flags, timeout=None):
+    command = [sys.executable, "-m", "pipeline.cli.main", "serve", *flags]
+    return subprocess.run(command, cwd=_ROOT, text=True, capture_output=True, timeout=timeout)
 
 
 def _states(connection):
@@ -185,6 +184,33 @@ def test_a_page_without_a_model_to_ask_is_refused(tmp_path):
     assert result.returncode == 2
     assert f"--ui: found no model in {tmp_path / 'models.config'}, expected at least one" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_page_that_cannot_be_served_ends_the_start_whatever_the_models_are_at(toys, tmp_path):
+    staging = stage(toys, tmp_path, 1)
+    write_warmup(staging, predict_request({"steps": np.int64(1 << 40)}, signature="slow"))  # loads for ever
+    os.rename(staging, tmp_path / "1")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        result = _run("--model_base_path", str(tmp_path), "--port=0", "--ui", f"--ui_port={port}", timeout=120)
+
+    assert result.returncode == 2
+    assert f"--ui_port {port}: found Address already in use at 127.0.0.1, expected a free port" in result.stderr
+
+
+def test_a_missing_folder_of_samples_is_refused_before_tensorflow_is_waited_for(tmp_path):
+    program = (
+        "import sys; from typer.testing import CliRunner; from pipeline.cli.main import app;"
+        f"flags = ['--model_base_path', {str(tmp_path)!r}, '--port=0', '--ui', '--ui_port=0', '--ui_samples=nowhere'];"
+        "print(repr(CliRunner().invoke(app, ['serve', *flags]).exception)); print('tensorflow' in sys.modules)"
+    )
+
+    result = subprocess.run([sys.executable, "-c", program], cwd=_ROOT, text=True, capture_output=True, timeout=120)
+
+    error, loaded = result.stdout.splitlines()
+    assert "--ui_samples nowhere: found no folder" in error
+    assert loaded == "False"
 
 
 def test_single_version_in_place_of_the_folder_above_it_is_explained(toys):
