@@ -52,8 +52,8 @@ def fold(network: keras.Model, precision: str) -> keras.Model:
     Args:
         network: a functional Keras model that ends in logits.
         precision: `float32`, or `bfloat16` for convolutions and what lies between them. What comes
-            before the first layer with weights and the last layer stay float32: bfloat16 cannot tell
-            pixel 200 from 201, nor close logits.
+            before the first layer with weights stays float32, as bfloat16 cannot tell pixel 200 from 201.
+            So does the last layer, which hands on the scores, computed in bfloat16, to a softmax in float32.
     """
     fused = {norm.name: convolution for norm, convolution in _foldable(network)}
     receivers = {convolution.name for convolution in fused.values()}

@@ -53,5 +53,5 @@ def _shrunk(masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 def _head(model: keras.Model, layer_name: str, num_classes: int) -> Any:
     features = model.get_layer(layer_name).output
     logits = keras.layers.Conv2D(num_classes, 1, name=f"{layer_name}_supervision")(features)
-    # Logits are float32 under every policy, as the network's own.
+    # Handed on as float32 under every policy, as the network's own.
     return keras.layers.Activation("linear", dtype="float32", name=f"{layer_name}_supervision_logits")(logits)

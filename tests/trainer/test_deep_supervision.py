@@ -46,7 +46,7 @@ def test_heads_are_compared_with_masks_of_their_size():
     assert float(found) == pytest.approx(expected, rel=1e-6)
 
 
-def test_logits_are_float32_under_mixed_precision():
+def test_all_logits_are_handed_on_as_float32_under_mixed_precision():
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

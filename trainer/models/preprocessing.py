@@ -14,7 +14,8 @@ from keras import ops
 # Mean of ImageNet's training pixels in BGR order, as Caffe's VGG16 and `keras.applications.vgg16` subtract it.
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 
-# Pixels and logits stay float32 under mixed precision: bfloat16 cannot tell 200 from 201.
+# Under mixed precision pixels stay float32, as bfloat16 cannot tell 200 from 201. Scores do not: they are computed
+# in half precision, and handed on as float32 so that loss, softmax and metrics are.
 _DTYPE = "float32"
 
 
@@ -46,5 +47,8 @@ def minus_one_to_one(image: Any) -> Any:
 
 
 def float32_logits(logits: Any) -> Any:
-    """Casts logits [B, H, W, num_classes] to float32; the softmax belongs to the loss and to the export."""
+    """Casts logits [B, H, W, num_classes] to float32; the softmax belongs to the loss and to the export.
+
+    Under mixed precision they keep the rounding of the half precision that they were computed in.
+    """
     return keras.layers.Activation("linear", dtype=_DTYPE, name="logits")(logits)
