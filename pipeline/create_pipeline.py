@@ -77,9 +77,10 @@ def create_pipeline(
         platform: what it runs on.
 
     Raises:
-        UsageError: settings of the model that do not fit each other, or Beam options of a component that is not there.
+        UsageError: settings of model and training that do not fit each other, or Beam options of a component that is
+            not there.
     """
-    registry.check(config.model, config.size, config.training.crop_size)
+    registry.check(config.model, config.size, config.training)
     data = data_components(config, workdir, description, platform)
     return assemble(config, workdir, [*data.all(), *model_components(config, workdir, description, data, platform)])
 

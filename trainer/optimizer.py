@@ -15,7 +15,6 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from components.errors import UsageError
 from trainer.config import TrainingSettings
 
 # Scales and offsets are not pulled to zero.
@@ -133,15 +132,7 @@ def build(
         model: the network.
         encoder_blocks: names of the encoder's layers with weights, block by block; empty where the network
             has no encoder apart from the rest.
-
-    Raises:
-        UsageError: for a rate of an encoder that the network does not have.
     """
-    if settings.encoder_rate < 1 and not encoder_blocks:
-        raise UsageError(
-            f"training.encoder_rate: found {settings.encoder_rate}, but {model.name} has no encoder apart from the "
-            "rest; set it to 1, or choose one by model.encoder"
-        )
     encoder = (model.get_layer(name) for block in encoder_blocks for name in block)
     recipe = Recipe(
         decay=settings.weight_decay,

@@ -123,7 +123,7 @@ def train(
         SegpipeError: when the loss is no number any more, or another worker is lost.
     """
     settings = job.training
-    registry.check(job.model, job.input_size, settings.crop_size)
+    registry.check(job.model, job.input_size, settings)
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
     spread = spread or strategy.choose()

@@ -92,9 +92,13 @@ def test_other_weights_in_the_same_file_are_another_training(compiled, tmp_path)
         ({"size": (360, 480)}, "size: found 360x480, but fcn8 needs a height that 32 divides"),
         ({"training": {"crop_size": (192, 200)}}, "training.crop_size: found 192x200, but fcn8 needs a width"),
         ({"model": {"name": "segnet", "head_filters": 64}}, "model.head_filters: found 64, but segnet"),
+        ({"training": {"augment": False, "color": 0.2}}, "color is 0.2, expected 0 where augment is false"),
+        ({"training": {"frozen_blocks": 1}}, "training.frozen_blocks: found 1, but model.encoder_weights is none"),
+        ({"model": {"name": "unet"}, "training": {"encoder_rate": 0.5}}, "training.encoder_rate: found 0.5, but unet"),
+        ({"model": {"encoder": "resnet50", "encoder_weights": "edges"}}, "found edges, which are weights of vgg16"),
     ],
 )
-def test_a_network_that_cannot_be_is_refused_before_anything_runs(compiled, settings, message):
+def test_settings_that_cannot_work_are_refused_before_anything_runs(compiled, settings, message):
     with pytest.raises(UsageError, match=message):
         compiled(**settings)
 

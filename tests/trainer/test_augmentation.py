@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -136,11 +138,6 @@ def test_a_crop_larger_than_the_image_is_refused_by_name():
         augmentation.build(TrainingSettings(crop_size=(64, 48)), SIZE)
 
 
-def test_a_crop_without_augmentation_is_refused():
-    with pytest.raises(UsageError, match=r"training\.crop_size: needs training\.augment"):
-        augmentation.build(TrainingSettings(crop_size=(16, 16), augment=False), SIZE)
-
-
 def test_the_window_has_the_size_that_is_set(encoded):
     image, mask = augmentation.build(TrainingSettings(crop_size=(16, 32)), SIZE)(*encoded, tf.constant([3, 4]))
 
@@ -156,13 +153,22 @@ def test_a_window_of_less_than_a_pixel_has_one(encoded):
     assert len(np.unique(mask)) == 1
 
 
-@pytest.mark.parametrize("option", [{"color": 0.3}, {"exposure": 2.0}, {"blur": 2.0}])
-def test_a_variation_without_augmentation_is_refused(option):
-    (name,) = option
-    with pytest.raises(
-        UsageError, match=rf"training\.{name}: needs training\.augment, found it off; .* or set [01]\.0"
-    ):
-        augmentation.build(TrainingSettings(augment=False, **option), SIZE)
+@pytest.mark.parametrize(
+    ("option", "off"),
+    [({"crop_size": (16, 16)}, "null"), ({"color": 0.3}, 0), ({"exposure": 2.0}, 1), ({"blur": 2.0}, 0)],
+)
+def test_a_crop_or_variation_without_augmentation_is_refused(option, off):
+    ((name, found),) = option.items()
+    words = (
+        f"{name} is {found}, expected {off} where augment is false; set training.augment=true, or training.{name}={off}"
+    )
+
+    with pytest.raises(ValueError, match=re.escape(words)):
+        TrainingSettings(augment=False, **option)
+
+
+def test_scales_are_what_they_are_without_augmentation():
+    assert not TrainingSettings(augment=False, min_scale=0.6, max_scale=1.3).augment
 
 
 def test_scales_in_the_wrong_order_are_refused():

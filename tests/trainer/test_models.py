@@ -7,7 +7,7 @@ from components.errors import UsageError
 from pipeline.config import load_config
 from pipeline.presets import PRESETS, preset
 from trainer import precision
-from trainer.config import ModelSettings
+from trainer.config import ModelSettings, TrainingSettings
 from trainer.models import registry
 
 # What makes a network small, where it can be.
@@ -225,11 +225,25 @@ def test_frozen_blocks_keep_their_weights_and_no_others():
     assert frozen == ["block1_conv1", "block1_conv2", "block2_conv1", "block2_conv2"]
 
 
-def test_random_blocks_are_not_frozen():
-    model = registry.build(ModelSettings(name="unet", base_filters=4), None, 3)
-
-    with pytest.raises(UsageError, match=r"training.frozen_blocks: found 1, but model.encoder_weights is none"):
-        registry.freeze(model, ModelSettings(name="unet"), 1)
+@pytest.mark.parametrize(
+    ("network", "training", "message"),
+    [
+        (
+            {"name": "unet"},
+            {"frozen_blocks": 1},
+            r"training\.frozen_blocks: found 1, but model.encoder_weights is none",
+        ),
+        ({"name": "unet"}, {"encoder_rate": 0.1}, r"training\.encoder_rate: found 0\.1, but unet has no encoder apart"),
+        (
+            {"name": "pspnet", "encoder_weights": "edges"},
+            {},
+            r"model\.encoder_weights: found edges, which are weights of vgg16, but the encoder is resnet50",
+        ),
+    ],
+)
+def test_a_training_that_does_not_fit_the_encoder_is_refused(network, training, message):
+    with pytest.raises(UsageError, match=message):
+        registry.check(ModelSettings(**network), (96, 96), TrainingSettings(**training))
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 64), (96, 32)])
@@ -281,7 +295,14 @@ def test_an_option_that_the_network_would_ignore_is_refused(settings, message):
 def test_every_preset_fits_its_network(name, model):
     config = load_config([("preset", preset(name, model))])
 
-    registry.check(config.model, config.size, config.training.crop_size)
+    registry.check(config.model, config.size, config.training)
+
+
+def test_a_variation_over_a_preset_without_augmentation_says_what_to_switch_on():
+    layers = [("preset", preset("smoke", "unet")), ("--set", {"training": {"color": 0.2}})]
+
+    with pytest.raises(UsageError, match=r"training: color is 0\.2, expected 0 .* set training\.augment=true, or"):
+        load_config(layers)
 
 
 def test_unet_refuses_pretrained_weights():
@@ -290,11 +311,15 @@ def test_unet_refuses_pretrained_weights():
 
 
 @pytest.mark.parametrize("name", ["fcn8", "unet"])
-def test_logits_are_float32_under_mixed_precision(name):
+def test_logits_are_computed_in_half_precision_and_handed_on_as_float32(name):
     with precision.policy("mixed_bfloat16"):
         model = registry.build(ModelSettings(name=name, **NARROW.get(name, {})), (32, 32), 3)
 
-    assert model(np.zeros((1, 32, 32, 3), np.float32)).dtype == tf.float32
+    logits = model(np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype(np.float32))
+
+    assert logits.dtype == tf.float32
+    assert np.any(logits)
+    np.testing.assert_array_equal(tf.cast(tf.cast(logits, tf.bfloat16), tf.float32), logits)
     assert next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)).compute_dtype == "bfloat16"
 
 

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.errors import UsageError
 from trainer import optimizer
 from trainer.config import TrainingSettings
 from trainer.optimizer import Recipe, RecipeAdamW
@@ -109,11 +108,6 @@ def test_a_schedule_sets_the_rate_of_both_groups():
 
     assert moved["head/kernel"] < 2e-3
     assert moved["block2_conv1/kernel"] < 2e-4
-
-
-def test_a_rate_for_an_encoder_that_is_not_there_is_refused():
-    with pytest.raises(UsageError, match=r"training\.encoder_rate: found 0\.1, but net has no encoder"):
-        compiled(blocks=(), encoder_rate=0.1)
 
 
 def averages(model: keras.Model) -> dict[str, np.ndarray]:

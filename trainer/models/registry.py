@@ -13,7 +13,7 @@ import keras
 
 from components.errors import UsageError
 from trainer import encoder_weights
-from trainer.config import ModelSettings
+from trainer.config import ModelSettings, TrainingSettings
 from trainer.models import (
     encoder_unet,
     encoders,
@@ -133,12 +133,32 @@ def build(
     return model
 
 
-def check(settings: ModelSettings, size: tuple[int, int], crop_size: tuple[int, int] | None) -> None:
-    """Raises UsageError for options that do not fit a network, or a size of images or windows that does not."""
+def check(settings: ModelSettings, size: tuple[int, int], training: TrainingSettings) -> None:
+    """Checks all that settings tell before anything is built.
+
+    Args:
+        settings: the network.
+        size: height and width of the images in pixels.
+        training: `crop_size`, `frozen_blocks` and `encoder_rate`.
+
+    Raises:
+        UsageError: for options that do not fit the network, a size of images or windows that does not, frozen
+            blocks that start from random weights, or a rate of an encoder that the network does not have.
+    """
     check_options(settings)
     check_input_size(settings, "size", size)
-    if crop_size:
-        check_input_size(settings, "training.crop_size", crop_size)
+    if training.crop_size:
+        check_input_size(settings, "training.crop_size", training.crop_size)
+    if training.frozen_blocks and settings.encoder_weights == "none":
+        raise UsageError(
+            f"training.frozen_blocks: found {training.frozen_blocks}, but model.encoder_weights is none; set it to 0, "
+            "or choose pretrained weights: random ones must learn"
+        )
+    if training.encoder_rate < 1 and not encoder_blocks(settings):
+        raise UsageError(
+            f"training.encoder_rate: found {training.encoder_rate}, but {settings.name} has no encoder apart from the "
+            "rest; set it to 1, or choose one by model.encoder"
+        )
 
 
 def check_options(settings: ModelSettings) -> None:
@@ -156,6 +176,7 @@ def check_options(settings: ModelSettings) -> None:
             f"model.encoder_weights: found {settings.encoder_weights!r}, but {settings.name}'s own encoder has no "
             f"pretrained weights; set it to none, or model.encoder to {' or '.join(architecture.encoder_choices)}"
         )
+    encoder_weights.check(settings.encoder_weights, encoder_name(settings))
     chosen = _architecture(settings.name, settings.encoder)
     places = chosen.options + (chosen.source_options if encoder_name(settings) == chosen.encoder else ())
     for option in OPTIONS:
@@ -168,9 +189,14 @@ def check_options(settings: ModelSettings) -> None:
             )
 
 
+def min_batch(settings: ModelSettings) -> int:
+    """Returns the least number of images a step, over all devices, that a network can learn from."""
+    return _architecture(settings.name, settings.encoder).min_batch
+
+
 def check_batch(settings: ModelSettings, images: int) -> None:
     """Raises UsageError where a network cannot learn from so few images a step, over all devices."""
-    least = _architecture(settings.name, settings.encoder).min_batch
+    least = min_batch(settings)
     if images < least:
         raise UsageError(
             f"training.batch_size: found {images} image a step, but {settings.name} normalises the average of each "
@@ -210,18 +236,8 @@ def pixels(settings: ModelSettings) -> str:
 def freeze(model: keras.Model, settings: ModelSettings, blocks: int) -> None:
     """Lets the first blocks of a pretrained encoder keep their weights; call it before `compile`.
 
-    Their batch normalisation keeps its statistics, too.
-
-    Raises:
-        UsageError: when the encoder starts from random weights, or there is none.
+    Their batch normalisation keeps its statistics, too. That the encoder is a pretrained one is for `check` to say.
     """
-    if not blocks:
-        return
-    if settings.encoder_weights == "none":
-        raise UsageError(
-            f"training.frozen_blocks: found {blocks}, but model.encoder_weights is none; set it to 0, "
-            "or choose pretrained weights: random ones must learn"
-        )
     for name in itertools.chain.from_iterable(encoder_blocks(settings)[:blocks]):
         model.get_layer(name).trainable = False
 
