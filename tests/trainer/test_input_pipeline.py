@@ -101,6 +101,30 @@ def test_no_device_gets_an_empty_batch(numbered):
     assert ALL.steps(10, batch_size=9) == 2
 
 
+def test_no_step_has_fewer_images_than_the_least(tmp_path):
+    def sizes(share: Share, examples: int) -> list[int]:
+        folder = tmp_path / str(examples)
+        folder.mkdir(exist_ok=True)
+        steps = steps_of(share, write_numbered(folder, examples), 4, epochs=1, examples=examples)
+        assert len(steps) == share.steps(examples, batch_size=4)
+        return [len(step[0]) for step in steps]
+
+    assert (sizes(ALL, 5), sizes(Share(least=2), 5)) == ([4, 1], [5])
+    assert (sizes(ALL, 9), sizes(Share(least=2), 9)) == ([4, 4, 1], [4, 5])
+    assert sizes(ALL, 6) == sizes(Share(least=2), 6) == [4, 2]
+    assert sizes(Share(least=4), 7) == [7]
+    assert Share(least=2).steps(1, batch_size=4) == 0
+
+
+def test_all_of_every_epoch_is_taken_where_a_step_must_not_be_small(tmp_path):
+    file, share = write_numbered(tmp_path, 9), Share(least=2)
+
+    steps = steps_of(share, file, batch_size=4, epochs=2, examples=9)
+
+    assert [sorted(steps[i][0] + steps[i + 1][0]) for i in (0, 2)] == [list(range(9))] * 2
+    assert steps_of(share, file, batch_size=4, epochs=2, skip=1, examples=9) == steps[1:]
+
+
 @pytest.fixture
 def set_global_seed():
     """Sets TensorFlow's global seed, as a training does with its own, and takes it back."""
