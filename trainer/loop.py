@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.errors import SegpipeError
-from trainer import cluster
+from trainer import cluster, strategy
 from trainer.callbacks import finite_or_none
 from trainer.checkpoints import Checkpoints, State
 from trainer.learner import Learner
@@ -73,7 +73,7 @@ def run(
     state: State,
     watchers: Iterable[Watcher],
 ) -> State:
-    """Trains from a state to the end of the last epoch.
+    """Trains from a state to the end of the last epoch; no worker returns before its checkpoint is written.
 
     Args:
         learner: holds the variables of that state.
@@ -97,12 +97,16 @@ def run(
             began = time.monotonic() - state.seconds
             state = _train_epoch(learner, course, stream, checkpoints, state, watchers, began)
             state = _end_epoch(learner, course, validation, checkpoints, state, watchers, began)
+        if cluster.this_worker().workers > 1:
+            # Whoever ends well is not started again: were the last checkpoint missing, the chief would wait for ever.
+            strategy.agree(learner.strategy, [state.epoch])
     except _LOST_WORKER as error:
         if cluster.this_worker().workers == 1:
             raise
+        epoch = min(state.epoch + 1, course.epochs)
         raise SegpipeError(
-            f"Trainer: another worker is lost in epoch {state.epoch + 1} ({_first_line(error)}); start all workers "
-            f"again with the same TF_CONFIG, and they go on from the checkpoint in {checkpoints.folder}"
+            f"Trainer: another worker is lost in epoch {epoch} ({_first_line(error)}); start all workers again with "
+            f"the same TF_CONFIG, and they go on from the checkpoint in {checkpoints.folder}"
         ) from error
     return state
 
@@ -120,9 +124,10 @@ def _train_epoch(
         learner.reset_scores()
     for step in range(state.step + 1, course.steps + 1):
         learner.train(stream)
-        if step % _LOSS_CHECK_STEPS == 0 or step == course.steps:
-            _check_loss(learner, course.steps * state.epoch + step)
-        if course.checkpoint_steps and step % course.checkpoint_steps == 0 and step < course.steps:
+        saves = course.checkpoint_steps and step % course.checkpoint_steps == 0 and step < course.steps
+        if saves or step % _LOSS_CHECK_STEPS == 0 or step == course.steps:
+            _check_loss(learner, course.steps * state.epoch + step, checkpoints.folder)
+        if saves:
             state = state.after_step(step, round(time.monotonic() - began, 3))
             if course.is_chief:
                 checkpoints.save(learner.variables, state)
@@ -166,12 +171,12 @@ def _validate(learner: Learner, course: Course, validation: Iterable[Any]) -> di
     return learner.scores()
 
 
-def _check_loss(learner: Learner, step: int) -> None:
+def _check_loss(learner: Learner, step: int, folder: str) -> None:
     loss = learner.scores()["loss"]
     if not math.isfinite(loss):
         raise SegpipeError(
             f"Trainer: the loss is {loss} at step {step}, expected a finite number; lower training.learning_rate, "
-            "or set training.precision to float32"
+            f"or set training.precision to float32; to train anew with the same settings, remove {folder}"
         )
 
 

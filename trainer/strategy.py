@@ -36,6 +36,12 @@ def choose() -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
+def alone() -> tf.distribute.Strategy:
+    """Returns the strategy of a single device, which waits for no other worker; call it where `choose` would be."""
+    _let_memory_grow(tf.config.list_physical_devices("GPU"))
+    return tf.distribute.get_strategy()
+
+
 def total(value: tf.Tensor) -> tf.Tensor:
     """Adds up a tensor over all devices, inside a training step; its gradient goes back to all of them.
 

@@ -112,7 +112,8 @@ def train(
     Args:
         job: what to train.
         checkpoints: where states are kept; of several workers, all of them must see the same folder.
-        spread: the strategy; None for what `strategy.choose` finds.
+        spread: the strategy; None for what `strategy.choose` finds. A training whose last epoch is kept needs none,
+            and no other worker.
 
     Returns:
         The model, and None on every worker but the chief.
@@ -126,9 +127,17 @@ def train(
     registry.check(job.model, job.input_size, settings)
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
+    kept = checkpoints.read()
+    if kept and kept.epoch >= settings.epochs:
+        # The other workers may have ended for good, and nothing is left to compute with them.
+        if not cluster.this_worker().is_chief:
+            return None
+        spread = strategy.alone()
     spread = spread or strategy.choose()
     policy = precision.detect(settings.precision)
-    state = _first_state(job, checkpoints, spread, policy)
+    state = _first_state(job, kept, checkpoints.folder, spread, policy)
+    if state.epoch < settings.epochs:
+        registry.check_batch(job.model, settings.batch_size * spread.num_replicas_in_sync)
     splits = Splits(
         input_pipeline.count(job.train_files, job.class_map.num_classes, "train"),
         input_pipeline.count(job.eval_files, job.class_map.num_classes, "eval"),
@@ -159,17 +168,17 @@ def make_learner(job: TrainingJob, facts: SplitFacts, spread: tf.distribute.Stra
         facts: pixel counts of the training split.
         spread: the strategy.
         fresh: False for a training that goes on: a checkpoint gives all weights, and what it once began with may
-            be gone.
+            be gone. An earlier training to start from gives all of them as well.
 
     Raises:
         UsageError: for settings that do not fit each other or the data.
     """
     settings, devices = job.training, spread.num_replicas_in_sync
-    registry.check_batch(job.model, settings.batch_size * devices)
-    rate = schedule.learning_rate(settings, _steps("train", facts, settings, spread), devices)
+    rate = schedule.learning_rate(settings, _training_steps(job, facts, spread), devices)
     with spread.scope():
         # Of no fixed size: it trains on windows and is validated and exported for whole images.
-        model = registry.build(job.model, None, job.class_map.num_classes, pretrained=fresh)
+        pretrained = fresh and not job.base_model
+        model = registry.build(job.model, None, job.class_map.num_classes, pretrained)
         if job.base_model and fresh:
             warm_start.load(model, job.base_model)
         registry.freeze(model, job.model, settings.frozen_blocks)
@@ -192,14 +201,27 @@ def validated_epochs(settings: TrainingSettings) -> frozenset[int]:
     return frozenset({*range(settings.validate_every, settings.epochs + 1, settings.validate_every), settings.epochs})
 
 
-def _first_state(job: TrainingJob, checkpoints: Checkpoints, spread: tf.distribute.Strategy, policy: str) -> State:
-    """Returns where the training goes on, once all workers agree on it and on the arithmetic."""
+def _first_state(
+    job: TrainingJob, kept: State | None, folder: str, spread: tf.distribute.Strategy, policy: str
+) -> State:
+    """Returns where the training goes on, once all workers agree on it and on the arithmetic.
+
+    Args:
+        job: what to train.
+        kept: the newest state in the folder of checkpoints.
+        folder: that folder.
+        spread: the strategy.
+        policy: this worker's dtype policy.
+
+    Raises:
+        UsageError: when devices or workers differ in what they must have in common.
+    """
     devices = spread.num_replicas_in_sync
     seed = random.SystemRandom().getrandbits(31) if job.seed is None else job.seed
-    state = checkpoints.read() or State(seed, devices)
+    state = kept or State(seed, devices)
     if state.devices != devices and state.epoch < job.training.epochs:
         raise UsageError(
-            f"checkpoints {checkpoints.folder}: found a training whose batches {state.devices} device(s) shared, "
+            f"checkpoints {folder}: found a training whose batches {state.devices} device(s) shared, "
             f"expected {devices}, as there are here; go on with {state.devices}, or remove the folder to train anew"
         )
     if devices == 1:
@@ -209,7 +231,7 @@ def _first_state(job: TrainingJob, checkpoints: Checkpoints, spread: tf.distribu
     if (epoch, step) != (state.epoch, state.step):
         raise UsageError(
             f"checkpoints: the chief goes on from epoch {epoch}, step {step}, and this worker finds epoch "
-            f"{state.epoch}, step {state.step} in {checkpoints.folder}; expected a folder that all workers share"
+            f"{state.epoch}, step {state.step} in {folder}; expected a folder that all workers share"
         )
     if chiefs != arithmetic:
         raise UsageError(
@@ -230,8 +252,10 @@ def _run(learner: Learner, job: TrainingJob, splits: Splits, checkpoints: Checkp
     settings, spread = job.training, learner.strategy
     course = loop.Course(
         epochs=settings.epochs,
-        steps=_steps("train", splits.train, settings, spread),
-        validation_steps=_steps("eval", splits.validation, settings, spread),
+        steps=_training_steps(job, splits.train, spread),
+        validation_steps=_steps(
+            "eval", splits.validation, settings.batch_size, Share(devices=spread.num_replicas_in_sync)
+        ),
         validated=validated_epochs(settings),
         checkpoint_steps=settings.checkpoint_steps,
         is_chief=cluster.this_worker().is_chief,
@@ -262,7 +286,7 @@ def _batches(
             range(state.epoch, settings.epochs),
             state.seed,
             augment,
-            share,
+            dataclasses.replace(share, least=registry.min_batch(job.model)),
             skip=state.step,
         )
 
@@ -273,14 +297,25 @@ def _batches(
     return strategy.distribute(spread, training), strategy.distribute(spread, validation)
 
 
-def _steps(split: str, facts: SplitFacts, settings: TrainingSettings, spread: tf.distribute.Strategy) -> int:
-    devices = spread.num_replicas_in_sync
-    if facts.examples < devices:
+def _training_steps(job: TrainingJob, facts: SplitFacts, spread: tf.distribute.Strategy) -> int:
+    """Returns the steps of an epoch."""
+    least = registry.min_batch(job.model)
+    steps = _steps("train", facts, job.training.batch_size, Share(devices=spread.num_replicas_in_sync, least=least))
+    if not steps:
         raise UsageError(
-            f"split {split}: found {facts.examples} examples, expected at least one for each of {devices} devices; "
-            "train on fewer"
+            f"split train: found {facts.examples} example, expected at least {least}, as {job.model.name} cannot learn "
+            "from a step of fewer; add some, or choose another model"
         )
-    return Share(devices=devices).steps(facts.examples, settings.batch_size)
+    return steps
+
+
+def _steps(split: str, facts: SplitFacts, batch_size: int, share: Share) -> int:
+    if facts.examples < share.replicas:
+        raise UsageError(
+            f"split {split}: found {facts.examples} examples, expected at least one for each of {share.replicas} "
+            "devices; train on fewer"
+        )
+    return share.steps(facts.examples, batch_size)
 
 
 def _on_one_device(learner: Learner) -> keras.Model:

@@ -71,17 +71,19 @@ def start_workers(
 ) -> list[subprocess.Popen]:
     """Starts two workers with folders of their own for all but the data and the checkpoints."""
     addresses = [f"localhost:{port}" for port in free_ports(2)]
-    processes = []
-    for index in range(2):
-        folder = root / f"worker-{index}"
-        folder.mkdir(exist_ok=True)
-        arguments = run_fn_toy.arguments(root, transform_output, **RECIPE)
-        arguments["serving_model_dir"], arguments["model_run_dir"] = str(folder / "model"), str(folder / "model_run")
-        arguments["custom_config"]["model"] = MODEL
-        arguments["custom_config"]["training"]["precision"] = precisions[index]
-        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        processes.append(start(run_fn_toy.__file__, json.dumps(arguments), TF_CONFIG=json.dumps(config)))
-    return processes
+    return [start_worker(index, addresses, root, transform_output, precision=precisions[index]) for index in range(2)]
+
+
+def start_worker(
+    index: int, addresses: list[str], root: pathlib.Path, transform_output: str, **training: object
+) -> subprocess.Popen:
+    folder = root / f"worker-{index}"
+    folder.mkdir(exist_ok=True)
+    arguments = run_fn_toy.arguments(root, transform_output, **{**RECIPE, **training})
+    arguments["serving_model_dir"], arguments["model_run_dir"] = str(folder / "model"), str(folder / "model_run")
+    arguments["custom_config"]["model"] = MODEL
+    config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+    return start(run_fn_toy.__file__, json.dumps(arguments), TF_CONFIG=json.dumps(config))
 
 
 def free_ports(number: int) -> list[int]:
@@ -97,7 +99,10 @@ def free_ports(number: int) -> list[int]:
 
 def finish(process: subprocess.Popen, code: int = 0) -> tuple[list[dict], str]:
     """Returns a process's progress and what it complained about."""
-    lines, complaints = process.communicate(timeout=240)
+    try:
+        lines, complaints = process.communicate(timeout=240)
+    finally:
+        process.kill()
     assert process.returncode == code, complaints[-3000:]
     return [json.loads(line) for line in lines.splitlines() if line.startswith("{")], complaints
 
@@ -198,3 +203,20 @@ def test_a_lost_worker_costs_the_interrupted_steps_and_no_more(unbroken, tmp_pat
 
     assert (records[0]["epoch"], records[0]["step"]) == (made[0] + 1, made[1] + 1)
     assert without_seconds(history(tmp_path)) == without_seconds(history(unbroken))
+
+
+def test_a_chief_that_fails_after_the_last_epoch_ends_without_the_others(tmp_path, transform_output):
+    addresses = [f"localhost:{port}" for port in free_ports(2)]
+    chief, other = (
+        start_worker(index, addresses, tmp_path, str(tmp_path / "nonexistent"), epochs=1) for index in range(2)
+    )
+    finish(chief, code=1)
+    finish(other)
+    assert not (tmp_path / "worker-0" / "model").exists()
+
+    records, _ = finish(start_worker(0, addresses, tmp_path, transform_output, epochs=1))
+
+    assert records == []
+    assert len(history(tmp_path)) == 1
+    tf.saved_model.load(str(tmp_path / "worker-0" / "model"))
+    assert list((tmp_path / "checkpoints").iterdir()) == []

@@ -9,14 +9,14 @@ import tensorflow as tf
 import training_toy as toy
 
 from components.errors import DataRejectedError, SegpipeError, UsageError
-from trainer import input_pipeline, loop, optimizer, precision
+from trainer import cluster, input_pipeline, loop, optimizer, precision, strategy
 from trainer.callbacks import example_panels
 from trainer.checkpoints import Checkpoints
 from trainer.config import ModelSettings
 from trainer.learner import Learner
 from trainer.metrics import MeanIoU
 from trainer.models import registry
-from trainer.training import TrainedModel, make_learner, train
+from trainer.training import TrainedModel, TrainingJob, make_learner, train
 
 
 class Listener(logging.Handler):
@@ -180,6 +180,30 @@ def test_a_finished_training_is_not_trained_again(unbroken, data):
         np.testing.assert_array_equal(found, expected)
 
 
+def test_a_finished_training_waits_for_no_other_worker(unbroken, data, monkeypatch):
+    trained, _, root = unbroken
+    job, checkpoints = toy.job(data, root / "logs", keep="last"), Checkpoints(str(root / "checkpoint"))
+    addresses = {"worker": ["localhost:1", "localhost:2"]}
+
+    def join() -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(strategy, "choose", join)
+    # What two devices shared may be too little for one, which need not make a step.
+    monkeypatch.setattr(registry, "min_batch", lambda _: 8)
+    ends = []
+    for index in range(2):
+        config = {"cluster": addresses, "task": {"type": "worker", "index": index}}
+        monkeypatch.setenv(cluster.TF_CONFIG, json.dumps(config))
+        ends.append(train(job, checkpoints))
+
+    chief, other = ends
+    assert other is None
+    assert chief.history == trained.history
+    for found, expected in zip(toy.weights(chief), toy.weights(trained), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_the_kept_epoch_is_the_best_on_validation(unbroken, data):
     trained, _, root = unbroken
 
@@ -319,6 +343,32 @@ def test_a_step_of_one_image_is_refused_where_the_network_cannot_learn_from_it(d
 
     with pytest.raises(UsageError, match=r"training\.batch_size: found 1 image a step, but pspnet .* at least 2"):
         train(job, Checkpoints(str(tmp_path / "checkpoint")))
+
+
+@pytest.fixture
+def pspnet(tmp_path):
+    """Returns a function from a number of training examples to a job of steps of four."""
+
+    def make(examples: int) -> TrainingJob:
+        toy.write_splits(tmp_path, train_examples=examples)
+        return toy.job(
+            tmp_path, tmp_path / "logs", model=ModelSettings(name="pspnet", encoder="mobilenet_v2"), epochs=1
+        )
+
+    return make
+
+
+def test_a_last_step_of_one_image_joins_the_step_before_where_the_network_cannot_learn_from_it(pspnet, tmp_path):
+    listener = Listener()
+
+    run(pspnet(examples=5), Checkpoints(str(tmp_path / "checkpoint")), listener)
+
+    assert listener.records[-1].progress["steps"] == 1
+
+
+def test_a_split_of_one_image_is_refused_where_the_network_cannot_learn_from_it(pspnet, tmp_path):
+    with pytest.raises(UsageError, match="split train: found 1 example, expected at least 2, as pspnet cannot learn"):
+        train(pspnet(examples=1), Checkpoints(str(tmp_path / "checkpoint")))
 
 
 @pytest.mark.parametrize(

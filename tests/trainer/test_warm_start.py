@@ -6,14 +6,16 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import training_toy as toy
 
+from components import artifact_files
 from components.errors import SegpipeError
-from trainer import warm_start
+from trainer import input_pipeline, warm_start
 from trainer.checkpoints import Checkpoints
 from trainer.config import ModelSettings
 from trainer.models import registry
-from trainer.training import train
+from trainer.training import make_learner, train
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,31 @@ def test_a_training_that_goes_on_needs_neither_the_earlier_one_nor_pretrained_we
 
     for before, after in zip(toy.weights(first), toy.weights(again), strict=True):
         np.testing.assert_array_equal(after, before)
+
+
+def test_a_training_that_begins_with_an_earlier_one_needs_no_pretrained_weights(earlier, tmp_path):
+    root, _, _ = earlier
+    network = ModelSettings(name="pspnet", encoder="mobilenet_v2")
+    model, export = registry.build(network, None, toy.CLASS_MAP.num_classes), str(tmp_path / "Format-Serving")
+    warm_start.save(model, export)
+    gone = network.model_copy(update={"encoder_weights": str(tmp_path / "gone.weights.h5")})
+    job = dataclasses.replace(toy.job(root, tmp_path / "logs", model=gone), base_model=export)
+
+    facts = input_pipeline.count(job.train_files, toy.CLASS_MAP.num_classes, "train")
+    learner = make_learner(job, facts, tf.distribute.get_strategy())
+
+    for before, after in zip(model.get_weights(), learner.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(after, before)
+
+
+def test_weights_that_lack_a_layer_are_refused(earlier, tmp_path):
+    _, model, export = earlier
+    part = keras.Model(model.input, model.get_layer("encoder1_relu2").output)
+    path = artifact_files.weights_beside(str(tmp_path / "Format-Serving"))
+    part.save_weights(path)
+
+    with pytest.raises(SegpipeError, match="training.warm_start.*does not hold the weights of this network"):
+        warm_start.load(model, str(tmp_path / "Format-Serving"))
 
 
 def test_the_weights_lie_outside_of_what_is_pushed(earlier):
