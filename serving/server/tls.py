@@ -48,6 +48,7 @@ def _is_usable(credentials: grpc.ServerCredentials) -> bool:
         trial.add_secure_port("127.0.0.1:0", credentials)
     except RuntimeError:
         return False
-    finally:
-        trial.stop(None)
+    # A server that was never started keeps its port.
+    trial.start()
+    trial.stop(None).wait()
     return True

@@ -2,6 +2,8 @@
 
 import datetime
 import ipaddress
+import os
+import pathlib
 import socket
 
 import grpc
@@ -115,6 +117,24 @@ def test_config_without_pem_text_is_a_usage_error(tmp_path, text, field):
 
     with pytest.raises(UsageError, match=f"no PEM text in {field}"):
         read_credentials(str(tmp_path / "ssl.config"))
+
+
+def test_trying_a_certificate_leaves_no_port_open(tmp_path, authority):
+    key, certificate = authority.issue("localhost")
+    (tmp_path / "ssl.config").write_text(_field("server_key", key) + _field("server_cert", certificate))
+    before = _listening()
+
+    read_credentials(str(tmp_path / "ssl.config"))
+
+    assert _listening() <= before
+
+
+def _listening():
+    """Returns the inodes of this process's listening sockets."""
+    tables = (pathlib.Path("/proc/self/net", name) for name in ("tcp", "tcp6"))
+    rows = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()]
+    ours = {os.path.basename(os.path.realpath(entry)) for entry in os.scandir("/proc/self/fd")}
+    return {row[9] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in ours}
 
 
 @pytest.mark.parametrize("fault", ["another key", "short key", "short certificate", "short authority"])
