@@ -43,13 +43,14 @@ class ModelRegistry:
         self.closed = False
         self._labels: dict[str, dict[str, int]] = {}
         self._considered: set[str] = set()
+        self._awaited: set[str] = set()
         self._allow_labels_for_unavailable = allow_labels_for_unavailable
 
     def configure(self, models: list[Any]) -> list[str]:
         """Replaces the configured models, `ModelConfig`, and their labels; all or nothing.
 
         Returns:
-            The names that were not configured before, and those of models that do not serve yet but still might.
+            The names to wait for: those that were not configured before, and those that an earlier call waits for.
 
         Raises:
             ServingError: FAILED_PRECONDITION; a label points to a version that does not serve.
@@ -69,7 +70,8 @@ class ModelRegistry:
             self._considered -= moved
             self._labels = labels
             self.wake()
-            return [name for name in self.models if name in added or not self._is_settled(name)]
+            self._awaited = added | (self._awaited & self.models.keys())
+            return sorted(self._awaited)
 
     @contextlib.contextmanager
     def use(self, spec: Any) -> Iterator[Servable]:
@@ -117,6 +119,7 @@ class ModelRegistry:
         """
         with self.changed:
             self.changed.wait_for(lambda: self.closed or all(self._is_settled(model) for model in models))
+            self._awaited -= set(models)
 
     def all_servables(self) -> list[Servable]:
         """Returns every version of every model. The caller holds the lock."""

@@ -282,6 +282,31 @@ def test_call_that_is_repeated_while_its_model_loads_tells_how_that_ends(toys, t
         assert ("served" if ends_well else "found too little memory") in again.result()
 
 
+def test_call_waits_for_no_load_that_none_waited_for(toys, tmp_path, monkeypatch):
+    push(toys, tmp_path / "toy", 1)
+    (tmp_path / "other").mkdir()
+    load, began, goes_on = manager.load, threading.Event(), threading.Event()
+
+    def slow(directory, *more):
+        if directory.startswith(str(tmp_path / "other")):
+            began.set()
+            assert goes_on.wait(60)
+        return load(directory, *more)
+
+    monkeypatch.setattr(manager, "load", slow)
+    models = [("toy", tmp_path / "toy", ""), ("other", tmp_path / "other", "")]
+    with connected(model_base_path=tmp_path / "toy", model_name="toy") as connection:
+        with pytest.raises(grpc.RpcError, match="did not become available"):
+            _reload(connection, _config(*models))
+        push(toys, tmp_path / "other", 1)
+        assert began.wait(60)
+
+        _reload(connection, _config(("toy", tmp_path / "toy", _specific(1, stable=1)), models[1]))
+
+        assert _answered_by(connection, label="stable") == 1
+        goes_on.set()
+
+
 def test_folders_that_cannot_be_listed_are_looked_at_again(tmp_path, monkeypatch):
     (tmp_path / "7").mkdir()
 
