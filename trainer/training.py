@@ -135,7 +135,7 @@ def train(
         spread = strategy.alone()
     spread = spread or strategy.choose()
     policy = precision.detect(settings.precision)
-    state = _first_state(job, kept, checkpoints.folder, spread, policy)
+    state = _first_state(job, checkpoints, spread, policy)
     if state.epoch < settings.epochs:
         registry.check_batch(job.model, settings.batch_size * spread.num_replicas_in_sync)
     splits = Splits(
@@ -201,27 +201,14 @@ def validated_epochs(settings: TrainingSettings) -> frozenset[int]:
     return frozenset({*range(settings.validate_every, settings.epochs + 1, settings.validate_every), settings.epochs})
 
 
-def _first_state(
-    job: TrainingJob, kept: State | None, folder: str, spread: tf.distribute.Strategy, policy: str
-) -> State:
-    """Returns where the training goes on, once all workers agree on it and on the arithmetic.
-
-    Args:
-        job: what to train.
-        kept: the newest state in the folder of checkpoints.
-        folder: that folder.
-        spread: the strategy.
-        policy: this worker's dtype policy.
-
-    Raises:
-        UsageError: when devices or workers differ in what they must have in common.
-    """
+def _first_state(job: TrainingJob, checkpoints: Checkpoints, spread: tf.distribute.Strategy, policy: str) -> State:
+    """Returns where the training goes on, once all workers are there and agree on it and on the arithmetic."""
     devices = spread.num_replicas_in_sync
     seed = random.SystemRandom().getrandbits(31) if job.seed is None else job.seed
-    state = kept or State(seed, devices)
+    state = checkpoints.read() or State(seed, devices)
     if state.devices != devices and state.epoch < job.training.epochs:
         raise UsageError(
-            f"checkpoints {folder}: found a training whose batches {state.devices} device(s) shared, "
+            f"checkpoints {checkpoints.folder}: found a training whose batches {state.devices} device(s) shared, "
             f"expected {devices}, as there are here; go on with {state.devices}, or remove the folder to train anew"
         )
     if devices == 1:
@@ -231,7 +218,7 @@ def _first_state(
     if (epoch, step) != (state.epoch, state.step):
         raise UsageError(
             f"checkpoints: the chief goes on from epoch {epoch}, step {step}, and this worker finds epoch "
-            f"{state.epoch}, step {state.step} in {folder}; expected a folder that all workers share"
+            f"{state.epoch}, step {state.step} in {checkpoints.folder}; expected a folder that all workers share"
         )
     if chiefs != arithmetic:
         raise UsageError(

@@ -1,6 +1,7 @@
 import json
 import logging
 import pathlib
+import shutil
 
 import keras
 import numpy as np
@@ -202,6 +203,21 @@ def test_a_finished_training_waits_for_no_other_worker(unbroken, data, monkeypat
     assert chief.history == trained.history
     for found, expected in zip(toy.weights(chief), toy.weights(trained), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_a_training_goes_on_from_what_was_kept_while_its_workers_gathered(unbroken, data, tmp_path, monkeypatch):
+    trained, _, root = unbroken
+
+    def gather() -> tf.distribute.Strategy:
+        shutil.copytree(root / "checkpoint", tmp_path / "checkpoint", dirs_exist_ok=True)
+        return tf.distribute.get_strategy()
+
+    monkeypatch.setattr(strategy, "choose", gather)
+
+    again = train(toy.job(data, tmp_path / "logs", keep="last"), Checkpoints(str(tmp_path / "checkpoint")))
+
+    # Their seconds too.
+    assert again.history == trained.history
 
 
 def test_the_kept_epoch_is_the_best_on_validation(unbroken, data):
