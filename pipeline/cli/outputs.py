@@ -17,8 +17,7 @@ def prepare_folder(option: str, path: str) -> None:
             f"{option}: found {path} ({str(error.strerror).lower()}), expected a folder or where to make one; "
             "name another"
         ) from None
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise UsageError(f"{option}: found {path}, which cannot be written; name another")
+    _check_writable(option, path, os.W_OK | os.X_OK)
 
 
 def prepare_file(option: str, path: str) -> None:
@@ -29,10 +28,18 @@ def prepare_file(option: str, path: str) -> None:
         path: the file.
 
     Raises:
-        UsageError: the folder cannot be made or written, or the file is a folder.
+        UsageError: the file cannot be written, its folder cannot be made, or it is a folder itself.
     """
     if files.is_remote(path):
         return
     if os.path.isdir(path):
         raise UsageError(f"{option}: found the folder {path}, expected the name of a file in it")
+    if os.path.exists(path):
+        _check_writable(option, path, os.W_OK)
+        return
     prepare_folder(option, os.path.dirname(os.path.abspath(path)))
+
+
+def _check_writable(option: str, path: str, mode: int) -> None:
+    if not os.access(path, mode):
+        raise UsageError(f"{option}: found {path}, which cannot be written; name another")

@@ -115,7 +115,7 @@ def configure(values: Mapping[str, Any], layers: Layers, locate: Callable[[RunCo
     Raises:
         UsageError: a wrong value, or no data set where the parameters say.
     """
-    if values["span"] and values["data"] and spans.PLACEHOLDER not in values["data"]:
+    if values["span"] not in ("", spans.NEWEST) and values["data"] and spans.PLACEHOLDER not in values["data"]:
         raise UsageError(
             f"span: found {values['span']!r} with data {values['data']!r}, expected {spans.PLACEHOLDER} in data, as in "
             f"/data/street-{spans.PLACEHOLDER}. Put it there, or leave span empty"

@@ -49,6 +49,10 @@ def test_a_span_without_a_place_is_refused():
         configure(_values(data="/data/street-1", span="2"), [])
 
 
+def test_the_newest_of_no_spans_is_the_folder(street_scenes):
+    assert configure(_values(data=street_scenes, span="newest"), []).data.dir == street_scenes
+
+
 def test_another_preset_and_model_bring_their_own_settings():
     config = configure(_values(preset="gpu", model="fcn8"), [])
 
