@@ -19,8 +19,9 @@ class _Loader(yaml.SafeLoader):
                 continue
             before = first.setdefault((key.tag, key.value), key.start_mark)
             if before is not key.start_mark:
+                whole = "as a list, <<: [*one, *other]" if key.value == "<<" else "with all that belongs to it"
                 raise yaml.constructor.ConstructorError(
-                    f"found {key.value!r} twice, expected it once, with all that belongs to it; first",
+                    f"found {key.value!r} twice, expected it once, {whole}; first",
                     before,
                     "and again",
                     key.start_mark,

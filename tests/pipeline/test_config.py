@@ -128,6 +128,7 @@ def test_an_unknown_key_in_a_file_names_the_file(tmp_path):
             "training: {epochs: 5}\nsize: 64x96\ntraining: {batch_size: 3}\n",
             r"found 'training' twice(.|\n)*line 1(.|\n)*line 3",
         ),
+        ("a: &a {}\nb:\n  <<: *a\n  <<: *a\n", r"found '<<' twice.*<<: \[\*one, \*other\]"),
     ],
 )
 def test_a_file_that_holds_no_settings_is_refused(tmp_path, content, message):
