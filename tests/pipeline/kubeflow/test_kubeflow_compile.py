@@ -178,9 +178,15 @@ def test_scores_confusion_matrix_and_report_are_kubeflow_s_artifacts(documents):
     assert outputs("report") == {"page": "system.HTML"}
 
 
-@pytest.mark.parametrize("settings", [{}, {"kubeflow": {"root": "/mnt/work"}, "serving_dir": "served"}])
-def test_a_package_that_no_run_could_work_with_is_not_written(compiled, settings):
-    with pytest.raises(UsageError, match="expected a"):
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "kubeflow.root: found nothing"),
+        ({"kubeflow": {"root": "/w"}, "serving_dir": "served"}, "serving_dir: found"),
+    ],
+)
+def test_a_package_that_no_run_could_work_with_is_not_compiled(compiled, settings, message):
+    with pytest.raises(UsageError, match=message):
         compiled(settings)
 
 

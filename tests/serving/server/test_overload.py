@@ -92,7 +92,7 @@ def test_health_and_metadata_are_answered_under_full_load(held):
 def test_request_whose_deadline_passes_while_it_waits_is_not_run(held):
     server, connection, running = held
 
-    code, _ = connection.refusal(_VISIT, timeout=0.1, signature="visit")
+    code, _ = connection.refusal(_VISIT, timeout=1, signature="visit")
     _await_count(server, "DEADLINE_EXCEEDED", 1)  # the server's own clock, which the caller does not wait for
     run_inside(server, "open_gate")
 

@@ -110,6 +110,7 @@ def test_a_run_past_the_timeout_is_ended_and_another_takes_its_place(toys, tmp_p
 def test_as_many_requests_are_worked_on_as_asked_for(toys, tmp_path):
     push(toys, tmp_path, 1)
     many = 4 * (os.cpu_count() or 1) + 1
+    connections = httpx.Limits(max_connections=None)
     (tmp_path / "batching").write_text(
         f"max_batch_size {{ value: {many} }} batch_timeout_micros {{ value: 60000000 }}"
         "num_batch_threads { value: 1 } max_enqueued_batches { value: 1 }"
@@ -119,10 +120,11 @@ def test_as_many_requests_are_worked_on_as_asked_for(toys, tmp_path):
             model_base_path=tmp_path,
             rest_api_port=0,
             rest_api_num_threads=many,
+            max_queue=many,
             enable_batching=True,
             batching_parameters_file=tmp_path / "batching",
         ) as server,
-        httpx.Client(base_url=f"http://localhost:{server.rest_port}", timeout=60) as client,
+        httpx.Client(base_url=f"http://localhost:{server.rest_port}", timeout=60, limits=connections) as client,
         concurrent.futures.ThreadPoolExecutor(many) as pool,
     ):
         answers = list(
