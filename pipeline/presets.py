@@ -48,7 +48,7 @@ _WINDOWS: dict[str, Any] = {
 # Predicting a frame takes half a second, and the gate's scores are those of all frames anyway.
 _REPORT: dict[str, Any] = {"max_frames": 48}
 
-# Real data on two processor cores: half an hour.
+# Real data on two processor cores: half an hour for these two.
 _CPU: dict[str, dict[str, Any]] = {
     "fcn8": {
         "size": (352, 480),
