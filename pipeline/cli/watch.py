@@ -55,18 +55,8 @@ def watch(
     Exit codes: 0 no drift, or it started a run that pushed, or, with --host, one that was submitted; 5 drift;
     otherwise as `segpipe run`.
     """
-    if limit < at_least:
-        raise UsageError(
-            f"--limit {limit}: found fewer images than --at-least {at_least}, which would never be evidence"
-        )
-    if params and not host:
-        raise UsageError(
-            f"--param {params[0]}: found it without --host; the settings of a run in this process come from --config"
-        )
-    if (host or data) and not then_run:
-        raise UsageError(
-            f"{'--host' if host else '--data'}: found it without --then-run, which starts the run it is for"
-        )
+    _check_limits(limit, at_least)
+    _check_run(then_run, host, data, params or [])
     from components.dataset.description import load
     from components.dataset.encoded import Limits
     from pipeline import spans
@@ -103,6 +93,26 @@ def watch(
         kubeflow_runs.submit(host, pipeline, assignments, namespace=namespace, token_file=token_file, ca=ca)
     else:
         _run_here(out, [*layers, ("--data", {"data": {"dir": data}})] if data else layers)
+
+
+def _check_limits(limit: int, at_least: int) -> None:
+    """Raises UsageError where no look could ever come to a verdict."""
+    if limit < at_least:
+        raise UsageError(
+            f"--limit {limit}: found fewer images than --at-least {at_least}, which would never be evidence"
+        )
+
+
+def _check_run(then_run: bool, host: str, data: str, params: list[str]) -> None:
+    """Raises UsageError for an option that says something of a run which is not to be started, or not there."""
+    if params and not host:
+        raise UsageError(
+            f"--param {params[0]}: found it without --host; the settings of a run in this process come from --config"
+        )
+    if (host or data) and not then_run:
+        raise UsageError(
+            f"{'--host' if host else '--data'}: found it without --then-run, which starts the run it is for"
+        )
 
 
 def _open(out: str, config: str) -> Store:
