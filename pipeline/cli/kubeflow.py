@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from components import files
 from components.errors import UsageError
 from pipeline.cli import kubeflow_runs
 from pipeline.cli.outputs import prepare_file
@@ -47,7 +48,9 @@ def compile_command(
         raise UsageError(f"--target {target}: expected one of {', '.join(_TARGETS)}")
     if not out.endswith(_TARGETS[target]):
         raise UsageError(f"--out {out}: expected a name that ends in {' or '.join(_TARGETS[target])}")
-    prepare_file("--out", out)
+    # What is compiled for Vertex AI may be written to an object store.
+    if target == "kfp" or not files.is_remote(out):
+        prepare_file("--out", out)
     from pipeline.kubeflow.parameters import compiled_in, configure, defaults
 
     chosen, layers = compiled_in(model, config, assignments or [])

@@ -21,17 +21,17 @@ def prepare_folder(option: str, path: str) -> None:
 
 
 def prepare_file(option: str, path: str) -> None:
-    """Makes the folder of a file to write; an object store has none to make.
+    """Makes the folder of a local file to write.
 
     Args:
         option: the option that named the file.
         path: the file.
 
     Raises:
-        UsageError: the file cannot be written, its folder cannot be made, or it is a folder itself.
+        UsageError: the file cannot be written, its folder cannot be made, or it is a folder itself or remote.
     """
     if files.is_remote(path):
-        return
+        raise UsageError(f"{option}: found {path}, expected a local file; copy it there afterwards")
     if os.path.isdir(path):
         raise UsageError(f"{option}: found the folder {path}, expected the name of a file in it")
     if os.path.exists(path):

@@ -63,6 +63,7 @@ def test_help_teaches_and_loads_nothing_heavy(words):
         (("kubeflow", "compile", "--out", "image.png/p.yaml"), "image.png (file exists)"),
         (("kubeflow", "training-job", "--data", "d", "--out", "image.png/p.yaml"), "image.png (file exists)"),
         (("kubeflow", "training-job", "--data", "d", "--out", "."), "--out: found the folder ."),
+        (("kubeflow", "compile", "--out", "gs://b/p.yaml"), "--out: found gs://b/p.yaml, expected a local file"),
         (("data", "fetch", "out", "--address", "mirror.example/CamVid"), "begins with https or http or file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
