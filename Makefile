@@ -8,15 +8,19 @@ SEGPIPE := .venv/bin/segpipe
 WORK = work
 ENGINE ?= docker
 REGISTRY ?= segpipe
-TAG ?= 0.1.0
+TAG ?= 0.2.0
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.ready  ## Install the pinned environment into .venv.
+setup: .venv/.ready  ## Install the pinned packages of the stack that this machine can run into .venv.
 
-.venv/.ready: scripts/setup.sh requirements/bootstrap.txt requirements/segpipe.txt requirements/dev.txt requirements/edges.txt setup.py
+# Another stack is another environment.
+.venv/.ready: scripts/setup.sh scripts/installer.sh pyproject.toml $(wildcard requirements/*.txt) $(if $(SEGPIPE_STACK),$(shell grep -qsx '$(SEGPIPE_STACK)' .venv/.ready || echo another-stack))
 	@scripts/setup.sh
+
+.PHONY: another-stack
+another-stack:
 
 run: setup  ## Run the whole pipeline on a synthetic data set that it makes itself.
 	@$(SEGPIPE) data make "$(WORK)/synthetic"
@@ -30,7 +34,7 @@ check: setup  ## Check format, lint and types.
 	@.venv/bin/ruff check --quiet $(PYTHON_FILES)
 	@.venv/bin/mypy --no-error-summary
 
-lock: setup  ## Compile the pinned requirement files anew from the .in files.
+lock:  ## Compile the lock of each stack anew from pyproject.toml.
 	@scripts/lock.sh
 
 images:  ## Build the container images as REGISTRY/NAME:TAG, with ENGINE (docker or podman).

@@ -1,8 +1,10 @@
 #!/bin/sh
-# Compiles the pinned requirement files. The date is the newest at which TFX 1.16 and its Beam agree.
+# Compiles the lock of each stack from pyproject.toml: the newest releases that TFX allows, with hashes.
 set -eu
-cd "$(dirname "$0")/../requirements"
-uv=../.cache/uv/bin/uv
-for name in segpipe dev; do
-    "$uv" pip compile --quiet --python-version 3.10 --exclude-newer 2025-01-15 "$name.in" --output-file "$name.txt"
-done
+cd "$(dirname "$0")/.."
+. scripts/installer.sh
+
+compile() { "$uv" pip compile --quiet --upgrade --no-annotate --no-header --generate-hashes --all-extras "$@" pyproject.toml; }
+
+compile --universal --python-version 3.11 --output-file requirements/current.txt
+compile --python-version 3.10 --overrides requirements/older-overrides.txt --output-file requirements/older.txt

@@ -1,34 +1,70 @@
 #!/bin/sh
-# Installs the pinned environment into .venv, with an installer of its own in .cache/uv.
+# Chooses the stack that this machine can run and installs its lock into .venv.
+#
+#     SEGPIPE_STACK=current|older   overrides the choice
+#     SEGPIPE_EXTRAS=gpu            adds extras of pyproject.toml, separated by commas
+#     UV_PYTHON_DOWNLOADS=never     refuses to download a Python
 set -eu
 cd "$(dirname "$0")/.."
+. scripts/installer.sh
 
-say() { printf 'segpipe: %s\n' "$*" >&2; }
+# The wheels of ML Metadata and TensorFlow Data Validation that TFX 1.21 needs ask for this glibc.
+newest_glibc=2.39
+at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
 
-command -v python3 >/dev/null || { say "python3 not found on the PATH; install it: apt-get install python3 python3-venv"; exit 2; }
-
-uv=.cache/uv/bin/uv
-if ! "$uv" --version 2>/dev/null | grep -q "$(sed -n 's/^uv==//p' requirements/bootstrap.txt)"; then
-    say "installing the installer"
-    python3 -m venv --clear .cache/uv 2>/dev/null || { say "python3 cannot make environments; install it: apt-get install python3-venv"; exit 2; }
-    .cache/uv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements/bootstrap.txt
-fi
-
-# The interpreter is found, never downloaded behind the user's back.
-export UV_PYTHON_DOWNLOADS=never
-version=$(cat .python-version)
-if ! "$uv" python find --quiet --no-project "$version" >/dev/null 2>&1; then
-    say "Python $version not found (looked on the PATH, in pyenv and in uv's folder). Get it: apt-get install python$version (Ubuntu 22.04), pyenv install $version, or UV_PYTHON_DOWNLOADS=manual $uv python install $version"
-    exit 2
-fi
-
-say "installing the pinned environment into .venv"
-"$uv" venv --quiet --clear --no-project --python "$version" .venv
-export VIRTUAL_ENV=.venv
-"$uv" pip sync --quiet requirements/segpipe.txt requirements/dev.txt || {
-    say "could not install the pinned packages. Two of them are compiled here, with a C++ compiler and Python's headers: apt-get install g++ python$version-dev"
-    exit 1
+# Prints the path of the first of its arguments that is a Python of one of $versions.
+find_python() {
+    for candidate; do
+        version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
+        case " $versions " in *" $version "*) command -v "$candidate"; return ;; esac
+    done
+    return 1
 }
-"$uv" pip install --quiet --no-deps --requirement requirements/edges.txt
+
+glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | sed 's/glibc //')
+stack=${SEGPIPE_STACK:-}
+why="SEGPIPE_STACK asks for it"
+if [ -z "$stack" ]; then
+    stack=older why="glibc ${glibc:-of unknown version} is older than $newest_glibc"
+    if [ -n "$glibc" ] && at_least "$newest_glibc" "$glibc"; then stack=current why="glibc $glibc is $newest_glibc or newer"; fi
+fi
+pyenv=${PYENV_ROOT:-$HOME/.pyenv}/versions
+case $stack in
+current)
+    names="TFX 1.21, TensorFlow 2.21" versions="3.13 3.12 3.11" extra_arguments=
+    python=$(find_python python3 python3.13 python3.12 python3.11 "$pyenv"/3.1[321].*/bin/python) || python= ;;
+older)
+    names="TFX 1.16, TensorFlow 2.16" versions=3.10 extra_arguments="--overrides requirements/older-overrides.txt"
+    python=$(find_python python3 python3.10 "$pyenv"/3.10.*/bin/python) || python= ;;
+*) fail "SEGPIPE_STACK is '$stack', expected current or older" ;;
+esac
+
+say "stack: $stack ($names), because $why; SEGPIPE_STACK=current or older overrides it"
+if [ -z "$python" ]; then
+    wanted=${versions%% *}
+    if ! "$uv" python find --quiet --no-project --managed-python "$wanted" >/dev/null 2>&1; then
+        case ${UV_PYTHON_DOWNLOADS:-} in
+        never | manual) fail "Python $wanted not found, and UV_PYTHON_DOWNLOADS=$UV_PYTHON_DOWNLOADS forbids to download it. Install Python $wanted and put it on the PATH, or unset that variable" ;;
+        esac
+        say "Python $wanted not found: downloading it (30 MB) into uv's folder; UV_PYTHON_DOWNLOADS=never refuses that"
+        "$uv" python install --quiet "$wanted" ||
+            fail "could not download Python $wanted. Without a network, install Python $wanted another way and put it on the PATH, or set UV_PYTHON_INSTALL_MIRROR to a mirror of python-build-standalone"
+    fi
+    python=$("$uv" python find --quiet --no-project --managed-python "$wanted")
+fi
+
+extras=pipeline,kubeflow,dev${SEGPIPE_EXTRAS:+,$SEGPIPE_EXTRAS}
+# TensorFlow's GPU libraries are of use only with NVIDIA's driver.
+[ ! -e /proc/driver/nvidia/version ] || extras=$extras,gpu
+say "installing $stack.txt into .venv with $("$python" --version): about 1 GB to download, 3 GB on disk"
+"$uv" venv --quiet --clear --no-project --python "$python" .venv
+export VIRTUAL_ENV=.venv
+# Shows uv's lines but those of packages that are done; uv's exit code outlives the pipe in a file.
+{
+    # shellcheck disable=SC2086
+    "$uv" pip install --require-hashes --constraints "requirements/$stack.txt" --build-constraints "requirements/$stack.txt" $extra_arguments \
+        --requirements pyproject.toml $(printf '%s' "$extras" | tr ',' '\n' | sed 's/^/--extra /') 2>&1 || echo "$?" > .venv/.failed
+} | sed -u -e '/^ [+~-] /d' -e '/^Using Python/d' -e '/Downloaded/d' -e 's/^/    /' >&2
+[ ! -e .venv/.failed ] || fail "could not install the pinned packages: see uv's message above"
 "$uv" pip install --quiet --no-deps --no-build-isolation --editable .
-touch .venv/.ready
+echo "$stack" > .venv/.ready
