@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from components.errors import EXIT_INTERRUPTED, SegpipeError
 from pipeline.cli import data, kubeflow, models, predict, release, run, runs, serve, watch
+from pipeline.cli.extras import missing_extra
 
 app = typer.Typer(
     name="segpipe",
@@ -37,18 +40,22 @@ def main() -> None:
     try:
         app()
     except SegpipeError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]segpipe:[/] {_escape(str(error))}")
-        sys.exit(error.exit_code)
+        _explain(error)
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error.name)
+        if missing is None:
+            raise
+        _explain(missing)
     except SystemExit as ended:
         if ended.code == EXIT_INTERRUPTED:
             Console(stderr=True).print("[bold red]segpipe:[/] stopped; run the same command again to go on from here")
         raise
 
 
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+def _explain(error: SegpipeError) -> NoReturn:
+    message = Text.assemble(("segpipe:", "bold red"), " ", str(error))
+    Console(stderr=True, highlight=False, soft_wrap=True).print(message)
+    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

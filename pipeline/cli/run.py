@@ -14,6 +14,7 @@ from rich.table import Table
 
 from components.errors import EXIT_NOT_BLESSED, UsageError
 from pipeline import spans
+from pipeline.cli.extras import require
 from pipeline.presets import DEFAULT_MODEL, PRESETS
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def run(
     settings = build_config(data, model, preset, size, epochs, config, assignments or [])
     from pipeline.run import run_pipeline
 
+    require("tfx")
     if not run_pipeline(settings, out, wait=wait):
         raise typer.Exit(EXIT_NOT_BLESSED)
 

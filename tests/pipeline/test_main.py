@@ -12,6 +12,7 @@ from pipeline.cli import main
     [
         (KeyboardInterrupt(), 130, "segpipe: stopped; run the same command again"),
         (DataRejectedError("frames[left]/1.png: found [/x]"), 4, "segpipe: frames[left]/1.png: found [/x]"),
+        (ModuleNotFoundError("No module", name="kfp.client"), 2, "pip install 'segpipe[kubeflow]'"),
     ],
 )
 def test_what_stops_a_command_is_said_without_a_traceback(monkeypatch, capsys, error, code, message):

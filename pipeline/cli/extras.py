@@ -1,0 +1,48 @@
+"""Says which extra of the package brings a module that is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from components.errors import UsageError
+
+# A top-level module of each extra's requirements that the code imports; see pyproject.toml.
+_EXTRAS = {
+    "av": "serving",
+    "grpc_health": "serving",
+    "kubernetes": "serving",
+    "prometheus_client": "serving",
+    "starlette": "serving",
+    "tensorflow": "serving",
+    "tensorflow_serving": "serving",
+    "uvicorn": "serving",
+    "apache_beam": "pipeline",
+    "keras": "serving",
+    "ml_metadata": "pipeline",
+    "tensorflow_data_validation": "pipeline",
+    "tensorflow_metadata": "pipeline",
+    "tfx": "pipeline",
+    "kfp": "kubeflow",
+}
+
+
+def missing_extra(module: str | None) -> UsageError | None:
+    """Returns what to tell the user about a module that was not found; None if no extra brings it."""
+    name = (module or "").partition(".")[0]
+    if name not in _EXTRAS:
+        return None
+    extra = _EXTRAS[name]
+    return UsageError(
+        f"this command needs the Python package {name}, which is not installed; the extra {extra!r} brings it: "
+        f"pip install 'segpipe[{extra}]', or `make setup` in a checkout"
+    )
+
+
+def require(module: str) -> None:
+    """Checks that a module can be imported, without importing it.
+
+    Raises:
+        UsageError: it is not installed; names the extra that brings it.
+    """
+    if importlib.util.find_spec(module) is None and (error := missing_extra(module)):
+        raise error
