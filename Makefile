@@ -7,7 +7,7 @@ SEGPIPE := .venv/bin/segpipe
 # Not from the environment, where a name like this may stand for all that somebody has.
 WORK = work
 ENGINE ?= docker
-REGISTRY ?= segpipe
+REGISTRY ?= registry.example.com/segpipe
 TAG ?= 0.2.0
 
 help:  ## List the targets.

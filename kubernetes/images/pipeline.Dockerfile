@@ -1,19 +1,18 @@
 # The pipeline and the command `segpipe`, for CPUs (target pipeline) and NVIDIA GPUs (target pipeline-gpu).
-# The context is the repository's root; `make images` builds both. Only the last layers change with the code.
-FROM python:3.10.16-slim-bookworm AS build
-# Two locked packages come as C++ sources; the compiler stays in this stage.
-RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+# The build context is the repository's root; `make images` builds both. Only the last layers change with the code.
+FROM python:3.13.16-slim-trixie AS build
 WORKDIR /build
 COPY requirements/bootstrap.txt requirements/
-RUN pip install --no-cache-dir --requirement requirements/bootstrap.txt
-COPY requirements/segpipe.txt requirements/edges.txt requirements/
-# A container cannot keep the bytecode it compiles, so every start would compile all that it imports.
+RUN pip install --no-cache-dir --require-hashes --requirement requirements/bootstrap.txt
+COPY pyproject.toml ./
+COPY requirements/current.txt requirements/
+# Compile the bytecode now: a container cannot keep what it compiles, so every start would compile all imports again.
 ENV VIRTUAL_ENV=/opt/segpipe UV_PYTHON_DOWNLOADS=never UV_COMPILE_BYTECODE=1
 RUN uv venv --no-project $VIRTUAL_ENV \
-    && uv pip sync --no-cache requirements/segpipe.txt \
-    && uv pip install --no-cache --no-deps --requirement requirements/edges.txt
+    && uv pip install --no-cache --require-hashes --constraints requirements/current.txt \
+        --build-constraints requirements/current.txt --requirements pyproject.toml --extra pipeline --extra kubeflow
 
-FROM python:3.10.16-slim-bookworm AS pipeline
+FROM python:3.13.16-slim-trixie AS pipeline
 RUN useradd --uid 1000 --user-group --create-home segpipe
 COPY --from=build /opt/segpipe /opt/segpipe
 COPY kubernetes/images/segpipe /usr/local/bin/segpipe
@@ -27,17 +26,16 @@ WORKDIR /home/segpipe
 ENTRYPOINT ["segpipe"]
 CMD ["--help"]
 
-# CUDA and cuDNN come as the wheels that this TensorFlow names in its extra and-cuda, rather than from a CUDA base image:
-# their versions are the ones it was built with, the layers below are those of the CPU image, and no second system has to
-# be patched. The driver is the node's.
+# CUDA and cuDNN come from NVIDIA's wheels, as TensorFlow's extra `and-cuda` requires them, not from a CUDA base image.
+# So their versions are locked, and the layers below are those of the CPU image. The node has the driver.
 FROM build AS cuda
-COPY requirements/gpu.txt requirements/
-RUN uv pip install --no-cache --no-deps --target /opt/cuda --requirement requirements/gpu.txt
+RUN uv pip install --no-cache --require-hashes --constraints requirements/current.txt \
+        --build-constraints requirements/current.txt --requirements pyproject.toml --extra gpu \
+    && mkdir /opt/cuda \
+    && mv $VIRTUAL_ENV/lib/python3.13/site-packages/nvidia* /opt/cuda
 
 FROM pipeline AS pipeline-gpu
-COPY --from=cuda /opt/cuda /opt/cuda
-# TensorFlow 2.16 does not find the wheels' libraries by itself.
-ENV LD_LIBRARY_PATH=/opt/cuda/nvidia/cublas/lib:/opt/cuda/nvidia/cuda_cupti/lib:/opt/cuda/nvidia/cuda_nvrtc/lib:/opt/cuda/nvidia/cuda_runtime/lib:/opt/cuda/nvidia/cudnn/lib:/opt/cuda/nvidia/cufft/lib:/opt/cuda/nvidia/curand/lib:/opt/cuda/nvidia/cusolver/lib:/opt/cuda/nvidia/cusparse/lib:/opt/cuda/nvidia/nccl/lib:/opt/cuda/nvidia/nvjitlink/lib \
-    PATH=/opt/cuda/nvidia/cuda_nvcc/bin:$PATH \
-    XLA_FLAGS=--xla_gpu_cuda_data_dir=/opt/cuda/nvidia/cuda_nvcc \
-    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=cuda /opt/cuda /opt/segpipe/lib/python3.13/site-packages
+# TensorFlow 2.21 finds these libraries and ptxas beside its own folder, except cuSOLVER: the search path in
+# libtensorflow_framework.so.2 lacks it, and if one library is missing, TensorFlow registers no GPU.
+ENV LD_LIBRARY_PATH=/opt/segpipe/lib/python3.13/site-packages/nvidia/cusolver/lib

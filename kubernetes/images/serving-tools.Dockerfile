@@ -1,17 +1,18 @@
 # The commands around serving, `segpipe serve`, `predict` and `release`, without TFX and Beam.
-# The context is the repository's root; `make images` builds it.
-FROM python:3.10.16-slim-bookworm AS build
+# The build context is the repository's root; `make images` builds it. Only the last layers change with the code.
+FROM python:3.13.16-slim-trixie AS build
 WORKDIR /build
 COPY requirements/bootstrap.txt requirements/
-RUN pip install --no-cache-dir --requirement requirements/bootstrap.txt
-# The lock pins every version; serving.in says which of its packages serving needs.
-COPY requirements/segpipe.txt requirements/serving.in requirements/
-# A container cannot keep the bytecode it compiles, so every start would compile all that it imports.
+RUN pip install --no-cache-dir --require-hashes --requirement requirements/bootstrap.txt
+COPY pyproject.toml ./
+COPY requirements/current.txt requirements/
+# Compile the bytecode now: a container cannot keep what it compiles, so every start would compile all imports again.
 ENV VIRTUAL_ENV=/opt/segpipe UV_PYTHON_DOWNLOADS=never UV_COMPILE_BYTECODE=1
 RUN uv venv --no-project $VIRTUAL_ENV \
-    && uv pip install --no-cache --requirement requirements/serving.in
+    && uv pip install --no-cache --require-hashes --constraints requirements/current.txt \
+        --build-constraints requirements/current.txt --requirements pyproject.toml --extra serving
 
-FROM python:3.10.16-slim-bookworm AS serving-tools
+FROM python:3.13.16-slim-trixie AS serving-tools
 RUN useradd --uid 1000 --user-group --create-home segpipe
 COPY --from=build /opt/segpipe /opt/segpipe
 COPY kubernetes/images/segpipe /usr/local/bin/segpipe

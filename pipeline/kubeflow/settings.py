@@ -89,7 +89,7 @@ class ComponentResources(Settings):
 class KubeflowSettings(Settings):
     """How the tasks of a run look to Kubernetes, and what they share."""
 
-    image: str = Field("segpipe/pipeline:0.1.0", description="container image of every task")
+    image: str = Field("registry.example.com/segpipe/pipeline:0.2.0", description="container image of every task")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         "IfNotPresent", description="when Kubernetes pulls the image"
     )

@@ -1,8 +1,8 @@
-"""Manifests of a multi-worker training for Kubeflow's training operator, from the configuration of the pipeline.
+"""Renders the manifests of a multi-worker training for Kubeflow, from the configuration of the pipeline.
 
-TFJob is the operator's version 1, which sets `TF_CONFIG` in every pod. TrainJob is version 2
-(Kubeflow Trainer), which has no runtime for TensorFlow: one comes with it, and its pods make
-`TF_CONFIG` of their addresses and indices.
+A TrainJob (trainer.kubeflow.org/v1alpha1) is for Kubeflow Trainer 2, whose newest release is 2.3. Trainer has no
+runtime for TensorFlow, so a TrainingRuntime comes with the job, and its pods make `TF_CONFIG` from their addresses and
+indices. A TFJob (kubeflow.org/v1) is for the older Training Operator 1.9, which sets `TF_CONFIG` in every pod itself.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import pytest
 from rendered import of_kind
 
 _NAMESPACE = ":tensorflow:serving:"
-# Name, whether it is a histogram, and labels, from TensorFlow Serving 2.16's servables/tensorflow/util.cc,
+# Name, whether it is a histogram, and labels, from TensorFlow Serving 2.20's servables/tensorflow/util.cc,
 # batching/batching_session.cc and batching/batching_util.h, and TensorFlow's cc/saved_model/loader.cc. The exporter
 # writes every character but letters, digits and underscores as a colon.
 _EXPORTED = {
@@ -21,11 +21,27 @@ _EXPORTED = {
 }
 # What Prometheus adds to every series of a ServiceMonitor.
 _ADDED = {"namespace", "job", "pod", "instance", "service", "endpoint", "container", "le"}
-_STATUSES = set(
-    "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED "
-    "UNAUTHENTICATED RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE "
-    "DATA_LOSS fail success".split()
-)
+_STATUSES = {
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "fail",
+    "success",
+}
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import kubernetes_validate
 import pytest
 from rendered import FOLDERS, ROOT, of_kind
 
-_KUBERNETES = ("1.28", "1.29", "1.30", "1.31")
-# Required and permitted fields of the custom resources, from the Prometheus Operator's and KServe's API references.
+_KUBERNETES = ("1.33", "1.34", "1.35", "1.36", "1.37")
+# Required and permitted fields of the custom resources, from the Prometheus Operator's API reference and KServe 0.20's.
 _CUSTOM = {
     "ServiceMonitor": ("monitoring.coreos.com/v1", {"selector", "endpoints"}, {"namespaceSelector", "jobLabel"}),
     "PrometheusRule": ("monitoring.coreos.com/v1", {"groups"}, set()),
@@ -44,8 +44,8 @@ def test_a_misspelt_field_and_a_wrong_type_would_be_found(render):
     misspelt["spec"]["template"]["spec"]["containers"][0]["livenesProbe"] = {}
     wrong["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = "soon"
 
-    assert _faults(misspelt, "1.31")
-    assert _faults(wrong, "1.31")
+    assert _faults(misspelt, _KUBERNETES[-1])
+    assert _faults(wrong, _KUBERNETES[-1])
 
 
 def test_no_two_manifests_of_a_folder_have_one_name(render):

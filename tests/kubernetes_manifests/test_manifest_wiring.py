@@ -12,7 +12,7 @@ _JITTER = 1.1
 # Until every node and every name server's cache has forgotten a pod that ends.
 _SECONDS_TO_FORGET = 10
 
-# The fields of BatchingParameters in TensorFlow Serving 2.16 (session_bundle_config.proto) that hold one number.
+# The fields of BatchingParameters in TensorFlow Serving 2.20 (session_bundle_config.proto) that hold one number.
 _BATCHING = {"max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"}
 
 
@@ -156,10 +156,19 @@ def test_the_object_store_is_the_only_way_out_besides_names_and_credentials(rend
     assert not any(volume["name"] == "models" for volume in next(pods(render("object-store")))[1]["volumes"])
 
 
+def test_kserve_runs_the_version_that_the_other_servers_run(render):
+    (base,) = {one["image"] for _, _, (one,) in pods(render("base"))}
+    (kserve,) = (one for _, _, (one,) in pods(render("kserve")))
+
+    # KServe's own default is 2.6.2.
+    assert f"tensorflow/serving:{kserve['runtimeVersion']}" == base
+
+
 def test_the_gpu_overlay_asks_for_a_gpu_and_an_image_that_uses_it(render):
     _, pod, container, _ = _server(render("gpu"))
 
-    assert container["image"] == "tensorflow/serving:2.16.1-gpu"
+    (cpu,) = {one["image"] for _, _, (one,) in pods(render("cpu"))}
+    assert container["image"] == f"{cpu}-gpu"
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod["tolerations"]
 

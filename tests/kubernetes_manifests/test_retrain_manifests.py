@@ -21,8 +21,9 @@ def pod(cron_job):
     return cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
 
 
-def test_the_manifest_is_valid(cron_job):
-    kubernetes_validate.validate(cron_job, "1.31", strict=True)
+@pytest.mark.parametrize("version", ["1.33", "1.37"])
+def test_the_manifest_is_valid(cron_job, version):
+    kubernetes_validate.validate(cron_job, version, strict=True)
 
 
 def test_submissions_never_overlap(cron_job, pod):

@@ -54,7 +54,7 @@ def _pods(manifests):
 def test_the_pods_are_valid_and_restricted(render, kind):
     for pod in _pods(render(kind)):
         document = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": copy.deepcopy(pod)}
-        kubernetes_validate.validate(document, "1.31", strict=True)
+        kubernetes_validate.validate(document, "1.37", strict=True)
         (container,) = pod["containers"]
         assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
         assert container["securityContext"] == {
@@ -130,7 +130,7 @@ def test_a_trainjob_s_pods_make_tf_config_of_their_addresses_and_index(render):
 
 
 def test_what_a_training_in_a_cluster_needs_is_asked_for(render):
-    with pytest.raises(UsageError, match="kubeflow.root"):
+    with pytest.raises(UsageError, match=r"kubeflow.root"):
         render("tfjob", root="")
-    with pytest.raises(UsageError, match="kubeflow.root: found 'work'"):
+    with pytest.raises(UsageError, match=r"kubeflow.root: found 'work'"):
         render("tfjob", root="work")
