@@ -188,8 +188,9 @@ class Kubeflow:
         return next((item.pipeline_id for item in pages), None)
 
     def _create_pipeline(self, name: str) -> str:
-        body = kfp_server_api.V2beta1Pipeline(display_name=name, namespace=self.namespace)
-        return self.api.pipelines.create_pipeline(body=body).pipeline_id
+        # Not Client.upload_pipeline, which also makes a version that is named after the pipeline.
+        pipeline = kfp_server_api.V2beta1Pipeline(display_name=name, namespace=self.namespace)
+        return self.api.pipelines.pipeline_service_create_pipeline(pipeline).pipeline_id
 
     def _version(self, pipeline_id: str, name: str) -> str | None:
         pages = self.pages(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from kfp import dsl, kubernetes
 
-from pipeline.kubeflow.settings import ComponentResources, KubeflowSettings, Toleration
+from pipeline.kubeflow.settings import ComponentResources, KubeflowSettings
 
 
 def apply(task: dsl.PipelineTask, name: str, settings: KubeflowSettings) -> None:
@@ -52,19 +50,8 @@ def _set_platform(task: dsl.PipelineTask, settings: KubeflowSettings, resources:
         kubernetes.use_secret_as_env(task, secret, dict(sorted(variables.items())))
     for secret, path in sorted(settings.secret_volumes.items()):
         kubernetes.use_secret_as_volume(task, secret, path)
-    # kfp-kubernetes 1.0, the newest that fits TFX's kfp, has no function for these. The names are those of
-    # its later versions, which Kubeflow Pipelines reads from 2.2 on.
-    task.platform_config.setdefault("kubernetes", {}).update(_newer_options(settings, resources))
-
-
-def _newer_options(settings: KubeflowSettings, resources: ComponentResources) -> dict[str, Any]:
-    options: dict[str, Any] = {"imagePullPolicy": settings.image_pull_policy}
-    if settings.tolerations:
-        options["tolerations"] = [_toleration(toleration) for toleration in settings.tolerations]
+    for toleration in settings.tolerations:
+        kubernetes.add_toleration(task, **toleration.model_dump())
+    kubernetes.set_image_pull_policy(task, settings.image_pull_policy)
     if resources.timeout:
-        options["activeDeadlineSeconds"] = str(resources.timeout)
-    return options
-
-
-def _toleration(toleration: Toleration) -> dict[str, str]:
-    return {name: value for name, value in toleration.model_dump().items() if value}
+        kubernetes.set_timeout(task, resources.timeout)

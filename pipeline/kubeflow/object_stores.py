@@ -1,6 +1,7 @@
 """Makes object stores known to TensorFlow and Beam, through which TFX reads and writes them.
 
-Both bring `gs://` along; `s3://` needs a package for each.
+Both bring `gs://` along; `s3://` needs a package for each. The newest TensorFlow IO, 0.37.1, is for TensorFlow 2.16, so
+`s3://` works on the older stack only.
 """
 
 from __future__ import annotations
@@ -23,5 +24,5 @@ def prepare(*paths: str) -> None:
         except ImportError as error:
             raise UsageError(
                 f"s3://: found no {module} ({error}), expected the package {package} in the image. "
-                f"Add it to the image, or use gs:// or a volume"
+                "Add it to the image (tensorflow-io exists for the older stack only), or use gs:// or a volume"
             ) from None

@@ -57,6 +57,10 @@ def _pod(documents, name):
     return documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"][f"exec-{name}"]
 
 
+def _constant(parameter):
+    return parameter["runtimeValue"]["constant"]
+
+
 def _graph(tasks):
     return {
         task["taskInfo"]["name"]: {tasks[other]["taskInfo"]["name"] for other in task.get("dependentTasks", [])}
@@ -144,10 +148,14 @@ def test_failed_tasks_are_tried_again_later_and_later(documents):
 def test_components_get_their_resources(documents):
     trainer, pusher = (_executor(documents, name)["resources"] for name in ("trainer", "pusher"))
 
-    assert trainer["accelerator"] == {"type": "nvidia.com/gpu", "count": "2"}
+    # Servers before 2.4 read the fields of the first line, later ones those of the second.
+    assert trainer["accelerator"].items() >= {"type": "nvidia.com/gpu", "count": "2"}.items()
+    assert trainer["accelerator"].items() >= {"resourceType": "nvidia.com/gpu", "resourceCount": "2"}.items()
     assert (trainer["cpuLimit"], trainer["memoryLimit"]) == (2.0, pytest.approx(16 * 1.073741824))
+    assert (trainer["resourceCpuLimit"], trainer["resourceMemoryLimit"]) == ("2", "16Gi")
     assert "accelerator" not in pusher
     assert (pusher["cpuRequest"], pusher["memoryRequest"]) == (2.0, pytest.approx(4 * 1.073741824))
+    assert (pusher["resourceCpuRequest"], pusher["resourceMemoryRequest"]) == ("2", "4Gi")
 
 
 def test_pods_get_nodes_volumes_secrets_and_a_deadline(documents):
@@ -158,9 +166,11 @@ def test_pods_get_nodes_volumes_secrets_and_a_deadline(documents):
     assert (trainer["activeDeadlineSeconds"], pusher["activeDeadlineSeconds"]) == ("7200", "3600")
     for pod in (trainer, pusher):
         assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
-        assert pod["pvcMount"] == [{"constant": "work", "mountPath": "/mnt/work"}]
+        (volume,) = pod["pvcMount"]
+        assert (volume["constant"], volume["mountPath"]) == ("work", "/mnt/work")
         assert pod["imagePullPolicy"] == "IfNotPresent"
-        assert pod["secretAsVolume"] == [{"secretName": "gcp", "mountPath": "/secrets/gcp"}]
+        (mounted,) = pod["secretAsVolume"]
+        assert (mounted["secretName"], mounted["mountPath"]) == ("gcp", "/secrets/gcp")
         (secret,) = pod["secretAsEnv"]
         assert secret["secretName"] == "store"
         assert {item["secretKey"]: item["envVar"] for item in secret["keyToEnv"]} == _KUBEFLOW["secret_env"]["store"]

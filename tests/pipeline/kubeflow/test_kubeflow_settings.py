@@ -60,7 +60,7 @@ def test_another_preset_and_model_bring_their_own_settings():
 
 
 def test_a_wrong_parameter_is_explained():
-    with pytest.raises(UsageError, match="pipeline parameters|size: found '64'"):
+    with pytest.raises(UsageError, match=r"pipeline parameters|size: found '64'"):
         configure(_values(size="64"), [])
 
 

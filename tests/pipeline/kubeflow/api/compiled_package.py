@@ -16,7 +16,7 @@ def write_package(path, image="example.com/segpipe:1"):
         "root": {"dag": {"tasks": {}}, "inputDefinitions": {"parameters": parameters}},
         "deploymentSpec": {"executors": {"exec-trainer": {"container": {"image": image}}}},
         "schemaVersion": "2.1.0",
-        "sdkVersion": "kfp-2.5.0",
+        "sdkVersion": "kfp-2.17.3",
     }
     path.write_text(yaml.safe_dump_all([spec, {"platforms": {"kubernetes": {}}}]))
     return str(path)

@@ -220,10 +220,7 @@ class KubeflowServer:
         return self._item("runs", run_id)
 
     def _post_runs_terminate(self, run_id, **_):
-        run = self._item("runs", run_id)
-        if run["state"] not in ("PENDING", "RUNNING"):
-            raise ApiError(500, f"Failed to terminate run {run_id}. Row not found")
-        run["state"] = "CANCELING"
+        self._item("runs", run_id)["state"] = "CANCELING"
         return {}
 
     def _check_source(self, body):
@@ -233,7 +230,7 @@ class KubeflowServer:
         known = spec["root"].get("inputDefinitions", {}).get("parameters", {})
         for name in body.get("runtime_config", {}).get("parameters", {}):
             if name not in known:
-                raise ApiError(400, f"The input parameter {name} is not one of the pipeline's")
+                raise ApiError(400, f"parameter(s) provided are not required by pipeline: {name}")
 
     def _item(self, kind, identity):
         if identity not in self.items[kind]:

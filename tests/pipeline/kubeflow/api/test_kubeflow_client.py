@@ -137,12 +137,12 @@ def test_who_is_not_signed_in_is_told_how_to(options, connection, message):
 def test_a_foreign_namespace_is_named(package):
     with KubeflowServer(namespace="team") as server:
         kubeflow = Kubeflow(Connection(server.host, namespace="others"))
-        with pytest.raises(SegpipeError, match="403, not allowed in namespace 'others'.*--namespace"):
+        with pytest.raises(SegpipeError, match=r"403, not allowed in namespace 'others'.*--namespace"):
             kubeflow.upload(read_package(package))
 
 
 def test_a_server_of_another_kind_is_recognised(server):
-    with pytest.raises(SegpipeError, match="404.*ends in /pipeline"):
+    with pytest.raises(SegpipeError, match=r"404.*ends in /pipeline"):
         Kubeflow(Connection(server.host + "/elsewhere"))
 
 
@@ -157,7 +157,7 @@ def test_an_address_where_nobody_listens_is_explained():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         host = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        with pytest.raises(SegpipeError, match="cannot be reached.*kubectl port-forward"):
+        with pytest.raises(SegpipeError, match=r"cannot be reached.*kubectl port-forward"):
             Kubeflow(Connection(host))
 
 
@@ -169,7 +169,7 @@ def test_an_address_without_a_scheme_is_refused():
 def test_a_private_authority_is_trusted_where_it_is_named(tmp_path, package):
     certificate, authority = _self_signed(tmp_path)
     with KubeflowServer(certificate=certificate) as server:
-        with pytest.raises(SegpipeError, match="not signed by a known authority.*--ca"):
+        with pytest.raises(SegpipeError, match=r"not signed by a known authority.*--ca"):
             Kubeflow(Connection(server.host))
         _submit(Kubeflow(Connection(server.host, ca_file=authority)), package)
 

@@ -113,7 +113,7 @@ def test_secrets_come_from_a_file_or_the_environment(package, tmp_path, monkeypa
     with pytest.raises(UsageError, match="expected a file with a bearer token"):
         _call("list", "--host", "http://localhost:1", "--token-file", str(tmp_path / "absent"))
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match="binary: cannot be read .found a file that is no text"):
+    with pytest.raises(UsageError, match=r"binary: cannot be read .found a file that is no text"):
         _call("list", "--host", "http://localhost:1", "--token-file", str(tmp_path / "binary"))
 
 
