@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import keras
 import numpy as np
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
 from components.errors import UsageError
 from serving.folding import FrozenNetwork
@@ -39,6 +40,7 @@ def quantize(
         A LiteRT model from float32 [1, H, W, 3], 0 to 255, to logits, float32 [1, H, W, N].
     """
     graph = FrozenNetwork(network, input_size, batch=1).graph
+    # LiteRT's own packages convert no TensorFlow graph: the converter is still TensorFlow's.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([graph])
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([pixels[np.newaxis]] for pixels in calibration())
@@ -59,7 +61,7 @@ class LiteRTNetwork:
 
     def __init__(self, content: bytes) -> None:
         """Loads a model for as many threads as there are processors."""
-        self._interpreter = tf.lite.Interpreter(model_content=content, num_threads=os.cpu_count())
+        self._interpreter = Interpreter(model_content=content, num_threads=os.cpu_count())
         self._interpreter.allocate_tensors()
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()
