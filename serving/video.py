@@ -132,7 +132,7 @@ def _frames(
     stream.thread_type = "AUTO"
     rate = stream.average_rate or Fraction(25)
     for index, frame in enumerate(video.decode(stream)):
-        seconds = frame.pts * frame.time_base if frame.pts is not None else index / rate
+        seconds = index / rate if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
         pixels = frame.to_ndarray(format="rgb24")
         encoded = io.BytesIO()
         Image.fromarray(pixels).save(encoded, "JPEG", **_JPEG)

@@ -5,10 +5,10 @@ import re
 import shlex
 from pathlib import Path
 
-import click
 import pytest
 import typer
 import yaml
+from typer.core import TyperGroup
 
 from components.dataset.description import parse
 from pipeline.config import field_names, load_config
@@ -61,9 +61,9 @@ def test_every_command_and_option_of_the_examples_exists(page):
         for line in re.findall(r"segpipe ([a-z].*)", block.replace("\\\n", " ")):
             command, words = typer.main.get_command(app), shlex.split(line, comments=True)
             # A shell function passes its own words on.
-            while isinstance(command, click.Group) and words[0] != "$@":
+            while isinstance(command, TyperGroup) and words[0] != "$@":
                 assert words[0] in command.commands, line
                 command = command.commands[words.pop(0)]
             options = {option for parameter in command.params for option in parameter.opts}
             named = {word.partition("=")[0] for word in words if word.startswith("--")}
-            assert isinstance(command, click.Group) or named <= options, line
+            assert isinstance(command, TyperGroup) or named <= options, line

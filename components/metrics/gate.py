@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from tensorflow_model_analysis.proto import config_pb2 as tfma_config
+from tensorflow_model_analysis.proto import config_pb2
 
 from components import features
 from components.class_map import ClassMap
@@ -21,7 +21,7 @@ SIGNATURE = "evaluation"
 
 def eval_config(
     class_map: ClassMap, gate: GateSettings, code_hash: str, slices: Sequence[str] = (features.SEQUENCE,)
-) -> tfma_config.EvalConfig:
+) -> config_pb2.EvalConfig:
     """Returns the Evaluator's configuration.
 
     Args:
@@ -35,16 +35,16 @@ def eval_config(
     """
     gate.check_classes(class_map)
     config = json.dumps({"class_map": class_map.to_json(), "code": code_hash}, sort_keys=True)
-    return tfma_config.EvalConfig(
+    return config_pb2.EvalConfig(
         # A nameless model spec is what TFX needs to add the baseline's by itself.
         model_specs=[
-            tfma_config.ModelSpec(model_type="tf_generic", signature_name=SIGNATURE, label_key=features.MASK),
+            config_pb2.ModelSpec(model_type="tf_generic", signature_name=SIGNATURE, label_key=features.MASK),
         ],
-        slicing_specs=[tfma_config.SlicingSpec(), *(tfma_config.SlicingSpec(feature_keys=[key]) for key in slices)],
+        slicing_specs=[config_pb2.SlicingSpec(), *(config_pb2.SlicingSpec(feature_keys=[key]) for key in slices)],
         metrics_specs=[
-            tfma_config.MetricsSpec(
+            config_pb2.MetricsSpec(
                 metrics=[
-                    tfma_config.MetricConfig(class_name=metric.__name__, module=metric.__module__, config=config)
+                    config_pb2.MetricConfig(class_name=metric.__name__, module=metric.__module__, config=config)
                     for metric in tfma_metrics.METRIC_CLASSES
                 ],
                 per_slice_thresholds={
@@ -55,32 +55,34 @@ def eval_config(
     )
 
 
-def _thresholds(class_map: ClassMap, gate: GateSettings) -> dict[str, tfma_config.MetricThreshold]:
+def _thresholds(class_map: ClassMap, gate: GateSettings) -> dict[str, config_pb2.MetricThreshold]:
     """Returns the gate's bounds by metric name."""
     thresholds = {
-        "mean_iou": tfma_config.MetricThreshold(
+        "mean_iou": config_pb2.MetricThreshold(
             value_threshold=_at_least(gate.min_mean_iou), change_threshold=_loses_at_most(gate.max_mean_drop)
         )
     }
     for name, bound in gate.min_class_iou.items():
-        thresholds[scores.metric_name("class_iou", name)] = tfma_config.MetricThreshold(value_threshold=_at_least(bound))
+        thresholds[scores.metric_name("class_iou", name)] = config_pb2.MetricThreshold(value_threshold=_at_least(bound))
     for name in class_map.scored_names:
-        thresholds[scores.metric_name(tfma_metrics.CLASS_IOU_OR_ZERO, name)] = tfma_config.MetricThreshold(
+        thresholds[scores.metric_name(tfma_metrics.CLASS_IOU_OR_ZERO, name)] = config_pb2.MetricThreshold(
             change_threshold=_loses_at_most(gate.max_class_drop)
         )
     return thresholds
 
 
-def _at_least(bound: float) -> tfma_config.GenericValueThreshold:
-    return tfma_config.GenericValueThreshold(lower_bound={"value": bound})
+def _at_least(bound: float) -> config_pb2.GenericValueThreshold:
+    return config_pb2.GenericValueThreshold(lower_bound={"value": bound})
 
 
-def _loses_at_most(drop: float) -> tfma_config.GenericChangeThreshold:
-    return tfma_config.GenericChangeThreshold(direction=tfma_config.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -drop})
+def _loses_at_most(drop: float) -> config_pb2.GenericChangeThreshold:
+    return config_pb2.GenericChangeThreshold(
+        direction=config_pb2.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -drop}
+    )
 
 
-def _on_whole_split(threshold: tfma_config.MetricThreshold) -> tfma_config.PerSliceMetricThresholds:
+def _on_whole_split(threshold: config_pb2.MetricThreshold) -> config_pb2.PerSliceMetricThresholds:
     # A threshold without a slice holds on every slice; the empty slicing spec is the whole split.
-    return tfma_config.PerSliceMetricThresholds(
-        thresholds=[tfma_config.PerSliceMetricThreshold(slicing_specs=[tfma_config.SlicingSpec()], threshold=threshold)]
+    return config_pb2.PerSliceMetricThresholds(
+        thresholds=[config_pb2.PerSliceMetricThreshold(slicing_specs=[config_pb2.SlicingSpec()], threshold=threshold)]
     )

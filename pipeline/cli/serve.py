@@ -42,7 +42,7 @@ class FlagsWithValues(TyperCommand):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **{**settings, "rich_markup_mode": None})
 
-    def format_options(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes the flags, a section for each group."""
         for panel in _PANELS:
             flags = [option for option in self.params if getattr(option, "rich_help_panel", None) == panel]
@@ -51,7 +51,7 @@ class FlagsWithValues(TyperCommand):
                 # Typer escapes the bracket of a default for its tables.
                 formatter.write_dl([(names, text.replace("\\[", "[")) for names, text in records])
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Gives bare switches their value."""
         switches = {name for option in self.params if option.default in tuple(Switch) for name in option.opts}
         return super().parse_args(ctx, [f"{each}={Switch.true.value}" if each in switches else each for each in args])

@@ -9,8 +9,9 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_pb2,
+    model_service_pb2_grpc,
     predict_pb2,
-    prediction_service_pb2,
+    prediction_service_pb2_grpc,
 )
 
 from serving.client import protocol
@@ -63,8 +64,17 @@ def test_types_are_numbered_as_tensorflow_numbers_them():
         assert types_pb2.DataType.Name(number) == names.get(name, f"DT_{name.upper()}")
 
 
-def test_the_methods_are_the_services():
-    (service,) = prediction_service_pb2.DESCRIPTOR.services_by_name.values()
+class _MethodNames:
+    """A channel whose calls are their methods' names: a stub made from it has them as attributes."""
 
-    assert f"/{service.full_name}/Predict" == protocol.PREDICT
-    assert f"/{service.full_name}/GetModelMetadata" == protocol.GET_MODEL_METADATA
+    def unary_unary(self, method, *_, **__):
+        return method
+
+
+def test_the_methods_are_the_services():
+    prediction = prediction_service_pb2_grpc.PredictionServiceStub(_MethodNames())
+    status = model_service_pb2_grpc.ModelServiceStub(_MethodNames())
+
+    assert prediction.Predict == protocol.PREDICT
+    assert prediction.GetModelMetadata == protocol.GET_MODEL_METADATA
+    assert status.GetModelStatus == protocol.GET_MODEL_STATUS

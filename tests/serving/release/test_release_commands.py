@@ -29,7 +29,7 @@ def _config(versions, labels):
 
 
 def _release(*words):
-    return CliRunner(mix_stderr=False).invoke(app, ["release", *words])
+    return CliRunner().invoke(app, ["release", *words])
 
 
 @pytest.fixture
@@ -281,8 +281,8 @@ def test_a_server_that_lacks_a_step_takes_it_when_it_is_named_alone(start):
 
 def test_labels_that_every_server_has_stay_where_one_does_not_unload(start):
     servers, options = _pair(start, [12, 13], {"stable": 13, "canary": 13, "previous": 12})
-    servers[1].is_lost = (
-        lambda config: 13 not in config.model_config_list.config[0].model_version_policy.specific.versions
+    servers[1].is_lost = lambda config: (
+        13 not in config.model_config_list.config[0].model_version_policy.specific.versions
     )
 
     refused = _release("rollback", *options)

@@ -469,8 +469,10 @@ _JSON = st.recursive(
     | st.floats()
     | st.text(max_size=5)
     | st.builds(_b64, st.binary(max_size=5)),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["x", "a", "b", "image", "b64", "z"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["x", "a", "b", "image", "b64", "z"]), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 _BODIES = st.builds(

@@ -1,0 +1,93 @@
+"""What the locks override: packages that were left out or replaced are not missed by those that asked for them."""
+
+import importlib
+import importlib.metadata
+import re
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parent.parent
+_STACK = (_ROOT / ".venv" / ".ready").read_text().strip()
+
+
+def _pins(stack: str) -> dict[str, set[str]]:
+    """Returns the versions of each package in a lock."""
+    pins: dict[str, set[str]] = {}
+    for name, version in re.findall(
+        r"^([\w.-]+)==([\w.]+)", (_ROOT / "requirements" / f"{stack}.txt").read_text(), re.M
+    ):
+        pins.setdefault(name, set()).add(version)
+    return pins
+
+
+def test_what_is_installed_is_what_the_lock_pins():
+    pins = _pins(_STACK)
+    for name in (
+        "tfx",
+        "tensorflow",
+        "keras",
+        "apache-beam",
+        "kfp",
+        "protobuf",
+        "pyarrow",
+        "urllib3",
+        "starlette",
+        "h11",
+    ):
+        assert importlib.metadata.version(name) in pins[name]
+
+
+@pytest.mark.parametrize("stack", ["current", "older"])
+def test_every_pin_has_a_hash_and_no_package_that_was_left_out_is_back(stack):
+    text = (_ROOT / "requirements" / f"{stack}.txt").read_text()
+    blocks = re.split(r"\n(?=\S)", text.strip())
+    left_out = {"notebook", "jupyterlab", "jupyter-server", "crcmod", "tensorflow-hub", "google-cloud-vision"}
+
+    assert all("--hash=sha256:" in block for block in blocks)
+    assert not left_out & set(_pins(stack))
+    # An index's address would tie the lock to one network.
+    assert "://" not in text
+
+
+@pytest.mark.parametrize(
+    ("package", "safe"),
+    [("pyarrow", "14.0.1"), ("h11", "0.16"), ("urllib3", "2.6"), ("starlette", "0.49.1"), ("protobuf", "4.25.8")],
+)
+@pytest.mark.parametrize("stack", ["current", "older"])
+def test_pins_are_past_the_vulnerabilities_that_tfx_s_own_pins_have(stack, package, safe):
+    def numbers(version):
+        return [int(part) for part in version.split(".")]
+
+    assert all(numbers(version) >= numbers(safe) for version in _pins(stack)[package])
+
+
+def test_tfma_is_whole():
+    # TFMA's __init__ catches an ImportError of its parts, prints it, and goes on without them.
+    import tensorflow_model_analysis as tfma
+
+    for part in ("evaluators", "extractors", "metrics", "slicer", "view", "load_eval_result"):
+        assert hasattr(tfma, part), part
+
+
+def test_beam_reads_its_record_files_and_google_cloud_storage_with_what_replaces_its_requirements(tmp_path):
+    import apache_beam as beam
+    from apache_beam.io.gcp.gcsfilesystem import GCSFileSystem
+
+    path = str(tmp_path / "records")
+    with beam.Pipeline() as pipeline:
+        _ = pipeline | beam.Create([b"one", b"two"]) | beam.io.WriteToTFRecord(path, shard_name_template="")
+    with beam.Pipeline() as pipeline:
+        read = pipeline | beam.io.ReadFromTFRecord(path) | beam.combiners.ToList()
+        _ = read | beam.Map(lambda records: _expect(sorted(records) == [b"one", b"two"]))
+
+    assert GCSFileSystem.scheme() == "gs"
+
+
+def _expect(condition: bool) -> None:
+    assert condition
+
+
+def test_tfdv_imports_a_farmhash_module():
+    assert importlib.import_module("farmhash")
+    assert importlib.import_module("tensorflow_data_validation").generate_statistics_from_dataframe
