@@ -1,10 +1,11 @@
-"""The initial weights of upsampling layers are interpolation."""
+"""Upsampling interpolates at any size, and transposed convolutions begin as interpolation."""
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from trainer.models.upsampling import Interpolation
+from trainer.models.upsampling import Interpolation, interpolate
 
 
 def _upsample(x, size, stride):
@@ -33,3 +34,15 @@ def test_a_kernel_of_the_stride_repeats_each_value():
 def test_other_kernels_are_refused(size, channels):
     with pytest.raises(ValueError, match="no interpolation"):
         Interpolation(2)((size, size, *channels))
+
+
+@pytest.mark.parametrize("method", ["nearest", "bilinear"])
+def test_one_network_interpolates_features_of_any_size(method):
+    features = keras.Input((None, None, 3))
+    model = keras.Model(features, interpolate(features, 2, method, "up"))
+    upsample = tf.function(lambda x: model(x), [tf.TensorSpec([None, None, None, 3])])
+
+    for height, width in ((4, 6), (5, 3)):
+        x = np.random.default_rng(0).normal(size=(1, height, width, 3)).astype(np.float32)
+        expected = keras.ops.image.resize(x, (2 * height, 2 * width), interpolation=method)
+        np.testing.assert_allclose(upsample(x), expected, atol=1e-6)
