@@ -1,8 +1,7 @@
 """The messages that the client declares are those of TensorFlow Serving, byte for byte."""
 
 import pytest
-from google.protobuf import wrappers_pb2
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf import descriptor_pb2, wrappers_pb2
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
@@ -31,17 +30,27 @@ _OFFICIAL = {
 }
 
 
+def _fields(descriptor):
+    """Returns a message's fields as they are declared, by name."""
+    # A FieldDescriptor has the label too, but protobuf 6 deprecates it there.
+    declaration = descriptor_pb2.DescriptorProto()
+    descriptor.CopyToProto(declaration)
+    return {field.name: field for field in declaration.field}
+
+
 def _assert_same_on_the_wire(declared, official, seen):
     """Compares the fields of two descriptors and of the messages in them."""
     if (declared.name, official.full_name) in seen:
         return
     seen.add((declared.name, official.full_name))
-    for field in declared.fields:
-        other = official.fields_by_name[field.name]
-        kind = FieldDescriptor.TYPE_INT32 if other.type == FieldDescriptor.TYPE_ENUM else other.type
-        assert (field.number, field.label, field.type) == (other.number, other.label, kind), field.full_name
-        if field.message_type is not None:
-            _assert_same_on_the_wire(field.message_type, other.message_type, seen)
+    officials = _fields(official)
+    for name, field in _fields(declared).items():
+        other = officials[name]
+        kind = field.TYPE_INT32 if other.type == field.TYPE_ENUM else other.type
+        assert (field.number, field.label, field.type) == (other.number, other.label, kind), f"{declared.name}.{name}"
+        inside = declared.fields_by_name[name].message_type
+        if inside is not None:
+            _assert_same_on_the_wire(inside, official.fields_by_name[name].message_type, seen)
 
 
 @pytest.mark.parametrize("name", _OFFICIAL)

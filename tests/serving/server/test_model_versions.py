@@ -599,6 +599,9 @@ def test_health_asks_about_models_and_not_only_the_port(toys, tmp_path):
         def check(name=""):
             return health.Check(health_pb2.HealthCheckRequest(service=name)).status
 
+        # A version serves a moment before the health service says so.
+        told = health.Watch(health_pb2.HealthCheckRequest(service="toy"), timeout=60)
+        assert any(answer.status == health_pb2.HealthCheckResponse.SERVING for answer in told)
         before = {name: check(name) for name in ("", "toy", "late", "tensorflow.serving.PredictionService")}
         watch = health.Watch(health_pb2.HealthCheckRequest(service=""), timeout=60)
         first = next(watch).status
