@@ -117,7 +117,7 @@ class Checkpoints:
         tf.io.gfile.makedirs(self.folder)
         with self._durable(str(state.values)) as file:
             for variable in variables:
-                np.lib.format.write_array(file, _local_value(variable), allow_pickle=False)
+                np.lib.format.write_array(file, np.asarray(variable.numpy()), allow_pickle=False)
         partial = _STATE_FILE + ".partial"
         with self._durable(partial) as file:
             file.write(json.dumps(dataclasses.asdict(state)).encode())
@@ -198,12 +198,3 @@ class Checkpoints:
 
     def _path(self, name: str) -> str:
         return files.join(self.folder, name)
-
-
-def _local_value(variable: Any) -> np.ndarray:
-    """Returns the value that this worker's first device holds.
-
-    `numpy()` of a Keras variable adds up the values of all workers, from Keras 3.12 on, and only the chief is here.
-    """
-    value = variable.value
-    return np.asarray(getattr(value, "values", (value,))[0].numpy())

@@ -19,8 +19,8 @@ class MeanLoss(keras.metrics.Metric):
 
     def __init__(self, name: str = "loss") -> None:
         super().__init__(name=name)
-        self._total = self.add_variable((), initializer="zeros", dtype="float64", name="total")
-        self._images = self.add_variable((), initializer="zeros", dtype="float64", name="images")
+        self._total = counter((), "total")
+        self._images = counter((), "images")
 
     def update_state(self, loss: Any, images: Any) -> None:
         """Adds a batch: its mean loss, [], and its number of images, []."""
@@ -46,7 +46,7 @@ class MeanIoU(keras.metrics.Metric):
         self._num_classes = size
         self._scored = tf.constant(class_map.scored_indices, tf.int32)
         # float32 stops counting at 2^24 pixels, which is a few hundred images.
-        self._matrix = self.add_variable((size, size), initializer="zeros", dtype="float64", name="confusion_matrix")
+        self._matrix = counter((size, size), "confusion_matrix")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Adds a batch: class indices [B, H, W] and logits [B, H, W, num_classes]."""
@@ -65,6 +65,15 @@ class MeanIoU(keras.metrics.Metric):
         present = tf.cast(union > 0, tf.float64)
         total = tf.reduce_sum(tf.math.divide_no_nan(intersection, union))
         return tf.cast(total / tf.reduce_sum(present), tf.float32)
+
+
+def counter(shape: tuple[int, ...], name: str) -> keras.Variable:
+    """Returns a float64 variable of zeros for `add`, with the same value on every device of every worker.
+
+    `Metric.add_variable` (Keras 3.12) makes one that is summed over all workers at each read, so that a worker that
+    reads alone, as the chief does for a checkpoint or a progress line, mixes up the collective operations of all.
+    """
+    return keras.Variable("zeros", shape=shape, dtype="float64", trainable=False, aggregation="sum", name=name)
 
 
 def add(variable: Any, value: Any) -> None:
