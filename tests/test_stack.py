@@ -3,6 +3,8 @@
 import importlib
 import importlib.metadata
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,3 +93,10 @@ def _expect(condition: bool) -> None:
 def test_tfdv_imports_a_farmhash_module():
     assert importlib.import_module("farmhash")
     assert importlib.import_module("tensorflow_data_validation").generate_statistics_from_dataframe
+
+
+def test_google_clients_print_no_warning_about_the_versions_of_the_older_stack():
+    code = "from components.older_stack import hide_google_warnings as hide; hide(); import google.cloud.bigquery"
+    done = subprocess.run([sys.executable, "-c", code], cwd=_ROOT, capture_output=True, text=True, check=True)
+
+    assert "FutureWarning" not in done.stderr

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from components.errors import EXIT_INTERRUPTED, SegpipeError
+from components.older_stack import hide_google_warnings
 from pipeline.cli import data, kubeflow, models, predict, release, run, runs, serve, watch
 from pipeline.cli.extras import missing_extra
 
@@ -37,6 +38,7 @@ app.command("watch")(watch.watch)
 
 def main() -> None:
     """Runs the command line; a mistake that segpipe can explain is printed without a traceback."""
+    hide_google_warnings()
     try:
         app()
     except SegpipeError as error:
