@@ -162,11 +162,16 @@ class ModelManager:
         model, found = self._registry.models.get(name), self._registry.found.get(name, {})
         if model is not None and name not in self._registry.found:
             return
-        for number, servable in list(versions.items()):
-            if number in found and servable.directory != found[number] and _is_idle(servable):
-                del versions[number]
-        broken = {number for number, servable in versions.items() if servable.broken}
+        # Idle versions whose folder is now another one. What happened to the old folder says nothing of the new one.
+        replaced = {
+            number
+            for number, servable in versions.items()
+            if number in found and servable.directory != found[number] and _is_idle(servable)
+        }
+        broken = {number for number, servable in versions.items() if servable.broken and number not in replaced}
         aspired = choose_versions(model.model_version_policy, found, broken) if model is not None else set()
+        for number in replaced & aspired:
+            del versions[number]
         moved = name not in self._registry.wanted
         before = self._registry.wanted.get(name, set())
         self._registry.wanted[name] = aspired

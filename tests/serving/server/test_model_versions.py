@@ -516,8 +516,13 @@ def test_version_that_serves_goes_on_where_another_folder_has_its_number_and_a_w
         push(toys, after, 2)
         wait_until(server, lambda registry: state_of(registry, 1) == END)
         assert _answered_by(connection) == 2
+        # A version that has ended stays in the status, although its number's folder is another now.
+        push(toys, after, 3)
+        wait_until(server, lambda registry: state_of(registry, 2) == END)
+        assert [status.state for status in _status(connection)] == [AVAILABLE, END, END]
 
-    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    ours = [record for record in caplog.records if record.name == "segpipe.serving"]
+    (warning,) = [record.getMessage() for record in ours if record.levelname == "WARNING"]
     assert warning.startswith(f"toy version 1 goes on from {before}/1; {after}/1 is not loaded")
 
 
