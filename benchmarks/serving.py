@@ -152,10 +152,10 @@ def answer_bytes(stub: Any, image: bytes) -> None:
     """Prints the size of an answer on the wire over that of the probabilities of the same image."""
     whole = stub.Predict(request([image])).ByteSize()
     filtered = request([image])
-    filtered.output_filter.append("mask_png")
+    filtered.output_filter.append("mask_png_bytes")
     mask = stub.Predict(filtered).ByteSize()
     softmax = stub.Predict(request([image], "probabilities")).ByteSize()
-    for name, size in (("whole answer", whole), ("mask_png alone", mask)):
+    for name, size in (("whole answer", whole), ("mask_png_bytes alone", mask)):
         print(f"{name}: {size} bytes, 1/{softmax / size:.0f} of the float softmax ({softmax} bytes)")
 
 

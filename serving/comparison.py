@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from components import features
 from components.class_map import ClassMap
 from components.metrics.confusion import confusion_matrix, decode_mask
 from components.metrics.scores import mean_iou
@@ -71,7 +72,7 @@ def measure(
     matrix = np.zeros((class_map.num_classes, class_map.num_classes), np.int64)
     everything = itertools.chain([first], remaining)
     while batch := list(itertools.islice(everything, _BATCH)):
-        masks = evaluate(image=tf.constant([image for image, _ in batch]))["mask_png"].numpy()
+        masks = features.mask_png(evaluate(image=tf.constant([image for image, _ in batch]))).numpy()
         for (_, truth), mask in zip(batch, masks, strict=True):
             matrix += confusion_matrix(decode_mask(truth), decode_mask(mask), class_map.num_classes)
     return Measurement(name, mean_iou(matrix, class_map), latency, size)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from components import features
 from components.artifact_files import MODEL_METADATA, read_model_metadata
 from components.class_map import ClassMap
 from components.errors import UsageError
@@ -61,7 +62,7 @@ class Predictor:
         return [
             Prediction(decode_mask_png(mask), share, float(confidence))
             for mask, share, confidence in zip(
-                outputs["mask_png"].numpy(),
+                features.mask_png(outputs).numpy(),
                 outputs["class_share"].numpy(),
                 outputs["confidence"].numpy(),
                 strict=True,

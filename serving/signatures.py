@@ -75,7 +75,7 @@ class ServingModule(tf.Module):
 
         Returns:
             class_map: uint8 [B, H, W] at the network's input size.
-            mask_png: string [B], the class map as a grey PNG at each image's own size.
+            mask_png_bytes: string [B], the class map as a grey PNG at each image's own size.
             class_share: float32 [B, num_classes], each class's share of the pixels.
             confidence: float32 [B], mean over pixels of the winning class's probability.
         """
@@ -97,7 +97,7 @@ class ServingModule(tf.Module):
 
     @tf.function(input_signature=_BATCH_OF_STRINGS)
     def evaluation(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns only `mask_png` of `serving_default`: what the metrics compare with the truth.
+        """Returns only `mask_png_bytes` of `serving_default`: what the metrics compare with the truth.
 
         The evaluation's batches grow to a thousand images; the network takes them in small chunks.
         """
@@ -112,7 +112,7 @@ class ServingModule(tf.Module):
             fn_output_signature=tf.RaggedTensorSpec([None], tf.string, ragged_rank=0),
             parallel_iterations=1,
         )
-        return {"mask_png": chunks.flat_values}
+        return {features.MASK_PNG: chunks.flat_values}
 
     @tf.function(input_signature=_BATCH_OF_STRINGS)
     def preprocess(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -140,7 +140,7 @@ class ServingModule(tf.Module):
         one_hot = tf.one_hot(tf.cast(class_map, tf.int32), probabilities.shape[-1])
         return {
             "class_map": class_map,
-            "mask_png": self._masks_at_own_size(image, probabilities),
+            features.MASK_PNG: self._masks_at_own_size(image, probabilities),
             "class_share": tf.reduce_mean(one_hot, axis=[1, 2]),
             "confidence": tf.reduce_mean(tf.reduce_max(probabilities, axis=-1), axis=[1, 2]),
         }

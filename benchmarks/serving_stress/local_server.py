@@ -167,7 +167,7 @@ def predict_request(model: str, images: Sequence[bytes], label: str | None = Non
     tensor.dtype = 7  # DT_STRING
     tensor.tensor_shape.dim.add(size=len(images))
     tensor.string_val.extend(images)
-    request.output_filter.extend(["mask_png", "confidence"])
+    request.output_filter.extend(["mask_png_bytes", "confidence"])
     return request
 
 

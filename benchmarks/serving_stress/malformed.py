@@ -182,7 +182,7 @@ def _missing_input(chance: random.Random, request: predict_pb2.PredictRequest) -
 
 
 def _wrong_output(chance: random.Random, request: predict_pb2.PredictRequest) -> None:
-    request.output_filter.append(chance.choice(("absent", "", "mask_png")))
+    request.output_filter.append(chance.choice(("absent", "", "mask_png_bytes")))
 
 
 def _wrong_signature(chance: random.Random, request: predict_pb2.PredictRequest) -> None:

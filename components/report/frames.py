@@ -90,7 +90,7 @@ def load_predictor(model_dir: str) -> Predict:
     model = tf.saved_model.load(model_dir)
 
     def predict(images: list[bytes]) -> list[bytes]:
-        return list(model.signatures[_SIGNATURE](image=tf.constant(images))["mask_png"].numpy())
+        return list(features.mask_png(model.signatures[_SIGNATURE](image=tf.constant(images))).numpy())
 
     return predict
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from components import features
 from serving.client import protocol
 from serving.client.errors import ModelNotFoundError, RequestRefusedError, ServerError, explain
 from serving.client.protocol import MESSAGES
@@ -24,7 +25,11 @@ from serving.client.settings import Settings
 from serving.predictor import decode_mask_png
 
 _Value = TypeVar("_Value")
-_ANSWERS = ("mask_png", "class_share", "confidence")
+_SCORES = ("class_share", "confidence")
+_OTHER_NAME = {
+    features.MASK_PNG: features.OLDER_MASK_PNG,
+    features.OLDER_MASK_PNG: features.MASK_PNG,
+}
 _STATES = {10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 _NO_SUCH_SIGNATURE = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT}
 _SWAPS = 3
@@ -57,6 +62,7 @@ class Conversation:
         self.settings = settings
         self._retries = retries
         self._descriptions: dict[int, Description] = {}
+        self._mask_name = features.MASK_PNG
 
     def segment(self, images: Sequence[bytes]) -> Steps[list[Result]]:
         """Asks for the class maps of one batch; an image that the model refuses does not spoil its neighbours'."""
@@ -124,12 +130,17 @@ class Conversation:
     def _answer(self, images: list[bytes], until: float) -> Steps[list[Result]]:
         """Asks for one batch and for the description of the version that answered, where that is news."""
         started = time.monotonic()
-        request = MESSAGES["PredictRequest"](model_spec=self._spec("serving_default"), output_filter=_ANSWERS)
-        request.inputs.add(key="image", value=protocol.strings_tensor(images))
         for _ in range(_SWAPS):
+            asked = self._mask_name
+            request = MESSAGES["PredictRequest"](model_spec=self._spec("serving_default"))
+            request.output_filter.extend((asked, *_SCORES))
+            request.inputs.add(key="image", value=protocol.strings_tensor(images))
             try:
                 response = yield from self._exchange(protocol.PREDICT, request, until)
-            except RequestRefusedError:
+            except RequestRefusedError as error:
+                if asked == self._mask_name and error.is_about_output(asked):
+                    self._mask_name = _OTHER_NAME[asked]  # the version that answers is of another segpipe
+                    continue
                 if not self._descriptions:
                     # Another kind of model refuses every image: its missing description says so better.
                     yield from self._ask_description(self._spec("describe"), until)
@@ -179,7 +190,7 @@ class Conversation:
         outputs = {entry.key: entry.value for entry in response.outputs}
         names = description.class_map.names
         try:
-            masks = protocol.strings_of(outputs["mask_png"])
+            masks = protocol.strings_of(features.mask_png(outputs))
             shares = protocol.floats_of(outputs["class_share"]).reshape(count, len(names)).tolist()
             confidences = protocol.floats_of(outputs["confidence"]).reshape(count).tolist()
             return [
@@ -197,8 +208,8 @@ class Conversation:
         except (KeyError, ValueError, OSError) as error:
             raise ServerError(
                 f"server {self.settings.target}: found an answer of {self.settings.wanted} with outputs "
-                f"{', '.join(sorted(outputs)) or 'none'} ({error!r}); expected {', '.join(_ANSWERS)} "
-                f"for {count} images and {len(names)} classes. Serve a model that segpipe exported"
+                f"{', '.join(sorted(outputs)) or 'none'} ({error!r}); expected "
+                f"{', '.join((features.MASK_PNG, *_SCORES))} for {count} images and {len(names)} classes. Serve a model that segpipe exported"
             ) from None
 
     def _exchange(self, method: str, request: Any, until: float) -> Steps[Any]:

@@ -59,6 +59,11 @@ class RequestRefusedError(ServerError):
         match = _FAULT.search(self.reason)
         return int(match["place"]) if match and int(match["count"]) == count else None
 
+    def is_about_output(self, name: str) -> bool:
+        """Tells whether the model has no output of a name that the request asked for."""
+        # tensorflow_serving/servables/tensorflow/predict_util.cc, PreProcessPrediction.
+        return f"output tensor alias not found in signature: {name} " in self.reason
+
     @property
     def count(self) -> int | None:
         """How many images the server counted in the batch at fault, or None where it does not say."""

@@ -131,7 +131,7 @@ def test_the_answer_is_the_network_s(predictor):
 
 def test_evaluation_returns_the_masks_that_serving_returns_whatever_the_batch(predictor):
     images = _images(19)
-    evaluated = predictor._model.signatures["evaluation"](image=tf.constant(images))["mask_png"].numpy()
+    evaluated = predictor._model.signatures["evaluation"](image=tf.constant(images))["mask_png_bytes"].numpy()
 
     served = [prediction.mask for prediction in predictor.predict(images)]
     assert len(evaluated) == 19

@@ -33,6 +33,7 @@ class ToyModel(prediction_service_pb2_grpc.PredictionServiceServicer, model_serv
         self.versions = {3: CLASS_MAP}
         self.labels = {"stable": 3}
         self.names_the_image = True
+        self.mask_name = "mask_png_bytes"
         self.failures = []  # (status, details) of the next calls, the first first
         self.seconds_of_work = 0.0
         self.released = threading.Event()
@@ -109,7 +110,14 @@ class ToyModel(prediction_service_pb2_grpc.PredictionServiceServicer, model_serv
             Image.fromarray(mask).save(buffer, "PNG")
             masks.append(buffer.getvalue())
             shares.append([np.mean(mask == each) for each in range(num_classes)])
-        _strings(response.outputs["mask_png"], masks)
+        if request.output_filter and self.mask_name not in request.output_filter:
+            # tensorflow_serving/servables/tensorflow/predict_util.cc at 2.20, PreProcessPrediction.
+            wrong = next(name for name in request.output_filter if name.startswith("mask_png"))
+            context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"output tensor alias not found in signature: {wrong} Outputs expected to be in the set {{}}.",
+            )
+        _strings(response.outputs[self.mask_name], masks)
         _floats(response.outputs["class_share"], np.array(shares, np.float32))
         _floats(response.outputs["confidence"], np.full(len(masks), 0.75, np.float32))
 

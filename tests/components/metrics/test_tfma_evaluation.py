@@ -58,7 +58,7 @@ class MaskFromImage(tf.Module):
         def predict(encoded):
             return tf.io.encode_png(tf.gather(self._mapping, tf.cast(tf.io.decode_png(encoded), tf.int32)))
 
-        return {"mask_png": tf.map_fn(predict, image, fn_output_signature=tf.string)}
+        return {"mask_png_bytes": tf.map_fn(predict, image, fn_output_signature=tf.string)}
 
 
 def export_model(directory: pathlib.Path, classes: list[int]) -> str:

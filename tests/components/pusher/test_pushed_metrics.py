@@ -24,7 +24,7 @@ class _Echo(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=features.IMAGE)])
     def evaluation(self, image):
-        return {"mask_png": tf.identity(image)}
+        return {"mask_png_bytes": tf.identity(image)}
 
 
 def _mask(road_columns):

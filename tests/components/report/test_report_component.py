@@ -44,7 +44,7 @@ class RedChannel(tf.Module):
         def predict(encoded):
             return tf.io.encode_png(tf.io.decode_png(encoded, channels=3)[..., :1])
 
-        return {"mask_png": tf.map_fn(predict, image, fn_output_signature=tf.string)}
+        return {"mask_png_bytes": tf.map_fn(predict, image, fn_output_signature=tf.string)}
 
 
 def raw_example(name: str, road_columns: int) -> bytes:

@@ -125,7 +125,7 @@ class _BrightPixels(tf.Module):
         mask = tf.io.encode_png(tf.zeros([1, 1, 1], tf.uint8))
         return {
             "class_share": tf.stack([1 - bright, bright], axis=-1),
-            "mask_png": tf.fill(tf.shape(image), mask),
+            "mask_png_bytes": tf.fill(tf.shape(image), mask),
             "confidence": tf.ones_like(bright),
         }
 

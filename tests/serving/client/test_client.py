@@ -51,6 +51,16 @@ def test_an_answer_is_typed_and_carries_its_legend(client):
     assert 0 < answer.seconds < 60
 
 
+def test_models_of_the_version_before_are_read_and_swapped_either_way(client, toy):
+    for name in ("mask_png", "mask_png_bytes", "mask_png"):
+        toy.mask_name = name
+        assert client.segment(picture(0)).class_map.all()
+    # The name that was right last is asked first.
+    asked = len(toy.requests)
+    client.segment(picture(0))
+    assert len(toy.requests) == asked + 1
+
+
 def test_the_description_is_the_model_s(client):
     description = client.describe()
 

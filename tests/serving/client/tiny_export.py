@@ -26,7 +26,7 @@ class _Tiny(tf.Module):
             return tf.io.encode_png(mask), share
 
         masks, shares = tf.map_fn(segment, image, fn_output_signature=(tf.string, tf.TensorSpec([3], tf.float32)))
-        return {"mask_png": masks, "class_share": shares, "confidence": tf.fill(tf.shape(image), 0.75)}
+        return {"mask_png_bytes": masks, "class_share": shares, "confidence": tf.fill(tf.shape(image), 0.75)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="unused")])
     def describe(self, unused):

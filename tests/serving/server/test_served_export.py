@@ -75,7 +75,7 @@ def test_the_answer_is_that_of_the_model_in_this_process(served, image):
     answer = connection.predict({"image": [image]})
 
     (expected,) = predictor.predict([image])
-    mask = np.asarray(Image.open(io.BytesIO(answer.outputs["mask_png"].string_val[0])))
+    mask = np.asarray(Image.open(io.BytesIO(answer.outputs["mask_png_bytes"].string_val[0])))
     np.testing.assert_array_equal(mask, expected.mask)
     np.testing.assert_array_equal(tf.make_ndarray(answer.outputs["class_share"])[0], expected.class_share)
     assert answer.outputs["class_map"].dtype == tf.uint8.as_datatype_enum
