@@ -209,7 +209,8 @@ class Conversation:
             raise ServerError(
                 f"server {self.settings.target}: found an answer of {self.settings.wanted} with outputs "
                 f"{', '.join(sorted(outputs)) or 'none'} ({error!r}); expected "
-                f"{', '.join((features.MASK_PNG, *_SCORES))} for {count} images and {len(names)} classes. Serve a model that segpipe exported"
+                f"{', '.join((features.MASK_PNG, *_SCORES))} for {count} images and {len(names)} classes. "
+                "Serve a model that segpipe exported"
             ) from None
 
     def _exchange(self, method: str, request: Any, until: float) -> Steps[Any]:
