@@ -66,7 +66,9 @@ def _transformed(data: str, pair: Pair, description: DatasetDescription, size: t
     with Image.open(io.BytesIO(stored)) as mask:
         indices = masks.encode(masks.class_indices(mask, stored, description))
     return {
-        features.TRANSFORMED_IMAGE: preprocessing.resize_image(tf.constant(image), *size, even=False).numpy(),
+        features.TRANSFORMED_IMAGE: tf.io.encode_png(
+            preprocessing.resize_image(tf.constant(image), *size, even=False)
+        ).numpy(),
         features.TRANSFORMED_MASK: preprocessing.resize_mask(tf.constant(indices), *size).numpy(),
     }
 

@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from components.class_map import ClassMap
+from components.dataset.encoded import has_16_bits
+from components.dataset.orientation import upright
 
 WRONG = (220, 38, 38)
 IGNORED = (24, 24, 27)
@@ -19,6 +21,26 @@ INK = (31, 35, 40)
 PAPER = (255, 255, 255)
 EDGE = (140, 149, 159)
 LEGEND_FONT = 14  # pixels
+
+
+def photo(data: bytes) -> np.ndarray:
+    """Decodes an image for people: upright RGB, uint8 [H, W, 3].
+
+    The values of a 16-bit PNG are stretched from black to white; of colours Pillow keeps the high bytes alone.
+
+    Args:
+        data: an encoded image.
+
+    Raises:
+        OSError, SyntaxError, ValueError or PIL.Image.DecompressionBombError: Pillow cannot decode it.
+    """
+    with Image.open(io.BytesIO(data)) as opened:
+        image = upright(opened)
+        values = np.asarray(image if image.mode.startswith("I") else image.convert("RGB"))
+    if has_16_bits(data):
+        low, high = int(values.min()), int(values.max())
+        values = np.rint((values - np.float32(low)) * np.float32(255 / max(1, high - low))).astype(np.uint8)
+    return values if values.ndim == 3 else np.stack([values] * 3, axis=-1)
 
 
 def fit_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -1,20 +1,27 @@
-"""The preprocessing function that Transform runs: decode, resize, even the exposure where asked, encode.
+"""The preprocessing function that Transform runs: decode, turn upright, resize, even the exposure if asked, encode.
 
 The same graph prepares images for training, evaluation and serving, so the three cannot differ.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from components import features
+from components import exif, features
 
 # What `even_exposure` brings the log-average of an image's luma to, about that of CamVid's frames by day, and the
 # largest factor either way: a black frame stays black.
 KEY = 80.0
 MAX_GAIN = 4.0
+
+# The values of a 16-bit PNG that become 0 and 255, unless a data set says otherwise.
+FULL_RANGE = (0, 65535)
+
+# Names in Transform's graph by which an exported model finds what it needs; `serving.transform_graph` reads them.
+ENCODED, PIXELS, SETTINGS = "encoded_images", "image_pixels", "image_settings"
 
 
 def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]) -> dict[str, tf.Tensor]:
@@ -23,7 +30,8 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
     Args:
         inputs: raw features; IMAGE, string [B] or [B, 1], encoded PNG or JPEG; MASK likewise, grey PNG.
         custom_config: "input_size": [height, width] in pixels; "auto_exposure": whether images are brought to one
-            exposure, see `even_exposure`.
+            exposure, see `even_exposure`; "image_range": [low, high], the values of a 16-bit PNG that become 0 and
+            255, or None for `FULL_RANGE`.
 
     Returns:
         TRANSFORMED_IMAGE and TRANSFORMED_MASK, string [B]: PNG at the input size. PNG is lossless
@@ -31,21 +39,101 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
     """
     height, width = custom_config["input_size"]
     even = custom_config["auto_exposure"]
+    low, high = custom_config.get("image_range") or FULL_RANGE
+    settings = tf.constant([height, width, even, low, high], tf.float32, name=SETTINGS)
+    pixels = tf.map_fn(
+        lambda data: resize_image(data, height, width, even, settings[3:]),
+        tf.identity(tf.reshape(inputs[features.IMAGE], [-1]), ENCODED),
+        fn_output_signature=tf.TensorSpec([height, width, 3], tf.uint8),
+    )
     return {
-        features.TRANSFORMED_IMAGE: _map_bytes(
-            lambda data: resize_image(data, height, width, even), inputs[features.IMAGE]
+        features.TRANSFORMED_IMAGE: _map_each(
+            lambda image: tf.io.encode_png(image, compression=1), tf.identity(pixels, PIXELS)
         ),
-        features.TRANSFORMED_MASK: _map_bytes(lambda data: resize_mask(data, height, width), inputs[features.MASK]),
+        features.TRANSFORMED_MASK: _map_each(
+            lambda data: resize_mask(data, height, width), tf.reshape(inputs[features.MASK], [-1])
+        ),
     }
 
 
-def resize_image(data: tf.Tensor, height: int, width: int, even: bool) -> tf.Tensor:
-    """Decodes an encoded image, string [], and returns it resized, its exposure evened if asked, as an RGB PNG."""
-    image = tf.io.decode_image(data, channels=3, expand_animations=False)
-    image.set_shape([None, None, 3])
-    resized = tf.image.resize(image, (height, width), method="bilinear", antialias=True)
-    pixels = even_exposure(resized) if even else resized
-    return tf.io.encode_png(tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), tf.uint8), compression=1)
+def resize_image(
+    data: tf.Tensor, height: int, width: int, even: bool, image_range: Sequence[int] | tf.Tensor = FULL_RANGE
+) -> tf.Tensor:
+    """Decodes an encoded PNG or JPEG, string [], upright as its EXIF orientation says, and resizes it.
+
+    Transparency, colour profiles and gamma are ignored; of an animated PNG, the first frame is taken.
+
+    Args:
+        data: the file's bytes.
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+        even: whether the exposure is evened, see `even_exposure`.
+        image_range: the values of a 16-bit PNG that become 0 and 255.
+
+    Returns:
+        RGB, uint8 [height, width, 3].
+    """
+    resized = _resized(data, height, width, image_range)
+    return _to_uint8(even_exposure(resized) if even else resized)
+
+
+def own_pixels(
+    data: tf.Tensor, height: int, width: int, even: bool, image_range: Sequence[int] | tf.Tensor = FULL_RANGE
+) -> tf.Tensor:
+    """Returns what `resize_image` makes of an image before it is resized, uint8 [H, W, 3] at the image's own size."""
+    gain = exposure_gain(_resized(data, height, width, image_range)) if even else tf.constant(1.0)
+
+    def by_row(stored: tf.Tensor, scale: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        # As floats, a row at a time: the whole image would take four times its bytes.
+        return tf.map_fn(lambda row: _to_uint8(scale(row) * gain), stored, fn_output_signature=tf.uint8)
+
+    return _decode(data, image_range, by_row)
+
+
+def _resized(data: tf.Tensor, height: int, width: int, image_range: Sequence[int] | tf.Tensor) -> tf.Tensor:
+    def resize(stored: tf.Tensor, scale: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        # The values are scaled after the image has become small.
+        return scale(tf.image.resize(stored, (height, width), method="bilinear", antialias=True))
+
+    return _decode(data, image_range, resize)
+
+
+def _decode(
+    data: tf.Tensor,
+    image_range: Sequence[int] | tf.Tensor,
+    use: Callable[[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]], tf.Tensor],
+) -> tf.Tensor:
+    """Decodes an encoded image, string [].
+
+    Args:
+        data: the file's bytes.
+        image_range: the values of a 16-bit PNG that become 0 and 255.
+        use: from the upright pixels as they are stored, uint8 or uint16 [H, W, 3], and a function that scales such
+            values to float32, 0 to 255, to what is returned.
+    """
+    low, high = image_range[0], image_range[1]
+
+    def upright(image: tf.Tensor) -> tf.Tensor:
+        return exif.turn_upright(tf.ensure_shape(image, [None, None, 3]), exif.read_orientation(data))
+
+    def scale(values: tf.Tensor) -> tf.Tensor:
+        return tf.clip_by_value((tf.cast(values, tf.float32) - low) * 255 / (high - low), 0, 255)
+
+    def deep() -> tf.Tensor:
+        return use(upright(tf.io.decode_png(data, channels=3, dtype=tf.uint16)), scale)
+
+    def plain() -> tf.Tensor:
+        image = tf.io.decode_image(data, channels=3, expand_animations=False)
+        return use(upright(image), lambda values: tf.cast(values, tf.float32))
+
+    # PNG specification, section 11.2.1: byte 24 is the bit depth. A JPEG has 8 bits.
+    is_deep = (tf.strings.substr(data, 1, 3) == b"PNG") & (tf.strings.substr(data, 24, 1) == b"\x10")
+    return tf.cond(is_deep, deep, plain)
+
+
+def _to_uint8(image: tf.Tensor) -> tf.Tensor:
+    """Rounds and clips an image, float32, to uint8 of the same shape."""
+    return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
 
 
 def even_exposure(image: tf.Tensor) -> tf.Tensor:
@@ -61,9 +149,14 @@ def even_exposure(image: tf.Tensor) -> tf.Tensor:
     Returns:
         Same shape and type; values may exceed 255.
     """
-    # One is added, as the logarithm of black has no end.
+    return image * exposure_gain(image)
+
+
+def exposure_gain(image: tf.Tensor) -> tf.Tensor:
+    """Returns the factor, float32 [], by which `even_exposure` multiplies an image."""
+    # One is added because the logarithm of 0 is infinite.
     key = tf.exp(tf.reduce_mean(tf.math.log(tf.image.rgb_to_grayscale(image) + 1)))
-    return image * tf.clip_by_value(KEY / key, 1 / MAX_GAIN, MAX_GAIN)
+    return tf.clip_by_value(KEY / key, 1 / MAX_GAIN, MAX_GAIN)
 
 
 def resize_mask(data: tf.Tensor, height: int, width: int) -> tf.Tensor:
@@ -73,6 +166,6 @@ def resize_mask(data: tf.Tensor, height: int, width: int) -> tf.Tensor:
     return tf.io.encode_png(resized, compression=1)
 
 
-def _map_bytes(function: Any, data: tf.Tensor) -> tf.Tensor:
-    """Applies a function of one encoded image to each of a batch; one at a time, as sizes differ."""
-    return tf.map_fn(function, tf.reshape(data, [-1]), fn_output_signature=tf.string)
+def _map_each(encode: Callable[[tf.Tensor], tf.Tensor], batch: tf.Tensor) -> tf.Tensor:
+    """Applies a function that returns one string to each element of a batch; one at a time, as sizes differ."""
+    return tf.map_fn(encode, batch, fn_output_signature=tf.string)

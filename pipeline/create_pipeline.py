@@ -161,6 +161,7 @@ def data_components(
         custom_config={
             "input_size": list(config.size),
             "auto_exposure": config.auto_exposure,
+            "image_range": description.image_range and list(description.image_range),
             "code": source_hash("components.preprocessing"),
         },
     )
@@ -225,7 +226,7 @@ def model_components(
         model=model,
         model_blessing=evaluator.outputs["blessing"],
         evaluation=evaluator.outputs["evaluation"],
-        base_directory=f"{workdir.serving(config)}/{config.model.name}",
+        base_directory=f"{workdir.serving(config)}/{config.served_name}",
     )
 
     # Writes the page that people open.
@@ -280,6 +281,8 @@ def _trainer_config(config: RunConfig, workdir: Workdir, class_map: ClassMap) ->
         "class_map": class_map.to_json(),
         "seed": config.seed,
         "max_pixels": config.export.max_pixels,
+        "tile_size": config.export.tile_size,
+        "tile_overlap": config.export.tile_overlap,
         "checkpoint_root": workdir.checkpoints,
         "checkpoints_by_execution": workdir.shared,
         "encoder_weights": encoder_weights.fingerprint(config.model.encoder_weights),

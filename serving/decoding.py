@@ -10,8 +10,11 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-# Images decoded side by side.
+from components import exif
+
+# Images decoded side by side: at most 8, and of at most so many pixels, of three bytes each.
 _PARALLEL = 8
+_PARALLEL_PIXELS = 1 << 24
 
 
 def decode_each(
@@ -36,19 +39,23 @@ def decode_each(
         The results, [B, ...].
 
     Raises:
-        tf.errors.InvalidArgumentError: an image is neither PNG nor JPEG, too large, cut short or
-            corrupt. The message begins with its place, as in `image[3] of 8`.
+        tf.errors.InvalidArgumentError: there are no images, or one is neither PNG nor JPEG, too large, cut short
+            or corrupt. The message begins with its place, as in `image[3] of 8`.
     """
+    some = tf.debugging.Assert(tf.size(images) > 0, ["image: found 0 images, expected at least 1"])
+    with tf.control_dependencies([some]):
+        images = tf.identity(images)
     count = tf.size(images, out_type=tf.int64)
 
     def attempt(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         data = images[place]
-        with tf.control_dependencies([tf.debugging.Assert(_is_small(image_size(data), max_pixels), [""])]):
+        with tf.control_dependencies([tf.debugging.Assert(_is_small(_stored_size(data), max_pixels), [""])]):
             return place, prepare(tf.identity(data))
 
     # One more element than images, so that there is a batch even where every image fails.
     end = tf.data.Dataset.from_tensors((tf.constant(-1, tf.int64), tf.zeros(output.shape, output.dtype)))
-    attempts = tf.data.Dataset.range(count).map(attempt, num_parallel_calls=_PARALLEL)
+    parallel = tf.clip_by_value(_PARALLEL_PIXELS // _largest(images, max_pixels), 1, _PARALLEL)
+    attempts = tf.data.Dataset.range(count).map(attempt, num_parallel_calls=parallel)
     places, results = (
         attempts.ignore_errors().concatenate(end).batch(count + 1).with_options(_options()).get_single_element()
     )
@@ -71,7 +78,9 @@ def encode_each(images: tf.Tensor, max_pixels: int) -> tf.Tensor:
         tf.errors.InvalidArgumentError: the images have no pixels, or more than `max_pixels` each.
     """
     shape = tf.shape(images)
-    message = tf.strings.format("image: found shape {}, expected 1 to " + f"{max_pixels} pixels an image", shape)
+    message = tf.strings.format(
+        "image: found {} pixels (height, width), expected 1 to " + f"{max_pixels} in all", shape[1:3]
+    )
     # Checked first: TensorFlow's PNG encoder ends the process on an image without pixels.
     with tf.control_dependencies([tf.debugging.Assert(_is_small(shape[1:3], max_pixels), [message])]):
         images = tf.identity(images)
@@ -79,11 +88,17 @@ def encode_each(images: tf.Tensor, max_pixels: int) -> tf.Tensor:
 
 
 def image_size(data: tf.Tensor) -> tf.Tensor:
-    """Reads height and width, int32 [2], from the header of an encoded PNG or JPEG, without decoding it.
+    """Returns height and width, int32 [2], of an encoded PNG or JPEG, string [], turned as its EXIF orientation says.
 
     Raises:
-        tf.errors.InvalidArgumentError: it has no such header.
+        tf.errors.InvalidArgumentError: it is neither PNG nor JPEG, or has no whole header.
     """
+    size = _stored_size(data)
+    return tf.where(exif.read_orientation(data) >= 5, size[::-1], size)
+
+
+def _stored_size(data: tf.Tensor) -> tf.Tensor:
+    """Reads height and width, int32 [2], from the header, without decoding; raises as `image_size` does."""
 
     def of_png() -> tf.Tensor:
         # PNG specification, section 11.2.2: width and height are big-endian, bytes 16 to 23.
@@ -96,6 +111,17 @@ def image_size(data: tf.Tensor) -> tf.Tensor:
         return tf.io.extract_jpeg_shape(data, output_type=tf.int32)[:2]
 
     return tf.ensure_shape(tf.cond(tf.io.is_jpeg(data), of_jpeg, of_png), [2])
+
+
+def _largest(images: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Returns the pixels of the largest image that may be decoded, int64 []; at least 1."""
+    sizes = tf.data.Dataset.from_tensor_slices(images).map(_stored_size).ignore_errors()
+
+    def larger(largest: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        pixels = tf.reduce_prod(tf.cast(size, tf.int64))
+        return tf.where(_is_small(size, max_pixels), tf.maximum(largest, pixels), largest)
+
+    return sizes.with_options(_options()).reduce(tf.constant(1, tf.int64), larger)
 
 
 def _is_png(data: tf.Tensor) -> tf.Tensor:
@@ -112,7 +138,7 @@ def _fault(data: tf.Tensor, max_pixels: int) -> tf.Tensor:
     """Says what is wrong with an image that could not be decoded, string []."""
     unknown = tf.data.Dataset.from_tensors(tf.constant([0, 0]))
     size = (
-        tf.data.Dataset.from_tensors(data).map(image_size).ignore_errors().concatenate(unknown).take(1)
+        tf.data.Dataset.from_tensors(data).map(_stored_size).ignore_errors().concatenate(unknown).take(1)
     ).get_single_element()
     kind = tf.where(tf.io.is_jpeg(data), "JPEG", "PNG")
     return tf.case(

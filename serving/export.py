@@ -17,6 +17,7 @@ from components.class_map import ClassMap
 from serving.settings import ExportSettings
 from serving.signatures import ServingModule
 from serving.test_time import ONE_LOOK, Looks
+from serving.tiling import Tiling
 from serving.warmup import write_warmup
 
 
@@ -29,6 +30,7 @@ def export(
     metadata: dict[str, Any],
     looks: Looks = ONE_LOOK,
     max_pixels: int = ExportSettings().max_pixels,
+    tiling: Tiling | None = None,
 ) -> None:
     """Exports a trained network as a SavedModel, with requests that warm it up.
 
@@ -42,6 +44,7 @@ def export(
         metadata: what else to say about the model, plain JSON types; "model" names the architecture.
         looks: whose probabilities are averaged.
         max_pixels: height times width of the largest image that the model decodes.
+        tiling: sliding windows over an image at its own size; None resizes the whole image to `input_size`.
     """
     content = {
         **metadata,
@@ -49,12 +52,13 @@ def export(
         "input_size": list(input_size),
         "max_pixels": max_pixels,
         **looks.to_dict(),
+        "tiling": tiling and tiling.to_dict(),
     }
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, os.path.basename(MODEL_METADATA))
         with open(path, "w") as file:
             file.write(json.dumps(content, indent=2, sort_keys=True))
-        module = ServingModule(network, transform_dir, path, input_size, max_pixels, looks)
+        module = ServingModule(network, transform_dir, path, input_size, max_pixels, looks, tiling)
         # The metadata is an asset: copied, and read by the signature `describe`.
         tf.saved_model.save(module, directory, signatures=module.signatures())
-    write_warmup(directory, metadata["model"], input_size)
+    write_warmup(directory, metadata["model"], input_size, module.signatures())

@@ -8,7 +8,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
-import io
 import itertools
 import json
 import os
@@ -16,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -115,7 +113,7 @@ def _drained(outcomes: list[Outcome]) -> list[Outcome]:
 
 def _write(folder: Path, path: Path, name: str, data: bytes, result: Segmentation) -> Outcome:
     try:
-        pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        pixels = drawing.photo(data)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # the model was more lenient
         return Outcome(path, f"found {error}, expected a sound PNG or JPEG image")
     sheet = drawing.prediction_sheet(pixels, result.class_map, result.legend)

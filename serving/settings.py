@@ -5,7 +5,7 @@ Nothing here imports TensorFlow, so a configuration is checked before anything h
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,14 @@ class ExportSettings(Settings):
     """What the exported model accepts, and its optimised variants."""
 
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="height times width of the largest image a model accepts")
+    tile_size: tuple[Annotated[int, Field(ge=32)], Annotated[int, Field(ge=32)]] | None = Field(
+        None,
+        description="height and width, in pixels of the image, of sliding windows; each is resized to the input size. "
+        "null resizes the whole image",
+    )
+    tile_overlap: float = Field(
+        0.25, ge=0, lt=1, description="least fraction of a sliding window that its neighbour covers too"
+    )
     variants: tuple[VariantName, ...] = Field(
         (),
         description="optimised variants to build and compare, in order of preference: folded, bfloat16, int8",

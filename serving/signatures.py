@@ -5,14 +5,16 @@ Every one begins with Transform's own graph, so serving sees the pixels that tra
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import tensorflow as tf
 
 from components import features
 from serving.decoding import decode_each, encode_each, image_size
+from serving.masks import class_mask
 from serving.test_time import ONE_LOOK, Looks
+from serving.tiling import Tiling
+from serving.transform_graph import TransformGraph
 
 _CHUNK = 8
 _BATCH_OF_STRINGS = [tf.TensorSpec([None], tf.string, name=features.IMAGE)]
@@ -30,6 +32,7 @@ class ServingModule(tf.Module):
         input_size: tuple[int, int],
         max_pixels: int,
         looks: Looks = ONE_LOOK,
+        tiling: Tiling | None = None,
     ) -> None:
         """Connects the parts.
 
@@ -41,6 +44,7 @@ class ServingModule(tf.Module):
             input_size: height and width of the network's input, in pixels.
             max_pixels: height times width of the largest image that is decoded.
             looks: whose probabilities are averaged.
+            tiling: sliding windows over an image at its own size; None resizes the whole image.
         """
         super().__init__()
         # The weights are tracked as TensorFlow's own variables and the Keras model, in a lambda, is not:
@@ -48,16 +52,21 @@ class ServingModule(tf.Module):
         # restored where TensorFlow Serving loads it ("Could not find variable").
         self._weights = [variable.value for variable in network.variables]
         self._logits = lambda pixels: network(pixels, training=False)
-        # Transform's SavedModel itself, not `transform_features_layer()`, which is a tf_keras object.
-        self._transform = tf.saved_model.load(os.path.join(transform_dir, "transform_fn"))
+        # Not `transform_features_layer()`, which is a tf_keras object and ends in PNG.
+        self._transform = TransformGraph(transform_dir)
         self._metadata = tf.saved_model.Asset(metadata_file)
-        self._input_size = input_size
+        self._input_size = tuple(input_size)
+        self._num_classes = self._classes()
         self._max_pixels = max_pixels
         self._looks = looks
+        self._tiling = tiling
 
     def signatures(self) -> dict[str, Any]:
-        """Returns the signatures by name, as `tf.saved_model.save` takes them."""
-        return {
+        """Returns the signatures by name, as `tf.saved_model.save` takes them.
+
+        With sliding windows there are no `probabilities`: they would be those of another prediction.
+        """
+        signatures = {
             "serving_default": self.serving_default,
             "raw": self.raw,
             "probabilities": self.probabilities,
@@ -65,6 +74,9 @@ class ServingModule(tf.Module):
             "evaluation": self.evaluation,
             "preprocess": self.preprocess,
         }
+        if self._tiling is not None:
+            del signatures["probabilities"]
+        return signatures
 
     @tf.function(input_signature=_BATCH_OF_STRINGS)
     def serving_default(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -103,8 +115,7 @@ class ServingModule(tf.Module):
         """
 
         def masks(start: tf.Tensor) -> tf.Tensor:
-            chunk = image[start : start + _CHUNK]
-            return self._masks_at_own_size(chunk, self._probabilities(chunk, start, tf.size(image)))
+            return self._segment(image[start : start + _CHUNK], start, tf.size(image))[features.MASK_PNG]
 
         chunks = tf.map_fn(
             masks,
@@ -134,8 +145,13 @@ class ServingModule(tf.Module):
 
         return describe
 
-    def _segment(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = self._probabilities(image)
+    def _segment(
+        self, image: tf.Tensor, start: tf.Tensor | int = 0, total: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Returns what `serving_default` returns; `start` and `total` place a chunk in the caller's batch."""
+        if self._tiling is not None:
+            return self._segment_tiled(image, self._tiling, start, total)
+        probabilities = self._probabilities(image, start, total)
         class_map = tf.cast(tf.argmax(probabilities, axis=-1), tf.uint8)
         one_hot = tf.one_hot(tf.cast(class_map, tf.int32), probabilities.shape[-1])
         return {
@@ -145,45 +161,69 @@ class ServingModule(tf.Module):
             "confidence": tf.reduce_mean(tf.reduce_max(probabilities, axis=-1), axis=[1, 2]),
         }
 
+    def _segment_tiled(
+        self, image: tf.Tensor, tiling: Tiling, start: tf.Tensor | int, total: tf.Tensor | None
+    ) -> dict[str, tf.Tensor]:
+        # Decodes each image once more than needed, and so names the first that cannot be decoded.
+        checked = self._pixels(image, start, total)
+
+        def segment(data: tf.Tensor) -> dict[str, tf.Tensor]:
+            pixels = self._own_pixels(data)
+            segments = tiling.segment(pixels, self._window, self._num_classes)
+            mask = segments.mask[..., tf.newaxis]
+            return {
+                "class_map": tf.image.resize(mask, self._input_size, method="nearest")[..., 0],
+                features.MASK_PNG: tf.io.encode_png(mask, compression=1),
+                "class_share": segments.class_share,
+                "confidence": segments.confidence,
+            }
+
+        outputs = {
+            "class_map": tf.TensorSpec(self._input_size, tf.uint8),
+            features.MASK_PNG: tf.TensorSpec([], tf.string),
+            "class_share": tf.TensorSpec([self._num_classes], tf.float32),
+            "confidence": tf.TensorSpec([], tf.float32),
+        }
+        with tf.control_dependencies([checked]):
+            return tf.map_fn(segment, image, parallel_iterations=1, fn_output_signature=outputs)
+
+    def _window(self, pixels: tf.Tensor) -> tf.Tensor:
+        """Returns a window's probabilities, float32 [1, h, w, N], through the network's input size."""
+        assert self._tiling is not None
+        whole = tuple(self._input_size) == self._tiling.window
+        resized = pixels if whole else tf.round(tf.image.resize(pixels, self._input_size, antialias=True))
+        seen = self._looks.average(self._softmax, tf.ensure_shape(resized, [1, *self._input_size, 3]))
+        return seen if whole else tf.image.resize(seen, self._tiling.window)
+
+    def _own_pixels(self, data: tf.Tensor) -> tf.Tensor:
+        """Returns an encoded image's pixels at its own size, uint8 [H, W, 3]."""
+        return self._transform.own_pixels(data)
+
     def _pixels(self, image: tf.Tensor, start: tf.Tensor | int = 0, total: tf.Tensor | None = None) -> tf.Tensor:
         """Returns what the network is fed; `start` and `total` place a chunk in the caller's batch."""
         output = tf.TensorSpec([*self._input_size, 3], tf.uint8)
         return decode_each(image, self._pixels_of_one, output, self._max_pixels, start, total)
 
     def _pixels_of_one(self, data: tf.Tensor) -> tf.Tensor:
-        transform = self._transform.transform_fn
-        # The graph wants every raw feature; only the image reaches the pixels.
-        ((specs,), _) = transform.structured_input_signature
-        raw = {name: _placeholder(name, spec) for name, spec in specs.items()}
-        raw[features.IMAGE] = tf.reshape(data, tf.shape(raw[features.IMAGE]))
-        resized = tf.reshape(transform(raw)[features.TRANSFORMED_IMAGE], [])
-        return tf.ensure_shape(tf.io.decode_png(resized, channels=3), [*self._input_size, 3])
+        return tf.ensure_shape(self._transform.pixels(data[tf.newaxis])[0], [*self._input_size, 3])
 
     def _probabilities(self, image: tf.Tensor, start: tf.Tensor | int = 0, total: tf.Tensor | None = None) -> tf.Tensor:
         pixels = tf.cast(self._pixels(image, start, total), tf.float32)
         return self._looks.average(self._softmax, pixels)
+
+    def _classes(self) -> int:
+        pixels = tf.TensorSpec([1, *self._input_size, 3], tf.float32)
+        return int(tf.function(self._logits).get_concrete_function(pixels).output_shapes[-1])
 
     def _softmax(self, pixels: tf.Tensor) -> tf.Tensor:
         logits = self._logits(pixels)
         return tf.nn.softmax(tf.cast(logits, tf.float32))
 
     def _masks_at_own_size(self, image: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-        """Resizes probabilities to each image's size before the class is chosen, which keeps edges smooth."""
+        """Returns each image's classes at its own size as a PNG."""
 
         def mask_png(pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             data, scores = pair
-            resized = tf.image.resize(scores, image_size(data), method="bilinear")
-            indices = tf.argmax(resized, axis=-1, output_type=tf.int32)
-            return tf.io.encode_png(tf.cast(indices, tf.uint8)[..., tf.newaxis], compression=1)
+            return tf.io.encode_png(class_mask(scores, image_size(data))[..., tf.newaxis], compression=1)
 
-        # One at a time: at the largest size allowed, one image's probabilities take most of a gigabyte.
         return tf.map_fn(mask_png, (image, probabilities), parallel_iterations=1, fn_output_signature=tf.string)
-
-
-def _placeholder(name: str, spec: tf.TensorSpec) -> tf.Tensor:
-    """Returns a neutral value of a raw feature of one example that serving does not have; a mask must still decode."""
-    shape = [1 if side is None else side for side in spec.shape]
-    if spec.dtype != tf.string:
-        return tf.zeros(shape, spec.dtype)
-    empty = tf.io.encode_png(tf.zeros([1, 1, 1], tf.uint8)) if name == features.MASK else tf.constant("")
-    return tf.fill(shape, empty)

@@ -5,7 +5,7 @@ Specification: https://www.tensorflow.org/tfx/serving/saved_model_warmup.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -17,18 +17,21 @@ WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 BATCH_SIZES = (1, 8)
 
 
-def write_warmup(directory: str, model_name: str, input_size: tuple[int, int]) -> None:
+def write_warmup(directory: str, model_name: str, input_size: tuple[int, int], signatures: Collection[str]) -> None:
     """Writes the requests into an exported model: `serving_default` in every batch size, the others once.
 
     Args:
         directory: the SavedModel.
         model_name: the name in the requests.
         input_size: height and width of the images in them, in pixels.
+        signatures: names of those that the model has.
     """
     path = files.join(directory, WARMUP_FILE)
     tf.io.gfile.makedirs(files.join(directory, WARMUP_FILE.split("/")[0]))
     with tf.io.TFRecordWriter(path) as writer:
         for request in warmup_requests(model_name, input_size):
+            if request.model_spec.signature_name not in signatures:
+                continue
             log = prediction_log_pb2.PredictLog(request=request)
             writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
 

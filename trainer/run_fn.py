@@ -11,6 +11,7 @@ from components import artifact_files, files
 from components.class_map import ClassMap
 from serving.export import export
 from serving.test_time import Looks
+from serving.tiling import Tiling
 from trainer import checkpoints, input_pipeline, saved_network, warm_start
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.models import registry
@@ -29,6 +30,8 @@ def run_fn(fn_args: Any) -> None:
             class_map: `ClassMap.to_json()`.
             seed: an integer, or None.
             max_pixels: height times width of the largest image that the model accepts.
+            tile_size: height and width of sliding windows in pixels, or None.
+            tile_overlap: least fraction of a sliding window that its neighbour covers too.
             checkpoint_root: folder for the checkpoints of unfinished trainings.
             checkpoints_by_execution: whether an execution resumes only what itself began; otherwise any
                 training with the same settings, data and code does. True where trainings share a folder.
@@ -73,6 +76,7 @@ def run_fn(fn_args: Any) -> None:
         metadata,
         Looks(job.model.test_time_flip, job.model.test_time_scales),
         config["max_pixels"],
+        Tiling(tuple(config["tile_size"]), config["tile_overlap"]) if config["tile_size"] else None,
     )
     warm_start.save(trained.model, fn_args.serving_model_dir)
     # Only now: a kill during the export must not cost the training.

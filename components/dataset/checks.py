@@ -1,22 +1,22 @@
 """Reads one pair and either returns it ready for a `tf.train.Example` or says what is wrong with it.
 
-Both files are decoded in full, so that a pair that passes cannot stop the pipeline further on.
+Both files are decoded in full, so that a pair that passes cannot stop the pipeline further on. What is stored of an
+image is the file itself: Transform's graph alone decides which pixels it holds, in training and in serving.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
-from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image
 
 from components import files
-from components.dataset import masks
+from components.dataset import levels, masks
 from components.dataset.description import DatasetDescription
-from components.dataset.encoded import BadFileError, Limits, decode, png_header
+from components.dataset.encoded import BadFileError, Limits, decode
+from components.dataset.orientation import upright, without_exif
 from components.dataset.pairs import (
     ABSURD_SIZE,
     COLOUR_MASK,
@@ -27,23 +27,12 @@ from components.dataset.pairs import (
     UNDECODABLE,
     UNKNOWN_COLOUR,
     UNREADABLE,
+    UNSUITABLE_RANGE,
     Fault,
     Pair,
 )
 
 __all__ = ["Limits", "Sample", "read_pair"]
-
-ORIENTATION = 0x0112  # EXIF tag; 1 is upright
-# What makes an image of each other orientation upright.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 _ACTIONS = {
     EMPTY: "copy the file again from its source, or delete the pair",
@@ -55,6 +44,8 @@ _ACTIONS = {
     COLOUR_MASK: "convert the mask to class indices, or set mask_encoding: color in segpipe.yaml",
     UNKNOWN_COLOUR: "correct the mask, or add the colour to a class's mask_colors in segpipe.yaml",
     LABEL_OUTSIDE_MAP: "correct the mask, or add the index to a class's `indices` in segpipe.yaml",
+    UNSUITABLE_RANGE: "add image_range: [low, high] to segpipe.yaml, the values that are black and white in every "
+    "image; of a 12-bit camera [0, 4095]; [0, 65535] accepts all images",
 }
 
 
@@ -64,8 +55,8 @@ class Sample:
 
     Attributes:
         pair: where it comes from.
-        image: the encoded image: the file's own bytes where Pillow and `tf.io.decode_image(channels=3)`
-            read them alike, else an RGB PNG.
+        image: the encoded image: the file's own bytes, without its EXIF data if the mask was drawn on the pixels
+            as they are stored and not as viewers turn them.
         mask: class indices as an 8-bit grey PNG of the image's size.
         height: pixels.
         width: pixels.
@@ -99,18 +90,17 @@ def read_pair(root: str, pair: Pair, description: DatasetDescription, limits: Li
     try:
         image_bytes = _read(root, pair.image)
         image = decode(image_bytes, limits, ("PNG", "JPEG"))
+        levels.check_range(image, image_bytes, description)
         file = pair.mask
         mask_bytes = _read(root, pair.mask)
         mask = decode(mask_bytes, limits, ("PNG",))
-        upright = _upright(image, mask.size)
-        if upright.size != mask.size:
-            raise BadFileError(SIZE_MISMATCH, f"a mask of {_size(mask)} pixels", f"the image's {_size(image)} pixels")
+        stored = _stored(image, image_bytes, mask)
         indices = masks.class_indices(mask, mask_bytes, description)
     except BadFileError as error:
         return Fault(pair.split, pair.name, file, error.reason, error.found, error.expected, _ACTIONS[error.reason])
     return Sample(
         pair=pair,
-        image=image_bytes if upright is image and _read_alike(image, image_bytes) else _rgb_png(upright),
+        image=stored,
         mask=mask_bytes if masks.is_canonical(mask, mask_bytes, indices) else masks.encode(indices),
         height=mask.height,
         width=mask.width,
@@ -128,49 +118,18 @@ def _read(root: str, path: str) -> bytes:
         ) from None
 
 
-def _upright(image: ImageFile.ImageFile, mask_size: tuple[int, int]) -> Image.Image:
-    """Turns an image as its EXIF orientation says, if its mask was drawn on the turned image.
+def _stored(image: Image.Image, data: bytes, mask: Image.Image) -> bytes:
+    """Returns an encoded image such that, turned as its EXIF orientation says, it has its mask's size.
 
-    Neither Pillow nor TensorFlow turns an image by itself. A mask of the stored size that differs from
-    the turned one was drawn on the stored pixels; where both sizes are equal the mask is taken to be
-    drawn on what viewers and annotation tools show, the turned image.
+    A mask of the upright size was drawn on what viewers and annotation tools show: the file is stored as it is. A
+    mask of the other size was drawn on the pixels as they are stored: the file is stored without its EXIF data. If
+    both sizes are equal, the mask is taken to be drawn upright. Raises BadFileError if neither size is the mask's.
     """
-    turn = _TURNS.get(_orientation(image))
-    if turn is None:
-        return image
-    turned = image.transpose(turn)
-    return turned if turned.size == mask_size else image
-
-
-def _orientation(image: ImageFile.ImageFile) -> Any:
-    """Returns the EXIF orientation, upright where the EXIF data is damaged: viewers then show the stored pixels."""
-    try:
-        return image.getexif().get(ORIENTATION, 1)
-    except Exception:  # damaged EXIF data raises many types, SyntaxError and struct.error among them
-        return 1
-
-
-def _read_alike(image: ImageFile.ImageFile, data: bytes) -> bool:
-    """Tells whether TensorFlow sees the pixels that `convert("RGB")` of Pillow gives.
-
-    True of RGB and grey images. Palettes, transparency, CMYK, single bits and 16-bit grey levels are
-    read differently by different versions, so they are stored as plain RGB instead. (A JPEG's pixels
-    differ by a few levels between decoders; that is no reason to store it ten times larger.)
-    """
-    if image.mode not in ("RGB", "L") or "transparency" in image.info:
-        return False
-    return image.format == "JPEG" or png_header(data).bit_depth == 8
-
-
-def _rgb_png(image: Image.Image) -> bytes:
-    """Encodes an image as 8-bit RGB PNG, without transparency and metadata."""
-    if image.mode.startswith("I"):
-        # Sixteen-bit grey levels: the high byte, as TensorFlow takes it; convert() would clip at 255.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    plain = Image.fromarray(np.asarray(image.convert("RGB")))
-    buffer = io.BytesIO()
-    plain.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    if upright(image).size == mask.size:
+        return data
+    if image.size == mask.size:
+        return without_exif(data)
+    raise BadFileError(SIZE_MISMATCH, f"a mask of {_size(mask)} pixels", f"the image's {_size(image)} pixels")
 
 
 def _size(image: Image.Image) -> str:

@@ -36,6 +36,14 @@ def check_mask_values(description: DatasetDescription) -> None:
                     raise ValueError(f"classes.{position}.mask_colors: {color} already means {owners[color]}")
 
 
+def check_image_range(description: DatasetDescription) -> None:
+    """Checks that the values of 16-bit images that become black and white differ. Raises ValueError."""
+    if description.image_range is not None and description.image_range[0] >= description.image_range[1]:
+        raise ValueError(
+            f"image_range: found {list(description.image_range)}; expected [low, high] with low below high"
+        )
+
+
 def check_splits(description: DatasetDescription) -> None:
     """Checks that there is exactly one way to tell a pair's split, and that it is sound. Raises ValueError."""
     by_name = {

@@ -29,6 +29,7 @@ FILE_NAMES = ("segpipe.yaml", "dataset.yaml")
 Channel = Annotated[int, Field(ge=0, le=255, strict=True)]
 Color = tuple[Channel, Channel, Channel]
 Index = Annotated[int, Field(ge=0, le=255, strict=True)]
+Level = Annotated[int, Field(ge=0, le=65535, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -106,6 +107,9 @@ class DatasetDescription(Settings):
     classes: tuple[ClassDescription, ...] = Field(min_length=2, max_length=256)
     ignore: str | None = Field(None, description="name of the class that is neither trained on nor scored")
     mask_encoding: Literal["index", "color"] = Field("index", description="what a mask's pixels hold")
+    image_range: tuple[Level, Level] | None = Field(
+        None, description="values of 16-bit images that become 0 and 255, [low, high]; default: [0, 65535]"
+    )
     layout: Layout
     splits: dict[str, str] = Field(default_factory=dict, description="split name to what {split} stands for")
     sequence: str | None = Field(
@@ -125,6 +129,7 @@ class DatasetDescription(Settings):
     def _check(self) -> DatasetDescription:
         consistency.check_classes(self)
         consistency.check_mask_values(self)
+        consistency.check_image_range(self)
         consistency.check_splits(self)
         if self.sequence is not None:
             consistency.check_sequence(self.sequence)

@@ -1,4 +1,4 @@
-"""Looks at encoded PNG and JPEG bytes before and while they are decoded, so that no bad file gets further.
+"""Checks encoded PNG and JPEG bytes before and while they are decoded, so that no bad file gets further.
 
 A file that passes here also decodes in TensorFlow, which checks more than Pillow does: a PNG's chunks
 and their checksums, and the end marker of both formats.
@@ -11,6 +11,7 @@ import io
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 
 from PIL import ImageFile, JpegImagePlugin, PngImagePlugin
 
@@ -20,7 +21,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 JPEG_END = 0xD9
 # Every marker but those within pixel data: a stuffed zero byte, and restarts.
-_JPEG_MARKER = re.compile(rb"\xff+([\xc0-\xcf\xd9-\xfe])")
+_JPEG_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")
 _CHUNK_OVERHEAD = 12  # length, type and checksum, 4 bytes each
 
 
@@ -63,6 +64,11 @@ class PngHeader:
     def has_palette(self) -> bool:
         """Whether the samples are indices into a palette."""
         return self.color_type == 3
+
+
+def has_16_bits(data: bytes) -> bool:
+    """Tells whether encoded bytes are a PNG with 16 bits a sample."""
+    return data.startswith(PNG_SIGNATURE) and png_header(data).bit_depth == 16
 
 
 def png_header(data: bytes) -> PngHeader:
@@ -125,40 +131,54 @@ def _damaged(data: bytes, kind: str, error: Exception) -> BadFileError:
     return BadFileError(UNDECODABLE, f"{len(data)} bytes that do not decode: {error}", f"a sound {kind} file")
 
 
-def _check_markers(data: bytes) -> None:
-    """Walks a JPEG's markers. Raises BadFileError where the end marker is missing."""
+def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yields marker, start and end, in bytes, of each segment of a JPEG; the last is the end marker if there is one."""
     position = len(JPEG_SIGNATURE) - 1
     while match := _JPEG_MARKER.search(data, position):
-        if match[1][0] == JPEG_END:
-            return
-        length = int.from_bytes(data[match.end() : match.end() + 2], "big")
+        marker, start = match[1][0], match.end() - 2
+        length = 0 if marker == JPEG_END else int.from_bytes(data[match.end() : match.end() + 2], "big")
         position = match.end() + length
-    raise BadFileError(TRUNCATED, f"{len(data)} bytes without an end marker", "a complete JPEG file")
+        yield marker, start, position
+        if marker == JPEG_END:
+            return
 
 
-def _check_chunks(data: bytes) -> None:
-    """Walks a PNG's chunks. Raises BadFileError where one is cut off, missing, out of place or fails its checksum."""
-    kinds: list[bytes] = []
+def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yields type, start and end, in bytes, of each whole chunk of a PNG, up to IEND."""
     position = len(PNG_SIGNATURE)
-    view = memoryview(data)
     while position + _CHUNK_OVERHEAD <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + _CHUNK_OVERHEAD + length
         if end > len(data):
-            break
-        if zlib.crc32(view[position + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-            name = kind.decode("latin-1")
-            raise BadFileError(UNDECODABLE, f"a wrong checksum in chunk {name} at byte {position}", "a sound PNG file")
-        kinds.append(kind)
+            return
+        yield kind, position, end
         if kind == b"IEND":
-            _check_kinds(data, kinds)
             return
         position = end
-    raise BadFileError(TRUNCATED, f"{len(data)} bytes that end before the PNG does", "a complete PNG file")
+
+
+def _check_markers(data: bytes) -> None:
+    """Raises BadFileError if a JPEG has no end marker."""
+    if JPEG_END not in (marker for marker, _, _ in segments(data)):
+        raise BadFileError(TRUNCATED, f"{len(data)} bytes without an end marker", "a complete JPEG file")
+
+
+def _check_chunks(data: bytes) -> None:
+    """Raises BadFileError if a chunk of a PNG is cut off, missing, out of place or fails its checksum."""
+    kinds: list[bytes] = []
+    view = memoryview(data)
+    for kind, start, end in chunks(data):
+        if zlib.crc32(view[start + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+            name = kind.decode("latin-1")
+            raise BadFileError(UNDECODABLE, f"a wrong checksum in chunk {name} at byte {start}", "a sound PNG file")
+        kinds.append(kind)
+    if kinds[-1:] != [b"IEND"]:
+        raise BadFileError(TRUNCATED, f"{len(data)} bytes that end before the PNG does", "a complete PNG file")
+    _check_kinds(data, kinds)
 
 
 def _check_kinds(data: bytes, kinds: list[bytes]) -> None:
-    """Raises BadFileError where the chunks that a decoder must know are not those of a PNG, in their order."""
+    """Raises BadFileError if the chunks that a decoder must know are not those of a PNG, in their order."""
     # A capital letter begins what must be known.
     critical = b" ".join(kind for kind in kinds if kind[:1].isupper())
     known = re.fullmatch(rb"IHDR( PLTE)?( IDAT)+ IEND", critical)

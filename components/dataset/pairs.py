@@ -26,6 +26,7 @@ DUPLICATE_NAME = "duplicate_name"
 COLOUR_MASK = "colour_mask"
 UNKNOWN_COLOUR = "unknown_colour"
 LABEL_OUTSIDE_MAP = "label_outside_map"
+UNSUITABLE_RANGE = "unsuitable_range"
 REASONS = (
     EMPTY,
     UNREADABLE,
@@ -39,6 +40,7 @@ REASONS = (
     COLOUR_MASK,
     UNKNOWN_COLOUR,
     LABEL_OUTSIDE_MAP,
+    UNSUITABLE_RANGE,
 )
 
 

@@ -28,6 +28,7 @@ from serving.litert import LITERT_FILE, LiteRTNetwork, quantize
 from serving.settings import ExportSettings
 from serving.signatures import ServingModule
 from serving.test_time import ONE_LOOK, Looks
+from serving.tiling import Tiling
 
 PLAIN = "plain"
 INT8 = "int8"
@@ -126,6 +127,7 @@ def _build_saved_model(name: str, trained: Trained, settings: ExportSettings, di
         metadata,
         looks,
         metadata["max_pixels"],
+        Tiling.of(metadata),
     )
     return _load(directory)
 
@@ -151,6 +153,7 @@ def _build_int8(name: str, trained: Trained, settings: ExportSettings, directory
         metadata["max_pixels"],
         # A LiteRT model is of one size.
         dataclasses.replace(Looks.of(metadata), scales=ONE_LOOK.scales),
+        Tiling.of(metadata),
     )
     return _Running(module, module.signatures())
 

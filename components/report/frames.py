@@ -136,8 +136,7 @@ def pick(scored: Sequence[ScoredFrame], per_group: int, seed: int) -> list[tuple
 
 def draw(pair: Pair, group: Group, scored: ScoredFrame, class_map: ClassMap) -> Frame:
     """Draws a frame's four pictures, at most `MAX_WIDTH` pixels wide."""
-    with Image.open(io.BytesIO(pair.image)) as image:
-        photo = _shrink(image.convert("RGB"), Image.Resampling.LANCZOS)
+    photo = _shrink(Image.fromarray(drawing.photo(pair.image)), Image.Resampling.LANCZOS)
     truth, prediction = _shrunk_mask(pair.mask), _shrunk_mask(scored.prediction)
     error = Image.fromarray(drawing.error_map(truth, prediction, class_map, np.asarray(photo)))
     return Frame(

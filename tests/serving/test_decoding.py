@@ -49,7 +49,10 @@ _BAD = {
     "jpeg start alone": (_GOOD[1][:3], "found a JPEG that is cut short or corrupt"),
     "jpeg cut short": (_GOOD[1][:-200], "found a JPEG that is cut short or corrupt"),
     "jpeg without an end": (_GOOD[2][:600], "found a JPEG that is cut short or corrupt"),
-    "too large": (_encoded("JPEG", (101, 100)), r"found \[101 100\] pixels \(height, width\), expected at most 10000"),
+    "too large": (
+        _encoded("JPEG", (101, 100)),
+        r"found \[101 100\] pixels \(height, width\), expected at most 10000 in all",
+    ),
     "huge": (_png_that_claims(2**31 - 1, 2**31 - 1), r"found \[2147483647 2147483647\] pixels"),
     "negative": (_png_that_claims(2**32 - 1, 8), "found a PNG that is cut short or corrupt"),
     "no rows": (_png_that_claims(0, 8), "found a PNG that is cut short or corrupt"),
@@ -81,10 +84,20 @@ def test_good_images_come_back_in_their_order_however_many():
         np.testing.assert_array_equal(_decode(tf.constant([image]))[0], pixels)
 
 
-def test_no_images_give_no_pixels():
-    assert _decode(tf.constant([], tf.string)).shape == (0, 4, 6, 3)
+def test_an_empty_batch_is_refused():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image: found 0 images, expected at least 1"):
+        _decode(tf.constant([], tf.string))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_the_size_is_read_from_the_header(kind):
     assert image_size(tf.constant(_encoded(kind))).numpy().tolist() == [37, 53]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize(("orientation", "size"), [(3, [37, 53]), (5, [53, 37]), (6, [53, 37]), (8, [53, 37])])
+def test_the_size_is_that_of_the_upright_image(kind, orientation, size):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+
+    assert image_size(tf.constant(_encoded(kind, exif=exif))).numpy().tolist() == size

@@ -23,6 +23,7 @@ from components.errors import UsageError
 from serving.export import export
 from serving.predictor import Predictor, find_version
 from serving.test_time import Looks
+from serving.tiling import Tiling
 from serving.warmup import WARMUP_FILE
 
 _SIZE = (32, 48)
@@ -118,6 +119,63 @@ def test_each_mask_has_its_image_s_own_size(predictor):
     assert all(mask.dtype == np.uint8 and set(np.unique(mask)) <= {0, 1} for mask in masks)
 
 
+@pytest.fixture(scope="module")
+def tiled(transformed, tmp_path_factory):
+    """The model of windows as large as its input, behind the same Transform graph."""
+    directory = str(tmp_path_factory.mktemp("tiled") / "fcn8" / "1")
+    export(
+        _brightness_model(), transformed[0], directory, _CLASS_MAP, _SIZE, {"model": "fcn8"}, tiling=Tiling(_SIZE, 0.5)
+    )
+    return Predictor(directory)
+
+
+def test_windows_see_an_image_at_its_own_size(tiled, predictor):
+    """Single dark columns: lost when the image is squeezed, found by windows."""
+    pixels = np.full((64, 480, 3), 255, np.uint8)
+    pixels[:, 5::10] = 0
+
+    (squeezed,), (sharp,) = predictor.predict([_encoded(pixels[:20])]), tiled.predict([_encoded(pixels)])
+
+    np.testing.assert_array_equal(sharp.mask, pixels[..., 0] == 0)
+    assert sharp.class_share == pytest.approx([0.9, 0.1, 0])
+    assert (squeezed.mask != sharp.mask[:20]).mean() > 0.05
+
+
+def test_evaluation_and_serving_use_the_same_windows(tiled):
+    images = _images(11)
+    served = tiled._model.signatures["serving_default"](image=tf.constant(images))
+    evaluated = tiled._model.signatures["evaluation"](image=tf.constant(images))["mask_png_bytes"]
+
+    assert list(evaluated.numpy()) == list(served["mask_png_bytes"].numpy())
+    assert served["class_map"].shape == (11, *_SIZE)
+    assert tiled.metadata["tiling"] == {"window": [32, 48], "overlap": 0.5}
+    assert set(tiled._model.signatures) == {"serving_default", "raw", "describe", "evaluation", "preprocess"}
+
+
+def test_windows_name_the_image_that_cannot_be_read(tiled):
+    good, _, _ = _images()
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image\[1\] of 2: found a PNG that is cut short"):
+        tiled.predict([good, good[:100]])
+
+
+def test_a_network_of_one_size_sees_windows_of_any(transformed, tmp_path):
+    export(
+        _brightness_model(),
+        transformed[0],
+        str(tmp_path / "1"),
+        _CLASS_MAP,
+        _SIZE,
+        {"model": "fcn8"},
+        tiling=Tiling((64, 100), 0.25),
+    )
+    pixels = np.zeros((150, 130, 3), np.uint8)
+    pixels[:75] = 255
+
+    (answer,) = Predictor(str(tmp_path / "1")).predict([_encoded(pixels)])
+
+    np.testing.assert_array_equal(answer.mask, np.repeat([[0], [1]], 75, axis=0).repeat(130, axis=1))
+
+
 def test_the_answer_is_the_network_s(predictor):
     dark, light = np.zeros((20, 20, 3), np.uint8), np.full((20, 20, 3), 255, np.uint8)
     outputs = predictor._model.signatures["serving_default"](image=tf.constant([_encoded(dark), _encoded(light)]))
@@ -164,6 +222,17 @@ def test_one_bad_image_is_refused_by_its_place_in_the_batch(predictor, signature
         predictor._model.signatures[signature](image=tf.constant(images))
 
 
+@pytest.mark.parametrize("signature", ["serving_default", "probabilities", "preprocess"])
+def test_an_empty_batch_is_refused(predictor, signature):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image: found 0 images, expected at least 1"):
+        predictor._model.signatures[signature](image=tf.constant([], tf.string))
+
+
+def test_an_empty_batch_of_raw_pixels_is_refused(predictor):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image: found 0 images, expected at least 1"):
+        predictor._model.signatures["raw"](image=tf.zeros([0, 8, 8, 3], tf.uint8))
+
+
 def test_raw_pixels_get_the_answer_that_a_png_of_them_gets(predictor):
     pixels = np.stack([synthetic.render(7, 0, index, (60, 80))[0] for index in range(2)])
 
@@ -177,7 +246,8 @@ def test_raw_pixels_get_the_answer_that_a_png_of_them_gets(predictor):
 
 @pytest.mark.parametrize("shape", [(1, 0, 8, 3), (1, 101, 100, 3)])
 def test_raw_images_without_pixels_or_with_too_many_are_refused(predictor, shape):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="expected 1 to 10000 pixels an image"):
+    found = rf"image: found \[{shape[1]} {shape[2]}\] pixels \(height, width\), expected 1 to 10000 in all"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=found):
         predictor._model.signatures["raw"](image=tf.zeros(shape, tf.uint8))
 
 
@@ -247,6 +317,7 @@ def test_classes_and_input_size_travel_inside_the_model(predictor):
 def test_the_newest_version_is_taken_by_number(tmp_path):
     for version in ("9", "10", ".tmp-11", "notes"):
         (tmp_path / version).mkdir()
+    (tmp_path / "12").write_text("a file, not a version")
 
     assert find_version(str(tmp_path)) == os.path.join(str(tmp_path), "10")
 

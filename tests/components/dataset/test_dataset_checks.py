@@ -1,4 +1,4 @@
-"""Every kind of bad file is found and named, and what passes is stored so that everyone sees the same pixels."""
+"""Every kind of bad file is found and named, and what passes is stored as it was given."""
 
 from __future__ import annotations
 
@@ -275,38 +275,21 @@ def test_a_colour_mask_of_16_bits_is_refused(read, tiny_color):
     assert (fault.file, fault.reason) == (MASK, pairs.UNDECODABLE)
 
 
-def sixteen_bit_levels() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH), dtype=np.uint16)
+def levels(low: int, high: int) -> np.ndarray:
+    """Returns random 16-bit values, uint16 [H, W], of which the least is `low` and the greatest `high`."""
+    values = np.random.default_rng(0).integers(low, high, (HEIGHT, WIDTH), dtype=np.uint16, endpoint=True)
+    values[0, :2] = low, high
+    return values
 
 
-@pytest.mark.parametrize(
-    ("image", "expected"),
-    [
-        (random_image().convert("P"), None),
-        (random_image().convert("RGBA"), None),
-        (random_image().convert("LA"), None),
-        (random_image().convert("1"), None),
-        (Image.fromarray(sixteen_bit_levels()), np.dstack([sixteen_bit_levels() >> 8] * 3)),
-    ],
-    ids=["palette", "alpha", "grey and alpha", "one bit", "16 bits"],
-)
-def test_images_of_unusual_modes_are_stored_as_rgb(read, image, expected):
-    sample = read(image=encode(image))
-
-    assert isinstance(sample, Sample)
-    stored = Image.open(io.BytesIO(sample.image))
-    assert (stored.format, stored.mode) == ("PNG", "RGB")
-    np.testing.assert_array_equal(
-        np.asarray(stored), np.asarray(image.convert("RGB")) if expected is None else expected
-    )
+def deep_colors(low: int, high: int) -> bytes:
+    """Returns a 16-bit RGB PNG, which Pillow cannot write."""
+    rows = np.stack([levels(low, high)] * 3, axis=-1).astype(">u2")
+    return png(WIDTH, HEIGHT, 16, 2, b"".join(b"\0" + row.tobytes() for row in rows))
 
 
-def test_a_transparent_colour_is_not_passed_on(read):
-    sample = read(image=encode(random_image(), transparency=(1, 2, 3)))
-
-    assert isinstance(sample, Sample)
-    assert "transparency" not in Image.open(io.BytesIO(sample.image)).info
-    np.testing.assert_array_equal(pixels(sample.image), np.asarray(random_image()))
+def deep_grey(low: int, high: int) -> bytes:
+    return encode(Image.fromarray(levels(low, high)))
 
 
 @pytest.mark.parametrize(
@@ -315,45 +298,99 @@ def test_a_transparent_colour_is_not_passed_on(read):
         encode(random_image(), "JPEG"),
         encode(random_image(), "JPEG", progressive=True, restart_marker_blocks=1) + b"\xff\xdamore bytes",
         encode(random_image().convert("L"), "JPEG"),
+        encode(random_image().convert("CMYK"), "JPEG"),
         encode(random_image().convert("L")),
+        encode(random_image().convert("P"), transparency=3),
+        encode(random_image().convert("RGBA")),
+        encode(random_image().convert("LA")),
+        encode(random_image().convert("1")),
+        encode(random_image(), transparency=(1, 2, 3)),
+        deep_grey(0, 65535),
+        deep_colors(0, 65535),
     ],
-    ids=["jpeg", "jpeg with bytes after its end", "grey jpeg", "grey png"],
+    ids=[
+        *("jpeg", "jpeg with bytes after its end", "grey jpeg", "cmyk jpeg", "grey png", "palette", "alpha"),
+        *("grey and alpha", "one bit", "transparent colour", "16 bits", "16-bit colours"),
+    ],
 )
-def test_images_of_usual_modes_keep_their_bytes(read, image):
+def test_images_of_every_kind_keep_their_bytes(read, image):
     sample = read(image=image)
 
     assert isinstance(sample, Sample)
     assert sample.image == image
 
 
-def test_a_cmyk_jpeg_is_stored_as_rgb(read):
-    sample = read(image=encode(random_image().convert("CMYK"), "JPEG"))
+@pytest.mark.parametrize("kind", [deep_grey, deep_colors])
+@pytest.mark.parametrize(("low", "high"), [(0, 4095), (0, 16383), (60000, 60100), (700, 700)])
+def test_an_image_of_16_bits_that_keeps_few_levels_is_a_fault(read, kind, low, high):
+    fault = read(image=kind(low, high))
 
-    assert isinstance(sample, Sample)
-    assert Image.open(io.BytesIO(sample.image)).mode == "RGB"
+    assert isinstance(fault, Fault)
+    assert (fault.file, fault.reason) == (IMAGE, pairs.UNSUITABLE_RANGE)
+    found = f"{low} to {high}" if kind is deep_grey else f"{low // 256 * 256} to {high // 256 * 256 + 255}"
+    assert f"16-bit values from {found}, which span" in fault.found
+    assert f"`image_range: [0, {2 ** high.bit_length() - 1}]`" in fault.expected or kind is deep_colors
+    assert "add image_range: [low, high] to segpipe.yaml" in fault.action
 
 
-def rotated_jpeg(orientation: int) -> bytes:
+def test_an_image_of_16_bits_that_keeps_enough_levels_passes(read):
+    assert isinstance(read(image=deep_grey(1000, 1000 + 64 * 257)), Sample)
+
+
+@pytest.mark.parametrize("kind", [deep_grey, deep_colors])
+def test_with_an_image_range_only_an_image_outside_of_it_is_a_fault(read, tiny, kind):
+    described = tiny.model_copy(update={"image_range": (1024, 4095)})
+
+    assert isinstance(read(image=kind(1100, 1200), description=described), Sample)
+    assert isinstance(read(image=kind(0, 2000), description=described), Sample)
+    for low, high in ((0, 1000), (4096, 65535)):
+        fault = read(image=kind(low, high), description=described)
+        assert isinstance(fault, Fault)
+        assert fault.reason == pairs.UNSUITABLE_RANGE
+        assert fault.expected == "values within image_range: [1024, 4095]"
+
+
+def orientation_exif(orientation: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return encode(random_image(), "JPEG", exif=exif.tobytes())
+    exif[0x0100] = WIDTH  # another entry
+    return exif
 
 
-def test_a_turned_jpeg_is_stored_upright_when_its_mask_is_upright(read):
-    sample = read(image=rotated_jpeg(6), mask=encode(Image.fromarray(random_mask(size=(WIDTH, HEIGHT)))))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_image_keeps_its_bytes_if_its_mask_is_upright(read, kind, orientation):
+    image = encode(random_image(), kind, exif=orientation_exif(orientation))
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(image)))
+
+    sample = read(image, encode(Image.fromarray(random_mask(size=(upright.height, upright.width)))))
 
     assert isinstance(sample, Sample)
-    assert (sample.height, sample.width) == (WIDTH, HEIGHT)
+    assert (sample.height, sample.width) == (upright.height, upright.width)
+    assert sample.image == image
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_turned_image_loses_its_exif_data_and_no_pixel_if_its_mask_was_drawn_on_the_stored_pixels(read, kind):
+    image = encode(random_image(), kind, exif=orientation_exif(6), icc_profile=b"a profile")
+
+    sample = read(image)
+
+    assert isinstance(sample, Sample)
     stored = Image.open(io.BytesIO(sample.image))
-    np.testing.assert_array_equal(np.asarray(stored), np.rot90(pixels(rotated_jpeg(6)), -1))
     assert not stored.getexif()
+    assert stored.info["icc_profile"] == b"a profile"
+    np.testing.assert_array_equal(np.asarray(stored), pixels(image))
 
 
-def test_a_turned_jpeg_keeps_its_bytes_when_its_mask_was_drawn_on_them(read):
-    sample = read(image=rotated_jpeg(6))
+def test_an_orientation_in_xmp_alone_does_not_count(read):
+    image = encode(random_image(), "JPEG", xmp=b'<x tiff:Orientation="6"/>')
+    assert Image.open(io.BytesIO(image)).getexif()[0x0112] == 6
+
+    sample = read(image)
 
     assert isinstance(sample, Sample)
-    assert sample.image == rotated_jpeg(6)
+    assert sample.image == image
 
 
 @pytest.mark.parametrize(("orientation", "mask_size"), [(1, (HEIGHT, WIDTH)), (6, (WIDTH, HEIGHT))])
@@ -374,21 +411,6 @@ def test_damaged_exif_data_is_no_fault_and_its_orientation_counts_where_it_can_b
 
     assert isinstance(sample, Sample)
     assert (sample.height, sample.width) == mask_size
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_is_turned_as_pillow_turns_it(read, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored = Image.open(io.BytesIO(encode(random_image(size=(WIDTH, WIDTH)), exif=exif)))
-
-    sample = read(
-        image=encode(random_image(size=(WIDTH, WIDTH)), exif=exif),
-        mask=encode(Image.fromarray(random_mask(size=(WIDTH, WIDTH)))),
-    )
-
-    assert isinstance(sample, Sample)
-    np.testing.assert_array_equal(pixels(sample.image), np.asarray(ImageOps.exif_transpose(stored)))
 
 
 def test_the_content_hash_follows_the_stored_bytes(read):

@@ -94,6 +94,8 @@ def test_example_in_the_error_message_is_valid():
         (("name: road", "name: void"), ["classes: void is there more than once"]),
         (("ignore: void", "sequence: '('"), ["sequence: '('", "regular expression"]),
         (("ignore: void", "sequence: '^abc'"), ["sequence: '^abc' has 0 groups"]),
+        (("ignore: void", "image_range: [4095, 0]"), ["image_range: found [4095, 0]", "low below high"]),
+        (("ignore: void", "image_range: [0, 70000]"), ["image_range.1: found 70000", "65535"]),
         (("ignore: void", "mask_encoding: rgb"), ["mask_encoding: found 'rgb'", "'index' or 'color'"]),
         (("color: [0, 0, 0]}", "color: [0, 0, 0], indices: [0]}"), ["classes.1.indices: 0 already means road"]),
         (("val: val}", "a/b: val}"), ["splits: found the split 'a/b'"]),

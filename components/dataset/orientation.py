@@ -1,0 +1,46 @@
+"""The EXIF orientation of images that Pillow decodes; `components.exif` does the same inside the exported model."""
+
+from __future__ import annotations
+
+from PIL import ExifTags, Image, ImageOps
+
+from components.dataset.encoded import PNG_SIGNATURE, chunks, segments
+
+_ORIENTATION = ExifTags.Base.Orientation
+_APP1 = 0xE1
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Returns an image turned as its EXIF orientation says; the same image if there is nothing to turn.
+
+    Damaged EXIF data means upright, as viewers take it. `PIL.ImageOps.exif_transpose` alone would also look into XMP
+    and PNG text, which the exported model does not, and fails on EXIF data that it cannot write again.
+    """
+    image.load()  # a PNG's EXIF data may stand behind its pixels
+    exif, alone = Image.Exif(), Image.Exif()
+    try:
+        exif.load(image.info.get("exif", b""))
+        alone[_ORIENTATION] = exif.get(_ORIENTATION, 1)
+        encoded = alone.tobytes()
+    except Exception:  # damaged EXIF data raises many types, SyntaxError and struct.error among them
+        return image
+    if alone[_ORIENTATION] not in range(2, 9):
+        return image
+    plain = image.copy()
+    plain.info = {"exif": encoded}
+    return ImageOps.exif_transpose(plain)
+
+
+def without_exif(data: bytes) -> bytes:
+    """Removes the EXIF data from an encoded PNG or JPEG that `encoded.decode` accepts; no pixel changes."""
+    if data.startswith(PNG_SIGNATURE):
+        cut = [(start, end) for kind, start, end in chunks(data) if kind == b"eXIf"]
+    else:
+        cut = [(start, end) for marker, start, end in segments(data) if marker == _APP1 and _is_exif(data, start)]
+    for start, end in reversed(cut):
+        data = data[:start] + data[end:]
+    return data
+
+
+def _is_exif(data: bytes, start: int) -> bool:
+    return data[start + 4 : start + 10] == b"Exif\0\0"

@@ -1,0 +1,175 @@
+"""Segments an image at its own size by sliding windows whose probabilities are blended where they overlap.
+
+Without it every image is resized to the network's input size, which loses small objects of large images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+Probabilities = Callable[[tf.Tensor], tf.Tensor]
+
+
+class Segments(NamedTuple):
+    """What the windows say of an image.
+
+    Attributes:
+        mask: class indices, uint8 [H, W].
+        class_share: each class's fraction of the pixels, float32 [num_classes].
+        confidence: mean over pixels of the chosen class's probability, float32 [].
+    """
+
+    mask: tf.Tensor
+    class_share: tf.Tensor
+    confidence: tf.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiling:
+    """The windows.
+
+    Attributes:
+        window: height and width, in pixels of the image.
+        overlap: the least fraction of a window that its neighbour covers too, 0 to below 1.
+    """
+
+    window: tuple[int, int]
+    overlap: float = 0.25
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any]) -> Tiling | None:
+        """Returns the windows that an exported model says it uses, None if it takes images whole."""
+        tiling = metadata.get("tiling")
+        return tiling and cls(tuple(tiling["window"]), tiling["overlap"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what an exported model says of itself; `of` reads it."""
+        return {"window": list(self.window), "overlap": self.overlap}
+
+    def segment(self, pixels: tf.Tensor, probabilities: Probabilities, num_classes: int) -> Segments:
+        """Segments an image.
+
+        A window's weight falls off linearly over its overlaps, and the weights at a pixel add up to 1. Only the
+        overlaps with windows to come are kept, so memory grows with the image's width and not with its area.
+
+        Args:
+            pixels: RGB, uint8 [H, W, 3].
+            probabilities: from float32 pixels of a window, [1, h, w, 3], to float32 [1, h, w, num_classes].
+            num_classes: number of classes.
+        """
+        height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
+        rows, columns = (_Axis(*each, self.overlap) for each in zip((height, width), self.window, strict=True))
+
+        def window(row: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+            """Returns a window's weighted probabilities with the columns first, float32 [w, h, num_classes]."""
+            seen = tf.gather(tf.gather(pixels, rows.places(row)), columns.places(column), axis=1)
+            scores = probabilities(tf.cast(seen, tf.float32)[tf.newaxis])[0, : rows.side, : columns.side]
+            weighted = scores * rows.weights(row)[:, tf.newaxis, tf.newaxis] * columns.weights(column)[:, tf.newaxis]
+            return tf.transpose(weighted, [1, 0, 2])
+
+        def one_row(row: tf.Tensor, below: Any, strips: Any, counts: tf.Tensor, total: tf.Tensor) -> Any:
+            """Writes the classes of a row's finished pixels; passes on its overlap with the next row."""
+
+            def one_window(
+                column: tf.Tensor, left: tf.Tensor, chosen: Any, below: Any, counts: tf.Tensor, total: tf.Tensor
+            ) -> Any:
+                finished, right = _split(_add_in_front(window(row, column), left), columns.step(column))
+                finished = tf.transpose(finished, [1, 0, 2])
+                above = tf.cond(row > 0, lambda: below.read(column), lambda: finished[:0])
+                finished, down = _split(_add_in_front(finished, above), rows.step(row))
+                classes = tf.argmax(finished, axis=-1, output_type=tf.int32)
+                counts += tf.math.bincount(classes, minlength=num_classes, maxlength=num_classes)
+                total += tf.cast(tf.reduce_sum(tf.reduce_max(finished, axis=-1)), tf.float64)
+                chosen = chosen.write(column, tf.transpose(tf.cast(classes, tf.uint8)))
+                below = below.write(column, down)
+                return column + 1, right, chosen, below, counts, total
+
+            _, _, chosen, below, counts, total = _loop(
+                columns.count,
+                one_window,
+                tf.zeros([0, rows.side, num_classes]),
+                _array(tf.uint8, columns.count, [None, None]),
+                below,
+                counts,
+                total,
+            )
+            strips = strips.write(row, tf.transpose(chosen.concat()))
+            return row + 1, below, strips, counts, total
+
+        _, _, strips, counts, total = _loop(
+            rows.count,
+            one_row,
+            _array(tf.float32, columns.count, [None, None, num_classes]),
+            _array(tf.uint8, rows.count, [None, None]),
+            tf.zeros([num_classes], tf.int32),
+            tf.constant(0.0, tf.float64),
+        )
+        mask = tf.ensure_shape(strips.concat(), [None, None])
+        area = tf.cast(tf.size(mask), tf.float64)
+        return Segments(
+            mask, tf.cast(tf.cast(counts, tf.float64) / area, tf.float32), tf.cast(total / area, tf.float32)
+        )
+
+
+class _Axis:
+    """Where the windows lie along one axis of an image, and what they weigh.
+
+    Attributes:
+        side: pixels of a window that lie in the image.
+        count: number of windows.
+        starts: first pixel of each window, int32 [count].
+    """
+
+    def __init__(self, length: tf.Tensor, window: int, overlap: float) -> None:
+        ramp = min(max(round(window * overlap), 0), window - 1)
+        self._window = window
+        self._length = length
+        self.side = tf.minimum(window, length)
+        self.count = 1 - (self.side - length) // (window - ramp)
+        self.starts = (tf.range(self.count) * (length - self.side)) // tf.maximum(self.count - 1, 1)
+        self._ends = tf.concat([self.starts[1:], [length]], 0)
+        edge = tf.range(self.side)
+        self._taper = tf.cast(tf.minimum(tf.minimum(edge, self.side - 1 - edge), ramp) + 1, tf.float32)
+        places = self.starts[:, tf.newaxis] + edge
+        taper = tf.broadcast_to(self._taper, tf.shape(places))
+        self._sum = tf.math.unsorted_segment_sum(taper, places, length)
+
+    def places(self, index: tf.Tensor) -> tf.Tensor:
+        """Returns the pixels of a window, int32 [window]; the last is repeated if the image is smaller."""
+        return tf.minimum(self.starts[index] + tf.range(self._window), self._length - 1)
+
+    def weights(self, index: tf.Tensor) -> tf.Tensor:
+        """Returns a window's weight at each of its pixels, float32 [side]; those of all windows add up to 1."""
+        begin = self.starts[index]
+        return self._taper / self._sum[begin : begin + self.side]
+
+    def step(self, index: tf.Tensor) -> tf.Tensor:
+        """Returns how many pixels of a window come before the next window, or the image's end."""
+        return self._ends[index] - self.starts[index]
+
+
+def _add_in_front(values: tf.Tensor, front: tf.Tensor) -> tf.Tensor:
+    """Adds a shorter tensor to the first places of a longer one along axis 0."""
+    count = tf.shape(front)[0]
+    return tf.concat([values[:count] + front, values[count:]], 0)
+
+
+def _split(values: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return values[:count], values[count:]
+
+
+def _array(dtype: tf.DType, size: tf.Tensor, shape: list[int | None]) -> tf.TensorArray:
+    return tf.TensorArray(dtype, size, clear_after_read=False, infer_shape=False, element_shape=shape)
+
+
+def _loop(count: tf.Tensor, body: Callable[..., Any], *state: Any) -> Any:
+    """Calls `body` with 0 to count - 1 and a state; a tensor of rank 3 in it may change its size."""
+    invariants = [tf.TensorShape([])]
+    for each in state:
+        shape = tf.TensorShape(None) if isinstance(each, tf.TensorArray) else each.shape
+        invariants.append(tf.TensorShape([None, None, shape[-1]]) if shape.rank == 3 else shape)
+    return tf.while_loop(lambda index, *_: index < count, body, (0, *state), tuple(invariants), parallel_iterations=1)

@@ -1,0 +1,35 @@
+"""What is measured of an image for the comparison with a reference."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.watch.sources import observe
+
+
+def _png(pixels, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def test_the_size_is_that_of_the_upright_image():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+
+    observation = observe(_png(np.zeros((4, 6, 3), np.uint8), exif=exif))
+
+    assert (observation.height, observation.width) == (6, 4)
+
+
+@pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 255), (np.uint16, 65535)])
+def test_brightness_and_contrast_do_not_depend_on_the_bits(dtype, white):
+    pixels = np.array([[0, white], [0, white]], dtype)
+
+    observation = observe(_png(pixels))
+
+    assert (observation.brightness, observation.contrast) == (0.5, 0.5)
