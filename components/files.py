@@ -8,13 +8,44 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import re
 import uuid
 from collections.abc import Iterator
+
+from components.errors import UsageError
+
+_PATTERN = re.compile(r"[*?[\\]")
 
 
 def is_remote(path: str) -> bool:
     """Tells whether a path names a file system by a scheme, as in `gs://bucket/folder`."""
     return "://" in path
+
+
+def pattern_character(path: str) -> str:
+    """Returns the first character of a path that TensorFlow and Beam read as part of a pattern; empty if none.
+
+    The characters are those that the documentation of `tf.io.gfile.glob` names; TensorFlow matches so when it restores
+    weights and lists examples. Beam's `FileSystem.translate_pattern` has the same ones but for the backslash.
+    """
+    found = _PATTERN.search(path)
+    return found[0] if found else ""
+
+
+def refuse_pattern(where: str, path: str) -> None:
+    """Raises UsageError for a path that TensorFlow and Beam would read as a pattern.
+
+    Args:
+        where: the option or setting that the path comes from.
+        path: the path; a relative one is made absolute first.
+    """
+    absolute = path if is_remote(path) else os.path.abspath(path)
+    found = pattern_character(absolute)
+    if found:
+        raise UsageError(
+            f"{where}: found {absolute}, expected a path without {found}, which TensorFlow and Beam read as a pattern. "
+            "Rename the folder, or make a link to it without *, ?, [ and \\ in its path, and name the link"
+        )
 
 
 def join(root: str, *parts: str) -> str:
@@ -77,10 +108,12 @@ def list_files(root: str) -> Iterator[str]:
 
     Raises:
         OSError: a folder cannot be listed, so that files could be missing.
+        UsageError: the path of a remote folder would be read as a pattern.
     """
     if is_remote(root):
         from apache_beam.io.filesystems import FileSystems
 
+        refuse_pattern("folder", root)
         prefix = root.rstrip("/") + "/"
         (match,) = FileSystems.match([prefix + "**"])
         found: Iterator[str] = (metadata.path.removeprefix(prefix) for metadata in match.metadata_list)

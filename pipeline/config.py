@@ -72,8 +72,16 @@ class RunConfig(Settings):
     gate: GateSettings = Field(default_factory=GateSettings)
     beam: BeamSettings = Field(default_factory=BeamSettings)
     report: ReportSettings = Field(default_factory=ReportSettings)
-    serving_dir: str = Field("", description="where versions are pushed; WORKDIR/serving where empty")
+    serving_dir: str = Field("", description="where versions are pushed; WORKDIR/serving if empty")
+    serving_name: str = Field(
+        "", description="name of the served model and of its folder in serving_dir; the architecture's name if empty"
+    )
     kubeflow: KubeflowSettings = Field(default_factory=KubeflowSettings)
+
+    @property
+    def served_name(self) -> str:
+        """The name of the served model, which clients ask for."""
+        return self.serving_name or self.model.name
 
     @field_validator("size", mode="before")
     @classmethod
@@ -84,6 +92,13 @@ class RunConfig(Settings):
                 return parse_size(value)
             except UsageError:
                 raise ValueError("expected HEIGHTxWIDTH in pixels, such as 192x256") from None
+        return value
+
+    @field_validator("serving_name")
+    @classmethod
+    def _check_serving_name(cls, value: str) -> str:
+        if value and not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]*", value):
+            raise ValueError("expected letters, digits, dots, hyphens and underscores, such as street-scenes")
         return value
 
     @model_validator(mode="after")

@@ -10,10 +10,12 @@ import time
 import traceback
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from components import files
 from components.dataset.description import DatasetDescription
 from components.errors import SegpipeError
 from pipeline import logs
@@ -37,9 +39,11 @@ def run_pipeline(config: RunConfig, out: str, wait: bool = False) -> bool:
     Raises:
         SegpipeError: whatever stopped the run, explained; other exceptions are wrapped with the log's path.
     """
+    workdir = Workdir(out)
+    files.refuse_pattern("--out", workdir.root)
+    files.refuse_pattern("serving_dir", workdir.serving(config))
     description = describe(config.data)
     config.gate.check_classes(description.class_map)
-    workdir = Workdir(out)
     workdir.create()
     with workdir.lock(wait):
         run_id = _new_run_id(workdir, config.model.name)
@@ -118,10 +122,15 @@ def _conclude(
     say(f"summary  {summary}", soft_wrap=True)
     say(f"model    {outcome.pushed or 'not pushed: the gate withheld its blessing'}", soft_wrap=True)
     say(f"report   {report}", soft_wrap=True)
-    say(f"Open the report: file://{os.path.abspath(report)}", style="bold", soft_wrap=True)
+    say(f"Open the report: {_address(report)}", style="bold", soft_wrap=True)
     if outcome.pushed:
         check_served(outcome.pushed, outcome.output("Pusher", "pushed_model").uri)
     return outcome.blessed
+
+
+def _address(path: str) -> str:
+    """Returns a file's address for a browser, with blanks, %, # and letters outside ASCII escaped."""
+    return Path(path).absolute().as_uri()
 
 
 def _write_report(report_uri: str, directory: str, run_id: str, results: Sequence[Any]) -> str:

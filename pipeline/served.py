@@ -1,4 +1,4 @@
-"""Which version of a model is served: of those beside each other the one with the largest number."""
+"""Which version of a model is served: the one with the largest number among the versions beside each other."""
 
 from __future__ import annotations
 
@@ -6,27 +6,34 @@ import filecmp
 import os
 
 from components import files
+from components.pusher.versions import find_versions
 
 
 def served_instead(version: str) -> str | None:
     """Returns the version that is served in place of another.
 
     Args:
-        version: the other one's directory.
+        version: the other version's directory, local or on an object store.
 
     Returns:
-        The directory; None where `version` itself is served, as it is or as a copy with a larger number, and where
-        that cannot be told: on an object store, or with no versions left beside it.
+        The directory. None if `version` itself is served, as it is or as a copy with a larger number, or if there are
+        no versions beside it.
+
+    Raises:
+        SegpipeError: the object store cannot be read.
     """
-    base, number = os.path.split(version)
-    if files.is_remote(version) or not os.path.isdir(base):
-        return None
-    newest = max((name for name in os.listdir(base) if name.isdigit()), key=int, default=number)
-    served = os.path.join(base, newest)
-    return None if newest == number or _same_files(version, served) else served
+    base, _ = os.path.split(version.rstrip("/"))
+    versions = find_versions(base)
+    served = versions[max(versions)] if versions else version
+    return None if served == version or _same_files(version, served) else served
 
 
-def _same_files(folder: str, other: str) -> bool:
-    names = list(files.list_files(folder))
-    _, different, unreadable = filecmp.cmpfiles(folder, other, names, shallow=False)
+def _same_files(version: str, other: str) -> bool:
+    if files.is_remote(version):
+        from components.pusher.published import read_manifest  # here, because it imports TensorFlow
+
+        published = find_versions(os.path.dirname(version)).values()
+        return version in published and read_manifest(version) == read_manifest(other)
+    names = list(files.list_files(version))
+    _, different, unreadable = filecmp.cmpfiles(version, other, names, shallow=False)
     return names == list(files.list_files(other)) and not different and not unreadable

@@ -17,6 +17,7 @@ from components.class_map import ClassMap
 from components.errors import SegpipeError
 from components.example_gen.quarantine import read_counts
 from components.metrics.results import Evaluation, load_evaluation
+from components.pusher.versions import find_versions
 from pipeline.nodes import NodeResult
 from pipeline.served import served_instead
 from pipeline.store import Artifact, NodeExecution
@@ -64,7 +65,7 @@ class RunOutcome:
 
 
 def check_served(version: str, archive: str) -> None:
-    """Checks that a version that the cache calls pushed is still served; on an object store it is taken to be.
+    """Checks that a version that the cache calls pushed is still served.
 
     Args:
         version: the version's directory.
@@ -74,6 +75,7 @@ def check_served(version: str, archive: str) -> None:
         SegpipeError: it was removed since, or a newer version took its place.
     """
     if files.is_remote(version):
+        _check_published(version, archive)
         return
     if not os.path.isfile(os.path.join(version, "saved_model.pb")):
         raise SegpipeError(
@@ -89,6 +91,22 @@ def check_served(version: str, archive: str) -> None:
             f"{_replace_by_copy(version, os.path.join(base, str(int(number) + 1)))}\n"
             "Or give it a label: segpipe release canary, then segpipe release promote"
         )
+
+
+def _check_published(version: str, archive: str) -> None:
+    """Checks that a version on an object store, or a copy of it, is the newest published one. Raises SegpipeError."""
+    from components.pusher.published import hash_files, read_manifest  # here, because it imports TensorFlow
+
+    base = os.path.dirname(version)
+    versions = find_versions(base)
+    newest = versions[max(versions)] if versions else None
+    if newest == version or (newest and read_manifest(newest).files == hash_files(archive)):
+        return
+    raise SegpipeError(
+        f"{version}: an earlier run pushed this version, found {newest or 'no published version'} in its place, "
+        "expected it to be the newest published one. To serve it again, push it as a new version: "
+        f"segpipe models push {shlex.quote(archive)} {shlex.quote(base)}"
+    )
 
 
 def _replace_by_copy(source: str, version: str) -> str:

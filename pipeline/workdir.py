@@ -1,6 +1,6 @@
 """The layout of a work directory, and the lock that keeps two runs from sharing it.
 
-`runs/<run_id>/`, `latest` and `serving/<model>/<version>/` are for other programs to rely on; the
+`runs/<run_id>/`, `latest` and `serving/<name>/<version>/` are for other programs to rely on; the
 rest is segpipe's own.
 """
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
 
 from components.dataset.encoded import BadFileError, Limits, decode
+from components.pusher.versions import version_number
 from serving.client import batching
 from serving.client.results import Description, Key, Refused, Result, Segmentation
 from serving.predictor import Predictor
@@ -21,8 +21,7 @@ class LocalModel:
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
-        version = os.path.basename(os.path.normpath(predictor.directory))
-        self._version = int(version) if version.isdigit() else None
+        self._version = version_number(predictor.directory)
         max_pixels = predictor.metadata.get("max_pixels", sys.maxsize)
         self._limits = Limits(max_side=sys.maxsize, min_side=1, max_pixels=max_pixels)
 

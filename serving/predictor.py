@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from components import features
+from components import features, files
 from components.artifact_files import MODEL_METADATA, read_model_metadata
 from components.class_map import ClassMap
 from components.errors import UsageError
+from components.pusher.versions import find_versions
 
 _Item = TypeVar("_Item")
 
@@ -53,8 +55,18 @@ class Predictor:
         import tensorflow as tf  # here, so that a wrong path is reported at once
 
         self._tf = tf
-        self._model = tf.saved_model.load(self.directory)
+        self._model = tf.saved_model.load(self._loadable())
         self._serve = self._model.signatures["serving_default"]
+
+    def _loadable(self) -> str:
+        """Returns a path of the model that TensorFlow does not read as a pattern: a link if its own has one."""
+        if files.is_remote(self.directory) or not files.pattern_character(os.path.abspath(self.directory)):
+            return self.directory
+        # Kept as long as the model, which may read its assets later.
+        self._link = tempfile.TemporaryDirectory(prefix="segpipe-")
+        path = os.path.join(self._link.name, "model")
+        os.symlink(os.path.abspath(self.directory), path)
+        return path
 
     def predict(self, images: Sequence[bytes]) -> list[Prediction]:
         """Segments encoded PNG or JPEG images of any sizes, as one batch."""
@@ -71,13 +83,20 @@ class Predictor:
 
 
 def find_version(directory: str) -> str:
-    """Returns a model's directory, or the newest version in a folder of versions. Raises UsageError."""
-    if os.path.exists(os.path.join(directory, "saved_model.pb")):
+    """Returns a model's directory, or the newest version in a folder of versions, local or on an object store.
+
+    A remote directory without versions is returned as it is.
+
+    Raises:
+        UsageError: there is no model.
+        SegpipeError: the object store cannot be read.
+    """
+    versions = find_versions(directory)
+    if versions:
+        return versions[max(versions)]
+    if files.is_remote(directory) or os.path.exists(os.path.join(directory, "saved_model.pb")):
         return directory
     names = os.listdir(directory) if os.path.isdir(directory) else []
-    versions = [name for name in names if name.isdigit()]
-    if versions:
-        return os.path.join(directory, max(versions, key=int))
     found = f"a folder with {len(names)} entries and no version" if os.path.isdir(directory) else "nothing"
     raise UsageError(
         f"--model {directory}: found {found}, expected an exported model (a folder with saved_model.pb) "

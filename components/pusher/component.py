@@ -1,4 +1,4 @@
-"""The pipeline's Pusher: serves a blessed model from a numbered directory that appears in one step."""
+"""The pipeline's Pusher: publishes a blessed model as a version that appears in one step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AtomicPusherSpec(standard_component_specs.PusherSpec):
 
 # Not a subclass of TFX's Pusher, whose constructor leaves no place for another input.
 class AtomicPusher(base_component.BaseComponent):
-    """Copies the model to `<base_directory>/<version>`, which a reader never sees half written.
+    """Copies the model into a new version below `base_directory`, which a reader never sees half written.
 
     Its output `pushed_model` carries the custom properties of TFX's pusher: `pushed`,
     `pushed_destination` and `pushed_version`.

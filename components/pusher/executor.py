@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import logging
-import re
 from typing import Any
 
 from tfx import v1 as tfx
 from tfx.components.pusher import executor
-from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, proto_utils
 
-from components import files
 from components.artifact_files import read_model_metadata, write_model_metadata
 from components.class_map import ClassMap
 from components.metrics.results import load_evaluation
-from components.pusher.versions import new_version, next_version
+from components.pusher.push import push
 
 EVALUATION = "evaluation"
-_SAVED_MODEL = "saved_model.pb"
 
 
 class AtomicPusherExecutor(executor.Executor):
@@ -62,23 +58,3 @@ def add_metrics(model_path: str, evaluation_uri: str) -> None:
     scores = load_evaluation(evaluation_uri, ClassMap.from_dict(metadata["class_map"])).candidate.scores
     metrics = {name: value for name, value in scores.flat().items() if value is not None}
     write_model_metadata(model_path, {**metadata, "metrics": metrics})
-
-
-def push(model_path: str, base_directory: str) -> tuple[str, int]:
-    """Copies a SavedModel into a new version below a directory, local or on an object store.
-
-    Returns:
-        The version's directory and number.
-    """
-    if not files.is_remote(base_directory):
-        with new_version(base_directory) as version:
-            io_utils.copy_dir(model_path, version.staging)
-        return version.directory, version.number
-    # An object store cannot rename a folder. A reader takes one without saved_model.pb for
-    # unfinished, so that file is written last.
-    names = fileio.listdir(base_directory) if fileio.exists(base_directory) else []
-    number = next_version(name.rstrip("/") for name in names)
-    directory = files.join(base_directory, str(number))
-    io_utils.copy_dir(model_path, directory, deny_regex_patterns=[f"/{re.escape(_SAVED_MODEL)}$"])
-    io_utils.copy_file(files.join(model_path, _SAVED_MODEL), files.join(directory, _SAVED_MODEL))
-    return directory, number

@@ -1,7 +1,7 @@
-"""Numbered version directories that appear whole or not at all.
+"""Numbered version directories, which on a local disk appear whole or not at all.
 
-A new version is filled in a hidden directory beside the others and then renamed, so a reader, or a
-kill at any moment, never meets half of one. TensorFlow Serving ignores names that are no number.
+A new version is filled in a hidden directory beside the others and then renamed, so a reader, or a kill at any
+moment, never meets half of one. TensorFlow Serving ignores names that are not numbers.
 """
 
 from __future__ import annotations
@@ -10,22 +10,27 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator
 
+from components import files
+
+# Name of a version's folder on an object store: see components/pusher/published.py.
+STORED_VERSION = re.compile(r"version-([0-9]{1,18})-[0-9a-f]{8}")
 _STAGING_PREFIX = ".tmp-"
 _LOCK_FILE = ".lock"
 
 
 @dataclasses.dataclass(frozen=True)
 class Version:
-    """A version in the making.
+    """A version that is being written.
 
     Attributes:
         number: its number.
         staging: the empty directory to fill.
-        directory: where it will be served from.
+        directory: the directory that it will be served from.
     """
 
     number: int
@@ -33,35 +38,63 @@ class Version:
     directory: str
 
 
+def is_number(name: str) -> bool:
+    """Returns whether a name is a version number: decimal digits alone."""
+    return name.isascii() and name.isdigit()
+
+
+def find_versions(base_directory: str) -> dict[int, str]:
+    """Returns a model's versions: directory by number.
+
+    Args:
+        base_directory: directory of the versions: a local one, whose numbered folders are the versions, or an object
+            store, where `components.pusher.published` says which are.
+
+    Raises:
+        SegpipeError: the object store cannot be listed.
+    """
+    if files.is_remote(base_directory):
+        from components.pusher.published import published_versions  # here, because it imports TensorFlow
+
+        return published_versions(base_directory)
+    if not os.path.isdir(base_directory):
+        return {}
+    folders = {int(name): os.path.join(base_directory, name) for name in os.listdir(base_directory) if is_number(name)}
+    return {number: folder for number, folder in folders.items() if os.path.isdir(folder)}
+
+
+def version_number(directory: str) -> int | None:
+    """Returns the number of a version by the name of its directory, local or on an object store; None if none."""
+    name = directory.rstrip("/").rpartition("/")[2]
+    if is_number(name):
+        return int(name)
+    match = STORED_VERSION.fullmatch(name)
+    return int(match[1]) if match else None
+
+
 def next_version(names: Iterable[str], now: float | None = None) -> int:
-    """Returns the time in whole seconds, or one more than the largest version there is, if that is later.
+    """Returns the time in whole seconds, or one more than the largest version if that is later.
 
     Args:
         names: names of the entries beside which the version will stand.
-        now: seconds since 1970; the current time where None.
+        now: seconds since 1970; None for the current time.
     """
-    taken = [int(name) for name in (name.removeprefix(_STAGING_PREFIX) for name in names) if _is_number(name)]
+    taken = [number for number in map(version_number, names) if number is not None]
     return max(int(time.time() if now is None else now), *(number + 1 for number in taken), 1)
 
 
 @contextlib.contextmanager
-def new_version(base_directory: str) -> Iterator[Version]:
-    """Gives a version to fill, which is served once the block ends without an exception.
+def new_version(base_directory: str, number: int | None = None) -> Iterator[Version]:
+    """Yields a version to fill, which is served once the block ends without an exception.
 
-    Pushes into one directory take turns. What a killed push left behind is removed first: the lock
-    dies with its process, so whatever lies there under the lock is nobody's.
+    Writers into one directory take turns.
 
     Args:
-        base_directory: local directory of the versions, made where it is missing.
+        base_directory: local directory of the versions, made if missing.
+        number: the version's number; None for the next one.
     """
-    os.makedirs(base_directory, exist_ok=True)
-    with open(os.path.join(base_directory, _LOCK_FILE), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        names = os.listdir(base_directory)
-        number = next_version(names)
-        for name in names:
-            if name.startswith(_STAGING_PREFIX):
-                shutil.rmtree(os.path.join(base_directory, name))
+    with _locked(base_directory):
+        number = next_version(os.listdir(base_directory)) if number is None else number
         version = Version(
             number,
             os.path.join(base_directory, f"{_STAGING_PREFIX}{number}"),
@@ -75,5 +108,24 @@ def new_version(base_directory: str) -> Iterator[Version]:
             shutil.rmtree(version.staging, ignore_errors=True)
 
 
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdigit()
+def remove_version(base_directory: str, number: int) -> None:
+    """Removes a version in one step: renames it, then deletes its files."""
+    with _locked(base_directory):
+        removed = os.path.join(base_directory, f"{_STAGING_PREFIX}{number}")
+        os.rename(os.path.join(base_directory, str(number)), removed)
+        shutil.rmtree(removed)
+
+
+@contextlib.contextmanager
+def _locked(base_directory: str) -> Iterator[None]:
+    """Holds a directory of versions, made if missing, and removes what a killed writer left in it.
+
+    The lock ends with its process, so no writer owns the hidden directories found under the lock.
+    """
+    os.makedirs(base_directory, exist_ok=True)
+    with open(os.path.join(base_directory, _LOCK_FILE), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name in os.listdir(base_directory):
+            if name.startswith(_STAGING_PREFIX):
+                shutil.rmtree(os.path.join(base_directory, name))
+        yield

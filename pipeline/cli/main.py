@@ -11,7 +11,7 @@ from rich.text import Text
 
 from components.errors import EXIT_INTERRUPTED, SegpipeError
 from components.older_stack import hide_google_warnings
-from pipeline.cli import data, kubeflow, models, predict, release, run, runs, serve, watch
+from pipeline.cli import data, kubeflow, models, predict, release, run, runs, serve, versions, watch
 from pipeline.cli.extras import missing_extra
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(release.app, name="release")
+app.add_typer(versions.app, name="models")
 app.command("run")(run.run)
 app.command("config")(run.show_config)
 app.command("evaluate")(models.evaluate)

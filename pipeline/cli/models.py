@@ -51,20 +51,24 @@ def evaluate(
         return
     from pipeline.tables import score_table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     console.print(f"{predictor.directory} on {frames} frames of {split}\n", soft_wrap=True)
     console.print(score_table(result, None, predictor.class_map))
     console.print(f"\npixel accuracy {result.pixel_accuracy:.3f}, mean IoU with void {result.mean_iou_with_void:.3f}")
 
 
 def load_predictor(model: str) -> Predictor:
-    """Loads an exported model, with a word on the wait. Raises UsageError where there is none."""
+    """Loads an exported model and prints which version was taken. Raises UsageError if there is no model."""
     from serving.predictor import Predictor, find_version, read_metadata
 
-    read_metadata(find_version(model))  # before the wait for TensorFlow
+    directory = find_version(model)
+    read_metadata(directory)  # before the wait for TensorFlow
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    if directory != model:
+        console.print(f"model {directory}, the newest version in {model}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with Console(stderr=True).status("loading TensorFlow and the model"):
-        return Predictor(model)
+    with console.status("loading TensorFlow and the model"):
+        return Predictor(directory)
 
 
 def _confusion(predictor: Predictor, data: str, described: DatasetDescription, split: str) -> tuple[np.ndarray, int]:

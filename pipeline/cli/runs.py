@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from components.pusher.versions import version_number
 from pipeline.workdir import Workdir
 
 
@@ -29,7 +30,7 @@ def list_runs(
         table.add_column(column, justify="right" if column == "mean IoU" else "left", no_wrap=True)
     for row in rows:
         score = "" if row["mean_iou"] is None else f"{row['mean_iou']:.3f}"
-        version = os.path.basename(row["pushed"]) if row["pushed"] else ""
+        version = str(version_number(row["pushed"])) if row["pushed"] else ""
         table.add_row(row["run_id"], row["state"], score, row["gate"], version)
     Console(highlight=False, markup=False, emoji=False).print(table)
 

@@ -140,6 +140,7 @@ class KubeflowSettings(Settings):
             )
         places = {"kubeflow.root": self.root, "serving_dir": serving_dir, "kubeflow.metadata.path": self.metadata.path}
         for name, path in places.items():
+            files.refuse_pattern(name, path)
             if path and not files.is_remote(path) and not os.path.isabs(path):
                 raise UsageError(
                     f"{name}: found {path!r}, which each container would have for itself; expected an absolute path "

@@ -8,7 +8,7 @@ import pytest
 
 from components.dataset.description import detect
 from components.errors import UsageError
-from components.files import list_files, write_bytes
+from components.files import list_files, read_bytes, refuse_pattern, write_bytes
 
 
 def _touch(root, *paths):
@@ -68,3 +68,30 @@ def test_a_file_that_could_not_be_written_leaves_nothing(tmp_path, monkeypatch):
         write_bytes(str(tmp_path / "a.png"), b"-")
 
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a b", "100%", "#1", "für", "{span}", "x]", "a,b", "~"])
+def test_names_that_are_not_patterns_are_read_and_written(tmp_path, name):
+    path = str(tmp_path / name / name)
+
+    refuse_pattern("--out", path)
+    write_bytes(path, b"-")
+
+    assert read_bytes(path) == b"-"
+    assert list(list_files(str(tmp_path))) == [f"{name}/{name}"]
+
+
+def test_a_remote_folder_whose_listing_would_be_a_pattern_is_refused():
+    with pytest.raises(UsageError, match="found gs://bucket/data .v2., expected a path without"):
+        list(list_files("gs://bucket/data [v2]"))
+
+
+@pytest.mark.parametrize("path", ["/w/[v2]/x", "gs://bucket/a*", "relative?", "a\\b"])
+def test_a_pattern_is_refused_with_its_character_and_what_to_do(path):
+    character = next(each for each in "[*?\\" if each in path)
+
+    with pytest.raises(UsageError) as refusal:
+        refuse_pattern("--out", path)
+
+    assert f"{path}, expected a path without {character}, " in str(refusal.value)
+    assert "Rename the folder, or make a link" in str(refusal.value)

@@ -106,6 +106,17 @@ def test_paths_among_settings_mean_the_same_in_any_folder(tmp_path, monkeypatch)
     )
 
 
+def test_the_served_name_is_the_architectures_unless_it_is_set():
+    assert load_config([("test", {"model": {"name": "unet"}})]).served_name == "unet"
+    assert load_config([("test", {"serving_name": "street-scenes"})]).served_name == "street-scenes"
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "street scenes", "v1:predict"])
+def test_a_served_name_that_no_address_can_hold_is_refused(name):
+    with pytest.raises(UsageError, match="serving_name: found .*expected letters, digits"):
+        load_config([("test", {"serving_name": name})])
+
+
 def test_a_group_that_is_given_a_value_too_is_named():
     with pytest.raises(UsageError, match="--set training.epochs=3: another --set gives training the value None"):
         _config("training=null", "training.epochs=3")

@@ -1,11 +1,15 @@
 """A summary never names a version that is not served: one that is gone, or beside which there is a newer one."""
 
 import os
+import pathlib
+import shlex
 import subprocess
 
 import pytest
 
 from components.errors import SegpipeError
+from components.pusher.push import push
+from pipeline.served import served_instead
 from pipeline.summary import check_served
 
 
@@ -43,6 +47,29 @@ def test_a_version_beside_a_newer_one_is_refused_until_it_is_copied(tmp_path):
     _run_command_of(refusal)
     assert {"8", "9", "12", "13"} == set(os.listdir(tmp_path))
     assert check_served(str(tmp_path / "9"), "kept") is None
+
+
+def test_a_version_on_an_object_store_is_checked_against_what_is_published(tmp_path):
+    _write_versions(tmp_path, {"seven": "seed 7", "eight": "seed 8"})
+    seven, eight, base = str(tmp_path / "seven"), str(tmp_path / "eight"), (tmp_path / "my-store").as_uri()
+    first, _ = push(seven, base)
+    check_served(first, seven)
+    second, _ = push(eight, base)
+
+    with pytest.raises(SegpipeError, match=f"{first}: .*found {second} in its place") as refusal:
+        check_served(first, seven)
+
+    assert served_instead(first) == second
+    # The way back that the message names is to push the copy that was kept.
+    assert str(refusal.value).endswith(f"segpipe models push {shlex.quote(seven)} {shlex.quote(base)}")
+    third, _ = push(seven, base)
+    check_served(first, seven)
+    assert served_instead(first) is None
+    assert served_instead(second) == third
+    for version in (first, second, third):
+        pathlib.Path(f"{version.removeprefix('file://')}.json").unlink()
+    with pytest.raises(SegpipeError, match=f"{first}: .*found no published version"):
+        check_served(first, seven)
 
 
 def _run_command_of(refusal):

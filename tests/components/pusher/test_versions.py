@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from components.pusher.versions import new_version, next_version
+from components.pusher.versions import new_version, next_version, version_number
 
 PUSH_AND_STOP_HALFWAY = """
 import pathlib, sys
@@ -70,12 +70,25 @@ def test_versions_rise_within_one_second(tmp_path):
         (["7", "999", "latest", ".lock"], 1000),
         (["1000"], 1001),
         (["2000", "12"], 2001),
-        ([".tmp-1500"], 1501),
         (["²"], 1000),
     ],
 )
 def test_the_next_version_is_the_time_unless_a_larger_one_exists(names, expected):
     assert next_version(names, now=1000.9) == expected
+
+
+@pytest.mark.parametrize(
+    ("directory", "number"),
+    [
+        ("/w/serving/fcn8/12", 12),
+        ("gs://b/fcn8/version-12-0123abcd", 12),
+        ("gs://b/fcn8/12/", 12),
+        ("/w/model", None),
+        ("/w/version-12", None),
+    ],
+)
+def test_a_version_s_number_is_read_from_the_name_of_its_directory(directory, number):
+    assert version_number(directory) == number
 
 
 def test_a_killed_push_leaves_the_old_version_and_the_next_push_cleans_up(tmp_path):

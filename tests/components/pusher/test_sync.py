@@ -1,0 +1,230 @@
+"""What `segpipe models sync` copies: whole versions alone, whatever is killed, damaged or out of reach."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from killed import kills
+from typer.testing import CliRunner
+
+from components.errors import SegpipeError, UsageError
+from components.pusher.published import hash_files
+from components.pusher.push import push
+from components.pusher.sync import sync
+from components.pusher.versions import find_versions
+from pipeline.cli.main import app
+
+FILES = {"saved_model.pb": "graph", "variables/variables.index": "index"}
+
+
+@pytest.fixture
+def model(tmp_path) -> str:
+    for name, content in FILES.items():
+        path = tmp_path / "model" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return str(tmp_path / "model")
+
+
+@pytest.fixture
+def bucket(tmp_path) -> pathlib.Path:
+    """A folder that segpipe reads and writes as an object store, by the scheme file://."""
+    (tmp_path / "bucket").mkdir()
+    return tmp_path / "bucket"
+
+
+@pytest.fixture
+def served(tmp_path) -> pathlib.Path:
+    return tmp_path / "models" / "fcn8"
+
+
+def whole(served: pathlib.Path) -> set[int]:
+    """Returns the numbers of the entries that TensorFlow Serving would take, each of which must be whole."""
+    versions = {int(entry.name): entry for entry in served.iterdir() if entry.name.isdigit()} if served.exists() else {}
+    for folder in versions.values():
+        found = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+        assert found == FILES
+    return set(versions)
+
+
+def folder(directory: str) -> pathlib.Path:
+    return pathlib.Path(directory.removeprefix("file://"))
+
+
+def withdraw(directory: str) -> None:
+    folder(f"{directory}.json").unlink()
+
+
+def test_published_versions_are_copied_once_the_newest_first(model, bucket, served):
+    numbers = [push(model, bucket.as_uri())[1] for _ in range(2)]
+
+    assert sync(bucket.as_uri(), str(served)).copied == tuple(reversed(numbers))
+    assert whole(served) == set(numbers)
+    assert sync(bucket.as_uri(), str(served)).copied == ()
+
+
+def test_what_a_killed_push_left_is_not_copied(model, bucket, served):
+    list(kills("push", model, bucket.as_uri()))
+
+    result = sync(bucket.as_uri(), str(served))
+
+    assert len(list(bucket.glob("version-*/"))) > len(result.copied) == 1
+    assert not result.errors
+    assert whole(served) == set(result.copied)
+
+
+def test_a_sync_that_is_killed_before_any_write_shows_whole_versions_alone(model, bucket, served):
+    numbers = {push(model, bucket.as_uri())[1] for _ in range(2)}
+
+    states = [whole(served) for _ in kills("sync", bucket.as_uri(), str(served))]
+
+    # The last run before the one that ended by itself was killed before its last rename.
+    assert set() in states
+    assert {max(numbers)} in states
+    assert whole(served) == numbers
+    assert {entry.name for entry in served.iterdir()} == {*map(str, numbers), ".lock"}
+
+
+@pytest.mark.parametrize("damage", ["grapf", "gra", None])
+def test_a_file_that_differs_from_the_manifest_keeps_its_version_away_and_no_other(model, bucket, served, damage):
+    _, sound = push(model, bucket.as_uri())
+    directory, broken = push(model, bucket.as_uri())
+    file = folder(directory) / "saved_model.pb"
+    file.unlink() if damage is None else file.write_text(damage)
+
+    result = sync(bucket.as_uri(), str(served))
+
+    assert result.copied == (sound,)
+    assert whole(served) == {sound}
+    (error,) = result.errors
+    assert f"version {broken} was not copied: " in error
+    assert f"{directory}/saved_model.pb" in error
+
+
+def test_withdrawn_versions_are_removed_only_if_asked_and_never_the_newest(model, bucket, served):
+    pushed = [push(model, bucket.as_uri()) for _ in range(3)]
+    numbers = [number for _, number in pushed]
+    sync(bucket.as_uri(), str(served))
+    withdraw(pushed[0][0])
+    withdraw(pushed[2][0])
+
+    assert sync(bucket.as_uri(), str(served)).removed == ()
+    assert whole(served) == set(numbers)
+    assert sync(bucket.as_uri(), str(served), remove=True).removed == (numbers[0],)
+    assert whole(served) == set(numbers[1:])
+
+
+def test_nothing_is_removed_while_the_store_shows_no_version(model, bucket, served):
+    numbers = {push(model, bucket.as_uri())[1] for _ in range(2)}
+    sync(bucket.as_uri(), str(served))
+    bucket.rename(f"{bucket}-away")
+
+    result = sync(bucket.as_uri(), str(served), remove=True)
+
+    assert (result.copied, result.removed) == ((), ())
+    assert whole(served) == numbers
+
+
+def test_a_store_that_cannot_be_listed_is_an_error_of_the_pass(bucket, served):
+    (bucket / "file").write_text("")
+
+    (error,) = sync(f"{bucket.as_uri()}/file", str(served)).errors
+
+    assert f"{bucket.as_uri()}/file" in error
+
+
+def test_a_store_that_tensorflow_does_not_know_is_a_mistake(served):
+    with pytest.raises(UsageError, match="unheard://bucket"):
+        sync("unheard://bucket", str(served))
+
+
+def test_the_command_ends_well_if_the_folder_holds_a_version(model, bucket, served, monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    arguments = ["models", "sync", bucket.as_uri(), str(served)]
+    with pytest.raises(SegpipeError, match="no published version.*segpipe models push"):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+    directory, number = push(model, bucket.as_uri())
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+    assert result.exit_code == 0
+    assert f"copied version {number} to {served}/{number}" in result.stdout
+    withdraw(directory)
+    (bucket / "file").write_text("")
+    result = CliRunner().invoke(app, ["models", "sync", f"{bucket.as_uri()}/file", str(served)], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert f"{bucket.as_uri()}/file" in result.stderr
+
+
+def test_a_model_is_pushed_by_hand(model, bucket, served):
+    for destination in (str(served), bucket.as_uri()):
+        result = CliRunner().invoke(app, ["models", "push", model, destination], catch_exceptions=False)
+
+        (version,) = find_versions(destination).values()
+        assert result.stdout == f"pushed {model} to {version}\n"
+        assert hash_files(version) == hash_files(model)
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_folder_without_a_model_is_not_pushed(bucket, served, scheme):
+    with pytest.raises(UsageError, match=r"expected an exported model"):
+        CliRunner().invoke(app, ["models", "push", f"{scheme}{bucket}", str(served)], catch_exceptions=False)
+    assert not find_versions(str(served))
+
+
+def test_a_numbered_folder_of_a_store_is_published_by_a_push(model, bucket):
+    pathlib.Path(model).rename(bucket / "12")
+
+    CliRunner().invoke(app, ["models", "push", f"{bucket.as_uri()}/12", bucket.as_uri()], catch_exceptions=False)
+
+    ((number, version),) = find_versions(bucket.as_uri()).items()
+    assert number > 12
+    assert hash_files(version) == hash_files(str(bucket / "12"))
+
+
+def test_a_remote_destination_is_refused(bucket):
+    with pytest.raises(UsageError, match="DESTINATION: found gs://b/c, expected a local folder"):
+        CliRunner().invoke(app, ["models", "sync", bucket.as_uri(), "gs://b/c"], catch_exceptions=False)
+
+
+def test_a_repeated_sync_survives_a_store_that_goes_and_ends_with_sigterm(model, bucket, served):
+    command = [sys.executable, "-m", "pipeline.cli.main", "models", "sync", bucket.as_uri(), str(served)]
+    process = subprocess.Popen(
+        [*command, "--every", "0.1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    try:
+        _, first = push(model, bucket.as_uri())
+        assert process.stdout.readline() == f"copied version {first} to {served}/{first}\n"
+        bucket.rename(f"{bucket}-away")
+        bucket.write_text("a file, which cannot be listed")
+        assert any(bucket.as_uri() in line for line in process.stderr)
+        bucket.unlink()
+        pathlib.Path(f"{bucket}-away").rename(bucket)
+        _, second = push(model, bucket.as_uri())
+        assert process.stdout.readline() == f"copied version {second} to {served}/{second}\n"
+        assert whole(served) == {first, second}
+        process.terminate()
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_reader_of_the_folder_never_sees_half_a_version(model, bucket, served):
+    """Reads as fast as it can while versions are pushed and copied."""
+    command = [sys.executable, "-m", "pipeline.cli.main", "models", "sync", bucket.as_uri(), str(served)]
+    for _ in range(3):
+        push(model, bucket.as_uri())
+    process = subprocess.Popen(command)
+    while process.poll() is None:
+        whole(served)
+        time.sleep(0)
+    assert process.returncode == 0
+    assert len(whole(served)) == 3
