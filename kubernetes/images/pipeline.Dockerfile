@@ -20,7 +20,8 @@ COPY components /app/components
 COPY trainer /app/trainer
 COPY serving /app/serving
 COPY pipeline /app/pipeline
-ENV PATH=/opt/segpipe/bin:$PATH PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# The loopback address of a container is not reachable from outside it.
+ENV PATH=/opt/segpipe/bin:$PATH PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 SEGPIPE_HOST=0.0.0.0
 USER 1000:1000
 WORKDIR /home/segpipe
 ENTRYPOINT ["segpipe"]

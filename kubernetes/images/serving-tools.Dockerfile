@@ -15,12 +15,14 @@ RUN uv venv --no-project $VIRTUAL_ENV \
 FROM python:3.13.16-slim-trixie AS serving-tools
 RUN useradd --uid 1000 --user-group --create-home segpipe
 COPY --from=build /opt/segpipe /opt/segpipe
-COPY kubernetes/images/segpipe /usr/local/bin/segpipe
+COPY kubernetes/images/segpipe kubernetes/images/tensorflow_model_server /usr/local/bin/
 COPY components /app/components
 COPY trainer /app/trainer
 COPY serving /app/serving
 COPY pipeline /app/pipeline
-ENV PATH=/opt/segpipe/bin:$PATH PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# The loopback address of a container is not reachable from outside it. The command tensorflow_model_server is segpipe's.
+ENV PATH=/opt/segpipe/bin:$PATH PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 SEGPIPE_HOST=0.0.0.0 \
+    SEGPIPE_ENGINE=local
 USER 1000:1000
 WORKDIR /home/segpipe
 ENTRYPOINT ["segpipe"]

@@ -16,8 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from components.errors import ReleaseError, UsageError
+from pipeline.cli import tls as tls_options
 
 if TYPE_CHECKING:
+    from serving.client import Tls
     from serving.release.labels import Release
     from serving.release.records import Record
     from serving.release.servers import Fleet
@@ -57,6 +59,10 @@ def canary(
     base_path: _BasePath = None,
     timeout: _Timeout = 300.0,
     dry_run: _DryRun = False,
+    tls: tls_options.Encrypt = False,
+    tls_ca: tls_options.CaFile = None,
+    tls_cert: tls_options.CertFile = None,
+    tls_key: tls_options.KeyFile = None,
 ) -> None:
     """Load a version beside the stable one and label it canary."""
     if (version is None) != withdraw:
@@ -67,7 +73,8 @@ def canary(
 
         return withdraw_canary(release) if version is None else start_canary(release, version)
 
-    with _session(server, model, config_file, configmap, base_path) as session:
+    connection = tls_options.settings(tls, tls_ca, tls_cert, tls_key)
+    with _session(server, model, config_file, configmap, base_path, connection) as session:
         session.change(step, timeout, dry_run)
 
 
@@ -81,6 +88,10 @@ def promote(
     base_path: _BasePath = None,
     timeout: _Timeout = 300.0,
     dry_run: _DryRun = False,
+    tls: tls_options.Encrypt = False,
+    tls_ca: tls_options.CaFile = None,
+    tls_cert: tls_options.CertFile = None,
+    tls_key: tls_options.KeyFile = None,
 ) -> None:
     """Make the canary, or a version named, stable; the one before stays loaded for a rollback."""
 
@@ -89,7 +100,8 @@ def promote(
 
         return labels.promote(release, version)
 
-    with _session(server, model, config_file, configmap, base_path) as session:
+    connection = tls_options.settings(tls, tls_ca, tls_cert, tls_key)
+    with _session(server, model, config_file, configmap, base_path, connection) as session:
         session.change(step, timeout, dry_run, must_be_available=True)
 
 
@@ -102,6 +114,10 @@ def rollback(
     base_path: _BasePath = None,
     timeout: _Timeout = 300.0,
     dry_run: _DryRun = False,
+    tls: tls_options.Encrypt = False,
+    tls_ca: tls_options.CaFile = None,
+    tls_cert: tls_options.CertFile = None,
+    tls_key: tls_options.KeyFile = None,
 ) -> None:
     """Make the version that was stable before stable again, and unload the one that was promoted."""
 
@@ -110,7 +126,8 @@ def rollback(
 
         return labels.rollback(release)
 
-    with _session(server, model, config_file, configmap, base_path) as session:
+    connection = tls_options.settings(tls, tls_ca, tls_cert, tls_key)
+    with _session(server, model, config_file, configmap, base_path, connection) as session:
         session.change(step, timeout, dry_run, must_be_available=True)
 
 
@@ -119,6 +136,10 @@ def status(
     server: _Servers,
     model: Annotated[str, typer.Option(help="Name of the model.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    tls: tls_options.Encrypt = False,
+    tls_ca: tls_options.CaFile = None,
+    tls_cert: tls_options.CertFile = None,
+    tls_key: tls_options.KeyFile = None,
 ) -> None:
     """Show the versions of a model on each server: their states, labels and errors."""
     _load_protocol()
@@ -126,7 +147,7 @@ def status(
     from serving.release.servers import Fleet
 
     rows: list[dict[str, Any]] = []
-    with Fleet(server) as fleet:
+    with Fleet(server, tls_options.settings(tls, tls_ca, tls_cert, tls_key)) as fleet:
         for one in fleet.servers:
             labels = {label: one.labelled(model, label) for label in (STABLE, CANARY, PREVIOUS)}
             for version, state in sorted(one.versions(model).items()):
@@ -193,7 +214,12 @@ class _Session:
 
 @contextlib.contextmanager
 def _session(
-    servers: list[str], model: str | None, config_file: str | None, configmap: str | None, base_path: str | None
+    servers: list[str],
+    model: str | None,
+    config_file: str | None,
+    configmap: str | None,
+    base_path: str | None,
+    tls: Tls | None,
 ) -> Iterator[_Session]:
     """Opens the record that the options name and connects to the servers."""
     given = [option for option in (config_file, configmap, base_path) if option is not None]
@@ -203,12 +229,12 @@ def _session(
             "configuration is kept"
         )
     if base_path is not None and model is None:
-        raise UsageError("--base-path: expected --model as well, for the servers do not tell the names of their models")
+        raise UsageError("--base-path: expected --model as well, because the servers do not tell their models")
     _load_protocol()
     from serving.release.records import ConfigMapRecord, FileRecord, ServerRecord
     from serving.release.servers import Fleet
 
-    with Fleet(servers) as fleet:
+    with Fleet(servers, tls) as fleet:
         record: Record
         if config_file is not None:
             record = FileRecord(config_file)

@@ -19,6 +19,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from components.errors import ReleaseError, UsageError
 from serving.client.proxies import proxy_options
+from serving.client.settings import Tls
 
 _State = get_model_status_pb2.ModelVersionStatus
 # TensorFlow Serving's answers for a label it does not know, and for one whose version is not loaded.
@@ -49,12 +50,14 @@ class ModelServer:
     Args:
         address: HOST:PORT of its gRPC port.
         timeout: seconds for one call.
+        tls: None for a plain connection.
     """
 
-    def __init__(self, address: str, timeout: float = 10.0) -> None:
+    def __init__(self, address: str, timeout: float = 10.0, tls: Tls | None = None) -> None:
         self.address = address
         self._timeout = timeout
-        self._channel = grpc.insecure_channel(address, proxy_options(address))
+        self._tls = tls
+        self._channel = _connect(address, tls)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
@@ -101,9 +104,13 @@ class ModelServer:
             raise ReleaseError(f"--server {self.address}: HandleReloadConfigRequest: {answer.status.error_message}")
 
     def _failure(self, call: str, error: grpc.RpcError) -> ReleaseError:
+        expected = "speaks TLS with these certificates" if self._tls else "speaks plain text (for TLS, give --tls-ca)"
+        if error.code() == grpc.StatusCode.PERMISSION_DENIED:
+            advice = "The proxy in front of the server refuses the call; use --configmap or --config-file"
+        else:
+            advice = f"Check that this machine may reach the address, and that a model server there {expected}"
         return ReleaseError(
-            f"--server {self.address}: {call} answered {error.code().name} ({error.details()}). "
-            "Check that the address is the gRPC port of a model server that this machine may reach"
+            f"--server {self.address}: {call} answered {error.code().name} ({error.details()}). {advice}"
         )
 
 
@@ -113,11 +120,12 @@ class Fleet:
     Args:
         addresses: HOST:PORT each; a name with several addresses, such as that of a headless Service,
             stands for the server behind each of them.
+        tls: None for plain connections. A server behind a name shows a certificate of that name.
     """
 
-    def __init__(self, addresses: Iterable[str]) -> None:
-        found = dict.fromkeys(single for address in addresses for single in resolve(address))
-        self.servers = [ModelServer(address) for address in found]
+    def __init__(self, addresses: Iterable[str], tls: Tls | None = None) -> None:
+        found = {single: address for address in addresses for single in resolve(address)}
+        self.servers = [ModelServer(single, tls=_named(tls, address)) for single, address in found.items()]
 
     def __enter__(self) -> Fleet:
         return self
@@ -149,3 +157,17 @@ def resolve(address: str) -> list[str]:
         by_family.setdefault(family, {})[str(place[0])] = None
     hosts = by_family.get(socket.AF_INET) or {f"[{host}]": None for host in by_family[socket.AF_INET6]}
     return [f"{host}:{port}" for host in sorted(hosts)]
+
+
+def _named(tls: Tls | None, address: str) -> Tls | None:
+    """Returns the settings for a server behind an address, whose host the server's certificate must name."""
+    if tls is None or tls.server_name is not None:
+        return tls
+    return dataclasses.replace(tls, server_name=address.rpartition(":")[0].strip("[]"))
+
+
+def _connect(address: str, tls: Tls | None) -> grpc.Channel:
+    if tls is None:
+        return grpc.insecure_channel(address, proxy_options(address))
+    name = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
+    return grpc.secure_channel(address, tls.credentials(), [*proxy_options(address), *name])

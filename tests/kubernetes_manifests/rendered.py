@@ -17,13 +17,14 @@ FOLDERS = {
     "cpu": "kubernetes/serving/overlays/cpu",
     "gpu": "kubernetes/serving/overlays/gpu",
     "object-store": "",
+    "request-log": "",
     "setup": "kubernetes/serving/setup",
     "release": "kubernetes/serving/release",
     "kserve": "kubernetes/kserve",
 }
 # Earlier ones lack a part of Kustomize that the folders use.
 OLDEST_KUBECTL = (1, 27)
-SERVING = ("base", "local", "cpu", "gpu", "object-store")
+SERVING = ("base", "local", "cpu", "gpu", "object-store", "request-log")
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +35,7 @@ def render(tmp_path_factory):
 
     @functools.cache
     def render_one(name):
-        folder = ROOT / FOLDERS[name] if FOLDERS[name] else _with_object_store(tmp_path_factory.mktemp("overlay"))
+        folder = ROOT / FOLDERS[name] if FOLDERS[name] else _with_component(name, tmp_path_factory.mktemp("overlay"))
         done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return list(yaml.safe_load_all(done.stdout))
@@ -61,7 +62,7 @@ def of_kind(documents, kind, name=None):
 
 
 def pods(documents):
-    """Yields the labels, the spec and the containers of every pod that the documents make."""
+    """Yields the labels, the spec and the containers of every pod that the documents make, init containers first."""
     for document in documents:
         if document["kind"] == "InferenceService":
             labels = {"serving.kserve.io/inferenceservice": document["metadata"]["name"]}
@@ -69,7 +70,15 @@ def pods(documents):
             yield labels, predictor, [predictor["model"]]
         elif "template" in document.get("spec", {}):
             template = document["spec"]["template"]
-            yield template["metadata"]["labels"], template["spec"], template["spec"]["containers"]
+            spec = template["spec"]
+            yield template["metadata"]["labels"], spec, [*spec.get("initContainers", []), *spec["containers"]]
+
+
+def container(documents, name):
+    """Returns the container of a name in the first pod."""
+    _, _, containers = next(pods(documents))
+    (one,) = (one for one in containers if one["name"] == name)
+    return one
 
 
 def chosen_by(selector, labels):
@@ -77,9 +86,9 @@ def chosen_by(selector, labels):
     return selector["matchLabels"].items() <= labels.items()
 
 
-def _with_object_store(folder):
-    """Writes an overlay as a user would, of the CPU's with the models in a bucket."""
+def _with_component(name, folder):
+    """Writes an overlay as a user would, of the CPU's with a component."""
     serving = os.path.relpath(ROOT / "kubernetes" / "serving", folder)
-    settings = {"resources": [f"{serving}/overlays/cpu"], "components": [f"{serving}/components/object-store"]}
+    settings = {"resources": [f"{serving}/overlays/cpu"], "components": [f"{serving}/components/{name}"]}
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(settings))
     return folder

@@ -52,14 +52,20 @@ def test_every_tag_is_the_project_s_version(makefile):
     assert [(path, tag) for path, tag in tags if tag != makefile["TAG"]] == []
 
 
-def test_the_release_pod_runs_the_serving_tools(render, makefile):
-    ((_, _, (container,)),) = pods(render("release"))
+@pytest.mark.parametrize(
+    ("folder", "names"),
+    [("release", ["tools"]), ("object-store", ["copy-models", "follow-models"]), ("request-log", ["request-sink"])],
+)
+def test_our_containers_run_the_serving_tools(render, makefile, folder, names):
+    image = f"{makefile['REGISTRY']}/serving-tools:{makefile['TAG']}"
+    _, _, containers = next(pods(render(folder)))
 
-    assert container["image"] == f"{makefile['REGISTRY']}/serving-tools:{makefile['TAG']}"
+    assert [one["name"] for one in containers if one["image"] == image] == names
 
 
-def test_the_release_folder_sets_the_name_that_its_deployment_has():
-    folder = ROOT / "kubernetes" / "serving" / "release"
-    (image,) = yaml.safe_load((folder / "kustomization.yaml").read_text())["images"]
+@pytest.mark.parametrize("folder", ["release", "components/object-store", "components/request-log"])
+def test_a_folder_sets_the_image_that_its_deployment_has(folder):
+    directory = ROOT / "kubernetes" / "serving" / folder
+    (image,) = yaml.safe_load((directory / "kustomization.yaml").read_text())["images"]
 
-    assert f"image: {image['name']}\n" in (folder / "deployment.yaml").read_text()
+    assert f"image: {image['name']}\n" in (directory / "deployment.yaml").read_text()

@@ -4,11 +4,12 @@ import re
 
 import pytest
 from google.protobuf import text_format
-from rendered import SERVING, chosen_by, of_kind, pods
+from rendered import SERVING, chosen_by, container, of_kind, pods
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+from typer.testing import CliRunner
 
-# gRPC lengthens or shortens the age of each connection by up to a tenth, at random.
-_JITTER = 1.1
+from pipeline.cli.main import app
+
 # Until every node and every name server's cache has forgotten a pod that ends.
 _SECONDS_TO_FORGET = 10
 
@@ -17,16 +18,27 @@ _BATCHING = {"max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "
 
 
 def _server(documents):
-    """Returns the pod's labels, spec, container and the container's arguments by name."""
-    labels, pod, (container,) = next(pods(documents))
-    arguments = dict(word.removeprefix("--").split("=", 1) for word in container["args"])
-    return labels, pod, container, arguments
+    """Returns the pod's labels, spec, the container of TensorFlow Serving and its arguments by name."""
+    labels, pod, _ = next(pods(documents))
+    server = container(documents, "tensorflow-serving")
+    return labels, pod, server, dict(word.removeprefix("--").split("=", 1) for word in server["args"])
 
 
-def _mounted(documents, pod, container, path):
+def _nginx(documents):
+    """Returns the proxy's configuration."""
+    _, pod, _ = next(pods(documents))
+    proxy = container(documents, "proxy")
+    return _mounted(documents, pod, proxy, proxy["args"][-1])
+
+
+def _opened(*containers):
+    return {port["name"]: port["containerPort"] for one in containers for port in one["ports"]}
+
+
+def _mounted(documents, pod, mounting, path):
     """Returns the text of a file that a pod mounts from a ConfigMap."""
     folder, _, name = path.rpartition("/")
-    (volume,) = (one["name"] for one in container["volumeMounts"] if one["mountPath"] == folder)
+    (volume,) = (mount["name"] for mount in mounting["volumeMounts"] if mount["mountPath"] == folder)
     (config_map,) = (one["configMap"]["name"] for one in pod["volumes"] if one["name"] == volume)
     return of_kind(documents, "ConfigMap", config_map)["data"][name]
 
@@ -46,11 +58,11 @@ def model(documents):
     return model
 
 
-def test_the_services_reach_the_pods_on_ports_they_open(documents):
-    labels, _, container, arguments = _server(documents)
-    opened = {port["name"]: port["containerPort"] for port in container["ports"]}
+def test_the_services_reach_the_proxy_alone(documents):
+    labels, _, _, _ = _server(documents)
+    opened = _opened(container(documents, "proxy"))
 
-    assert opened == {"grpc": int(arguments["port"]), "rest": int(arguments["rest_api_port"])}
+    assert opened == {"grpc": 8500, "rest": 8501, "metrics": 8503}
     services = of_kind(documents, "Service")
     assert [one["spec"].get("clusterIP") for one in services] == [None, "None"]
     for service in services:
@@ -58,30 +70,52 @@ def test_the_services_reach_the_pods_on_ports_they_open(documents):
         assert all(opened[port["targetPort"]] == port["port"] for port in service["spec"]["ports"])
 
 
-def test_every_probe_asks_for_the_metadata_of_the_model_that_is_served(documents, model):
-    _, _, container, _ = _server(documents)
+def test_the_proxy_listens_where_it_is_asked_and_asks_where_the_server_listens(documents):
+    _, _, server, arguments = _server(documents)
+    nginx = _nginx(documents)
 
+    listened = re.findall(r"^\s+listen (\d+);$", nginx, flags=re.MULTILINE)
+    assert sorted(map(int, listened)) == sorted(_opened(container(documents, "proxy")).values())
+    assert arguments["port"] == "0"
+    assert f"server unix:{arguments['grpc_socket_path']};" in nginx
+    assert set(re.findall(r"proxy_pass (.*?);", nginx)) == {f"http://127.0.0.1:{arguments['rest_api_port']}"}
+    assert _opened(server) == {"server-rest": int(arguments["rest_api_port"])}
+    socket_folder = {"name": "socket", "mountPath": arguments["grpc_socket_path"].rpartition("/")[0]}
+    for one in (server, container(documents, "proxy")):
+        assert socket_folder in one["volumeMounts"]
+
+
+def test_every_probe_asks_for_the_metadata_of_the_model_that_is_served(documents, model):
+    _, _, server, _ = _server(documents)
+    proxy = container(documents, "proxy")
+
+    asked = {"path": f"/v1/models/{model.name}/metadata", "port": "server-rest"}
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe]["httpGet"] == {"path": f"/v1/models/{model.name}/metadata", "port": "rest"}
+        assert server[probe]["httpGet"] == asked
+    assert proxy["readinessProbe"]["httpGet"] == asked | {"port": "rest"}
+    path = proxy["livenessProbe"]["httpGet"]["path"]
+    assert f"location = {path} {{ return 200; }}" in _nginx(documents)
 
 
 def test_the_files_that_the_server_is_given_are_mounted(documents, model):
-    _, pod, container, arguments = _server(documents)
+    _, pod, server, arguments = _server(documents)
 
-    assert model.name in _mounted(documents, pod, container, arguments["model_config_file"])
-    batching = _mounted(documents, pod, container, arguments["batching_parameters_file"])
+    assert model.name in _mounted(documents, pod, server, arguments["model_config_file"])
+    batching = _mounted(documents, pod, server, arguments["batching_parameters_file"])
     assert set(re.findall(r"^(\w+) \{ value: \d+ \}$", batching, flags=re.MULTILINE)) == _BATCHING
-    monitoring = _mounted(documents, pod, container, arguments["monitoring_config_file"])
+    monitoring = _mounted(documents, pod, server, arguments["monitoring_config_file"])
     assert re.search(r"prometheus_config \{\s+enable: true", monitoring)
     # A file mounted by subPath would never change, and with it no release would ever arrive.
-    assert not any("subPath" in mount for mount in container["volumeMounts"])
+    assert not any("subPath" in mount for mount in server["volumeMounts"])
     assert int(arguments["model_config_file_poll_wait_seconds"]) > 0
 
 
 def test_every_volume_is_mounted_and_there_to_mount(documents):
-    _, pod, container, _ = _server(documents)
+    _, pod, containers = next(pods(documents))
 
-    assert {one["name"] for one in pod["volumes"]} == {one["name"] for one in container["volumeMounts"]}
+    assert {one["name"] for one in pod["volumes"]} == {
+        mount["name"] for one in containers for mount in one["volumeMounts"]
+    }
     for volume in pod["volumes"]:
         if "configMap" in volume:
             assert of_kind(documents, "ConfigMap", volume["configMap"]["name"])
@@ -91,18 +125,18 @@ def test_every_volume_is_mounted_and_there_to_mount(documents):
 
 @pytest.mark.parametrize("overlay", ["local", "cpu", "gpu"])
 def test_the_models_of_a_claim_lie_where_it_is_mounted(render, overlay):
-    _, _, container, _ = _server(render(overlay))
+    _, _, server, _ = _server(render(overlay))
     (config_map,) = of_kind(render("setup"), "ConfigMap")
 
-    (mount,) = (one for one in container["volumeMounts"] if one["name"] == "models")
+    (mount,) = (one for one in server["volumeMounts"] if one["name"] == "models")
     assert mount["readOnly"] is True
     assert f'base_path: "{mount["mountPath"]}/' in config_map["data"]["models.config"]
 
 
 def test_the_threads_are_as_many_as_the_processors(documents):
-    _, _, container, arguments = _server(documents)
+    _, _, server, arguments = _server(documents)
 
-    limit = container["resources"]["limits"]["cpu"]
+    limit = server["resources"]["limits"]["cpu"]
     assert arguments["tensorflow_intra_op_parallelism"] == limit
     assert arguments["tensorflow_inter_op_parallelism"] == limit
 
@@ -122,22 +156,28 @@ def test_autoscaler_budget_and_spread_are_about_these_pods(documents):
         assert chosen_by(constraint["labelSelector"], labels)
 
 
-def test_a_pod_serves_until_every_connection_has_come_to_its_end(documents):
-    _, pod, container, arguments = _server(documents)
-    age, grace = (int(number) for number in re.findall(r"_ms=(\d+)", arguments["grpc_channel_arguments"]))
+def test_a_pod_serves_until_the_requests_in_progress_are_answered(documents):
+    _, pod, containers = next(pods(documents))
+    proxy = container(documents, "proxy")
+    pause = int(proxy["lifecycle"]["preStop"]["exec"]["command"][1])
+    (drain,) = re.findall(r"worker_shutdown_timeout (\d+)s;", _nginx(documents))
 
-    pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
-    assert (_JITTER * age + grace) / 1000 + _SECONDS_TO_FORGET < pause < pod["terminationGracePeriodSeconds"]
+    assert pause > _SECONDS_TO_FORGET
+    assert pause + int(drain) < pod["terminationGracePeriodSeconds"]
+    # Kubernetes stops the sidecars after the other containers, and starts them before.
+    assert pod["containers"] == [proxy]
+    sidecars = [one["name"] for one in containers if one.get("restartPolicy") == "Always"]
+    assert sidecars[-1] == "tensorflow-serving"
 
 
-def test_only_labelled_clients_and_prometheus_get_in_and_nothing_gets_out(render):
+def test_clients_reach_the_proxy_and_prometheus_the_metrics_and_nothing_gets_out(render):
     (policy,) = of_kind(render("cpu"), "NetworkPolicy")
     clients, prometheus = policy["spec"]["ingress"]
 
     for source in clients["from"]:
         assert source["podSelector"]["matchLabels"] == {"segpipe.io/serving-client": "true"}
     assert {port["port"] for port in clients["ports"]} == {"grpc", "rest"}
-    assert [port["port"] for port in prometheus["ports"]] == ["rest"]
+    assert [port["port"] for port in prometheus["ports"]] == ["metrics"]
     assert policy["spec"].get("egress", []) == []
 
 
@@ -153,11 +193,47 @@ def test_the_object_store_is_the_only_way_out_besides_names_and_credentials(rend
     ports = [{port["port"] for port in rule["ports"]} for rule in policy["spec"]["egress"]]
     assert ports == [{53}, {443}, {80, 987, 988}]
     assert all("to" in rule for rule in policy["spec"]["egress"])
-    assert not any(volume["name"] == "models" for volume in next(pods(render("object-store")))[1]["volumes"])
+
+
+def test_models_of_an_object_store_are_copied_before_and_while_they_are_served(render):
+    documents = render("object-store")
+    _, pod, containers = next(pods(documents))
+    names = [one["name"] for one in containers]
+    once, always = container(documents, "copy-models"), container(documents, "follow-models")
+    (config_map,) = of_kind(render("setup"), "ConfigMap")
+
+    assert names == ["copy-models", "follow-models", "tensorflow-serving", "proxy"]
+    assert "restartPolicy" not in once
+    assert always["restartPolicy"] == "Always"
+    assert always["args"][: len(once["args"])] == once["args"]
+    assert f'base_path: "{once["args"][3]}"' in config_map["data"]["models.config"]
+    (models,) = (one for one in pod["volumes"] if one["name"] == "models")
+    assert set(models) == {"name", "emptyDir"}
+
+
+@pytest.mark.parametrize("name", ["copy-models", "follow-models"])
+def test_the_command_line_of_the_copies_is_one_that_exists(render, name):
+    arguments = [*container(render("object-store"), name)["args"], "--help"]
+
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+
+
+def test_the_proxy_mirrors_to_the_sink(render):
+    documents = render("request-log")
+    (config_map,) = (one["data"] for one in of_kind(documents, "ConfigMap") if "nginx.conf" in one["data"])
+    sink = container(documents, "request-sink")
+    (port,) = (word.partition("=")[2] for word in sink["args"] if word.startswith("--port="))
+
+    assert f"server 127.0.0.1:{port} " in config_map["http-request-log.conf"]
+    for name in ("http", "grpc"):
+        assert f"{name}-request-log.conf" in config_map
+        assert f"include /config/serving/{name}-*.conf;" in config_map["nginx.conf"]
+    (folder,) = (word.partition("=")[2] for word in sink["args"] if word.startswith("--directory="))
+    assert folder.rpartition("/")[0] in {mount["mountPath"] for mount in sink["volumeMounts"]}
 
 
 def test_kserve_runs_the_version_that_the_other_servers_run(render):
-    (base,) = {one["image"] for _, _, (one,) in pods(render("base"))}
+    base = container(render("base"), "tensorflow-serving")["image"]
     (kserve,) = (one for _, _, (one,) in pods(render("kserve")))
 
     # KServe's own default is 2.6.2.
@@ -165,11 +241,11 @@ def test_kserve_runs_the_version_that_the_other_servers_run(render):
 
 
 def test_the_gpu_overlay_asks_for_a_gpu_and_an_image_that_uses_it(render):
-    _, pod, container, _ = _server(render("gpu"))
+    _, pod, server, _ = _server(render("gpu"))
 
-    (cpu,) = {one["image"] for _, _, (one,) in pods(render("cpu"))}
-    assert container["image"] == f"{cpu}-gpu"
-    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    cpu = container(render("cpu"), "tensorflow-serving")["image"]
+    assert server["image"] == f"{cpu}-gpu"
+    assert server["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod["tolerations"]
 
 
@@ -181,7 +257,7 @@ def test_the_tools_reach_the_servers_as_a_labelled_client(render):
 
 
 def test_applying_an_overlay_again_undoes_no_release(render):
-    for overlay in ("base", "cpu", "gpu", "object-store"):
+    for overlay in ("base", "cpu", "gpu", "object-store", "request-log"):
         assert not any("models.config" in one["data"] for one in of_kind(render(overlay), "ConfigMap"))
     (served,) = of_kind(render("setup"), "ConfigMap")
     assert served["metadata"]["name"] == "segpipe-models"

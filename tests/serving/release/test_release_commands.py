@@ -93,6 +93,19 @@ def test_a_release_goes_from_the_first_label_over_a_canary_and_a_promotion_back(
     assert config_file.read_text().startswith("# Which versions are served.\n")
 
 
+@pytest.mark.parametrize("allows", [False, True])
+def test_a_release_needs_no_label_on_a_version_that_is_not_available(start, config_file, allows):
+    # The manifests set --allow_version_labels_for_unavailable_models; other servers may not.
+    server = start(ToyModelServer, {12, 13}, allows_labels_for_unavailable=allows)
+    server.follow(config_file.read_text)
+    options = _options([server], config_file)
+
+    done = [_release(*words, *options).exit_code for words in (["promote", "13"], ["canary", "12"], ["promote"])]
+
+    assert done == [0, 0, 0]
+    assert server.labels == {"stable": 12, "canary": 12, "previous": 13}
+
+
 def test_no_moment_of_a_release_leaves_the_stable_label_without_its_version(following, config_file):
     options = _options(following, config_file)
     steps = [_release(*words, *options) for words in (("promote", "13"), ("canary", "12"), ("promote",))]

@@ -1,7 +1,16 @@
 """A model server that keeps TensorFlow Serving's rules on configurations and labels, without any model.
 
-The rules are those of `ServerCore::ReloadConfig` and `UpdateModelVersionLabelMap` in TensorFlow Serving 2.16: labels
-are checked first, and a configuration that moves one to a version that is not loaded is refused whole.
+What it imitates stands in tensorflow_serving/model_servers at 9d981c5:
+
+- server_core.cc, `ReloadConfig`: labels are checked before models are added, so a refused configuration adds none.
+- server_core.cc, `UpdateModelVersionLabelMap`: FAILED_PRECONDITION for a label on an unavailable version, unless
+  --allow_version_labels_for_unavailable_models is set and the label does not lead to another version already.
+- server_core.cc, `GetModelVersionForLabel`: INVALID_ARGUMENT for an unknown label.
+- get_model_status_impl.cc: NOT_FOUND for an unknown model, otherwise every version that was ever seen, with its error.
+- server.cc, `PollFilesystemAndReloadConfig`: a file is read again and again, and a refusal is only logged.
+
+core/basic_manager.cc has NOT_FOUND for a version that is not loaded. The tests below tests/serving/server run `segpipe
+release` against the local server, with real models.
 """
 
 import threading
@@ -37,10 +46,11 @@ class ToyModelServer(
     configuration that is sent never arrives.
     """
 
-    def __init__(self, on_disk, broken=()):
+    def __init__(self, on_disk, broken=(), credentials=None, allows_labels_for_unavailable=False):
         self.on_disk = set(on_disk)
         self.broken = set(broken)
         self.is_lost = lambda config: False
+        self._allows_labels_for_unavailable = allows_labels_for_unavailable
         self.labels = {}
         self.states = {}
         self.configs = []
@@ -50,7 +60,11 @@ class ToyModelServer(
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(self, self._server)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self, self._server)
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        if credentials is None:
+            self.port = self._server.add_insecure_port("127.0.0.1:0")
+        else:
+            self.port = self._server.add_secure_port("127.0.0.1:0", credentials)
+        self.address = f"127.0.0.1:{self.port}"
         self._server.start()
 
     def stop(self):
@@ -60,8 +74,8 @@ class ToyModelServer(
         self._server.stop(None).wait()
 
     def start_with(self, text):
-        """Loads the first configuration as a server does that allows new labels for versions still to come."""
-        self._load(text_format.Parse(text, ModelServerConfig()), first=True)
+        """Loads the first configuration, whose versions are all available afterwards, and then its labels."""
+        self._load(text_format.Parse(text, ModelServerConfig()), is_first=True)
 
     def follow(self, read_text):
         """Polls a file or a ConfigMap, as `--model_config_file_poll_wait_seconds` does."""
@@ -79,12 +93,13 @@ class ToyModelServer(
             except Refused:
                 continue
 
-    def _load(self, config, first=False):
+    def _load(self, config, is_first=False):
         (model,) = config.model_config_list.config
         with self._lock:
             self.configs.append(config)
-            for version in model.version_labels.values():
-                if not first and self.states.get(version, ("", ""))[0] != "AVAILABLE":
+            for label, version in model.version_labels.items():
+                is_allowed = self._allows_labels_for_unavailable and self.labels.get(label, version) == version
+                if not (is_first or is_allowed) and self.states.get(version, ("", ""))[0] != "AVAILABLE":
                     raise Refused(
                         grpc.StatusCode.FAILED_PRECONDITION,
                         f"Request to assign label to version {version} of model {model.name}, "
