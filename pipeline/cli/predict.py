@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from components.errors import EXIT_FAILED, UsageError
+from pipeline.cli import tls as tls_options
 from pipeline.cli.models import load_predictor
 from pipeline.cli.outputs import prepare_folder
 
@@ -40,16 +40,21 @@ def predict(
     ] = None,
     out: Annotated[str, typer.Option(help="Folder for the pictures.")] = "predictions",
     opacity: Annotated[float, typer.Option(help="Share of the class colour in a video.", min=0, max=1)] = 0.5,
-    model_name: Annotated[str, typer.Option(help="Name of the served model.")] = "default",
+    model_name: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the served model. Left out: default, or the server's only model.", show_default=False
+        ),
+    ] = None,
     version: Annotated[int | None, typer.Option(help="Version that must answer.", min=0)] = None,
     label: Annotated[str | None, typer.Option(help="Label of the version that must answer, as stable.")] = None,
     deadline: Annotated[float, typer.Option(help="Seconds for one request, retries included.")] = 60.0,
     batch_size: Annotated[int, typer.Option(help="Images in a request.", min=1)] = 8,
     concurrency: Annotated[int, typer.Option(help="Requests at a time.", min=1)] = 2,
-    tls: Annotated[bool, typer.Option("--tls", help="Encrypt; implied by the files.")] = False,
-    tls_ca: Annotated[str | None, typer.Option(help="PEM of who may sign the server's certificate.")] = None,
-    tls_cert: Annotated[str | None, typer.Option(help="PEM of the client's certificate.")] = None,
-    tls_key: Annotated[str | None, typer.Option(help="PEM of the client's key.")] = None,
+    tls: tls_options.Encrypt = False,
+    tls_ca: tls_options.CaFile = None,
+    tls_cert: tls_options.CertFile = None,
+    tls_key: tls_options.KeyFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write each image's mask, coloured mask and overlay with a legend; for a video, an overlaid video.
@@ -65,9 +70,9 @@ def predict(
             "--model DIR for a model on this machine, or --server HOST:PORT for one behind a server"
         )
     prepare_folder("--out", out)
-    settings = {"model": model_name, "version": version, "label": label, "deadline": deadline}
+    settings = {"version": version, "label": label, "deadline": deadline}
     settings |= {"batch_size": batch_size, "concurrency": concurrency}
-    with _segmenter(model, server, settings, (tls, tls_ca, tls_cert, tls_key)) as segmenter:
+    with _segmenter(model, server, model_name, settings, (tls, tls_ca, tls_cert, tls_key)) as segmenter:
         seen = _on_videos(segmenter, videos, out, opacity) if videos else {}
         outcomes = _on_images(segmenter, images, out) if images else []
     if as_json:
@@ -82,6 +87,7 @@ def predict(
 def _segmenter(
     model: str | None,
     server: str | None,
+    model_name: str | None,
     settings: dict[str, Any],
     tls: tuple[bool, str | None, str | None, str | None],
 ) -> Iterator[Segmenter]:
@@ -91,9 +97,11 @@ def _segmenter(
 
         yield LocalModel(load_predictor(str(model)))
         return
-    from serving.client import Client, Tls
+    from serving.client import Client
+    from serving.client.model_names import only_model
 
-    with Client(server, tls=Tls(*tls[1:]) if any(tls) else None, **settings) as client:
+    settings["tls"] = tls_options.settings(*tls)
+    with Client(server, model=model_name or only_model(server, **settings), **settings) as client:
         yield client
 
 
@@ -125,7 +133,7 @@ def _on_videos(segmenter: Segmenter, paths: list[Path], out: str, opacity: float
 
 
 def _print(outcomes: list[Outcome], seen: dict[Path, VideoSummary], out: str) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     for path, video in seen.items():
         versions = ", ".join(_version(*answered) for answered in video.versions)
         console.print(f"{path}: {video.frames} frames at {video.frames_per_second:.1f} a second, {versions}")
@@ -142,7 +150,7 @@ def _print(outcomes: list[Outcome], seen: dict[Path, VideoSummary], out: str) ->
         console.print(_share_table([outcome.class_share for outcome in answered]))
     for outcome in outcomes:
         if outcome.refused:
-            console.print(f"[red]skipped[/] {escape(str(outcome.path))}: {escape(outcome.refused)}")
+            console.print(Text("skipped", "red"), f"{outcome.path}: {outcome.refused}")
 
 
 def _share_table(shares: list[dict[str, float]]) -> Table:

@@ -1,29 +1,32 @@
-"""`segpipe serve`: the local model server, with the flags of TensorFlow Serving's `tensorflow_model_server`."""
+"""`segpipe serve`: a model server with the flags of TensorFlow Serving's `tensorflow_model_server`."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import difflib
 import enum
+import importlib.metadata
+import inspect
 import logging
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
+from components import files
 from components.errors import UsageError
+from serving.engine import Engine, choose
+from serving.server.options import IGNORED_FLAGS, MODELS, PANELS, ServeOptions
 
-_MODELS = "Models"
-_PORTS = "Ports and safety"
-_LOADING = "Versions and loading"
-_LIMITS = "Load and limits"
-_PAGE = "Page"
-_PANELS = (_MODELS, _PORTS, _LOADING, _LIMITS, _PAGE)
-
-_PORT: dict[str, Any] = {"min": 0, "max": 65535}
+_FIELDS = dataclasses.fields(ServeOptions)
+_OWN = frozenset(field.name for field in _FIELDS if field.metadata["own"])
+_PATHS = ("_file", "_socket_path")
+_IGNORED = "segpipe.ignored_flags"
 
 
 class Switch(str, enum.Enum):
@@ -34,7 +37,7 @@ class Switch(str, enum.Enum):
 
 
 class FlagsWithValues(TyperCommand):
-    """Takes `--enable_batching` for `--enable_batching=true`; TensorFlow Serving has both.
+    """Takes `--enable_batching` for `--enable_batching=true`, and flags that change nothing here.
 
     Its help is plain text in groups: a table would cut the longest names short.
     """
@@ -44,7 +47,7 @@ class FlagsWithValues(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes the flags, a section for each group."""
-        for panel in _PANELS:
+        for panel in PANELS:
             flags = [option for option in self.params if getattr(option, "rich_help_panel", None) == panel]
             records = [option.get_help_record(ctx) or ("", "") for option in flags]
             with formatter.section(panel):
@@ -52,138 +55,45 @@ class FlagsWithValues(TyperCommand):
                 formatter.write_dl([(names, text.replace("\\[", "[")) for names, text in records])
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Gives bare switches their value."""
-        switches = {name for option in self.params if option.default in tuple(Switch) for name in option.opts}
-        return super().parse_args(ctx, [f"{each}={Switch.true.value}" if each in switches else each for each in args])
+        """Gives bare switches their value and takes out ignored flags. Raises UsageError for an unknown flag."""
+        options = {name: option for option in self.params for name in option.opts}
+        ctx.meta[_IGNORED], args = _take_ignored(args)
+        for index, argument in enumerate(args):
+            name = argument.partition("=")[0]
+            if argument == "--version":
+                print(f"segpipe serve, TensorFlow {importlib.metadata.version('tensorflow')}")
+                ctx.exit()
+            if argument.startswith("--") and name not in options and argument != "--help":
+                raise _unknown_flag(name, ["--version", *options, *(f"--{each}" for each in IGNORED_FLAGS)])
+            if argument in options and options[argument].default in tuple(Switch):
+                args[index] = f"{argument}={Switch.true.value}"
+        return super().parse_args(ctx, args)
 
 
-def _option(help_text: str, panel: str, name: str, **settings: Any) -> Any:
-    return typer.Option(name, help=help_text, rich_help_panel=panel, **settings)
+def _take_ignored(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Returns the ignored flags with their values, and the other arguments. A switch without a value is "true"."""
+    ignored: dict[str, str] = {}
+    others: list[str] = []
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
+        name, equals, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or name not in IGNORED_FLAGS:
+            others.append(argument)
+        elif equals:
+            ignored[name] = value
+        else:
+            ignored[name] = left.pop(0) if left and not left[0].startswith("--") else Switch.true.value
+    return ignored, others
 
 
-def serve(
-    model_base_path: Annotated[
-        str, _option("Folder of numbered versions, such as WORKDIR/serving/fcn8.", _MODELS, "--model_base_path")
-    ] = "",
-    model_name: Annotated[str, _option("Name that requests use for it.", _MODELS, "--model_name")] = "default",
-    model_config_file: Annotated[
-        str | None,
-        _option(
-            "Text ModelServerConfig: several models, version policies, labels. Takes the place of the two above.",
-            _MODELS,
-            "--model_config_file",
-            show_default=False,
-        ),
-    ] = None,
-    model_config_file_poll_wait_seconds: Annotated[
-        float,
-        _option(
-            "Read that file again every so many seconds; 0 never.", _MODELS, "--model_config_file_poll_wait_seconds"
-        ),
-    ] = 0,
-    host: Annotated[
-        str, _option("Address to listen at; 0.0.0.0 lets other machines in.", _PORTS, "--host")
-    ] = "127.0.0.1",
-    port: Annotated[int, _option("gRPC port; 0 takes a free one and prints it.", _PORTS, "--port", **_PORT)] = 8500,
-    rest_api_port: Annotated[
-        int | None,
-        _option(
-            "REST port; 0 takes a free one. Left out: no REST.", _PORTS, "--rest_api_port", show_default=False, **_PORT
-        ),
-    ] = None,
-    rest_api_timeout_in_ms: Annotated[
-        int, _option("Longest REST call, in milliseconds.", _PORTS, "--rest_api_timeout_in_ms")
-    ] = 30_000,
-    rest_api_num_threads: Annotated[
-        int, _option("REST calls that are worked on at once.", _PORTS, "--rest_api_num_threads", min=1)
-    ] = 4 * (os.cpu_count() or 1),
-    ssl_config_file: Annotated[
-        str | None,
-        _option(
-            "Text SSLConfig: TLS, and client certificates, for gRPC.", _PORTS, "--ssl_config_file", show_default=False
-        ),
-    ] = None,
-    monitoring_config_file: Annotated[
-        str | None,
-        _option(
-            "Text MonitoringConfig: Prometheus metrics, on the REST port.",
-            _PORTS,
-            "--monitoring_config_file",
-            show_default=False,
-        ),
-    ] = None,
-    drain_seconds: Annotated[
-        float, _option("After SIGTERM, running requests have this long.", _PORTS, "--drain_seconds")
-    ] = 30,
-    file_system_poll_wait_seconds: Annotated[
-        float,
-        _option("Look for new versions every so many seconds; 0 once.", _LOADING, "--file_system_poll_wait_seconds"),
-    ] = 1,
-    max_num_load_retries: Annotated[
-        int, _option("Attempts after a version failed to load.", _LOADING, "--max_num_load_retries")
-    ] = 5,
-    load_retry_interval_micros: Annotated[
-        int, _option("Between attempts, in microseconds.", _LOADING, "--load_retry_interval_micros")
-    ] = 60_000_000,
-    num_load_threads: Annotated[int, _option("Versions that load at once.", _LOADING, "--num_load_threads")] = 1,
-    enable_model_warmup: Annotated[
-        Switch,
-        _option(
-            "Send a version the warm-up requests inside it before it serves.",
-            _LOADING,
-            "--enable_model_warmup",
-        ),
-    ] = Switch.true,
-    num_request_iterations_for_warmup: Annotated[
-        int, _option("How often each of them is sent.", _LOADING, "--num_request_iterations_for_warmup")
-    ] = 1,
-    allow_version_labels_for_unavailable_models: Annotated[
-        Switch,
-        _option(
-            "Let a new label point to a version that is not loaded yet.",
-            _LOADING,
-            "--allow_version_labels_for_unavailable_models",
-        ),
-    ] = Switch.false,
-    enable_batching: Annotated[
-        Switch,
-        _option("Merge requests that wait into one run.", _LIMITS, "--enable_batching"),
-    ] = Switch.false,
-    batching_parameters_file: Annotated[
-        str | None,
-        _option(
-            "Text BatchingParameters: sizes and delays.", _LIMITS, "--batching_parameters_file", show_default=False
-        ),
-    ] = None,
-    max_concurrent_requests: Annotated[
-        int,
-        _option("Requests that run at once, without batching.", _LIMITS, "--max_concurrent_requests", min=1),
-    ] = os.cpu_count() or 1,
-    max_queue: Annotated[
-        int, _option("Requests that wait; the next is refused at once.", _LIMITS, "--max_queue", min=0)
-    ] = 64,
-    max_message_bytes: Annotated[int, _option("Largest request, in bytes.", _LIMITS, "--max_message_bytes", min=1)] = 64
-    << 20,
-    max_image_pixels: Annotated[
-        int, _option("Height times width of the largest image that is decoded.", _LIMITS, "--max_image_pixels", min=1)
-    ] = 4096 * 4096,
-    max_images_per_request: Annotated[
-        int, _option("Most images in one request.", _LIMITS, "--max_images_per_request", min=1)
-    ] = 128,
-    enable_serialization_as_tensor_content: Annotated[
-        Switch,
-        _option(
-            "Answer with raw bytes in tensor_content.",
-            _LIMITS,
-            "--enable_serialization_as_tensor_content",
-        ),
-    ] = Switch.false,
-    ui: Annotated[Switch, _option("Also serve a page to look at answers.", _PAGE, "--ui")] = Switch.false,
-    ui_port: Annotated[int, _option("Its port; 0 takes a free one.", _PAGE, "--ui_port", **_PORT)] = 8502,
-    ui_samples: Annotated[
-        str | None, _option("Folder of images that it offers.", _PAGE, "--ui_samples", show_default=False)
-    ] = None,
-) -> None:
+def _unknown_flag(name: str, known: list[str]) -> UsageError:
+    near = difflib.get_close_matches(name, known, n=1)
+    meant = f"did you mean {near[0]}?" if near else "segpipe serve --help lists them"
+    return UsageError(f"{name}: found an unknown flag, expected one of segpipe serve or TensorFlow Serving; {meant}")
+
+
+def serve(context: typer.Context, engine: Engine, **values: Any) -> None:
     """Serve exported models over gRPC and REST, with TensorFlow Serving's calls and flags.
 
     New versions in the folder are loaded, warmed up and swapped in while requests run; a broken one is reported
@@ -191,17 +101,61 @@ def serve(
 
     Try: segpipe serve --model_base_path work/serving/fcn8 --model_name fcn8 --rest_api_port 8501 --ui
     """
-    given: dict[str, Any] = {
-        name: value is Switch.true if isinstance(value, Switch) else value for name, value in locals().items()
-    }
-    if not given.pop("ui"):
-        given["ui_port"] = None
-    _check(given)
+    for name, value in values.items():
+        if isinstance(value, Switch):
+            values[name] = value is Switch.true
+        elif value and name.endswith(_PATHS):
+            values[name] = os.path.abspath(value)
+    _check(values)
+    ignored: dict[str, str] = context.meta[_IGNORED]
+    given = {name: value for name, value in values.items() if _is_given(context, name)}
+    paths = {name: os.path.abspath(value) for name, value in ignored.items() if name.endswith(_PATHS)}
+    command, why = choose(engine, {**given, **ignored, **paths}, _OWN)
+    print(f"engine  {why}", flush=True)
+    if command is not None:
+        os.execvp(command[0], command)
+    if ignored.get("use_alts_credentials", "false").lower() != "false":
+        raise UsageError("--use_alts_credentials: the local server has no ALTS; use --ssl_config_file for TLS")
+    if ignored:
+        print(f"ignored  {', '.join(f'--{name}' for name in ignored)}: no effect on the local server", flush=True)
     with _log_to_stderr():
         from serving.server.main import run
-        from serving.server.options import ServeOptions
 
-        run(ServeOptions(**given), lambda line: print(line, flush=True))
+        run(ServeOptions(**values), lambda line: print(line, flush=True))
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _parameter(field: dataclasses.Field[Any], kind: Any) -> inspect.Parameter:
+    """Returns the parameter of a flag, from which Typer makes its option."""
+    default: Any = field.default
+    if kind is bool:
+        kind, default = Switch, Switch.true if default else Switch.false
+    option = typer.Option(f"--{field.name}", show_default=default not in (None, ""), **field.metadata["option"])
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+    )
+
+
+_ENGINE = typer.Option(
+    "--engine",
+    envvar="SEGPIPE_ENGINE",
+    help="What serves: auto is TensorFlow Serving if it is installed and has all flags given, otherwise local.",
+    rich_help_panel=MODELS,
+)
+_HINTS = get_type_hints(ServeOptions)
+serve.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
+        inspect.Parameter(
+            "engine", inspect.Parameter.KEYWORD_ONLY, default=Engine.auto, annotation=Annotated[Engine, _ENGINE]
+        ),
+        *(_parameter(field, _HINTS[field.name]) for field in _FIELDS),
+    ]
+)
 
 
 def _check(given: dict[str, Any]) -> None:
@@ -210,9 +164,9 @@ def _check(given: dict[str, Any]) -> None:
         raise UsageError("--batching_parameters_file: found it without --enable_batching, expected both or neither")
     if given["monitoring_config_file"] and given["rest_api_port"] is None:
         raise UsageError("--monitoring_config_file: metrics are served on the REST port; add --rest_api_port 8501")
-    if given["ui_port"] is not None and given["ssl_config_file"]:
+    if given["ui"] and given["ssl_config_file"]:
         raise UsageError("--ui: the page asks the server without TLS; leave out --ssl_config_file or --ui")
-    if given["ui_port"] is not None:
+    if given["ui"]:
         from serving.ui.samples import Samples
 
         Samples(given["ui_samples"])
@@ -226,7 +180,8 @@ def _check(given: dict[str, Any]) -> None:
         )
     if "://" in base_path:
         return
-    given["model_base_path"] = str(Path(base_path).resolve())
+    files.refuse_pattern("--model_base_path", base_path)
+    given["model_base_path"] = os.path.abspath(base_path)
     if not os.path.isdir(base_path):
         found = "a file" if os.path.exists(base_path) else "nothing"
         raise UsageError(f"--model_base_path {base_path}: found {found}, expected a folder of numbered versions")

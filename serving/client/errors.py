@@ -7,6 +7,7 @@ import re
 import grpc
 
 from components.errors import EXIT_USAGE, SegpipeError
+from serving.client.protocol import MODELS_HEADER
 
 # What the graph of an exported model says, inside TensorFlow's brackets: `[image[3] of 8: found a PNG that is ...]`.
 _FAULT = re.compile(r"image\[(?P<place>\d+)\] of (?P<count>\d+): (?P<fault>[^\n]*?)\]?\s*(?=\n|\[\[|$)")
@@ -46,9 +47,14 @@ class MessageTooLargeError(ServerError):
 
 
 class ModelNotFoundError(ServerError):
-    """The server does not serve this model, version or label."""
+    """The server does not serve this model, version or label.
+
+    Attributes:
+        served_models: names of the models that it has, None if it does not say.
+    """
 
     exit_code = EXIT_USAGE
+    served_models: list[str] | None = None
 
 
 class RequestRefusedError(ServerError):
@@ -93,7 +99,18 @@ def explain(error: grpc.RpcError, target: str, model: str, spent: str) -> Server
     """
     code, details = error.code(), (error.details() or "no details").strip()
     kind, advice = _kind_and_advice(code, details, model)
-    return kind(f"server {target}: found {code.name} ({details}) {spent}; {advice}", code, details)
+    explained = kind(f"server {target}: found {code.name} ({details}) {spent}; {advice}", code, details)
+    if isinstance(explained, ModelNotFoundError):
+        explained.served_models = _served_models(error)
+    return explained
+
+
+def _served_models(error: grpc.RpcError) -> list[str] | None:
+    """Returns the names that `segpipe serve` sends with the status of a model, None from another server."""
+    for key, value in error.trailing_metadata() or ():
+        if key == MODELS_HEADER:
+            return value.decode().split("\n") if value else []
+    return None
 
 
 def _kind_and_advice(code: grpc.StatusCode, details: str, model: str) -> tuple[type[ServerError], str]:

@@ -7,12 +7,12 @@ gigabyte for a client that only sends pictures. A test holds every declared fiel
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
 from google.protobuf import descriptor_pb2, message_factory
 
-_PACKAGE = "segpipe.client"
 _FIELD = descriptor_pb2.FieldDescriptorProto
 
 # From tensorflow_serving/apis/{model,predict,get_model_status,get_model_metadata}.proto and
@@ -47,36 +47,45 @@ PREDICT = "/tensorflow.serving.PredictionService/Predict"
 GET_MODEL_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
 GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
+# In the trailing metadata of GetModelStatus, `segpipe serve` names its models, with line breaks between them.
+# TensorFlow Serving sends no such key.
+MODELS_HEADER = "segpipe-models-bin"
+
 # tensorflow/core/framework/types.proto
 DTYPES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 7: "string", 9: "int64", 10: "bool", 14: "bfloat16"}
 _FLOAT, _UINT8, _STRING = 1, 4, 7
 
 
-def _field(declaration: str) -> Any:
+def _field(declaration: str, package: str, messages: Container[str]) -> Any:
     """Returns the descriptor of one field, such as `repeated Dim dim = 2`."""
     match = re.fullmatch(r"(repeated )?(\w+) (\w+) = (\d+)", declaration)
     assert match is not None, declaration
     repeated, kind, name, number = match.groups()
     field = _FIELD(name=name, number=int(number))
     field.label = _FIELD.LABEL_REPEATED if repeated else _FIELD.LABEL_OPTIONAL
-    if kind in _DECLARATIONS:
-        field.type, field.type_name = _FIELD.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
+    if kind in messages:
+        field.type, field.type_name = _FIELD.TYPE_MESSAGE, f".{package}.{kind}"
     else:
         field.type = getattr(_FIELD, f"TYPE_{kind.upper()}")
     return field
 
 
-def _build() -> dict[str, Any]:
-    """Returns the message classes by name, in a descriptor pool of their own, so TensorFlow's may be loaded as well."""
-    file = descriptor_pb2.FileDescriptorProto(name="segpipe/client.proto", package=_PACKAGE, syntax="proto3")
-    for name, declarations in _DECLARATIONS.items():
-        fields = [_field(declaration) for declaration in declarations.split("; ")]
+def declare(package: str, messages: Mapping[str, str]) -> dict[str, Any]:
+    """Returns message classes by name, in a descriptor pool of their own, so TensorFlow's may be loaded as well.
+
+    Args:
+        package: of the messages.
+        messages: the fields of each message, as in a .proto file, with semicolons between them.
+    """
+    file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
+    for name, declarations in messages.items():
+        fields = [_field(declaration, package, messages) for declaration in declarations.split("; ")]
         file.message_type.add(name=name).field.extend(fields)
     classes = message_factory.GetMessages([file])
-    return {name: classes[f"{_PACKAGE}.{name}"] for name in _DECLARATIONS}
+    return {name: classes[f"{package}.{name}"] for name in messages}
 
 
-MESSAGES = _build()
+MESSAGES = declare("segpipe.client", _DECLARATIONS)
 
 RESPONSES = {
     PREDICT: MESSAGES["PredictResponse"],

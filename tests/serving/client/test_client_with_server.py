@@ -8,6 +8,7 @@ from tiny_export import export_tiny
 from toy_servicer import CLASS_MAP, picture
 
 from serving.client import Client, ModelNotFoundError, Refused
+from serving.client.model_names import only_model
 from serving.server.main import Server
 from serving.server.options import ServeOptions
 from serving.ui import start
@@ -51,6 +52,10 @@ def test_what_it_does_not_serve_is_a_usage_error(address, settings, ask):
         pytest.raises(ModelNotFoundError, match="expected model .* Name a "),
     ):
         ask(client)
+
+
+def test_its_only_model_needs_no_name(address):
+    assert only_model(address) == "tiny"
 
 
 def test_the_page_asks_it(address):

@@ -8,7 +8,9 @@ import pytest
 from test_video import make_clip
 from tiny_export import export_tiny
 from toy_servicer import CLASS_MAP, picture
+from typer.testing import CliRunner
 
+from pipeline.cli.main import app
 from serving import pictures
 from serving.client import Refused
 from serving.local import LocalModel
@@ -104,3 +106,25 @@ def test_a_video_goes_through_it(model, tmp_path):
     seen = overlay_video(model, make_clip(tmp_path / "in.mp4"), str(tmp_path / "out.mp4"))
 
     assert (seen.frames, seen.versions) == (10, [("tiny", 7)])
+
+
+@pytest.mark.parametrize("folder", ["Models [v2]", "what?*", "back\\slash", "100% #1 für"])
+def test_a_model_is_read_from_a_folder_of_any_name(model, tmp_path, folder):
+    moved = LocalModel(Predictor(export_tiny(tmp_path / folder)))
+
+    ((_, answer),) = moved.segment_all([("a", picture(250))])
+    ((_, expected),) = model.segment_all([("a", picture(250))])
+    assert answer.version == 7
+    assert np.array_equal(answer.class_map, expected.class_map)
+
+
+def test_the_command_says_which_version_it_took_and_prints_paths_as_they_are(tmp_path):
+    models = export_tiny(tmp_path / "Models [v2]")
+    (tmp_path / "a.png").write_bytes(picture(250))
+    out = str(tmp_path / "out :smile: [v2]")
+
+    done = CliRunner().invoke(app, ["predict", "--model", models, "--out", out, str(tmp_path / "a.png")])
+
+    assert done.exit_code == 0
+    assert f"model {models}/7, the newest version in {models}" in done.stderr
+    assert f"1 images written to {out}" in done.stdout

@@ -79,6 +79,7 @@ def test_a_corrupt_image_is_named_and_the_others_are_written(server, images, tmp
         (("--model", "m", "--server", "localhost:1"), 2, "found both, expected one of them"),
         (("--server", "localhost:1"), 1, "server localhost:1: found UNAVAILABLE"),
         (("--server", "SERVER", "--model-name", "fcn8"), 2, "expected model fcn8"),
+        (("--server", "SERVER"), 2, "TensorFlow Serving has no call for that. Expected --model-name NAME"),
         (("--server", "SERVER", "--version", "1", "--label", "stable"), 2, "found version 1 and label stable"),
         (("--server", "SERVER", "--tls-ca", "absent.pem"), 2, "TLS: absent.pem: found No such file"),
     ],
