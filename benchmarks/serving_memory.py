@@ -66,17 +66,21 @@ def measure(model: str, side: int, threads: int, batch: int) -> tuple[float, int
     """Returns the seconds and the peak of bytes over those before, of so many requests at once."""
     import time
 
-    from serving.predictor import Predictor
+    import tensorflow as tf
 
-    predictor = Predictor(model)
+    loaded = tf.saved_model.load(model)
+
+    def predict(images: Any) -> list[Any]:
+        return [output.numpy() for output in loaded.signatures["serving_default"](image=images).values()]
+
     for kind in ("PNG", "JPEG"):
-        predictor.predict([picture(64, kind)])
-    images = [picture(side, "JPEG")] * batch
+        predict(tf.constant([picture(64, kind)]))
+    images = tf.constant([picture(side, "JPEG")] * batch)
     # Resets the peak to what is resident now (proc_pid_clear_refs(5)).
     Path("/proc/self/clear_refs").write_text("5")
     before, start = memory("VmRSS"), time.perf_counter()
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        list(pool.map(predictor.predict, [images] * threads))
+        list(pool.map(predict, [images] * threads))
     return time.perf_counter() - start, memory("VmHWM") - before
 
 

@@ -84,6 +84,8 @@ def own_pixels(
     gain = exposure_gain(_resized(data, height, width, image_range)) if even else tf.constant(1.0)
 
     def by_row(stored: tf.Tensor, scale: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        if stored.dtype == tf.uint8 and not even:
+            return stored
         # As floats, a row at a time: the whole image would take four times its bytes.
         return tf.map_fn(lambda row: _to_uint8(scale(row) * gain), stored, fn_output_signature=tf.uint8)
 

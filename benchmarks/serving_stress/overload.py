@@ -1,6 +1,6 @@
 """Requests arrive at several times the rate that the server can answer, whatever it answers.
 
-What it takes must be answered in bounded time, the rest refused at once, and its memory must not grow.
+The server must refuse what it cannot answer soon, and its memory must not grow.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from benchmarks.serving_stress.local_server import (
 _MODEL = "model"
 _SECONDS_TO_MEASURE = 10.0
 _DEADLINE = 120.0
-_MOST_REFUSAL_MS = 1000.0
+# The default of --max_queue_wait_in_ms, and time for the refusal itself.
+_MOST_REFUSAL_MS = 1500.0
 _MOST_GROWTH = 1.10
 
 
