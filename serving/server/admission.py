@@ -1,57 +1,46 @@
-"""How many requests run and how many wait: past that, a request is refused at once instead of waiting ever longer."""
+"""Bounds the requests that run, and the number and the time of those that wait; the others are refused."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Iterator
 
-import grpc
-
-from serving.server.errors import ServingError, deadline_exceeded
+from serving.server.errors import exhausted, not_run, shutting_down
 
 
 class Admission:
-    """A gate with a bounded queue."""
+    """Lets `max_running` requests run and `max_waiting` wait, each for `max_wait` seconds at most."""
 
-    def __init__(self, max_running: int, max_waiting: int) -> None:
-        """Opens the gate.
-
-        Args:
-            max_running: requests inside at once.
-            max_waiting: requests that wait to get in.
-        """
+    def __init__(self, max_running: int, max_waiting: int, max_wait: float = 1.0) -> None:
         self._slots = threading.Semaphore(max_running)
         self._places = threading.Semaphore(max_running + max_waiting)
         self._limit = max_running + max_waiting
+        self._max_wait = max_wait
         self._closed = False
 
     @contextlib.contextmanager
     def enter(self, deadline: float | None) -> Iterator[None]:
-        """Waits for a turn and holds it.
-
-        Args:
-            deadline: `time.monotonic()` until which to wait, or None.
+        """Waits for a turn, until a `time.monotonic()` or None, and holds it.
 
         Raises:
-            ServingError: RESOURCE_EXHAUSTED at a full queue, DEADLINE_EXCEEDED where the turn comes too late,
-                UNAVAILABLE where the server is about to end.
+            ServingError: RESOURCE_EXHAUSTED if the queue is full or the wait too long, DEADLINE_EXCEEDED if the turn
+                comes after the deadline, UNAVAILABLE if the server is about to end.
         """
         if self._closed:
-            raise ServingError(grpc.StatusCode.UNAVAILABLE, "The server is shutting down")
+            raise shutting_down()
         if not self._places.acquire(blocking=False):
-            raise ServingError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"The server is at its limit of {self._limit} requests running and waiting; try again later",
-            )
+            limit = f"{self._limit} requests running and waiting"
+            raise exhausted(f"The server is at its limit of {limit}; try again later")
         try:
-            wait = None if deadline is None else max(deadline - time.monotonic(), 0)
-            if not self._slots.acquire(timeout=wait):
-                raise deadline_exceeded()
+            left = math.inf if deadline is None else deadline - time.monotonic()
+            if not self._slots.acquire(timeout=max(min(left, self._max_wait), 0)):
+                raise not_run(left, self._max_wait)
             try:
                 if deadline is not None and deadline <= time.monotonic():
-                    raise deadline_exceeded()
+                    raise not_run(0)
                 yield
             finally:
                 self._slots.release()
@@ -59,11 +48,11 @@ class Admission:
             self._places.release()
 
     def close(self) -> None:
-        """Admits nobody more; those inside and waiting go on."""
+        """Admits no more requests; those running and waiting continue."""
         self._closed = True
 
     def wait_until_empty(self, grace: float) -> None:
-        """Waits up to `grace` seconds for those inside and waiting. Nobody is admitted afterwards."""
+        """Waits up to `grace` seconds for the requests running and waiting. None is admitted afterwards."""
         deadline = time.monotonic() + grace
         for _ in range(self._limit):
             if not self._places.acquire(timeout=max(deadline - time.monotonic(), 0)):

@@ -1,20 +1,15 @@
-"""A refusal with the status code and the text that TensorFlow Serving gives for it.
-
-Whoever answers a call, gRPC or REST, turns one of these into its own kind of error.
-"""
+"""A refusal with a gRPC status code; gRPC and REST each turn it into their own kind of error."""
 
 from __future__ import annotations
+
+import functools
+import math
 
 import grpc
 
 
 class ServingError(Exception):
-    """A call that cannot be answered.
-
-    Attributes:
-        code: the gRPC status of the answer.
-        message: what the caller reads.
-    """
+    """A call that cannot be answered: the gRPC status code and the message for the caller."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
@@ -22,40 +17,29 @@ class ServingError(Exception):
         self.message = message
 
 
-def invalid_argument(message: str) -> ServingError:
-    """Returns an error for a request that is wrong whatever the server's state."""
-    return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
+# Each takes the message and returns the error.
+invalid_argument = functools.partial(ServingError, grpc.StatusCode.INVALID_ARGUMENT)
+not_found = functools.partial(ServingError, grpc.StatusCode.NOT_FOUND)
+failed_precondition = functools.partial(ServingError, grpc.StatusCode.FAILED_PRECONDITION)
+exhausted = functools.partial(ServingError, grpc.StatusCode.RESOURCE_EXHAUSTED)
+deadline_exceeded = functools.partial(ServingError, grpc.StatusCode.DEADLINE_EXCEEDED)
+unimplemented = functools.partial(ServingError, grpc.StatusCode.UNIMPLEMENTED)
+shutting_down = functools.partial(ServingError, grpc.StatusCode.UNAVAILABLE, "The server is shutting down")
 
 
-def not_found(message: str) -> ServingError:
-    """Returns an error for a model or version that the server does not have."""
-    return ServingError(grpc.StatusCode.NOT_FOUND, message)
-
-
-def failed_precondition(message: str) -> ServingError:
-    """Returns an error for a request that the model or the configuration does not allow."""
-    return ServingError(grpc.StatusCode.FAILED_PRECONDITION, message)
-
-
-def deadline_exceeded() -> ServingError:
-    """Returns an error for a request whose deadline passed before its turn came."""
-    return ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline passed while the request waited; it was not run")
-
-
-def message_too_large(size: int, most: int) -> ServingError:
-    """Returns an error for a request of more bytes than are taken."""
-    return ServingError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"Received message larger than max ({size} vs. {most})")
+def not_run(left: float, max_wait: float = math.inf) -> ServingError:
+    """Returns the error for a request that was not run within the `left` seconds to its deadline, or `max_wait`."""
+    if left <= max_wait:
+        return deadline_exceeded("Deadline passed while the request waited; it was not run")
+    text = f"The request waited {max_wait * 1000:.0f} ms for its turn, the most that --max_queue_wait_in_ms allows"
+    return exhausted(f"{text}; try again later")
 
 
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
-    """Returns the status code and text that say what an exception says.
-
-    Args:
-        error: a ServingError, an error of TensorFlow's (which carries the number of a status code), or any other.
-    """
+    """Returns the status code and text of a ServingError, a TensorFlow error or any other exception."""
     if isinstance(error, ServingError):
         return error.code, error.message
     # A session wraps its native error in one whose text adds the Python trace of the graph's making.

@@ -1,86 +1,179 @@
-"""The gRPC port: services, health and reflection, bounds on what one may send, and TLS."""
+"""The gRPC port: TensorFlow Serving's services, health and reflection, bounds on what one may send, and TLS."""
 
 from __future__ import annotations
 
 import concurrent.futures
+import logging
+import threading
+import time
+import types
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from components.errors import UsageError
-from serving.server.grpc_services import ModelService, PredictionService
+from serving.client.protocol import MODELS_HEADER
+from serving.server.channel_arguments import read_channel_arguments
+from serving.server.core import ServerCore
+from serving.server.errors import ServingError, invalid_argument, status_of, unimplemented
 from serving.server.health import Health
+from serving.server.monitoring import Metrics
+from serving.server.options import ServeOptions
 
+_LOG = logging.getLogger("segpipe.serving")
 _SERVICES = ("tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
-# Threads beyond those that predictions can hold, for health, status and refusals.
+# Calls with a stream of answers, health watches and reflection, that are open at once: each holds a thread.
+_MAX_STREAMS = 16
+# Threads beyond those that predictions and streams can hold, for health checks, status and refusals.
 _SPARE_THREADS = 16
 _SECONDS_TO_FLUSH = 1.0
+# gRPC sends a status as a header of at most 8 KiB, three for each byte that is not ASCII. A message may quote input.
+_LONGEST_MESSAGE = 2000
 
 
 class GrpcServer:
-    """Serves gRPC until it is stopped.
-
-    Attributes:
-        port: where it listens.
-    """
+    """Serves gRPC at the addresses in the options until it is stopped; `port` is where it listens."""
 
     def __init__(
         self,
-        prediction: PredictionService,
-        models: ModelService,
+        core: ServerCore,
+        metrics: Metrics,
         health_state: Health,
-        host: str,
-        port: int,
-        max_predictions: int,
-        max_message_bytes: int,
-        credentials: grpc.ServerCredentials | None = None,
+        options: ServeOptions,
+        credentials: grpc.ServerCredentials | None,
     ) -> None:
-        """Binds the port and starts serving.
-
-        Args:
-            prediction: answers predictions.
-            models: answers questions about models.
-            health_state: answers probes.
-            host: address to listen at.
-            port: port to listen at, 0 for a free one.
-            max_predictions: predictions that may run or wait at once.
-            max_message_bytes: largest request.
-            credentials: of TLS, None for plain text.
-
-        Raises:
-            UsageError: the port cannot be had.
-        """
-        threads = max_predictions + _SPARE_THREADS
+        """Opens the ports, with TLS if there are credentials. Raises UsageError if one is not free."""
+        threads = options.max_concurrent_requests + options.max_queue + _MAX_STREAMS + _SPARE_THREADS
+        arguments = {
+            "grpc.max_receive_message_length": options.max_message_bytes,
+            "grpc.max_send_message_length": -1,
+            "grpc.so_reuseport": 0,
+            **read_channel_arguments(options.grpc_channel_arguments),
+        }
+        self._credentials = credentials
         self._server = grpc.server(
             concurrent.futures.ThreadPoolExecutor(threads, "grpc"),
-            options=[
-                ("grpc.max_receive_message_length", max_message_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),
-            ],
+            options=list(arguments.items()),
             # The gate refuses predictions long before; this bounds what waits for a thread.
             maximum_concurrent_rpcs=threads * 2,
+            interceptors=[_StreamLimit()],
         )
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, self._server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(health_state.servicer, self._server)
+        services = _services(core, metrics)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(services, self._server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(services, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(health_state, self._server)
         reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
-        self.port = self._bind(host, port, credentials)
+        host, port, path = options.host, options.port, options.grpc_socket_path
+        if path:
+            self._bind(
+                "--grpc_socket_path", f"unix:{path}", "a path of at most 107 bytes in a folder that can be written"
+            )
+        # As in TensorFlow Serving's server.cc, port 0 is no port if there is a socket.
+        self.port = 0
+        if port or not path:
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            self.port = self._bind(f"--port {port}", address, "a free port; --port 0 takes any")
         self._server.start()
 
     def stop(self) -> None:
-        """Ends, once the last answers have left. Whoever watches the health service would never end by itself."""
+        """Ends once the last answers have left; a client that watches the health service would never end by itself."""
         self._server.stop(_SECONDS_TO_FLUSH).wait()
 
-    def _bind(self, host: str, port: int, credentials: grpc.ServerCredentials | None) -> int:
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    def _bind(self, flag: str, address: str, expected: str) -> int:
         try:
-            if credentials is None:
+            if self._credentials is None:
                 return int(self._server.add_insecure_port(address))
-            return int(self._server.add_secure_port(address, credentials))
+            return int(self._server.add_secure_port(address, self._credentials))
         except RuntimeError:
-            raise UsageError(
-                f"--port {port}: could not listen at {address}, expected a free port; --port 0 takes any"
-            ) from None
+            raise UsageError(f"{flag}: could not listen at {address}, expected {expected}") from None
+
+
+def _services(core: ServerCore, metrics: Metrics) -> types.SimpleNamespace:
+    """Returns the methods of PredictionService and ModelService by name."""
+
+    def predict(request: Any, context: grpc.ServicerContext) -> Any:
+        remaining = context.time_remaining()
+        # Without a deadline, gRPC says None in some versions and infinity in others.
+        has_deadline = remaining is not None and remaining < threading.TIMEOUT_MAX
+        return core.predict(request, time.monotonic() + remaining if has_deadline else None, context.is_active)
+
+    def count(request: Any, code: grpc.StatusCode, seconds: float) -> None:
+        metrics.request(request.model_spec.name, "Predict", "GRPC", code, seconds)
+
+    def status(request: Any, context: grpc.ServicerContext) -> Any:
+        names = "\n".join(core.registry.model_names()).encode()
+        if len(names) <= _LONGEST_MESSAGE:
+            context.set_trailing_metadata(((MODELS_HEADER, names),))
+        return core.model_status(request)
+
+    def reload(request: Any, context: grpc.ServicerContext) -> Any:
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise invalid_argument("config: found no model_config_list, expected one")
+        core.reload(request.config)
+        return model_management_pb2.ReloadConfigResponse()
+
+    def refuse(request: Any, context: grpc.ServicerContext) -> Any:
+        raise unimplemented(
+            "Found a call for tf.Examples, which a segmentation model has no signature for. Call Predict instead"
+        )
+
+    return types.SimpleNamespace(
+        Predict=_method(predict, count),
+        GetModelMetadata=_method(lambda request, context: core.model_metadata(request)),
+        GetModelStatus=_method(status),
+        HandleReloadConfigRequest=_method(reload),
+        **dict.fromkeys(("Classify", "Regress", "MultiInference"), _method(refuse)),
+    )
+
+
+def _method(
+    call: Callable[[Any, grpc.ServicerContext], Any],
+    note: Callable[[Any, grpc.StatusCode, float], None] = lambda request, code, seconds: None,
+) -> Callable[[Any, grpc.ServicerContext], Any]:
+    """Returns a method that answers with a call, or with the status of its error; `note` gets status and seconds."""
+
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        began, response, message = time.monotonic(), None, ""
+        try:
+            response, code = call(request, context), grpc.StatusCode.OK
+        except ServingError as error:
+            code, message = error.code, error.message
+        except Exception as error:
+            _LOG.exception("a call failed in a way that the server did not expect")
+            code, message = grpc.StatusCode.INTERNAL, status_of(error)[1]
+        note(request, code, time.monotonic() - began)
+        if response is None:
+            context.abort(code, message.encode()[:_LONGEST_MESSAGE].decode(errors="ignore"))
+        return response
+
+    return answer
+
+
+class _StreamLimit(grpc.ServerInterceptor):
+    """Refuses a call with a stream of answers if too many are open."""
+
+    def __init__(self) -> None:
+        self._places = threading.Semaphore(_MAX_STREAMS)
+
+    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        handler = continuation(details)
+        if handler is None or not handler.response_streaming:
+            return handler
+        kind = "stream_stream" if handler.request_streaming else "unary_stream"
+
+        def limited(request: Any, context: grpc.ServicerContext) -> Any:
+            if not self._places.acquire(blocking=False):
+                context.abort(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    f"Found {_MAX_STREAMS} open streams of health and reflection, the most at once; close one",
+                )
+            if not context.add_callback(self._places.release):
+                self._places.release()
+            return getattr(handler, kind)(request, context)
+
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        return make(limited, handler.request_deserializer, handler.response_serializer)

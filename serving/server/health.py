@@ -1,55 +1,51 @@
-"""The gRPC health service: SERVING is said only while every configured model has a version that serves.
+"""The gRPC health service: SERVING only if every configured model has a version that serves.
 
-Names that may be asked for: "" (the whole server), the two services, with and without their package as
-TensorFlow Serving has them, and each model's own name.
+It knows "" (the whole server), the two services, with and without their package as in TensorFlow Serving, and each
+model's own name.
 """
 
 from __future__ import annotations
 
 import threading
+from typing import Any
 
+import grpc
 from grpc_health.v1 import health, health_pb2
 
 from serving.server.registry import ModelRegistry
 
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_STATUS = {True: health_pb2.HealthCheckResponse.SERVING, False: health_pb2.HealthCheckResponse.NOT_SERVING}
 _OF_MODELS = ("", "PredictionService", "tensorflow.serving.PredictionService")
 _OF_SERVER = ("ModelService", "tensorflow.serving.ModelService")
 
 
-class Health:
-    """Keeps the health service up to date.
-
-    Attributes:
-        servicer: what answers.
-    """
+class Health(health.HealthServicer):
+    """The health service, which starts with no model that serves."""
 
     def __init__(self) -> None:
-        """Says that no model serves."""
-        self.servicer = health.HealthServicer()
-        self._said: dict[str, bool] = {}
-        self._lock = threading.Lock()
-        for name in _OF_MODELS:
-            self._say(name, False)
-        for name in _OF_SERVER:
-            self.servicer.set(name, _SERVING)
+        super().__init__()
+        self._updating = threading.Lock()
+        self._serving: dict[str, bool] = {}
+        self._update({})
+
+    def Watch(self, request: Any, context: grpc.ServicerContext, send_response_callback: Any = None) -> Any:
+        """Streams the states of a name. The base class would keep every name that was ever watched."""
+        if request.service not in self._serving:
+            context.abort(grpc.StatusCode.NOT_FOUND, "service: found a name that is neither a service nor a model")
+        return super().Watch(request, context, send_response_callback)
 
     def update(self, registry: ModelRegistry) -> None:
-        """Says how the models are now; one that is no longer configured does not serve."""
-        with self._lock:
-            models = {name: registry.is_available(name) for name in registry.model_names()}
-            ready = bool(models) and all(models.values())
-            gone = dict.fromkeys(self._said, False)
-            for name, serves in {**gone, **models, **dict.fromkeys(_OF_MODELS, ready)}.items():
-                self._say(name, serves)
+        """Takes over the state of the models; one that is no longer configured does not serve."""
+        with self._updating:
+            self._update({name: registry.is_available(name) for name in registry.model_names()})
 
-    def leave(self) -> None:
-        """Says NOT_SERVING from now on, so that balancers send no more requests."""
-        self.servicer.enter_graceful_shutdown()
-
-    def _say(self, name: str, serves: bool) -> None:
-        # Every `set` is sent to whoever watches, so only changes are set.
-        if self._said.get(name) != serves:
-            self._said[name] = serves
-            self.servicer.set(name, _SERVING if serves else _NOT_SERVING)
+    def _update(self, models: dict[str, bool]) -> None:
+        services = {
+            **dict.fromkeys(_OF_MODELS, bool(models) and all(models.values())),
+            **dict.fromkeys(_OF_SERVER, True),
+        }
+        for name, serves in {**dict.fromkeys(self._serving, False), **models, **services}.items():
+            # Every `set` is sent to those who watch, so only changes are set.
+            if self._serving.get(name) is not serves:
+                self._serving[name] = serves
+                self.set(name, _STATUS[serves])

@@ -11,59 +11,35 @@ import uvicorn
 
 from components.errors import UsageError
 
-_SECONDS_TO_START = 10
 _SECONDS_TO_DRAIN = 30
 
 
-class _Server(uvicorn.Server):
-    """A uvicorn server that says when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = threading.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
-
-
 class HttpServer:
-    """Serves an ASGI application until it is stopped."""
+    """Serves an ASGI application at a port until it is stopped."""
 
     def __init__(self, app: Any, host: str, port: int, flag: str = "--rest_api_port") -> None:
-        """Binds the port and starts serving.
-
-        Args:
-            app: an ASGI application.
-            host: address to listen at.
-            port: port to listen at, 0 for any free one.
-            flag: the command line's name for the port, for messages.
+        """Binds the port, 0 for any free one, and starts serving.
 
         Raises:
-            UsageError: the port cannot be had.
+            UsageError: the port, which `flag` names, is not free.
         """
-        self._socket = _bind(host, port, flag)
+        self._socket = _listen(host, port, flag)
         self.port: int = self._socket.getsockname()[1]
-        self._server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
+        self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name=f"http-{self.port}", daemon=True
         )
         self._thread.start()
-        self._server.listening.wait(_SECONDS_TO_START)
 
     def stop(self, grace: float = _SECONDS_TO_DRAIN) -> None:
-        """Accepts no more connections, answers the requests in progress and ends.
-
-        Args:
-            grace: seconds after which requests in progress are cut off.
-        """
+        """Accepts no more connections, answers the requests in progress for `grace` seconds and ends."""
         self._server.config.timeout_graceful_shutdown = math.ceil(grace)
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
 
 
-def _bind(host: str, port: int, flag: str) -> socket.socket:
+def _listen(host: str, port: int, flag: str) -> socket.socket:
     # asyncio turns Nagle's algorithm off only for sockets that say they are TCP; with it, answers take 40 ms longer.
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -2,58 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from tensorflow_serving.config import model_server_config_pb2
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from components import files
-from serving.server.errors import failed_precondition, invalid_argument
-
-_PLATFORM = "tensorflow"
-
-
-def single_model(name: str, base_path: str) -> Any:
-    """Returns the configuration of one model with the default version policy, the latest version."""
-    config = model_server_config_pb2.ModelServerConfig()
-    config.model_config_list.config.add(name=name, base_path=base_path, model_platform=_PLATFORM)
-    return config
+from components.errors import UsageError
+from serving.server.errors import ServingError, failed_precondition, invalid_argument
+from serving.server.options import ServeOptions
+from serving.server.text_protos import read_text_proto
 
 
 def check_config(config: Any) -> list[Any]:
-    """Returns a configuration's models, `ModelConfig`. Raises ServingError as TensorFlow Serving refuses one."""
+    """Returns a configuration's models, `ModelConfig`. Raises ServingError for one that cannot be served."""
     if config.WhichOneof("config") == "custom_model_config":
-        raise failed_precondition(
-            "Cannot transition to requested config. It is only legal to transition from one ModelConfigList to another."
-        )
+        raise failed_precondition("found a custom_model_config, expected a model_config_list")
     models = list(config.model_config_list.config)
     names: set[str] = set()
     for model in models:
-        if model.name in names:
-            raise invalid_argument(f"Illegal to list model {model.name} multiple times in config list")
-        names.add(model.name)
-        _check_model(model)
+        name, path, platform = model.name, model.base_path, model.model_platform
+        if name in names:
+            raise invalid_argument(f"Illegal to list model {name} multiple times in config list")
+        names.add(name)
+        if not name:
+            raise invalid_argument("Found a ModelConfig without a name, expected the name that requests will use")
+        if not files.is_remote(path) and not path.startswith("/"):
+            raise invalid_argument(f"Expected model {name} to have an absolute path or URI; got base_path()={path}")
+        # The deprecated field's only usable value, TENSORFLOW, is 1.
+        if platform != "tensorflow" and (platform or model.model_type != 1):
+            raise invalid_argument(f'Model {name}: found model_platform "{platform}", expected "tensorflow"')
     return models
 
 
-def labels_of(models: Iterable[Any]) -> dict[str, dict[str, int]]:
-    """Returns each model's version labels: the version by label."""
-    return {model.name: dict(model.version_labels) for model in models}
+def read_model_config(path: str) -> Any:
+    """Reads a text `ModelServerConfig`. Raises UsageError."""
+    return read_text_proto("--model_config_file", path, ModelServerConfig())
 
 
-def _check_model(model: Any) -> None:
-    if not model.name:
-        raise invalid_argument("Found a ModelConfig without a name, expected the name that requests will use")
-    if not files.is_remote(model.base_path) and not model.base_path.startswith("/"):
-        raise invalid_argument(
-            f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
+def first_config(options: ServeOptions) -> Any:
+    """Returns the `ModelServerConfig` that the flags name. Raises UsageError for one that can never be applied."""
+    path = options.model_config_file
+    config = ModelServerConfig() if path is None else read_model_config(path)
+    if path is None:
+        add = config.model_config_list.config.add
+        add(name=options.model_name, base_path=options.model_base_path, model_platform="tensorflow")
+    try:
+        models = check_config(config)
+    except ServingError as error:
+        raise UsageError(f"{path or '--model_base_path'}: {error.message}") from None
+    labelled = [model.name for model in models if model.version_labels]
+    if labelled and not options.allow_version_labels_for_unavailable_models:
+        raise UsageError(
+            f"--model_config_file {path}: found version_labels of model {labelled[0]}, expected no labels, because no "
+            "version serves yet; add --allow_version_labels_for_unavailable_models"
         )
-    # The deprecated field's only usable value, TENSORFLOW, is 1.
-    platform = model.model_platform or (_PLATFORM if model.model_type == 1 else "")
-    if not platform:
-        raise invalid_argument(
-            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
-            f"ModelServerConfig::model_platform, model name is {model.name}"
+    if options.ui and not models:
+        raise UsageError(
+            f"--ui: found no model in {path}, expected at least one, because the page shows the first; "
+            "leave out --ui or add a model"
         )
-    if platform != _PLATFORM:
-        raise invalid_argument(f"Model {model.name} requests unsupported platform {platform}")
+    return config

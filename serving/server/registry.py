@@ -1,190 +1,259 @@
-"""Which models, versions and labels there are at this moment, and the lending of versions to requests."""
+"""The models of a server: finds, loads, retries and unloads versions, and lends them to requests.
+
+One thread lists the folders, others load and unload. Every change plans what happens next, under one lock.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
+import math
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from serving.server.errors import failed_precondition, invalid_argument, not_found
-from serving.server.model_config import labels_of
-from serving.server.servable import AVAILABLE, LOADING, START, UNLOADING, Servable
+import grpc
+
+from serving.server.errors import ServingError, failed_precondition, invalid_argument, not_found, status_of
+from serving.server.options import ServeOptions
+from serving.server.servable import AVAILABLE, END, LOADING, START, UNLOADING, Model, Servable
+from serving.server.session import SavedModelSession, load
+from serving.server.version_policy import find_versions
+
+_LOG = logging.getLogger("segpipe.serving")
 
 
 class ModelRegistry:
-    """The models of a server. Requests read it, the manager's threads change it.
+    """Models by name in `models`, removed ones included, under the lock `changed`, which is notified of changes."""
 
-    Attributes:
-        changed: the lock of every other attribute, notified of every change.
-        models: the configured models, `ModelConfig`, by name.
-        found: the version folders of each, by number; of those models whose folders could be read.
-        looked_at: the models whose folders the manager has tried to read.
-        servables: the versions of each that were ever loaded, or tried, by number.
-        wanted: the numbers that each one's policy asks for; of those models that the manager has decided on.
-        dirty: whether something changed that the manager has not looked at.
-        closed: whether the manager has ended, and nothing will change any more.
-    """
-
-    def __init__(self, allow_labels_for_unavailable: bool = False) -> None:
-        """Starts without models.
-
-        Args:
-            allow_labels_for_unavailable: whether a new label may point to a version that does not serve.
-        """
+    def __init__(
+        self,
+        options: ServeOptions,
+        on_change: Callable[[ModelRegistry], None],
+    ) -> None:
+        """Starts without models. `on_change` is called under the lock."""
         self.changed = threading.Condition()
-        self.models: dict[str, Any] = {}
-        self.found: dict[str, Mapping[int, str]] = {}
-        self.looked_at: set[str] = set()
-        self.servables: dict[str, dict[int, Servable]] = {}
-        self.wanted: dict[str, set[int]] = {}
-        self.dirty = False
-        self.closed = False
-        self._labels: dict[str, dict[str, int]] = {}
-        self._considered: set[str] = set()
-        self._awaited: set[str] = set()
-        self._allow_labels_for_unavailable = allow_labels_for_unavailable
+        self.models: dict[str, Model] = {}
+        self._options = options
+        self._on_change = on_change
+        self._closed = False
+        self._next_poll = 0.0
+        self._loads = ThreadPoolExecutor(max(options.num_load_threads, 1), "load")
+        self._unloads = ThreadPoolExecutor(1, "unload")
+        self._poller = threading.Thread(target=self._run, name="models", daemon=True)
+        self._poller.start()
 
-    def configure(self, models: list[Any]) -> list[str]:
-        """Replaces the configured models, `ModelConfig`, and their labels; all or nothing.
+    def reload(self, configs: list[Any]) -> None:
+        """Replaces the configured models, `ModelConfig`, and their labels, all or nothing.
 
-        Returns:
-            The names to wait for: those that were not configured before, and those that an earlier call waits for.
+        Waits for the models that are new, and for those that an earlier call waits for, until each serves or cannot.
 
         Raises:
-            ServingError: FAILED_PRECONDITION; a label points to a version that does not serve.
+            ServingError: FAILED_PRECONDITION if a label points to a version that does not serve, UNKNOWN if a model
+                that was waited for did not become available.
         """
         with self.changed:
-            labels = labels_of(models)
-            for name, versions in labels.items():
-                self._check_labels(name, versions)
-            added = {model.name for model in models if model.name not in self.models}
-            moved = {model.name for model in models if not self._stays(model)}
-            self.models = {model.name: model for model in models}
-            # Folders that were found elsewhere say nothing; until the new place was looked at, all stays as it is.
-            stay = self.models.keys() - moved
-            self.found = {name: found for name, found in self.found.items() if name in stay}
-            self.wanted = {name: wanted for name, wanted in self.wanted.items() if name in stay}
-            self.looked_at -= moved
-            self._considered -= moved
-            self._labels = labels
-            self.wake()
-            self._awaited = added | (self._awaited & self.models.keys())
-            return sorted(self._awaited)
+            for config in configs:
+                self._check_labels(config)
+            wanted = {config.name: config for config in configs}
+            wanted |= dict.fromkeys(self.models.keys() - wanted.keys())
+            self.models = {name: self._model(name) for name in wanted}
+            for name, model in self.models.items():
+                model.configure(wanted[name])
+            self._next_poll = 0.0
+            self.changed.notify_all()
+            awaited = [model for model in self.models.values() if model.awaited]
+            self.changed.wait_for(lambda: self._closed or all(model.is_settled for model in awaited))
+            for model in awaited:
+                model.awaited = False
+            missing = [_reason(model) for model in awaited if not model.serving]
+        if missing:
+            reasons = f"{{{', '.join(missing)}}}"
+            raise ServingError(grpc.StatusCode.UNKNOWN, f"{len(missing)} model(s) did not become available: {reasons}")
 
     @contextlib.contextmanager
-    def use(self, spec: Any) -> Iterator[Servable]:
+    def use(self, spec: Any) -> Iterator[tuple[Servable, SavedModelSession]]:
         """Lends the version that a `ModelSpec` names, which is not unloaded until it is given back.
 
         Raises:
-            ServingError: INVALID_ARGUMENT for no name or an unknown label, NOT_FOUND where no such version serves.
+            ServingError: INVALID_ARGUMENT for no name or an unknown label, NOT_FOUND if no such version serves.
         """
         with self.changed:
             servable = self._find(spec)
             servable.users += 1
+            assert servable.session is not None
         try:
-            yield servable
+            yield servable, servable.session
         finally:
             with self.changed:
                 servable.users -= 1
                 if servable.state == UNLOADING:
-                    self.wake()
+                    self._update()
 
-    def versions(self, model: str) -> list[Servable]:
+    def versions(self, name: str) -> list[Servable]:
         """Returns copies of a model's versions, the newest first."""
         with self.changed:
-            versions = self.servables.get(model, {})
+            versions = self._model(name).versions
             return [dataclasses.replace(versions[number]) for number in sorted(versions, reverse=True)]
 
     def model_names(self) -> list[str]:
         """Returns the names of the configured models."""
         with self.changed:
-            return list(self.models)
+            return [name for name, model in self.models.items() if model.config is not None]
 
-    def labels(self) -> dict[str, dict[str, int]]:
-        """Returns each model's version labels."""
-        with self.changed:
-            return {name: dict(labels) for name, labels in self._labels.items()}
-
-    def is_available(self, model: str) -> bool:
+    def is_available(self, name: str) -> bool:
         """Tells whether a model has a version that serves."""
         with self.changed:
-            return any(servable.state == AVAILABLE for servable in self.servables.get(model, {}).values())
+            return bool(self._model(name).serving)
 
-    def wait_until_settled(self, models: list[str]) -> None:
-        """Waits until each model serves, or has no version that still might: no folder, or only broken ones.
-
-        Where the server ends meanwhile, it waits no longer.
-        """
+    def close(self) -> None:
+        """Ends the threads and frees every model. No request may be in progress."""
         with self.changed:
-            self.changed.wait_for(lambda: self.closed or all(self._is_settled(model) for model in models))
-            self._awaited -= set(models)
+            self._closed = True
+            self.changed.notify_all()
+        self._poller.join()
+        self._loads.shutdown(cancel_futures=True)
+        self._unloads.shutdown()
+        for servable in self._servables():
+            if servable.session is not None:
+                self._unload(servable, servable.session)
 
-    def all_servables(self) -> list[Servable]:
-        """Returns every version of every model. The caller holds the lock."""
-        return [servable for versions in self.servables.values() for servable in versions.values()]
+    def _model(self, name: str) -> Model:
+        return self.models.get(name) or Model(name)
 
-    def mark_considered(self) -> None:
-        """Says that the manager has decided on all that it knows. The caller holds the lock."""
-        self._considered = set(self.looked_at)
-        self.changed.notify_all()
+    def _servables(self) -> list[Servable]:
+        """Returns every version of every model, the newest first."""
+        servables = [servable for model in self.models.values() for servable in model.versions.values()]
+        return sorted(servables, key=lambda servable: servable.version, reverse=True)
 
-    def reconsider(self, model: str) -> None:
-        """Says that the manager has to decide again on a model. The caller holds the lock."""
-        self._considered.discard(model)
-        self.wake()
-
-    def wake(self) -> None:
-        """Has the manager look again. The caller holds the lock."""
-        self.dirty = True
-        self.changed.notify_all()
-
-    def _stays(self, model: Any) -> bool:
-        return model.name in self.models and self.models[model.name].base_path == model.base_path
+    def _check_labels(self, config: Any) -> None:
+        model, allowed = self._model(config.name), self._options.allow_version_labels_for_unavailable_models
+        for label, number in config.version_labels.items():
+            if number not in model.serving and not (allowed and model.labels.get(label, number) == number):
+                raise failed_precondition(
+                    f"Request to assign label to version {number} of model {config.name}, "
+                    "which is not currently available for inference"
+                )
 
     def _find(self, spec: Any) -> Servable:
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
-        versions = self.servables.get(spec.name, {})
-        choice = spec.WhichOneof("version_choice")
-        if choice is None:
-            available = [number for number, servable in versions.items() if servable.state == AVAILABLE]
-            if not available:
+        model = self._model(spec.name)
+        serving = model.serving
+        number = spec.version.value
+        if spec.WhichOneof("version_choice") is None:
+            if not serving:
                 raise not_found(f"Servable not found for request: Latest({spec.name})")
-            return versions[max(available)]
-        number = spec.version.value if choice == "version" else self._labelled(spec.name, spec.version_label)
-        if number not in versions or versions[number].state != AVAILABLE:
+            number = max(serving)
+        if spec.HasField("version_label"):
+            if spec.version_label not in model.labels:
+                raise invalid_argument(f"Unrecognized servable version label: {spec.version_label}")
+            number = model.labels[spec.version_label]
+        if number not in serving:
             raise not_found(f"Servable not found for request: Specific({spec.name}, {number})")
-        return versions[number]
+        return serving[number]
 
-    def _labelled(self, model: str, label: str) -> int:
-        labels = self._labels.get(model, {})
-        if label not in labels:
-            raise invalid_argument(f"Unrecognized servable version label: {label}")
-        return labels[label]
+    def _run(self) -> None:
+        while not self._closed:
+            with self.changed:
+                retries = [servable.retry_at for servable in self._servables() if servable.retry_at is not None]
+                pause = min(max(min([self._next_poll, *retries]) - time.monotonic(), 0), threading.TIMEOUT_MAX)
+                # After a change, something else may be due next.
+                if self._closed or self.changed.wait(pause):
+                    continue
+            try:
+                self._poll()
+            except Exception:
+                # Nothing here is expected to fail; if it does, what is loaded continues to serve.
+                _LOG.exception("looking after the models failed; the next look follows")
 
-    def _check_labels(self, model: str, labels: Mapping[str, int]) -> None:
-        versions = self.servables.get(model, {})
-        present = self._labels.get(model, {})
-        for label, number in labels.items():
-            if number in versions and versions[number].state == AVAILABLE:
-                continue
-            if not self._allow_labels_for_unavailable or present.get(label, number) != number:
-                raise failed_precondition(
-                    f"Request to assign label to version {number} of model {model}, "
-                    "which is not currently available for inference"
-                )
+    def _poll(self) -> None:
+        """Lists the folders if that is due. The lock is free meanwhile, because the disk may be slow."""
+        paths = {}
+        with self.changed:
+            if time.monotonic() >= self._next_poll:
+                wait = self._options.file_system_poll_wait_seconds
+                self._next_poll = time.monotonic() + (wait if wait > 0 else math.inf)
+                paths = {name: self.models[name].config.base_path for name in self.model_names()}
+        found = {name: find_versions(path) for name, path in paths.items()}
+        with self.changed:
+            for name, versions in found.items():
+                model = self.models[name]
+                # What was found at a path that is no longer the model's says nothing.
+                if model.config is not None and model.config.base_path == paths[name]:
+                    model.polled = True
+                    # A base path that cannot be read keeps its versions: nothing is unloaded for a lost mount.
+                    model.found = model.found if versions is None else versions
+            self._update()
 
-    def _is_settled(self, model: str) -> bool:
-        if model not in self.models:
-            return True
-        versions = self.servables.get(model, {}).values()
-        serves = any(servable.state == AVAILABLE for servable in versions)
-        return serves or (model in self._considered and not any(map(self._may_serve, versions)))
+    def _update(self) -> None:
+        """Plans, and begins what is due. The caller holds the lock and has changed something."""
+        if self._closed:
+            return
+        for model in self.models.values():
+            model.plan()
+        for servable in self._servables():
+            retry = servable.retry_at is not None and servable.retry_at <= time.monotonic()
+            if servable.state == START or retry:
+                servable.state, servable.retry_at = LOADING, None
+                self._loads.submit(self._load, servable)
+            elif servable.state == UNLOADING and servable.users == 0 and servable.session is not None:
+                self._unloads.submit(self._unload, servable, servable.session)
+                servable.session = None
+        self.changed.notify_all()
+        self._on_change(self)
 
-    def _may_serve(self, servable: Servable) -> bool:
-        # A version that is wanted again while its last requests run is loaded anew after them.
-        if servable.state == UNLOADING:
-            return servable.version in self.wanted.get(servable.model, ())
-        return servable.state in (START, LOADING) and not servable.broken
+    def _load(self, servable: Servable) -> None:
+        began = time.monotonic()
+        try:
+            session = load(servable.directory, self._options)
+        except Exception as error:
+            self._note_failure(servable, *status_of(error))
+            return
+        with self.changed:
+            servable.session, servable.state, servable.error = session, AVAILABLE, None
+            self._update()
+        _LOG.info("loaded %s in %.1f s from %s", servable, time.monotonic() - began, servable.directory)
+
+    def _note_failure(self, servable: Servable, code: grpc.StatusCode, message: str) -> None:
+        with self.changed:
+            servable.error = code, message
+            servable.attempts += 1
+            again = servable.attempts <= self._options.max_num_load_retries
+            if again:
+                servable.retry_at = time.monotonic() + max(self._options.load_retry_interval_micros, 0) / 1e6
+            else:
+                servable.state = END
+            serves = self.is_available(servable.model)
+            self._update()
+        name, folder = servable.model, servable.directory
+        then = "trying again later" if again else "not trying again until it is removed and added"
+        _LOG.warning(f"could not load {servable} from {folder}, {then}: {message}")
+        if not serves:
+            advice = f"delete {folder} to serve the newest of the others, or push a sound, newer one"
+            _LOG.warning(f"no version of {name} serves; {advice}")
+
+    def _unload(self, servable: Servable, session: SavedModelSession) -> None:
+        try:
+            session.close()
+        except Exception:
+            _LOG.exception("could not free %s", servable)
+        with self.changed:
+            servable.session, servable.state = None, END
+            self._update()
+        _LOG.info("unloaded %s", servable)
+
+
+def _reason(model: Model) -> str:
+    """Returns why a model does not serve. The caller holds the lock."""
+    if not model.versions:
+        path = model.config.base_path if model.config is not None else "its base path"
+        return f"{{name: {model.name}}} no version found in {path}"
+    return ", ".join(
+        f"{{name: {model.name} version: {number}}} due to error: {servable.error[1]}"
+        for number, servable in sorted(model.versions.items(), reverse=True)
+        if servable.error is not None
+    )

@@ -1,135 +1,135 @@
-"""Checks a prediction request against a signature, with TensorFlow Serving's status codes and texts.
-
-Sources: `predict_util.cc` of TensorFlow Serving, `saved_model/util.cc` of TensorFlow.
-"""
+"""Checks a prediction request against a signature, with the status codes of TensorFlow Serving's `predict_util.cc`."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping
+import struct
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import types_pb2
 
 from components import features
-from serving.server.errors import failed_precondition, invalid_argument
-from serving.server.image_limits import check_images
-from serving.server.tensors import from_proto, read_shape
+from serving.server.errors import ServingError, failed_precondition, invalid_argument
+from serving.server.options import ServeOptions
+from serving.server.tensors import from_proto, read_shape, type_name
 
 DEFAULT_SIGNATURE = "serving_default"
-
-
-@dataclasses.dataclass(frozen=True)
-class RequestLimits:
-    """What a request may ask for.
-
-    Attributes:
-        max_image_pixels: most height times width of an encoded image.
-        max_images: most rows of an input whose first side is open.
-        max_tensor_bytes: the largest input, in bytes.
-    """
-
-    max_image_pixels: int = 4096 * 4096
-    max_images: int = 128
-    max_tensor_bytes: int = 64 << 20
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
 
 
 def find_signature(signatures: Mapping[str, Any], name: str) -> tuple[str, Any]:
     """Returns a signature's name, the default one's for "", and its definition. Raises ServingError."""
     name = name or DEFAULT_SIGNATURE
     if name not in signatures:
-        raise failed_precondition(f'Serving signature key "{name}" not found.')
+        known = _listed(key for key in signatures if not key.startswith("__"))
+        raise failed_precondition(f'Serving signature key "{name}" not found. Expected one of {known}')
     return name, signatures[name]
 
 
-def read_inputs(signature: Any, given: Mapping[str, Any], limits: RequestLimits) -> dict[str, np.ndarray]:
-    """Returns every input of a signature from a request's tensors; one left out takes the signature's default.
+def read_inputs(
+    signature: Any, given: Mapping[str, Any], limits: ServeOptions, model_max_pixels: int | None = None
+) -> dict[str, np.ndarray]:
+    """Returns every input of a `SignatureDef` from a request's `TensorProto`s; defaults fill those left out.
+
+    The pixels of an image are bounded by the server's limits and, if given, by what the model itself decodes.
 
     Raises:
         ServingError: INVALID_ARGUMENT for a missing, extra, malformed or too large input.
     """
     defaults = getattr(signature, "defaults", {})
-    _check_names(signature, given, defaults)
-    arrays = {}
-    for position, name in enumerate(sorted(signature.inputs)):
-        info = signature.inputs[name]
-        if name not in given:
-            arrays[name] = tf.make_ndarray(defaults[name])
-            continue
-        _check_type(position, name, info, given[name])
-        _check_shape(name, info, read_shape(name, given[name]), limits)
-        array = from_proto(name, given[name], limits.max_tensor_bytes)
+    missing, extra = set(signature.inputs) - set(given) - set(defaults), set(given) - set(signature.inputs)
+    if missing or extra:
+        raise invalid_argument(
+            f"inputs: found {_listed(given)}, expected {_listed(signature.inputs)}; "
+            f"missing {_listed(missing)}, unknown {_listed(extra)}"
+        )
+    arrays = {name: tf.make_ndarray(default) for name, default in defaults.items() if name not in given}
+    for name in sorted(given):
+        _check_tensor(name, signature.inputs[name], given[name], limits)
+        array = arrays[name] = from_proto(name, given[name], limits.max_message_bytes)
         if name == features.IMAGE and array.dtype == object:
-            check_images(name, array.ravel(), limits.max_image_pixels)
-        arrays[name] = array
+            pixels = {"--max_image_pixels of the server": limits.max_image_pixels}
+            if model_max_pixels is not None:
+                pixels["export.max_pixels of the model"] = model_max_pixels
+            check_images(array.ravel().tolist(), pixels)
     return arrays
 
 
 def choose_outputs(signature: Any, wanted: Iterable[str]) -> list[str]:
     """Returns the outputs that a request's filter names, all of them for an empty one. Raises ServingError."""
-    chosen: list[str] = []
-    for name in wanted:
+    chosen = list(wanted)
+    for name in chosen:
         if name not in signature.outputs:
+            # The client looks for these words, as TensorFlow Serving has them.
             raise invalid_argument(
-                f"output tensor alias not found in signature: {name} "
-                f"Outputs expected to be in the set {_braces(signature.outputs)}."
+                f"output tensor alias not found in signature: {name} Expected one of {_listed(signature.outputs)}"
             )
-        if name in chosen:
+        if chosen.count(name) > 1:
             raise invalid_argument(f"duplicate output tensor alias: {name}")
-        chosen.append(name)
     return chosen or sorted(signature.outputs)
 
 
-def _check_names(signature: Any, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    sent, known = set(given), set(signature.inputs)
-    if len(sent) > len(known) or (len(sent) < len(known) and not defaults):
-        raise invalid_argument(
-            f"input size does not match signature: {len(sent)}!={len(known)} len({_braces(sent)}) != "
-            f"len({_braces(known)}). Sent extra: {_braces(sent - known)}. "
-            f"Missing but required: {_braces(known - sent)}."
-        )
-    for name in sorted(known - sent - set(defaults)):
-        raise invalid_argument(
-            f"Signature input alias: {name}(feed name: {signature.inputs[name].name}) not found in request and no "
-            f"default value provided. Inputs expected to be in the request {_braces(sent)}, or default input alias "
-            f"set: {','.join(sorted(defaults))}"
-        )
-    if sent - known:
-        raise invalid_argument(
-            f"Inputs contains invalid name. Used request inputs: {','.join(sorted(sent & known))}, "
-            f"request input: {','.join(sorted(sent))}"
-        )
+def check_images(images: Sequence[bytes], limits: Mapping[str, int]) -> None:
+    """Refuses images by the sizes in their headers, before anything decodes them: few bytes can claim gigapixels.
+
+    Limits are in pixels, by the name of the setting. A header that cannot be read is left to the model, which refuses
+    it. Raises ServingError; the client reads the index from its message, as from those of `serving/decoding.py`.
+    """
+    for index, data in enumerate(images):
+        place = f"image[{index}] of {len(images)}"
+        if not data.startswith((_PNG, _JPEG)):
+            raise invalid_argument(f"{place}: found {len(data)} bytes that begin like neither, expected a PNG or JPEG")
+        height, width = claimed_size(data)
+        exceeded = [f"at most {most} in all ({name})" for name, most in limits.items() if height * width > most]
+        if exceeded:
+            raise invalid_argument(
+                f"{place}: found [{height} {width}] pixels (height, width), expected {' and '.join(exceeded)}; "
+                "send a smaller image or raise each limit"
+            )
 
 
-def _check_type(position: int, name: str, info: Any, proto: Any) -> None:
-    if proto.dtype != info.dtype:
-        expected, found = (_type_name(number) for number in (info.dtype, proto.dtype))
-        raise invalid_argument(f"Expects arg[{position}] to be {expected} but {found} is provided; input {name}")
-
-
-def _type_name(number: int) -> str:
+def claimed_size(data: bytes) -> tuple[int, int]:
+    """Returns height and width in pixels from the header of a PNG or JPEG; zeros if the header cannot be read."""
+    if data.startswith(_PNG):
+        # PNG specification, section 11.2.2: big-endian, bytes 16 to 23.
+        width, height = struct.unpack_from(">II", data, 16) if len(data) >= 24 else (0, 0)
+        return height, width
     try:
-        return str(types_pb2.DataType.Name(number)).removeprefix("DT_").lower()
-    except ValueError:
-        return "an unknown type"
+        # The decoder's own reader of headers, outside the interpreter: Python would need seconds for long padding.
+        height, width, _ = tf.io.extract_jpeg_shape(data).numpy().tolist()
+    except tf.errors.InvalidArgumentError:
+        return 0, 0
+    return height, width
 
 
-def _check_shape(name: str, info: Any, shape: list[int], limits: RequestLimits) -> None:
-    if info.tensor_shape.unknown_rank:
-        return
-    sides = [dim.size for dim in info.tensor_shape.dim]
-    fits = len(sides) == len(shape) and all(side in (-1, found) for side, found in zip(sides, shape, strict=True))
-    if not fits:
-        expected = ", ".join("?" if side < 0 else str(side) for side in sides)
-        raise invalid_argument(f"Cannot feed value of shape {shape} for input {name}, which has shape [{expected}]")
-    if sides and sides[0] == -1 and shape[0] > limits.max_images:
+def no_images(name: str) -> ServingError:
+    """Returns the error for an empty batch."""
+    return invalid_argument(f"{name}: found 0 {_rows(name)}, expected at least 1")
+
+
+def _check_tensor(name: str, info: Any, proto: Any, limits: ServeOptions) -> None:
+    """Checks type and shape of a tensor without reading its values."""
+    if proto.dtype != info.dtype:
+        raise invalid_argument(f"{name}: found type {type_name(proto.dtype)}, expected {type_name(info.dtype)}")
+    shape = read_shape(name, proto)
+    if name == features.IMAGE and shape[:1] == [0]:
+        raise no_images(name)
+    expected = tf.TensorShape(info.tensor_shape)
+    if not expected.is_compatible_with(shape):
+        sides = str(expected.as_list()).replace("None", "?")
+        raise invalid_argument(f"{name}: found a tensor of shape {shape}, expected {sides}")
+    if expected.rank and expected[0] is None and shape[0] > limits.max_images_per_request:
         raise invalid_argument(
-            f"{name}: found {shape[0]} rows, expected at most {limits.max_images}; "
+            f"{name}: found {shape[0]} {_rows(name)}, expected at most {limits.max_images_per_request}; "
             "send several requests or start the server with --max_images_per_request"
         )
 
 
-def _braces(names: Iterable[str]) -> str:
-    return "{" + ",".join(sorted(names)) + "}"
+def _rows(name: str) -> str:
+    return "images" if name == features.IMAGE else "rows"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing"

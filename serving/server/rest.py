@@ -1,104 +1,89 @@
-"""TensorFlow Serving's REST calls over HTTP: bodies within bounds, calls in threads, codes as `http_server.cc`."""
+"""TensorFlow Serving's REST calls of a `ServerCore`: bodies within bounds, codes as in `http_server.cc`."""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import dataclasses
-import functools
+import contextlib
 import json
 import logging
-import os
+import math
+import re
 import time
-from collections.abc import Awaitable
-from typing import TypeVar
+import zlib
+from typing import Any
+from urllib.parse import unquote
 
 import grpc
-from starlette.applications import Starlette
+from google.protobuf.json_format import MessageToDict
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, SignatureDefMap
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 from serving.server import monitoring
 from serving.server.core import ServerCore
-from serving.server.errors import ServingError, message_too_large, status_of
-from serving.server.gzip_bodies import inflate
-from serving.server.rest_calls import RestCalls, named
+from serving.server.errors import (
+    ServingError,
+    deadline_exceeded,
+    exhausted,
+    invalid_argument,
+    not_run,
+    status_of,
+    unimplemented,
+)
+from serving.server.options import ServeOptions
+from serving.server.requests import find_signature
+from serving.server.rest_json import BYTES_PER_VALUE, fill_request, response_json
 
-_LOG = logging.getLogger(__name__)
-_Value = TypeVar("_Value")
-_CLIENT_CLOSED_REQUEST = 499
+_LOG = logging.getLogger("segpipe.serving")
+_ADDRESS = re.compile(
+    r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d{1,20})|/labels/(?P<label>[^/:]+))?"
+    "(?P<call>:predict|:classify|:regress|/metadata|)"
+)
+_CALLS = ("GET", "GET/metadata", "POST:predict", "POST:classify", "POST:regress")
+_SIGNATURES = "signature_def"
 _HTTP = {
-    grpc.StatusCode.OK: 200,
-    grpc.StatusCode.CANCELLED: _CLIENT_CLOSED_REQUEST,
-    grpc.StatusCode.INVALID_ARGUMENT: 400,
-    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
-    grpc.StatusCode.NOT_FOUND: 404,
-    grpc.StatusCode.ALREADY_EXISTS: 409,
-    grpc.StatusCode.PERMISSION_DENIED: 403,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
-    grpc.StatusCode.FAILED_PRECONDITION: 400,
-    grpc.StatusCode.ABORTED: 409,
-    grpc.StatusCode.OUT_OF_RANGE: 400,
-    grpc.StatusCode.UNIMPLEMENTED: 501,
-    grpc.StatusCode.UNAVAILABLE: 503,
-    grpc.StatusCode.UNAUTHENTICATED: 401,
+    "OK": 200,
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "ABORTED": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 499,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class RestOptions:
-    """Bounds of the REST calls.
+class RestApp:
+    """The ASGI application of a server's REST calls and, if a monitoring file says so, of its metrics."""
 
-    Attributes:
-        timeout: seconds from a request's arrival to its deadline.
-        max_body_bytes: largest body of a request, as it is sent and as it is inflated.
-        num_threads: requests that are worked on at once; more wait for a thread.
-        max_requests: requests that are read, worked on or wait; more are refused at once.
-        monitoring_path: where metrics are served, or None where they are not.
-    """
-
-    timeout: float = 30.0
-    max_body_bytes: int = 64 * 1024 * 1024
-    num_threads: int = dataclasses.field(default_factory=lambda: 4 * (os.cpu_count() or 1))
-    max_requests: int = 128
-    monitoring_path: str | None = None
-
-
-def create_app(core: ServerCore, metrics: monitoring.Metrics, options: RestOptions) -> Starlette:
-    """Returns the web application of a server.
-
-    Args:
-        core: answers the calls.
-        metrics: counts them.
-        options: bounds.
-    """
-    routes: list[BaseRoute] = [Route("/{path:path}", _RestApi(core, metrics, options))]
-    if options.monitoring_path is not None:
-
-        def page(request: Request) -> Response:
-            return Response(metrics.page(), media_type=monitoring.CONTENT_TYPE)
-
-        routes.insert(0, Route(options.monitoring_path, page))
-    return Starlette(routes=routes)
-
-
-class _RestApi:
-    """The application behind every address that is no page: reads bodies, runs calls in threads."""
-
-    def __init__(self, core: ServerCore, metrics: monitoring.Metrics, options: RestOptions) -> None:
-        self._calls = RestCalls(core)
+    def __init__(self, core: ServerCore, metrics: monitoring.Metrics, options: ServeOptions) -> None:
+        """Raises UsageError for a wrong monitoring file."""
+        self._core = core
         self._metrics = metrics
-        self._options = options
+        self._metrics_path = monitoring.read_monitoring_path(options.monitoring_config_file)
+        self._timeout = options.rest_api_timeout_in_ms / 1000
+        self._max_bytes = options.max_message_bytes
+        self._max_requests = options.max_concurrent_requests + options.max_queue
+        self._max_wait = options.max_queue_wait_in_ms / 1000
         self._in_progress = 0
-        self._threads = concurrent.futures.ThreadPoolExecutor(options.num_threads, "rest")
+        self._threads = concurrent.futures.ThreadPoolExecutor(options.rest_api_num_threads, "rest")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
+        """Answers an HTTP request."""
         self._in_progress += 1
         try:
-            response = await self._answer(request)
+            response = await self._answer(Request(scope, receive))
         except ClientDisconnect:
             return
         finally:
@@ -108,58 +93,116 @@ class _RestApi:
     async def _answer(self, request: Request) -> Response:
         began = time.monotonic()
         path = request.scope["raw_path"].decode("latin-1").partition("?")[0]
-        if not path.lower().startswith("/v1/"):
+        if path == self._metrics_path:
+            return Response(self._metrics.page(), media_type=monitoring.CONTENT_TYPE)
+        if not path.startswith("/v1/"):
             return Response(status_code=404)
-        model, method = named(path)
-        code, body = await self._call(request, path, began + self._options.timeout)
-        self._metrics.request(model, method, "REST", code, time.monotonic() - began)
-        return Response(body, _HTTP.get(code, 500), media_type="application/json")
-
-    async def _call(self, request: Request, path: str, deadline: float) -> tuple[grpc.StatusCode, bytes]:
         try:
-            if self._in_progress > self._options.max_requests:
-                raise ServingError(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    f"Too many requests; {self._options.max_requests} are in progress already",
-                )
-            body = await _until(deadline, self._body(request), "the request's body arrived")
-            zipped = "gzip" in request.headers.get("content-encoding", "").lower()
-            work = functools.partial(self._work, request.method, path, body, zipped, deadline)
-            # What still waits for a thread at the deadline is not begun; what has begun ends without its caller.
-            answer = asyncio.get_running_loop().run_in_executor(self._threads, work)
-            return grpc.StatusCode.OK, await _until(deadline, answer, "the answer was ready")
+            body = await asyncio.wait_for(self._call(request, path, began + self._timeout), self._timeout)
+            code = grpc.StatusCode.OK
         except ClientDisconnect:
             raise
         except Exception as error:
-            code, message = status_of(error)
-            if not isinstance(error, ServingError):
+            if isinstance(error, asyncio.TimeoutError):
+                error = deadline_exceeded("Deadline passed before the answer was ready")
+            elif not isinstance(error, ServingError):
                 _LOG.exception("%s %s", request.method, path)
-            return code, _error(message)
+            code, message = status_of(error)
+            body = json.dumps({"error": message}).encode()
+        match = _ADDRESS.fullmatch(path)
+        model, call = (unquote(match["name"]), match["call"][1:]) if match is not None else ("", "")
+        self._metrics.request(model, call, "REST", code, time.monotonic() - began)
+        return Response(body, _HTTP.get(code.name, 500), media_type="application/json")
+
+    async def _call(self, request: Request, path: str, deadline: float) -> bytes:
+        if self._in_progress > self._max_requests:
+            raise exhausted(f"Too many requests; {self._max_requests} are in progress already")
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            _check_size(len(body), self._max_bytes)
+        zipped = "gzip" in request.headers.get("content-encoding", "").lower()
+        work = self._threads.submit(self._work, request.method, path, bytes(body), zipped, deadline)
+        try:
+            answer = asyncio.wrap_future(work)
+            done, _ = await asyncio.wait([answer], timeout=self._max_wait)
+            if not done and work.cancel():
+                raise not_run(math.inf, self._max_wait)
+            return await answer
+        finally:
+            # A call that has no thread by the deadline is not begun; one that has begun ends without its caller.
+            work.cancel()
 
     def _work(self, method: str, path: str, body: bytes, zipped: bool, deadline: float) -> bytes:
-        if zipped:
-            body = inflate(body, self._options.max_body_bytes)
-        return self._calls.answer(method, path, body, deadline)
+        """Returns the JSON body of an answer. Raises ServingError, also if a model runs past the deadline."""
+        spec, call = _parse_address(method, path)
+        if call == ":predict":
+            request = PredictRequest(model_spec=spec)
+            body = _inflate(body, self._max_bytes) if zipped else body
+            by_row = fill_request(
+                body,
+                request,
+                lambda name: find_signature(self._metadata(spec)[1].signature_def, name)[1].inputs,
+                self._max_bytes // BYTES_PER_VALUE,
+            )
+            return response_json(self._core.predict(request, deadline, interrupt=True).outputs, by_row)
+        if call == "":
+            return _json(_plain(self._core.model_status(GetModelStatusRequest(model_spec=spec))))
+        if call == "/metadata":
+            found, signatures = self._metadata(spec)
+            return _json({"model_spec": _plain(found), "metadata": {_SIGNATURES: _plain(signatures)}})
+        raise unimplemented(
+            f"{call[1:]} is not implemented: the model returns class maps, which only predict can express"
+        )
 
-    async def _body(self, request: Request) -> bytes:
-        most = self._options.max_body_bytes
-        chunks = []
-        size = 0
-        async for chunk in request.stream():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > most:
-                raise message_too_large(size, most)
-        return b"".join(chunks)
+    def _metadata(self, spec: ModelSpec) -> tuple[ModelSpec, SignatureDefMap]:
+        request = GetModelMetadataRequest(model_spec=spec, metadata_field=[_SIGNATURES])
+        response, signatures = self._core.model_metadata(request), SignatureDefMap()
+        response.metadata[_SIGNATURES].Unpack(signatures)
+        return response.model_spec, signatures
 
 
-async def _until(deadline: float, work: Awaitable[_Value], end: str) -> _Value:
-    """Returns what comes of some work. Raises ServingError where that takes past the deadline."""
+def _parse_address(method: str, path: str) -> tuple[ModelSpec, str]:
+    """Returns the model and the call that an address names. Raises ServingError."""
+    match, spec = _ADDRESS.fullmatch(path), ModelSpec()
+    # A ValueError is a name that is not UTF-8, or a version of more than 63 bits.
+    with contextlib.suppress(ValueError):
+        if match is not None and method + match["call"] in _CALLS:
+            spec.name = unquote(match["name"], errors="strict")
+            if match["version"] is not None:
+                spec.version.value = int(match["version"])
+            if match["label"] is not None:
+                spec.version_label = unquote(match["label"], errors="strict")
+            return spec, match["call"]
+    raise invalid_argument(
+        f"Malformed request: {method} {path[:1000]}; expected GET /v1/models/NAME, GET /v1/models/NAME/metadata "
+        "or POST /v1/models/NAME:predict, with /versions/N or /labels/LABEL after the name if needed"
+    )
+
+
+def _check_size(size: int, most: int) -> None:
+    if size > most:
+        raise exhausted(f"Received message larger than max ({size} vs. {most})")
+
+
+def _inflate(body: bytes, most: int) -> bytes:
+    """Returns what a gzip stream holds, of which no more than `most` bytes are inflated. Raises ServingError."""
+    inflater = zlib.decompressobj(wbits=31)  # a gzip header, and windows of any size
     try:
-        return await asyncio.wait_for(work, deadline - time.monotonic())
-    except asyncio.TimeoutError:
-        raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, f"Deadline passed before {end}") from None
+        content = inflater.decompress(body, most + 1)
+    except zlib.error as error:
+        raise invalid_argument(f"Content-Encoding: gzip: found {error}, expected one whole gzip stream") from None
+    _check_size(len(content), most)
+    if not inflater.eof or inflater.unused_data:
+        found = "bytes behind the stream" if inflater.eof else "a stream that is cut short"
+        raise invalid_argument(f"Content-Encoding: gzip: found {found}, expected one whole gzip stream")
+    return content
 
 
-def _error(message: str) -> bytes:
-    return json.dumps({"error": message}).encode()
+def _plain(message: Any) -> dict[str, Any]:
+    # Fields at their default are printed too. protobuf 5 renamed the option, so it is given by position.
+    return MessageToDict(message, True, True)
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=1).encode()

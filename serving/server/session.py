@@ -7,42 +7,39 @@ from __future__ import annotations
 
 import gc
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from serving.server.errors import ServingError, status_of
+from components import files
+from components.artifact_files import read_model_metadata
+from serving.server.errors import ServingError, invalid_argument, status_of
+from serving.server.options import ServeOptions
+from serving.server.requests import choose_outputs, find_signature, read_inputs
+from serving.warmup import WARMUP_FILE
 
-_TAG = "serve"
+_MAX_RECORDS = 1000
 
 
 class SavedModelSession:
-    """A loaded SavedModel; fulfils `Runner`.
-
-    Attributes:
-        signatures: the model's signatures by name, `SignatureDef`.
-    """
+    """A loaded SavedModel for many threads. `max_pixels` is the largest image that it decodes, None if unknown."""
 
     def __init__(self, directory: str) -> None:
-        """Loads a model.
-
-        Args:
-            directory: a SavedModel.
-
-        Raises:
-            Exception: whatever TensorFlow raises for a model that is missing, cut short or unknown to it.
-        """
+        """Loads a SavedModel. Raises whatever TensorFlow raises for one that is missing, cut short or unknown to it."""
         graph = tf.Graph()
         options = tf.compat.v1.ConfigProto()
         options.gpu_options.allow_growth = True
         self._session = tf.compat.v1.Session(graph=graph, config=options)
         try:
             with graph.as_default():
-                meta_graph = tf.compat.v1.saved_model.load(self._session, [_TAG], directory)
+                meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], directory)
             self.signatures: dict[str, Any] = dict(meta_graph.signature_def)
+            self.max_pixels = _max_pixels(directory)
             graph.finalize()
         except BaseException:
             self._session.close()
@@ -56,25 +53,83 @@ class SavedModelSession:
         deadline: float | None = None,
         interrupt: bool = False,
     ) -> dict[str, np.ndarray]:
-        """Runs one signature; see `Runner.run`. The caller has looked at the deadline."""
+        """Returns the named outputs of a signature for checked inputs; strings are object arrays of bytes.
+
+        With `interrupt`, a run that takes past the `deadline`, a `time.monotonic()`, is ended. Raises ServingError for
+        that, or if the model refuses the input.
+        """
         signature = self.signatures[signature_name]
         feeds = {signature.inputs[name].name: array for name, array in inputs.items()}
         fetches = {name: signature.outputs[name].name for name in sorted(outputs)}
+        options = None
+        if interrupt and deadline is not None:
+            # TensorFlow takes 0 for no timeout.
+            milliseconds = max(math.ceil((deadline - time.monotonic()) * 1000), 1)
+            options = tf.compat.v1.RunOptions(timeout_in_ms=milliseconds)
         try:
-            return self._session.run(fetches, feeds, _timeout(deadline) if interrupt else None)
+            return self._session.run(fetches, feeds, options)
         except tf.errors.OpError as error:
             raise ServingError(*status_of(error)) from None
 
     def close(self) -> None:
         """Frees the model; no run is in progress or follows."""
         self._session.close()
-        # A graph refers to itself, so only the garbage collector frees it, and that comes by too seldom by itself.
+        # A graph refers to itself, so only the garbage collector frees it, which rarely runs by itself.
         del self._session
         gc.collect()
 
 
-def _timeout(deadline: float | None) -> tf.compat.v1.RunOptions | None:
-    if deadline is None:
-        return None
-    # TensorFlow takes 0 for no timeout.
-    return tf.compat.v1.RunOptions(timeout_in_ms=max(math.ceil((deadline - time.monotonic()) * 1000), 1))
+def load(directory: str, options: ServeOptions) -> SavedModelSession:
+    """Loads a SavedModel and, if the options say so, runs its warm-up requests.
+
+    Specification: https://www.tensorflow.org/tfx/serving/saved_model_warmup. These requests came with the model, so
+    they may be larger than those of clients.
+
+    Raises:
+        ServingError: a warm-up request failed.
+        Exception: whatever TensorFlow raises for a model that it cannot load.
+    """
+    session = SavedModelSession(directory)
+    try:
+        path = files.join(directory, WARMUP_FILE)
+        if options.enable_model_warmup and tf.io.gfile.exists(path):
+            _warm_up(session, path, options)
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def _warm_up(session: SavedModelSession, path: str, options: ServeOptions) -> None:
+    most_bytes = max(options.max_message_bytes, ServeOptions.max_message_bytes)
+    limits = ServeOptions(
+        max_image_pixels=sys.maxsize, max_images_per_request=sys.maxsize, max_message_bytes=most_bytes
+    )
+    try:
+        for number, record in enumerate(tf.data.TFRecordDataset(path).as_numpy_iterator()):
+            if number == _MAX_RECORDS:
+                raise invalid_argument(f"Number of warmup records exceeds the maximum ({_MAX_RECORDS}) at {path}")
+            log = PredictionLog.FromString(record)
+            if log.WhichOneof("log_type") != "predict_log":
+                kind = log.WhichOneof("log_type")
+                raise invalid_argument(f"Unsupported log_type for warmup: {kind}; expected predict_log")
+            for _ in range(max(options.num_request_iterations_for_warmup, 1)):
+                _replay(session, log.predict_log.request, limits)
+    except tf.errors.DataLossError as error:
+        raise invalid_argument(f"{error.message}. Please verify your warmup data is in TFRecord format.") from None
+
+
+def _replay(session: SavedModelSession, request: Any, limits: ServeOptions) -> None:
+    try:
+        name, signature = find_signature(session.signatures, request.model_spec.signature_name)
+        inputs = read_inputs(signature, request.inputs, limits)
+        session.run(name, inputs, choose_outputs(signature, request.output_filter))
+    except ServingError as error:
+        raise ServingError(error.code, f"warm-up request failed: {error.message}") from None
+
+
+def _max_pixels(directory: str) -> int | None:
+    try:
+        return int(read_model_metadata(directory)["max_pixels"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # a model that segpipe did not export

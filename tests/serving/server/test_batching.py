@@ -1,6 +1,7 @@
 """Batching: which requests run together, and that one bad, late or surplus request harms only itself."""
 
 import concurrent.futures
+import dataclasses
 import threading
 import time
 
@@ -9,8 +10,7 @@ import numpy as np
 import pytest
 
 from components.errors import UsageError
-from serving.server.batching import Batcher, BatchScheduler
-from serving.server.batching_options import BatchingOptions, read_batching_options
+from serving.server.batching import BatchingOptions, BatchScheduler, read_batching_options
 from serving.server.errors import ServingError, invalid_argument
 
 
@@ -20,7 +20,7 @@ class DoublingModel:
     def __init__(self):
         self.calls = []
 
-    def run(self, signature_name, inputs, outputs, deadline):
+    def run(self, signature_name, inputs, outputs):
         array = inputs["x"]
         self.calls.append(array.copy())
         if array.dtype != object and (array < 0).any():
@@ -28,9 +28,6 @@ class DoublingModel:
                 f"row {int(np.argmax((array < 0).any(axis=tuple(range(1, array.ndim)))))} is negative"
             )
         return dict.fromkeys(outputs, array + array)
-
-    def close(self):
-        pass
 
 
 class GatedModel(DoublingModel):
@@ -41,26 +38,25 @@ class GatedModel(DoublingModel):
         self.busy = threading.Event()
         self.gate = threading.Event()
 
-    def run(self, signature_name, inputs, outputs, deadline):
+    def run(self, signature_name, inputs, outputs):
         if not self.busy.is_set():
             self.busy.set()
             assert self.gate.wait(20)
-        return super().run(signature_name, inputs, outputs, deadline)
+        return super().run(signature_name, inputs, outputs)
 
 
 class Harness:
     """One batch thread, held by the gated model, with requests queued behind it in a known order."""
 
-    def __init__(self, observe=lambda run: None, **options):
+    def __init__(self, observe=lambda rows, waits: None, max_wait=60, **options):
         self.model = GatedModel()
-        self.scheduler = BatchScheduler(BatchingOptions(num_batch_threads=1, **options), observe)
-        self.batcher = Batcher(self.model, self.scheduler)
+        self.scheduler = BatchScheduler(BatchingOptions(num_batch_threads=1, **options), observe, max_wait)
         self.pool = concurrent.futures.ThreadPoolExecutor(32)
         self.first = self.pool.submit(self.ask, np.zeros((1, 2), np.float32))
         assert self.model.busy.wait(20)
 
     def ask(self, array, deadline=None, signature="serving_default", outputs=("y",)):
-        return self.batcher.run(signature, {"x": array}, outputs, deadline)
+        return self.scheduler.run(self.model, signature, {"x": array}, outputs, deadline)
 
     def enqueue(self, array, **kwargs):
         """Sends a request from another thread and returns once it waits in the queue."""
@@ -192,13 +188,24 @@ def test_a_request_whose_deadline_passed_is_not_run(harness):
     assert [call.tolist() for call in queue.model.calls[1:]] == [[[2, 2]]]
 
 
+def test_a_request_that_waits_too_long_is_refused_and_not_run(harness):
+    queue = harness(max_wait=0.05)
+    with pytest.raises(ServingError, match="waited 50 ms for its turn") as caught:
+        queue.enqueue(_row(1, 1)).result(20)
+
+    queue.open()
+
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert queue.ask(_row(2, 2))["y"].tolist() == [[4, 4]]
+    assert [call.tolist() for call in queue.model.calls] == [[[0, 0]], [[2, 2]]]
+
+
 def test_a_batch_waits_for_company_until_it_is_full_or_its_time_is_up():
     model = DoublingModel()
     scheduler = BatchScheduler(BatchingOptions(max_batch_size=3, batch_timeout_micros=600_000_000, num_batch_threads=2))
-    batcher = Batcher(model, scheduler)
 
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda value: batcher.run("s", {"x": _row(value)}, ("y",), None), range(3), timeout=60))
+        list(pool.map(lambda value: scheduler.run(model, "s", {"x": _row(value)}, ("y",), None), range(3), timeout=60))
     assert [len(call) for call in model.calls] == [3]
     scheduler.close()
 
@@ -208,38 +215,37 @@ def test_a_lonely_request_runs_when_its_time_is_up():
     scheduler = BatchScheduler(BatchingOptions(batch_timeout_micros=50_000, num_batch_threads=2))
     began = time.monotonic()
 
-    assert Batcher(model, scheduler).run("s", {"x": _row(4)}, ("y",), None)["y"].tolist() == [[8]]
+    assert scheduler.run(model, "s", {"x": _row(4)}, ("y",), None)["y"].tolist() == [[8]]
     assert time.monotonic() - began >= 0.05
     scheduler.close()
 
 
-def test_batches_are_padded_to_an_allowed_size_and_answers_carry_no_padding(harness):
-    runs = []
-    queue = harness(max_batch_size=8, allowed_batch_sizes=(1, 4, 8), observe=runs.append)
-    futures = [queue.enqueue(_row(i, i)) for i in range(3)]
+def test_batches_are_reported_before_they_run(harness):
+    batches = []
+    queue = harness(observe=lambda rows, waits: batches.append((rows, waits)))
+    futures = [queue.enqueue(np.full((rows, 2), rows, np.float32)) for rows in (1, 3)]
 
     queue.open()
 
-    assert [future.result(20)["y"].shape for future in futures] == [(1, 2)] * 3
-    assert [len(call) for call in queue.model.calls] == [1, 4]
-    assert (runs[1].rows, runs[1].size) == ((1, 1, 1), 4)
-    assert all(wait >= 0 for wait in runs[1].waits)
+    assert all(future.result(20) for future in futures)
+    assert [(rows, len(waits)) for rows, waits in batches] == [(1, 1), (4, 2)]
+    assert all(wait >= 0 for _, waits in batches for wait in waits)
 
 
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"x": np.float32(1)[...]}, "at least one dimension"),
-        ({"x": np.zeros((2, 1)), "z": np.zeros((3, 1))}, "equal 0th-dimension size"),
-        ({"x": np.zeros((5, 1))}, "Task size 5 is larger than maximum input batch size 4"),
-        ({}, "at least one input tensor"),
+        ({"x": np.float32(1)[...]}, "expected one first side"),
+        ({"x": np.zeros((2, 1)), "z": np.zeros((3, 1))}, "expected one first side"),
+        ({"x": np.zeros((5, 1))}, "found 5 rows, expected at most max_batch_size, 4"),
+        ({}, "expected one first side"),
     ],
 )
 def test_inputs_that_cannot_be_batched_are_refused(inputs, message):
     scheduler = BatchScheduler(BatchingOptions(max_batch_size=4, num_batch_threads=1))
 
     with pytest.raises(ServingError, match=message) as caught:
-        Batcher(DoublingModel(), scheduler).run("s", inputs, ("y",), None)
+        scheduler.run(DoublingModel(), "s", inputs, ("y",), None)
 
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
     scheduler.close()
@@ -247,12 +253,12 @@ def test_inputs_that_cannot_be_batched_are_refused(inputs, message):
 
 def test_an_output_without_the_batch_s_axis_is_refused():
     class Summing(DoublingModel):
-        def run(self, signature_name, inputs, outputs, deadline):
+        def run(self, signature_name, inputs, outputs):
             return {"y": inputs["x"].sum(axis=0)}
 
     scheduler = BatchScheduler(BatchingOptions(num_batch_threads=1))
-    with pytest.raises(ServingError, match="0th dimension") as caught:
-        Batcher(Summing(), scheduler).run("s", {"x": _row(1, 2)}, ("y",), None)
+    with pytest.raises(ServingError, match=r"output y: found shape \(2,\), expected 1 rows") as caught:
+        scheduler.run(Summing(), "s", {"x": _row(1, 2)}, ("y",), None)
 
     assert caught.value.code is grpc.StatusCode.FAILED_PRECONDITION
     scheduler.close()
@@ -273,10 +279,12 @@ def test_closing_runs_what_waits_and_refuses_what_comes_later(harness):
 
 def test_sixteen_clients_all_get_their_own_answers():
     scheduler = BatchScheduler(BatchingOptions(max_batch_size=8, max_enqueued_batches=100, num_batch_threads=2))
-    batcher = Batcher(DoublingModel(), scheduler)
+    model = DoublingModel()
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda value: batcher.run("s", {"x": _row(value)}, ("y",), None)["y"], range(2000)))
+        answers = list(
+            pool.map(lambda value: scheduler.run(model, "s", {"x": _row(value)}, ("y",), None)["y"], range(2000))
+        )
 
     assert [answer.item() for answer in answers] == [2 * value for value in range(2000)]
     assert scheduler.queued == 0
@@ -295,31 +303,21 @@ def test_a_parameters_file_of_tensorflow_serving_is_read(tmp_path):
         batch_timeout_micros { value: 2000 }
         max_enqueued_batches { value: 4 }
         num_batch_threads { value: 2 }
-        allowed_batch_sizes: 4
-        allowed_batch_sizes: 16
-        pad_variable_length_inputs: false
-        enable_large_batch_splitting { value: false }
-        thread_pool_name { value: "batches" }
     """
 
-    assert read_batching_options(_file(tmp_path, text)) == BatchingOptions(16, 2000, 4, 2, (4, 16))
-
-
-def test_without_a_file_the_defaults_are_tensorflow_serving_s():
-    options = read_batching_options(None)
-
-    assert (options.max_batch_size, options.batch_timeout_micros, options.max_enqueued_batches) == (1000, 0, 10)
+    assert read_batching_options(_file(tmp_path, text)) == BatchingOptions(16, 2000, 4, 2)
+    # The defaults of TensorFlow Serving.
+    assert read_batching_options(None) == read_batching_options(_file(tmp_path, "")) == BatchingOptions()
+    assert dataclasses.astuple(BatchingOptions())[:3] == (1000, 0, 10)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("pad_variable_length_inputs: true", "pad_variable_length_inputs, which this server does not support"),
-        ("enable_large_batch_splitting { value: true }", "enable_large_batch_splitting, which this server"),
+        ("pad_variable_length_inputs: true", "with the fields max_batch_size, batch_timeout_micros, .*num_batch_thr"),
+        ("allowed_batch_sizes: 4", 'no field named "allowed_batch_sizes"'),
         ("max_batch_size { value: 0 }", "max_batch_size is 0, expected at least 1"),
         ("batch_timeout_micros { value: -1 }", "batch_timeout_micros is -1, expected at least 0"),
-        ("max_batch_size { value: 8 } allowed_batch_sizes: 4", "the last of allowed_batch_sizes is 4"),
-        ("allowed_batch_sizes: 4 allowed_batch_sizes: 4", "expected positive, rising numbers"),
         ("max_batch: 8", "BatchingParameters"),
         ("max_batch_size: 8", "BatchingParameters"),
     ],

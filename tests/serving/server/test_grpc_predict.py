@@ -1,6 +1,7 @@
 """Predict and GetModelMetadata over a real socket: answers, and refusals as TensorFlow Serving words them."""
 
 import io
+import queue
 import struct
 import threading
 import zlib
@@ -9,6 +10,8 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from PIL import Image
 from tensorflow_serving.apis import (
@@ -18,9 +21,9 @@ from tensorflow_serving.apis import (
     predict_pb2,
     regression_pb2,
 )
-from toy_models import Channel, connected, predict_request, push
+from toy_models import Channel, connected, predict_request, push, serving
 
-from serving.server.image_limits import claimed_size
+from serving.server.requests import claimed_size
 
 _X = np.array([[1, 2], [3, 4]], np.float32)
 _INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -83,7 +86,8 @@ def test_one_value_fills_a_tensor(toy):
         (
             {"signature": "other"},
             grpc.StatusCode.FAILED_PRECONDITION,
-            'Serving signature key "other" not found.',
+            'Serving signature key "other" not found. Expected one of await_entry, gate, gated_rows, greeting, images, '
+            "open_gate, serving_default, slow, two, visit",
         ),
     ],
 )
@@ -101,46 +105,34 @@ def test_request_without_a_model_spec_is_refused(toy):
 @pytest.mark.parametrize(
     ("inputs", "signature", "text"),
     [
-        (
-            {},
-            "",
-            "input size does not match signature: 0!=1 len({}) != len({x}). Sent extra: {}. Missing but required: {x}.",
-        ),
-        (
-            {"x": _X, "z": _X},
-            "",
-            "input size does not match signature: 2!=1 len({x,z}) != len({x}). "
-            "Sent extra: {z}. Missing but required: {}.",
-        ),
-        (
-            {"z": _X},
-            "",
-            "Signature input alias: x(feed name: serving_default_x:0) not found in request and no default value "
-            "provided. Inputs expected to be in the request {z}, or default input alias set: ",
-        ),
-        ({"x": np.array(["a"])}, "", "Expects arg[0] to be float but string is provided; input x"),
-        ({"a": np.zeros(1, np.float32), "b": np.zeros(1)}, "two", "Expects arg[1] to be string but double"),
-        (
-            {"x": np.zeros((2, 3), np.float32)},
-            "",
-            "Cannot feed value of shape [2, 3] for input x, which has shape [?, 2]",
-        ),
-        ({"x": np.float32(1)}, "", "Cannot feed value of shape [] for input x"),
+        ({}, "", "inputs: found nothing, expected x; missing x, unknown nothing"),
+        ({"x": _X, "z": _X}, "", "inputs: found x, z, expected x; missing nothing, unknown z"),
+        ({"z": _X}, "", "inputs: found z, expected x; missing x, unknown z"),
+        ({"x": np.array(["a"])}, "", "x: found type string, expected float"),
+        ({"a": np.zeros(1, np.float32), "b": np.zeros(1)}, "two", "b: found type double, expected string"),
+        ({"x": np.zeros((2, 3), np.float32)}, "", "x: found a tensor of shape [2, 3], expected [?, 2]"),
+        ({"x": np.float32(1)}, "", "x: found a tensor of shape [], expected [?, 2]"),
         ({"x": np.zeros((5, 2), np.float32)}, "", "x: found 5 rows, expected at most 4"),
-        ({"image": [_image(2, 2), b"no image"]}, "images", "Unknown image file format"),
+        ({"image": np.array([], np.bytes_)}, "images", "image: found 0 images, expected at least 1"),
+        (
+            {"image": [_image(2, 2), b"GIF89a"]},
+            "images",
+            "image[1] of 2: found 6 bytes that begin like neither, expected a PNG or JPEG",
+        ),
+        ({"image": [_image(2, 2)[:40]]}, "images", "Invalid PNG"),
     ],
 )
 def test_wrong_inputs_are_refused(toy, inputs, signature, text):
     code, found = toy.refusal(inputs, signature=signature)
 
     assert code == _INVALID
-    assert found.startswith(text)
+    assert text in found
 
 
 @pytest.mark.parametrize(
     ("names", "text"),
     [
-        (["nope"], "output tensor alias not found in signature: nope Outputs expected to be in the set {sum,y}."),
+        (["nope"], "output tensor alias not found in signature: nope Expected one of sum, y"),
         (["y", "y"], "duplicate output tensor alias: y"),
     ],
 )
@@ -173,7 +165,7 @@ def test_tensor_that_contradicts_itself_is_refused(toy, kind):
         toy.prediction.Predict(request)
 
     assert refusal.value.code() == _INVALID
-    assert refusal.value.details().startswith("tensor parsing error: x")
+    assert refusal.value.details().startswith("x: found ")
 
 
 def test_one_value_that_claims_to_fill_a_giant_tensor_is_refused(toy):
@@ -196,7 +188,7 @@ def test_one_long_string_that_claims_to_fill_a_batch_is_refused(toys, tmp_path):
             connection.prediction.Predict(request)
 
         assert refusal.value.code() == _INVALID
-        assert refusal.value.details().startswith("tensor parsing error: word")
+        assert refusal.value.details().startswith("word: found ")
 
 
 @pytest.mark.parametrize("letter", ["n", "語"])
@@ -217,12 +209,12 @@ def test_strings_must_fill_the_shape(toy):
     assert refusal.value.code() == _INVALID
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_image_that_claims_too_many_pixels_is_refused_by_its_index(toy, kind):
     code, text = toy.refusal({"image": [_image(10, 10), _image(10, 11, kind)]}, signature="images")
 
     assert code == _INVALID
-    assert text.startswith("image[1]: found an image of 10x11 pixels")
+    assert text.startswith("image[1] of 2: found [10 11] pixels (height, width), expected at most 100 in all (--max_im")
 
 
 @pytest.mark.parametrize("junk", [b"", b"\0", b"\0" * 40, b"\xff\0", b"\xff\xff"])
@@ -232,12 +224,12 @@ def test_jpeg_with_bytes_between_its_segments_is_measured_as_it_is_decoded(toy, 
 
     assert tf.io.decode_image(image).shape == (10, 11, 3)
     assert claimed_size(image) == (10, 11)
-    assert toy.refusal({"image": [image]}, signature="images")[1].startswith("image[0]: found an image of 10x11 pixels")
+    assert toy.refusal({"image": [image]}, signature="images")[1].startswith("image[0] of 1: found [10 11] pixels")
 
 
 @pytest.mark.parametrize("end", [b"", b"\xff", b"\xff\xc0", b"\xff\xd9", b"\0" * 20, b"\xff\xe0\xff\xff\0\0\0\0\0\0"])
 def test_jpeg_without_a_frame_claims_no_size(end):
-    assert claimed_size(b"\xff\xd8" + b"\xff\xe0\0\x02" + end) is None
+    assert claimed_size(b"\xff\xd8" + b"\xff\xe0\0\x02" + end) == (0, 0)
 
 
 def test_gigapixels_in_a_few_bytes_are_not_decoded(toy):
@@ -248,7 +240,7 @@ def test_gigapixels_in_a_few_bytes_are_not_decoded(toy):
     code, text = toy.refusal({"image": [bomb]}, signature="images")
 
     assert code == _INVALID
-    assert text.startswith("image[0]: found an image of 1073741824x1073741824 pixels")
+    assert text.startswith("image[0] of 1: found [1073741824 1073741824] pixels")
 
 
 @pytest.mark.parametrize(
@@ -302,6 +294,40 @@ def test_reflection_lists_the_services(toy):
         "tensorflow.serving.ModelService",
         "grpc.health.v1.Health",
     }
+
+
+def test_open_streams_leave_threads_for_predictions(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    channels = [("grpc.max_concurrent_streams", 1000)]
+    with serving(model_base_path=tmp_path, max_concurrent_requests=1, max_queue=0) as server:
+        connection = Channel(server.port, options=channels)
+        ends, ended, streams = queue.SimpleQueue(), queue.SimpleQueue(), []
+        for _ in range(40):
+            for call in (
+                health_pb2_grpc.HealthStub(connection.channel).Watch(health_pb2.HealthCheckRequest()),
+                reflection_pb2_grpc.ServerReflectionStub(connection.channel).ServerReflectionInfo(iter(ends.get, None)),
+            ):
+                streams.append(call)
+                call.add_done_callback(lambda call=call: ended.put(call.code()))
+
+        answers = [connection.predict({"x": _X}).model_spec.version.value for _ in range(20)]
+        refused = {ended.get(timeout=30) for _ in range(len(streams) - 16)}
+        for call in streams:
+            ends.put(None)
+            call.cancel()
+        # The places of streams that ended are free again.
+        again = next(health_pb2_grpc.HealthStub(connection.channel).Watch(health_pb2.HealthCheckRequest(), timeout=20))
+
+    assert answers == [1] * 20
+    assert refused == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert again.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_a_watch_of_a_name_that_no_model_has_is_refused(toy):
+    with pytest.raises(grpc.RpcError) as refusal:
+        list(health_pb2_grpc.HealthStub(toy.channel).Watch(health_pb2.HealthCheckRequest(service="x" * 1000)))
+
+    assert refusal.value.code() == grpc.StatusCode.NOT_FOUND
 
 
 def test_request_larger_than_the_limit_is_refused(toys, tmp_path):

@@ -28,9 +28,11 @@ from toy_models import (
 )
 
 from components.errors import UsageError
-from serving.server import manager, version_policy
+from serving.server import registry as server_registry
 from serving.server.errors import ServingError
 from serving.server.servable import AVAILABLE, END, UNLOADING
+from serving.server.session import SavedModelSession
+from serving.server.version_policy import find_versions
 
 _X = {"x": np.ones((1, 2), np.float32)}
 
@@ -152,31 +154,62 @@ def test_broken_version_is_reported_and_the_old_one_serves(toys, tmp_path):
         assert _answered_by(connection) == 1
 
 
-def test_broken_version_is_loaded_once_it_is_repaired(toys, tmp_path):
-    push(toys, tmp_path, 2)
+def test_server_that_starts_beside_a_broken_newest_version_serves_none_and_says_what_to_do(toys, tmp_path, caplog):
+    # tensorflow_serving/sources/storage_path/file_system_storage_path_source.cc at 9d981c5, AspireLatestVersions: the
+    # newest folders are aspired to, whatever became of them.
+    for number in (1, 2):
+        push(toys, tmp_path, number)
     _break(tmp_path / "2")
-    push(toys, tmp_path, 1)
     with serving(model_base_path=tmp_path) as server:
         connection = Channel(server.port)
+        assert [(status.version, status.state) for status in _status(connection)] == [(2, END)]
+        assert connection.refusal(_X)[0] == grpc.StatusCode.NOT_FOUND
+
+        shutil.rmtree(tmp_path / "2")
         wait_until(server, lambda registry: state_of(registry, 1) == AVAILABLE)
-        assert _answered_by(connection) == 1  # a start beside a broken version serves the last good one
-
-        shutil.copytree(toys / "2", tmp_path / "2", dirs_exist_ok=True)
-        wait_until(server, lambda registry: state_of(registry, 1) == END)
-        assert _answered_by(connection) == 2
-
-
-def test_half_written_version_is_not_touched(toys, tmp_path):
-    push(toys, tmp_path, 1)
-    shutil.copytree(toys / "2", tmp_path / "2", ignore=shutil.ignore_patterns("saved_model.pb"))
-    with serving(model_base_path=tmp_path) as server:
-        connection = Channel(server.port)
         assert _answered_by(connection) == 1
-        assert [status.version for status in _status(connection)] == [1]
+
+    warnings = "\n".join(record.getMessage() for record in caplog.records if record.name == "segpipe.serving")
+    assert f"could not load toy version 2 from {tmp_path}/2, not trying again until it is removed" in warnings
+    assert f"no version of toy serves; delete {tmp_path}/2 to serve the newest of the others" in warnings
+
+
+def test_half_written_version_fails_to_load_and_is_tried_again(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    with serving(model_base_path=tmp_path, max_num_load_retries=100, load_retry_interval_micros=50_000) as server:
+        connection = Channel(server.port)
+        shutil.copytree(toys / "2", tmp_path / "2", ignore=shutil.ignore_patterns("saved_model.pb"))
+        wait_until(
+            server, lambda registry: state_of(registry, 2) is not None and registry.models["toy"].versions[2].error
+        )
+        assert _answered_by(connection) == 1
 
         shutil.copy(toys / "2" / "saved_model.pb", tmp_path / "2")
         wait_until(server, lambda registry: state_of(registry, 1) == END)
         assert _answered_by(connection) == 2
+
+
+def test_every_child_whose_name_is_a_number_is_a_version(tmp_path):
+    largest = 2**63 - 1
+    for name in ("1", "01", "+2", "-3", " 4 ", str(largest), str(largest + 1), "1_0", "5a", "", "٣", "v6", ".7", "8.0"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    (tmp_path / "9").write_text("a file")
+
+    found = find_versions(str(tmp_path))
+
+    names = {1: "1", 2: "+2", -3: "-3", 4: " 4 ", largest: str(largest), 9: "9"}
+    assert found == {number: str(tmp_path / name) for number, name in names.items()}
+
+
+def test_a_base_path_that_cannot_be_listed_changes_nothing(toys, tmp_path):
+    push(toys, tmp_path / "toy", 1)
+    with serving(model_base_path=tmp_path / "toy") as server:
+        connection = Channel(server.port)
+        (tmp_path / "toy").rename(tmp_path / "away")
+        server.core.reload(_config(("toy", tmp_path / "toy", ""), ("other", tmp_path / "away", "")))
+
+        assert find_versions(str(tmp_path / "toy")) is None
+        assert _answered_by(connection) == 1
 
 
 def test_load_is_tried_again_as_often_as_asked(toys, tmp_path):
@@ -191,19 +224,19 @@ def test_load_is_tried_again_as_often_as_asked(toys, tmp_path):
 def test_version_that_failed_gets_all_its_attempts_where_it_is_asked_for_anew(toys, tmp_path, monkeypatch):
     push(toys, tmp_path, 1)
     push(toys, tmp_path, 2)
-    load, memory = manager.load, threading.Event()
+    load, memory = server_registry.load, threading.Event()
 
     def short_of_memory(directory, *more):
         if directory.endswith("2") and not memory.is_set():
             raise MemoryError("found too little memory")
         return load(directory, *more)
 
-    monkeypatch.setattr(manager, "load", short_of_memory)
+    monkeypatch.setattr(server_registry, "load", short_of_memory)
     with serving(model_base_path=tmp_path, max_num_load_retries=5, load_retry_interval_micros=60_000_000) as server:
         connection = Channel(server.port)
         both, first = (_config(("toy", tmp_path, _specific(*versions))) for versions in ((1, 2), (1,)))
         _reload(connection, both)
-        wait_until(server, lambda registry: registry.servables["toy"][2].attempts == 1)
+        wait_until(server, lambda registry: registry.models["toy"].versions[2].attempts == 1)
         _reload(connection, first)
         wait_until(server, lambda registry: state_of(registry, 2) == END)
         memory.set()
@@ -216,7 +249,7 @@ def test_version_that_failed_gets_all_its_attempts_where_it_is_asked_for_anew(to
 
 def test_call_that_waits_for_a_load_ends_with_the_server(toys, tmp_path, monkeypatch):
     push(toys, tmp_path, 1)
-    load, began, goes_on = manager.load, threading.Event(), threading.Event()
+    load, began, goes_on = server_registry.load, threading.Event(), threading.Event()
 
     def slow(directory, *more):
         if directory.startswith(str(tmp_path / "other")):
@@ -224,7 +257,7 @@ def test_call_that_waits_for_a_load_ends_with_the_server(toys, tmp_path, monkeyp
             goes_on.wait(60)
         return load(directory, *more)
 
-    monkeypatch.setattr(manager, "load", slow)
+    monkeypatch.setattr(server_registry, "load", slow)
     for name in ("other1", "other2"):
         shutil.copytree(tmp_path / "1", tmp_path / name / "1")
     with serving(model_base_path=tmp_path, drain_seconds=0.1) as server:
@@ -250,7 +283,7 @@ def test_call_that_waits_for_a_load_ends_with_the_server(toys, tmp_path, monkeyp
 def test_call_that_is_repeated_while_its_model_loads_tells_how_that_ends(toys, tmp_path, monkeypatch, ends_well):
     push(toys, tmp_path, 1)
     shutil.copytree(tmp_path / "1", tmp_path / "other" / "1")
-    load, began, goes_on = manager.load, threading.Event(), threading.Event()
+    load, began, goes_on = server_registry.load, threading.Event(), threading.Event()
 
     def slow(directory, *more):
         if directory.startswith(str(tmp_path / "other")):
@@ -260,7 +293,7 @@ def test_call_that_is_repeated_while_its_model_loads_tells_how_that_ends(toys, t
                 raise MemoryError("found too little memory")
         return load(directory, *more)
 
-    monkeypatch.setattr(manager, "load", slow)
+    monkeypatch.setattr(server_registry, "load", slow)
     config = _config(("toy", tmp_path, ""), ("other", tmp_path / "other", ""))
 
     def reload(connection):
@@ -285,7 +318,7 @@ def test_call_that_is_repeated_while_its_model_loads_tells_how_that_ends(toys, t
 def test_call_waits_for_no_load_that_none_waited_for(toys, tmp_path, monkeypatch):
     push(toys, tmp_path / "toy", 1)
     (tmp_path / "other").mkdir()
-    load, began, goes_on = manager.load, threading.Event(), threading.Event()
+    load, began, goes_on = server_registry.load, threading.Event(), threading.Event()
 
     def slow(directory, *more):
         if directory.startswith(str(tmp_path / "other")):
@@ -293,7 +326,7 @@ def test_call_waits_for_no_load_that_none_waited_for(toys, tmp_path, monkeypatch
             assert goes_on.wait(60)
         return load(directory, *more)
 
-    monkeypatch.setattr(manager, "load", slow)
+    monkeypatch.setattr(server_registry, "load", slow)
     models = [("toy", tmp_path / "toy", ""), ("other", tmp_path / "other", "")]
     with connected(model_base_path=tmp_path / "toy", model_name="toy") as connection:
         with pytest.raises(grpc.RpcError, match="did not become available"):
@@ -307,31 +340,18 @@ def test_call_waits_for_no_load_that_none_waited_for(toys, tmp_path, monkeypatch
         goes_on.set()
 
 
-def test_folders_that_cannot_be_listed_are_looked_at_again(tmp_path, monkeypatch):
-    (tmp_path / "7").mkdir()
-
-    def fails(*_):
-        raise tf.errors.PermissionDeniedError(None, None, "not for you")
-
-    monkeypatch.setattr(tf.io.gfile, "walk", fails)
-    monkeypatch.setattr(tf.io.gfile, "exists", fails)
-
-    assert version_policy.fingerprint(str(tmp_path / "7")) == ()
-    assert version_policy.find_versions(str(tmp_path)) is None
-
-
 def test_configuration_that_is_read_again_while_folders_are_listed_hides_no_version(toys, tmp_path, monkeypatch):
     push(toys, tmp_path, 1)
-    find_versions = manager.find_versions
+    find_versions = server_registry.find_versions
     with serving(model_base_path=tmp_path) as server:
         config = _config(("toy", tmp_path, ""))
 
         def slow(base_path):
             found = find_versions(base_path)
-            server.core.registry.configure(list(config.model_config_list.config))
+            server.core.reload(config)
             return found
 
-        monkeypatch.setattr(manager, "find_versions", slow)
+        monkeypatch.setattr(server_registry, "find_versions", slow)
         push(toys, tmp_path, 2)
 
         wait_until(server, lambda registry: state_of(registry, 2) == AVAILABLE)
@@ -350,6 +370,40 @@ def test_deleted_version_gives_way_to_the_one_before(toys, tmp_path):
         assert _answered_by(connection) == 1
 
 
+def test_version_that_cannot_be_freed_ends_and_is_reported(toys, tmp_path, monkeypatch, caplog):
+    push(toys, tmp_path, 1)
+    with serving(model_base_path=tmp_path) as server:
+        close = SavedModelSession.close
+
+        def fail(session):
+            close(session)
+            raise RuntimeError("found a session that does not close")
+
+        monkeypatch.setattr(SavedModelSession, "close", fail)
+        push(toys, tmp_path, 2)
+        wait_until(server, lambda registry: state_of(registry, 1) == END)
+        monkeypatch.undo()
+
+        shutil.rmtree(tmp_path / "2")
+        wait_until(server, lambda registry: state_of(registry, 1) == AVAILABLE)
+        assert _answered_by(Channel(server.port)) == 1
+
+    assert "could not free toy version 1" in caplog.messages
+
+
+def test_every_thread_ends_with_the_server(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    before = set(threading.enumerate())
+    with serving(model_base_path=tmp_path, enable_batching=True, rest_api_port=0) as server:
+        push(toys, tmp_path, 2)
+        wait_until(server, lambda registry: state_of(registry, 1) == END)
+        during = {thread.name.rpartition("_")[0] or thread.name for thread in set(threading.enumerate()) - before}
+
+    assert {"models", "load", "unload"} <= during
+    left = {thread.name for thread in set(threading.enumerate()) - before}
+    assert not [name for name in left if name.startswith(("model", "load", "unload"))]
+
+
 def test_version_is_warmed_up_before_it_serves(toys, tmp_path):
     shutil.copytree(toys / "1", tmp_path / "1")
     write_warmup(tmp_path / "1", predict_request({"by": np.float32(1)}, signature="visit"))
@@ -366,7 +420,7 @@ def test_failing_warm_up_request_fails_the_load(toys, tmp_path):
         (status,) = _status(Channel(server.port))
 
     assert status.state == END
-    assert status.status.error_message.startswith("warm-up request failed: Signature input alias")
+    assert status.status.error_message.startswith("warm-up request failed: inputs: found wrong")
 
 
 def test_policies_choose_versions(toys, tmp_path):
@@ -477,7 +531,7 @@ def test_model_that_is_removed_and_added_while_a_request_runs_serves_after_it(to
 
         request = model_management_pb2.ReloadConfigRequest(config=both)
         added = connection.models.HandleReloadConfigRequest.future(request, timeout=60)
-        wait_until(server, lambda registry: registry.wanted.get("toy") == {1})
+        wait_until(server, lambda registry: registry.models["toy"].wanted == {1})
         run_inside(server, "open_gate")
 
         assert list(held.result(timeout=30).outputs["number"].float_val) == [1]
@@ -493,7 +547,7 @@ def test_base_path_that_is_corrected_brings_the_version_that_did_not_load(toys, 
     _break(tmp_path / "wrong" / "1")
     with serving(model_base_path=tmp_path / "wrong", max_num_load_retries=retries) as server:
         connection = Channel(server.port)
-        wait_until(server, lambda registry: registry.servables["toy"][1].broken)
+        wait_until(server, lambda registry: registry.models["toy"].versions[1].error)
         _reload(connection, _config(("toy", tmp_path / "right", "")))
         wait_until(server, lambda registry: state_of(registry, 1) == AVAILABLE)
 
@@ -510,7 +564,7 @@ def test_version_that_serves_goes_on_where_another_folder_has_its_number_and_a_w
     with serving(model_base_path=before) as server:
         connection = Channel(server.port)
         _reload(connection, _config(("toy", after, "")))
-        wait_until(server, lambda registry: registry.wanted.get("toy") == {1})
+        wait_until(server, lambda registry: registry.models["toy"].wanted == {1})
         assert _answered_by(connection) == 1
 
         push(toys, after, 2)
@@ -523,7 +577,7 @@ def test_version_that_serves_goes_on_where_another_folder_has_its_number_and_a_w
 
     ours = [record for record in caplog.records if record.name == "segpipe.serving"]
     (warning,) = [record.getMessage() for record in ours if record.levelname == "WARNING"]
-    assert warning.startswith(f"toy version 1 goes on from {before}/1; {after}/1 is not loaded")
+    assert warning.startswith(f"toy version 1 continues from {before}/1; {after}/1 is not loaded")
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,9 @@
 """Monitoring: the names and numbers that Prometheus reads, and the file that switches them on."""
 
-import concurrent.futures
-
 import grpc
-import numpy as np
 import pytest
 
 from components.errors import UsageError
-from serving.server.batching import Batcher, BatchScheduler
-from serving.server.batching_options import BatchingOptions
 from serving.server.monitoring import DEFAULT_PATH, Metrics, read_monitoring_path
 
 
@@ -27,22 +22,12 @@ def test_requests_are_counted_by_model_and_status_under_tensorflow_serving_s_nam
     samples = _samples(metrics)
     assert samples[':tensorflow:serving:request_count{model_name="fcn8_total",status="OK"}'] == 2
     assert samples[':tensorflow:serving:request_count{model_name="fcn8_total",status="INVALID_ARGUMENT"}'] == 1
+    # Latencies are in microseconds and only of good answers.
+    labels = '{API="Predict",entrypoint="GRPC",model_name="fcn8_total"}'
+    assert samples[f":tensorflow:serving:request_latency_count{labels}"] == 2
+    assert samples[f":tensorflow:serving:request_latency_sum{labels}"] == pytest.approx(4000)
+    assert "process_cpu_seconds_total" in samples
     assert "# TYPE :tensorflow:serving:request_count counter" in metrics.page().decode().splitlines()
-
-
-def test_other_counters_keep_their_names():
-    assert "process_cpu_seconds_total" in _samples(Metrics())
-
-
-def test_latencies_are_in_microseconds_and_only_of_good_answers():
-    metrics = Metrics(lambda: [("fcn8", 7, "AVAILABLE")])
-    metrics.request("fcn8", "Predict", "GRPC", grpc.StatusCode.OK, 0.002)
-    metrics.request("fcn8", "Predict", "GRPC", grpc.StatusCode.NOT_FOUND, 9.0)
-
-    samples = _samples(metrics)
-    labels = '{API="Predict",entrypoint="GRPC",model_name="fcn8"}'
-    assert samples[f":tensorflow:serving:request_latency_count{labels}"] == 1
-    assert samples[f":tensorflow:serving:request_latency_sum{labels}"] == pytest.approx(2000)
 
 
 def test_made_up_model_names_make_no_new_series():
@@ -71,24 +56,15 @@ def test_versions_are_reported_as_they_are_when_asked():
 
 
 def test_batches_and_the_queue_are_counted():
-    class Model:
-        def run(self, signature_name, inputs, outputs, deadline):
-            return {"y": inputs["x"]}
-
     metrics = Metrics(queued=lambda: 5)
-    options = BatchingOptions(max_batch_size=4, allowed_batch_sizes=(4,), batch_timeout_micros=10_000_000)
-    scheduler = BatchScheduler(options, metrics.batch)
-    batcher = Batcher(Model(), scheduler)
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda rows: batcher.run("s", {"x": np.zeros((rows, 1))}, ("y",), None), (1, 3)))
-    scheduler.close()
+    metrics.batch(4, [0.001, 0.002])
 
     samples = _samples(metrics)
     batching = ":tensorflow:serving:batching_session:"
     assert samples[f"{batching}wrapped_run_count"] == 1
     assert samples[f"{batching}input_batch_size_sum"] == 4
     assert samples[f'{batching}processed_batch_size_bucket{{le="4.0"}}'] == 1
-    assert samples[f"{batching}queuing_latency_count"] == 2
+    assert samples[f"{batching}queuing_latency_sum"] == pytest.approx(3000)
     assert samples["segpipe_serving_queued_requests"] == 5
 
 
@@ -113,6 +89,7 @@ def test_a_monitoring_file_says_where_metrics_are_served(tmp_path, text, path):
     file.write_text(text)
 
     assert read_monitoring_path(str(file)) == path
+    assert read_monitoring_path(None) is None
 
 
 @pytest.mark.parametrize("path", ["metrics", "/{metrics:x}"])
@@ -122,10 +99,6 @@ def test_a_path_that_is_no_address_is_explained(tmp_path, path):
 
     with pytest.raises(UsageError, match=rf"{file}: found '{path}' as path of prometheus_config, expected .* a slash"):
         read_monitoring_path(str(file))
-
-
-def test_without_a_monitoring_file_there_are_no_metrics():
-    assert read_monitoring_path(None) is None
 
 
 @pytest.mark.parametrize("text", ["prometheus { enable: true }", "prometheus_config { enable: 3 }", "\x00"])

@@ -25,6 +25,7 @@ def held(toys, tmp_path):
         model_base_path=tmp_path,
         max_concurrent_requests=1,
         max_queue=2,
+        max_queue_wait_in_ms=60_000,
         rest_api_port=0,
         monitoring_config_file=tmp_path / "monitoring",
     ) as server:
@@ -74,6 +75,26 @@ def test_full_queue_refuses_at_once_and_what_waits_is_answered(held):
     assert text == "The server is at its limit of 3 requests running and waiting; try again later"
     assert running.result(timeout=30).model_spec.version.value == 1
     assert all(call.result(timeout=30).model_spec.version.value == 1 for call in waiting)
+
+
+@pytest.mark.parametrize("batching", [False, True])
+def test_request_that_waits_too_long_is_refused_and_not_run(toys, tmp_path, batching):
+    push(toys, tmp_path, 1)
+    (tmp_path / "batching").write_text("num_batch_threads { value: 1 }")
+    options = {"enable_batching": True, "batching_parameters_file": tmp_path / "batching"} if batching else {}
+    held = predict_request({"by": [np.float32(1)]}, signature="gated_rows")
+    with serving(model_base_path=tmp_path, max_concurrent_requests=1, max_queue_wait_in_ms=100, **options) as server:
+        connection = Channel(server.port)
+        running = connection.prediction.Predict.future(held)
+        run_inside(server, "await_entry")
+
+        code, text = connection.refusal({"by": [np.float32(1)]}, signature="gated_rows")
+
+        assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert text.startswith("The request waited 100 ms for its turn, the most that --max_queue_wait_in_ms allows")
+        run_inside(server, "open_gate")
+        assert list(running.result(timeout=30).outputs["by"].float_val) == [1]
+        assert connection.predict(_X).model_spec.version.value == 1
 
 
 def test_health_and_metadata_are_answered_under_full_load(held):

@@ -1,7 +1,9 @@
 """`segpipe serve` as a process: what it prints, how it ends, and what it serves after a kill."""
 
-import inspect
+import dataclasses
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,9 +14,13 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+import tensorflow as tf
+import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import get_model_status_pb2
-from toy_models import ONE, Channel, predict_request, push, stage, write_warmup
+from tensorflow_serving.apis import get_model_status_pb2, prediction_service_pb2_grpc
+from toy_models import ONE, Channel, connected, predict_request, push, serving, stage, write_warmup
+
+from serving.server.options import IGNORED_FLAGS, ServeOptions
 
 _ROOT = Path(__file__).parents[3]
 _X = {"x": np.ones((1, 2), np.float32)}
@@ -101,7 +107,10 @@ def test_killed_while_a_version_is_loaded_and_drained_after_a_restart(toys, tmp_
     (weights,) = (tmp_path / "2" / "variables").glob("variables.data-*")
     os.truncate(weights, 1)
     second = start(tmp_path, "--max_num_load_retries=0", "--max_concurrent_requests=4")
-    assert second.line("toy") == "toy  version 1 ready"
+    assert second.line("toy") == "toy  no version serves yet"
+    shutil.rmtree(tmp_path / "2")
+    while _states(second.connection).get(1) != get_model_status_pb2.ModelVersionStatus.AVAILABLE:
+        threading.Event().wait(0.05)
     assert second.connection.predict(_X).model_spec.version.value == 1
 
     running = second.connection.prediction.Predict.future(
@@ -163,6 +172,17 @@ def test_slow_callers_of_the_page_and_of_rest_do_not_hold_up_the_drain(toys, tmp
         (["--model_base_path", ".", "--ui", "--ssl_config_file", "x"], "--ui"),
         (["--model_base_path", ".", "--rest_api_port=70000"], "Invalid value for '--rest_api_port'"),
         (["--model_base_path", ".", "--enable_batching=false", "--batching_parameters_file", "x"], "--enable_batching"),
+        (["--tensorflow_intra_op_paralelism=4"], "did you mean --tensorflow_intra_op_parallelism?"),
+        (["--model_base", "."], "did you mean --model_name?"),
+        (["--model_base_path", ".", "--engine=local", "--use_alts_credentials"], "use --ssl_config_file for TLS"),
+        (
+            ["--model_base_path", ".", "--port=0", "--grpc_channel_arguments=grpc.x"],
+            "found 'grpc.x', expected NAME=VALUE",
+        ),
+        (
+            ["--model_base_path", ".", "--port=0", "--grpc_socket_path=/nowhere/s"],
+            "--grpc_socket_path: could not listen",
+        ),
     ],
 )
 def test_flags_that_cannot_work_are_explained(flags, text):
@@ -217,6 +237,66 @@ def test_single_version_in_place_of_the_folder_above_it_is_explained(toys):
     assert f"expected the folder above it, {toys}" in result.stderr
 
 
+def test_the_arguments_of_the_manifest_are_taken(toys, tmp_path, start):
+    pod = yaml.safe_load((_ROOT / "kubernetes/serving/base/deployment.yaml").read_text())["spec"]["template"]["spec"]
+    containers = {each["name"]: each for each in (*pod.get("initContainers", ()), *pod["containers"])}
+    of_the_pod = (
+        "--port",
+        "--grpc_socket_path",
+        "--rest_api_port",
+        "--model_config_file=",
+        "--batching",
+        "--monitoring",
+    )
+    flags = [flag for flag in containers["tensorflow-serving"]["args"] if not flag.startswith(of_the_pod)]
+    assert {"--tensorflow_intra_op_parallelism=4", "--enable_batching=true"} < set(flags)
+    push(toys, tmp_path, 1)
+
+    server = start(tmp_path, *flags)
+
+    ignored = "--tensorflow_intra_op_parallelism, --tensorflow_inter_op_parallelism: no effect on the local server"
+    assert server.line("ignored") == f"ignored  {ignored}"
+    assert server.line("toy") == "toy  version 1 ready"
+
+
+def test_a_unix_socket_takes_the_place_of_port_0(toys, tmp_path):
+    (tmp_path / "toy").mkdir()
+    push(toys, tmp_path / "toy", 1)
+    socket_path = tmp_path / "grpc.sock"
+    with serving(model_base_path=tmp_path / "toy", grpc_socket_path=socket_path) as server:
+        with grpc.insecure_channel(f"unix:{socket_path}") as channel:
+            answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(predict_request(_X), timeout=20)
+
+        assert answer.model_spec.version.value == 1
+        assert server.port == 0
+
+
+def test_arguments_of_the_channel_are_obeyed(toys, tmp_path):
+    push(toys, tmp_path, 1)
+    limit = "grpc.max_receive_message_length=100,grpc.primary_user_agent=x"
+    with connected(model_base_path=tmp_path, grpc_channel_arguments=limit) as connection:
+        assert connection.predict(_X).model_spec.version.value == 1
+        code, text = connection.refusal({"x": np.ones((100, 2), np.float32)})
+
+    assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "larger than max" in text
+
+
+def test_the_host_may_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("SEGPIPE_HOST", "no.such.host.invalid")
+
+    result = _run("--model_base_path", ".", "--port=0", "--engine=local")
+
+    assert "could not listen at no.such.host.invalid:0" in result.stderr
+    for image in ("serving-tools", "pipeline"):
+        dockerfile = (_ROOT / "kubernetes" / "images" / f"{image}.Dockerfile").read_text()
+        assert "SEGPIPE_HOST=0.0.0.0" in dockerfile
+
+
+def test_the_version_is_that_of_tensorflow():
+    assert f"TensorFlow {tf.__version__}" in _run("--version").stdout
+
+
 def test_help_names_tensorflow_servings_flags_without_loading_it():
     result = _run("--help")
 
@@ -224,11 +304,18 @@ def test_help_names_tensorflow_servings_flags_without_loading_it():
         assert flag in result.stdout
 
 
-def test_the_documentation_lists_every_flag():
-    from pipeline.cli.main import app
-
-    (command,) = (command for command in app.registered_commands if command.name == "serve")
+def test_the_documentation_lists_every_flag_and_marks_our_own():
     page = (_ROOT / "docs" / "serving.md").read_text()
 
-    for name in inspect.signature(command.callback).parameters:
-        assert f"| `--{name}`" in page
+    for field in dataclasses.fields(ServeOptions):
+        assert f"| `--{field.name}`{' *' if field.metadata['own'] else ''} |" in page
+    for name in IGNORED_FLAGS:
+        assert f"`--{name}`" in page
+
+
+@pytest.mark.skipif(shutil.which("tensorflow_model_server") is None, reason="TensorFlow Serving is not installed")
+def test_every_flag_of_tensorflow_serving_is_known():
+    usage = subprocess.run(["tensorflow_model_server", "--help"], text=True, capture_output=True, timeout=120).stdout
+    known = {field.name for field in dataclasses.fields(ServeOptions) if not field.metadata["own"]}
+
+    assert set(re.findall(r"^\s*--(\w+)=", usage, re.MULTILINE)) <= known | {*IGNORED_FLAGS, "version", "help"}

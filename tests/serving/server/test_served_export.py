@@ -1,21 +1,25 @@
 """A model that segpipe exported, behind the server: the answer over the wire is that of the model in this process."""
 
+import base64
 import functools
 import io
 
 import grpc
+import httpx
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_transform.beam as tft_beam
 from PIL import Image
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tensorflow_transform.tf_metadata import dataset_metadata
-from toy_models import connected
+from toy_models import Channel, connected, serving
 
 from components import features, preprocessing, schema
 from components.class_map import ClassMap
 from components.dataset import synthetic
+from pipeline.watch.sources import REQUESTS, read_source
 from serving.client import Client
 from serving.export import export
 from serving.predictor import Predictor
@@ -100,3 +104,22 @@ def test_the_client_reads_what_the_server_says(served, image):
     np.testing.assert_array_equal(answer.class_map, predictor.predict([image])[0].mask)
     assert described.class_map.names == predictor.class_map.names
     assert answer.version == 1
+
+
+def test_what_was_answered_is_logged_for_watch(base_path, image, tmp_path):
+    with serving(model_base_path=base_path, rest_api_port=0, request_log_dir=tmp_path / "log") as server:
+        connection = Channel(server.port)
+        with connection.channel:
+            connection.predict({"image": [image]})
+            connection.refusal({"image": [image[:100]]})
+        body = {"instances": [{"b64": base64.b64encode(image).decode()}]}
+        url = f"http://localhost:{server.rest_port}/v1/models/toy:predict"
+        assert httpx.post(url, json=body, timeout=60, trust_env=False).status_code == 200
+
+    found = read_source(str(tmp_path / "log"), 10, "train")
+    assert (found.kind, found.unreadable) == (REQUESTS, 0)
+    assert [each.image for each in found.images] == [image, image]
+    (file,) = (tmp_path / "log").iterdir()
+    records = [PredictionLog.FromString(each.numpy()) for each in tf.data.TFRecordDataset(str(file))]
+    assert [each.predict_log.response.model_spec.version.value for each in records] == [1, 1]
+    assert [len(each.predict_log.response.outputs) for each in records] == [0, 0]

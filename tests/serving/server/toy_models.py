@@ -59,6 +59,12 @@ class ToyModel(tf.Module):
         (opened,) = tf.raw_ops.QueueDequeueV2(handle=_queue("opened"), component_types=[tf.float32])
         return {"number": opened * self.number}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="by")])
+    def gated_rows(self, by):
+        tf.raw_ops.QueueEnqueueV2(handle=_queue("entered"), components=[0.0])
+        (opened,) = tf.raw_ops.QueueDequeueV2(handle=_queue("opened"), component_types=[tf.float32])
+        return {"by": by * opened}
+
     @tf.function(input_signature=[tf.TensorSpec([], tf.float32, name="value")])
     def open_gate(self, value):
         tf.raw_ops.QueueEnqueueV2(handle=_queue("opened"), components=[value])
@@ -84,6 +90,7 @@ SIGNATURES = (
     "greeting",
     "visit",
     "gate",
+    "gated_rows",
     "open_gate",
     "await_entry",
     "slow",
@@ -134,8 +141,8 @@ def predict_request(inputs, signature="", name="toy", version=None, label=None):
 class Channel:
     """The stubs of one connection."""
 
-    def __init__(self, port, credentials=None, options=()):
-        address = f"localhost:{port}"
+    def __init__(self, port, credentials=None, options=(), host="localhost"):
+        address = f"{host}:{port}"
         if credentials is None:
             self.channel = grpc.insecure_channel(address, options)
         else:
@@ -193,13 +200,13 @@ def wait_until(server, condition):
 
 def state_of(registry, version, name="toy"):
     """Returns the state of a version, None for one that was never seen. For `wait_until`."""
-    servable = registry.servables.get(name, {}).get(version)
+    servable = registry.models[name].versions.get(version) if name in registry.models else None
     return servable.state if servable is not None else None
 
 
 def run_inside(server, signature, version=1):
     """Runs a signature of the toy past the server's gate: `await_entry` or `open_gate`, for a request that waits."""
-    session = server.core.registry.servables["toy"][version].session
+    session = server.core.registry.models["toy"].versions[version].session
     # The request that is let go may be its version's last, and the version gone before this call returns.
     with contextlib.suppress(ServingError):
         session.run(signature, ONE, ["value"])
