@@ -21,8 +21,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from components.errors import SegpipeError
+from serving.http_server import HttpServer
 from serving.request_log import RequestLog
-from serving.server.http_server import HttpServer
 
 _FRAME = struct.Struct(">BI")
 _MAX_MESSAGE_BYTES = 65 << 20

@@ -153,7 +153,9 @@ def soak(
     timelines = {name: Timeline(1) for name in folders}
     other = model_config(_FOLDER, folders[_FOLDER])
     labelled = model_config(_LABELS, folders[_LABELS], "specific { versions: 1 }")
-    server = LocalServer(directory, server_config(other, labelled), ["--file_system_poll_wait_seconds", "1", *flags])
+    # More clients than the server can answer within its bound on the wait: what is counted here is swaps.
+    patient = ["--file_system_poll_wait_seconds", "1", "--max_queue_wait_in_ms", "60000"]
+    server = LocalServer(directory, server_config(other, labelled), [*patient, *flags])
     try:
         labels = LabelSteps(server, folders[_LABELS], other, timelines[_LABELS])
         # A label may only point to a version that serves already, so it cannot be in the first configuration.

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 from components.errors import UsageError
+from serving.http_server import HttpServer
 from serving.request_log import RequestLog
 from serving.server.batching import BatchScheduler, read_batching_options
 from serving.server.core import ServerCore
 from serving.server.errors import ServingError
 from serving.server.grpc_server import GrpcServer
 from serving.server.health import Health
-from serving.server.http_server import HttpServer
 from serving.server.model_config import first_config, read_model_config
 from serving.server.monitoring import Metrics
 from serving.server.options import ServeOptions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serving.client import Client, Retries, Tls
-from serving.server.http_server import HttpServer
+from serving.http_server import HttpServer
 from serving.ui.app import create_app
 from serving.ui.samples import Samples
 

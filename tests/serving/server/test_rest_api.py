@@ -22,8 +22,8 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
 from components.errors import UsageError
+from serving.http_server import HttpServer
 from serving.server.errors import ServingError, not_found
-from serving.server.http_server import HttpServer
 from serving.server.monitoring import Metrics
 from serving.server.options import ServeOptions
 from serving.server.rest import RestApp
