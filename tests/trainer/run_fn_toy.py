@@ -52,6 +52,8 @@ def arguments(directory: pathlib.Path, transform_output: str, **training: object
             "class_map": toy.CLASS_MAP.to_json(),
             "seed": 3,
             "max_pixels": 1000000,
+            "tile_size": None,
+            "tile_overlap": 0.25,
             "checkpoint_root": str(directory / "checkpoints"),
             "code": "abc",
         },
