@@ -33,7 +33,7 @@ def turn_upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 
 def _of_jpeg(data: tf.Tensor) -> tf.Tensor:
-    """Returns the TIFF structure of a JPEG's first Exif segment, string []; empty if there is none."""
+    """Returns the TIFF structure in a JPEG's first Exif segment, string []; an empty string if no segment has one."""
 
     def head(place: tf.Tensor) -> tf.Tensor:
         """Returns marker, length and what an Exif segment begins with, int32 [10]; zeros after the end."""
@@ -68,7 +68,7 @@ def _of_jpeg(data: tf.Tensor) -> tf.Tensor:
 
 
 def _of_png(data: tf.Tensor) -> tf.Tensor:
-    """Returns the content of a PNG's chunk eXIf, string []; empty if there is none.
+    """Returns the content of a PNG's eXIf chunk, string []; an empty string if the PNG has no such chunk.
 
     The chunk may stand behind thousands of others, so its name is searched for. The same letters among compressed
     pixels are not followed by a TIFF header.

@@ -77,6 +77,7 @@ class Tiling:
             def one_window(
                 column: tf.Tensor, left: tf.Tensor, chosen: Any, below: Any, counts: tf.Tensor, total: tf.Tensor
             ) -> Any:
+                """Writes the finished block of a window; passes on its overlap with the next window."""
                 finished, right = _split(_add_in_front(window(row, column), left), columns.step(column))
                 finished = tf.transpose(finished, [1, 0, 2])
                 above = tf.cond(row > 0, lambda: below.read(column), lambda: finished[:0])

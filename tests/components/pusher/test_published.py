@@ -8,6 +8,7 @@ import pathlib
 import pytest
 import tensorflow as tf
 from killed import kills
+from saved_files import FILES, content
 
 from components.errors import SegpipeError, UsageError
 from components.pusher import published
@@ -15,43 +16,7 @@ from components.pusher.published import hash_files, published_versions, read_man
 from components.pusher.push import push
 from components.pusher.versions import find_versions
 from serving.predictor import find_version
-
-FILES = {"saved_model.pb": b"graph", "variables/variables.index": b"index", "assets/segpipe.json": b"{}", "empty": b""}
-
-
-def versions_of_tensorflow_serving(base: pathlib.Path) -> set[int]:
-    """Returns what TensorFlow Serving takes for versions: each entry whose name is a number.
-
-    As IndexChildrenByVersion in tensorflow_serving/sources/storage_path/file_system_storage_path_source.cc does it in
-    TensorFlow Serving 2.20; absl::SimpleAtoi takes what `int` takes, but for underscores.
-    """
-    numbers = set()
-    for entry in base.iterdir():
-        try:
-            numbers.add(int(entry.name.replace("_", "?")))
-        except ValueError:
-            continue
-    return numbers
-
-
-@pytest.fixture
-def model(tmp_path) -> str:
-    for name, content in FILES.items():
-        path = tmp_path / "model" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return str(tmp_path / "model")
-
-
-@pytest.fixture
-def bucket(tmp_path) -> pathlib.Path:
-    """A folder that segpipe reads and writes as an object store, by the scheme file://."""
-    (tmp_path / "bucket").mkdir()
-    return tmp_path / "bucket"
-
-
-def content(folder: pathlib.Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+from serving.server import version_policy
 
 
 def test_a_push_publishes_the_whole_model_under_a_name_that_is_not_a_number(model, bucket):
@@ -61,7 +26,7 @@ def test_a_push_publishes_the_whole_model_under_a_name_that_is_not_a_number(mode
     assert content(pathlib.Path(directory.removeprefix("file://"))) == FILES
     assert read_manifest(directory).files == hash_files(model)
     assert find_version(bucket.as_uri()) == directory
-    assert versions_of_tensorflow_serving(bucket) == set()
+    assert version_policy.find_versions(str(bucket)) == {}
 
 
 def test_a_push_that_is_killed_before_any_write_publishes_nothing(model, bucket):
@@ -72,7 +37,7 @@ def test_a_push_that_is_killed_before_any_write_publishes_nothing(model, bucket)
     # To open a file is a write, its content another, and the manifest the last.
     assert len(killed) == len(FILES) + sum(map(bool, FILES.values())) + 1
     assert all(set(versions) == {old} for versions in killed)
-    assert versions_of_tensorflow_serving(bucket) == set()
+    assert version_policy.find_versions(str(bucket)) == {}
     versions = published_versions(bucket.as_uri())
     assert len(versions) == 2
     assert read_manifest(versions[max(versions)]).files == hash_files(model)

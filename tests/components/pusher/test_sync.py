@@ -7,10 +7,10 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from killed import kills
+from saved_files import FILES, content
 from typer.testing import CliRunner
 
 from components.errors import SegpipeError, UsageError
@@ -19,24 +19,7 @@ from components.pusher.push import push
 from components.pusher.sync import sync
 from components.pusher.versions import find_versions
 from pipeline.cli.main import app
-
-FILES = {"saved_model.pb": "graph", "variables/variables.index": "index"}
-
-
-@pytest.fixture
-def model(tmp_path) -> str:
-    for name, content in FILES.items():
-        path = tmp_path / "model" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    return str(tmp_path / "model")
-
-
-@pytest.fixture
-def bucket(tmp_path) -> pathlib.Path:
-    """A folder that segpipe reads and writes as an object store, by the scheme file://."""
-    (tmp_path / "bucket").mkdir()
-    return tmp_path / "bucket"
+from serving.server import version_policy
 
 
 @pytest.fixture
@@ -45,11 +28,10 @@ def served(tmp_path) -> pathlib.Path:
 
 
 def whole(served: pathlib.Path) -> set[int]:
-    """Returns the numbers of the entries that TensorFlow Serving would take, each of which must be whole."""
-    versions = {int(entry.name): entry for entry in served.iterdir() if entry.name.isdigit()} if served.exists() else {}
-    for folder in versions.values():
-        found = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
-        assert found == FILES
+    """Returns the versions that TensorFlow Serving would take, each of which must be whole."""
+    versions = version_policy.find_versions(str(served)) or {}
+    for version in versions.values():
+        assert content(pathlib.Path(version)) == FILES
     return set(versions)
 
 
@@ -225,6 +207,5 @@ def test_a_reader_of_the_folder_never_sees_half_a_version(model, bucket, served)
     process = subprocess.Popen(command)
     while process.poll() is None:
         whole(served)
-        time.sleep(0)
     assert process.returncode == 0
     assert len(whole(served)) == 3

@@ -1,13 +1,10 @@
 """The client over TLS: certificates of both sides, and what is said where they do not agree."""
 
-import datetime
 from pathlib import Path
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from self_signed import issue
 from toy_servicer import picture, serving
 
 from components.errors import UsageError
@@ -19,25 +16,7 @@ _QUICK = Retries(attempts=4, first_pause=0.01)
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
     """PEM files of a certificate for localhost that signs itself, and of its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    folder = tmp_path_factory.mktemp("certificates")
-    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(pem))
-    (folder / "key.pem").write_bytes(key.private_bytes(pem, pkcs8, serialization.NoEncryption()))
-    return str(folder / "cert.pem"), str(folder / "key.pem")
+    return tuple(map(str, issue(tmp_path_factory.mktemp("certificates") / "localhost")))
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 """`segpipe release` over TLS: the server's certificate is checked, and the client shows its own."""
 
-import datetime
 import ipaddress
 
 import grpc
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from self_signed import issue
 from toy_model_server import ToyModelServer
 from typer.testing import CliRunner
 
@@ -16,32 +14,7 @@ from pipeline.cli.main import app
 from serving.client import Tls
 from serving.release.servers import ModelServer
 
-_NAMES = x509.SubjectAlternativeName([x509.DNSName("localhost")])
 _CONFIG = 'model_config_list { config { name: "fcn8" base_path: "/models/fcn8" model_platform: "tensorflow" } }'
-
-
-def _issue(path, names=_NAMES):
-    """Writes a key and a certificate that signs itself; returns the paths of both, the certificate's first."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, path.name)])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(names, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    cert_file, key_file = path.with_suffix(".pem"), path.with_suffix(".key")
-    cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return cert_file, key_file
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +23,10 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("certificates")
     numbers = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     return {
-        "server": _issue(folder / "server"),
-        "numbers": _issue(folder / "numbers", numbers),
-        "client": _issue(folder / "client"),
-        "stranger": _issue(folder / "stranger"),
+        "server": issue(folder / "server"),
+        "numbers": issue(folder / "numbers", numbers),
+        "client": issue(folder / "client"),
+        "stranger": issue(folder / "stranger"),
     }
 
 
