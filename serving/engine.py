@@ -23,7 +23,7 @@ _BASE_PATH = re.compile(r"base_path\s*:\s*[\"']([^\"']+)[\"']")
 
 
 class Engine(str, enum.Enum):
-    """What may be started."""
+    """The servers that `segpipe serve` can start."""
 
     auto = "auto"
     tensorflow_serving = "tensorflow-serving"

@@ -13,7 +13,7 @@ from components.pusher.versions import find_versions, new_version, remove_versio
 
 @dataclasses.dataclass(frozen=True)
 class Synced:
-    """What a pass came to.
+    """Result of one pass.
 
     Attributes:
         copied: numbers of the versions that were copied.

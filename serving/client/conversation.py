@@ -139,7 +139,7 @@ class Conversation:
                 response = yield from self._exchange(protocol.PREDICT, request, until)
             except RequestRefusedError as error:
                 if asked == self._mask_name and error.is_about_output(asked):
-                    self._mask_name = _OTHER_NAME[asked]  # the version that answers is of another segpipe
+                    self._mask_name = _OTHER_NAME[asked]  # another version of segpipe exported the model that answers
                     continue
                 if not self._descriptions:
                     # Another kind of model refuses every image: its missing description says so better.
