@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from components.errors import UsageError
-from trainer import precision
+from trainer import deep_supervision, precision
 from trainer.config import ModelSettings
 from trainer.models import pspnet, registry
 from trainer.models.unpooling import MaxPoolingWithIndices, MaxUnpooling
@@ -47,6 +47,62 @@ def test_one_network_trains_and_predicts_at_several_sizes(name, encoder):
     assert names.issuperset(registry.deep_layers(settings))
     assert names.issuperset(sum(registry.encoder_blocks(settings), ()))
     assert registry.pixels(settings) in names
+
+
+SMALL_UNET = {"name": "unet", "base_filters": 4, "dropout": 0}
+QUICK_TO_COMPILE = {
+    "fcn8-bilinear": {"name": "fcn8", "upsampling": "bilinear", "head_filters": 8, "normalization": True},
+    "unet-bilinear": {**SMALL_UNET, "upsampling": "bilinear", "normalization": True},
+}
+SLOW_TO_COMPILE = {
+    "fcn8": {"name": "fcn8"},
+    "fcn8-nearest": {"name": "fcn8", "upsampling": "nearest", "head_filters": 8},
+    "fcn16": {"name": "fcn16", "dropout": 0},
+    "fcn32-bilinear": {"name": "fcn32", "upsampling": "bilinear", "dropout": 0},
+    "fcn8_conv7": {"name": "fcn8_conv7"},
+    "unet": SMALL_UNET,
+    "unet-vgg16": {**SMALL_UNET, "encoder": "vgg16"},
+    "unet-resnet50": {**SMALL_UNET, "encoder": "resnet50", "normalization": True},
+    "unet-mobilenet_v2": {**SMALL_UNET, "encoder": "mobilenet_v2", "upsampling": "bilinear"},
+    "segnet": {"name": "segnet"},
+    "pspnet": {"name": "pspnet", "dropout": 0},
+}
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(pytest.param(options, id=name) for name, options in QUICK_TO_COMPILE.items()),
+        *(pytest.param(options, id=name, marks=pytest.mark.slow) for name, options in SLOW_TO_COMPILE.items()),
+    ],
+)
+def test_xla_compiles_a_training_step_in_half_precision(options, policy, monkeypatch):
+    monkeypatch.setattr("trainer.models.conv7.FILTERS", 8)
+    settings = ModelSettings(**options)
+    images = image(32, 64)
+
+    def build(policy: str) -> keras.Model:
+        with precision.policy(policy):
+            network = registry.build(settings, (32, 64), 5)
+            return deep_supervision.attach(network, registry.deep_layers(settings), 5)
+
+    def loss_and_norm(model: keras.Model) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss = tf.add_n([tf.reduce_mean(tf.square(logits - 1)) for logits in model(images, training=True)])
+        gradients = tape.gradient(loss, [weight.value for weight in model.trainable_variables])
+        return loss, tf.linalg.global_norm(gradients)
+
+    keras.utils.set_random_seed(0)
+    reference, model = build("float32"), build(policy)
+    model.set_weights(reference.get_weights())
+
+    loss, norm = tf.function(lambda: loss_and_norm(model), jit_compile=True)()
+
+    expected_loss, expected_norm = loss_and_norm(reference)
+    # Gradients that were misread are off by many powers of ten; the rounding of a deep network by a few times.
+    assert float(loss) == pytest.approx(float(expected_loss), rel=0.3)
+    assert expected_norm / 10 < norm < 10 * expected_norm
 
 
 def test_deep_layers_are_spatial_features_before_the_last():

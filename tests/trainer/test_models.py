@@ -1,12 +1,11 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from components.errors import UsageError
 from pipeline.config import load_config
 from pipeline.presets import PRESETS, preset
-from trainer import precision
+from trainer import deep_supervision, precision
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.models import registry
 
@@ -298,6 +297,28 @@ def test_every_preset_fits_its_network(name, model):
     registry.check(config.model, config.size, config.training)
 
 
+@pytest.mark.parametrize("model", PRESETS["source"])
+def test_the_preset_source_adds_nothing_to_a_source_s_network(model):
+    config = load_config([("preset", preset("source", model))])
+
+    bare = ModelSettings(name=model, encoder_weights=config.model.encoder_weights)
+    assert config.model == bare
+    training = config.training
+    losses = training.cross_entropy, training.focal, training.dice, training.lovasz, training.deep_supervision
+    assert losses == (1, 0, 0, 0, 0)
+    assert (training.class_balance, training.augment, training.ema, config.auto_exposure) == (0, False, 0, False)
+
+
+# The first is what Keras prints in the source; UNet's is the sum over the layers that its source lists.
+@pytest.mark.parametrize(("model", "classes", "parameters"), [("fcn8_conv7", 12, 135_066_008), ("unet", 3, 34_513_475)])
+def test_the_preset_source_has_the_parameters_of_the_source(model, classes, parameters):
+    config = load_config([("preset", preset("source", model))])
+
+    network = registry.build(config.model, config.size, classes, pretrained=False)
+
+    assert network.count_params() == parameters
+
+
 def test_a_variation_over_a_preset_without_augmentation_says_what_to_switch_on():
     layers = [("preset", preset("smoke", "unet")), ("--set", {"training": {"color": 0.2}})]
 
@@ -310,17 +331,21 @@ def test_unet_refuses_pretrained_weights():
         registry.build(ModelSettings(name="unet", encoder_weights="edges"), (128, 128), 3)
 
 
-@pytest.mark.parametrize("name", ["fcn8", "unet"])
-def test_logits_are_computed_in_half_precision_and_handed_on_as_float32(name):
+@pytest.mark.parametrize("upsampling", ["transposed", "bilinear"])
+@pytest.mark.parametrize("name", ["fcn8", "fcn16", "fcn32", "fcn8_conv7", "unet", "pspnet"])
+def test_class_scores_are_computed_in_float32(name, upsampling, monkeypatch):
+    monkeypatch.setattr("trainer.models.conv7.FILTERS", 8)
+    settings = ModelSettings(name=name, upsampling=upsampling, **NARROW.get(name, {}))
+
     with precision.policy("mixed_bfloat16"):
-        model = registry.build(ModelSettings(name=name, **NARROW.get(name, {})), (32, 32), 3)
+        model = registry.build(settings, (32, 64), 5)
+        model = deep_supervision.attach(model, registry.deep_layers(settings), 5)
 
-    logits = model(np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype(np.float32))
-
-    assert logits.dtype == tf.float32
-    assert np.any(logits)
-    np.testing.assert_array_equal(tf.cast(tf.cast(logits, tf.bfloat16), tf.float32), logits)
-    assert next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)).compute_dtype == "bfloat16"
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    scores = [layer for layer in model.layers if layer.output.shape[-1] == 5]
+    assert {layer.compute_dtype for layer in scores} == {"float32"}
+    others = [layer for layer in model.layers if layer not in scores and isinstance(layer, keras.layers.Conv2D)]
+    assert {layer.compute_dtype for layer in others} == {"bfloat16"}
 
 
 def test_pixels_lose_nothing_before_the_first_convolution_under_mixed_precision():

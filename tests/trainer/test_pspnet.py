@@ -3,8 +3,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from trainer import precision
 from trainer.config import ModelSettings
-from trainer.models import registry
+from trainer.models import preprocessing, registry
+from trainer.models import pspnet as network
 from trainer.models.pyramid import RegionAverages, ResizedLike
 
 # ResNet50 without its classifier, as in Keras Applications.
@@ -95,3 +97,22 @@ def test_the_layers_of_the_pyramid_can_be_saved():
     again = RegionAverages.from_config(layer.get_config())
 
     assert again(np.zeros((1, 6, 6, 2), np.float32)).shape == (1, 3, 3, 2)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_xla_compiles_the_pyramid_in_half_precision(policy):
+    image = keras.Input((14, 10, 3))
+    with precision.policy(policy):
+        features = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(image)
+        model = keras.Model(image, preprocessing.float32_logits(network.pyramid(features)))
+    x = np.random.default_rng(0).normal(size=(2, 14, 10, 3)).astype(np.float32)
+
+    @tf.function(jit_compile=True)
+    def gradients():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(model(x, training=True) - 1))
+        return tape.gradient(loss, [weight.value for weight in model.trainable_variables])
+
+    for weight, gradient in zip(model.trainable_variables, gradients(), strict=True):
+        assert np.isfinite(gradient).all(), weight.path
+        assert np.abs(gradient).max() < 100, weight.path

@@ -44,7 +44,8 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
         # ResNet50 and MobileNetV2 halve the image first of all and have no features of its size.
         skip = skips.pop() if skips else None
         x = decoder_block(x, skip, level, settings)
-    logits = keras.layers.Conv2D(num_classes, 1, name="classes")(x)
+    with preprocessing.scores_policy():
+        logits = keras.layers.Conv2D(num_classes, 1, name="classes")(x)
     return keras.Model(image, preprocessing.float32_logits(logits), name="unet")
 
 

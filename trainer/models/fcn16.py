@@ -29,10 +29,12 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
         A model from RGB, 0 to 255, [B, H, W, 3], to logits, float32 [B, H, W, num_classes].
     """
     image, (_, pool4, pool5) = fcn_encoder.build(settings, input_size)
-    scores = keras.layers.Conv2D(num_classes, 1, name="scores_conv7")(deepest(settings, pool5))
-    scores = upsampling.scores(scores, 2, settings.upsampling, "up_conv7")
-    # The skip's scores start at zero, so that training begins as FCN-32: section 4.2 of the source.
-    skip = keras.layers.Conv2D(num_classes, 1, kernel_initializer="zeros", name="scores_pool4")(pool4)
-    scores = keras.layers.Add(name="add_pool4")([scores, skip])
-    logits = upsampling.scores(scores, 16, settings.upsampling, "up_pool4")
+    features = deepest(settings, pool5)
+    with preprocessing.scores_policy():
+        scores = keras.layers.Conv2D(num_classes, 1, name="scores_conv7")(features)
+        scores = upsampling.scores(scores, 2, settings.upsampling, "up_conv7")
+        # The skip's scores start at zero, so that training begins as FCN-32: section 4.2 of the source.
+        skip = keras.layers.Conv2D(num_classes, 1, kernel_initializer="zeros", name="scores_pool4")(pool4)
+        scores = keras.layers.Add(name="add_pool4")([scores, skip])
+        logits = upsampling.scores(scores, 16, settings.upsampling, "up_pool4")
     return keras.Model(image, preprocessing.float32_logits(logits), name="fcn16")

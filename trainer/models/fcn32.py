@@ -30,6 +30,8 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
         A model from RGB, 0 to 255, [B, H, W, 3], to logits, float32 [B, H, W, num_classes].
     """
     image, (_, _, pool5) = fcn_encoder.build(settings, input_size)
-    scores = keras.layers.Conv2D(num_classes, 1, name="scores_conv7")(deepest(settings, pool5))
-    logits = upsampling.scores(scores, 32, settings.upsampling, "up_conv7")
+    features = deepest(settings, pool5)
+    with preprocessing.scores_policy():
+        scores = keras.layers.Conv2D(num_classes, 1, name="scores_conv7")(features)
+        logits = upsampling.scores(scores, 32, settings.upsampling, "up_conv7")
     return keras.Model(image, preprocessing.float32_logits(logits), name="fcn32")

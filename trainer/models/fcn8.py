@@ -35,10 +35,11 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
     if settings.head_filters:
         head = keras.layers.Conv2D(settings.head_filters, 3, activation="relu", padding="same", name="head")
         pool5 = head(pool5)
-    if upsampling.interpolates(settings.upsampling):
-        logits = interpolating_decoder(pool3, pool4, pool5, num_classes, settings.upsampling)
-    else:
-        logits = decoder(pool3, pool4, pool5, num_classes)
+    with preprocessing.scores_policy():
+        if upsampling.interpolates(settings.upsampling):
+            logits = interpolating_decoder(pool3, pool4, pool5, num_classes, settings.upsampling)
+        else:
+            logits = decoder(pool3, pool4, pool5, num_classes)
     return keras.Model(image, preprocessing.float32_logits(logits), name="fcn8")
 
 

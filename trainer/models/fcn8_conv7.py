@@ -33,11 +33,13 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
     """
     image, (pool3, pool4, pool5) = fcn_encoder.build(settings, input_size)
     method = settings.upsampling
-    deep = _upsample(conv7(pool5, dropout=0), num_classes, 4, method, "conv7")
-    middle = _upsample(_skip(pool4, num_classes, "pool4_conv"), num_classes, 2, method, "pool4")
-    shallow = _skip(pool3, num_classes, "pool3_conv")
-    scores = keras.layers.Add(name="add")([middle, shallow, deep])
-    logits = _upsample(scores, num_classes, 8, method, "sum")
+    features = conv7(pool5, dropout=0)
+    with preprocessing.scores_policy():
+        deep = _upsample(features, num_classes, 4, method, "conv7")
+        middle = _upsample(_skip(pool4, num_classes, "pool4_conv"), num_classes, 2, method, "pool4")
+        shallow = _skip(pool3, num_classes, "pool3_conv")
+        scores = keras.layers.Add(name="add")([middle, shallow, deep])
+        logits = _upsample(scores, num_classes, 8, method, "sum")
     return keras.Model(image, preprocessing.float32_logits(logits), name="fcn8_conv7")
 
 

@@ -41,9 +41,10 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
     x = convolution(pyramid(features), FILTERS, 3, "fuse")
     rate = DROPOUT if settings.dropout is None else settings.dropout
     x = keras.layers.Dropout(rate, name="dropout")(x)
-    scores = keras.layers.Conv2D(num_classes, 1, name="scores")(x)
     method = "bilinear" if settings.upsampling == "default" else settings.upsampling
-    logits = upsampling.scores(scores, STRIDE, method, "up_scores")
+    with preprocessing.scores_policy():
+        scores = keras.layers.Conv2D(num_classes, 1, name="scores")(x)
+        logits = upsampling.scores(scores, STRIDE, method, "up_scores")
     return keras.Model(image, preprocessing.float32_logits(logits), name="pspnet")
 
 

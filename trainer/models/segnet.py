@@ -50,7 +50,8 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
         indices.append(where)
     for level in range(len(_BLOCKS), 0, -1):
         x = decoder_block(x, indices[level - 1], level)
-    logits = keras.layers.Conv2D(num_classes, 3, padding="same", name="classes")(x)
+    with preprocessing.scores_policy():
+        logits = keras.layers.Conv2D(num_classes, 3, padding="same", name="classes")(x)
     return keras.Model(image, preprocessing.float32_logits(logits), name="segnet")
 
 

@@ -41,7 +41,8 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
     x = conv2d_block(x, settings.base_filters * 2**LEVELS, settings.normalization, "bottleneck")
     for level in range(LEVELS, 0, -1):
         x = decoder_block(x, skips[level - 1], level, settings)
-    logits = keras.layers.Conv2D(num_classes, 1, name="classes")(x)
+    with preprocessing.scores_policy():
+        logits = keras.layers.Conv2D(num_classes, 1, name="classes")(x)
     return keras.Model(image, preprocessing.float32_logits(logits), name="unet")
 
 

@@ -47,10 +47,35 @@ class Interpolation(keras.initializers.Initializer):
 def resize(x: Any, size: tuple[Any, Any]) -> Any:
     """Interpolates [B, H, W, C] bilinearly to a height and a width, which may be known only when the graph runs.
 
-    Keras 3.15 refuses such sizes in `keras.ops.image.resize`; TensorFlow takes them.
+    Gives what `tf.image.resize` gives without antialiasing, by one matrix product a side in the dtype of `x`.
+    The operation of TensorFlow cannot be trained in half precision under XLA: its gradient is float32 there,
+    which a ReLU's gradient refuses and others misread. Keras 3.15 refuses unknown sizes.
     """
-    resized = tf.image.resize(x, size, method="bilinear")
-    return resized if resized.dtype == x.dtype else ops.saturate_cast(resized, x.dtype)
+    _, height, width, channels = ops.shape(x)
+    rows, columns = size
+    # Columns first: where the image grows, the products are smallest, and the second has large matrices.
+    x = ops.matmul(_weights(width, columns, x.dtype), x)
+    x = ops.matmul(_weights(height, rows, x.dtype), ops.reshape(x, (-1, height, columns * channels)))
+    return ops.reshape(x, (-1, rows, columns, channels))
+
+
+def _weights(inputs: Any, outputs: Any, dtype: Any) -> Any:
+    """Returns the weight of each of `inputs` rows in each of `outputs` rows, [outputs, inputs].
+
+    In half precision, rows are taken at multiples of 1/256: bfloat16 holds such weights exactly, so that they
+    still add up to 1. Growth by powers of two up to 128 needs no finer ones.
+    """
+    inputs, outputs = (ops.cast(side, "float32") for side in (inputs, outputs))
+    # Centres of pixels are at halves; outside the outermost ones, the edge is repeated.
+    row = (_range(outputs)[:, None] + 0.5) * (inputs / outputs) - 0.5
+    row = ops.clip(row, 0, inputs - 1)
+    if tf.as_dtype(dtype).size == 2:
+        row = ops.round(row * 256) / 256
+    return ops.cast(ops.maximum(1 - ops.abs(row - _range(inputs)), 0), dtype)
+
+
+def _range(side: Any) -> Any:
+    return ops.cast(ops.arange(ops.cast(side, "int32"), dtype="int32"), "float32")
 
 
 @keras.saving.register_keras_serializable("segpipe")
