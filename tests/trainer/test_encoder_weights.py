@@ -142,6 +142,20 @@ def test_batch_normalisation_comes_with_its_statistics(mobilenet, tmp_path, file
             np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("file_name", ["lite.weights.h5", "lite.h5"])
+def test_a_file_of_efficientnet_lite_is_read_back(tmp_path, file_name):
+    path = tmp_path / file_name
+    saved = encoders.ENCODERS["efficientnet_lite0"].application(input_shape=(32, 32, 3))
+    (saved.save_weights if file_name.endswith(".weights.h5") else saved.save)(path)
+
+    found = encoder_weights.read_file(str(path), "efficientnet_lite0")
+
+    assert list(found) == list(itertools.chain.from_iterable(encoders.ENCODERS["efficientnet_lite0"].blocks))
+    for name, arrays in found.items():
+        for array, expected in zip(arrays, saved.get_layer(name).get_weights(), strict=True):
+            np.testing.assert_array_equal(array, expected)
+
+
 @pytest.mark.parametrize("file_name", ["vgg16.weights.h5", "vgg16.h5"])
 def test_weights_of_another_encoder_are_refused(encoder, tmp_path, file_name):
     path = tmp_path / file_name

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 
 from trainer.config import ModelSettings
-from trainer.models import dilation, encoders, preprocessing, registry
+from trainer.models import dilation, efficientnet_lite, encoders, preprocessing, registry
 
 APPLICATIONS = {
     "vgg16": (keras.applications.VGG16, keras.applications.vgg16.preprocess_input),
     "resnet50": (keras.applications.ResNet50, keras.applications.resnet.preprocess_input),
     "mobilenet_v2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2.preprocess_input),
+    "efficientnet_lite0": (efficientnet_lite.EfficientNetLite0, lambda image: (image - 127) / 128),
+    "efficientnet_lite2": (efficientnet_lite.EfficientNetLite2, lambda image: (image - 127) / 128),
 }
 
 
@@ -65,10 +67,11 @@ def test_a_random_encoder_sees_minus_one_to_one(name):
     assert registry.pixels(ModelSettings(encoder=name)) == "minus_one_to_one"
 
 
-def test_batch_normalisation_follows_a_short_training():
+@pytest.mark.parametrize("encoder", ["mobilenet_v2", "efficientnet_lite0"])
+def test_batch_normalisation_follows_a_short_training(encoder):
     image = preprocessing.image_input((None, None))
 
-    (features,) = encoders.extract(encoders.MOBILENET_V2, image, ["block_16_project_BN"])
+    (features,) = encoders.extract(encoders.ENCODERS[encoder], image, [encoders.ENCODERS[encoder].deepest])
 
     momenta = {
         layer.momentum

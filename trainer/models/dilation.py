@@ -65,9 +65,9 @@ def _dilated(layer: keras.Layer, output_stride: int) -> dict[str, Any]:
         return config
     rate = _stride(layer.input) // output_stride
     if isinstance(layer, keras.layers.ZeroPadding2D):
-        # MobileNetV2 pads by hand, below and to the right, what a 3x3 kernel of stride 2 lacks.
+        # Before a stride of 2: a kernel reaches `before` and `after + 1` pixels from its centre.
         if rate:
-            config["padding"] = ((0, 2 * rate), (0, 2 * rate))
+            config["padding"] = tuple((before * rate, (after + 1) * rate) for before, after in layer.padding)
         return config
     if _stride(layer.output) > output_stride:
         config["strides"] = (1, 1)

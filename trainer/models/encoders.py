@@ -1,4 +1,4 @@
-"""The encoders to choose from: Keras Applications' networks without their classifiers, as layers of the model.
+"""The encoders to choose from: networks of Keras Applications and EfficientNet-Lite, without their classifiers.
 
 Each names its features by stride, the layers of its five blocks, and the pixels that its pretrained weights expect.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from trainer.config import ModelSettings
-from trainer.models import preprocessing
+from trainer.models import efficientnet_lite, preprocessing
 
 # Names of layers; one entry for each of the five blocks, which end at strides 2, 4, 8, 16 and 32.
 Blocks = tuple[tuple[str, ...], ...]
@@ -28,7 +28,7 @@ class Encoder:
     """What architectures know of an encoder.
 
     Attributes:
-        application: the network's constructor in Keras Applications.
+        application: the network's constructor, of Keras Applications or with the same arguments.
         pixels: what its pretrained weights expect of an image, a function of `preprocessing`.
         features: layers whose output has stride 2, 4, 8, 16 and 32.
         skips: the last layers before the size halves, at strides 1, 2, 4, 8 and 16; None where there is none.
@@ -102,7 +102,26 @@ MOBILENET_V2 = Encoder(
     blocks=_mobilenet_v2_blocks(),
 )
 
-ENCODERS = {"vgg16": VGG16, "resnet50": RESNET50, "mobilenet_v2": MOBILENET_V2}
+
+def _efficientnet_lite(application: Callable[..., keras.Model], scales: tuple[float, float]) -> Encoder:
+    features = efficientnet_lite.features(*scales)
+    return Encoder(
+        application=application,
+        pixels=preprocessing.minus_127_over_128,
+        features=features,
+        skips=(None, *features[:-1]),
+        deepest=features[-1],
+        blocks=efficientnet_lite.layers_with_weights(*scales),
+    )
+
+
+ENCODERS = {
+    "vgg16": VGG16,
+    "resnet50": RESNET50,
+    "mobilenet_v2": MOBILENET_V2,
+    "efficientnet_lite0": _efficientnet_lite(efficientnet_lite.EfficientNetLite0, efficientnet_lite.LITE0),
+    "efficientnet_lite2": _efficientnet_lite(efficientnet_lite.EfficientNetLite2, efficientnet_lite.LITE2),
+}
 
 
 def name(settings: ModelSettings, default: str) -> str:
@@ -123,8 +142,8 @@ def pixels(settings: ModelSettings, encoder: Encoder) -> Callable[[Any], Any]:
 def extract(encoder: Encoder, x: Any, layers: Sequence[str]) -> list[Any]:
     """Puts an encoder's layers on prepared pixels [B, H, W, 3] and returns the named layers' outputs.
 
-    Batch normalisation of ResNet50 and MobileNetV2 learns and follows the images like any other; a
-    layer that is set untrainable normalises with the statistics it has and no longer changes them.
+    Its batch normalisation learns and updates its statistics like any other layer's. A layer that is set untrainable
+    normalises with the statistics it has and no longer changes them.
     """
     network = encoder.application(include_top=False, weights=None, input_tensor=x)
     follow_the_images(network)

