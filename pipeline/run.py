@@ -18,6 +18,8 @@ import yaml
 from components import files
 from components.dataset.description import DatasetDescription
 from components.errors import SegpipeError
+from components.gpu import require_gpu, usable_gpus
+from components.tensorflow_start import prepare
 from pipeline import logs
 from pipeline.config import RunConfig, describe
 from pipeline.console import RunConsole
@@ -64,6 +66,9 @@ def _run(
     start = time.monotonic()
     console.start("starting TensorFlow and TFX")
     logs.log_everything()
+    prepare()
+    if config.training.require_gpu:
+        require_gpu(usable_gpus())
     without_cloud_clients()
     # Everything below needs TensorFlow and TFX, whose import takes longer than all that came before.
     from pipeline.create_pipeline import create_pipeline

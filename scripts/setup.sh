@@ -54,8 +54,10 @@ if [ -z "$python" ]; then
 fi
 
 extras=pipeline,kubeflow,dev${SEGPIPE_EXTRAS:+,$SEGPIPE_EXTRAS}
-# TensorFlow's GPU libraries are of use only with NVIDIA's driver.
-[ ! -e /proc/driver/nvidia/version ] || extras=$extras,gpu
+# TensorFlow's GPU libraries are of use only with NVIDIA's driver; WSL has Windows' driver in a folder of its own.
+for driver in /proc/driver/nvidia/version /usr/lib/wsl/lib/libcuda.so.1; do
+    if [ -e "$driver" ]; then extras=$extras,gpu; break; fi
+done
 say "installing $stack.txt into .venv with $("$python" --version): about 1 GB to download, 3 GB on disk"
 "$uv" venv --quiet --clear --no-project --python "$python" .venv
 export VIRTUAL_ENV=.venv

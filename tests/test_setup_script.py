@@ -5,6 +5,7 @@ that writes down how it was called.
 """
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -172,6 +173,26 @@ def test_failed_installation_leaves_nothing_that_looks_ready(machine):
     assert "error: no network" in done.stderr
     assert "could not install the pinned packages: see uv's message above" in done.stderr
     assert not (machine.folder / ".venv" / ".ready").exists()
+
+
+@pytest.mark.parametrize("driver", ["/proc/driver/nvidia/version", "/usr/lib/wsl/lib/libcuda.so.1", None])
+def test_cuda_libraries_are_installed_where_nvidia_s_driver_is(machine, driver):
+    machine.glibc("2.41")
+    machine.python("python3", "3.13")
+    script = machine.folder / "scripts" / "setup.sh"
+    # Where the driver would be, on this made-up machine.
+    text, places = re.subn(r"(?<= )/(?=proc/driver/nvidia/|usr/lib/wsl/)", f"{machine.folder}/", script.read_text())
+    script.write_text(text)
+    if driver:
+        file = machine.folder / driver[1:]
+        file.parent.mkdir(parents=True)
+        file.touch()
+
+    done = machine.set_up()
+
+    assert done.returncode == 0, done.stderr
+    assert places == 2
+    assert ("--extra gpu" in machine.calls) == bool(driver)
 
 
 def test_set_up_shows_what_is_installed_without_a_line_for_each_package(machine):

@@ -18,8 +18,10 @@ class ModelSettings(Settings):
     name: Literal["fcn8", "fcn16", "fcn32", "fcn8_conv7", "unet", "segnet", "pspnet"] = Field(
         "fcn8", description="architecture"
     )
-    encoder: Literal["default", "vgg16", "resnet50", "mobilenet_v2"] = Field(
-        "default", description="network that extracts the features; default is the one of the architecture's source"
+    encoder: Literal["default", "vgg16", "resnet50", "mobilenet_v2", "efficientnet_lite0", "efficientnet_lite2"] = (
+        Field(
+            "default", description="network that extracts the features; default is the one of the architecture's source"
+        )
     )
     encoder_weights: str = Field(
         "none", description="where the encoder starts: none, edges, imagenet, or the path of a .weights.h5 file"
@@ -94,6 +96,19 @@ class TrainingSettings(Settings):
     validate_every: int = Field(1, ge=1, description="epochs from one validation to the next; the last has one always")
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "auto", description="arithmetic; auto takes bfloat16 where the processor has it"
+    )
+    require_gpu: bool = Field(False, description="stop if TensorFlow finds no GPU it can use")
+    xla: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="compile steps with XLA; auto does in long trainings on one GPU. A step that XLA cannot compile runs "
+        "without it",
+    )
+    memory_fraction: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="largest fraction of the available memory for the decoded images of a split; larger ones go to a "
+        "file in TMPDIR",
     )
     deterministic: bool = Field(
         False, description="refuses operations that do not repeat bit for bit, which slows training on GPUs"

@@ -38,5 +38,6 @@ RUN uv pip install --no-cache --require-hashes --constraints requirements/curren
 FROM pipeline AS pipeline-gpu
 COPY --from=cuda /opt/cuda /opt/segpipe/lib/python3.13/site-packages
 # TensorFlow 2.21 finds these libraries and ptxas beside its own folder, except cuSOLVER: the search path in
-# libtensorflow_framework.so.2 lacks it, and if one library is missing, TensorFlow registers no GPU.
+# libtensorflow_framework.so.2 lacks it, and if one library is missing, TensorFlow registers no GPU. segpipe's own
+# processes load it themselves (components/tensorflow_start.py); those that TFX starts on Vertex AI do not.
 ENV LD_LIBRARY_PATH=/opt/segpipe/lib/python3.13/site-packages/nvidia/cusolver/lib

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from components.errors import EXIT_INTERRUPTED, SegpipeError
 from components.older_stack import hide_google_warnings
-from pipeline.cli import data, kubeflow, models, predict, release, run, runs, serve, versions, watch
+from pipeline.cli import data, doctor, kubeflow, models, predict, release, run, runs, serve, versions, watch
 from pipeline.cli.extras import missing_extra
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ app.command("runs")(runs.list_runs)
 app.command("show")(runs.show)
 app.add_typer(kubeflow.app, name="kubeflow")
 app.command("watch")(watch.watch)
+app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from components.errors import UsageError
+from components.tensorflow_start import prepare
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +66,7 @@ def load_predictor(model: str) -> Predictor:
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     if directory != model:
         console.print(f"model {directory}, the newest version in {model}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    prepare(quiet=True)
     with console.status("loading TensorFlow and the model"):
         return Predictor(directory)
 

@@ -20,6 +20,7 @@ from typer.core import TyperCommand
 
 from components import files
 from components.errors import UsageError
+from components.tensorflow_start import prepare
 from serving.engine import Engine, choose
 from serving.server.options import IGNORED_FLAGS, MODELS, PANELS, ServeOptions
 
@@ -195,7 +196,7 @@ def _check(given: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def _log_to_stderr() -> Iterator[None]:
     """Prints what the server notes, a line each, and keeps TensorFlow quiet."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    prepare(quiet=True)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("segpipe.serving")

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from components import files
 from components.errors import EXIT_DRIFTED, EXIT_NOT_BLESSED, UsageError
+from components.tensorflow_start import prepare
 from pipeline.cli import kubeflow_runs
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def watch(
     reference = find_reference(store, run_id, settings.train_split)
     source = spans.locate(source)
     with Console(stderr=True).status("comparing"):
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        prepare(quiet=True)
         from pipeline.watch.comparison import Bounds
         from pipeline.watch.watch import watch as look
 

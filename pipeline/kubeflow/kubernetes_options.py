@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kfp import dsl, kubernetes
 
-from pipeline.kubeflow.settings import ComponentResources, KubeflowSettings
+from pipeline.kubeflow.settings import SHARED_MEMORY, ComponentResources, KubeflowSettings
 
 
 def apply(task: dsl.PipelineTask, name: str, settings: KubeflowSettings) -> None:
@@ -50,6 +50,9 @@ def _set_platform(task: dsl.PipelineTask, settings: KubeflowSettings, resources:
         kubernetes.use_secret_as_env(task, secret, dict(sorted(variables.items())))
     for secret, path in sorted(settings.secret_volumes.items()):
         kubernetes.use_secret_as_volume(task, secret, path)
+    if resources.gpus:
+        volume = SHARED_MEMORY
+        kubernetes.empty_dir_mount(task, volume["name"], volume["path"], volume["medium"], volume["size"])
     for toleration in settings.tolerations:
         kubernetes.add_toleration(task, **toleration.model_dump())
     kubernetes.set_image_pull_policy(task, settings.image_pull_policy)

@@ -15,6 +15,7 @@ from typing import Any
 
 from components.dataset.description import DatasetDescription
 from components.errors import EXIT_FAILED, SegpipeError, UsageError
+from components.tensorflow_start import prepare
 from pipeline import logs, spans
 from pipeline.config import RunConfig, describe
 from pipeline.kubeflow import object_stores
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--executor-input", required=True, help="what Kubeflow's launcher passes to a task, JSON")
     options = parser.parse_args(arguments)
     logs.log_everything()
+    prepare()
     try:
         run_node(options.node, json.loads(options.configuration), json.loads(options.executor_input))
     except Exception as error:

@@ -36,6 +36,11 @@ Node = Literal[
 _CORES = r"^$|^\d+(\.\d+)?$|^\d+m$"
 _BYTES = r"^$|^\d+(Ki|[MGTPE]i?)?$"
 
+# NCCL does not start if /dev/shm is too small, and a container's own has 64 MiB. NVIDIA advises --shm-size=1g:
+# docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting/runtime_and_mpi_issues.html. What it holds counts as
+# memory of the pod.
+SHARED_MEMORY = {"name": "segpipe-dev-shm", "path": "/dev/shm", "medium": "Memory", "size": "1Gi"}
+
 
 class MetadataSettings(Settings):
     """Which ML Metadata store keeps executions, artifacts and the cache."""

@@ -16,7 +16,7 @@ import yaml
 
 from components.errors import UsageError
 from pipeline.kubeflow.parameters import Layers
-from pipeline.kubeflow.settings import KubeflowSettings
+from pipeline.kubeflow.settings import SHARED_MEMORY, KubeflowSettings
 from pipeline.kubeflow.training_worker import TRAINER
 
 Kind = Literal["tfjob", "trainjob"]
@@ -152,9 +152,8 @@ def _container(name: str, settings: KubeflowSettings, arguments: list[str]) -> d
         ]
     if variables:
         container["env"] = variables
-    mounts = {**settings.volumes, **settings.secret_volumes}
-    if mounts:
-        container["volumeMounts"] = [{"name": source, "mountPath": path} for source, path in sorted(mounts.items())]
+    mounts = {**settings.volumes, **settings.secret_volumes, SHARED_MEMORY["name"]: SHARED_MEMORY["path"]}
+    container["volumeMounts"] = [{"name": source, "mountPath": path} for source, path in sorted(mounts.items())]
     return container
 
 
@@ -168,6 +167,8 @@ def _pod(settings: KubeflowSettings, container: dict[str, Any]) -> dict[str, Any
         {"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in sorted(settings.volumes)
     ]
     volumes += [{"name": secret, "secret": {"secretName": secret}} for secret in sorted(settings.secret_volumes)]
+    memory = {"medium": SHARED_MEMORY["medium"], "sizeLimit": SHARED_MEMORY["size"]}
+    volumes.append({"name": SHARED_MEMORY["name"], "emptyDir": memory})
     optional = {
         "serviceAccountName": settings.service_account,
         "nodeSelector": settings.of_component(TRAINER).node_selector,
@@ -175,8 +176,8 @@ def _pod(settings: KubeflowSettings, container: dict[str, Any]) -> dict[str, Any
             {key: value for key, value in toleration.model_dump().items() if value}
             for toleration in settings.tolerations
         ],
-        "volumes": volumes,
     }
+    pod["volumes"] = volumes
     return {**pod, **{key: value for key, value in optional.items() if value}}
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from components import files
 from components.errors import SegpipeError, UsageError
+from components.tensorflow_start import prepare
 from pipeline import logs
 from pipeline.kubeflow import object_stores
 from pipeline.kubeflow.node import workdir_of
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     logs.log_everything()
+    prepare()
     try:
         set_tf_config(os.environ, options.workers)
         values = {**json.loads(options.parameters), RUN_ID: options.run_id}

@@ -1,12 +1,14 @@
 """A run prints the names of its files as they are, and refuses a folder that TensorFlow could not read."""
 
+import os
 import urllib.parse
 import urllib.request
 
 import pytest
 
-from components.errors import UsageError
+from components.errors import SegpipeError, UsageError
 from pipeline import run
+from pipeline.cli.run import build_config
 from pipeline.config import load_config
 
 
@@ -38,6 +40,41 @@ def test_a_folder_that_tensorflow_reads_as_a_pattern_is_refused_before_anything_
     folder.mkdir(parents=True)
     (tmp_path / "link").symlink_to(folder)
     assert run.run_pipeline(load_config([("test", data)]), str(tmp_path / "link"))
+
+
+def test_a_run_that_wants_a_gpu_ends_before_any_component_runs(street_scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "usable_gpus", list)
+    monkeypatch.setattr(run, "without_cloud_clients", lambda: pytest.fail("went on to start TFX"))
+    config = build_config(street_scenes, "unet", "gpu", None, None, None, [])
+    assert config.training.require_gpu
+
+    with pytest.raises(UsageError, match="training.require_gpu: found no GPU") as raised:
+        run.run_pipeline(config, str(tmp_path / "work"))
+
+    assert raised.value.exit_code == 2
+    assert not (tmp_path / "work" / "metadata.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("preset", "assignments", "gpus"),
+    [("cpu", [], []), ("gpu", ["training.require_gpu=false"], []), ("gpu", [], ["GPU:0"])],
+)
+def test_other_runs_go_on_with_a_process_prepared_for_gpus(
+    street_scenes, tmp_path, monkeypatch, preset, assignments, gpus
+):
+    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
+
+    def start_tfx():
+        assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+        raise SegpipeError("TFX is started")
+
+    monkeypatch.setattr(run, "usable_gpus", lambda: gpus)
+    monkeypatch.setattr(run, "without_cloud_clients", start_tfx)
+
+    with pytest.raises(SegpipeError, match="TFX is started"):
+        run.run_pipeline(
+            build_config(street_scenes, "unet", preset, None, None, None, assignments), str(tmp_path / "work")
+        )
 
 
 def test_the_address_of_the_report_leads_to_the_file(tmp_path):

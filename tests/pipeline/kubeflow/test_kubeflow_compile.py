@@ -9,6 +9,7 @@ import yaml
 from bucket_filesystem import BucketFileSystem
 from tfx.dsl.compiler import compiler
 
+from components import gpu
 from components.dataset.description import BUILT_IN_FOLDER, built_in
 from components.errors import UsageError
 from pipeline.config import load_config
@@ -175,6 +176,26 @@ def test_pods_get_nodes_volumes_secrets_and_a_deadline(documents):
         assert secret["secretName"] == "store"
         assert {item["secretKey"]: item["envVar"] for item in secret["keyToEnv"]} == _KUBEFLOW["secret_env"]["store"]
     assert _executor(documents, "pusher")["env"] == [{"name": "AWS_REGION", "value": "eu-west-1"}]
+
+
+def test_a_pod_with_gpus_shares_more_memory_than_a_container_has_by_itself(documents):
+    (volume,) = _pod(documents, "trainer")["emptyDirMounts"]
+
+    assert volume == {
+        "volumeName": "segpipe-dev-shm",
+        "mountPath": "/dev/shm",
+        "medium": "Memory",
+        "sizeLimit": "1Gi",
+    }
+    assert "emptyDirMounts" not in _pod(documents, "pusher")
+
+
+def test_the_preset_for_gpus_is_compiled_where_there_is_no_gpu(compiled, monkeypatch):
+    monkeypatch.setattr(gpu, "inspect", lambda: pytest.fail("looked for a GPU on the machine that compiles"))
+
+    spec, _ = yaml.safe_load_all(Path(compiled({"kubeflow": _KUBEFLOW}, preset="gpu")).read_text())
+
+    assert spec["root"]["inputDefinitions"]["parameters"]["preset"]["defaultValue"] == "gpu"
 
 
 def test_scores_confusion_matrix_and_report_are_kubeflow_s_artifacts(documents):

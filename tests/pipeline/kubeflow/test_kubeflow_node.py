@@ -1,10 +1,12 @@
 """What a task refuses before it does anything."""
 
 import json
+import os
 
 from kfp import dsl
 
 from pipeline.config import load_config
+from pipeline.kubeflow import node
 from pipeline.kubeflow.node import locate, main
 from pipeline.kubeflow.parameters import RUN_ID, defaults
 
@@ -39,3 +41,12 @@ def test_the_first_run_on_a_volume_finds_its_span(tmp_path):
     settings = {"kubeflow": {"root": str(tmp_path / "new" / "work")}, "data": {"dir": f"{tmp_path}/span-{{span}}"}}
 
     assert locate(load_config([("test", settings)]), "r") == f"{tmp_path}/span-3"
+
+
+def test_a_task_prepares_its_process_for_gpus(monkeypatch):
+    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
+    seen = []
+    monkeypatch.setattr(node, "run_node", lambda *_: seen.append(os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH")))
+
+    assert _main([]) == 0
+    assert seen == ["true"]

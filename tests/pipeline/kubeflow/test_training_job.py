@@ -73,9 +73,20 @@ def test_the_pods_have_what_the_configuration_gives_the_trainer(render, kind):
         assert pod["serviceAccountName"] == "trainer"
         assert pod["tolerations"] == [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]
         mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert mounted.pop("segpipe-dev-shm") == "/dev/shm"
         assert mounted == {"segpipe-work": "/mnt/work", "bucket-key": "/secrets/bucket"}
-        assert {volume["name"] for volume in pod["volumes"]} == set(mounted)
+        assert {volume["name"] for volume in pod["volumes"]} == {*mounted, "segpipe-dev-shm"}
         assert {variable["name"] for variable in container["env"]} == {"S3_ENDPOINT", "AWS_ACCESS_KEY_ID"}
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("settings", [{}, {"volumes": {}, "secret_volumes": {}, "components": {}}])
+def test_the_pods_share_more_memory_than_a_container_has_by_itself(render, kind, settings):
+    for pod in _pods(render(kind, **settings)):
+        (container,) = pod["containers"]
+        (mount,) = [mount for mount in container["volumeMounts"] if mount["mountPath"] == "/dev/shm"]
+        (volume,) = [volume for volume in pod["volumes"] if volume["name"] == mount["name"]]
+        assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Gi"}
 
 
 @pytest.mark.parametrize("kind", _KINDS)

@@ -1,10 +1,13 @@
 """The pods of a multi-worker training: who leads, what is run before the training, and what the others read."""
 
 import dataclasses
+import json
+import os
 
 import pytest
 
 from components.errors import UsageError
+from pipeline.kubeflow import training_worker
 from pipeline.kubeflow.settings import MetadataSettings
 from pipeline.kubeflow.training_worker import TF_CONFIG, await_chief, fn_args, main, open_store, set_tf_config
 from pipeline.store import Artifact, NodeExecution, Store
@@ -54,6 +57,24 @@ def test_a_worker_that_cannot_know_its_place_says_so(monkeypatch, capsys):
 
     assert main(["--run-id", "r", "--configuration", "[]", "--parameters", "{}"]) == 2
     assert "which worker" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("index", "part"), [(0, "_lead"), (1, "_follow")])
+def test_a_pod_prepares_its_process_for_gpus(monkeypatch, index, part):
+    monkeypatch.setenv(
+        TF_CONFIG, json.dumps({"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": index}})
+    )
+    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
+    seen = []
+
+    def run(*_):
+        seen.append(os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH"))
+        return 0
+
+    monkeypatch.setattr(training_worker, part, run)
+
+    assert main(["--run-id", "r", "--configuration", "[]", "--parameters", "{}"]) == 0
+    assert seen == ["true"]
 
 
 def test_a_worker_waits_until_the_chief_trains():

@@ -1,0 +1,318 @@
+"""Says why TensorFlow finds no GPU that it can use, part by part: driver, libraries, device.
+
+Nothing here imports TensorFlow before it is asked what TensorFlow was built for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from components.errors import UsageError
+from components.tensorflow_start import nvidia_libraries
+
+_DRIVER_FILE = "/proc/driver/nvidia/version"
+_DRIVER_LIBRARY = "libcuda.so.1"
+# The oldest driver that runs any toolkit of a major version of CUDA: docs.nvidia.com/deploy/cuda-compatibility/
+# minor-version-compatibility.html, and table 2 of docs.nvidia.com/cuda/archive/12.5.1/cuda-toolkit-release-notes/.
+_OLDEST_DRIVER = {12: "525.60.13"}
+# TensorFlow registers no GPU unless it can load all of these and cuDNN: `TryDlopenCUDALibraries` in TensorFlow 2.21,
+# third_party/xla/xla/tsl/platform/default/dlopen_checker.cc. The names are those that it and 2.16 pass to `dlopen`.
+_LIBRARIES = {
+    12: (
+        "libcudart.so.12",
+        "libcublas.so.12",
+        "libcublasLt.so.12",
+        "libcufft.so.11",
+        "libcusolver.so.11",
+        "libcusparse.so.12",
+    )
+}
+_NOT_FOUND = "not found"
+# cuda.h of CUDA 12: CUdevice_attribute.
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
+
+
+class Problem(NamedTuple):
+    """A part that is missing or does not fit, and what to do about it."""
+
+    what: str
+    remedy: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Build:
+    """What this TensorFlow was built for; versions are empty and `capabilities` too if it was built without CUDA."""
+
+    version: str
+    cuda: str = ""
+    cudnn: str = ""
+    capabilities: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def cuda_major(self) -> int:
+        """The major version of CUDA, 0 without CUDA."""
+        return int(self.cuda.partition(".")[0] or 0)
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Names of the shared libraries that TensorFlow loads before it registers a GPU."""
+        cudnn = (f"libcudnn.so.{self.cudnn.partition('.')[0]}",) if self.cudnn else ()
+        return (*_LIBRARIES.get(self.cuda_major, ()), *cudnn)
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """A GPU as the driver describes it; `memory` in bytes."""
+
+    name: str
+    capability: tuple[int, int]
+    memory: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What there is of all that TensorFlow needs to use a GPU.
+
+    Attributes:
+        build: what TensorFlow was built for.
+        driver: version of the driver in the kernel; empty if there is none, or if it does not say (as under WSL).
+        driver_problem: why the driver's library cannot be loaded; empty if it can.
+        driver_cuda: newest CUDA that the driver supports, major and minor; (0, 0) without a driver.
+        start_problem: the error with which the driver starts, such as CUDA_ERROR_NO_DEVICE; empty if it starts.
+        devices: the GPUs that the driver shows to this process.
+        libraries: for each library that TensorFlow loads, why it cannot be loaded; empty if it can.
+        visible: `CUDA_VISIBLE_DEVICES`, None if it is not set.
+    """
+
+    build: Build
+    driver: str = ""
+    driver_problem: str = ""
+    driver_cuda: tuple[int, int] = (0, 0)
+    start_problem: str = ""
+    devices: tuple[Device, ...] = ()
+    libraries: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    visible: str | None = None
+
+
+def require_gpu(devices: Sequence[object]) -> None:
+    """Checks that there is a GPU.
+
+    Args:
+        devices: `tf.config.list_physical_devices("GPU")`.
+
+    Raises:
+        UsageError: there is none; says which part is missing and what to do.
+    """
+    if not devices:
+        raise UsageError(explain(problems(inspect())))
+
+
+def usable_gpus() -> Sequence[object]:
+    """Returns the GPUs that TensorFlow can use; imports TensorFlow."""
+    import tensorflow as tf
+
+    return tf.config.list_physical_devices("GPU")
+
+
+def explain(found: Sequence[Problem]) -> str:
+    """Returns the message for someone who wants a GPU that TensorFlow cannot use."""
+    lines = ["training.require_gpu: found no GPU that TensorFlow can use, expected one."]
+    lines += [f"- {problem.what}. {problem.remedy}" for problem in found]
+    lines.append("Or train on the processor: --preset cpu, or --set training.require_gpu=false")
+    return "\n".join(lines)
+
+
+def problems(found: Found) -> list[Problem]:
+    """Returns what keeps TensorFlow from using a GPU, given that it lists none."""
+    if not found.build.cuda:
+        return [
+            Problem(
+                f"TensorFlow {found.build.version} was built without CUDA",
+                "Install TensorFlow's package `tensorflow` for Linux on x86-64 in its place",
+            )
+        ]
+    result = [*_of_driver(found), *_of_libraries(found), *_of_devices(found)]
+    return result or [
+        Problem(
+            "driver, libraries and GPU are there, and TensorFlow lists no GPU",
+            "See what TensorFlow says: TF_CPP_MIN_LOG_LEVEL=0 TF_CPP_MAX_VLOG_LEVEL=1 segpipe doctor",
+        )
+    ]
+
+
+def _of_driver(found: Found) -> list[Problem]:
+    build = found.build
+    oldest = _OLDEST_DRIVER.get(build.cuda_major)
+    wanted = f"version {oldest} or newer" if oldest else f"one for CUDA {build.cuda_major} or newer"
+    if found.driver_problem and not found.driver:
+        return [
+            Problem(
+                f"no NVIDIA driver: found neither {_DRIVER_FILE} nor {_DRIVER_LIBRARY}",
+                f"Install NVIDIA's driver, {wanted}. A container gets the GPU and the driver of its host with "
+                "`docker run --gpus all`, or with kubeflow.components.Trainer.gpus",
+            )
+        ]
+    if found.driver_problem:
+        return [
+            Problem(
+                f"the kernel has NVIDIA driver {found.driver}, but not its library: {found.driver_problem}",
+                "Install the driver's libraries of the same version; start a container with `docker run --gpus all`",
+            )
+        ]
+    if found.driver_cuda[0] < build.cuda_major:
+        return [
+            Problem(
+                f"the NVIDIA driver {found.driver or 'of this machine'} is too old: it supports CUDA "
+                f"{_dotted(found.driver_cuda)}, and TensorFlow {build.version} was built for CUDA {build.cuda}",
+                f"Install a newer driver, {wanted}",
+            )
+        ]
+    if found.visible is not None and not found.devices and found.start_problem in ("", "CUDA_ERROR_NO_DEVICE"):
+        return [
+            Problem(
+                f"CUDA_VISIBLE_DEVICES is {found.visible!r}, which hides all GPUs",
+                "Unset it, or set it to a GPU that `nvidia-smi --list-gpus` lists, such as 0",
+            )
+        ]
+    if found.start_problem or not found.devices:
+        return [
+            Problem(
+                f"the NVIDIA driver shows no GPU{found.start_problem and f' ({found.start_problem})'}",
+                "Check that `nvidia-smi` lists a GPU. After an update of the driver, restart the machine",
+            )
+        ]
+    return []
+
+
+def _of_libraries(found: Found) -> list[Problem]:
+    missing = {name: reason for name, reason in found.libraries.items() if reason}
+    if not missing:
+        return []
+    reasons = ", ".join(name if reason == _NOT_FOUND else f"{name} ({reason})" for name, reason in missing.items())
+    return [
+        Problem(
+            f"TensorFlow cannot load {'this library' if len(missing) == 1 else 'these libraries'}: {reasons}",
+            "Install NVIDIA's wheels: `SEGPIPE_EXTRAS=gpu make setup` in a checkout, else "
+            f"`pip install 'tensorflow[and-cuda]=={found.build.version}'`",
+        )
+    ]
+
+
+def _of_devices(found: Found) -> list[Problem]:
+    oldest = min(found.build.capabilities, default=(0, 0))
+    if not found.devices or any(device.capability >= oldest for device in found.devices):
+        return []
+    names = ", ".join(f"{device.name} has compute capability {_dotted(device.capability)}" for device in found.devices)
+    return [
+        Problem(
+            f"{names}, and TensorFlow {found.build.version} was built for {_dotted(oldest)} and newer",
+            "Use a newer GPU",
+        )
+    ]
+
+
+def inspect(
+    build: Build | None = None,
+    driver_file: str = _DRIVER_FILE,
+    load: Callable[[str], Any] = ctypes.CDLL,
+    environment: Mapping[str, str] = os.environ,
+) -> Found:
+    """Returns what this process finds of all that TensorFlow needs to use a GPU.
+
+    Args:
+        build: what TensorFlow was built for; asks TensorFlow, and imports it, if it is left out.
+        driver_file: where the kernel says which driver it has.
+        load: loads a shared library by name or path; raises OSError if it cannot.
+        environment: environment variables.
+    """
+    build = build or tensorflow_build()
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    libraries = {name: _why_not(name, load) for name in build.libraries}
+    found = Found(build, driver=_driver_version(driver_file), libraries=libraries, visible=visible)
+    try:
+        driver = load(_DRIVER_LIBRARY)
+    except OSError as error:
+        return dataclasses.replace(found, driver_problem=str(error))
+    version = ctypes.c_int()
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    # cuda.h: 12040 is CUDA 12.4.
+    found = dataclasses.replace(found, driver_cuda=(version.value // 1000, version.value % 1000 // 10))
+    code = driver.cuInit(0)
+    if code:
+        return dataclasses.replace(found, start_problem=_error_name(driver, code))
+    return dataclasses.replace(found, devices=_devices(driver))
+
+
+def tensorflow_build() -> Build:
+    """Returns what TensorFlow was built for; imports TensorFlow."""
+    import tensorflow as tf
+
+    info = tf.sysconfig.get_build_info()
+    # As sm_80 and compute_90.
+    capabilities = [
+        re.fullmatch(r"(?:sm|compute)_(\d+)(\d)[a-z]?", name) for name in info.get("cuda_compute_capabilities", ())
+    ]
+    return Build(
+        tf.__version__,
+        info.get("cuda_version", ""),
+        info.get("cudnn_version", ""),
+        tuple((int(match[1]), int(match[2])) for match in capabilities if match),
+    )
+
+
+def _driver_version(path: str) -> str:
+    try:
+        with open(path) as file:
+            text = file.read()
+    except OSError:
+        return ""
+    # NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023
+    match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", text)
+    return match[1] if match else "of unknown version"
+
+
+def _why_not(name: str, load: Callable[[str], Any]) -> str:
+    """Returns why a library cannot be loaded, by its name or from NVIDIA's wheels; an empty text if it can."""
+    places = nvidia_libraries(name)
+    reason = _NOT_FOUND
+    for place in (name, *places):
+        try:
+            load(place)
+        except OSError as error:
+            # A library that cannot be found may be needed by this one.
+            reason = str(error) if place in places else _NOT_FOUND
+        else:
+            return ""
+    return reason
+
+
+def _error_name(driver: Any, code: int) -> str:
+    name = ctypes.c_char_p()
+    driver.cuGetErrorName(code, ctypes.byref(name))
+    return (name.value or f"CUDA error {code}".encode()).decode()
+
+
+def _devices(driver: Any) -> tuple[Device, ...]:
+    count = ctypes.c_int()
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    return tuple(_device(driver, number) for number in range(count.value))
+
+
+def _device(driver: Any, number: int) -> Device:
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
+    driver.cuDeviceGet(ctypes.byref(device), number)
+    driver.cuDeviceGetName(name, len(name), device)
+    driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device)
+    driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device)
+    driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
+    return Device(name.value.decode(), (major.value, minor.value), memory.value)
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
