@@ -104,37 +104,44 @@ def picture(side: int, kind: str) -> bytes:
 def export_small(num_classes: int, directory: str, tile: list[int] | None) -> None:
     """Exports a network of one convolution behind a real Transform graph."""
     import keras
+
+    from serving.export import export
+    from serving.tiling import Tiling
+
+    class_map = classes(num_classes)
+    network = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(num_classes, 1)])
+    tiling = Tiling((tile[0], tile[1])) if tile else None
+    with tempfile.TemporaryDirectory() as work:
+        transform = write_transform(class_map, INPUT_SIZE, work)
+        export(network, transform, directory, class_map, INPUT_SIZE, {"model": "small"}, tiling=tiling)
+
+
+def classes(count: int) -> Any:
+    """Returns a class map of so many classes without names of their own."""
+    from components.class_map import ClassMap
+
+    return ClassMap(tuple(f"class{index}" for index in range(count)), tuple((index, 0, 0) for index in range(count)))
+
+
+def write_transform(class_map: Any, input_size: tuple[int, int], work: str) -> str:
+    """Runs Transform on one picture below a folder; returns the folder of its output."""
     import tensorflow_transform.beam as tft_beam
     from tensorflow_transform.tf_metadata import dataset_metadata
 
     from components import features, preprocessing, schema
-    from components.class_map import ClassMap
-    from serving.export import export
-    from serving.tiling import Tiling
 
-    names = tuple(f"class{index}" for index in range(num_classes))
-    class_map = ClassMap(names, tuple((index, 0, 0) for index in range(num_classes)))
     example: dict[str, Any] = {features.IMAGE: picture(64, "PNG"), features.MASK: picture(64, "PNG")}
     example |= dict.fromkeys((features.NAME, features.SEQUENCE, features.CONTENT_HASH), b"")
     example |= dict.fromkeys((features.HEIGHT, features.WIDTH), 64)
-    example |= {features.class_share(name): 0.0 for name in names}
-    config = {"input_size": list(INPUT_SIZE), "auto_exposure": False}
-    with tempfile.TemporaryDirectory() as work, tft_beam.Context(temp_dir=os.path.join(work, "beam")):
+    example |= {features.class_share(name): 0.0 for name in class_map.names}
+    config = {"input_size": list(input_size), "auto_exposure": False}
+    directory = os.path.join(work, "transform")
+    with tft_beam.Context(temp_dir=os.path.join(work, "beam")):
         metadata = dataset_metadata.DatasetMetadata(schema.raw_schema(class_map, 8192))
         function = functools.partial(preprocessing.preprocessing_fn, custom_config=config)
         _, transform = ([example], metadata) | tft_beam.AnalyzeAndTransformDataset(function)
-        _ = transform | tft_beam.WriteTransformFn(os.path.join(work, "transform"))
-        network = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(num_classes, 1)])
-        tiling = Tiling((tile[0], tile[1])) if tile else None
-        export(
-            network,
-            os.path.join(work, "transform"),
-            directory,
-            class_map,
-            INPUT_SIZE,
-            {"model": "small"},
-            tiling=tiling,
-        )
+        _ = transform | tft_beam.WriteTransformFn(directory)
+    return directory
 
 
 if __name__ == "__main__":

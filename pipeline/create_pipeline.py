@@ -283,6 +283,7 @@ def _trainer_config(config: RunConfig, workdir: Workdir, class_map: ClassMap) ->
         "max_pixels": config.export.max_pixels,
         "tile_size": config.export.tile_size,
         "tile_overlap": config.export.tile_overlap,
+        "export_precision": config.export.precision,
         "checkpoint_root": workdir.checkpoints,
         "checkpoints_by_execution": workdir.shared,
         "encoder_weights": encoder_weights.fingerprint(config.model.encoder_weights),

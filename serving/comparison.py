@@ -30,7 +30,7 @@ class Measurement:
     """One variant of a model.
 
     Attributes:
-        name: `plain` as trained, or the variant.
+        name: `plain` for the exported model itself, or the variant.
         mean_iou: over the evaluation split, 0 to 1.
         latency_ms: median of calls with one image, after some to warm up.
         bytes: size of its files.

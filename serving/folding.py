@@ -6,7 +6,6 @@ Constants let TensorFlow lay the kernels out once for the processor instead of a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import keras
 import numpy as np
@@ -15,7 +14,7 @@ import tensorflow as tf
 # The only way to a graph without variables in TensorFlow 2; it has no public name.
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Conv2DTranspose)
+from serving.precision import CONVOLUTIONS, producers, with_precision
 
 
 class FrozenNetwork:
@@ -51,41 +50,14 @@ def fold(network: keras.Model, precision: str) -> keras.Model:
 
     Args:
         network: a functional Keras model that ends in logits.
-        precision: `float32`, or `bfloat16` for convolutions and what lies between them. What comes
-            before the first layer with weights stays float32, as bfloat16 cannot tell pixel 200 from 201.
-            So does the last layer, which hands on the scores, computed in bfloat16, to a softmax in float32.
+        precision: as `with_precision` takes it.
     """
-    fused = {norm.name: convolution for norm, convolution in _foldable(network)}
-    receivers = {convolution.name for convolution in fused.values()}
-    kept_float32 = _before_first_weights(network) | {layer.name for layer in _producers(network.outputs)}
-
-    def copy(layer: Any) -> Any:
-        config = layer.get_config()
-        if not isinstance(layer, keras.layers.Layer):
-            return type(layer).from_config(config)
-        config["dtype"] = "float32" if layer.name in kept_float32 else _policy(layer, precision)
-        if layer.name in receivers:
-            config["use_bias"] = True
-        return type(layer).from_config(config)
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        return args[0] if layer.name in fused or _is_cast(layer) else layer(*args, **kwargs)
-
-    folded = keras.models.clone_model(network, clone_function=copy, call_function=call)
-    norms = {convolution.name: network.get_layer(name) for name, convolution in fused.items()}
-    for layer in network.layers:
-        if layer.name in norms:
-            folded.get_layer(layer.name).set_weights(_fused_weights(layer, norms[layer.name]))
-        elif layer.name not in fused and layer.weights:
-            folded.get_layer(layer.name).set_weights(layer.get_weights())
+    convolutions = {norm.name: convolution for norm, convolution in _foldable(network)}
+    names = [convolution.name for convolution in convolutions.values()]
+    folded = with_precision(network, precision, drop=convolutions, add_bias=names)
+    for norm, convolution in convolutions.items():
+        folded.get_layer(convolution.name).set_weights(_fused_weights(convolution, network.get_layer(norm)))
     return folded
-
-
-def _policy(layer: keras.layers.Layer, precision: str) -> str:
-    """Returns a layer's dtype policy; only kernels shrink, as sums of a batch norm that stays need float32."""
-    if precision == "float32" or isinstance(layer, _CONVOLUTIONS):
-        return precision
-    return f"mixed_{precision}"
 
 
 def _foldable(network: keras.Model) -> Iterable[tuple[keras.layers.Layer, keras.layers.Layer]]:
@@ -93,33 +65,14 @@ def _foldable(network: keras.Model) -> Iterable[tuple[keras.layers.Layer, keras.
     for norm in network.layers:
         if not isinstance(norm, keras.layers.BatchNormalization):
             continue
-        (before,) = _producers([norm.input])
+        (before,) = producers([norm.input])
         if (
-            isinstance(before, _CONVOLUTIONS)
+            isinstance(before, CONVOLUTIONS)
             and before.activation is keras.activations.linear
             and len(before._outbound_nodes) == len(before._inbound_nodes) == 1
             and norm.axis in (-1, 3)
         ):
             yield norm, before
-
-
-def _is_cast(operation: Any) -> bool:
-    """Tells whether an operation only adapts the precision to the next layer, which does so itself in the copy."""
-    return type(operation).__name__ == "Cast" and "float" in operation.dtype
-
-
-def _producers(tensors: Iterable[Any]) -> list[keras.layers.Layer]:
-    return [tensor._keras_history.operation for tensor in tensors]
-
-
-def _before_first_weights(network: keras.Model) -> set[str]:
-    """Returns the names of layers that see pixels which no layer with weights has seen."""
-    names: set[str] = set()
-    for layer in network.layers:
-        inputs = _producers(tf.nest.flatten(layer.input)) if layer._inbound_nodes else []
-        if not layer.weights and all(before is layer or before.name in names for before in inputs):
-            names.add(layer.name)
-    return names
 
 
 def _fused_weights(convolution: keras.layers.Layer, norm: keras.layers.BatchNormalization) -> list[np.ndarray]:

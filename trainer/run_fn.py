@@ -7,9 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from components import artifact_files, files
+from components import artifact_files, files, tensorflow_start
 from components.class_map import ClassMap
 from serving.export import export
+from serving.precision import with_precision
 from serving.test_time import Looks
 from serving.tiling import Tiling
 from trainer import checkpoints, input_pipeline, saved_network, warm_start
@@ -32,6 +33,7 @@ def run_fn(fn_args: Any) -> None:
             max_pixels: height times width of the largest image that the model accepts.
             tile_size: height and width of sliding windows in pixels, or None.
             tile_overlap: least fraction of a sliding window that its neighbour covers too.
+            export_precision: arithmetic of the exported network: float32, bfloat16 or float16.
             checkpoint_root: folder for the checkpoints of unfinished trainings.
             checkpoints_by_execution: whether an execution resumes only what itself began; otherwise any
                 training with the same settings, data and code does. True where trainings share a folder.
@@ -42,6 +44,8 @@ def run_fn(fn_args: Any) -> None:
     Raises:
         SegpipeError: see `trainer.training.train`.
     """
+    # Vertex AI and TFX's own launcher start this process, and not one of segpipe's commands.
+    tensorflow_start.prepare()
     config = fn_args.custom_config
     job = TrainingJob(
         model=ModelSettings(**config["model"]),
@@ -65,10 +69,11 @@ def run_fn(fn_args: Any) -> None:
         return
     _write_history(fn_args.model_run_dir, trained)
     saved_network.save(trained.model, fn_args.model_run_dir)
-    metadata = {**_metadata(job, trained, config["code"]), "auto_exposure": config["auto_exposure"]}
+    facts = {name: config[name] for name in ("code", "auto_exposure", "export_precision")}
+    metadata = {**_metadata(job, trained), **facts}
     transform_dir = fn_args.transform_output
     export(
-        trained.model,
+        with_precision(trained.model, config["export_precision"]),
         transform_dir,
         fn_args.serving_model_dir,
         job.class_map,
@@ -89,7 +94,7 @@ def _write_history(directory: str, trained: TrainedModel) -> None:
         file.write(json.dumps(trained.history, indent=2))
 
 
-def _metadata(job: TrainingJob, trained: TrainedModel, code: str) -> dict[str, Any]:
+def _metadata(job: TrainingJob, trained: TrainedModel) -> dict[str, Any]:
     return {
         "model": job.model.name,
         "model_settings": job.model.model_dump(),
@@ -99,5 +104,4 @@ def _metadata(job: TrainingJob, trained: TrainedModel, code: str) -> dict[str, A
         "seed": trained.seed,
         "epoch": trained.epoch,
         "val_mean_iou": trained.history[trained.epoch - 1]["val_mean_iou"],
-        "code": code,
     }

@@ -34,7 +34,7 @@ def Optimizer(  # TFX's naming: a component is a noun
     eval_split: Parameter[str],
     code: Parameter[str],
 ) -> None:
-    """Passes on the first variant that loses little enough of the model's mean IoU, or else the model as trained.
+    """Passes on the first variant that loses little enough of the model's mean IoU, or else the exported model.
 
     `settings` is the JSON of `ExportSettings`; `network_fn` the dotted path of a function that
     reads the trained Keras network from a training's directory; `code` the hash of the source,

@@ -31,8 +31,8 @@ from serving.test_time import ONE_LOOK, Looks
 from serving.tiling import Tiling
 
 PLAIN = "plain"
+BFLOAT16 = "bfloat16"
 INT8 = "int8"
-_PRECISIONS = {"folded": "float32", "bfloat16": "bfloat16"}
 
 PROGRESS = logging.getLogger("segpipe.progress")
 
@@ -42,7 +42,7 @@ class Trained:
     """What the variants are made of and compared on.
 
     Attributes:
-        model: the SavedModel as trained.
+        model: the SavedModel that the Trainer exported.
         network: the network in it.
         transform: Transform's output.
         calibration: returns encoded training images.
@@ -62,7 +62,7 @@ class Trained:
 
 
 def optimize(trained: Trained, settings: ExportSettings, directory: str) -> list[Measurement]:
-    """Writes the first SavedModel variant that loses little enough, or else the model as trained.
+    """Writes the first SavedModel variant that loses little enough, or else the exported model.
 
     The int8 variant is no SavedModel. Where it loses little enough, it is written beside, as `model.tflite`.
 
@@ -72,7 +72,7 @@ def optimize(trained: Trained, settings: ExportSettings, directory: str) -> list
         directory: where the SavedModel is written, local or on an object store.
 
     Returns:
-        A measurement of the model as trained and of each variant; the model's metadata holds them too.
+        A measurement of the exported model and of each variant; the model's metadata holds them too.
     """
     with tempfile.TemporaryDirectory() as folder:
         plain = _measure(PLAIN, trained, _load(trained.model), _size(trained.model))
@@ -93,7 +93,7 @@ def optimize(trained: Trained, settings: ExportSettings, directory: str) -> list
         # A later training may start from what is passed on.
         io_utils.copy_file(weights, weights_beside(directory))
     variants = [row.to_dict() for row in rows]
-    write_model_metadata(directory, {**trained.metadata, "variant": chosen, "variants": variants})
+    write_model_metadata(directory, {**read_model_metadata(directory), "variant": chosen, "variants": variants})
     return rows
 
 
@@ -111,13 +111,13 @@ def _load(directory: str) -> _Running:
 
 
 def _build_saved_model(name: str, trained: Trained, settings: ExportSettings, directory: str) -> _Running:
-    """Exports a folded network and loads it."""
-    del settings
-    metadata = trained.metadata
+    """Exports a folded network, in bfloat16 or the export's own precision, and loads it."""
+    precision = BFLOAT16 if name == BFLOAT16 else settings.precision
+    metadata = {**trained.metadata, "export_precision": precision}
     looks = Looks.of(metadata)
     # Looks at other scales need a graph for any height and width.
     size = metadata["input_size"] if looks.scales == ONE_LOOK.scales else (None, None)
-    network = FrozenNetwork(fold(trained.network, _PRECISIONS[name]), size)
+    network = FrozenNetwork(fold(trained.network, precision), size)
     export(
         network,
         trained.transform,
@@ -158,7 +158,7 @@ def _build_int8(name: str, trained: Trained, settings: ExportSettings, directory
     return _Running(module, module.signatures())
 
 
-_BUILDERS = {"folded": _build_saved_model, "bfloat16": _build_saved_model, INT8: _build_int8}
+_BUILDERS = {"folded": _build_saved_model, BFLOAT16: _build_saved_model, INT8: _build_int8}
 
 
 def _measure(name: str, trained: Trained, running: _Running, size: int) -> Measurement:

@@ -54,6 +54,7 @@ def arguments(directory: pathlib.Path, transform_output: str, **training: object
             "max_pixels": 1000000,
             "tile_size": None,
             "tile_overlap": 0.25,
+            "export_precision": "float32",
             "checkpoint_root": str(directory / "checkpoints"),
             "code": "abc",
         },

@@ -1,14 +1,17 @@
 import json
 import pathlib
 import types
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import run_fn_toy
 import tensorflow as tf
 import training_toy as toy
+from tensorflow.core.protobuf import saved_model_pb2
 
 from components.errors import SegpipeError
+from trainer import saved_network
 from trainer.run_fn import run_fn
 
 
@@ -43,6 +46,42 @@ def test_it_leaves_a_model_that_segments_encoded_images_and_its_history(fn_args)
     assert metadata["tiling"] == {"window": [32, 64], "overlap": 0.5}
     assert metadata["val_mean_iou"] == history[0]["val_mean_iou"]
     assert list((pathlib.Path(fn_args.custom_config["checkpoint_root"])).iterdir()) == []
+
+
+@pytest.mark.parametrize("exported", ["float32", "bfloat16"])
+def test_a_training_in_mixed_precision_is_exported_in_the_precision_of_the_setting(fn_args, exported):
+    fn_args.custom_config["training"]["precision"] = "mixed_bfloat16"
+    fn_args.custom_config |= {"export_precision": exported}
+
+    run_fn(fn_args)
+
+    assert set(_convolution_types(fn_args.serving_model_dir)) == {tf.as_dtype(exported)}
+    metadata = json.loads((pathlib.Path(fn_args.serving_model_dir) / "assets" / "segpipe.json").read_text())
+    assert (metadata["precision"], metadata["export_precision"]) == ("mixed_bfloat16", exported)
+    served = tf.saved_model.load(fn_args.serving_model_dir)
+    image, _ = toy.pair(np.random.default_rng(1))
+    found = served.signatures["probabilities"](image=tf.constant([toy.png(image)]))["probabilities"]
+    network = saved_network.load(fn_args.model_run_dir)
+    # A graph, because TensorFlow fuses operations in graphs and rounds less often there.
+    predict = tf.function(lambda pixels: tf.nn.softmax(network(pixels, training=False)))
+    expected = predict(tf.constant(image[np.newaxis], tf.float32)).numpy()
+    assert network.get_layer("logits").input.dtype == "bfloat16"
+    assert {weight.dtype for weight in network.weights} == {"float32"}
+    difference = np.abs(found - expected).max()
+    if exported == "bfloat16":
+        assert difference < 1e-6
+    else:
+        # bfloat16 has 8 significant bits, so the network as trained rounds by up to 1/256.
+        assert 1e-6 < difference < 1 / 256
+
+
+def _convolution_types(directory: str) -> Iterator[tf.DType]:
+    """Yields the type of every 2D convolution in a SavedModel's graphs."""
+    model = saved_model_pb2.SavedModel.FromString((pathlib.Path(directory) / "saved_model.pb").read_bytes())
+    for function in model.meta_graphs[0].graph_def.library.function:
+        for node in function.node_def:
+            if node.op in ("Conv2D", "Conv2DBackpropInput"):
+                yield tf.as_dtype(node.attr["T"].type)
 
 
 def test_an_export_that_fails_leaves_the_checkpoint(fn_args):

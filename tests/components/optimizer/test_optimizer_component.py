@@ -24,6 +24,7 @@ from trainer import saved_network, warm_start
 
 _SIZE = (32, 32)
 _CLASS_MAP = ClassMap(("dark", "light"), ((0, 0, 0), (255, 255, 255)))
+_METADATA = {"model": "toy", "export_precision": "float32"}
 # Neighbouring levels of grey, which a network of few bits cannot tell apart, beside clear black and white.
 _DARK, _LIGHT = 199, 200
 
@@ -83,7 +84,7 @@ def trained(tmp_path_factory):
     _write_transform(made["transform_graph"].uri)
     saved_network.save(_network(), made["model_run"].uri)
     directory = str(folder / "model" / "Format-Serving")
-    export(_network(), made["transform_graph"].uri, directory, _CLASS_MAP, _SIZE, {"model": "toy"})
+    export(_network(), made["transform_graph"].uri, directory, _CLASS_MAP, _SIZE, _METADATA)
     warm_start.save(_network(), directory)
     _write_split(folder / "examples" / "Split-train", 0, 255)
     _write_split(folder / "examples" / "Split-clear", 0, 255)
@@ -91,14 +92,14 @@ def trained(tmp_path_factory):
     return made
 
 
-def _optimize(trained, folder: pathlib.Path, variants: list[str], eval_split: str) -> str:
+def _optimize(trained, folder: pathlib.Path, variants: list[str], eval_split: str, precision: str = "float32") -> str:
     """Runs the component and returns the SavedModel that it passes on."""
     result = Model()
     result.uri = str(folder / "optimized")
     Optimizer.test_call(
         optimized_model=result,
         **trained,
-        settings=ExportSettings(variants=variants).model_dump_json(),
+        settings=ExportSettings(variants=variants, precision=precision).model_dump_json(),
         network_fn="trainer.saved_network.load",
         train_split="train",
         eval_split=eval_split,
@@ -115,7 +116,7 @@ def test_the_first_variant_that_loses_nothing_is_passed_on_and_int8_beside_it(tr
     directory = _optimize(trained, tmp_path, ["bfloat16", "folded", "int8"], "clear")
 
     metadata = read_model_metadata(directory)
-    assert metadata["variant"] == "bfloat16"
+    assert (metadata["variant"], metadata["export_precision"]) == ("bfloat16", "bfloat16")
     assert metadata["class_map"] == _CLASS_MAP.to_dict()
     assert [row["mean_iou"] for row in metadata["variants"]] == [1, 1, 1, 1]
     assert all(row["latency_ms"] > 0 and row["bytes"] > 0 for row in metadata["variants"])
@@ -136,7 +137,8 @@ def test_the_first_variant_that_loses_nothing_is_passed_on_and_int8_beside_it(tr
 def test_where_every_variant_loses_too_much_the_model_as_trained_is_passed_on(trained, tmp_path):
     directory = _optimize(trained, tmp_path, ["bfloat16", "int8"], "subtle")
 
-    assert read_model_metadata(directory)["variant"] == "plain"
+    metadata = read_model_metadata(directory)
+    assert (metadata["variant"], metadata["export_precision"]) == ("plain", "float32")
     verdicts = _verdicts(directory)
     assert verdicts["plain"] == "chosen"
     assert verdicts["bfloat16"].startswith("refused: it loses 0.")
@@ -146,12 +148,19 @@ def test_where_every_variant_loses_too_much_the_model_as_trained_is_passed_on(tr
     assert np.all(answer["class_map"] == 1)
 
 
+@pytest.mark.parametrize(("precision", "verdict"), [("float32", "chosen"), ("bfloat16", "refused: it loses 0.")])
+def test_folded_computes_in_the_export_s_precision(trained, tmp_path, precision, verdict):
+    directory = _optimize(trained, tmp_path, ["folded"], "subtle", precision)
+
+    assert _verdicts(directory)["folded"].startswith(verdict)
+
+
 def test_a_variant_takes_the_looks_of_the_model_as_trained_and_int8_only_that_of_its_own_size(trained, tmp_path):
     looks = Looks(flip=True, scales=(1.0, 2.0))
     model = Model()
     model.uri = str(tmp_path / "model")
     directory = str(tmp_path / "model" / "Format-Serving")
-    export(_network(), trained["transform_graph"].uri, directory, _CLASS_MAP, _SIZE, {"model": "toy"}, looks)
+    export(_network(), trained["transform_graph"].uri, directory, _CLASS_MAP, _SIZE, _METADATA, looks)
 
     optimized = _optimize({**trained, "model": model}, tmp_path, ["folded", "int8"], "clear")
 
