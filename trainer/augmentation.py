@@ -1,22 +1,23 @@
-"""Random variations of a training pair: scale with crop, flip, colour and sharpness.
+"""Random variations of a training batch: scale with crop, flip, colour and sharpness.
 
-Every choice comes from the pair's own seed, so a training can be repeated exactly.
+They run on the device, inside the compiled training step. Every choice comes from the batch's seed, so a training can
+be repeated exactly, with XLA or without.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from components.errors import UsageError
-from trainer import color
+from trainer import color, resampling
 from trainer.config import TrainingSettings
-from trainer.input_pipeline import Augmentation
 
-# Largest change of brightness, as a share of the full range, and of contrast, as a factor around 1.
-BRIGHTNESS = 0.15
-CONTRAST = 0.25
+# Images, RGB 0 to 255, uint8 or float32 [B, H, W, 3], masks, uint8 [B, H, W], and seed, int64 [2] -> images, float32
+# [B, h, w, 3], and masks, int32 [B, h, w]. All sizes but B are static; XLA needs B too.
+Augmentation = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def build(settings: TrainingSettings, input_size: tuple[int, int]) -> Augmentation | None:
@@ -39,69 +40,67 @@ def build(settings: TrainingSettings, input_size: tuple[int, int]) -> Augmentati
 
 
 def augment(
-    image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, crop_size: tuple[int, int], settings: TrainingSettings
+    images: tf.Tensor, masks: tf.Tensor, seed: tf.Tensor, crop_size: tuple[int, int], settings: TrainingSettings
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Varies one pair; the mask follows every geometric change of the image exactly.
+    """Varies a batch, each pair by itself; a mask follows every geometric change of its image exactly.
 
     Args:
-        image: RGB, 0 to 255, float32 [H, W, 3].
-        mask: class indices, uint8 [H, W].
+        images: RGB, 0 to 255, uint8 or float32 [B, H, W, 3].
+        masks: class indices, uint8 [B, H, W].
         seed: integer [2].
-        crop_size: height and width of the result in pixels, at most the image's.
+        crop_size: height and width of the result in pixels, at most the images'.
         settings: `min_scale` and `max_scale`, see `scale_and_crop`; `color`, `exposure`, `blur`, see `trainer.color`.
 
     Returns:
-        Image and mask of the crop size, same types.
+        Images, 0 to 255, float32 [B, *crop_size, 3], and masks, int32 [B, *crop_size].
     """
-    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
-    image, mask = scale_and_crop(image, mask, seeds[0], crop_size, settings.min_scale, settings.max_scale)
-    image, mask = flip(image, mask, seeds[1])
-    if settings.color:
-        image = color.tint(image, tf.random.experimental.stateless_fold_in(seeds[2], 1), settings.color)
-    if settings.exposure > 1:
-        image = color.expose(image, tf.random.experimental.stateless_fold_in(seeds[2], 2), settings.exposure)
-    image = tf.image.stateless_random_brightness(image, 255 * BRIGHTNESS, seeds[2])
-    image = tf.image.stateless_random_contrast(image, 1 - CONTRAST, 1 + CONTRAST, seeds[3])
+    seeds = tf.unstack(tf.random.split(seed, 3, alg="philox"))
+    images, masks = scale_and_crop(images, masks, seeds[0], crop_size, settings.min_scale, settings.max_scale)
+    images = color.jitter(images, seeds[1], settings.color, settings.exposure)
     if settings.blur:
-        image = color.blur(image, tf.random.experimental.stateless_fold_in(seeds[3], 1), settings.blur)
-    return tf.clip_by_value(image, 0.0, 255.0), mask
+        images = color.blur(images, seeds[2], settings.blur)
+    return tf.clip_by_value(images, 0.0, 255.0), masks
 
 
 def scale_and_crop(
-    image: tf.Tensor,
-    mask: tf.Tensor,
+    images: tf.Tensor,
+    masks: tf.Tensor,
     seed: tf.Tensor,
     crop_size: tuple[int, int],
     min_scale: float,
     max_scale: float,
+    flip: float = 0.5,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cuts a random window of a pair, scaled at random: bilinear for the image, nearest for the mask.
+    """Cuts a random window of each pair, scaled and mirrored at random.
 
-    The scale is uniform from `min_scale` to `max_scale`, yet never so small that the window would
-    be larger than the image: at the smallest scale it holds all of one side. Cropping before scaling
-    gives the same picture as the other way round, for less work.
+    The scale is uniform from `min_scale` to `max_scale`, yet never so small that the window would be larger than the
+    image: at the smallest scale it holds all of one side. The window lies anywhere; its borders may cross pixels.
+    Left and right are exchanged with the probability `flip`; up and down never are in a street.
+
+    Args:
+        images: uint8 or float32 [B, H, W, 3].
+        masks: class indices, uint8 or int32 [B, H, W].
+        seed: integer [2].
+        crop_size: height and width of the result in pixels, at most H and W.
+        min_scale: smallest scale, above 0.
+        max_scale: largest scale.
+        flip: probability of mirroring.
+
+    Returns:
+        Images, interpolated, float32 [B, *crop_size, 3], and masks, nearest, int32 [B, *crop_size].
     """
-    height, width = image.shape[0], image.shape[1]
+    height, width = images.shape[1:3]
     smallest = max(min_scale, crop_size[0] / height, crop_size[1] / width)
     largest = max(smallest, max_scale)
-    share, top, left = tf.unstack(tf.random.stateless_uniform([3], seed))
-    scale = smallest + share * (largest - smallest)
-    rows = tf.clip_by_value(tf.cast(tf.round(crop_size[0] / scale), tf.int32), 1, height)
-    columns = tf.clip_by_value(tf.cast(tf.round(crop_size[1] / scale), tf.int32), 1, width)
-    row = tf.cast(tf.floor(top * tf.cast(height - rows + 1, tf.float32)), tf.int32)
-    column = tf.cast(tf.floor(left * tf.cast(width - columns + 1, tf.float32)), tf.int32)
-    image = image[row : row + rows, column : column + columns]
-    mask = mask[row : row + rows, column : column + columns, tf.newaxis]
-    # Antialiased, as a window of a large image shrinks.
-    image = tf.ensure_shape(tf.image.resize(image, crop_size, antialias=True), [*crop_size, 3])
-    mask = tf.ensure_shape(tf.image.resize(mask, crop_size, method="nearest"), [*crop_size, 1])
-    return image, mask[..., 0]
-
-
-def flip(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mirrors a pair left to right, half of the time. Up and down are never exchanged in a street."""
-    mirrored = tf.random.stateless_uniform([], seed) < 0.5
+    zoom, top, left, side = color.uniform(4, images, seed)
+    scale = smallest + zoom * (largest - smallest)
+    # Rounding must not lead beyond the image.
+    extents = tf.minimum(crop_size[0] / scale, height), tf.minimum(crop_size[1] / scale, width)
+    top, left = top * (height - extents[0]), left * (width - extents[1])
+    right, mirrored = left + extents[1], side < flip
+    rows = top, top + extents[0]
+    columns = tf.where(mirrored, right, left), tf.where(mirrored, left, right)
     return (
-        tf.cond(mirrored, lambda: tf.reverse(image, axis=[1]), lambda: image),
-        tf.cond(mirrored, lambda: tf.reverse(mask, axis=[1]), lambda: mask),
+        resampling.linear(images, rows, columns, crop_size, largest_step=1 / smallest),
+        resampling.nearest(masks, rows, columns, crop_size),
     )

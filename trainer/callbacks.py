@@ -58,7 +58,7 @@ class Progress:
 
 
 class TensorBoardLog:
-    """Writes curves, and image, truth and prediction of some validation frames, after every epoch.
+    """Writes curves after every epoch, and image, truth and prediction of some frames after every validation.
 
     Keras' own callback knows neither masks nor a resumed training's earlier epochs.
     """
@@ -82,8 +82,10 @@ class TensorBoardLog:
         """Writes nothing."""
 
     def epoch(self, entry: dict[str, Any], predict: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Writes a finished epoch: its line of history, and what `predict` makes of the frames' images."""
+        """Writes a finished epoch: its line of history and, if it was validated, predictions of the frames."""
         self._write_curves(entry)
+        if entry["val_mean_iou"] is None:
+            return
         panels = example_panels(self._images, self._masks, predict(self._images), self._class_map)
         with self._validation.as_default(step=entry["epoch"]):
             tf.summary.image("image, truth, prediction", panels, max_outputs=len(panels))

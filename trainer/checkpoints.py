@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 import os
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -98,6 +99,11 @@ class Checkpoints:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
+        self._saved = time.monotonic()
+
+    def age(self) -> float:
+        """Returns the seconds since this process last saved a state, or since it began."""
+        return time.monotonic() - self._saved
 
     def read(self) -> State | None:
         """Returns the newest state, or None where there is none."""
@@ -123,6 +129,7 @@ class Checkpoints:
             file.write(json.dumps(dataclasses.asdict(state)).encode())
         tf.io.gfile.rename(self._path(partial), self._path(_STATE_FILE), overwrite=True)
         self._sync_folder()
+        self._saved = time.monotonic()
         for name in tf.io.gfile.listdir(self.folder):
             if name not in (_STATE_FILE, state.values, state.best_values):
                 tf.io.gfile.remove(self._path(name))

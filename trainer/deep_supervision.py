@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from trainer.losses import Loss
+from trainer.models import preprocessing
 
 
 def attach(model: keras.Model, layer_names: Sequence[str], num_classes: int) -> keras.Model:
@@ -40,18 +41,24 @@ def loss(objective: Loss, masks: tf.Tensor, heads: Sequence[tf.Tensor]) -> tf.Te
 
     Args:
         objective: the loss of the network's own output.
-        masks: class indices, uint8 [B, H, W].
+        masks: class indices or padding, int32 [B, H, W].
         heads: logits, float32 [B, h, w, num_classes].
     """
     return tf.add_n([objective(_shrunk(masks, logits), logits) for logits in heads]) / len(heads)
 
 
 def _shrunk(masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    return tf.image.resize(masks[..., tf.newaxis], tf.shape(logits)[1:3], method="nearest")[..., 0]
+    """Returns masks of the height and width of the logits, as tf.image.resize(method="nearest") would."""
+    # By gathers: TensorFlow resizes integers on the CPU alone.
+    for axis in (1, 2):
+        length, source = tf.shape(logits)[axis], tf.shape(masks)[axis]
+        masks = tf.gather(masks, (2 * tf.range(length) + 1) * source // (2 * length), axis=axis)
+    return masks
 
 
 def _head(model: keras.Model, layer_name: str, num_classes: int) -> Any:
     features = model.get_layer(layer_name).output
-    logits = keras.layers.Conv2D(num_classes, 1, name=f"{layer_name}_supervision")(features)
+    with preprocessing.scores_policy():
+        logits = keras.layers.Conv2D(num_classes, 1, name=f"{layer_name}_supervision")(features)
     # Handed on as float32 under every policy, as the network's own.
     return keras.layers.Activation("linear", dtype="float32", name=f"{layer_name}_supervision_logits")(logits)

@@ -1,41 +1,21 @@
-"""Reads Transform's records and turns them into batches for training and validation.
+"""Turns a decoded split into the batches of a training and of a validation, all of one shape.
 
-With a seed, an epoch's order and augmentation depend on the seed and the epoch's number alone:
-a training resumed at epoch 5 sees what an unbroken one would have seen.
+The order of an epoch depends on the seed and the epoch's number alone: a training resumed at epoch 5 sees what an
+unbroken one would have seen.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from components import features
-from components.errors import DataRejectedError, UsageError
-from trainer.share import ALL, Share
-
-# Encoded pairs held for shuffling: some hundred MB at most at usual input sizes.
-SHUFFLE_BUFFER = 2048
-
-# Image [H, W, 3], mask [H, W], seed int64 [2] -> image and mask, of one height and width.
-Augmentation = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-
-
-@dataclasses.dataclass(frozen=True)
-class SplitFacts:
-    """What one pass over a split's masks tells.
-
-    Attributes:
-        examples: number of image and mask pairs.
-        class_pixels: pixels of each class, int64 [num_classes].
-        present_pixels: for each class the pixels of all masks that hold it, int64 [num_classes].
-    """
-
-    examples: int
-    class_pixels: np.ndarray
-    present_pixels: np.ndarray
+from components.errors import UsageError
+from trainer.decoded import DecodedSplit
+from trainer.losses.padding import PADDING
 
 
 def find_files(patterns: Sequence[str]) -> list[str]:
@@ -46,123 +26,97 @@ def find_files(patterns: Sequence[str]) -> list[str]:
     return files
 
 
-def count(files: Sequence[str], num_classes: int, split: str) -> SplitFacts:
-    """Counts a split's examples and the pixels of each class.
-
-    Raises:
-        DataRejectedError: when the split is empty, or a mask holds a label outside the class map.
-    """
-    # 256 bins, one for each value an 8-bit mask can hold, so that a stray label shows.
-    counts = _records(files).map(_bin_counts, num_parallel_calls=tf.data.AUTOTUNE).batch(256)
-    class_pixels = np.zeros(256, np.int64)
-    present_pixels = np.zeros(256, np.int64)
-    examples = 0
-    for batch in counts.as_numpy_iterator():
-        examples += len(batch)
-        class_pixels += batch.sum(axis=0)
-        present_pixels += (batch.sum(axis=1, keepdims=True) * (batch > 0)).sum(axis=0)
-    if not examples:
-        raise DataRejectedError(f"split {split}: no examples in {list(files)}; expected at least one image and mask")
-    stray = np.flatnonzero(class_pixels[num_classes:])
-    if stray.size:
-        raise DataRejectedError(
-            f"split {split}: masks hold label {num_classes + stray[0]}, expected 0 to {num_classes - 1}; "
-            "correct the class map or the masks"
-        )
-    return SplitFacts(examples, class_pixels[:num_classes], present_pixels[:num_classes])
+def steps(largest_shard: int, batch_size: int) -> int:
+    """Returns the steps that take every example of every shard at least once."""
+    return math.ceil(largest_shard / batch_size)
 
 
 def training_batches(
-    files: Sequence[str],
-    input_size: tuple[int, int],
-    batch_size: int,
-    examples: int,
-    epochs: range,
-    seed: int,
-    augment: Augmentation | None,
-    share: Share = ALL,
-    skip: int = 0,
+    split: DecodedSplit, batch_size: int, steps: int, epochs: range, seed: int, skip: int = 0
 ) -> tf.data.Dataset:
     """Returns the batches of several epochs, one after another, shuffled anew in each.
 
+    An epoch's last batch is filled up with the first images of its order, so that all batches have one shape.
+
     Args:
-        files: gzip TFRecords.
-        input_size: height and width of the stored images in pixels.
-        batch_size: images a step on each device; an epoch's last batch holds what is left.
-        examples: number of examples in the files.
+        split: the shards of this process's devices, which take turns.
+        batch_size: images a step on each device.
+        steps: steps of an epoch, at least `steps` of the largest shard of all processes.
         epochs: 0-based numbers of the epochs to go through.
         seed: determines order and augmentation.
-        augment: applied to each pair, or None; it may change height and width.
-        share: what this process takes of each step; its devices take turns.
         skip: steps of the first epoch that were made before.
 
     Returns:
-        Pairs of images, RGB 0 to 255, float32 [B, H, W, 3], and masks, uint8 [B, H, W].
+        Images, RGB, uint8 [B, H, W, 3], masks, uint8 [B, H, W], and a seed for their augmentation, int64 [2].
     """
-    made = tf.constant(skip * batch_size * share.replicas, tf.int64)
+    devices, replicas = split.sharding.own, split.sharding.replicas
 
-    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        # Shuffles also follow the global seed, and fail where it is a multiple of this; so the graph has its own.
-        tf.compat.v1.set_random_seed(seed % (2**31 - 1) or 1)
-        # Odd multiplier: neighbouring seeds must not share epochs.
-        epoch_seed = tf.constant(seed, tf.int64) * 1_000_003 + epoch
-        paths = tf.data.Dataset.from_tensor_slices(list(files)).shuffle(len(files), seed=epoch_seed)
-        records = _records(paths).shuffle(min(examples, SHUFFLE_BUFFER), seed=epoch_seed).enumerate()
-        # Before they are decoded, which is what costs time.
-        records = records.skip(tf.where(epoch == epochs.start, made, tf.zeros_like(made)))
-        numbered = share.of(records).map(lambda i, record: (i, prepare(record, epoch_seed, i)), tf.data.AUTOTUNE)
-        return share.batch(numbered, batch_size, examples)
+    @functools.lru_cache(maxsize=2 * len(devices))
+    def order(epoch: int, device: int) -> np.ndarray:
+        return np.random.default_rng([seed % 2**63, epoch, device]).permutation(split.rows(device))
 
-    def prepare(record: tf.Tensor, epoch_seed: tf.Tensor, position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image, mask = _decode(record, input_size)
-        return augment(image, mask, tf.stack([epoch_seed, position])) if augment else (image, mask)
+    def take(number: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        step, turn = divmod(int(number), len(devices))
+        epoch, step_of_epoch = divmod(step, steps)
+        places = np.arange(batch_size) + step_of_epoch * batch_size
+        rows = order(epoch, devices[turn]).take(places, mode="wrap")
+        augmentation_seed = np.array([seed, step * replicas + devices[turn]], np.int64)
+        return split.images[rows], split.masks[rows], augmentation_seed
 
-    batches = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch)
-    return batches.prefetch(tf.data.AUTOTUNE)
+    first, last = epochs.start * steps + skip, epochs.stop * steps
+    spec = (*_pairs_spec(split, batch_size, tf.uint8), tf.TensorSpec([2], tf.int64))
+    return _batches(range(first * len(devices), last * len(devices)), take, spec)
 
 
-def evaluation_batches(
-    files: Sequence[str], input_size: tuple[int, int], batch_size: int, examples: int, share: Share = ALL
-) -> tf.data.Dataset:
-    """Returns the batches of a whole split in its stored order; arguments and pairs as `training_batches`."""
-    numbered = share.of(_records(files).enumerate()).map(
-        lambda i, record: (i, _decode(record, input_size)), tf.data.AUTOTUNE
-    )
-    return share.batch(numbered, batch_size, examples).prefetch(tf.data.AUTOTUNE)
+def evaluation_batches(split: DecodedSplit, batch_size: int, steps: int) -> tf.data.Dataset:
+    """Returns the batches of a whole split in its stored order.
+
+    What is missing in a last batch is black images whose masks are `PADDING`, which counts nowhere.
+
+    Args:
+        split: the shards of this process's devices, which take turns.
+        batch_size: images a step on each device.
+        steps: as in `training_batches`.
+
+    Returns:
+        Images, RGB, uint8 [B, H, W, 3], and masks, int32 [B, H, W].
+    """
+    devices = split.sharding.own
+
+    def take(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        step, turn = divmod(int(number), len(devices))
+        rows = split.rows(devices[turn])[step * batch_size : (step + 1) * batch_size]
+        images = np.zeros((batch_size, *split.images.shape[1:]), np.uint8)
+        masks = np.full((batch_size, *split.masks.shape[1:]), PADDING, np.int32)
+        images[: len(rows)], masks[: len(rows)] = split.images[rows], split.masks[rows]
+        return images, masks
+
+    return _batches(range(steps * len(devices)), take, _pairs_spec(split, batch_size, tf.int32))
 
 
-def sample(
-    files: Sequence[str], input_size: tuple[int, int], examples: int, number: int
-) -> tuple[np.ndarray, np.ndarray]:
+def sample(split: DecodedSplit, number: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns pairs spread evenly over a split: neighbouring frames of a video are nearly the same picture.
 
     Returns:
-        Images, RGB 0 to 255, float32 [number, H, W, 3], and masks, uint8 [number, H, W]; fewer
-        where the split holds fewer.
+        Images, RGB, uint8 [number, H, W, 3], and masks, uint8 [number, H, W]; fewer of a split that holds fewer.
     """
-    wanted = tf.constant(sorted({i * examples // number for i in range(number)}), tf.int64)
-    chosen = _records(files).enumerate().filter(lambda i, _: tf.reduce_any(i == wanted))
-    images, masks = next(chosen.map(lambda _, record: _decode(record, input_size)).batch(number).as_numpy_iterator())
-    return images, masks
+    rows = sorted({index * len(split.masks) // number for index in range(number)})
+    return split.images[rows], split.masks[rows]
 
 
-def _records(files: Sequence[str] | tf.data.Dataset) -> tf.data.Dataset:
-    return tf.data.TFRecordDataset(files, compression_type="GZIP")
+def _batches(
+    numbers: range, take: Callable[[np.ndarray], tuple[np.ndarray, ...]], spec: Sequence[tf.TensorSpec]
+) -> tf.data.Dataset:
+    """Returns what `take` makes of each number, with the shapes and types of `spec`."""
+
+    def taken(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        values = tf.numpy_function(take, [number], [each.dtype for each in spec])
+        return tuple(tf.ensure_shape(value, each.shape) for value, each in zip(values, spec, strict=True))
+
+    batches = tf.data.Dataset.range(numbers.start, numbers.stop).map(taken, tf.data.AUTOTUNE)
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
-def _decode(record: tf.Tensor, input_size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
-    spec = {
-        features.TRANSFORMED_IMAGE: tf.io.FixedLenFeature([], tf.string),
-        features.TRANSFORMED_MASK: tf.io.FixedLenFeature([], tf.string),
-    }
-    parsed = tf.io.parse_single_example(record, spec)
-    image = tf.io.decode_png(parsed[features.TRANSFORMED_IMAGE], channels=3)
-    mask = tf.io.decode_png(parsed[features.TRANSFORMED_MASK], channels=1)
-    image = tf.cast(tf.ensure_shape(image, [*input_size, 3]), tf.float32)
-    return image, tf.ensure_shape(mask, [*input_size, 1])[..., 0]
-
-
-def _bin_counts(record: tf.Tensor) -> tf.Tensor:
-    spec = {features.TRANSFORMED_MASK: tf.io.FixedLenFeature([], tf.string)}
-    mask = tf.io.decode_png(tf.io.parse_single_example(record, spec)[features.TRANSFORMED_MASK], channels=1)
-    return tf.math.bincount(tf.cast(tf.reshape(mask, [-1]), tf.int32), minlength=256, maxlength=256, dtype=tf.int64)
+def _pairs_spec(split: DecodedSplit, batch_size: int, mask_type: tf.DType) -> tuple[tf.TensorSpec, tf.TensorSpec]:
+    shapes = ((batch_size, *values.shape[1:]) for values in (split.images, split.masks))
+    return tf.TensorSpec(next(shapes), tf.uint8), tf.TensorSpec(next(shapes), mask_type)

@@ -7,7 +7,6 @@ wrong (Keras 3.8), over several machines it fails, and it cannot begin in the mi
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -16,7 +15,10 @@ import tensorflow as tf
 
 from components.class_map import ClassMap
 from trainer import deep_supervision, metrics, strategy
+from trainer.augmentation import Augmentation
+from trainer.compiled_step import CompiledStep
 from trainer.losses import Loss
+from trainer.losses.padding import real_images
 from trainer.optimizer import averaged, swap_averages
 
 
@@ -38,6 +40,7 @@ class Learner:
         spread: tf.distribute.Strategy,
         head_weight: float = 0.0,
         xla: bool = False,
+        augment: Augmentation | None = None,
     ) -> None:
         """Compiles nothing yet; call it in the strategy's scope.
 
@@ -51,6 +54,7 @@ class Learner:
             spread: the strategy.
             head_weight: weight of the mean loss of the heads, while training.
             xla: whether to compile with XLA.
+            augment: varies each training batch on the device; None trains on the images as they are.
         """
         self.model = model
         self.strategy = spread
@@ -58,13 +62,14 @@ class Learner:
         self._head_weight = head_weight
         self._optimizer = optimizer
         self._objective = objective
+        self._augment = augment
         self._loss = metrics.MeanLoss()
         self._mean_iou = metrics.MeanIoU(class_map)
         # Built here, the optimizer has slots for a checkpoint; built by the first step, it makes
         # TensorFlow trace that step twice.
         optimizer.build(supervised.trainable_variables)
-        self._train = self._compiled(self._train_step, xla)
-        self._validate = self._compiled(self._validation_step, xla)
+        self._train = CompiledStep(self._train_step, spread, xla, "training")
+        self._validate = CompiledStep(self._validation_step, spread, xla, "validation")
 
     @property
     def variables(self) -> list[Any]:
@@ -77,13 +82,13 @@ class Learner:
         """The optimizer's rate at its present step."""
         return float(self._optimizer.learning_rate)
 
-    def train(self, batches: Iterator[Any]) -> None:
-        """Takes the next global batch and makes one step."""
-        self._train(batches)
+    def train(self, batch: Any) -> None:
+        """Makes one step on a global batch: images, masks and a seed; see `input_pipeline.training_batches`."""
+        self._train(batch)
 
-    def validate(self, batches: Iterator[Any]) -> None:
-        """Takes the next global batch and adds it to the scores; see `averaged`."""
-        self._validate(batches)
+    def validate(self, batch: Any) -> None:
+        """Adds a global batch, images and masks, to the scores; see `averaged`."""
+        self._validate(batch)
 
     def reset_scores(self) -> None:
         """Forgets all batches seen."""
@@ -107,17 +112,9 @@ class Learner:
         """Ends the training: the model has the moving average of its weights for good, where one is kept."""
         swap_averages(self._optimizer)
 
-    def _compiled(self, step: Callable[[Any, Any], None], xla: bool) -> Any:
-        replica_step = tf.function(step, autograph=False, jit_compile=True) if xla else step
-
-        # The iterator's own signature leaves the batch open: an epoch's smaller last batch traces nothing anew.
-        @tf.function(autograph=False, reduce_retracing=True)
-        def next_batch(batches: Any) -> None:
-            self.strategy.run(replica_step, args=next(batches))
-
-        return next_batch
-
-    def _train_step(self, images: tf.Tensor, masks: tf.Tensor) -> None:
+    def _train_step(self, images: tf.Tensor, masks: tf.Tensor, seed: tf.Tensor) -> None:
+        if self._augment:
+            images, masks = self._augment(images, masks, seed)
         with tf.GradientTape() as tape:
             logits, *heads = keras.tree.flatten(self._supervised(images, training=True))
             loss = self._objective(masks, logits)
@@ -134,7 +131,7 @@ class Learner:
         self._add_scores(self._objective(masks, logits), masks, logits)
 
     def _add_scores(self, loss: tf.Tensor, masks: tf.Tensor, logits: tf.Tensor) -> None:
-        self._loss.update_state(loss, tf.shape(masks)[0])
+        self._loss.update_state(loss, real_images(masks))
         self._mean_iou.update_state(masks, logits)
 
     def _same_on_all(self, gradients: list[Any]) -> list[Any]:

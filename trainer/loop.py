@@ -24,6 +24,10 @@ from trainer.learner import Learner
 # Steps between two looks at the loss: a look makes a GPU wait, and a loss that is no number stays so.
 _LOSS_CHECK_STEPS = 10
 
+# An epoch that ends without a validation is kept only if the last checkpoint is older than this: on a GPU an epoch can
+# take less time than its checkpoint.
+_CHECKPOINT_SECONDS = 30
+
 # What a worker's collective operations end with when another worker is gone.
 _LOST_WORKER = (
     tf.errors.UnavailableError,
@@ -123,7 +127,7 @@ def _train_epoch(
     if not state.step:
         learner.reset_scores()
     for step in range(state.step + 1, course.steps + 1):
-        learner.train(stream)
+        learner.train(next(stream))
         saves = course.checkpoint_steps and step % course.checkpoint_steps == 0 and step < course.steps
         if saves or step % _LOSS_CHECK_STEPS == 0 or step == course.steps:
             _check_loss(learner, course.steps * state.epoch + step, checkpoints.folder)
@@ -155,7 +159,7 @@ def _end_epoch(
         "seconds": round(time.monotonic() - began, 3),
     }
     state = state.after_epoch(entry, validated.get("mean_iou", math.nan))
-    if course.is_chief:
+    if course.is_chief and (validated or checkpoints.age() >= _CHECKPOINT_SECONDS):
         checkpoints.save(learner.variables, state)
     for watcher in watchers:
         watcher.epoch(entry, learner.predict)
@@ -167,7 +171,7 @@ def _validate(learner: Learner, course: Course, validation: Iterable[Any]) -> di
     stream = iter(validation)
     with learner.averaged():
         for _ in range(course.validation_steps):
-            learner.validate(stream)
+            learner.validate(next(stream))
     return learner.scores()
 
 

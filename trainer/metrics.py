@@ -23,7 +23,7 @@ class MeanLoss(keras.metrics.Metric):
         self._images = counter((), "images")
 
     def update_state(self, loss: Any, images: Any) -> None:
-        """Adds a batch: its mean loss, [], and its number of images, []."""
+        """Adds a batch: its mean loss, [], and its number of images without padding, []; see `padding.real_images`."""
         images = tf.cast(images, tf.float64)
         add(self._total, tf.cast(loss, tf.float64) * images)
         add(self._images, images)
@@ -36,7 +36,7 @@ class MeanLoss(keras.metrics.Metric):
 class MeanIoU(keras.metrics.Metric):
     """Mean over the scored classes of intersection over union.
 
-    Pixels whose truth is the ignored class are left out. A class absent from truth and prediction
+    Pixels whose truth is the ignored class, or padding, are left out. A class absent from truth and prediction
     does not count in the mean.
     """
 
@@ -49,7 +49,8 @@ class MeanIoU(keras.metrics.Metric):
         self._matrix = counter((size, size), "confusion_matrix")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Adds a batch: class indices [B, H, W] and logits [B, H, W, num_classes]."""
+        """Adds a batch: class indices or padding [B, H, W] and logits [B, H, W, num_classes]."""
+        # All zero for padding, so that it adds nothing.
         truth = tf.one_hot(tf.reshape(tf.cast(y_true, tf.int32), [-1]), self._num_classes)
         predicted = tf.one_hot(tf.reshape(tf.argmax(y_pred, axis=-1, output_type=tf.int32), [-1]), self._num_classes)
         # A product of one-hot matrices, as it is deterministic and compiles everywhere, XLA included.

@@ -6,14 +6,14 @@ several workers mirrors it over machines. The global batch is what all devices t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
 from components.errors import SegpipeError
 from trainer.cluster import TF_CONFIG, Worker, this_worker
-from trainer.share import ALL, Share
+from trainer.sharding import Sharding
 
 
 def choose() -> tf.distribute.Strategy:
@@ -27,18 +27,10 @@ def choose() -> tf.distribute.Strategy:
         SegpipeError: when TensorFlow has computed something, or the other workers cannot be reached.
     """
     worker = this_worker()
-    gpus = tf.config.list_physical_devices("GPU")
-    _let_memory_grow(gpus)
     if worker.workers > 1:
         return _multi_worker(worker)
-    if len(gpus) > 1:
+    if len(tf.config.list_physical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy()
-    return tf.distribute.get_strategy()
-
-
-def alone() -> tf.distribute.Strategy:
-    """Returns the strategy of a single device, which waits for no other worker; call it where `choose` would be."""
-    _let_memory_grow(tf.config.list_physical_devices("GPU"))
     return tf.distribute.get_strategy()
 
 
@@ -61,39 +53,50 @@ def share_statistics(model: keras.Model, spread: tf.distribute.Strategy) -> None
             layer.synchronized = spread.num_replicas_in_sync > 1
 
 
+def sharding(spread: tf.distribute.Strategy) -> Sharding:
+    """Returns which of all shards this process's devices read."""
+    worker = this_worker() if spread.num_replicas_in_sync > 1 else Worker()
+    return Sharding(worker.index, worker.workers, spread.num_replicas_in_sync // worker.workers)
+
+
 def distribute(
-    spread: tf.distribute.Strategy, make: Callable[[Share], tf.data.Dataset]
+    spread: tf.distribute.Strategy, batches: tf.data.Dataset
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """Returns the batches of this process, each device getting its own.
+    """Returns the batches of this process, on the device that takes them.
 
     Args:
         spread: the strategy in whose `run` the batches are taken.
-        make: returns the batches of a share of every step, its devices taking turns.
+        batches: one for each device of this process, in turn.
     """
     if spread.num_replicas_in_sync == 1:
-        return make(ALL)
+        gpus = tf.config.list_logical_devices("GPU")
+        # Copied while the step before still computes.
+        return batches.apply(tf.data.experimental.prefetch_to_device(gpus[0].name)) if gpus else batches
+    # TensorFlow has all workers ask each other before every step whether a finite data set goes
+    # on. The training counts its steps and never asks for one too many.
+    endless = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+    return spread.distribute_datasets_from_function(lambda _: endless)
 
-    def of_process(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        processes = context.num_input_pipelines
-        batches = make(Share(context.input_pipeline_id, processes, context.num_replicas_in_sync // processes))
-        # TensorFlow has all workers ask each other before every step whether a finite data set goes
-        # on. The training counts its steps and never asks for one too many.
-        return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
-    return spread.distribute_datasets_from_function(of_process)
+def gather(spread: tf.distribute.Strategy, values: Sequence[int]) -> list[list[int]]:
+    """Returns the values of each process, in order. All of them must call it, with as many values each."""
+    replicas = spread.num_replicas_in_sync
+    if replicas == 1:
+        return [list(values)]
+
+    def all_values() -> tf.Tensor:
+        own = tf.constant(list(values), tf.int64)
+        place = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return total(tf.one_hot(place, replicas, dtype=tf.int64)[:, tf.newaxis] * own)
+
+    shared = tf.function(lambda: spread.run(all_values))()
+    of_devices = spread.experimental_local_results(shared)[0].numpy().tolist()
+    return of_devices[:: sharding(spread).devices]
 
 
 def agree(spread: tf.distribute.Strategy, values: Sequence[int]) -> list[int]:
     """Returns the chief's values on every worker. All workers must call it, with as many values each."""
-
-    def chiefs() -> tf.Tensor:
-        context = tf.distribute.get_replica_context()
-        own = tf.constant(list(values), tf.int64)
-        is_first = tf.equal(context.replica_id_in_sync_group, 0)
-        return total(tf.where(is_first, own, tf.zeros_like(own)))
-
-    shared = tf.function(lambda: spread.run(chiefs))()
-    return spread.experimental_local_results(shared)[0].numpy().tolist()
+    return gather(spread, values)[0]
 
 
 def _multi_worker(worker: Worker) -> tf.distribute.Strategy:
@@ -109,13 +112,3 @@ def _multi_worker(worker: Worker) -> tf.distribute.Strategy:
             f"Trainer: worker {worker.index} of {worker.workers} cannot reach the others ({error.message}); check "
             f"the addresses in {TF_CONFIG}, and that all workers run"
         ) from error
-
-
-def _let_memory_grow(gpus: Sequence[tf.config.PhysicalDevice]) -> None:
-    # TensorFlow takes all memory of every GPU at its first operation otherwise.
-    for gpu in gpus:
-        try:
-            tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError:
-            # Another component of this process has used the GPUs, and chosen for us.
-            return

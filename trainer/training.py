@@ -9,18 +9,20 @@ import contextlib
 import dataclasses
 import functools
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from components import gpu
 from components.class_map import ClassMap
 from components.errors import UsageError
 from trainer import (
     augmentation,
     callbacks,
     cluster,
+    decoded,
     deep_supervision,
     input_pipeline,
     loop,
@@ -33,11 +35,10 @@ from trainer import (
 )
 from trainer.checkpoints import Checkpoints, State
 from trainer.config import ModelSettings, TrainingSettings
-from trainer.input_pipeline import SplitFacts
+from trainer.decoded import DecodedSplit, SplitFacts
 from trainer.learner import Learner
 from trainer.losses import balance
 from trainer.models import registry
-from trainer.share import Share
 
 # Validation frames shown in TensorBoard.
 EXAMPLE_FRAMES = 3
@@ -71,16 +72,16 @@ class TrainingJob:
 
 
 @dataclasses.dataclass(frozen=True)
-class Splits:
-    """What is known of the splits before a training.
+class Split:
+    """A split of the data.
 
     Attributes:
-        train: of the training split.
-        validation: of the validation split.
+        pixels: what this process reads of it.
+        facts: what is known of all of it.
     """
 
-    train: SplitFacts
-    validation: SplitFacts
+    pixels: DecodedSplit
+    facts: SplitFacts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,12 +120,15 @@ def train(
         The model, and None on every worker but the chief.
 
     Raises:
-        UsageError: for settings that do not fit each other or the data, or a malformed `TF_CONFIG`.
+        UsageError: for settings that do not fit each other or the data, a malformed `TF_CONFIG`, or a GPU that is
+            required and cannot be used.
         DataRejectedError: when a split is empty or all void, or its masks do not fit the class map.
         SegpipeError: when the loss is no number any more, or another worker is lost.
     """
     settings = job.training
     registry.check(job.model, job.input_size, settings)
+    if settings.require_gpu:
+        gpu.require_gpu(gpu.usable_gpus())
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
     kept = checkpoints.read()
@@ -132,24 +136,22 @@ def train(
         # The other workers may have ended for good, and nothing is left to compute with them.
         if not cluster.this_worker().is_chief:
             return None
-        spread = strategy.alone()
+        spread = tf.distribute.get_strategy()
     spread = spread or strategy.choose()
     policy = precision.detect(settings.precision)
     state = _first_state(job, checkpoints, spread, policy)
     if state.epoch < settings.epochs:
         registry.check_batch(job.model, settings.batch_size * spread.num_replicas_in_sync)
-    splits = Splits(
-        input_pipeline.count(job.train_files, job.class_map.num_classes, "train"),
-        input_pipeline.count(job.eval_files, job.class_map.num_classes, "eval"),
-    )
-    balance.check_scored("eval", splits.validation, job.class_map)
+    training = load_split(job, "train", job.train_files, spread)
+    validation = load_split(job, "eval", job.eval_files, spread)
+    balance.check_scored("eval", validation.facts, job.class_map)
     # Keras draws initial weights and dropout from the global generators.
     keras.utils.set_random_seed(state.seed)
     with precision.policy(policy):
-        learner = make_learner(job, splits.train, spread, fresh=state.values is None)
+        learner = make_learner(job, training.facts, spread, fresh=state.values is None)
         checkpoints.restore(learner.variables, state)
         if state.epoch < settings.epochs:
-            state = _run(learner, job, splits, checkpoints, state)
+            state = _run(learner, job, training, validation, checkpoints, state)
         if not cluster.this_worker().is_chief:
             return None
         epoch = state.epoch
@@ -158,6 +160,19 @@ def train(
             epoch = state.best_epoch
         learner.keep_average()
         return TrainedModel(_on_one_device(learner), state.history, epoch, policy, state.seed)
+
+
+def load_split(job: TrainingJob, name: str, files: Sequence[str], spread: tf.distribute.Strategy) -> Split:
+    """Decodes what this process reads of a split, and counts all of it together with the other processes.
+
+    Raises:
+        DataRejectedError: when the split is empty, or its masks do not fit the class map.
+        UsageError: when a device has no example.
+        SegpipeError: when the pixels fit neither in memory nor on the disk.
+    """
+    pixels = decoded.load(files, job.input_size, job.training.memory_fraction, strategy.sharding(spread))
+    counts = strategy.gather(spread, pixels.counts())
+    return Split(pixels, decoded.facts(counts, job.class_map.num_classes, name, files))
 
 
 def make_learner(job: TrainingJob, facts: SplitFacts, spread: tf.distribute.Strategy, fresh: bool = True) -> Learner:
@@ -174,7 +189,8 @@ def make_learner(job: TrainingJob, facts: SplitFacts, spread: tf.distribute.Stra
         UsageError: for settings that do not fit each other or the data.
     """
     settings, devices = job.training, spread.num_replicas_in_sync
-    rate = schedule.learning_rate(settings, _training_steps(job, facts, spread), devices)
+    steps = input_pipeline.steps(facts.largest_shard, settings.batch_size)
+    rate = schedule.learning_rate(settings, steps, devices)
     with spread.scope():
         # Of no fixed size: it trains on windows and is validated and exported for whole images.
         pretrained = fresh and not job.base_model
@@ -192,7 +208,8 @@ def make_learner(job: TrainingJob, facts: SplitFacts, spread: tf.distribute.Stra
             job.class_map,
             spread,
             head_weight=settings.deep_supervision,
-            xla=precision.use_xla(devices),
+            xla=_use_xla(job, steps, devices),
+            augment=augmentation.build(settings, job.input_size),
         )
 
 
@@ -228,6 +245,14 @@ def _first_state(job: TrainingJob, checkpoints: Checkpoints, spread: tf.distribu
     return dataclasses.replace(state, seed=seed)
 
 
+def _use_xla(job: TrainingJob, steps: int, devices: int) -> bool:
+    settings = job.training
+    height, width = settings.crop_size or job.input_size
+    pixels = settings.epochs * steps * settings.batch_size * height * width
+    known = settings.xla != "auto" or registry.compiles_with_xla(job.model)
+    return known and precision.use_xla(settings.xla, devices, pixels)
+
+
 def _optimizer(model: keras.Model, job: TrainingJob, rate: Any) -> keras.optimizers.Optimizer:
     chosen = optimizer.build(job.training, rate, model, registry.encoder_blocks(job.model))
     # Small gradients would round to zero in float16.
@@ -235,74 +260,41 @@ def _optimizer(model: keras.Model, job: TrainingJob, rate: Any) -> keras.optimiz
     return keras.optimizers.LossScaleOptimizer(chosen) if scaled else chosen
 
 
-def _run(learner: Learner, job: TrainingJob, splits: Splits, checkpoints: Checkpoints, state: State) -> State:
+def _run(
+    learner: Learner, job: TrainingJob, training: Split, validation: Split, checkpoints: Checkpoints, state: State
+) -> State:
     settings, spread = job.training, learner.strategy
     course = loop.Course(
         epochs=settings.epochs,
-        steps=_training_steps(job, splits.train, spread),
-        validation_steps=_steps(
-            "eval", splits.validation, settings.batch_size, Share(devices=spread.num_replicas_in_sync)
-        ),
+        steps=input_pipeline.steps(training.facts.largest_shard, settings.batch_size),
+        validation_steps=input_pipeline.steps(validation.facts.largest_shard, settings.batch_size),
         validated=validated_epochs(settings),
         checkpoint_steps=settings.checkpoint_steps,
         is_chief=cluster.this_worker().is_chief,
     )
-    training, validation = _batches(job, splits, state, spread)
-    run = functools.partial(loop.run, learner, course, training, validation, checkpoints, state)
+    epochs = range(state.epoch, settings.epochs)
+    run = functools.partial(
+        loop.run,
+        learner,
+        course,
+        strategy.distribute(
+            spread,
+            input_pipeline.training_batches(
+                training.pixels, settings.batch_size, course.steps, epochs, state.seed, skip=state.step
+            ),
+        ),
+        strategy.distribute(
+            spread, input_pipeline.evaluation_batches(validation.pixels, settings.batch_size, course.validation_steps)
+        ),
+        checkpoints,
+        state,
+    )
     if not course.is_chief:
         return run([])
     progress = callbacks.Progress(settings.epochs, course.steps, resumed_from=state.epoch or None)
-    frames = input_pipeline.sample(job.eval_files, job.input_size, splits.validation.examples, EXAMPLE_FRAMES)
+    frames = input_pipeline.sample(validation.pixels, EXAMPLE_FRAMES)
     with contextlib.closing(callbacks.TensorBoardLog(job.log_dir, job.class_map, frames, state.history)) as log:
         return run([log, progress])
-
-
-def _batches(
-    job: TrainingJob, splits: Splits, state: State, spread: tf.distribute.Strategy
-) -> tuple[Iterable[Any], Iterable[Any]]:
-    """Returns the batches of all that is left to train on, and of one validation."""
-    settings = job.training
-    augment = augmentation.build(settings, job.input_size)
-
-    def training(share: Share) -> tf.data.Dataset:
-        return input_pipeline.training_batches(
-            job.train_files,
-            job.input_size,
-            settings.batch_size,
-            splits.train.examples,
-            range(state.epoch, settings.epochs),
-            state.seed,
-            augment,
-            dataclasses.replace(share, least=registry.min_batch(job.model)),
-            skip=state.step,
-        )
-
-    def validation(share: Share) -> tf.data.Dataset:
-        examples = splits.validation.examples
-        return input_pipeline.evaluation_batches(job.eval_files, job.input_size, settings.batch_size, examples, share)
-
-    return strategy.distribute(spread, training), strategy.distribute(spread, validation)
-
-
-def _training_steps(job: TrainingJob, facts: SplitFacts, spread: tf.distribute.Strategy) -> int:
-    """Returns the steps of an epoch."""
-    least = registry.min_batch(job.model)
-    steps = _steps("train", facts, job.training.batch_size, Share(devices=spread.num_replicas_in_sync, least=least))
-    if not steps:
-        raise UsageError(
-            f"split train: found {facts.examples} example, expected at least {least}, as {job.model.name} cannot learn "
-            "from a step of fewer; add some, or choose another model"
-        )
-    return steps
-
-
-def _steps(split: str, facts: SplitFacts, batch_size: int, share: Share) -> int:
-    if facts.examples < share.replicas:
-        raise UsageError(
-            f"split {split}: found {facts.examples} examples, expected at least one for each of {share.replicas} "
-            "devices; train on fewer"
-        )
-    return share.steps(facts.examples, batch_size)
 
 
 def _on_one_device(learner: Learner) -> keras.Model:

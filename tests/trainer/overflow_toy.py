@@ -29,7 +29,8 @@ def main() -> None:
         learner = Learner(model, supervised, scaled, overflowing, toy.CLASS_MAP, spread)
     rng = np.random.default_rng(0)
     images, masks = zip(*(toy.pair(rng) for _ in range(4)), strict=True)
-    pairs = tf.data.Dataset.from_tensor_slices((np.stack(images).astype(np.float32), np.stack(masks))).batch(4)
+    values = np.stack(images).astype(np.float32), np.stack(masks), np.zeros((4, 2), np.int64)
+    pairs = tf.data.Dataset.from_tensor_slices(values).batch(4)
 
     def weights() -> list[list[np.ndarray]]:
         copies = [spread.experimental_local_results(weight.value) for weight in model.trainable_variables]
@@ -39,7 +40,7 @@ def main() -> None:
         return float(spread.experimental_local_results(scaled.dynamic_scale.value)[0])
 
     before, scale_before = weights(), scale()
-    learner.train(iter(spread.experimental_distribute_dataset(pairs)))
+    learner.train(next(iter(spread.experimental_distribute_dataset(pairs))))
     same = [
         all(np.array_equal(a, b) for a, b in zip(old, new, strict=True))
         for old, new in zip(before, weights(), strict=True)

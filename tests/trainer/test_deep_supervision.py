@@ -6,6 +6,7 @@ import tensorflow as tf
 from trainer import deep_supervision
 from trainer.config import ModelSettings
 from trainer.losses import CrossEntropy
+from trainer.losses.padding import PADDING
 from trainer.models import registry
 
 LAYERS = ["decoder3_relu2", "decoder2_relu2"]
@@ -44,6 +45,34 @@ def test_heads_are_compared_with_masks_of_their_size():
     middle = coarse.repeat(2, axis=1).repeat(2, axis=2)
     expected = (float(objective(coarse, heads[0])) + float(objective(middle, heads[1]))) / 2
     assert float(found) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("xla", [False, True], ids=["plain", "xla"])
+@pytest.mark.parametrize("size", [(6, 8), (12, 16), (5, 7), (13, 11), (1, 1)])
+def test_masks_shrink_to_the_nearest_pixel_as_tensorflow_resizes(size, xla):
+    masks = tf.constant(np.random.default_rng(0).integers(PADDING, 9, (2, 24, 32)), tf.int32)
+
+    def objective(shrunk: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        assert shrunk.shape == logits.shape[:3]
+        return tf.reduce_mean(tf.square(tf.cast(shrunk, tf.float32) - logits[..., 0]))
+
+    expected = tf.image.resize(masks[..., tf.newaxis], size, method="nearest")
+    step = tf.function(lambda heads: deep_supervision.loss(objective, masks, heads), jit_compile=xla)
+    found = step([tf.cast(expected, tf.float32)])
+
+    assert float(found) == 0.0
+
+
+def test_padding_does_not_count_in_a_head():
+    rng = np.random.default_rng(0)
+    masks = rng.integers(0, CLASSES, (3, 8, 12)).astype(np.int32)
+    masks[2] = PADDING
+    logits = tf.constant(rng.normal(size=(3, 4, 6, CLASSES)), tf.float32)
+    objective = CrossEntropy(np.ones(CLASSES, np.float32))
+
+    found, without = (deep_supervision.loss(objective, masks[:n], [logits[:n]]) for n in (3, 2))
+
+    assert float(found) == pytest.approx(float(without), rel=1e-6)
 
 
 def test_all_logits_are_handed_on_as_float32_under_mixed_precision():

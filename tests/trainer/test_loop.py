@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 
@@ -12,6 +13,8 @@ from trainer.checkpoints import Checkpoints, State
 
 COURSE = loop.Course(epochs=1, steps=1, validation_steps=1, validated=frozenset({1}), checkpoint_steps=0, is_chief=True)
 
+BATCHES = itertools.repeat(())
+
 
 class Unavailable:
     """A learner whose first step ends as one that reads from a store, or waits for a worker, that is away."""
@@ -22,12 +25,12 @@ class Unavailable:
     def reset_scores(self) -> None:
         pass
 
-    def train(self, batches) -> None:
+    def train(self, batch) -> None:
         raise tf.errors.UnavailableError(None, None, self._message)
 
 
 def _run(folder, message="service is down\n\twhile reading") -> None:
-    loop.run(Unavailable(message), COURSE, [], [], Checkpoints(str(folder)), State(seed=1), ())
+    loop.run(Unavailable(message), COURSE, BATCHES, BATCHES, Checkpoints(str(folder)), State(seed=1), ())
 
 
 def test_in_one_process_no_worker_is_blamed(tmp_path):
@@ -55,7 +58,7 @@ class Diverging(Unavailable):
     def __init__(self) -> None:
         self._steps = 0
 
-    def train(self, batches) -> None:
+    def train(self, batch) -> None:
         self._steps += 1
 
     def scores(self) -> dict[str, float]:
@@ -66,7 +69,7 @@ def test_a_checkpoint_within_an_epoch_is_not_replaced_where_the_loss_is_no_numbe
     course, checkpoints = dataclasses.replace(COURSE, steps=3, checkpoint_steps=2), Checkpoints(str(tmp_path))
 
     with pytest.raises(SegpipeError, match=rf"the loss is nan at step 2, .* remove {tmp_path}"):
-        loop.run(Diverging(), course, [], [], checkpoints, State(seed=1), ())
+        loop.run(Diverging(), course, BATCHES, BATCHES, checkpoints, State(seed=1), ())
 
     assert checkpoints.read() is None
 
@@ -80,7 +83,7 @@ class Learned(Diverging):
     def averaged(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
-    def validate(self, batches) -> None:
+    def validate(self, batch) -> None:
         pass
 
     def predict(self, images) -> None:
@@ -90,6 +93,18 @@ class Learned(Diverging):
         return {"loss": 1.0, "mean_iou": 0.5}
 
 
+@pytest.mark.parametrize(("age", "saved"), [(29.9, [2]), (30.0, [1, 2])])
+def test_an_epoch_without_a_validation_is_kept_only_if_the_last_checkpoint_is_old(tmp_path, monkeypatch, age, saved):
+    checkpoints, found = Checkpoints(str(tmp_path)), []
+    monkeypatch.setattr(checkpoints, "age", lambda: age)
+    monkeypatch.setattr(checkpoints, "save", lambda _, state: found.append(state.epoch))
+    course = dataclasses.replace(COURSE, epochs=2, validated=frozenset({2}))
+
+    loop.run(Learned(), course, BATCHES, BATCHES, checkpoints, State(seed=1), ())
+
+    assert found == saved
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_worker_meets_the_others_once_the_last_checkpoint_is_written(tmp_path, monkeypatch, workers):
     config = {"cluster": {"worker": ["a:1", "b:1"][:workers]}, "task": {"type": "worker", "index": 0}}
@@ -97,7 +112,15 @@ def test_a_worker_meets_the_others_once_the_last_checkpoint_is_written(tmp_path,
     checkpoints, kept = Checkpoints(str(tmp_path)), []
     monkeypatch.setattr(strategy, "agree", lambda *_: kept.append(checkpoints.read().epoch))
 
-    loop.run(Learned(), dataclasses.replace(COURSE, epochs=2), [], [], checkpoints, State(seed=1), ())
+    loop.run(
+        Learned(),
+        dataclasses.replace(COURSE, epochs=2, validated=frozenset({1, 2})),
+        BATCHES,
+        BATCHES,
+        checkpoints,
+        State(seed=1),
+        (),
+    )
 
     assert kept == ([2] if workers > 1 else [])
 
@@ -112,4 +135,4 @@ def test_a_worker_lost_after_the_last_epoch_is_named_with_it(tmp_path, monkeypat
     monkeypatch.setattr(strategy, "agree", lost)
 
     with pytest.raises(SegpipeError, match=r"another worker is lost in epoch 1 \(UnavailableError: gone\)"):
-        loop.run(Learned(), COURSE, [], [], Checkpoints(str(tmp_path)), State(seed=1), ())
+        loop.run(Learned(), COURSE, BATCHES, BATCHES, Checkpoints(str(tmp_path)), State(seed=1), ())

@@ -8,13 +8,14 @@ from sklearn.metrics import log_loss
 
 from components.class_map import ClassMap
 from components.errors import DataRejectedError
-from trainer import losses
+from trainer import augmentation, losses
 from trainer.config import TrainingSettings
-from trainer.input_pipeline import SplitFacts
+from trainer.decoded import SplitFacts
 from trainer.losses import CrossEntropy, Dice, Focal, Lovasz, WeightedSum, class_weights
+from trainer.losses.padding import PADDING, real_images, real_pixels
 
 CLASS_MAP = ClassMap(("road", "pole", "sky", "void"), ((0, 0, 0),) * 4, ignore_index=3)
-FACTS = SplitFacts(2, class_pixels=np.array([80, 10, 30, 40]), present_pixels=np.array([200, 100, 100, 200]))
+FACTS = SplitFacts(2, 2, class_pixels=np.array([80, 10, 30, 40]), present_pixels=np.array([200, 100, 100, 200]))
 WEIGHTS = np.array([0.5, 3.0, 1.0, 0.0], np.float32)
 
 EVERY_LOSS = {
@@ -196,6 +197,83 @@ def test_losses_on_regions_are_the_mean_of_the_images(name, batch):
     assert float(loss(labels, logits)) == pytest.approx(np.mean(alone), rel=1e-6)
 
 
+def padded(masks: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The batch as int32 with two images of padding, on which the network is very sure of itself."""
+    blank = np.full((2, *masks.shape[1:]), PADDING)
+    sure = 1e4 * np.eye(4, dtype=np.float32)[np.zeros(blank.shape, int)]
+    order = [3, 0, 1, 2, 4]
+    return np.concatenate([masks, blank])[order].astype(np.int32), np.concatenate([logits, sure])[order]
+
+
+@pytest.mark.parametrize("xla", [False, True], ids=["plain", "xla"])
+@every_loss
+def test_padding_changes_no_loss_and_teaches_nothing(loss, xla, batch):
+    compiled = tf.function(loss, jit_compile=xla)
+    masks, logits = padded(*batch)
+
+    assert float(compiled(masks, logits)) == pytest.approx(float(loss(*batch)), rel=1e-5)
+    slopes = gradient(compiled, masks, logits)
+    np.testing.assert_allclose(slopes[1:4], gradient(loss, *batch), rtol=1e-4, atol=1e-7)
+    assert not slopes[[0, 4]].any()
+
+
+@pytest.mark.parametrize("xla", [False, True], ids=["plain", "xla"])
+@every_loss
+def test_single_pixels_of_padding_are_as_void(loss, xla, batch):
+    masks, logits = batch
+    masks = masks.astype(np.int32)
+    with_padding = np.where(masks == 3, PADDING, masks)
+
+    found = tf.function(loss, jit_compile=xla)(with_padding, logits)
+
+    assert float(found) == pytest.approx(float(loss(masks, logits)), rel=1e-5)
+
+
+@every_loss
+def test_a_batch_of_padding_costs_nothing_and_teaches_nothing(loss, batch):
+    masks, logits = np.full((3, 5, 6), PADDING, np.int32), batch[1]
+
+    assert float(loss(masks, logits)) == 0.0
+    assert (gradient(loss, masks, logits) == 0).all()
+
+
+def test_images_of_void_are_real_and_images_of_padding_are_not():
+    masks = np.full((4, 5, 6), PADDING, np.int32)
+    masks[1], masks[3, 2, 2] = 3, 0
+
+    assert int(real_images(masks)) == 2
+    assert real_images(masks).dtype == tf.int32
+    np.testing.assert_array_equal(real_pixels(masks), masks >= 0)
+    assert int(real_images(np.zeros((4, 5, 6), np.uint8))) == 4
+
+
+def test_every_loss_and_variation_compiles_together_and_gives_the_same_with_xla():
+    recipe = TrainingSettings(
+        cross_entropy=1, focal=1, dice=1, lovasz=1, class_balance=0.5, color=0.3, exposure=2.0, blur=1.0
+    )
+    vary, loss = augmentation.build(recipe, (24, 32)), losses.build(recipe, FACTS, CLASS_MAP)
+    rng = np.random.default_rng(2)
+    images = tf.constant(rng.integers(0, 256, (4, 24, 32, 3)), tf.uint8)
+    masks = tf.constant(rng.integers(0, 4, (4, 6, 8)).repeat(4, axis=1).repeat(4, axis=2), tf.uint8)
+    weights = tf.constant(rng.normal(size=(3, 4)), tf.float32)
+
+    def step(images: tf.Tensor, masks: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images, masks = vary(images, masks, seed)
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            value = loss(masks, tf.tensordot(images / 127.5 - 1, weights, axes=1))
+        return value, tape.gradient(value, weights)
+
+    plain, compiled = (
+        tf.function(step, jit_compile=xla)(images, masks, tf.constant([7, 1], tf.int64)) for xla in (False, True)
+    )
+
+    # Where a label differs because its pixel's centre lies on a border, so does the loss.
+    assert float(compiled[0]) == pytest.approx(float(plain[0]), rel=1e-3)
+    np.testing.assert_allclose(compiled[1], plain[1], rtol=1e-2, atol=1e-3)
+    assert float(plain[0]) > 1
+
+
 def test_a_sum_adds_its_weighted_parts(batch):
     parts = [(2.0, EVERY_LOSS["cross_entropy"]), (0.5, EVERY_LOSS["dice"])]
 
@@ -236,7 +314,7 @@ def test_the_exponent_softens_the_weights():
 
 
 def test_a_class_that_never_occurs_leaves_the_others_alone():
-    facts = SplitFacts(1, class_pixels=np.array([60, 0, 20, 0]), present_pixels=np.array([80, 0, 80, 0]))
+    facts = SplitFacts(1, 1, class_pixels=np.array([60, 0, 20, 0]), present_pixels=np.array([80, 0, 80, 0]))
 
     weights = class_weights(facts, CLASS_MAP, balance=1.0)
 
@@ -244,7 +322,7 @@ def test_a_class_that_never_occurs_leaves_the_others_alone():
 
 
 def test_a_split_of_nothing_but_void_is_rejected():
-    facts = SplitFacts(1, class_pixels=np.array([0, 0, 0, 80]), present_pixels=np.array([0, 0, 0, 80]))
+    facts = SplitFacts(1, 1, class_pixels=np.array([0, 0, 0, 80]), present_pixels=np.array([0, 0, 0, 80]))
 
     with pytest.raises(DataRejectedError, match="split train: every pixel is void, the ignored class"):
         losses.build(TrainingSettings(), facts, CLASS_MAP)

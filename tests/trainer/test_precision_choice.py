@@ -23,6 +23,25 @@ def test_auto_takes_what_the_hardware_multiplies_fast(requested, flags, gpus, ex
     assert precision.choose(requested, flags, gpus) == expected
 
 
+@pytest.mark.parametrize(
+    ("setting", "devices", "pixels", "gpus", "expected"),
+    [
+        ("auto", 1, precision.XLA_PIXELS, ["GPU"], True),
+        ("auto", 1, precision.XLA_PIXELS - 1, ["GPU"], False),
+        ("auto", 2, precision.XLA_PIXELS, ["GPU"] * 2, False),
+        ("auto", 1, precision.XLA_PIXELS, [], False),
+        ("on", 2, 1, [], True),
+        ("off", 1, precision.XLA_PIXELS, ["GPU"], False),
+    ],
+)
+def test_xla_compiles_where_it_pays_unless_a_setting_says_otherwise(
+    monkeypatch, setting, devices, pixels, gpus, expected
+):
+    monkeypatch.setattr(precision.tf.config, "list_physical_devices", lambda _: gpus)
+
+    assert precision.use_xla(setting, devices, pixels) == expected
+
+
 def test_detection_names_a_policy_that_keras_knows():
     assert keras.dtype_policies.DTypePolicy(precision.detect("auto")).variable_dtype == "float32"
 

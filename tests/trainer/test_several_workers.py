@@ -13,8 +13,10 @@ import run_fn_toy
 import tensorflow as tf
 import training_toy as toy
 
+from trainer import strategy
 from trainer.checkpoints import Checkpoints
 from trainer.config import ModelSettings
+from trainer.sharding import Sharding
 from trainer.training import TrainedModel, train
 
 pytestmark = pytest.mark.slow
@@ -25,9 +27,11 @@ PROJECT = pathlib.Path(__file__).parents[2]
 MODEL = {"name": "unet", "base_filters": 4, "normalization": True, "dropout": 0.0}
 RECIPE = {
     "epochs": 3, "batch_size": 2, "learning_rate": 5e-3, "keep": "last", "checkpoint_steps": 1, "dice": 0.5, "ema": 0.8,
+    # It draws by device.
+    "augment": False,
 }  # fmt: skip
-# The same global batch on one device, at the rate that two devices make of theirs.
-ALONE = {**RECIPE, "batch_size": 4, "learning_rate": 5e-3 * math.sqrt(2)}
+# At the rate that two devices make of theirs.
+ALONE = {**RECIPE, "learning_rate": 5e-3 * math.sqrt(2)}
 
 # Sums in another order differ in their last bit, which three epochs of Adam amplify.
 TOLERANCE = 1e-3
@@ -35,11 +39,20 @@ TOLERANCE = 1e-3
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> TrainedModel:
-    """What one device learns."""
+    """What one device learns from the global batches of two."""
     root = tmp_path_factory.mktemp("alone")
     toy.write_splits(root)
     job = toy.job(root, root / "logs", seed=3, model=ModelSettings(**MODEL), **ALONE)
-    return train(job, Checkpoints(str(root / "checkpoint")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(strategy, "sharding", lambda _: Sharding(devices=2))
+        patch.setattr(strategy, "distribute", lambda _, batches: batches.batch(2).map(joined))
+        return train(job, Checkpoints(str(root / "checkpoint")))
+
+
+def joined(images: tf.Tensor, masks: tf.Tensor, *seeds: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Makes one batch of those of two devices, [2, B, ...]."""
+    pairs = (tf.reshape(values, [-1, *values.shape[2:]]) for values in (images, masks))
+    return (*pairs, *(seed[0] for seed in seeds))
 
 
 @pytest.fixture(scope="module")

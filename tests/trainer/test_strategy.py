@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from components.errors import SegpipeError, UsageError
 from trainer import strategy
-from trainer.share import Share
+from trainer.sharding import WHOLE
 
 
 def test_a_process_without_tf_config_takes_what_is_there(monkeypatch):
@@ -37,4 +37,5 @@ def test_with_one_device_nothing_is_exchanged():
 
     assert strategy.total(value) is value
     assert strategy.agree(alone, [7, 2**40]) == [7, 2**40]
-    assert strategy.distribute(alone, lambda share: share) == Share(index=0, processes=1, devices=1)
+    assert strategy.gather(alone, [7, 2**40]) == [[7, 2**40]]
+    assert strategy.sharding(alone) == WHOLE

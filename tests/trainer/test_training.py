@@ -17,7 +17,7 @@ from trainer.config import ModelSettings
 from trainer.learner import Learner
 from trainer.metrics import MeanIoU
 from trainer.models import registry
-from trainer.training import TrainedModel, TrainingJob, make_learner, train
+from trainer.training import TrainedModel, make_learner, train
 
 
 class Listener(logging.Handler):
@@ -190,7 +190,7 @@ def test_a_finished_training_waits_for_no_other_worker(unbroken, data, monkeypat
         raise InterruptedError
 
     monkeypatch.setattr(strategy, "choose", join)
-    # What two devices shared may be too little for one, which need not make a step.
+    # A batch of one device may be too small to learn from, but it makes no step.
     monkeypatch.setattr(registry, "min_batch", lambda _: 8)
     ends = []
     for index in range(2):
@@ -295,7 +295,7 @@ def test_a_moving_average_is_what_is_validated_and_kept(unbroken, data, tmp_path
     plain = unbroken[0]
     assert [e["loss"] for e in averaged.history] == pytest.approx([e["loss"] for e in plain.history], rel=1e-5)
     assert [e["val_loss"] for e in averaged.history] != pytest.approx([e["val_loss"] for e in plain.history], rel=1e-3)
-    images, masks = next(input_pipeline.evaluation_batches([str(data / "eval.gz")], toy.SIZE, 6, 6).as_numpy_iterator())
+    images, masks = next(input_pipeline.evaluation_batches(toy.split(job, "eval").pixels, 6, 1).as_numpy_iterator())
     score = MeanIoU(toy.CLASS_MAP)
     score.update_state(masks, averaged.model(images, training=False))
     assert float(score.result()) == pytest.approx(averaged.history[-1]["val_mean_iou"], abs=1e-3)
@@ -315,7 +315,7 @@ def test_the_loss_is_scaled_in_float16_alone(data, tmp_path):
     def learner(policy: str) -> Learner:
         job = toy.job(data, tmp_path)
         with precision.policy(policy):
-            return make_learner(job, input_pipeline.count(job.train_files, 4, "train"), tf.distribute.get_strategy())
+            return make_learner(job, toy.split(job).facts, tf.distribute.get_strategy())
 
     def scales(policy: str) -> bool:
         return any(variable.name == "dynamic_scale" for variable in learner(policy).variables)
@@ -347,8 +347,7 @@ def test_the_encoder_is_frozen_and_has_a_rate_of_its_own(data, tmp_path, monkeyp
     monkeypatch.setattr(optimizer, "build", lambda *arguments: (given.extend(arguments), build(*arguments))[1])
 
     # As a training that goes on, so that no weights are looked for.
-    facts = input_pipeline.count(job.train_files, 4, "train")
-    learner = make_learner(job, facts, tf.distribute.get_strategy(), fresh=False)
+    learner = make_learner(job, toy.split(job).facts, tf.distribute.get_strategy(), fresh=False)
 
     assert [learner.model.get_layer(name).trainable for name in ("Conv1", "block_1_depthwise")] == [False, True]
     assert given[-1] == registry.encoder_blocks(network)
@@ -361,30 +360,51 @@ def test_a_step_of_one_image_is_refused_where_the_network_cannot_learn_from_it(d
         train(job, Checkpoints(str(tmp_path / "checkpoint")))
 
 
-@pytest.fixture
-def pspnet(tmp_path):
-    """Returns a function from a number of training examples to a job of steps of four."""
+def test_every_step_has_a_whole_batch_for_networks_that_cannot_learn_from_one_image(tmp_path):
+    toy.write_splits(tmp_path, train_examples=5)
+    network, listener = ModelSettings(name="pspnet", encoder="mobilenet_v2"), Listener()
 
-    def make(examples: int) -> TrainingJob:
-        toy.write_splits(tmp_path, train_examples=examples)
-        return toy.job(
-            tmp_path, tmp_path / "logs", model=ModelSettings(name="pspnet", encoder="mobilenet_v2"), epochs=1
-        )
+    trained = run(
+        toy.job(tmp_path, tmp_path / "logs", model=network, epochs=1), Checkpoints(str(tmp_path / "c")), listener
+    )
 
-    return make
-
-
-def test_a_last_step_of_one_image_joins_the_step_before_where_the_network_cannot_learn_from_it(pspnet, tmp_path):
-    listener = Listener()
-
-    run(pspnet(examples=5), Checkpoints(str(tmp_path / "checkpoint")), listener)
-
-    assert listener.records[-1].progress["steps"] == 1
+    assert listener.records[-1].progress["steps"] == 2
+    assert np.isfinite(trained.history[0]["loss"])
 
 
-def test_a_split_of_one_image_is_refused_where_the_network_cannot_learn_from_it(pspnet, tmp_path):
-    with pytest.raises(UsageError, match="split train: found 1 example, expected at least 2, as pspnet cannot learn"):
-        train(pspnet(examples=1), Checkpoints(str(tmp_path / "checkpoint")))
+def test_nothing_is_traced_twice_though_the_last_batches_are_smaller(data, tmp_path, monkeypatch):
+    traced = []
+
+    def count(name: str) -> None:
+        step = getattr(Learner, name)
+
+        def counting(self, images, *rest) -> None:
+            traced.append((images.shape[0], name))
+            step(self, images, *rest)
+
+        monkeypatch.setattr(Learner, name, counting)
+
+    count("_train_step")
+    count("_validation_step")
+
+    run(toy.job(data, tmp_path, batch_size=8), Checkpoints(str(tmp_path / "checkpoint")), Listener())
+
+    assert sorted(traced) == [(8, "_train_step"), (8, "_validation_step")]
+
+
+def test_the_validation_loss_does_not_depend_on_what_fills_up_its_last_batch(unbroken, data, tmp_path):
+    # Six images are a batch and a half of four, and a whole one of six.
+    scores = []
+    for batch_size in (4, 6):
+        job = toy.job(data, tmp_path, batch_size=batch_size, dice=1.0, cross_entropy=0.0)
+        learner = make_learner(job, toy.split(job).facts, tf.distribute.get_strategy())
+        learner.model.set_weights(toy.weights(unbroken[0]))
+        steps = input_pipeline.steps(6, batch_size)
+        for batch in input_pipeline.evaluation_batches(toy.split(job, "eval").pixels, batch_size, steps):
+            learner.validate(batch)
+        scores.append(learner.scores())
+
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5)
 
 
 @pytest.mark.parametrize(

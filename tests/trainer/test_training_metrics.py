@@ -6,7 +6,7 @@ import tensorflow as tf
 from sklearn.metrics import jaccard_score
 
 from components.class_map import ClassMap
-from trainer.metrics import MeanIoU
+from trainer.metrics import MeanIoU, MeanLoss
 
 
 def class_map(size: int, ignore_index: int | None = None) -> ClassMap:
@@ -58,6 +58,30 @@ def test_a_class_absent_from_truth_and_prediction_does_not_count():
 
 def test_nothing_scored_is_not_a_number():
     assert math.isnan(float(MeanIoU(class_map(3)).result()))
+
+
+@pytest.mark.parametrize("ignore_index", [None, 2])
+def test_padding_does_not_count(ignore_index):
+    truth, predicted = np.array([[[0, -1, 1, 1]], [[-1] * 4]]), np.array([[[0, 1, 1, 0]], [[0, 1, 2, 0]]])
+    metric = MeanIoU(class_map(3, ignore_index))
+
+    metric.update_state(truth, as_logits(predicted, 3))
+
+    assert metric.variables[0].numpy().sum() == 3
+    assert float(metric.result()) == pytest.approx((1 / 2 + 1 / 2) / 2)
+
+
+def test_the_mean_loss_is_that_of_all_images():
+    metric = MeanLoss()
+
+    for loss, images in ((2.0, 4), (5.0, 1), (7.0, 0)):
+        metric.update_state(tf.constant(loss), tf.constant(images))
+
+    assert float(metric.result()) == pytest.approx((2 * 4 + 5) / 5)
+
+
+def test_the_mean_loss_of_nothing_is_not_a_number():
+    assert math.isnan(float(MeanLoss().result()))
 
 
 def test_counts_stay_exact_beyond_float32():

@@ -11,7 +11,7 @@ import training_toy as toy
 
 from components import artifact_files
 from components.errors import SegpipeError
-from trainer import input_pipeline, warm_start
+from trainer import warm_start
 from trainer.checkpoints import Checkpoints
 from trainer.config import ModelSettings
 from trainer.models import registry
@@ -63,8 +63,7 @@ def test_a_training_that_begins_with_an_earlier_one_needs_no_pretrained_weights(
     gone = network.model_copy(update={"encoder_weights": str(tmp_path / "gone.weights.h5")})
     job = dataclasses.replace(toy.job(root, tmp_path / "logs", model=gone), base_model=export)
 
-    facts = input_pipeline.count(job.train_files, toy.CLASS_MAP.num_classes, "train")
-    learner = make_learner(job, facts, tf.distribute.get_strategy())
+    learner = make_learner(job, toy.split(job).facts, tf.distribute.get_strategy())
 
     for before, after in zip(model.get_weights(), learner.model.get_weights(), strict=True):
         np.testing.assert_array_equal(after, before)

@@ -14,7 +14,7 @@ from components import features
 from components.class_map import ClassMap
 from trainer.checkpoints import Checkpoints
 from trainer.config import ModelSettings, TrainingSettings
-from trainer.training import TrainedModel, TrainingJob, train
+from trainer.training import Split, TrainedModel, TrainingJob, load_split, train
 
 SIZE = (32, 48)
 CLASS_MAP = ClassMap(
@@ -80,6 +80,12 @@ def job(
         seed=seed,
         log_dir=str(log_dir),
     )
+
+
+def split(job: TrainingJob, name: str = "train") -> Split:
+    """Returns a split of a job for one device."""
+    files = {"train": job.train_files, "eval": job.eval_files}[name]
+    return load_split(job, name, files, tf.distribute.get_strategy())
 
 
 def weights(trained: TrainedModel) -> list[np.ndarray]:

@@ -1,7 +1,8 @@
 """What a training minimises: a weighted sum of losses on logits, each of them one small file.
 
 Every loss is that of the global batch, the same on every device that shares it: whatever is summed
-over pixels or images goes through `strategy.total`. The ignored class counts in none.
+over pixels or images goes through `strategy.total`. The ignored class counts in none, nor does
+padding (see `padding`).
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import tensorflow as tf
 
 from components.class_map import ClassMap
 from trainer.config import TrainingSettings
-from trainer.input_pipeline import SplitFacts
+from trainer.decoded import SplitFacts
 from trainer.losses.balance import class_weights
 from trainer.losses.cross_entropy import CrossEntropy, Focal
 from trainer.losses.dice import Dice
 from trainer.losses.lovasz import Lovasz
 
-# Masks, class indices [B, H, W], and logits, float32 [B, H, W, num_classes], of one device -> the
+# Masks, class indices or padding [B, H, W], and logits, float32 [B, H, W, num_classes], of one device -> the
 # loss of the global batch, float32 [].
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from components.class_map import ClassMap
 from components.errors import DataRejectedError
-from trainer.input_pipeline import SplitFacts
+from trainer.decoded import SplitFacts
 
 
 def class_weights(facts: SplitFacts, class_map: ClassMap, balance: float) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from trainer.losses.padding import real_pixels
 from trainer.strategy import total
 
 # Focusing exponent of the source's best model.
@@ -14,7 +15,7 @@ GAMMA = 2.0
 class CrossEntropy:
     """Mean over pixels of class weight times cross-entropy, divided by the mean weight.
 
-    A pixel of weight 0 neither adds to the loss nor counts in the mean.
+    A pixel of weight 0, and padding, neither adds to the loss nor counts in the mean.
     """
 
     def __init__(self, weights: np.ndarray) -> None:
@@ -23,8 +24,10 @@ class CrossEntropy:
 
     def __call__(self, masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Returns the loss, float32 [], of class indices [B, H, W] and logits [B, H, W, num_classes]."""
-        labels = tf.cast(masks, tf.int32)
-        weights = tf.gather(self._weights, labels)
+        real = real_pixels(masks)
+        # Padding becomes class 0, of weight 0: a label outside the classes fails on a CPU and gives NaN on a GPU.
+        labels = tf.cast(tf.cast(masks, tf.float32) * real, tf.int32)
+        weights = tf.gather(self._weights, labels) * real
         entropies = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))
         costs = weights * self.costs(entropies)
         return tf.math.divide_no_nan(total(tf.reduce_sum(costs)), total(tf.reduce_sum(weights)))

@@ -20,10 +20,10 @@ class Dice:
 
     def __call__(self, masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Returns the loss, float32 [], of class indices [B, H, W] and logits [B, H, W, num_classes]."""
-        counted, truth = regions.truth(tf.cast(masks, tf.int32), self._class_map)
+        counted, truth = regions.truth(masks, self._class_map)
         probabilities = tf.nn.softmax(tf.cast(logits, tf.float32)) * counted
         overlap = tf.reduce_sum(probabilities * truth, axis=[1, 2])
         # The truth is 0 or 1, its own square.
         pixels = tf.reduce_sum(truth, axis=[1, 2])
         size = tf.reduce_sum(probabilities**2, axis=[1, 2]) + pixels
-        return regions.mean_over_present(1 - tf.math.divide_no_nan(2 * overlap, size), pixels)
+        return regions.mean_over_present(1 - tf.math.divide_no_nan(2 * overlap, size), pixels, masks)

@@ -16,7 +16,7 @@ class Lovasz:
     """
 
     def __init__(self, class_map: ClassMap, stride: int = 1) -> None:
-        """Takes the classes, and how many rows or columns lead from one pixel that is looked at to the next.
+        """Takes the classes, and the stride at which rows and columns are sampled.
 
         The IoU of a sample of the pixels is nearly that of all of them, for a fraction of the sorting.
         """
@@ -26,14 +26,14 @@ class Lovasz:
     def __call__(self, masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Returns the loss, float32 [], of class indices [B, H, W] and logits [B, H, W, num_classes]."""
         masks, logits = (values[:, :: self._stride, :: self._stride] for values in (masks, logits))
-        counted, truth = regions.truth(tf.cast(masks, tf.int32), self._class_map)
+        counted, truth = regions.truth(masks, self._class_map)
         distances = tf.abs(truth - tf.nn.softmax(tf.cast(logits, tf.float32)))
-        # Below every distance, so that ignored pixels come after all that count.
+        # Below every distance, so that ignored pixels and padding come after all that count.
         errors, truth = self._by_class(tf.where(counted > 0, distances, -1.0)), self._by_class(truth)
         errors, order = tf.math.top_k(errors, k=tf.shape(errors)[-1])
         slopes = jaccard_slopes(tf.gather(truth, order, batch_dims=2))
         losses = tf.reduce_sum(tf.nn.relu(errors) * tf.stop_gradient(slopes), axis=-1)
-        return regions.mean_over_present(losses, tf.reduce_sum(truth, axis=-1))
+        return regions.mean_over_present(losses, tf.reduce_sum(truth, axis=-1), masks)
 
     def _by_class(self, values: tf.Tensor) -> tf.Tensor:
         """Turns [B, H, W, num_classes] into [B, scored classes, H * W]."""

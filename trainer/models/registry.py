@@ -220,6 +220,15 @@ def encoder_blocks(settings: ModelSettings) -> encoders.Blocks:
     return ARCHITECTURES[settings.name].blocks or encoders.ENCODERS[name].blocks
 
 
+def compiles_with_xla(settings: ModelSettings) -> bool:
+    """Returns whether XLA is known to compile a network for a GPU within a minute or two.
+
+    PSPNet and the encoders other than VGG16 had not compiled after three minutes beside seven other networks, or were
+    not tried.
+    """
+    return settings.name != "pspnet" and encoder_name(settings) in (None, "vgg16")
+
+
 def deep_layers(settings: ModelSettings) -> tuple[str, ...]:
     """Returns the layers on whose output [B, h, w, C] a training may put auxiliary scores, deepest first."""
     return _architecture(settings.name, settings.encoder).deep_layers(settings)

@@ -1,0 +1,57 @@
+"""A step as a graph, compiled by XLA if XLA can do it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+_PROGRESS = logging.getLogger("segpipe.progress")
+
+
+class CompiledStep:
+    """Runs a step on every device of a strategy.
+
+    XLA makes steps faster, but it does not compile every operation. If compiling fails, the step runs without XLA:
+    no training ends for an optimisation.
+    """
+
+    def __init__(self, step: Callable[..., None], strategy: tf.distribute.Strategy, xla: bool, name: str) -> None:
+        """Compiles nothing yet.
+
+        Args:
+            step: takes the parts of a device's batch; it returns nothing and changes variables.
+            strategy: the strategy of these variables.
+            xla: whether to compile with XLA.
+            name: what the step is called in messages.
+        """
+        self._step = step
+        self._strategy = strategy
+        self._name = name
+        self._xla = xla
+        self._ran = False
+        self._graph = self._traced()
+
+    def __call__(self, batch: Any) -> None:
+        """Makes one step on a batch of the strategy: the parts of a device's batch, or of each device's."""
+        try:
+            self._graph(batch)
+        except tf.errors.OpError as error:
+            # XLA compiles before it runs anything, so the variables are as they were.
+            if not self._xla or self._ran:
+                raise
+            _PROGRESS.warning(
+                "XLA cannot compile the %s step, so it runs without XLA (%s); training.xla=off skips the attempt",
+                self._name,
+                error.message.strip().partition("\n")[0][:200],
+            )
+            self._xla = False
+            self._graph = self._traced()
+            self._graph(batch)
+        self._ran = True
+
+    def _traced(self) -> Any:
+        step = tf.function(self._step, autograph=False, jit_compile=True) if self._xla else self._step
+        return tf.function(lambda batch: self._strategy.run(step, args=batch), autograph=False)

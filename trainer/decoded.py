@@ -1,0 +1,192 @@
+"""Decodes a split once per training, so that its epochs read pixels instead of PNG files.
+
+The pixels are held in memory if they take at most a given fraction of what is available, else in a file that the
+operating system keeps in memory as far as it can. Each process decodes the shards of its own devices alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import tempfile
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from components import features
+from components.errors import DataRejectedError, SegpipeError, UsageError
+from trainer import memory
+from trainer.sharding import WHOLE, Sharding, assign
+
+# Values that an 8-bit mask can hold: counting all of them shows a label outside of the class map.
+_LABELS = 256
+
+# Examples that are copied at once while a split is decoded.
+_CHUNK = 16
+
+# Files read at the same time.
+_PARALLEL_READS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitFacts:
+    """What is known of a split over all processes.
+
+    Attributes:
+        examples: number of image and mask pairs.
+        largest_shard: pairs of the device that has the most.
+        class_pixels: pixels of each class, int64 [num_classes].
+        present_pixels: for each class the pixels of all masks that hold it, int64 [num_classes].
+    """
+
+    examples: int
+    largest_shard: int
+    class_pixels: np.ndarray
+    present_pixels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodedSplit:
+    """The examples of a split that the devices of one process own.
+
+    Attributes:
+        images: RGB, uint8 [N, H, W, 3].
+        masks: class indices, uint8 [N, H, W].
+        owners: number of the device that each example belongs to, int64 [N].
+        sharding: the process.
+        in_memory: False if the pixels lie in a file.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    owners: np.ndarray
+    sharding: Sharding = WHOLE
+    in_memory: bool = True
+
+    def rows(self, device: int) -> np.ndarray:
+        """Returns which examples belong to a device, int64 [n], in stored order."""
+        return np.flatnonzero(self.owners == device)
+
+    def counts(self) -> list[int]:
+        """Returns what `facts` needs of each process: plain numbers, so that processes can exchange them."""
+        class_pixels, present_pixels = np.zeros((2, _LABELS), np.int64)
+        for mask in self.masks:
+            pixels = np.bincount(mask.ravel(), minlength=_LABELS)
+            class_pixels += pixels
+            present_pixels += mask.size * (pixels > 0)
+        shards = [len(self.rows(device)) for device in self.sharding.own]
+        return [len(self.masks), min(shards), max(shards), *class_pixels.tolist(), *present_pixels.tolist()]
+
+
+def load(
+    files: Sequence[str], input_size: tuple[int, int], memory_fraction: float, sharding: Sharding = WHOLE
+) -> DecodedSplit:
+    """Decodes what the devices of one process own of a split.
+
+    Args:
+        files: gzip TFRecords of Transform.
+        input_size: height and width of the stored images in pixels.
+        memory_fraction: largest fraction of the available memory that the pixels may take.
+        sharding: the process.
+
+    Raises:
+        SegpipeError: when the pixels fit neither in memory nor on the disk.
+    """
+    records = _records(files, sharding)
+    owners = np.fromiter(records.map(lambda owner, _: owner).as_numpy_iterator(), np.int64)
+    shape = (len(owners), *input_size)
+    size = 4 * int(np.prod(shape))
+    in_memory = size <= memory_fraction * memory.available()
+    pixels = np.empty(size, np.uint8) if in_memory else _on_disk(size)
+    masks = pixels[: size // 4].reshape(shape)
+    images = pixels[size // 4 :].reshape(*shape, 3)
+    decode = functools.partial(_decode, input_size=input_size)
+    chunks = records.map(lambda _, record: decode(record), tf.data.AUTOTUNE).batch(_CHUNK).prefetch(2)
+    for index, (image, mask) in enumerate(chunks.as_numpy_iterator()):
+        rows = slice(index * _CHUNK, index * _CHUNK + len(image))
+        images[rows], masks[rows] = image, mask
+    return DecodedSplit(images, masks, owners, sharding, in_memory)
+
+
+def facts(counts: Sequence[Sequence[int]], num_classes: int, split: str, files: Sequence[str]) -> SplitFacts:
+    """Adds up the counts of all processes.
+
+    Args:
+        counts: `DecodedSplit.counts` of each process.
+        num_classes: number of classes.
+        split: the split's name, for errors.
+        files: where it comes from, for errors.
+
+    Raises:
+        DataRejectedError: when the split is empty, or a mask holds a label outside of the class map.
+        UsageError: when a device has no example.
+    """
+    table = np.array(counts, np.int64)
+    examples, smallest, largest = int(table[:, 0].sum()), int(table[:, 1].min()), int(table[:, 2].max())
+    if not examples:
+        raise DataRejectedError(f"split {split}: no examples in {list(files)}; expected at least one image and mask")
+    if not smallest:
+        raise UsageError(
+            f"split {split}: found {examples} examples, expected at least one for each device; train on fewer devices"
+        )
+    class_pixels, present_pixels = table[:, 3:].sum(axis=0).reshape(2, _LABELS)
+    stray = np.flatnonzero(class_pixels[num_classes:])
+    if stray.size:
+        raise DataRejectedError(
+            f"split {split}: masks hold label {num_classes + stray[0]}, expected 0 to {num_classes - 1}; "
+            "correct the class map or the masks"
+        )
+    return SplitFacts(examples, largest, class_pixels[:num_classes], present_pixels[:num_classes])
+
+
+def _records(files: Sequence[str], sharding: Sharding) -> tf.data.Dataset:
+    """Returns the records that a process owns, each with the number of the device that it belongs to."""
+    sizes = {file: tf.io.gfile.stat(file).length for file in files} if sharding.replicas > 1 else {}
+    by_device = assign(sizes, sharding.replicas) if sizes else None
+    if by_device is None:
+        records = _read(files).enumerate().map(lambda index, record: (index % sharding.replicas, record))
+        if sharding.processes == 1:
+            return records
+        return records.filter(lambda owner, _: owner // sharding.devices == sharding.index)
+    parts = [
+        tf.data.Dataset.zip(
+            (tf.data.Dataset.from_tensors(tf.constant(device, tf.int64)).repeat(), _read(by_device[device]))
+        )
+        for device in sharding.own
+    ]
+    return functools.reduce(tf.data.Dataset.concatenate, parts)
+
+
+def _read(files: Sequence[str]) -> tf.data.Dataset:
+    """Returns the records of some files, several files read at a time, always in the same order."""
+    return tf.data.TFRecordDataset(
+        list(files), compression_type="GZIP", num_parallel_reads=min(len(files), _PARALLEL_READS)
+    )
+
+
+def _on_disk(size: int) -> np.ndarray:
+    folder = tempfile.gettempdir()
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            # A full disk must fail here: a write to the mapping could only kill the process.
+            os.posix_fallocate(file.fileno(), 0, size)
+            # The mapping stays when the file is closed, and the space is free once the mapping is gone.
+            return np.memmap(file, np.uint8, mode="r+", shape=(size,))
+    except OSError as error:
+        raise SegpipeError(
+            f"{folder}: cannot hold the decoded images, {size / 1e9:.1f} GB ({error.strerror}); free some space, set "
+            "TMPDIR to a folder with more, or raise training.memory_fraction"
+        ) from error
+
+
+def _decode(record: tf.Tensor, input_size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
+    spec = {
+        features.TRANSFORMED_IMAGE: tf.io.FixedLenFeature([], tf.string),
+        features.TRANSFORMED_MASK: tf.io.FixedLenFeature([], tf.string),
+    }
+    parsed = tf.io.parse_single_example(record, spec)
+    image = tf.io.decode_png(parsed[features.TRANSFORMED_IMAGE], channels=3)
+    mask = tf.io.decode_png(parsed[features.TRANSFORMED_MASK], channels=1)
+    return tf.ensure_shape(image, [*input_size, 3]), tf.ensure_shape(mask, [*input_size, 1])[..., 0]

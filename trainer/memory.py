@@ -1,0 +1,35 @@
+"""How much memory this process may take."""
+
+from __future__ import annotations
+
+import pathlib
+
+_MEMINFO = pathlib.Path("/proc/meminfo")
+
+# Limit and use of this process's control group, of version 2 and of version 1: what a container may take.
+_CONTROL_GROUPS = (
+    (pathlib.Path("/sys/fs/cgroup/memory.max"), pathlib.Path("/sys/fs/cgroup/memory.current")),
+    (
+        pathlib.Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+        pathlib.Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ),
+)
+
+
+def available() -> int:
+    """Returns the bytes that can be allocated before the machine swaps or the container is killed."""
+    bounds = [_free_in_group(*paths) for paths in _CONTROL_GROUPS]
+    return min(bound for bound in (_free_on_machine(), *bounds) if bound is not None)
+
+
+def _free_on_machine() -> int:
+    lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
+    return 1024 * int(lines["MemAvailable"].split()[0])
+
+
+def _free_in_group(limit: pathlib.Path, use: pathlib.Path) -> int | None:
+    try:
+        return max(0, int(limit.read_text()) - int(use.read_text()))
+    except (OSError, ValueError):
+        # No such control group, or one without a limit ("max").
+        return None
