@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.cli.run import build_config
 from pipeline.config import load_config
-from pipeline.presets import preset
+from pipeline.presets import PRESETS, preset
 
 
 def _segpipe(*words, cwd=None):
@@ -27,6 +27,7 @@ def _segpipe(*words, cwd=None):
         ("predict",),
         ("runs",),
         ("show",),
+        ("doctor",),
         ("data",),
         ("data", "make"),
         ("release", "canary"),
@@ -52,7 +53,7 @@ def test_help_teaches_and_loads_nothing_heavy(words):
     [
         (("run", "--data", "absent"), "--data absent: found nothing"),
         (("run", "--data", ".", "--set", "training.epoch=1"), "did you mean training.epochs?"),
-        (("run", "--data", ".", "--preset", "quick"), "smoke, cpu, cpu-long, gpu"),
+        (("run", "--data", ".", "--preset", "quick"), "smoke, cpu, cpu-long, gpu, source"),
         (("run", "--data", ".", "--size", "10"), "HEIGHTxWIDTH"),
         (("serve", "--model_base_path", "models [v2]"), "--model_base_path: found"),
         (("evaluate", "--model", "absent", "--data", "."), "expected an exported model"),
@@ -156,8 +157,9 @@ def test_a_preset_s_class_bounds_do_not_stand_in_the_way_of_other_classes(tmp_pa
     assert explicit.gate.min_class_iou == {"dog": 0.5}
 
 
-def test_config_lists_every_setting_as_json_that_run_accepts():
-    done = _segpipe("config", "--preset", "cpu", "--model", "unet", "--json")
+@pytest.mark.parametrize(("name", "model"), [("cpu", "unet"), *(("source", model) for model in PRESETS["source"])])
+def test_config_lists_every_setting_as_json_that_run_accepts(name, model):
+    done = _segpipe("config", "--preset", name, "--model", model, "--json")
 
     settings = json.loads(done.stdout)
-    assert load_config([("config", settings)]) == load_config([("preset", preset("cpu", "unet"))])
+    assert load_config([("config", settings)]) == load_config([("preset", preset(name, model))])

@@ -196,7 +196,7 @@ def test_every_setting_has_a_description():
 
 
 def test_an_unknown_preset_or_model_lists_the_known():
-    with pytest.raises(UsageError, match="smoke, cpu, cpu-long, gpu"):
+    with pytest.raises(UsageError, match="smoke, cpu, cpu-long, gpu, source"):
         preset("fast", "unet")
     with pytest.raises(UsageError, match="unet"):
         preset("cpu", "resnet")
