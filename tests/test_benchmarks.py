@@ -1,18 +1,23 @@
-"""What the benchmarks make and print; that they run to their end is for the end-to-end tests, or for who measures."""
+"""What the benchmarks write and print. One of them runs to its end, on a tiny network."""
 
+import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from benchmarks import held_out, recipes, training
+from benchmarks import gpu_table, held_out, recipes, records, training
 from components.dataset import synthetic
 from components.dataset.description import detect
 from components.dataset.pairs import find_pairs
 from components.errors import UsageError
 from pipeline.store import NodeExecution
-from trainer import input_pipeline
+from trainer import decoded
 
+_ROOT = Path(__file__).parent.parent
 _THIN = {"column_pole": 0.1, "traffic_light": 0.2, "pedestrian": 0.3, "bicyclist": 0.4}
 
 
@@ -110,31 +115,96 @@ def test_a_run_that_took_a_part_from_the_cache_has_no_minutes_to_tell(monkeypatc
         recipes.check_whole("work")
 
 
-def test_the_training_benchmark_reads_records_as_transform_writes_them(streets, tmp_path):
+def test_records_are_what_transform_writes(streets, tmp_path):
     path = str(tmp_path / "train.gz")
 
-    description = training.write_records(streets, (64, 32), path, count=6)
+    description = records.write(streets, (64, 32), path, count=6)
 
-    facts = input_pipeline.count([path], description.class_map.num_classes, "train")
-    images, masks = next(iter(input_pipeline.evaluation_batches([path], (64, 32), 4, 4)))
+    split = decoded.load([path], (64, 32), memory_fraction=1.0)
+    facts = decoded.facts([split.counts()], description.class_map.num_classes, "train", [path])
     # Its four pairs, and two of them again.
     assert facts.examples == 6
-    assert (images.shape, masks.shape) == ((4, 64, 32, 3), (4, 64, 32))
+    assert (split.images.shape, split.masks.shape) == ((6, 64, 32, 3), (6, 64, 32))
+
+
+def _contender(*seconds, **facts):
+    return training.Contender(steps=lambda steps: 0.0, seconds=list(seconds), **facts)
+
+
+_FOUND = {
+    training.REPEATED: _contender(1.0, 2.0, 4.0, first_step=30.0, peak_memory=2_500_000_000),
+    training.DATA: _contender(1.1, 2.2, 4.4),
+    training.KERAS: _contender(1.5, 3.0, 6.0),
+    training.TORCH: "UsageError: no PyTorch",
+}
+
+
+def _measured(model="fcn8", xla=True):
+    settings = {"model": model, "batch": 40, "XLA": xla}
+    return {"machine": {"device": "a card"}, "settings": settings, **training.summary(_FOUND, batch_size=40)}
 
 
 def test_the_training_benchmark_compares_turn_by_turn():
-    seconds = {
-        training.OURS: [1.0, 2.0, 4.0],
-        training.WITH_DATA: [1.1, 2.2, 4.4],
-        training.KERAS: [1.5, 3.0, 6.0],
-        training.OURS_FLOAT32: [2.0, 4.0, 8.0],
-        training.KERAS_FLOAT32: [2.0, 4.0, 8.0],
-    }
+    lines = training.table(_measured()).splitlines()
 
-    lines = training.table(seconds, images=40).splitlines()
+    assert "device: a card" in lines
+    assert ["segpipe", "20.00", "30.0", "2.50"] in [line.split() for line in lines]
+    assert "torch               not measured: UsageError: no PyTorch" in lines
+    assert lines[-2:] == ["step time with real data over one batch repeated: 1.100", "segpipe over keras: 1.500"]
 
-    assert f"{training.OURS:36}{20.0:10.2f}" in lines
-    assert f"{training.OURS} over {training.KERAS}: 1.50" in lines
-    assert f"{training.OURS} over {training.KERAS_FLOAT32}: 2.00" in lines
-    assert lines[-1] == "step time with real data over one batch repeated: 1.100"
-    assert not any(training.TORCH in line for line in lines)
+
+def test_the_table_of_a_gpu_names_the_machine_once_and_has_a_row_for_each_measurement():
+    lines = gpu_table.markdown([_measured(), _measured("unet", xla=False)]).splitlines()
+
+    assert lines[:3] == ["- device: a card", "- batch: 40", ""]
+    assert "| fcn8 | yes | 20.0 | 18.2 | 1.100 | 13.3 | 1.50 | - | - | 30.0 | 2.50 |" in lines
+    assert "| unet | no | 20.0 | 18.2 | 1.100 | 13.3 | 1.50 | - | - | 30.0 | 2.50 |" in lines
+    assert "- unet, torch was not measured: UsageError: no PyTorch" in lines
+
+
+class _Benchmark:
+    """In place of a benchmark whose Keras does not start and whose PyTorch fails after a turn."""
+
+    def __init__(self):
+        self.made = []
+
+    def contender(self, name):
+        if name == training.KERAS:
+            raise RuntimeError("out of memory\nmore")
+
+        def steps(number):
+            self.made.append((name, number))
+            if name == training.TORCH and len(self.made) > 2:
+                raise UsageError("gone")
+            return 0.5 * number
+
+        return training.Contender(steps, epoch=4 if name == training.REPEATED else 1)
+
+
+def test_a_contender_that_fails_does_not_end_the_others():
+    benchmark = _Benchmark()
+
+    *_, found = training.measure(benchmark, [training.REPEATED, training.KERAS, training.TORCH], steps=5, turns=3)
+
+    assert found[training.KERAS] == "RuntimeError: out of memory"
+    assert found[training.TORCH] == "UsageError: gone"
+    assert found[training.REPEATED].seconds == [0.5, 0.5, 0.5]
+    # Whole epochs.
+    assert benchmark.made == [("segpipe", 8), ("torch", 5), ("segpipe", 8), ("torch", 5), ("segpipe", 8)]
+
+
+def test_the_training_benchmark_needs_neither_tfx_nor_beam(tmp_path):
+    blocked = ("tfx", "apache_beam", "tensorflow_transform", "tensorflow_model_analysis", "tensorflow_data_validation")
+    arguments = "training --model unet --size 32 48 --pairs 3 --batch 2 --steps 1 --turns 1 --only segpipe,segpipe-data"
+    result = tmp_path / "result.json"
+    script = (
+        f"import sys; sys.modules.update(dict.fromkeys({blocked})); sys.argv = {arguments.split()}"
+        f" + ['--json', {str(result)!r}]; from benchmarks import training; training.main()"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], cwd=_ROOT, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    contenders = json.loads(result.read_text())["contenders"]
+    assert list(contenders) == ["segpipe", "segpipe-data"]
+    assert all(values["images_per_second"] > 0 for values in contenders.values())

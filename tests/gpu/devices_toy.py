@@ -1,0 +1,58 @@
+"""Trains the tiny data set on logical devices of one GPU, or of the processor, and prints the loss of each epoch.
+
+    python devices_toy.py DIRECTORY DEVICES
+
+A step takes the whole split, so that it has the same images on any number of devices.
+"""
+
+import json
+import math
+import pathlib
+import sys
+
+import tensorflow as tf
+import training_toy as toy
+
+from components import tensorflow_start
+from trainer.checkpoints import Checkpoints
+from trainer.config import ModelSettings
+from trainer.training import train
+
+EXAMPLES = 8
+
+# Batch normalisation measures the global batch; dropout would draw otherwise on two devices than on one.
+MODEL = ModelSettings(name="unet", base_filters=4, normalization=True, dropout=0.0)
+
+# Megabytes of a GPU for each logical device.
+_MEMORY = 4096
+
+
+def strategy(devices: int) -> tf.distribute.Strategy:
+    """Returns a strategy over logical devices; call it before TensorFlow computes anything."""
+    gpus = tf.config.list_physical_devices("GPU")
+    kind, physical = ("GPU", gpus[0]) if gpus else ("CPU", tf.config.list_physical_devices("CPU")[0])
+    logical = tf.config.LogicalDeviceConfiguration(memory_limit=_MEMORY if gpus else None)
+    tf.config.set_logical_device_configuration(physical, [logical] * devices)
+    if devices == 1:
+        return tf.distribute.get_strategy()
+    return tf.distribute.MirroredStrategy([f"{kind}:{index}" for index in range(devices)])
+
+
+def main(directory: str, devices: int) -> None:
+    """Writes the splits, trains and prints."""
+    tensorflow_start.prepare()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    spread, root = strategy(devices), pathlib.Path(directory)
+    toy.write_splits(root, train_examples=EXAMPLES, eval_examples=EXAMPLES)
+    # Each device's rate grows with the square root of their number.
+    recipe = {"batch_size": EXAMPLES // devices, "learning_rate": 5e-3 / math.sqrt(devices), "augment": False}
+    trained = train(
+        toy.job(root, root / "logs", seed=3, model=MODEL, dice=0.5, keep="last", **recipe),
+        Checkpoints(str(root / "checkpoint")),
+        spread,
+    )
+    print(json.dumps([entry["loss"] for entry in trained.history]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

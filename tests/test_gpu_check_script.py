@@ -1,0 +1,61 @@
+"""How scripts/gpu-check.sh runs its parts, with a program in place of Python that writes down how it was called."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parent.parent
+# Fails to measure UNet, and writes a result for each other model.
+_PYTHON = """#!/bin/sh
+echo "$*" >> "$CALLS"
+case "$*" in *"--model unet"*) exit 3 ;; esac
+for last; do :; done
+case "$last" in *.json) echo {} > "$last" ;; esac
+"""
+
+
+@pytest.fixture
+def check(tmp_path, monkeypatch):
+    """Runs the script and returns its exit code, its output, and how Python was called."""
+    python, calls = tmp_path / "python", tmp_path / "calls"
+    python.write_text(_PYTHON)
+    python.chmod(0o755)
+    calls.touch()
+    monkeypatch.setenv("PYTHON", str(python))
+    monkeypatch.setenv("CALLS", str(calls))
+    monkeypatch.setenv("PARTS", "tests unet fcn8")
+
+    def run(*arguments):
+        script = str(_ROOT / "scripts" / "gpu-check.sh")
+        done = subprocess.run([script, str(tmp_path / "out"), *arguments], capture_output=True, text=True)
+        return done.returncode, done.stdout, calls.read_text().splitlines()
+
+    return run
+
+
+def test_a_part_that_fails_does_not_stop_the_others(check, tmp_path):
+    code, output, calls = check()
+
+    assert code == 1
+    assert "unet, XLA on: exit code 3" in output
+    assert "fcn8, XLA off: exit code 0" in output
+    assert [call for call in calls if call.endswith("tests/gpu")]
+    assert calls[-1] == f"-m benchmarks.gpu_table {tmp_path / 'out'}"
+    assert "unet, XLA off: exit code 3" in (tmp_path / "out" / "gpu-check.log").read_text()
+
+
+def test_a_run_without_failures_ends_with_0(check, monkeypatch):
+    monkeypatch.setenv("PARTS", "fcn8")
+
+    code, _, calls = check()
+
+    assert code == 0
+    assert ["--only segpipe,segpipe-data,keras " in call for call in calls] == [False, True, False, False]
+
+
+def test_nothing_is_started_when_the_time_is_up(check):
+    code, output, calls = check("0")
+
+    assert (code, calls) == (1, [])
+    assert "fcn8, XLA off: not started, no time left" in output
