@@ -18,7 +18,8 @@ def with_precision(
 
     In half precision, what comes before the first layer with weights stays float32, because bfloat16 cannot tell
     pixel 200 from 201. So does the last layer, which casts the logits for a softmax in float32. Layers between them
-    that ask for float32 themselves, such as sums over a whole image, keep it too.
+    that ask for float32 themselves, such as sums over a whole image, keep it too. The convolutions of class scores,
+    which training computes in float32, do not.
 
     Args:
         network: a functional Keras model that ends in logits, trained under any dtype policy.

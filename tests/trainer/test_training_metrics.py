@@ -6,6 +6,8 @@ import tensorflow as tf
 from sklearn.metrics import jaccard_score
 
 from components.class_map import ClassMap
+from components.metrics.confusion import confusion_matrix
+from components.metrics.scores import mean_iou
 from trainer.metrics import MeanIoU, MeanLoss
 
 
@@ -48,12 +50,17 @@ def test_void_predicted_on_a_scored_pixel_is_a_miss():
     assert float(metric.result()) == pytest.approx((1 / 2 + 1) / 2)
 
 
-def test_a_class_absent_from_truth_and_prediction_does_not_count():
-    metric = MeanIoU(class_map(3))
+@pytest.mark.parametrize("ignore_index", [None, 3])
+def test_the_mean_is_the_evaluation_s(ignore_index):
+    # Class 2 is only predicted, class 4 neither true nor predicted.
+    truth, predicted = np.array([[0, 0, 1, 1, 3, 3]]), np.array([[0, 2, 1, 3, 3, 0]])
+    metric = MeanIoU(class_map(5, ignore_index))
 
-    metric.update_state(np.array([[[0, 0]]]), as_logits(np.array([[[0, 1]]]), 3))
+    metric.update_state(truth[np.newaxis], as_logits(predicted, 5)[np.newaxis])
 
-    assert float(metric.result()) == pytest.approx((1 / 2 + 0) / 2)
+    expected = mean_iou(confusion_matrix(truth, predicted, 5), class_map(5, ignore_index))
+    assert float(metric.result()) == pytest.approx(expected)
+    assert expected == pytest.approx((1 / 2 + 1 / 2) / 2 if ignore_index == 3 else (1 / 3 + 1 / 2 + 1 / 3) / 3)
 
 
 def test_nothing_scored_is_not_a_number():
