@@ -1,0 +1,72 @@
+"""Reads data sets in the formats of annotation tools and writes folders that `segpipe run` takes.
+
+Datumaro reads most of these formats. Its release 1.13 needs pandas 2.3, NumPy 2.2 and pyarrow 25, which neither stack
+can have beside TFX, so the formats are read here with what is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from components.errors import UsageError
+from components.importers import coco, cvat, label_studio, labelme, supervisely, voc, yolo
+from components.importers.writer import Imported, OnProgress, write
+
+READERS = {
+    "coco": coco.read,
+    "voc": voc.read,
+    "yolo": yolo.read,
+    "labelme": labelme.read,
+    "cvat": cvat.read,
+    "label-studio": label_studio.read,
+    "supervisely": supervisely.read,
+}
+
+__all__ = ["READERS", "Imported", "import_dataset"]
+
+
+def import_dataset(
+    format_name: str,
+    source: str,
+    destination: str,
+    *,
+    classes: Sequence[str] = (),
+    val: float = 0.2,
+    sequence: str | None = None,
+    link: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Imported:
+    """Imports a data set; nothing in the source is changed, and what is broken does not end the rest.
+
+    Args:
+        format_name: one of `READERS`.
+        source: folder or annotation file.
+        destination: folder to write; it must not exist, or be empty, and lie outside the source.
+        classes: the labels to keep, in this order; all of them if empty.
+        val: fraction of the images held out for validation if the source has no such split.
+        sequence: regular expression with one group, the sequence in an image's name; sequences stay whole.
+        link: link the images and do not copy them.
+        on_progress: gets the number of images done and the total.
+
+    Raises:
+        UsageError: a wrong argument, or a source that has nothing to import.
+    """
+    if format_name not in READERS:
+        raise UsageError(f"--format: found {format_name!r}; expected one of {', '.join(READERS)}")
+    origin, target = Path(source), Path(destination)
+    if not origin.exists():
+        raise UsageError(f"{source}: no such file or folder; expected a data set in the format {format_name}")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{destination}: found files; expected a new or empty folder. Delete it or name another one")
+    if origin.is_dir() and target.resolve().is_relative_to(origin.resolve()):
+        raise UsageError(f"{destination}: lies inside {source}; expected a folder outside it. Name another one")
+    return write(
+        READERS[format_name](origin),
+        target,
+        classes=classes,
+        val=val,
+        sequence=sequence,
+        link=link,
+        on_progress=on_progress,
+    )

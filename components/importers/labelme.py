@@ -1,0 +1,152 @@
+"""labelme's JSON files, one an image, in one folder or in several.
+
+Format: labelme/_label_file.py and labelme/_utils/shape.py of github.com/wkentaro/labelme, version 7.1.0. Shapes
+later in a file lie above earlier ones, as `shapes_to_label` draws them, and rectangles count as shapes. What is drawn
+here is the area inside a shape; `shape_to_mask` adds the border's pixels, so that its objects are half a pixel larger.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import os
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, Field
+
+from components import files
+from components.errors import UsageError
+from components.importers.regions import ellipse, polygon, rectangle
+from components.importers.source import (
+    IMAGE_SUFFIXES,
+    BadAnnotationError,
+    Item,
+    Label,
+    Region,
+    Shape,
+    Size,
+    Source,
+    is_background,
+    read_json,
+    validate,
+)
+
+IGNORED = "__ignore__"
+VOID = "void"
+
+
+class _Shape(BaseModel):
+    label: str
+    points: list[tuple[float, float]]
+    shape_type: str | None = "polygon"
+    mask: str | None = None
+    flags: dict[str, bool] | None = None
+
+
+class _File(BaseModel):
+    shapes: list[Any]
+    imagePath: str
+    imageHeight: int | None = Field(None, gt=0)
+    imageWidth: int | None = Field(None, gt=0)
+    flags: dict[str, bool] | None = None
+
+
+def read(source: Path) -> Source:
+    """Reads every JSON file below a folder; classes are in alphabetical order, or in that of `labels.txt`."""
+    if not source.is_dir():
+        raise UsageError(f"{source}: not a folder; expected one with labelme's JSON files beside their images")
+    result = Source([], [])
+    names = set()
+    for path in files.list_files(str(source)):
+        if not path.endswith(".json"):
+            continue
+        place = source / path
+        try:
+            content = read_json(place)
+            if not isinstance(content, dict) or "shapes" not in content:
+                result.lost["JSON files that are not labelme's"] += 1
+                continue
+            file = validate(_File, content, place)
+        except BadAnnotationError as error:
+            result.problems.append(str(error))
+            continue
+        names |= {
+            shape["label"] for shape in file.shapes if isinstance(shape, dict) and isinstance(shape.get("label"), str)
+        }
+        result.items.append(_item(place, path, file))
+        result.lost["flags of images"] += sum((file.flags or {}).values())
+    labels = [name for name in _in_order(source, names) if name != IGNORED and not is_background(name)]
+    result.labels = [Label(name) for name in labels]
+    if IGNORED in names:
+        result.labels.append(Label(VOID, (224, 224, 192)))
+        result.ignore = VOID
+    return result
+
+
+def _in_order(source: Path, names: set[str]) -> list[str]:
+    listed = source / "labels.txt"
+    first = listed.read_text(encoding="utf-8", errors="replace").split("\n") if listed.is_file() else []
+    known = [name.strip() for name in first if name.strip()]
+    return [*dict.fromkeys(known), *sorted(names - set(known))]
+
+
+def _item(place: Path, path: str, file: _File) -> Item:
+    size = (file.imageHeight, file.imageWidth) if file.imageHeight and file.imageWidth else None
+    # Windows writes backslashes.
+    image = Path(os.path.normpath(place.parent / file.imagePath.replace("\\", "/")))
+    if not image.is_file():
+        beside = [place.with_suffix(suffix) for suffix in sorted(IMAGE_SUFFIXES)]
+        image = next((other for other in beside if other.is_file()), image)
+    name = str(Path(path).with_suffix(image.suffix))
+    return Item(image, name, None, partial(_shapes, place, file.shapes), size)
+
+
+def _shapes(path: Path, raw: list[Any], size: Size, lost: Counter[str]) -> list[Shape]:
+    shapes = []
+    for number, value in enumerate(raw):
+        where = f"{path}: shapes.{number}"
+        shape = validate(_Shape, value, where)
+        lost["flags of shapes"] += sum((shape.flags or {}).values())
+        kind = shape.shape_type or "polygon"
+        if kind in ("point", "points", "line", "linestrip"):
+            lost["points and lines"] += 1
+            continue
+        try:
+            region = _region(kind, shape, size)
+        except (ValueError, OSError) as error:
+            raise BadAnnotationError(f"{where}: {error}. Draw the shape again, or delete it") from None
+        shapes.append(Shape(VOID if shape.label == IGNORED else shape.label, region))
+    return shapes
+
+
+def _region(kind: str, shape: _Shape, size: Size) -> Region:
+    points = shape.points
+    needed = {"rectangle": 2, "circle": 2, "mask": 2, "oriented_rectangle": 4}.get(kind)
+    if needed is not None and len(points) != needed:
+        raise ValueError(f"points: found {len(points)}; expected {needed} for the shape_type {kind}")
+    if kind == "mask":
+        return _bitmap(shape)
+    if kind == "rectangle":
+        return rectangle(*points[0], *points[1], 0, size)
+    if kind == "circle":
+        radius = math.dist(*points)
+        return ellipse(points[0], (radius, radius), 0, size)
+    if kind in ("polygon", "oriented_rectangle"):
+        return polygon(np.array(points), size)
+    raise ValueError(f"shape_type: found {kind!r}; expected polygon, rectangle, oriented_rectangle, circle or mask")
+
+
+def _bitmap(shape: _Shape) -> Region:
+    """Returns the pixels of a PNG in base64 whose first corner is the shape's first point."""
+    if not shape.mask:
+        raise ValueError("mask: missing; expected a PNG in base64")
+    with Image.open(io.BytesIO(base64.b64decode(shape.mask))) as image:
+        mask = np.asarray(image.convert("L")) > 0
+    (x0, y0), _ = shape.points
+    return Region(mask, round(y0), round(x0))

@@ -1,0 +1,158 @@
+"""Polygons, ellipses and run-length encodings as pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from components.importers.source import Region, Size
+
+_ELLIPSE_CORNERS = 360
+
+
+def polygon(points: np.ndarray | Sequence[float] | Sequence[Sequence[float]], size: Size) -> Region:
+    """Returns the pixels whose centres lie inside a polygon, by the even-odd rule.
+
+    Pixel 0 reaches from 0 to 1, its centre is 0.5. `rleFrPoly` of the COCO API (common/maskApi.c, commit 8c9bcc3) means
+    the same pixels and rounds the corners to fifths of a pixel. `PIL.ImageDraw.polygon` would cut coordinates
+    to whole numbers and add the border, which makes every object larger.
+
+    Args:
+        points: corners, [[x, y], ...] or [x, y, ...], in pixels.
+        size: height and width of the image.
+
+    Raises:
+        ValueError: fewer than three corners, an odd number of coordinates, or a coordinate that is not finite.
+    """
+    flat = np.asarray(points, dtype=float).ravel()
+    if flat.size < 6 or flat.size % 2 or not np.isfinite(flat).all():
+        raise ValueError(f"found a polygon of {flat.size} coordinates; expected at least 3 corners, all of them finite")
+    corners = flat.reshape(-1, 2) - 0.5
+    highest = (size[1], size[0])
+    left, top = np.clip(np.ceil(corners.min(axis=0)), 0, highest).astype(int)
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)), 0, highest).astype(int)
+    (x0, y0), (x1, y1) = corners.T, np.roll(corners, -1, axis=0).T
+    first = np.clip(np.ceil(np.minimum(y0, y1)), top, bottom).astype(int)
+    counts = np.clip(np.ceil(np.maximum(y0, y1)), top, bottom).astype(int) - first
+    # Every edge crosses the centres of `counts` rows, from `first` on.
+    edge = np.repeat(np.arange(len(corners)), counts)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
+    crossing = x0[edge] + (row - y0[edge]) * (x1[edge] - x0[edge]) / (y1[edge] - y0[edge])
+    column = np.clip(np.ceil(crossing), left, right).astype(int)
+    width = right - left + 1
+    toggles = np.bincount((row - top) * width + column - left, minlength=(bottom - top) * width)
+    inside = np.cumsum(toggles.reshape(bottom - top, width), axis=1)[:, :-1] % 2 == 1
+    return Region(inside, int(top), int(left))
+
+
+def ellipse(center: tuple[float, float], radii: tuple[float, float], degrees: float, size: Size) -> Region:
+    """Returns the pixels of an ellipse (x, y), its radii along x and y turned clockwise: a polygon of 360 corners."""
+    angle = np.linspace(0, 2 * math.pi, _ELLIPSE_CORNERS, endpoint=False)
+    return polygon(turned(np.stack([np.cos(angle), np.sin(angle)], axis=1) * radii + center, center, degrees), size)
+
+
+def rectangle(x0: float, y0: float, x1: float, y1: float, degrees: float, size: Size) -> Region:
+    """Returns the pixels of a rectangle, turned clockwise around its centre."""
+    corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+    return polygon(turned(corners, ((x0 + x1) / 2, (y0 + y1) / 2), degrees), size)
+
+
+def turned(points: np.ndarray, center: tuple[float, float], degrees: float) -> np.ndarray:
+    """Returns points, float [n, 2], turned around a centre; clockwise, as y points down."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return (points - center) @ np.array([[cosine, sine], [-sine, cosine]]) + center
+
+
+def union(regions: Sequence[Region], size: Size) -> Region:
+    """Returns the pixels that any of the regions covers, cut at the borders of an image."""
+    if len(regions) == 1:
+        return regions[0]
+    mask = np.zeros(size, dtype=bool)
+    for region in regions:
+        height, width = region.mask.shape
+        mask[region.top : region.top + height, region.left : region.left + width] |= region.mask
+    return Region(mask)
+
+
+def from_runs(runs: Sequence[int], size: Size, by_columns: bool = False) -> Region:
+    """Returns the pixels of a run-length encoding whose runs are in turn outside and inside, outside first.
+
+    Args:
+        runs: lengths in pixels.
+        size: height and width of the mask.
+        by_columns: whether the runs go down the columns, as in COCO, and not along the rows, as in CVAT.
+
+    Raises:
+        ValueError: a negative run, or runs that do not add up to the mask's pixels.
+    """
+    lengths = np.asarray(runs, dtype=np.int64)
+    if (lengths < 0).any() or lengths.sum() != size[0] * size[1]:
+        raise ValueError(
+            f"found runs of {int(lengths.sum())} pixels; expected {size[0] * size[1]}, of a mask of {size[1]}x{size[0]}"
+        )
+    pixels = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    return Region(pixels.reshape(size[1], size[0]).T if by_columns else pixels.reshape(size))
+
+
+def coco_runs(text: str) -> list[int]:
+    """Returns the runs of COCO's compressed encoding, 5 bits a character (`rleFrString`, maskApi.c, commit 8c9bcc3).
+
+    Raises ValueError for text that ends within a number or has other characters.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        code = ord(character) - 48
+        if not 0 <= code < 64:
+            raise ValueError(f"found the character {character!r}; expected those from '0' to 'o'")
+        value |= (code & 31) << shift
+        shift += 5
+        if code & 32:
+            continue
+        if code & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError("found text that ends within a number; expected the whole encoding")
+    return runs
+
+
+def label_studio_values(data: Sequence[int]) -> np.ndarray:
+    """Returns the values of Label Studio's brush encoding, uint8: four channels a pixel, row by row.
+
+    `decode_rle` of label_studio_converter/brush.py, version 0.0.59: 32 bits of length, 5 of word size, 4 times 4 of
+    the sizes of run lengths; then blocks of a flag, 2 bits that choose a size, a length, and one word or that many.
+
+    Raises ValueError if the data ends early or its words are not bytes.
+    """
+    bits = np.unpackbits(np.asarray(data, dtype=np.uint8))
+    position = 0
+
+    def read(count: int) -> int:
+        nonlocal position
+        if position + count > len(bits):
+            raise ValueError(f"found {len(data)} bytes that end before the mask does; expected the whole encoding")
+        padded = np.concatenate([np.zeros(-count % 8, dtype=np.uint8), bits[position : position + count]])
+        position += count
+        return int.from_bytes(np.packbits(padded).tobytes(), "big")
+
+    length, word = read(32), read(5) + 1
+    if word != 8:
+        raise ValueError(f"found words of {word} bits; expected 8")
+    sizes = [read(4) + 1 for _ in range(4)]
+    parts: list[np.ndarray] = []
+    done = 0
+    while done < length:
+        repeated = read(1)
+        count = 1 + read(sizes[read(2)])
+        words = 1 if repeated else count
+        if position + 8 * words > len(bits):
+            raise ValueError(f"found {len(data)} bytes that end before the mask does; expected the whole encoding")
+        values = np.packbits(bits[position : position + 8 * words])
+        position += 8 * words
+        parts.append(np.repeat(values, count) if repeated else values)
+        done += count
+    return np.concatenate([*parts, np.zeros(0, dtype=np.uint8)])[:length]

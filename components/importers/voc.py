@@ -1,0 +1,144 @@
+"""Pascal VOC's segmentation masks, and the same layout with `labelmap.txt` as CVAT and Datumaro write it.
+
+Layout and classes: the VOC2012 development kit, https://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/. The masks
+hold a class for every pixel; the border of objects, 255, does not count. SegmentationObject tells objects of one
+class apart, which semantic segmentation does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from components.dataset.encoded import BadFileError, decode
+from components.errors import UsageError
+from components.importers.palette import ANY_SIZE, voc_color
+from components.importers.source import (
+    IMAGE_SUFFIXES,
+    BadAnnotationError,
+    Color,
+    Item,
+    Label,
+    Region,
+    Shape,
+    Size,
+    Source,
+    is_background,
+)
+
+# fmt: off
+CLASSES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)
+# fmt: on
+VOID = "void"
+_VOID_INDEX = 255
+_LINE = re.compile(r"([^:]+):(\d{1,3}),(\d{1,3}),(\d{1,3})(?::.*)?")
+
+
+def read(source: Path) -> Source:
+    """Reads a folder with JPEGImages and SegmentationClass, or VOCdevkit with one such folder in it."""
+    roots = [source, *sorted(path for path in source.glob("*") if path.is_dir())]
+    found = [root for root in roots if (root / "SegmentationClass").is_dir()]
+    if len(found) != 1:
+        raise UsageError(
+            f"{source}: found {len(found)} folders named SegmentationClass; expected one, beside JPEGImages. Pass the"
+            " folder that holds it, such as VOCdevkit/VOC2012. SegmentationObject alone does not say an object's class"
+        )
+    (root,) = found
+    colors = _classes(root)
+    labels = [Label(name, color) for color, name in colors.items() if not is_background(name)]
+    splits = _splits(root)
+    result = Source(labels, [], ignore=VOID if VOID in colors.values() else None)
+    masks = {path.stem: path for path in sorted((root / "SegmentationClass").glob("*.png"))}
+    # The masks of VOC's test images are not public.
+    unmasked = {name for name, split in splits.items() if split == "test"} - set(masks)
+    result.lost["test images without a mask"] = len(unmasked)
+    for name in sorted({*masks, *splits} - unmasked):
+        mask = masks.get(name, root / "SegmentationClass" / f"{name}.png")
+        result.items.append(Item(_image(root, name), name, splits.get(name), partial(_shapes, mask, colors)))
+    result.lost["masks that tell objects apart (SegmentationObject)"] = sum(
+        1 for _ in (root / "SegmentationObject").glob("*.png")
+    )
+    return result
+
+
+def _image(root: Path, name: str) -> Path:
+    folder = root / "JPEGImages"
+    places = [folder / f"{name}{suffix}" for suffix in sorted(IMAGE_SUFFIXES)]
+    return next((place for place in places if place.is_file()), folder / f"{name}.jpg")
+
+
+def _classes(root: Path) -> dict[Color, str]:
+    """Returns the class of every mask colour: those of `labelmap.txt`, or VOC's own."""
+    path = root / "labelmap.txt"
+    if not path.is_file():
+        return {voc_color(index): name for index, name in [*enumerate(CLASSES), (_VOID_INDEX, VOID)]}
+    colors: dict[Color, str] = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = _LINE.fullmatch(line.strip())
+        color = (int(match[2]), int(match[3]), int(match[4])) if match else (256, 0, 0)
+        if not match or max(color) > 255:
+            raise UsageError(f"{path}: found {line!r}; expected label:red,green,blue:parts:actions. Correct the line")
+        if color in colors:
+            raise UsageError(
+                f"{path}: {match[1]} and {colors[color]} have the colour {color}; expected one each. Correct the file"
+            )
+        colors[color] = match[1]
+    return colors
+
+
+def _splits(root: Path) -> dict[str, str]:
+    """Returns the split of every name that ImageSets/Segmentation lists."""
+    splits: dict[str, str] = {}
+    for split in ("train", "val", "test"):
+        path = root / "ImageSets" / "Segmentation" / f"{split}.txt"
+        if path.is_file():
+            # Some tools add a column to each line.
+            names = (
+                line.split()[0]
+                for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+                if line.strip()
+            )
+            splits.update(dict.fromkeys(names, split))
+    return splits
+
+
+def _shapes(path: Path, colors: dict[Color, str], size: Size, lost: Counter[str]) -> list[Shape]:
+    """Returns one shape a class; a grey mask holds indices, any other one colours."""
+    try:
+        image = decode(path.read_bytes(), ANY_SIZE, ("PNG",))
+    except OSError as error:
+        raise BadAnnotationError(
+            f"{path}: {error.strerror}; expected the mask of an image. Add it, or take the image out of ImageSets"
+        ) from None
+    except BadFileError as error:
+        raise BadAnnotationError(f"{path}: found {error.found}; expected {error.expected}. Copy it again") from None
+    if (image.height, image.width) != size:
+        raise BadAnnotationError(
+            f"{path}: found {image.width}x{image.height} pixels; expected the image's {size[1]}x{size[0]}. Resize the"
+            " mask without interpolation"
+        )
+    if image.mode == "L":
+        values = np.asarray(image)
+        known = {_VOID_INDEX if name == VOID else index: name for index, name in enumerate(colors.values())}
+    else:
+        rgb = np.asarray(image.convert("RGB")).astype(np.int32)
+        values = rgb @ np.array([65536, 256, 1])
+        known = {red * 65536 + green * 256 + blue: name for (red, green, blue), name in colors.items()}
+    present = [int(value) for value in np.unique(values)]
+    unknown = [value for value in present if value not in known]
+    if unknown:
+        shown = unknown[0] if image.mode == "L" else (unknown[0] >> 16, unknown[0] >> 8 & 255, unknown[0] & 255)
+        raise BadAnnotationError(
+            f"{path}: found the value {shown} in {int((values == unknown[0]).sum())} pixels; expected those of"
+            f" {len(known)} classes. Correct the mask, or add the class to labelmap.txt at {path.parent.parent}"
+        )
+    return [Shape(known[value], Region(values == value)) for value in present if not is_background(known[value])]

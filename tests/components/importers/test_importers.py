@@ -1,0 +1,152 @@
+"""What all formats share: arguments, names, splits and order."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from imported_folder import SIZE, box, draw_image, painted, run_import, write_json
+
+from components.dataset.encoded import JPEG_SIGNATURE
+from components.errors import UsageError
+from components.importers import READERS, import_dataset
+from components.importers.canvas import paint
+from components.importers.palette import voc_color
+from components.importers.source import Region, Shape
+
+
+def _labelme(root, *names, shapes=()):
+    for name in names:
+        draw_image(root / f"{name}.png")
+        write_json(root / f"{name}.json", {"shapes": [*shapes, _square("car")], "imagePath": f"{name}.png"})
+    return root
+
+
+def _square(label):
+    return {"label": label, "points": [[1, 1], [4, 4]], "shape_type": "rectangle"}
+
+
+def test_the_command_offers_every_reader():
+    from pipeline.cli.data import FORMATS
+
+    assert set(FORMATS) == set(READERS)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_an_empty_folder_is_an_error_that_says_what_to_pass(tmp_path, name):
+    (tmp_path / "in").mkdir()
+
+    with pytest.raises(UsageError, match="expected|check that --format and SOURCE are right"):
+        import_dataset(name, str(tmp_path / "in"), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_arguments_that_cannot_be(tmp_path):
+    source = _labelme(tmp_path / "in", "a", "b")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+
+    with pytest.raises(UsageError, match="--format: found 'nif'; expected one of coco, voc"):
+        import_dataset("nif", str(source), str(tmp_path / "out"))
+    with pytest.raises(UsageError, match="absent: no such file or folder"):
+        import_dataset("coco", str(tmp_path / "absent"), str(tmp_path / "out"))
+    with pytest.raises(UsageError, match="full: found files; expected a new or empty folder"):
+        import_dataset("labelme", str(source), str(tmp_path / "full"))
+    with pytest.raises(UsageError, match="lies inside .*; expected a folder outside it"):
+        import_dataset("labelme", str(source), str(source / "out"))
+    with pytest.raises(UsageError, match="sequence: .*is no regular expression"):
+        import_dataset("labelme", str(source), str(tmp_path / "out"), sequence="(")
+    with pytest.raises(UsageError, match="notes.txt/out: cannot be made: Not a directory"):
+        import_dataset("labelme", str(source), str(tmp_path / "full" / "notes.txt" / "out"))
+    assert (tmp_path / "full" / "notes.txt").read_text() == "mine"
+
+
+def test_a_source_with_broken_files_alone_says_what_is_wrong(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "instances_train.json").write_text("{")
+
+    with pytest.raises(
+        UsageError, match="(?s)no image could be imported:.*instances_train.json: found text that is no"
+    ):
+        import_dataset("coco", str(tmp_path / "in"), str(tmp_path / "out"))
+
+
+def test_one_image_cannot_be_divided(tmp_path):
+    with pytest.raises(UsageError, match="found 1 sequences or images to divide into train and val"):
+        import_dataset("labelme", str(_labelme(tmp_path / "in", "a")), str(tmp_path / "out"))
+
+
+def test_two_images_of_one_name_are_told_apart_or_refused(tmp_path):
+    source = _labelme(tmp_path / "in", "left/001", "right/001", "left__001", "other")
+    done = run_import("labelme", source, tmp_path / "out", sequence="^(l|r|o)")
+
+    assert {name for _, name in done.masks} == {"left__001", "right__001", "other"}
+    assert "found a pair called left__001 already" in done.result.problems[0]
+
+
+def test_the_same_images_are_held_out_every_time(tmp_path):
+    source = _labelme(tmp_path / "in", *"abcdefghij")
+
+    splits = [set(run_import("labelme", source, tmp_path / out).masks) for out in ("one", "two")]
+
+    assert splits[0] == splits[1]
+    assert Counter(split for split, _ in splits[0]) == {"train": 8, "val": 2}
+
+
+def test_an_image_turned_by_exif_takes_a_mask_as_viewers_show_it(tmp_path):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    source = tmp_path / "in"
+    for name, size in (("a", (20, 30)), ("b", (30, 20))):
+        image = draw_image(source / f"{name}.jpg", SIZE)
+        with Image.open(image) as opened:
+            opened.save(image, exif=exif)
+        assert image.read_bytes().startswith(JPEG_SIGNATURE)
+        annotation = {"shapes": [_square("car")], "imagePath": f"{name}.jpg"}
+        write_json(source / f"{name}.json", {**annotation, "imageHeight": size[0], "imageWidth": size[1]})
+
+    done = run_import("labelme", source, tmp_path / "out")
+
+    assert {name: mask.shape for (_, name), mask in done.masks.items()} == {"a": (20, 30), "b": (30, 20)}
+
+
+def test_other_image_formats_are_named(tmp_path):
+    source = _labelme(tmp_path / "in", "a", "b")
+    draw_image(source / "c.bmp")
+    write_json(source / "c.json", {"shapes": [_square("car")], "imagePath": "c.bmp"})
+
+    done = run_import("labelme", source, tmp_path / "out")
+
+    assert "c.bmp: found the extension .bmp; expected .png, .jpg or .jpeg" in done.result.problems[0]
+
+
+def test_shapes_of_the_background_erase_those_below():
+    shapes = [Shape("car", Region(box(0, 0, 9, 9))), Shape("_background_", Region(box(2, 2, 5, 5)))]
+    lost = Counter()
+
+    mask = paint(shapes, SIZE, {"background": 0, "car": 1}, False, lost)
+
+    assert np.array_equal(mask, painted((1, box(0, 0, 9, 9)), (0, box(2, 2, 5, 5))))
+    assert lost == {"pixels of one class under another": 9}
+
+
+def test_shapes_are_cut_at_the_borders_of_the_image():
+    shape = Shape("car", Region(np.ones((50, 10), dtype=bool), top=-3, left=25))
+
+    mask = paint([shape], SIZE, {"car": 1}, False, Counter())
+
+    assert np.array_equal(mask, painted((1, box(0, 25, 20, 30))))
+
+
+def test_colours_of_classes_are_those_of_pascal_voc():
+    # VOC2012's development kit: aeroplane, bicycle, bird, tvmonitor and the void border.
+    assert [voc_color(index) for index in (0, 1, 2, 3, 20, 255)] == [
+        (0, 0, 0),
+        (128, 0, 0),
+        (0, 128, 0),
+        (128, 128, 0),
+        (0, 64, 128),
+        (224, 224, 192),
+    ]
+    assert len({voc_color(index) for index in range(256)}) == 256
