@@ -115,9 +115,11 @@ def _conclude(
     workdir.point_latest(run_id)
 
     say = functools.partial(console.console.print, markup=False, emoji=False)
-    candidate, baseline = outcome.evaluation.candidate, outcome.evaluation.baseline
+    evaluation = outcome.evaluation
+    candidate, before = evaluation.candidate, evaluation.baseline.scores if evaluation.baseline else None
+    intervals = (candidate.intervals, evaluation.change_intervals)
     say()
-    say(score_table(candidate.scores, baseline.scores if baseline else None, description.class_map))
+    say(score_table(candidate.scores, before, description.class_map, *intervals))
     say()
     if outcome.evaluation.failures:
         say(failure_table(outcome.evaluation))

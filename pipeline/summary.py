@@ -56,6 +56,8 @@ class RunOutcome:
             "pushed": self.pushed,
             "metrics": self.evaluation.candidate.scores.to_dict(),
             "baseline_metrics": baseline.scores.to_dict() if baseline else None,
+            "intervals": self.evaluation.candidate.intervals,
+            "change_intervals": self.evaluation.change_intervals,
             "failures": [failure.reason for failure in self.evaluation.failures],
             "timings": {result.node_id: round(result.seconds, 3) for result in results},
             "states": {result.node_id: result.state for result in results},

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from components.class_map import ClassMap
-from components.metrics.scores import Scores
+from components.metrics.bootstrap import Interval
+from components.metrics.scores import Scores, difference, metric_name
 
 if TYPE_CHECKING:
     from components.metrics.results import Evaluation
 
 
-def score_table(candidate: Scores, baseline: Scores | None, class_map: ClassMap) -> Table:
-    """Returns IoU and Dice per class and their means, beside the baseline's."""
-    table = Table(box=None, padding=(0, 2), show_header=True, header_style="bold")
+def score_table(
+    candidate: Scores,
+    baseline: Scores | None,
+    class_map: ClassMap,
+    intervals: Mapping[str, Interval],
+    change_intervals: Mapping[str, Interval] | None = None,
+) -> Table:
+    """Returns IoU and Dice per class and their means, beside the baseline's.
+
+    Args:
+        candidate: the scores to show.
+        baseline: those to compare with, or None.
+        class_map: the classes of both.
+        intervals: 95 % intervals of the candidate's scores by metric name.
+        change_intervals: those of the changes against the baseline.
+    """
+    table = Table(box=None, padding=(0, 1), show_header=True, header_style="bold")
     table.add_column("class")
-    for column in ("IoU", "Dice", *(("IoU before", "change") if baseline else ())):
+    for column in ("IoU", "95 %", "Dice", *(("IoU before", "change", "95 %") if baseline else ())):
         table.add_column(column, justify="right")
-    for name in class_map.scored_names:
-        before = baseline.class_iou[name] if baseline else None
-        table.add_row(name, *_cells(candidate.class_iou[name], candidate.class_dice[name], before))
-    before = baseline.mean_iou if baseline else None
-    table.add_row("mean", *_cells(candidate.mean_iou, candidate.mean_dice, before), style="bold")
+    rows = [(name, metric_name("class_iou", name), metric_name("class_dice", name)) for name in class_map.scored_names]
+    after, before = candidate.flat(), baseline.flat() if baseline else {}
+    for name, iou, dice in (*rows, ("mean", "mean_iou", "mean_dice")):
+        cells = [_number(after[iou]), _interval(intervals.get(iou), "{:.3f}"), _number(after[dice])]
+        if baseline:
+            changed = _interval((change_intervals or {}).get(iou), "{:+.3f}")
+            cells += [_number(before[iou]), _change(difference(after[iou], before[iou])), changed]
+        table.add_row(name, *cells, style="bold" if iou == "mean_iou" else None)
     return table
 
 
@@ -39,15 +59,15 @@ def failure_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def _cells(iou: float, dice: float, before: float | None) -> list[Text]:
-    cells = [_number(iou), _number(dice)]
-    if before is not None:
-        change = iou - before
-        style = "green" if change > 0.0005 else "red" if change < -0.0005 else "dim"
-        cells += [_number(before), Text("" if change != change else f"{change:+.3f}", style=style)]
-    return cells
+def _change(change: float) -> Text:
+    style = "green" if change > 0.0005 else "red" if change < -0.0005 else "dim"
+    return Text("" if math.isnan(change) else f"{change:+.3f}", style=style)
+
+
+def _interval(bounds: Interval | None, form: str) -> Text:
+    return Text("" if bounds is None else " ".join(form.format(bound) for bound in bounds), style="dim")
 
 
 def _number(value: float | None) -> Text:
-    """Returns a score with three decimals; a class that is absent has none."""
+    """Returns a score with three decimals; a class without a true pixel has none."""
     return Text("absent", style="dim") if value is None or value != value else Text(f"{value:.3f}")

@@ -163,6 +163,9 @@ def test_evaluate_gives_what_the_pipeline_s_evaluation_gave(life):
 
     for name, value in summary["metrics"].items():
         assert scores[name] == pytest.approx(value), name
+    for name, bounds in summary["intervals"].items():
+        assert scores["intervals"][name] == pytest.approx(bounds), name
+    assert summary["change_intervals"].keys() == summary["intervals"].keys()
 
 
 def test_evaluate_takes_images_as_large_as_the_model_does(life, tmp_path):

@@ -34,10 +34,9 @@ class MeanLoss(keras.metrics.Metric):
 
 
 class MeanIoU(keras.metrics.Metric):
-    """Mean over the scored classes of intersection over union.
+    """Mean intersection over union of the scored classes that occur in the truth, as in `components.metrics.scores`.
 
-    Pixels whose truth is the ignored class, or padding, are left out. A class absent from truth and prediction
-    does not count in the mean.
+    Pixels whose truth is the ignored class, or padding, are left out.
     """
 
     def __init__(self, class_map: ClassMap, name: str = "mean_iou") -> None:
@@ -62,9 +61,10 @@ class MeanIoU(keras.metrics.Metric):
         intersection = tf.gather(matrix, self._scored, axis=1)
         intersection = tf.linalg.diag_part(intersection)
         predicted = tf.gather(tf.reduce_sum(matrix, axis=0), self._scored)
-        union = tf.reduce_sum(matrix, axis=1) + predicted - intersection
-        present = tf.cast(union > 0, tf.float64)
-        total = tf.reduce_sum(tf.math.divide_no_nan(intersection, union))
+        truth = tf.reduce_sum(matrix, axis=1)
+        # A class that is only predicted adds 0 to the total and nothing to the number of classes.
+        present = tf.cast(truth > 0, tf.float64)
+        total = tf.reduce_sum(tf.math.divide_no_nan(intersection, truth + predicted - intersection))
         return tf.cast(total / tf.reduce_sum(present), tf.float32)
 
 

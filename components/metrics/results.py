@@ -1,11 +1,12 @@
-"""Reads back what the Evaluator wrote: confusion matrices, scores, and which bound failed by how much.
+"""Reads back what the Evaluator wrote: confusion matrices, scores with intervals, and which bound failed by how much.
 
-The scores are computed from the stored matrices with the same definitions that the metrics used.
+The scores are computed from the stored counts with the same definitions that the metrics used.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,38 +14,53 @@ import numpy as np
 import tensorflow_model_analysis as tfma
 
 from components.class_map import ClassMap
-from components.metrics.scores import Scores, metric_name, scores
-from components.metrics.tfma_metrics import CLASS_IOU_OR_ZERO, CONFUSION_MATRIX
+from components.metrics import tfma_metrics
+from components.metrics.bootstrap import Interval
+from components.metrics.scores import Scores, accuracy, dice, iou, mean, scores
 from components.metrics.threshold_check import ThresholdCheck
 
-_WHOLE_SPLIT = ""
+# Values by model name, metric name and whether it is a difference of models.
+_Values = dict[tuple[str, str, bool], Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class SliceResult:
-    """Confusion matrix, int64 [N, N], rows the truth, columns the prediction, and the scores of it."""
+class SequenceResult:
+    """What one model scored in one sequence, 0 to 1; NaN if there is nothing to score."""
 
-    matrix: np.ndarray
-    scores: Scores
+    mean_iou: float
+    mean_dice: float
+    pixel_accuracy: float
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelResult:
-    """What one model scored over the whole split and in each sequence, by the sequence's name."""
+    """What one model scored.
+
+    Attributes:
+        matrix: confusion matrix over the whole split, int64 [N, N], rows the truth, columns the prediction.
+        scores: the scores of it.
+        sequences: the scores of each sequence by its name; empty if there are more than `tally.MAX_SEQUENCES`.
+        intervals: 95 % interval by metric name, `class_iou/<class name>` included; scores that are NaN have none.
+    """
 
     matrix: np.ndarray
     scores: Scores
-    sequences: dict[str, SliceResult]
+    sequences: dict[str, SequenceResult]
+    intervals: dict[str, Interval]
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """The candidate's result, the baseline's if there was one, and the gate's verdict, bound by bound."""
+    """The candidate's result, the baseline's if there was one, and the gate's verdict, bound by bound.
+
+    `change_intervals` holds the 95 % interval of each score's change by metric name, paired on the same images.
+    """
 
     candidate: ModelResult
     baseline: ModelResult | None
     checks: tuple[ThresholdCheck, ...]
     blessed: bool
+    change_intervals: dict[str, Interval] = dataclasses.field(default_factory=dict)
 
     @property
     def failures(self) -> tuple[ThresholdCheck, ...]:
@@ -62,74 +78,99 @@ def load_evaluation(evaluation_uri: str, class_map: ClassMap) -> Evaluation:
     Raises:
         ValueError: the directory holds no confusion matrix over the whole split.
     """
-    records = list(tfma.load_metrics(evaluation_uri))
-    matrices = _matrices(records)
+    values = _read_values(evaluation_uri)
     # Without a baseline TFMA leaves the candidate nameless.
-    name = tfma.CANDIDATE_KEY if tfma.CANDIDATE_KEY in matrices else ""
-    if _WHOLE_SPLIT not in matrices.get(name, {}):
+    matrix = (tfma_metrics.CONFUSION_MATRIX, False)
+    name = tfma.CANDIDATE_KEY if (tfma.CANDIDATE_KEY, *matrix) in values else ""
+    if (name, *matrix) not in values:
         raise ValueError(
-            f"{evaluation_uri}: found no {CONFUSION_MATRIX} of a candidate over the whole split, "
+            f"{evaluation_uri}: found no {tfma_metrics.CONFUSION_MATRIX} of a candidate over the whole split, "
             "expected what the pipeline's Evaluator writes"
         )
-    baseline = matrices.get(tfma.BASELINE_KEY)
+    candidate = _model_result(values, name, class_map)
+    baseline = _model_result(values, tfma.BASELINE_KEY, class_map) if (tfma.BASELINE_KEY, *matrix) in values else None
     validation = tfma.load_validation_result(evaluation_uri)
-    return Evaluation(
-        candidate=_model_result(matrices[name], class_map),
-        baseline=_model_result(baseline, class_map) if baseline else None,
-        checks=tuple(_checks(evaluation_uri, name, records, validation)),
-        blessed=validation.validation_ok,
-    )
-
-
-def _matrices(records: list[Any]) -> dict[str, dict[str, np.ndarray]]:
-    """Returns matrices, int64 [N, N], by model and sequence."""
-    matrices: dict[str, dict[str, np.ndarray]] = {}
-    for record in records:
-        for entry in record.metric_keys_and_values:
-            if entry.key.name == CONFUSION_MATRIX and not entry.key.is_diff:
-                array = entry.value.array_value
-                matrix = np.array(array.int64_values, dtype=np.int64).reshape(tuple(array.shape))
-                matrices.setdefault(entry.key.model_name, {})[_sequence(record)] = matrix
-    return matrices
-
-
-def _sequence(record: Any) -> str:
-    """Returns the value that names a slice, empty for the whole split."""
-    return ", ".join(single.bytes_value.decode("utf-8") for single in record.slice_key.single_slice_keys)
-
-
-def _model_result(matrices: dict[str, np.ndarray], class_map: ClassMap) -> ModelResult:
-    slices = {name: SliceResult(matrix, scores(matrix, class_map)) for name, matrix in sorted(matrices.items())}
-    whole = slices.pop(_WHOLE_SPLIT)
-    return ModelResult(whole.matrix, whole.scores, slices)
-
-
-def _checks(evaluation_uri: str, candidate: str, records: list[Any], validation: Any) -> Iterator[ThresholdCheck]:
-    """Yields every bound that was set, with the value it was held against."""
-    config = tfma.load_eval_result(evaluation_uri, model_name=candidate).config
-    (whole,) = (record for record in records if not record.slice_key.single_slice_keys)
-    values = {
-        (entry.key.name, entry.key.is_diff): entry.value.double_value.value
-        for entry in whole.metric_keys_and_values
-        if entry.key.model_name == candidate
-    }
     failed = {
         (failure.metric_key.name, failure.metric_key.is_diff)
         for record in validation.metric_validations_per_slice
         for failure in record.failures
     }
-    for name, bounds in sorted(config.metrics_specs[0].per_slice_thresholds.items()):
-        threshold = bounds.thresholds[0].threshold
+    thresholds = tfma.load_eval_result(evaluation_uri, model_name=name).config.metrics_specs[0].thresholds
+    return Evaluation(
+        candidate=candidate,
+        baseline=baseline,
+        checks=tuple(_checks(thresholds, values, name, failed)),
+        blessed=validation.validation_ok,
+        change_intervals=_intervals(values, name, tfma_metrics.CHANGE_INTERVAL, is_diff=True),
+    )
+
+
+def _read_values(evaluation_uri: str) -> _Values:
+    """Returns the metrics over the whole split: numbers as float, arrays with their own type."""
+    values: _Values = {}
+    for record in tfma.load_metrics(evaluation_uri):
+        for entry in record.metric_keys_and_values:
+            found = entry.value
+            values[entry.key.model_name, entry.key.name, entry.key.is_diff] = (
+                _array(found.array_value) if found.HasField("array_value") else found.double_value.value
+            )
+    return values
+
+
+def _array(found: Any) -> np.ndarray:
+    """Returns TFMA's array message as an array."""
+    for values in (found.int64_values, found.float64_values, [name.decode() for name in found.bytes_values]):
+        if len(values):
+            return np.array(values).reshape(tuple(found.shape))
+    raise ValueError(f"evaluation: found an array of type {found.data_type}, expected int64, float64 or bytes")
+
+
+def _model_result(values: _Values, model: str, class_map: ClassMap) -> ModelResult:
+    matrix = values[model, tfma_metrics.CONFUSION_MATRIX, False]
+    names = values.get((model, tfma_metrics.SEQUENCE_NAMES, False), ())
+    counts = values.get((model, tfma_metrics.SEQUENCE_COUNTS, False), ())
+    return ModelResult(
+        matrix,
+        scores(matrix, class_map),
+        {str(name): _sequence_result(own) for name, own in zip(names, counts, strict=True)},
+        _intervals(values, model, tfma_metrics.INTERVAL, is_diff=False),
+    )
+
+
+def _sequence_result(counts: np.ndarray) -> SequenceResult:
+    return SequenceResult(float(mean(iou(*counts))), float(mean(dice(*counts))), accuracy(*counts))
+
+
+def _intervals(values: _Values, model: str, family: str, is_diff: bool) -> dict[str, Interval]:
+    """Returns the intervals of one model that are defined, by metric name."""
+    return {
+        name.removeprefix(f"{family}/"): (float(low), float(high))
+        for (owner, name, diff), (low, high) in (item for item in values.items() if item[0][1].startswith(f"{family}/"))
+        if (owner, diff) == (model, is_diff) and not math.isnan(low)
+    }
+
+
+def _checks(
+    thresholds: Any,
+    values: _Values,
+    candidate: str,
+    failed: set[tuple[str, bool]],
+) -> Iterator[ThresholdCheck]:
+    """Yields every bound that was set, with the value it was compared with."""
+    intervals = _intervals(values, candidate, tfma_metrics.JOINT_INTERVAL, is_diff=True)
+    for name, threshold in sorted(thresholds.items()):
         if threshold.HasField("value_threshold"):
             bound = threshold.value_threshold.lower_bound.value
-            yield ThresholdCheck(name, "value", bound, values[name, False], (name, False) not in failed)
+            yield ThresholdCheck(name, "value", bound, values[candidate, name, False], (name, False) not in failed)
         if threshold.HasField("change_threshold"):
             bound = threshold.change_threshold.absolute.value
-            yield ThresholdCheck(_shown_name(name), "change", bound, values[name, True], (name, True) not in failed)
-
-
-def _shown_name(name: str) -> str:
-    """Returns the name of the score that a bound is about."""
-    if name.startswith(CLASS_IOU_OR_ZERO):
-        return metric_name("class_iou", name.removeprefix(CLASS_IOU_OR_ZERO + "/"))
-    return name
+            metric = name.removeprefix(f"{tfma_metrics.COUNTED_CHANGE}/")
+            yield ThresholdCheck(
+                metric,
+                "change",
+                bound,
+                values[candidate, metric, True],
+                (name, True) not in failed,
+                intervals.get(metric),
+                values[candidate, name, True],
+            )

@@ -4,6 +4,10 @@ The pipeline's evaluation, `segpipe evaluate` and the report all read the regist
 score means the same wherever it is shown. Matrices hold the truth in rows and the prediction in
 columns. Pixels whose truth is the ignore index are left out (their row is dropped); a prediction
 of the ignored class on any other pixel is a miss.
+
+A class without a true pixel has no IoU and no Dice (NaN), and a mean leaves it out. Keras' MeanIoU (3.12) and
+others instead count a class that is only predicted as 0. With 11 classes, one of them absent, a single stray
+pixel then takes a mean of 0.600 to 0.545. Here its pixels count where they are wrong: as misses of the true class.
 """
 
 from __future__ import annotations
@@ -21,84 +25,91 @@ Metric = Callable[[np.ndarray, ClassMap], float]
 ClassMetric = Callable[[np.ndarray, ClassMap], dict[str, float]]
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Divides, float64, with NaN where the denominator is 0."""
+def ratio(numerator: np.ndarray, denominator: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
+    """Divides, float64, with NaN where the denominator is 0 or `where` is false."""
     result = np.full(numerator.shape, np.nan)
-    np.divide(numerator, denominator, out=result, where=denominator > 0)
+    np.divide(numerator, denominator, out=result, where=denominator > 0 if where is None else where)
     return result
 
 
-def _mean(values: np.ndarray) -> float:
-    """Returns the mean of the values that are not NaN, NaN where none is left."""
-    present = values[~np.isnan(values)]
-    return float(present.mean()) if present.size else math.nan
+def mean(values: np.ndarray) -> np.ndarray:
+    """Returns the mean of the values that are not NaN over the last axis, NaN if none is left."""
+    present = ~np.isnan(values)
+    return ratio(np.where(present, values, 0).sum(axis=-1), present.sum(axis=-1))
 
 
-def _counts(matrix: np.ndarray, class_map: ClassMap) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns pixels hit, true and predicted of each scored class, int64 [scored classes] each."""
+def counts(matrix: np.ndarray, class_map: ClassMap) -> np.ndarray:
+    """Returns the pixels hit, true and predicted of each scored class, int64 [3, scored classes].
+
+    Every score but `mean_iou_with_void` is a function of these.
+    """
     indices = list(class_map.scored_indices)
     rows = np.asarray(matrix, dtype=np.int64)[indices]
-    return rows[range(len(indices)), indices], rows.sum(axis=1), rows.sum(axis=0)[indices]
+    return np.stack([rows[range(len(indices)), indices], rows.sum(axis=1), rows.sum(axis=0)[indices]])
 
 
-def _iou(hit: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Returns IoU = TP / (TP + FP + FN), float64, NaN where a class is neither true nor predicted."""
-    return _ratio(hit, truth + predicted - hit)
+def iou(hit: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Returns IoU = TP / (TP + FP + FN), float64, NaN for a class without a true pixel."""
+    return ratio(hit, truth + predicted - hit, where=truth > 0)
 
 
-def _dice(hit: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Returns Dice = 2 TP / (2 TP + FP + FN), float64, NaN where a class is neither true nor predicted."""
-    return _ratio(2 * hit, truth + predicted)
+def dice(hit: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Returns Dice = 2 TP / (2 TP + FP + FN), float64, NaN for a class without a true pixel."""
+    return ratio(2 * hit, truth + predicted, where=truth > 0)
+
+
+def accuracy(hit: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Returns the fraction of true pixels whose class is right, NaN without any."""
+    del predicted
+    return float(ratio(hit.sum(), truth.sum()))
 
 
 def class_iou(matrix: np.ndarray, class_map: ClassMap) -> dict[str, float]:
     """Returns each scored class's intersection over union, TP / (TP + FP + FN).
 
     Source: Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2010, section 4.3.
-    A class absent from truth and prediction gets NaN.
+    A class without a true pixel gets NaN.
     """
-    return dict(zip(class_map.scored_names, _iou(*_counts(matrix, class_map)).tolist(), strict=True))
+    return dict(zip(class_map.scored_names, iou(*counts(matrix, class_map)).tolist(), strict=True))
 
 
 def class_dice(matrix: np.ndarray, class_map: ClassMap) -> dict[str, float]:
     """Returns each scored class's Dice coefficient, 2 TP / (2 TP + FP + FN) = 2 IoU / (1 + IoU).
 
     Source: Dice, Measures of the Amount of Ecologic Association Between Species, Ecology 1945.
-    A class absent from truth and prediction gets NaN.
+    A class without a true pixel gets NaN.
     """
-    return dict(zip(class_map.scored_names, _dice(*_counts(matrix, class_map)).tolist(), strict=True))
+    return dict(zip(class_map.scored_names, dice(*counts(matrix, class_map)).tolist(), strict=True))
 
 
 def mean_iou(matrix: np.ndarray, class_map: ClassMap) -> float:
-    """Returns the mean IoU over the scored classes that occur in truth or prediction.
+    """Returns the mean IoU over the scored classes that occur in the truth.
 
     Source: Long et al., Fully Convolutional Networks for Semantic Segmentation, CVPR 2015, section 5.
     """
-    return _mean(_iou(*_counts(matrix, class_map)))
+    return float(mean(iou(*counts(matrix, class_map))))
 
 
 def mean_dice(matrix: np.ndarray, class_map: ClassMap) -> float:
-    """Returns the mean Dice coefficient over the scored classes that occur in truth or prediction."""
-    return _mean(_dice(*_counts(matrix, class_map)))
+    """Returns the mean Dice coefficient over the scored classes that occur in the truth."""
+    return float(mean(dice(*counts(matrix, class_map))))
 
 
 def pixel_accuracy(matrix: np.ndarray, class_map: ClassMap) -> float:
-    """Returns the share of scored pixels whose class is right.
+    """Returns the fraction of scored pixels whose class is right.
 
     Source: Long et al., CVPR 2015, section 5.
     """
-    hit, truth, _ = _counts(matrix, class_map)
-    return float(_ratio(hit.sum(), truth.sum()))
+    return accuracy(*counts(matrix, class_map))
 
 
 def frequency_weighted_iou(matrix: np.ndarray, class_map: ClassMap) -> float:
-    """Returns the mean of the classes' IoU, weighted by their share of the true pixels.
+    """Returns the mean of the classes' IoU, weighted by their fraction of the true pixels.
 
     Source: Long et al., CVPR 2015, section 5.
     """
-    hit, truth, predicted = _counts(matrix, class_map)
-    iou = np.nan_to_num(_iou(hit, truth, predicted))
-    return float(_ratio((truth * iou).sum(), truth.sum()))
+    hit, truth, predicted = counts(matrix, class_map)
+    return float(ratio((truth * np.nan_to_num(iou(hit, truth, predicted))).sum(), truth.sum()))
 
 
 def mean_iou_with_void(matrix: np.ndarray, class_map: ClassMap) -> float:
@@ -154,6 +165,11 @@ class Scores:
 
 def _or_null(value: float) -> float | None:
     return None if math.isnan(value) else value
+
+
+def difference(value: float | None, baseline: float | None) -> float:
+    """Returns value minus baseline, NaN if either is undefined."""
+    return math.nan if value is None or baseline is None else value - baseline
 
 
 def scores(matrix: np.ndarray, class_map: ClassMap) -> Scores:

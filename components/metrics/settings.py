@@ -14,18 +14,21 @@ from components.class_map import ClassMap
 from components.errors import UsageError
 from components.settings import Settings
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class GateSettings(Settings):
     """Bounds on the scores over the whole evaluation split; all scores are 0 to 1."""
 
-    min_mean_iou: Share = Field(0.25, description="lowest mean IoU that is blessed")
-    min_class_iou: dict[str, Share] = Field(
+    min_mean_iou: Fraction = Field(0.25, description="lowest mean IoU that is blessed")
+    min_class_iou: dict[str, Fraction] = Field(
         default_factory=dict, description="lowest IoU of single classes by name, as pedestrian: 0.1"
     )
-    max_class_drop: Share = Field(0.05, description="most IoU that any class may lose against the baseline")
-    max_mean_drop: Share = Field(0.02, description="most mean IoU that may be lost against the baseline")
+    max_class_drop: Fraction = Field(0.05, description="most IoU that any class may lose against the baseline")
+    max_mean_drop: Fraction = Field(0.02, description="most mean IoU that may be lost against the baseline")
+    significant_drops: bool = Field(
+        True, description="count a drop only if its 95 % interval, paired by image, lies below 0"
+    )
 
     def check_classes(self, class_map: ClassMap) -> None:
         """Checks that every bound names a class that is scored.

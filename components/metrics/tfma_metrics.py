@@ -1,43 +1,54 @@
-"""The scores as TensorFlow Model Analysis metrics, all derived from one confusion matrix per model and slice.
+"""The scores as TensorFlow Model Analysis metrics, all derived from one tally of the images per model.
 
-A label and a prediction are encoded masks; each pair is decoded and counted once, before slicing,
-so that slices and metrics only ever add up small matrices.
+A label and a prediction are encoded masks. Each pair is decoded and counted once, and all metrics read the sums.
+
+Sequences are counted in the tally, not by TFMA's slices: the number of slices has no limit, and a data set of 5,000
+names without a sequence in them would make 5,000.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import tensorflow_model_analysis as tfma
 
+from components import features
 from components.class_map import ClassMap
-from components.metrics import scores
+from components.metrics import bootstrap, scores
 from components.metrics.confusion import confusion_matrix, decode_mask
+from components.metrics.tally import Tally
 
 CONFUSION_MATRIX = "confusion_matrix"
-CLASS_IOU_OR_ZERO = "class_iou_or_zero"
+SEQUENCE_NAMES = "sequence_names"
+SEQUENCE_COUNTS = "sequence_counts"
+INTERVAL = "interval"
+CHANGE_INTERVAL = "change_interval"
+JOINT_INTERVAL = "joint_change_interval"
+COUNTED_CHANGE = "counted_change"
 
 # A leading underscore keeps a metric out of the results.
-_PRIVATE_MATRIX = "_mask_confusion_matrix"
+_TALLY = "_tally"
 
 MetricsDict = dict[tfma.metrics.MetricKey, Any]
-# What one metric makes of the matrix: values by metric name.
-Derivation = Callable[[np.ndarray, ClassMap], dict[str, Any]]
 
 
-def _encoded_mask(value: Any, what: str) -> bytes:
-    """Returns the one byte string in a label or prediction, which arrive as bytes or arrays of one element."""
+def _one_bytes(value: Any, what: str) -> bytes:
+    """Returns the one byte string in a value, which arrives as bytes or as an array of one element."""
     array = np.asarray(value, dtype=object)
     if array.size != 1 or not isinstance(array.item(), bytes):
-        raise ValueError(f"evaluation: the {what} of an example is {value!r:.200}, expected one encoded mask as bytes")
+        raise ValueError(f"evaluation: the {what} of an example is {value!r:.200}, expected one byte string")
     return array.item()
 
 
+# One example: its confusion matrix, int64 [N, N], its encoded image and the name of its sequence.
+_Counted = tuple[np.ndarray, bytes, str]
+
+
 class _CountPixels(tfma.metrics.Preprocessor):
-    """Turns one example's label and prediction into its confusion matrix, int64 [N, N]."""
+    """Turns one example's label and prediction into its confusion matrix."""
 
     def __init__(self, num_classes: int, model_name: str, output_name: str) -> None:
         super().__init__(name=f"count_pixels_{model_name}_{output_name}")
@@ -45,40 +56,48 @@ class _CountPixels(tfma.metrics.Preprocessor):
         self._model_name = model_name
         self._output_name = output_name
 
-    def process(self, extracts: dict[str, Any]) -> Iterator[np.ndarray]:
+    def process(self, extracts: dict[str, Any]) -> Iterator[_Counted]:
         # With a baseline, labels and predictions are keyed by model: only the getters read both forms.
         inputs = tfma.metrics.StandardMetricInputs(extracts)
         truth = inputs.get_labels(self._model_name, self._output_name)
         prediction = inputs.get_predictions(self._model_name, self._output_name)
-        yield confusion_matrix(
-            decode_mask(_encoded_mask(truth, "label")),
-            decode_mask(_encoded_mask(prediction, "prediction")),
+        matrix = confusion_matrix(
+            decode_mask(_one_bytes(truth, "label")),
+            decode_mask(_one_bytes(prediction, "prediction")),
             self._num_classes,
         )
+        image, sequence = (
+            _one_bytes(extracts[tfma.FEATURES_KEY][name], name) for name in (features.IMAGE, features.SEQUENCE)
+        )
+        yield matrix, image, sequence.decode()
 
 
-class SumMatrices(beam.CombineFn):
-    """Adds confusion matrices up; the accumulator is one int64 [N, N] array."""
+class SumImages(beam.CombineFn):
+    """Adds examples up; the accumulator is a `Tally`."""
 
-    def __init__(self, key: tfma.metrics.MetricKey, num_classes: int) -> None:
+    def __init__(self, key: tfma.metrics.MetricKey, class_map: ClassMap) -> None:
         super().__init__()
         self._key = key
-        self._num_classes = num_classes
+        self._class_map = class_map
 
-    def create_accumulator(self) -> np.ndarray:
-        """Returns a matrix of zeros."""
-        return np.zeros((self._num_classes, self._num_classes), dtype=np.int64)
+    def create_accumulator(self) -> Tally:
+        """Returns the tally of no image."""
+        return Tally.empty(self._class_map)
 
-    def add_input(self, accumulator: np.ndarray, element: np.ndarray) -> np.ndarray:
-        """Adds one example's matrix."""
-        return accumulator + element
+    def add_input(self, accumulator: Tally, element: _Counted) -> Tally:
+        """Adds one example."""
+        accumulator.add(*element)
+        return accumulator
 
-    def merge_accumulators(self, accumulators: Iterable[np.ndarray]) -> np.ndarray:
-        """Adds the matrices of several bundles."""
-        return sum(accumulators, self.create_accumulator())
+    def merge_accumulators(self, accumulators: Iterable[Tally]) -> Tally:
+        """Adds the tallies of several bundles."""
+        total = self.create_accumulator()
+        for accumulator in accumulators:
+            total.merge(accumulator)
+        return total
 
-    def extract_output(self, accumulator: np.ndarray) -> MetricsDict:
-        """Returns the matrix under its metric key."""
+    def extract_output(self, accumulator: Tally) -> MetricsDict:
+        """Returns the tally under its metric key."""
         return {self._key: accumulator}
 
 
@@ -87,69 +106,83 @@ def _key(name: str, model_name: str, output_name: str) -> tfma.metrics.MetricKey
     return tfma.metrics.MetricKey(name=name, model_name=model_name, output_name=output_name, example_weighted=None)
 
 
-def _computations(
-    derive: Derivation, class_map: ClassMap, model_name: str, output_name: str
-) -> tfma.metrics.MetricComputations:
-    """Returns the shared count of pixels and what one metric derives from it.
-
-    Every metric repeats the same first computation; TFMA runs it once, since keys and names agree.
-    """
-    matrix_key = _key(_PRIVATE_MATRIX, model_name, output_name)
-    blank = np.zeros((class_map.num_classes, class_map.num_classes), dtype=np.int64)
-    keys = {name: _key(name, model_name, output_name) for name in derive(blank, class_map)}
-
-    def result(metrics: MetricsDict) -> MetricsDict:
-        return {keys[name]: value for name, value in derive(metrics[matrix_key], class_map).items()}
-
-    return [
-        tfma.metrics.MetricComputation(
-            keys=[matrix_key],
-            preprocessors=[_CountPixels(class_map.num_classes, model_name, output_name)],
-            combiner=SumMatrices(matrix_key, class_map.num_classes),
-        ),
-        tfma.metrics.DerivedMetricComputation(keys=list(keys.values()), result=result),
-    ]
-
-
 class MaskMetric(tfma.metrics.Metric):
-    """Base of the metrics: a subclass says what it derives from the confusion matrix.
+    """Base of the metrics: a subclass says what it derives from the tally of the images.
 
     Args:
         class_map: the class map as `ClassMap.to_json` writes it.
+        significant_drops: see `GateSettings`; only `PairedChange` reads it.
         code: hash of the code that computes the scores. It changes nothing here; as part of the
             metric's configuration it makes a change of the code a change of the pipeline's cache key.
-        name: name under which TFMA lists the metric; the class's own where None.
+        name: name under which TFMA lists the metric; the class's own if None.
     """
 
     metric = ""
 
-    def __init__(self, class_map: str, code: str = "", name: str | None = None) -> None:
+    def __init__(self, class_map: str, significant_drops: bool = True, code: str = "", name: str | None = None) -> None:
+        self._significant_drops = significant_drops
         super().__init__(
-            tfma.metrics.merge_per_key_computations(self._create), class_map=class_map, code=code, name=name
+            tfma.metrics.merge_per_key_computations(self._create),
+            class_map=class_map,
+            significant_drops=significant_drops,
+            code=code,
+            name=name,
         )
 
     def _default_name(self) -> str:
         return self.metric
 
     def _create(
-        self, class_map: str, code: str = "", name: str | None = None, model_name: str = "", output_name: str = ""
+        self,
+        class_map: str,
+        significant_drops: bool = True,
+        code: str = "",
+        name: str | None = None,
+        model_name: str = "",
+        output_name: str = "",
     ) -> tfma.metrics.MetricComputations:
-        return _computations(self.derive, ClassMap.from_json(class_map), model_name, output_name)
+        """Returns the shared tally and what this metric derives from it.
 
-    @classmethod
-    def derive(cls, matrix: np.ndarray, class_map: ClassMap) -> dict[str, Any]:
-        """Returns the metric's values by name, from a matrix, int64 [N, N]."""
-        return {cls.metric: scores.METRICS[cls.metric](matrix, class_map)}
+        Every metric repeats the same first computation; TFMA runs it once, because keys and names agree.
+        """
+        classes = ClassMap.from_json(class_map)
+        tally_key = _key(_TALLY, model_name, output_name)
+        baseline_key = _key(_TALLY, tfma.BASELINE_KEY, output_name)
+
+        def result(metrics: MetricsDict) -> MetricsDict:
+            tally = metrics[tally_key]
+            values = {_key(key, model_name, output_name): value for key, value in self.derive(tally).items()}
+            if model_name != tfma.BASELINE_KEY and baseline_key in metrics:
+                for key, value in self.derive_change(tally, metrics[baseline_key]).items():
+                    values[_key(key, model_name, output_name).make_diff_key()] = value
+            return values
+
+        return [
+            tfma.metrics.MetricComputation(
+                keys=[tally_key],
+                preprocessors=[_CountPixels(classes.num_classes, model_name, output_name)],
+                combiner=SumImages(tally_key, classes),
+            ),
+            # The name tells the computations of different metrics apart.
+            tfma.metrics.DerivedMetricComputation(keys=[_key(self.metric, model_name, output_name)], result=result),
+        ]
+
+    def derive(self, tally: Tally) -> dict[str, Any]:
+        """Returns the metric's values by name."""
+        return {self.metric: scores.METRICS[self.metric](tally.matrix, tally.class_map)}
+
+    def derive_change(self, tally: Tally, baseline: Tally) -> dict[str, Any]:
+        """Returns values of the comparison with a baseline by name; TFMA adds the plain differences itself."""
+        return {}
 
 
 class ClassMetric(MaskMetric):
     """Base of the metrics that have one value a class, named as in `class_iou/road`."""
 
-    @classmethod
-    def derive(cls, matrix: np.ndarray, class_map: ClassMap) -> dict[str, Any]:
+    def derive(self, tally: Tally) -> dict[str, Any]:
         """Returns the values of the scored classes."""
-        values = scores.CLASS_METRICS[cls.metric](matrix, class_map)
-        return {scores.metric_name(cls.metric, name): value for name, value in values.items()}
+        values = scores.CLASS_METRICS[self.metric](tally.matrix, tally.class_map)
+        return {scores.metric_name(self.metric, name): value for name, value in values.items()}
 
 
 class ConfusionMatrix(MaskMetric):
@@ -157,32 +190,78 @@ class ConfusionMatrix(MaskMetric):
 
     metric = CONFUSION_MATRIX
 
-    @classmethod
-    def derive(cls, matrix: np.ndarray, class_map: ClassMap) -> dict[str, Any]:
+    def derive(self, tally: Tally) -> dict[str, Any]:
         """Returns the matrix."""
-        return {cls.metric: matrix}
+        return {self.metric: tally.matrix}
+
+
+class SequenceCounts(MaskMetric):
+    """Pixels hit, true and predicted of each scored class by sequence, int64 [sequences, 3, scored classes]."""
+
+    metric = SEQUENCE_COUNTS
+
+    def derive(self, tally: Tally) -> dict[str, Any]:
+        """Returns the counts and, beside them, the sequences' names; nothing if there are too many sequences."""
+        if not tally.sequences:
+            return {}
+        names = sorted(tally.sequences)
+        return {SEQUENCE_NAMES: np.array(names), self.metric: np.stack([tally.sequences[name] for name in names])}
+
+
+class ScoreInterval(MaskMetric):
+    """Bounds of each score's 95 % interval, float64 [2], named as in `interval/class_iou/road`."""
+
+    metric = INTERVAL
+
+    def derive(self, tally: Tally) -> dict[str, Any]:
+        """Returns the intervals."""
+        found = bootstrap.score_intervals(tally.resamples, tally.class_map)
+        return {f"{self.metric}/{name}": np.array(bounds) for name, bounds in found.items()}
+
+
+class PairedChange(MaskMetric):
+    """Each score's change against the baseline: the 95 % interval, float64 [2], and what the gate counts of it."""
+
+    metric = COUNTED_CHANGE
+
+    def derive(self, tally: Tally) -> dict[str, Any]:
+        """Returns nothing: without a baseline no score changes."""
+        return {}
+
+    def derive_change(self, tally: Tally, baseline: Tally) -> dict[str, Any]:
+        """Returns the intervals and the counted changes."""
+        after, before = (scores.scores(side.matrix, side.class_map).flat() for side in (tally, baseline))
+        values: dict[str, Any] = {}
+        sides = tally.resamples, baseline.resamples, tally.class_map
+        for name, bounds in bootstrap.change_intervals(*sides).items():
+            values[f"{CHANGE_INTERVAL}/{name}"] = np.array(bounds)
+        for name, bounds in bootstrap.change_intervals(*sides, jointly=True).items():
+            change = scores.difference(after[name], before[name])
+            values[f"{JOINT_INTERVAL}/{name}"] = np.array(bounds)
+            values[f"{self.metric}/{name}"] = bootstrap.counted_change(change, bounds, self._significant_drops)
+        return values
 
 
 class MeanIoU(MaskMetric):
-    """Mean IoU over the scored classes."""
+    """Mean IoU over the scored classes that occur in the truth."""
 
     metric = "mean_iou"
 
 
 class MeanDice(MaskMetric):
-    """Mean Dice coefficient over the scored classes."""
+    """Mean Dice coefficient over the scored classes that occur in the truth."""
 
     metric = "mean_dice"
 
 
 class PixelAccuracy(MaskMetric):
-    """Share of scored pixels whose class is right."""
+    """Fraction of scored pixels whose class is right."""
 
     metric = "pixel_accuracy"
 
 
 class FrequencyWeightedIoU(MaskMetric):
-    """IoU weighted by the classes' share of the true pixels."""
+    """IoU weighted by the classes' fraction of the true pixels."""
 
     metric = "frequency_weighted_iou"
 
@@ -205,22 +284,6 @@ class ClassDice(ClassMetric):
     metric = "class_dice"
 
 
-class ClassIoUOrZero(MaskMetric):
-    """IoU of each scored class with 0 for an absent one: what the bound on a class's drop compares.
-
-    The difference of two NaN is NaN, which fails every threshold in TFMA. A class absent from the
-    truth has an IoU of either NaN or 0, so with 0 for NaN it never drops and never blocks a model.
-    """
-
-    metric = CLASS_IOU_OR_ZERO
-
-    @classmethod
-    def derive(cls, matrix: np.ndarray, class_map: ClassMap) -> dict[str, Any]:
-        """Returns the values of the scored classes, none of them NaN."""
-        values = scores.class_iou(matrix, class_map)
-        return {scores.metric_name(cls.metric, name): float(np.nan_to_num(value)) for name, value in values.items()}
-
-
 METRIC_CLASSES: tuple[type[MaskMetric], ...] = (
     ConfusionMatrix,
     MeanIoU,
@@ -230,5 +293,7 @@ METRIC_CLASSES: tuple[type[MaskMetric], ...] = (
     MeanIoUWithVoid,
     ClassIoU,
     ClassDice,
-    ClassIoUOrZero,
+    SequenceCounts,
+    ScoreInterval,
+    PairedChange,
 )

@@ -1,4 +1,4 @@
-"""One bound of the gate and what was held against it: what the console, the summary and the report tell of it."""
+"""One bound of the gate and the value it was compared with, for the console, the summary and the report."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Literal
 
 @dataclasses.dataclass(frozen=True)
 class ThresholdCheck:
-    """One bound of the gate and what was held against it.
+    """One bound of the gate and the value it was compared with.
 
     Attributes:
         metric: name of the metric, as in `summary.json`: `mean_iou`, `class_iou/road`.
-        kind: `value` where the score itself must reach the bound, `change` where the score minus
-            the baseline's must.
+        kind: `value` if the score itself must reach the bound, `change` if the score minus the
+            baseline's must.
         bound: the smallest value that passes.
-        value: the score or change that was found; NaN, in JSON null, where there was nothing to score.
+        value: the score or change that was found; NaN, in JSON null, if there was nothing to score.
         passed: the gate's verdict on this bound.
+        interval: 95 % interval of a change, for all classes together; None if it is not known.
+        counted: the change as the gate counts it: 0 for a drop that is not significant; None counts `value`.
     """
 
     metric: str
@@ -25,11 +27,20 @@ class ThresholdCheck:
     bound: float
     value: float | None
     passed: bool
+    interval: tuple[float, float] | None = None
+    counted: float | None = None
 
     @property
     def margin(self) -> float | None:
-        """The value minus the bound, negative by how much it falls short; None where the value is undefined."""
-        return None if self.value is None or math.isnan(self.value) else self.value - self.bound
+        """The counted value minus the bound, negative by how much it falls short; None if the value is undefined."""
+        if self.value is None or math.isnan(self.value):
+            return None
+        return (self.value if self.counted is None else self.counted) - self.bound
+
+    @property
+    def ignored(self) -> bool:
+        """Whether the change is a drop that does not count, because it is not significant."""
+        return self.margin is not None and self.counted is not None and self.counted != self.value
 
     @property
     def reason(self) -> str:
@@ -37,7 +48,10 @@ class ThresholdCheck:
         if self.margin is None:
             return f"{self.metric} has no value, so its bound of {self.bound:.3f} fails: no evaluated pixel is of it"
         if self.kind == "change":
-            what = f"{self.metric} changed by {self.value:+.3f} against the baseline, {-self.bound:.3f} may be lost"
+            what = f"{self.metric} changed by {self.value:+.3f}"
+            if self.interval:
+                what += f" (95 % interval {self.interval[0]:+.3f} to {self.interval[1]:+.3f})"
+            what += f" against the baseline, {-self.bound:.3f} may be lost"
         else:
             what = f"{self.metric} is {self.value:.3f}, the minimum is {self.bound:.3f}"
         return what if self.passed else f"{what}: {-self.margin:.3f} short"

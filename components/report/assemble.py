@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 import tensorflow as tf
@@ -79,6 +80,8 @@ def assemble(
         verdict=Verdict(blessed, pushed, evaluation.checks),
         scores=evaluation.candidate.scores.flat(),
         baseline_scores=evaluation.baseline.scores.flat() if evaluation.baseline else None,
+        intervals=evaluation.candidate.intervals,
+        change_intervals=evaluation.change_intervals,
         confusion=tuple(tuple(int(pixels) for pixels in row) for row in evaluation.candidate.matrix),
         sequences=sequence_scores(evaluation),
         frames=frames,
@@ -93,17 +96,18 @@ def assemble(
 
 
 def sequence_scores(evaluation: Evaluation) -> tuple[SequenceScore, ...]:
-    """Returns the scores of each video sequence, the baseline's beside them."""
+    """Returns the scores of each video sequence, the baseline's beside them: the lowest mean IoU first, NaN last."""
     baseline = evaluation.baseline.sequences if evaluation.baseline else {}
+    results = evaluation.candidate.sequences.items()
     return tuple(
         SequenceScore(
             name=name,
-            mean_iou=result.scores.mean_iou,
-            mean_dice=result.scores.mean_dice,
-            pixel_accuracy=result.scores.pixel_accuracy,
-            baseline_mean_iou=baseline[name].scores.mean_iou if name in baseline else None,
+            mean_iou=result.mean_iou,
+            mean_dice=result.mean_dice,
+            pixel_accuracy=result.pixel_accuracy,
+            baseline_mean_iou=baseline[name].mean_iou if name in baseline else None,
         )
-        for name, result in evaluation.candidate.sequences.items()
+        for name, result in sorted(results, key=lambda item: (math.isnan(item[1].mean_iou), item[1].mean_iou))
     )
 
 

@@ -17,7 +17,7 @@ from components.metrics.threshold_check import ThresholdCheck
 DATA_FILE = "report.json"
 PAGE_FILE = "report.html"
 
-# A score is None, or NaN in memory, where it is undefined: a class absent from truth and prediction.
+# A score is None, or NaN in memory, if it is undefined: a class without a true pixel.
 Score = float | None
 
 
@@ -99,8 +99,10 @@ class ReportData:
         verdict: blessed or not, and why.
         scores: the candidate's scores by metric name, `class_iou/<class name>` included.
         baseline_scores: the baseline's, or None without one.
+        intervals: 95 % intervals of the candidate's scores by metric name, over the choice of images.
+        change_intervals: the same of the scores' change against the baseline, paired by image.
         confusion: pixel counts, int [num_classes, num_classes], rows truth, columns prediction.
-        sequences: scores by video sequence.
+        sequences: scores by video sequence, the worst first; empty if there are too many sequences to list.
         frames: the best, the worst and random frames.
         frames_scored: number of frames that `frames` were chosen among.
         history: one entry an epoch with `epoch` (from 1), `loss`, `mean_iou`, `val_loss`,
@@ -120,6 +122,8 @@ class ReportData:
     verdict: Verdict
     scores: dict[str, Score]
     baseline_scores: dict[str, Score] | None = None
+    intervals: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    change_intervals: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     confusion: tuple[tuple[int, ...], ...] = ()
     sequences: tuple[SequenceScore, ...] = ()
     frames: tuple[Frame, ...] = ()

@@ -45,7 +45,7 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class ScoredFrame:
-    """A pair's position among the examples, the mask PNG predicted for it and its mean IoU, NaN where undefined."""
+    """A pair's position among the examples, the mask PNG predicted for it and its mean IoU, NaN if undefined."""
 
     index: int
     prediction: bytes
@@ -109,7 +109,7 @@ def read_pairs(example_files: Sequence[str], limit: int) -> Iterator[Pair]:
 def score_pairs(
     pairs: Iterable[Pair], predict: Predict, class_map: ClassMap, batch_size: int = 8
 ) -> Iterator[ScoredFrame]:
-    """Predicts pairs in batches and scores each by its mean IoU over the classes it holds or predicts."""
+    """Predicts pairs in batches and scores each by its mean IoU over the classes in its mask."""
     numbered = enumerate(pairs)
     while batch := list(itertools.islice(numbered, batch_size)):
         predictions = predict([pair.image for _, pair in batch])

@@ -17,6 +17,7 @@ from components.report.charts import last_entries, resumed_epochs
 from components.report.data import ReportData
 
 _FOLDER = Path(__file__).parent
+_SHOWN_SEQUENCES = 20
 
 
 def render(data: ReportData) -> str:
@@ -33,6 +34,7 @@ def render(data: ReportData) -> str:
         script=Markup((_FOLDER / "script.js").read_text(encoding="utf-8")),
         title=wording.verdict_title(data.verdict),
         reason=wording.verdict_reason(data),
+        worst_sequences=data.sequences[:_SHOWN_SEQUENCES],
         key_figures=views.key_figures(data),
         other_figures=[
             views.score_row(data, metric, wording.metric_name(metric))
@@ -70,7 +72,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     functions = (wording.score, wording.change, wording.direction, wording.percent, wording.seconds, wording.rate)
-    for function in (*functions, wording.number):
+    for function in (*functions, wording.number, wording.interval, wording.change_interval):
         environment.filters[function.__name__] = function
     environment.globals.update(
         gate_name=wording.gate_name,

@@ -37,23 +37,32 @@ def _css(rgb: Color) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class ScoreRow:
-    """One score beside the baseline's."""
+    """One score beside the baseline's, with the 95 % intervals of the score and of its change if they are known."""
 
     name: str
     value: float | None
     baseline: float | None
     color: str = ""
+    interval: tuple[float, float] | None = None
+    change_interval: tuple[float, float] | None = None
 
     @property
     def change(self) -> float | None:
-        """The score minus the baseline's, None where either is undefined."""
+        """The score minus the baseline's, None if either is undefined."""
         return wording.difference(self.value, self.baseline)
 
 
 def score_row(data: ReportData, metric: str, name: str, color: str = "") -> ScoreRow:
     """Looks one metric up in the candidate's scores and the baseline's."""
     baseline = (data.baseline_scores or {}).get(metric)
-    return ScoreRow(name, finite(data.scores.get(metric)), finite(baseline), color)
+    return ScoreRow(
+        name,
+        finite(data.scores.get(metric)),
+        finite(baseline),
+        color,
+        data.intervals.get(metric),
+        data.change_intervals.get(metric),
+    )
 
 
 def key_figures(data: ReportData) -> list[ScoreRow]:

@@ -5,6 +5,7 @@ Plain functions from values to text, shared by the page's template and the code 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from components.metrics.threshold_check import ThresholdCheck
@@ -46,6 +47,16 @@ def change(value: Any) -> str:
         return ""
     text = f"{number:+.3f}"
     return "±0.000" if text in ("+0.000", "-0.000") else text.replace("-", MINUS)
+
+
+def interval(bounds: tuple[float, float] | None, write: Callable[[Any], str] = score) -> str:
+    """Writes a 95 % interval, as scores or with `change` as differences; nothing if it is not known."""
+    return "" if bounds is None else f"{write(bounds[0])} to {write(bounds[1])}"
+
+
+def change_interval(bounds: tuple[float, float] | None) -> str:
+    """Writes the 95 % interval of a difference."""
+    return interval(bounds, change)
 
 
 def difference(value: Any, baseline: Any) -> float | None:
@@ -148,8 +159,10 @@ def _shortfall(gate: ThresholdCheck) -> str:
     if gate.kind == "value":
         return f"{name} is {score(gate.value)}, {short_by} below its minimum of {score(gate.bound)}"
     return (
-        f"{name} changed by {change(gate.value)} against the baseline, "
-        f"{short_by} below the {change(gate.bound)} allowed"
+        f"{name} changed by {change(gate.value)} "
+        + (f"(95 % interval {change_interval(gate.interval)}) " if gate.interval else "")
+        + "against the baseline, "
+        + f"{short_by} below the {change(gate.bound)} allowed"
     )
 
 

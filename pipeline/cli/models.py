@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,9 +14,11 @@ from components.errors import UsageError
 from components.tensorflow_start import prepare
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from components.dataset.checks import Sample
     from components.dataset.description import DatasetDescription
+    from components.dataset.encoded import Limits
+    from components.dataset.pairs import Pair
+    from components.metrics.tally import Tally
     from serving.predictor import Predictor
 
 _BATCH = 8
@@ -40,20 +43,21 @@ def evaluate(
             f"--data {data}: found classes {', '.join(described.class_map.names)}; expected the model's, "
             f"{', '.join(predictor.class_map.names)}. Describe the folder with a class map that folds into them"
         )
-    matrix, frames = _confusion(predictor, data, described, split)
+    tally, frames = _tally(predictor, data, described, split)
+    from components.metrics.bootstrap import score_intervals
     from components.metrics.scores import scores
 
-    result = scores(matrix, predictor.class_map)
+    result, found = scores(tally.matrix, tally.class_map), score_intervals(tally.resamples, tally.class_map)
+    intervals = {name: bounds for name, bounds in found.items() if not math.isnan(bounds[0])}
     if as_json:
-        print(
-            json.dumps({"model": predictor.directory, "split": split, "frames": frames, **result.to_dict()}, indent=2)
-        )
+        about = {"model": predictor.directory, "split": split, "frames": frames}
+        print(json.dumps({**about, **result.to_dict(), "intervals": intervals}, indent=2))
         return
     from pipeline.tables import score_table
 
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(f"{predictor.directory} on {frames} frames of {split}\n", soft_wrap=True)
-    console.print(score_table(result, None, predictor.class_map))
+    console.print(score_table(result, None, predictor.class_map, intervals))
     console.print(f"\npixel accuracy {result.pixel_accuracy:.3f}, mean IoU with void {result.mean_iou_with_void:.3f}")
 
 
@@ -71,15 +75,12 @@ def load_predictor(model: str) -> Predictor:
         return Predictor(directory)
 
 
-def _confusion(predictor: Predictor, data: str, described: DatasetDescription, split: str) -> tuple[np.ndarray, int]:
-    """Returns the confusion matrix over a split, int64 [N, N], and the number of frames."""
-    import numpy as np
-
-    from components.dataset.checks import Sample, read_pair
+def _tally(predictor: Predictor, data: str, described: DatasetDescription, split: str) -> tuple[Tally, int]:
+    """Returns the sums over a split and the number of frames; holds one batch of images at a time."""
     from components.dataset.encoded import MAX_PIXELS, Limits
     from components.dataset.pairs import find_pairs
-    from components.errors import DataRejectedError
     from components.metrics.confusion import confusion_matrix, decode_mask
+    from components.metrics.tally import Tally
     from serving.predictor import batches
 
     pairs, _ = find_pairs(data, described)
@@ -87,19 +88,24 @@ def _confusion(predictor: Predictor, data: str, described: DatasetDescription, s
     if not chosen:
         known = ", ".join(sorted({pair.split for pair in pairs})) or "none"
         raise UsageError(f"--split {split}: no pair in {data}; splits found: {known}")
-    num_classes = predictor.class_map.num_classes
-    matrix = np.zeros((num_classes, num_classes), np.int64)
-    samples = []
+    tally = Tally.empty(predictor.class_map)
     limits = Limits(max_pixels=predictor.metadata.get("max_pixels", MAX_PIXELS))
-    for pair in chosen:
-        sample = read_pair(data, pair, described, limits)
-        if not isinstance(sample, Sample):
-            raise DataRejectedError(
-                f"{sample.file}: {sample.reason}; found {sample.found}, expected {sample.expected}. {sample.action}"
-            )
-        samples.append(sample)
-    steps = track(list(batches(samples, _BATCH)), "scoring", console=Console(stderr=True))
-    for batch in steps:
+    frames = track(chosen, "scoring", console=Console(stderr=True))
+    for batch in batches((_sample(data, pair, described, limits) for pair in frames), _BATCH):
         for sample, prediction in zip(batch, predictor.predict([s.image for s in batch]), strict=True):
-            matrix += confusion_matrix(decode_mask(sample.mask), prediction.mask, num_classes)
-    return matrix, len(samples)
+            matrix = confusion_matrix(decode_mask(sample.mask), prediction.mask, predictor.class_map.num_classes)
+            tally.add(matrix, sample.image, sample.pair.sequence)
+    return tally, len(chosen)
+
+
+def _sample(data: str, pair: Pair, described: DatasetDescription, limits: Limits) -> Sample:
+    """Reads one pair. Raises DataRejectedError if it is bad."""
+    from components.dataset.checks import Sample, read_pair
+    from components.errors import DataRejectedError
+
+    sample = read_pair(data, pair, described, limits)
+    if not isinstance(sample, Sample):
+        raise DataRejectedError(
+            f"{sample.file}: {sample.reason}; found {sample.found}, expected {sample.expected}. {sample.action}"
+        )
+    return sample

@@ -75,8 +75,8 @@ def test_the_course_s_formula(truth, prediction):
 @given(masks, masks)
 def test_scikit_learn_without_an_ignore_index(truth, prediction):
     result = scores(confusion_matrix(truth, prediction, NUM_CLASSES), class_map())
-    present = sorted(set(truth.ravel()) | set(prediction.ravel()))
     flat = truth.ravel(), prediction.ravel()
+    present = np.unique(truth)
 
     iou = sklearn.metrics.jaccard_score(*flat, labels=present, average=None)
     dice = sklearn.metrics.f1_score(*flat, labels=present, average=None)
@@ -95,13 +95,14 @@ def test_scikit_learn_with_an_ignore_index(truth, prediction):
     counted = truth != VOID
     assume(counted.any())
     flat = truth[counted], prediction[counted]
-    present = sorted((set(flat[0]) | set(flat[1])) - {VOID})
+    present = np.unique(flat[0])
 
     result = scores(confusion_matrix(truth, prediction, NUM_CLASSES), WITH_VOID)
 
     iou = sklearn.metrics.jaccard_score(*flat, labels=present, average=None)
+    dice = sklearn.metrics.f1_score(*flat, labels=present, average=None)
     assert result.mean_iou == pytest.approx(iou.mean())
-    assert result.mean_dice == pytest.approx(sklearn.metrics.f1_score(*flat, labels=present, average="macro"))
+    assert result.mean_dice == pytest.approx(dice.mean())
     assert result.pixel_accuracy == pytest.approx(sklearn.metrics.accuracy_score(*flat))
     assert "class 4" not in result.class_iou
     assert "class 4" not in result.class_dice
@@ -136,21 +137,28 @@ def test_void_counts_as_a_class_in_the_score_with_void():
     assert result.mean_iou_with_void == pytest.approx((2 / 3 + 1 / 2) / 2)
 
 
-def test_a_class_absent_from_truth_and_prediction_does_not_count():
-    mask = np.array([[0, 0, 1]])
+@pytest.mark.parametrize("prediction", [[0, 0, 1, 1], [0, 0, 1, 2]])
+def test_a_class_without_a_true_pixel_has_no_score(prediction):
+    result = scores(confusion_matrix(np.array([[0, 0, 1, 1]]), np.array([prediction]), NUM_CLASSES), WITH_VOID)
 
-    result = scores(confusion_matrix(mask, mask, NUM_CLASSES), WITH_VOID)
-
-    assert result.mean_iou == result.mean_dice == 1.0
     assert math.isnan(result.class_iou["class 2"])
     assert math.isnan(result.class_dice["class 2"])
+    iou = prediction.count(1) / 2
+    assert result.mean_iou == (1 + iou) / 2
+    assert result.mean_dice == (1 + 2 * iou / (1 + iou)) / 2
 
 
-def test_a_class_that_is_only_predicted_scores_zero():
-    result = scores(confusion_matrix(np.array([[0, 0]]), np.array([[0, 1]]), NUM_CLASSES), WITH_VOID)
+def test_a_stray_pixel_of_an_absent_class_hardly_moves_the_mean():
+    # Ten classes with an IoU of 0.6 each; the eleventh is not in the truth.
+    matrix = np.zeros((11, 11), np.int64)
+    matrix[:10, :10] = 750 * np.eye(10) + 250 * np.roll(np.eye(10), 1, axis=1)
+    stray = matrix.copy()
+    stray[0, 0], stray[0, 10] = 749, 1
 
-    assert result.class_iou["class 1"] == 0.0
-    assert result.mean_iou == pytest.approx(0.25)
+    before, after = (scores(counted, class_map(11)).mean_iou for counted in (matrix, stray))
+
+    assert before == pytest.approx(0.6)
+    assert after == pytest.approx(before, abs=1e-4)
 
 
 def test_nothing_to_score_gives_no_score():

@@ -22,11 +22,14 @@ from tfx.utils import proto_utils
 
 from components import features
 from components.class_map import ClassMap
+from components.metrics import tally
+from components.metrics.bootstrap import Interval, change_intervals, score_intervals
 from components.metrics.confusion import confusion_matrix
 from components.metrics.gate import eval_config
 from components.metrics.results import Evaluation, load_evaluation
 from components.metrics.scores import scores
 from components.metrics.settings import GateSettings
+from components.metrics.tally import Tally
 from components.metrics.threshold_check import ThresholdCheck
 
 # "tram" occurs in no mask and in no prediction.
@@ -36,8 +39,10 @@ CLASS_MAP = ClassMap(
     ignore_index=4,
 )
 # Which class each model predicts for the index that an image holds.
-GOOD = [0, 1, 2, 3, 0]
-BLIND = [0, 1, 1, 3, 0]
+GOOD = [0, 1, 2, 3, 0, 0]
+BLIND = [0, 1, 1, 3, 0, 0]
+# Only one frame's image holds index 5.
+UNLUCKY = [0, 1, 2, 3, 0, 1]
 
 
 def png(mask: np.ndarray) -> bytes:
@@ -76,6 +81,8 @@ def frames() -> list[tuple[str, np.ndarray, np.ndarray]]:
     for index, (height, width) in enumerate([(6, 9), (6, 9), (4, 4), (5, 7), (8, 3)]):
         truth = random.choice([0, 1, 2, 4], size=(height, width))
         image = np.where(random.random((height, width)) < 0.8, truth, random.choice([0, 1, 2], size=(height, width)))
+        if index == 0:
+            image[truth == 0] = 5
         result.append(("dusk" if index < 2 else "day", image, truth))
     return result
 
@@ -119,6 +126,7 @@ def models(tmp_path_factory) -> dict[str, str]:
     return {
         "good": export_model(root / "good", GOOD),
         "blind to pedestrians": export_model(root / "blind", BLIND),
+        "unlucky": export_model(root / "unlucky", UNLUCKY),
     }
 
 
@@ -260,14 +268,38 @@ def test_a_better_candidate_is_blessed_against_its_baseline(better_run):
 
 
 @pytest.mark.parametrize(("name", "candidate", "baseline"), [("better_run", GOOD, BLIND), ("worse_run", BLIND, GOOD)])
-def test_sequences_add_up_to_the_whole(name, candidate, baseline, request, frames):
+def test_sequences_are_scored_on_their_own(name, candidate, baseline, request, frames):
     evaluation = request.getfixturevalue(name).evaluation
 
     for result, classes in ((evaluation.candidate, candidate), (evaluation.baseline, baseline)):
         assert sorted(result.sequences) == ["day", "dusk"]
         for sequence, part in result.sequences.items():
-            np.testing.assert_array_equal(part.matrix, expected_matrix(frames, classes, sequence))
-        np.testing.assert_array_equal(sum(part.matrix for part in result.sequences.values()), result.matrix)
+            expected = scores(expected_matrix(frames, classes, sequence), CLASS_MAP)
+            assert (part.mean_iou, part.mean_dice, part.pixel_accuracy) == (
+                expected.mean_iou, expected.mean_dice, expected.pixel_accuracy,
+            )  # fmt: skip
+
+
+def expected_tally(frames, classes: list[int]) -> Tally:
+    total = Tally.empty(CLASS_MAP)
+    for sequence, image, truth in frames:
+        matrix = confusion_matrix(truth, np.array(classes)[image], CLASS_MAP.num_classes)
+        total.add(matrix, png(image), sequence)
+    return total
+
+
+def test_intervals_come_from_the_same_pass(better_run, frames):
+    evaluation = better_run.evaluation
+    good, blind = expected_tally(frames, GOOD), expected_tally(frames, BLIND)
+
+    assert "class_iou/tram" not in evaluation.candidate.intervals
+    assert evaluation.candidate.intervals == defined(score_intervals(good.resamples, CLASS_MAP))
+    assert evaluation.baseline.intervals == defined(score_intervals(blind.resamples, CLASS_MAP))
+    assert evaluation.change_intervals == defined(change_intervals(good.resamples, blind.resamples, CLASS_MAP))
+
+
+def defined(intervals: dict[str, Interval]) -> dict[str, Interval]:
+    return {name: bounds for name, bounds in intervals.items() if not math.isnan(bounds[0])}
 
 
 def test_a_class_that_drops_blocks_and_an_absent_class_does_not(worse_run):
@@ -280,6 +312,36 @@ def test_a_class_that_drops_blocks_and_an_absent_class_does_not(worse_run):
     assert pedestrian.value == pytest.approx(-lost)
     assert pedestrian.margin == pytest.approx(0.05 - lost)
     assert "0.050 may be lost" in pedestrian.reason
+
+
+def test_more_sequences_than_a_person_reads_are_left_out(tmp_path, examples, models, monkeypatch, frames):
+    monkeypatch.setattr(tally, "MAX_SEQUENCES", 1)
+    inputs = {"examples": [examples], "model": [model_artifact(models["good"])]}
+
+    candidate = run(tmp_path, inputs, GateSettings()).evaluation.candidate
+
+    assert candidate.sequences == {}
+    np.testing.assert_array_equal(candidate.matrix, expected_matrix(frames, GOOD))
+
+
+@pytest.mark.parametrize("significant_only", [True, False])
+def test_a_drop_in_one_image_of_five_blocks_only_if_all_drops_count(tmp_path, examples, models, significant_only):
+    gate = GateSettings(min_mean_iou=0.0, max_class_drop=0.05, max_mean_drop=0.02, significant_drops=significant_only)
+    inputs = {
+        "examples": [examples],
+        "model": [model_artifact(models["unlucky"])],
+        "baseline_model": [model_artifact(models["good"])],
+    }
+
+    evaluation = run(tmp_path, inputs, gate).evaluation
+
+    (mean,) = (check for check in evaluation.checks if (check.metric, check.kind) == ("mean_iou", "change"))
+    assert mean.value == pytest.approx(evaluation.candidate.scores.mean_iou - evaluation.baseline.scores.mean_iou)
+    assert mean.value < mean.bound
+    assert mean.interval[1] == 0
+    assert mean.passed == mean.ignored == significant_only
+    assert evaluation.blessed == significant_only
+    assert mean.margin == pytest.approx((0 if significant_only else mean.value) + 0.02)
 
 
 def test_a_directory_without_an_evaluation_is_refused(tmp_path):

@@ -76,6 +76,8 @@ def report() -> ReportData:
         ),
         scores=scores,
         baseline_scores=baseline,
+        intervals={"class_iou/sky": (0.9012, 0.9226), "class_dice/sky": (0.9451, 0.9602)},
+        change_intervals={"class_iou/sky": (-0.0123, 0.0747), "class_dice/sky": (0.0101, 0.0523)},
         confusion=((900, 90, 10, 0, 0), (40, 1960, 0, 0, 0), (0, 150, 50, 0, 0), (0, 0, 0, 0, 0), (7, 2, 0, 0, 0)),
         sequences=(SequenceScore("0016E5", 0.6333, 0.75, 0.91, 0.6), SequenceScore("Seq05VD", 0.4111)),
         frames=(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pathlib
 
@@ -18,7 +19,7 @@ from components.artifact_files import write_model_metadata
 from components.class_map import ClassMap
 from components.example_gen.artifacts import Quarantine
 from components.metrics.gate import eval_config
-from components.metrics.results import Evaluation, ModelResult, SliceResult
+from components.metrics.results import Evaluation, ModelResult, SequenceResult
 from components.metrics.scores import scores
 from components.metrics.settings import GateSettings
 from components.report import artifacts
@@ -162,7 +163,10 @@ def test_report_holds_what_the_components_made(inputs, tmp_path):
     assert data.scores["class_iou/sky"] == pytest.approx(78 / 108)
     assert data.scores["mean_iou"] == pytest.approx((72 / 102 + 78 / 108) / 2)
     assert data.baseline_scores is None
-    assert {row.name: row.mean_iou for row in data.sequences} == pytest.approx({"dusk": 1.0, "day": 0.25})
+    assert {row.name: row.mean_iou for row in data.sequences} == pytest.approx({"day": 0.25, "dusk": 1.0})
+    assert [row.name for row in data.sequences] == ["day", "dusk"]
+    low, high = data.intervals["mean_iou"]
+    assert low < data.scores["mean_iou"] <= high
     assert {(gate.metric, gate.passed) for gate in data.verdict.gates} == {
         ("mean_iou", True),
         ("class_iou/sky", True),
@@ -211,18 +215,17 @@ def test_baseline_is_named_by_architecture_and_execution(inputs):
     assert describe_baseline(inputs["model"].uri) == "unet of execution 7"
 
 
-def test_sequences_stand_beside_the_baselines():
-    def result(matrix: list[list[int]]) -> SliceResult:
-        counts = np.array(matrix)
-        return SliceResult(counts, scores(counts, CLASS_MAP))
+def test_sequences_stand_beside_the_baselines_with_the_worst_first():
+    def result(sequences: dict[str, float]) -> ModelResult:
+        matrix = np.eye(3, dtype=np.int64)
+        rows = {name: SequenceResult(value, value, value) for name, value in sequences.items()}
+        return ModelResult(matrix, scores(matrix, CLASS_MAP), rows, {})
 
-    perfect, half = result([[4, 0, 0], [0, 4, 0], [0, 0, 0]]), result([[4, 0, 0], [4, 0, 0], [0, 0, 0]])
-    candidate = ModelResult(perfect.matrix, perfect.scores, {"dusk": perfect, "day": perfect})
-    baseline = ModelResult(half.matrix, half.scores, {"dusk": half})
+    candidate, baseline = result({"dusk": 0.9, "void": math.nan, "day": 0.4}), result({"dusk": 0.25})
 
     rows = sequence_scores(Evaluation(candidate, baseline, checks=(), blessed=True))
 
-    assert [(row.name, row.mean_iou, row.baseline_mean_iou) for row in rows] == [("dusk", 1, 0.25), ("day", 1, None)]
+    assert [(row.name, row.baseline_mean_iou) for row in rows] == [("day", None), ("dusk", 0.25), ("void", None)]
 
 
 def test_missing_history_and_statistics_leave_their_parts_empty(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from components.class_map import ClassMap
 from components.metrics.threshold_check import ThresholdCheck
-from components.report.data import ReportData, Verdict
+from components.report.data import ReportData, SequenceScore, Verdict
 from components.report.render import render
 
 SECTIONS = {
@@ -92,6 +92,41 @@ def test_full_report_shows_every_section_with_its_numbers(report):
     assert "Evaluator 22 s failed" in page.text("timings")
     assert "fcn8 of execution 12" in page.text("lineage")
     assert "learning_rate: 0.0004" in page.text("lineage")
+
+
+def test_intervals_stand_beside_scores_and_changes(report):
+    data = dataclasses.replace(
+        report,
+        intervals={**report.intervals, "mean_iou": (0.5871, 0.6402)},
+        change_intervals={**report.change_intervals, "mean_iou": (-0.0014, 0.0602)},
+    )
+
+    page = Page(render(data))
+
+    assert "0.613 95 % 0.587 to 0.640 +0.031 from 0.581, 95 % −0.001 to +0.060" in page.text("verdict")
+    assert "sky 0.913 0.901 to 0.923 0.882 +0.031 −0.012 to +0.075" in page.text("classes")
+    assert "paired on the same images" in page.text("classes")
+    assert "95 %" not in Page(render(dataclasses.replace(report, intervals={}, change_intervals={}))).text("classes")
+
+
+def test_a_drop_that_is_not_significant_is_marked(report):
+    gate = ThresholdCheck("mean_iou", "change", -0.02, -0.031, True, (-0.0712, 0.0104), 0.0)
+    data = dataclasses.replace(report, verdict=Verdict(blessed=True, gates=(gate,)))
+
+    page = Page(render(data))
+
+    assert "−0.020 −0.031 −0.071 to +0.010 +0.020 met drop not significant" in page.text("thresholds")
+    assert "with 0.020 to spare" in page.text("verdict")
+
+
+def test_only_the_worst_of_many_sequences_are_shown(report):
+    sequences = tuple(SequenceScore(f"{index:05}", index / 100) for index in range(21))
+
+    shown = Page(render(dataclasses.replace(report, sequences=sequences))).text("sequences")
+
+    assert "The 20 worst of 21 sequences" in shown
+    assert "00019" in shown
+    assert "00020" not in shown
 
 
 def test_bars_are_as_long_as_the_scores(report):

@@ -56,7 +56,7 @@ def test_the_newest_of_no_spans_is_the_folder(street_scenes):
 def test_another_preset_and_model_bring_their_own_settings():
     config = configure(_values(preset="gpu", model="fcn8"), [])
 
-    assert (config.model.name, config.size, config.training.epochs) == ("fcn8", (352, 480), 80)
+    assert (config.model.name, config.size, config.training.epochs) == ("fcn8", (352, 480), 40)
 
 
 def test_a_wrong_parameter_is_explained():
