@@ -6,15 +6,25 @@ Local paths never import Beam, so commands that only look at a folder start at o
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
 import pathlib
 import re
 import uuid
 from collections.abc import Iterator
 
-from components.errors import UsageError
+from tenacity import before_sleep_log, retry, retry_if_exception, stop_after_attempt, wait_exponential
+
+from components.errors import SegpipeError, UsageError
 
 _PATTERN = re.compile(r"[*?[\\]")
+_TRIES = 5
+_LONGEST_PAUSE = 8  # seconds; the pauses are 1, 2, 4 and 8
+# Errors that the next try would meet again.
+_BROKEN_LINK = {errno.ENOENT, errno.ELOOP}
+_LASTING = {*_BROKEN_LINK, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+_LASTING_STATUS = {401, 403, 404}
 
 
 def is_remote(path: str) -> bool:
@@ -53,8 +63,32 @@ def join(root: str, *parts: str) -> str:
     return "/".join([root.rstrip("/"), *(part.strip("/") for part in parts)])
 
 
+def _may_pass(error: BaseException) -> bool:
+    """Tells whether a read that failed may succeed if it is tried again.
+
+    A store's own exception is the cause of the OSError. Google's client (`google.api_core.exceptions`) and Beam's
+    client of S3 (`apache_beam.io.aws.clients.s3.messages.S3ClientError`) keep the HTTP status in `code`.
+    """
+    if not isinstance(error, OSError):
+        return False
+    return error.errno not in _LASTING and getattr(error.__cause__, "code", None) not in _LASTING_STATUS
+
+
+@retry(
+    retry=retry_if_exception(_may_pass),
+    wait=wait_exponential(max=_LONGEST_PAUSE),
+    stop=stop_after_attempt(_TRIES),
+    before_sleep=before_sleep_log(logging.getLogger(__name__), logging.WARNING),
+    reraise=True,
+)
 def read_bytes(path: str) -> bytes:
-    """Returns a file's content. Raises OSError when it cannot be read."""
+    """Returns a file's content.
+
+    An error that may pass, such as a timeout or a store's 503, is retried for 15 seconds.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     if is_remote(path):
         from apache_beam.io.filesystems import FileSystems
 
@@ -68,6 +102,25 @@ def read_bytes(path: str) -> bytes:
             raise OSError(f"{path}: {type(error).__name__}: {error}") from error
     with open(path, "rb") as file:
         return file.read()
+
+
+def read_data_file(path: str) -> bytes:
+    """Returns the content of a file of a data set, which the run must not lose because a disk or a store fails.
+
+    Raises:
+        OSError: the file is a link to a file that does not exist. That is a property of the data set.
+        SegpipeError: the file cannot be read for any other reason.
+    """
+    try:
+        return read_bytes(path)
+    except OSError as error:
+        if error.errno in _BROKEN_LINK and os.path.islink(path):
+            raise
+        raise SegpipeError(
+            f"{path}: cannot be read ({type(error).__name__}: {error.strerror or error}), expected every file of the "
+            "data set to be readable. Check the disk or store, the network and the permissions, then run the same "
+            "command again"
+        ) from error
 
 
 def write_bytes(path: str, content: bytes) -> None:

@@ -1,9 +1,10 @@
-"""The two gates in front of training: one on what was quarantined, one on what the statistics show.
+"""The two gates before training: one on bad pairs and images in two splits, one on what the statistics show.
 
 ExampleValidator only reports; a gate stops the run, so that nothing is trained on rejected data.
 """
 
 import logging
+from collections import Counter
 from typing import Any
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
@@ -14,7 +15,7 @@ from tfx.v1.types.standard_artifacts import ExampleAnomalies
 from components import files
 from components.errors import DataRejectedError
 from components.example_gen.artifacts import Quarantine
-from components.example_gen.quarantine import read_counts, read_faults
+from components.example_gen.quarantine import SHARED_FILE, read_counts, read_faults, read_shared_images
 
 # TFX reads the annotations of a component's function as objects, so this file has no
 # `from __future__ import annotations`.
@@ -29,13 +30,19 @@ PROGRESS = logging.getLogger("segpipe.progress")
 def QuarantineGate(  # TFX's naming: a component is a noun
     quarantine: InputArtifact[Quarantine],
     max_share: Parameter[float],
+    max_shared_images: Parameter[int],
     train_split: Parameter[str],
     eval_split: Parameter[str],
     code: Parameter[str],
 ) -> None:
-    """Stops the run where too many pairs are bad, or a split that is needed is empty; `code` is for the cache's key."""
+    """Stops the run if a split has too many bad pairs, a needed one no example, or both of these the same images.
+
+    `code` is part of the cache key.
+    """
     counts, faults = read_counts(quarantine.uri), read_faults(quarantine.uri)
     check_quarantine(counts, faults, max_share, (train_split, eval_split), quarantine.uri)
+    shared = read_shared_images(quarantine.uri)
+    check_shared_images(shared, max_shared_images, train_split, eval_split, quarantine.uri)
 
 
 @component
@@ -47,37 +54,73 @@ def AnomalyGate(anomalies: InputArtifact[ExampleAnomalies], code: Parameter[str]
 def check_quarantine(
     counts: dict[str, Any], faults: list[Any], max_share: float, needed_splits: tuple[str, ...], uri: str
 ) -> None:
-    """Raises DataRejectedError above the allowed share of bad pairs, or without examples in a needed split.
+    """Raises DataRejectedError if a split has too many bad pairs, or a needed split no example.
 
     Args:
         counts: {"examples": {split: count}, "quarantined": {split: {reason: count}}}.
         faults: the bad pairs, as `components.dataset.pairs.Fault`.
-        max_share: largest share of bad pairs allowed, 0 to 1.
+        max_share: largest fraction of bad pairs allowed in each split, 0 to 1.
         needed_splits: the splits that must not be empty.
         uri: where the quarantine lies, for the message.
     """
-    good = sum(counts["examples"].values())
+    good: Counter[str] = Counter(counts["examples"])
     # A pair that is there twice is one bad pair of several files.
-    bad = len({(fault.split, fault.name) for fault in faults})
-    share = bad / max(1, good + bad)
-    listing = "\n".join(
-        f"  {fault.file}: {fault.reason}; found {fault.found}, expected {fault.expected}" for fault in faults[:_SHOWN]
-    )
-    if len(faults) > _SHOWN:
-        listing += f"\n  ... and {len(faults) - _SHOWN} more"
+    bad = Counter(split for split, _ in {(fault.split, fault.name) for fault in faults})
     empty = [split for split in needed_splits if not counts["examples"].get(split)]
     if empty:
         raise DataRejectedError(
             f"split {empty[0]!r} has no usable example; found examples in {counts['examples']}, expected at least "
             f"one in each of {', '.join(needed_splits)}. Add pairs, or name another split with data.train_split or "
-            f"data.eval_split. All that was quarantined, with reasons: {uri}\n{listing}"
+            f"data.eval_split. All that was quarantined, with reasons: {uri}\n"
+            + _listing([_fault_line(fault) for fault in faults])
         )
-    if share > max_share:
+    shares = {split: count / (good[split] + count) for split, count in sorted(bad.items())}
+    rejected = {split: share for split, share in shares.items() if share > max_share}
+    if rejected:
+        numbers = ", ".join(
+            f"{bad[split]} of {good[split] + bad[split]} pairs of split {split!r} ({share:.1%})"
+            for split, share in rejected.items()
+        )
         raise DataRejectedError(
-            f"{bad} of {good + bad} pairs are bad ({share:.1%}), expected at most {max_share:.1%}. "
-            f"Repair or remove them, or raise data.max_quarantined_share. All of them: {uri}\n{listing}"
+            f"bad pairs: found {numbers}, expected at most {max_share:.1%} of each split. "
+            f"Repair or remove them, or raise data.max_quarantined_share. All of them: {uri}\n"
+            + _listing([_fault_line(fault) for fault in faults if fault.split in rejected])
         )
-    PROGRESS.info("%d examples, %d bad pairs", good, bad, extra={"progress": {"component": "QuarantineGate"}})
+    message = "%d examples, %d bad pairs"
+    PROGRESS.info(message, good.total(), bad.total(), extra={"progress": {"component": "QuarantineGate"}})
+
+
+def check_shared_images(
+    shared: list[dict[str, list[str]]], max_shared_images: int, train_split: str, eval_split: str, uri: str
+) -> None:
+    """Raises DataRejectedError if too many images are in both the training and the evaluation split.
+
+    Args:
+        shared: {split: names of pairs} for each image that is in more than one split.
+        max_shared_images: how many images may be in both.
+        train_split: the split to train on.
+        eval_split: the split to evaluate on.
+        uri: where the list lies, for the message.
+    """
+    both = [names for names in shared if train_split in names and eval_split in names]
+    if len(both) > max_shared_images:
+        lines = [f"  {train_split}/{names[train_split][0]} = {eval_split}/{names[eval_split][0]}" for names in both]
+        raise DataRejectedError(
+            f"{len(both)} images of split {eval_split!r} are in split {train_split!r} too, with the same pixels; "
+            f"expected at most {max_shared_images}, as scores on images that were trained on are too good. Remove them "
+            f"from one of the splits, or raise data.max_shared_images. All of them: "
+            f"{files.join(uri, SHARED_FILE)}\n" + _listing(lines)
+        )
+
+
+def _fault_line(fault: Any) -> str:
+    return f"  {fault.file}: {fault.reason}; found {fault.found}, expected {fault.expected}"
+
+
+def _listing(lines: list[str]) -> str:
+    """Returns the first lines, and how many more there are."""
+    more = [f"  ... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return "\n".join([*lines[:_SHOWN], *more])
 
 
 def read_anomalies(artifact: Any) -> dict[str, Any]:

@@ -35,8 +35,20 @@ class DataSettings(Settings):
     description: str = Field("auto", description="YAML that describes the folder; auto recognises the known layouts")
     train_split: str = Field("train", description="split to train on")
     eval_split: str = Field("val", description="split to validate, evaluate and gate on")
-    max_quarantined_share: float = Field(0.01, ge=0, le=1, description="largest share of bad pairs before a run stops")
+    max_quarantined_share: float = Field(0.01, ge=0, le=1, description="largest fraction of bad pairs in a split")
+    max_shared_images: int = Field(
+        0, ge=0, description="largest number of images that train_split and eval_split may have in common"
+    )
     max_side: int = Field(8192, ge=8, description="largest height or width of an image, in pixels")
+
+    @model_validator(mode="after")
+    def _different_splits(self) -> DataSettings:
+        if self.train_split == self.eval_split:
+            raise ValueError(
+                f"train_split and eval_split: found {self.train_split!r} for both, expected two splits, because scores "
+                "on images that were trained on are too good; name another split in one of them"
+            )
+        return self
 
 
 class BeamSettings(Settings):

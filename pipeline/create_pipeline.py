@@ -126,10 +126,11 @@ def data_components(
     )
     examples = example_gen.outputs["examples"]
 
-    # Stops the run where too much was quarantined or a split is empty.
+    # Stops the run if too much was quarantined, a split is empty, or images to evaluate on are trained on.
     quarantine_gate = QuarantineGate(
         quarantine=example_gen.outputs["quarantine"],
         max_share=platform.parameter("max_quarantined_share", config.data.max_quarantined_share),
+        max_shared_images=config.data.max_shared_images,
         train_split=train,
         eval_split=evaluate,
         code=source_hash("components.gates"),

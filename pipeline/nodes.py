@@ -7,7 +7,9 @@ cache and lineage are TFX's in both.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from ml_metadata.proto import metadata_store_pb2
@@ -25,6 +27,8 @@ from tfx.v1.dsl.io import fileio
 from components.errors import SegpipeError
 
 State = Literal["ran", "cached", "failed", "interrupted"]
+
+_FILE_COUNT = "file_count"  # custom property of an artifact: the files it had when its node finished
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +81,50 @@ class PipelineRun:
         start = time.monotonic()
         with metadata.Metadata(self._connection) as store:
             done = self._earlier_execution(store, node_id)
+            if done is None:
+                self._drop_incomplete_outputs(store, node_id)
         if done is None:
             info = self._launcher(node_id).launch()
             execution_id = getattr(info, "execution_id", None)
         else:
             execution_id = done.id
-        return NodeResult(node_id, self._state(node_id, execution_id), time.monotonic() - start, execution_id)
+        state = self._state(node_id, execution_id)
+        if done is None and state == "ran" and execution_id is not None:
+            self._count_files(execution_id)
+        return NodeResult(node_id, state, time.monotonic() - start, execution_id)
+
+    def _count_files(self, execution_id: int) -> None:
+        """Records how many files each output has, so that a later run can tell whether some are missing."""
+        with metadata.Metadata(self._connection) as store:
+            artifacts = _outputs(store, [execution_id])
+            for artifact in artifacts:
+                artifact.custom_properties[_FILE_COUNT].int_value = _number_of_files(artifact.uri)
+            store.store.put_artifacts(artifacts)
+
+    def _drop_incomplete_outputs(self, store: Any, node_id: str) -> None:
+        """Keeps TFX from taking earlier outputs from the cache if some of their files are missing.
+
+        A cleaner of temporary folders and a copy that was cut off leave folders with too few files. TFX 1.16 and 1.21
+        (tfx/orchestration/portable/cache_utils.py, `get_cached_outputs`) take outputs whose state is LIVE and whose
+        folder exists, whatever it holds.
+        """
+        (context,) = (
+            c for c in self._nodes[node_id].contexts.contexts if c.type.name == constants.NODE_CONTEXT_TYPE_NAME
+        )
+        known = store.store.get_context_by_type_and_name(context.type.name, context.name.field_value.string_value)
+        if known is None:
+            return
+        incomplete = []
+        for artifact in _outputs(store, [each.id for each in store.store.get_executions_by_context(known.id)]):
+            if artifact.state != artifact.LIVE or _FILE_COUNT not in artifact.custom_properties:
+                continue
+            expected, found = artifact.custom_properties[_FILE_COUNT].int_value, _number_of_files(artifact.uri)
+            if found < expected:
+                message = "%s: found %d of %d files; %s will not be taken from the cache"
+                logging.getLogger(__name__).warning(message, artifact.uri, found, expected, node_id)
+                artifact.state = artifact.DELETED
+                incomplete.append(artifact)
+        store.store.put_artifacts(incomplete)
 
     def _earlier_execution(self, store: Any, node_id: str) -> Any:
         """Returns the execution that finished a node in this run; an unfinished one begins anew, without outputs."""
@@ -133,3 +175,16 @@ class PipelineRun:
                 f"{', '.join(self.upstream(node_id)) or 'no other node'} in this run. The log says which is missing"
             )
         return "cached" if execution.last_known_state == metadata_store_pb2.Execution.CACHED else "ran"
+
+
+def _outputs(store: Any, execution_ids: Iterable[int]) -> list[Any]:
+    """Returns the artifacts that executions wrote or took from the cache."""
+    events = store.store.get_events_by_execution_ids(execution_ids)
+    return store.store.get_artifacts_by_id({event.artifact_id for event in events if event.type == event.OUTPUT})
+
+
+def _number_of_files(uri: str) -> int:
+    """Returns how many files an artifact has; the artifact of a single value is a file itself."""
+    if not fileio.isdir(uri):
+        return int(fileio.exists(uri))
+    return sum(len(names) for _, _, names in fileio.walk(uri))

@@ -25,7 +25,7 @@ from components.class_map import ClassMap
 from components.dataset.checks import Limits, Sample, read_pair
 from components.dataset.description import DatasetDescription
 from components.dataset.pairs import Pair, find_pairs
-from components.example_gen.quarantine import COUNTS_FILE, FAULTS_FILE
+from components.example_gen.quarantine import COUNTS_FILE, FAULTS_FILE, SHARED_FILE
 
 DESCRIPTION = "description"
 MAX_SIDE = "max_side"
@@ -36,6 +36,7 @@ QUARANTINE = "quarantine"
 _RECORDS = "data_tfrecord"
 _PAIRS_A_SHARD = 64
 _FAULTS = "faults"
+_IMAGES = "images"
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -58,11 +59,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         with self._make_beam_pipeline() as pipeline:
             faults = [pipeline | "ListingFaults" >> beam.Create(listing_faults, reshuffle=False)]
             counts = []
+            images = []
             for split in splits:
                 results = (
                     pipeline
                     | f"Pairs[{split}]" >> ShardedPairs([pair for pair in pairs if pair.split == split])
-                    | f"Read[{split}]" >> beam.ParDo(read).with_outputs(_FAULTS, main="records")
+                    | f"Read[{split}]" >> beam.ParDo(read).with_outputs(_FAULTS, _IMAGES, main="records")
                 )
                 path = os.path.join(artifact_utils.get_split_uri([examples], split), _RECORDS)
                 _ = results.records | f"Write[{split}]" >> beam.io.WriteToTFRecord(path, file_name_suffix=".gz")
@@ -72,7 +74,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     | f"CountOf[{split}]" >> beam.Map(lambda count, split: (split, count), split)
                 )
                 faults.append(results[_FAULTS])
+                images.append(results[_IMAGES])
             _write_quarantine(faults, counts, quarantine_uri)
+            _write_shared_images(images, quarantine_uri)
 
 
 class ShardedPairs(beam.PTransform):
@@ -96,7 +100,7 @@ class ShardedPairs(beam.PTransform):
 
 
 class ReadPair(beam.DoFn):
-    """Turns a pair into a serialized example, or a fault on the side output."""
+    """Turns a pair into a serialized example and its image's hash, or into a fault."""
 
     def __init__(self, root: str, description: DatasetDescription, limits: Limits) -> None:
         self._root = root
@@ -105,10 +109,11 @@ class ReadPair(beam.DoFn):
         self._class_map = description.class_map
 
     def process(self, pair: Pair) -> Iterator[Any]:
-        """Yields the example's bytes, or the tagged fault."""
+        """Yields the example's bytes and a tagged (hash, (split, name)), or the tagged fault."""
         result = read_pair(self._root, pair, self._description, self._limits)
         if isinstance(result, Sample):
             yield to_example(result, self._class_map).SerializeToString(deterministic=True)
+            yield beam.pvalue.TaggedOutput(_IMAGES, (result.image_hash, (pair.split, pair.name)))
         else:
             yield beam.pvalue.TaggedOutput(_FAULTS, result)
 
@@ -154,6 +159,26 @@ def _write_quarantine(faults: list[beam.PCollection], counts: list[beam.PCollect
         | "CountsToJson" >> beam.Map(_counts_json, beam.pvalue.AsSingleton(fault_counts))
         | "WriteCounts" >> _write_single_file(uri, COUNTS_FILE)
     )
+
+
+def _write_shared_images(images: list[beam.PCollection], uri: str) -> None:
+    """Adds the steps that write which images are in more than one split; only hashes and names are grouped."""
+    _ = (
+        images
+        | "Images" >> beam.Flatten()
+        | "ByImage" >> beam.GroupByKey()
+        | "SharedImages" >> beam.FlatMap(lambda item: _names_by_split(item[1]))
+        | "WriteSharedImages" >> _write_single_file(uri, SHARED_FILE)
+    )
+
+
+def _names_by_split(places: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yields, as JSON, the names by split of an image that is in more than one."""
+    names: dict[str, list[str]] = {}
+    for split, name in sorted(places):
+        names.setdefault(split, []).append(name)
+    if len(names) > 1:
+        yield json.dumps(names, sort_keys=True)
 
 
 def _counts_json(examples: Iterable[tuple[str, int]], faults: Iterable[tuple[tuple[str, str], int]]) -> str:

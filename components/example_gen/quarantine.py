@@ -10,6 +10,7 @@ from components.dataset.pairs import Fault
 
 FAULTS_FILE = "quarantine.jsonl"
 COUNTS_FILE = "counts.json"
+SHARED_FILE = "shared_images.jsonl"
 
 
 def read_counts(uri: str) -> dict[str, Any]:
@@ -18,7 +19,18 @@ def read_counts(uri: str) -> dict[str, Any]:
 
 
 def read_faults(uri: str) -> list[Fault]:
-    """Returns the pairs that were put aside, with file and reason, in an order that no worker has a part in."""
-    lines = files.read_bytes(files.join(uri, FAULTS_FILE)).decode().splitlines()
-    faults = [Fault(**json.loads(line)) for line in lines]
-    return sorted(faults, key=lambda fault: (fault.split, fault.name, fault.file))
+    """Returns the pairs that were left out, with file and reason, sorted by split, name and file."""
+    return sorted(
+        (Fault(**line) for line in _read_lines(uri, FAULTS_FILE)),
+        key=lambda fault: (fault.split, fault.name, fault.file),
+    )
+
+
+def read_shared_images(uri: str) -> list[dict[str, list[str]]]:
+    """Returns {split: names of pairs} for each image that is in more than one split, sorted."""
+    return sorted(_read_lines(uri, SHARED_FILE), key=lambda names: sorted(names.items()))
+
+
+def _read_lines(uri: str, name: str) -> list[Any]:
+    """Reads a file of JSON lines, which Beam's workers write in any order."""
+    return [json.loads(line) for line in files.read_bytes(files.join(uri, name)).decode().splitlines()]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
 
+from components import files
 from components.dataset.description import detect
-from components.errors import UsageError
-from components.files import list_files, read_bytes, refuse_pattern, write_bytes
+from components.errors import SegpipeError, UsageError
+from components.files import list_files, read_bytes, read_data_file, refuse_pattern, write_bytes
 
 
 def _touch(root, *paths):
@@ -95,3 +97,63 @@ def test_a_pattern_is_refused_with_its_character_and_what_to_do(path):
 
     assert f"{path}, expected a path without {character}, " in str(refusal.value)
     assert "Rename the folder, or make a link" in str(refusal.value)
+
+
+@pytest.fixture
+def fail(monkeypatch):
+    """Makes the next reads fail with an error number; returns the pauses before another try, in seconds."""
+
+    def _fail(times, number):
+        left, pauses = [None] * times, []
+
+        def failing(path, mode):
+            if left:
+                left.pop()
+                raise OSError(number, os.strerror(number), path)
+            return open(path, mode)
+
+        monkeypatch.setattr(files, "open", failing, raising=False)
+        monkeypatch.setattr(read_bytes.retry, "sleep", pauses.append)
+        return pauses
+
+    return _fail
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ETIMEDOUT, errno.ESTALE])
+def test_a_read_error_that_passes_is_not_noticed(tmp_path, fail, number):
+    _touch(tmp_path, "a.png")
+    pauses = fail(2, number)
+
+    assert read_bytes(str(tmp_path / "a.png")) == b"-"
+    assert pauses == [1, 2]
+
+
+def test_a_read_error_that_stays_names_the_file_and_what_to_do(tmp_path, fail):
+    _touch(tmp_path, "a.png")
+    pauses = fail(100, errno.EIO)
+
+    with pytest.raises(SegpipeError) as error:
+        read_data_file(str(tmp_path / "a.png"))
+
+    assert str(error.value).startswith(f"{tmp_path}/a.png: cannot be read (OSError: Input/output error), expected")
+    assert "run the same command again" in str(error.value)
+    assert pauses == [1, 2, 4, 8]
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES])
+def test_what_another_try_cannot_mend_is_not_tried_again(tmp_path, fail, number):
+    _touch(tmp_path, "a.png")
+    pauses = fail(1, number)
+
+    with pytest.raises(SegpipeError, match=r"a\.png: cannot be read"):
+        read_data_file(str(tmp_path / "a.png"))
+
+    assert pauses == []
+
+
+@pytest.mark.parametrize("target", ["gone.png", "a.png"])
+def test_a_broken_link_is_a_property_of_the_data(tmp_path, target):
+    (tmp_path / "a.png").symlink_to(target)
+
+    with pytest.raises(OSError, match=r"a\.png"):
+        read_data_file(str(tmp_path / "a.png"))

@@ -8,8 +8,9 @@ from tfx.types import artifact_utils
 
 from components import features, schema
 from components.class_map import ClassMap
+from components.dataset.pairs import Fault
 from components.errors import DataRejectedError
-from components.gates import check_anomalies, read_anomalies
+from components.gates import check_anomalies, check_quarantine, check_shared_images, read_anomalies
 
 _CLASS_MAP = ClassMap(("road", "void"), ((128, 64, 128), (0, 0, 0)), ignore_index=1)
 _MAX_SIDE = 100
@@ -74,3 +75,41 @@ def test_the_schema_s_file_is_named_by_its_content(tmp_path):
     assert first == again
     assert first != other
     assert tfdv.load_schema_text(first) == schema.raw_schema(_CLASS_MAP, 100)
+
+
+def _faults(split, number):
+    return [
+        Fault(split, f"a_{i}", f"{split}/a_{i}.png", "empty", "zero bytes", "a PNG file", "copy") for i in range(number)
+    ]
+
+
+def test_a_small_split_is_not_excused_by_a_large_one():
+    counts = {"examples": {"train": 990, "val": 1}, "quarantined": {}}
+
+    with pytest.raises(DataRejectedError) as error:
+        check_quarantine(counts, [*_faults("train", 1), *_faults("val", 9)], 0.01, ("train", "val"), "somewhere")
+
+    message = str(error.value)
+    assert message.startswith("bad pairs: found 9 of 10 pairs of split 'val' (90.0%), expected at most 1.0% of each")
+    assert "val/a_0.png" in message
+    assert "train/a_0.png" not in message
+
+
+def test_every_split_with_too_many_bad_pairs_is_named():
+    counts = {"examples": {"train": 8, "val": 3, "test": 1}, "quarantined": {}}
+    faults = [*_faults("train", 2), *_faults("val", 1), *_faults("test", 1)]
+
+    with pytest.raises(DataRejectedError, match="1 of 2 pairs of split 'test' .50.0%., 1 of 4 pairs of split 'val'"):
+        check_quarantine(counts, faults, 0.2, ("train", "val"), "somewhere")
+
+
+def test_only_images_in_the_two_splits_of_the_run_count_as_shared():
+    shared = [{"test": ["a"], "train": ["b"]}, {"test": ["c"], "val": ["d"]}, {"train": ["e"], "val": ["f", "g"]}]
+
+    check_shared_images(shared[:2], 0, "train", "val", "somewhere")
+    check_shared_images(shared, 1, "train", "val", "somewhere")
+    with pytest.raises(DataRejectedError, match="1 images of split 'val'") as error:
+        check_shared_images(shared, 0, "train", "val", "somewhere")
+
+    assert "train/e = val/f" in str(error.value)
+    assert "raise data.max_shared_images" in str(error.value)

@@ -200,3 +200,8 @@ def test_an_unknown_preset_or_model_lists_the_known():
         preset("fast", "unet")
     with pytest.raises(UsageError, match="unet"):
         preset("cpu", "resnet")
+
+
+def test_one_split_to_train_and_to_evaluate_on_is_refused():
+    with pytest.raises(UsageError, match="data: train_split and eval_split: found 'val' for both, expected two splits"):
+        load_config([("test", {"data": {"train_split": "val"}})])

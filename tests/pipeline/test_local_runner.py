@@ -21,6 +21,25 @@ def Writer(text: _Out, content: _Parameter[str]) -> None:
 
 
 @tfx.dsl.components.component
+def FolderWriter(folder: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Examples]) -> None:
+    """Writes two files below a folder."""
+    for name in ("Split-train/a", "Split-val/b"):
+        path = os.path.join(folder.uri, name)
+        os.makedirs(os.path.dirname(path))
+        with open(path, "w") as file:
+            file.write(name)
+
+
+@tfx.dsl.components.component
+def FolderReader(
+    folder: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Examples], content: _Out
+) -> None:
+    """Reads both files."""
+    with open(f"{folder.uri}/Split-train/a") as first, open(f"{folder.uri}/Split-val/b") as second:
+        content.value = first.read() + second.read()
+
+
+@tfx.dsl.components.component
 def Reader(text: _In, needs: _Parameter[str], copy: _Out) -> None:
     """Fails until a file is there; where it ends in "wait", the user's patience is at an end."""
     if needs.endswith("wait"):
@@ -77,6 +96,38 @@ def test_a_failed_run_goes_on_where_it_stopped_and_then_comes_from_the_cache(run
     assert second == [("Writer", "cached"), ("Reader", "ran")]
     assert third == [("Writer", "cached"), ("Reader", "cached")]
     assert changed == [("Writer", "ran"), ("Reader", "ran")]
+
+
+@pytest.mark.parametrize("lost", [["Split-train/a"], ["Split-train/a", "Split-val/b"]])
+def test_outputs_whose_files_are_gone_are_made_again(tmp_path, lost):
+    path = str(tmp_path / "metadata.sqlite")
+
+    def states(run_id):
+        writer = FolderWriter()
+        reader = FolderReader(folder=writer.outputs["folder"])
+        connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(path)
+        pipeline = tfx.dsl.Pipeline("toy", str(tmp_path / "root"), connection, [writer, reader], enable_cache=True)
+        return [result.state for result in LocalRunner().run(pipeline, run_id)]
+
+    def folder(run_id):
+        return Store(path).executions(run_id)[0].outputs["folder"][0].uri
+
+    before = [states("first"), states("second")]
+    for name in lost:
+        os.remove(os.path.join(folder("second"), name))
+    after = [states("third"), states("fourth")]
+
+    assert before == [["ran", "ran"], ["cached", "cached"]]
+    assert after == [["ran", "ran"], ["cached", "cached"]]
+    assert folder("first") == folder("second") != folder("third") == folder("fourth")
+
+
+def test_a_value_whose_file_is_gone_is_made_again(run, tmp_path):
+    (tmp_path / "go").touch()
+    run("first")
+    os.remove(Store(str(tmp_path / "metadata.sqlite")).executions("first")[1].outputs["copy"][0].uri)
+
+    assert run("second") == [("Writer", "cached"), ("Reader", "ran")]
 
 
 def test_a_run_that_the_user_ends_was_interrupted(run):

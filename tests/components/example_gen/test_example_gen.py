@@ -1,5 +1,6 @@
 """ExampleGen and the gates behind it, run by TFX on small folders with faults made on purpose."""
 
+import errno
 import io
 import json
 import os
@@ -11,12 +12,13 @@ import tensorflow as tf
 from PIL import Image
 from tfx import v1 as tfx
 
+import components.files
 from components import features
 from components.dataset.description import detect
 from components.dataset.pairs import Fault
-from components.errors import DataRejectedError
+from components.errors import DataRejectedError, SegpipeError
 from components.example_gen.component import ImageMaskExampleGen
-from components.example_gen.quarantine import FAULTS_FILE, read_counts, read_faults
+from components.example_gen.quarantine import FAULTS_FILE, read_counts, read_faults, read_shared_images
 from components.gates import QuarantineGate
 from pipeline.local_runner import LocalRunner
 from pipeline.store import Store
@@ -25,10 +27,11 @@ from pipeline.store import Store
 class _Pipeline:
     """ExampleGen and its gate in a work directory of their own."""
 
-    def __init__(self, root, max_share=0.01, beam_args=()):
+    def __init__(self, root, max_share=0.01, max_shared_images=0, beam_args=()):
         self._root = str(root)
         self._beam_args = ["--runner=DirectRunner", *beam_args]
         self._max_share = max_share
+        self._max_shared_images = max_shared_images
         self._metadata = os.path.join(self._root, "metadata.sqlite")
         self._runs = 0
 
@@ -41,6 +44,7 @@ class _Pipeline:
         gate = QuarantineGate(
             quarantine=example_gen.outputs["quarantine"],
             max_share=self._max_share,
+            max_shared_images=self._max_shared_images,
             train_split="train",
             eval_split="val",
             code="1",
@@ -141,12 +145,55 @@ def test_bad_pairs_are_quarantined_and_their_neighbours_kept(tmp_path, street_sc
     assert len(pipeline.examples("train")) == 8
 
 
+@pytest.fixture
+def fail(monkeypatch):
+    """Makes reads of one file fail: the first `after` succeed, the next `times` do not."""
+
+    def _fail(path, after, times):
+        reads = []
+
+        def failing(name, mode):
+            if name == path:
+                reads.append(name)
+                if after < len(reads) <= after + times:
+                    raise TimeoutError(errno.ETIMEDOUT, "Connection timed out", name)
+            return open(name, mode)
+
+        monkeypatch.setattr(components.files, "open", failing, raising=False)
+        monkeypatch.setattr(components.files.read_bytes.retry, "sleep", lambda seconds: None)
+
+    return _fail
+
+
+def test_a_read_error_that_passes_loses_no_pair(pipeline, street_scenes, fail):
+    # The driver's fingerprint reads every file once before ExampleGen does.
+    fail(_files(f"{street_scenes}/train")[0], after=1, times=1)
+
+    pipeline.run(street_scenes)
+
+    assert len(pipeline.examples("train")) == 12
+    assert read_faults(pipeline.output("quarantine").uri) == []
+
+
+def test_a_read_error_that_stays_stops_the_run_and_is_not_cached(tmp_path, street_scenes, fail):
+    pipeline = _Pipeline(tmp_path / "root", max_share=0.5)
+    image = _files(f"{street_scenes}/train")[0]
+    fail(image, after=1, times=5)
+
+    with pytest.raises(SegpipeError, match=rf"{image}: cannot be read \(TimeoutError: Connection timed out\)"):
+        pipeline.run(street_scenes)
+    states = pipeline.run(street_scenes)
+
+    assert states["ImageMaskExampleGen"] == "ran"
+    assert len(pipeline.examples("train")) == 12
+
+
 def test_a_pair_of_several_files_is_one_bad_pair(tmp_path, street_scenes):
     image = _files(f"{street_scenes}/train")[0]
     Image.open(image).save(image.removesuffix(".png") + ".jpg")
 
-    # One of sixteen: two, its files, would be too many.
-    states = _Pipeline(tmp_path / "root", max_share=1 / 16).run(street_scenes)
+    # One of twelve: two, its files, would be too many.
+    states = _Pipeline(tmp_path / "root", max_share=1 / 12).run(street_scenes)
 
     assert states["QuarantineGate"] == "ran"
 
@@ -170,11 +217,80 @@ def test_too_many_bad_pairs_stop_the_run_and_are_listed(pipeline, street_scenes)
     with open(broken, "wb"):
         pass
 
-    with pytest.raises(DataRejectedError, match=r"1 of 16 pairs are bad \(6\.2%\), expected at most 1\.0%") as error:
+    with pytest.raises(
+        DataRejectedError, match=r"1 of 12 pairs of split 'train' \(8\.3%\), expected at most 1\.0%"
+    ) as error:
         pipeline.run(street_scenes)
 
     assert os.path.basename(broken) in str(error.value)
     assert "max_quarantined_share" in str(error.value)
+
+
+def test_the_bound_on_bad_pairs_holds_for_each_split(tmp_path, street_scenes):
+    broken = _files(f"{street_scenes}/val")[0]
+    with open(broken, "wb"):
+        pass
+
+    # One of sixteen pairs, but one of four in val.
+    with pytest.raises(DataRejectedError) as error:
+        _Pipeline(tmp_path / "root", max_share=0.1).run(street_scenes)
+
+    assert str(error.value).startswith(
+        "bad pairs: found 1 of 4 pairs of split 'val' (25.0%), expected at most 10.0% of"
+    )
+    assert os.path.basename(broken) in str(error.value)
+
+
+def _copy_pixels(source, destination):
+    """Writes an image's pixels into another file that shares no byte of its data with it."""
+    Image.open(source).save(destination, compress_level=1)
+    with open(source, "rb") as one, open(destination, "rb") as other:
+        assert one.read() != other.read()
+
+
+def test_images_to_evaluate_on_that_are_trained_on_stop_the_run(pipeline, street_scenes):
+    train, val = (_files(f"{street_scenes}/{split}") for split in ("train", "val"))
+    shutil.copy(train[0], val[0])
+    _copy_pixels(train[1], val[1])
+
+    with pytest.raises(DataRejectedError, match="2 images of split 'val' are in split 'train' too") as error:
+        pipeline.run(street_scenes)
+
+    message = str(error.value)
+    for one, other in zip(train[:2], val[:2], strict=True):
+        names = (os.path.splitext(os.path.basename(path))[0] for path in (one, other))
+        assert "train/{} = val/{}".format(*names) in message
+    listed = message.partition("All of them: ")[2].splitlines()[0]
+    with open(listed) as file:
+        assert len(file.readlines()) == 2
+
+
+def test_images_in_both_splits_are_accepted_up_to_the_setting(tmp_path, street_scenes):
+    shutil.copy(_files(f"{street_scenes}/train")[0], _files(f"{street_scenes}/val")[0])
+    pipeline = _Pipeline(tmp_path / "root", max_shared_images=1)
+
+    assert pipeline.run(street_scenes)["QuarantineGate"] == "ran"
+    (names,) = read_shared_images(pipeline.output("quarantine").uri)
+    assert sorted(names) == ["train", "val"]
+
+
+def test_an_image_twice_in_one_split_does_not_stop_the_run(pipeline, street_scenes):
+    images = _files(f"{street_scenes}/train")
+    shutil.copy(images[0], images[1])
+
+    assert pipeline.run(street_scenes)["QuarantineGate"] == "ran"
+
+
+def test_examples_whose_records_are_gone_are_written_again(pipeline, street_scenes):
+    pipeline.run(street_scenes)
+    for split in ("train", "val"):
+        for path in _files(os.path.join(pipeline.output("examples").uri, f"Split-{split}")):
+            os.remove(path)
+
+    states = [pipeline.run(street_scenes), pipeline.run(street_scenes)]
+
+    assert [run["ImageMaskExampleGen"] for run in states] == ["ran", "cached"]
+    assert len(pipeline.examples("train")) == 12
 
 
 def test_a_split_without_a_usable_example_stops_the_run(tmp_path, street_scenes):
@@ -231,5 +347,5 @@ def test_workers_in_processes_of_their_own_write_the_same_examples(tmp_path, str
 
     for split in ("train", "val"):
         assert apart.examples(split) == alone.examples(split)
-    for read in (read_counts, read_faults):
+    for read in (read_counts, read_faults, read_shared_images):
         assert read(apart.output("quarantine").uri) == read(alone.output("quarantine").uri)
