@@ -62,6 +62,7 @@ class Survey:
         splits: by name, train first.
         faults: every pair or file left out, and why.
         warnings: sentences on leaks and missing classes; none of them excludes a pair.
+        records: every sound pair, without its pixels.
     """
 
     root: str
@@ -70,6 +71,7 @@ class Survey:
     splits: dict[str, SplitSurvey]
     faults: tuple[Fault, ...]
     warnings: tuple[str, ...]
+    records: tuple[Record, ...] = dataclasses.field(repr=False)
 
     @property
     def pairs(self) -> int:
@@ -106,12 +108,19 @@ def _split_dict(split: SplitSurvey, class_names: tuple[str, ...]) -> dict[str, A
 
 
 @dataclasses.dataclass(frozen=True)
-class _Record:
-    """What is kept of a sound pair: its image and mask are let go."""
+class Record:
+    """What is kept of a sound pair; its image and mask are not.
+
+    Attributes:
+        pair: its files.
+        size: (height, width) in pixels.
+        image_hash: SHA-256 of the image's pixels, hexadecimal.
+        class_pixels: pixels of each class in the mask, int64 [num_classes].
+    """
 
     pair: Pair
     size: tuple[int, int]
-    content_hash: str
+    image_hash: str
     class_pixels: np.ndarray
 
 
@@ -133,15 +142,16 @@ def survey(
 
     Raises:
         UsageError: as `find_pairs` does.
+        SegpipeError: a file cannot be read.
     """
     pairs, faults = find_pairs(root, description)
-    records: list[_Record] = []
+    records: list[Record] = []
 
-    def read(pair: Pair) -> _Record | Fault:
+    def read(pair: Pair) -> Record | Fault:
         result = read_pair(root, pair, description, limits)
         if isinstance(result, Fault):
             return result
-        return _Record(pair, (result.height, result.width), result.content_hash, result.class_pixels)
+        return Record(pair, (result.height, result.width), result.image_hash, result.class_pixels)
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         for done, result in enumerate(pool.map(read, pairs), start=1):
@@ -153,12 +163,12 @@ def survey(
                 on_progress(done, len(pairs))
     class_names = description.class_map.names
     splits = _by_split(records, faults, len(class_names))
-    untrained = _untrained_classes(splits, description.class_map)
-    warnings = (*_duplicates(records), *_shared_sequences(records), *untrained)
-    return Survey(str(root), description.name, class_names, splits, tuple(faults), warnings)
+    classes = _class_warnings(splits, description.class_map)
+    warnings = (*_duplicates(records), *_shared_sequences(records), *classes)
+    return Survey(str(root), description.name, class_names, splits, tuple(faults), warnings, tuple(records))
 
 
-def _by_split(records: list[_Record], faults: list[Fault], num_classes: int) -> dict[str, SplitSurvey]:
+def _by_split(records: list[Record], faults: list[Fault], num_classes: int) -> dict[str, SplitSurvey]:
     names = {record.pair.split for record in records} | {fault.split for fault in faults}
     splits = {}
     for name in sorted(names, key=lambda name: (name != TRAIN, name)):
@@ -178,27 +188,37 @@ def _counts(values: Iterable[Any]) -> dict[Any, int]:
     return dict(sorted(Counter(values).items()))
 
 
-def _duplicates(records: list[_Record]) -> list[str]:
-    """Warns of the same image and mask under two names, above all across splits."""
-    by_hash: dict[str, list[str]] = defaultdict(list)
-    splits: dict[str, set[str]] = defaultdict(set)
+def repeated_images(records: Iterable[Record]) -> list[list[Record]]:
+    """Returns the groups of pairs, two or more each, whose images have the same pixels."""
+    by_hash: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        by_hash[record.content_hash].append(f"{record.pair.split}/{record.pair.name}")
-        splits[record.content_hash].add(record.pair.split)
-    repeated = [key for key, names in by_hash.items() if len(names) > 1]
-    across = [" = ".join(by_hash[key]) for key in repeated if len(splits[key]) > 1]
-    within = [" = ".join(by_hash[key]) for key in repeated if len(splits[key]) == 1]
+        by_hash[record.image_hash].append(record)
+    return [group for group in by_hash.values() if len(group) > 1]
+
+
+def crosses_splits(group: Iterable[Record]) -> bool:
+    """Tells whether a group of pairs lies in more than one split."""
+    return len({record.pair.split for record in group}) > 1
+
+
+def _duplicates(records: list[Record]) -> list[str]:
+    """Warns of the same image under two names, above all across splits."""
+    across: list[str] = []
+    within: list[str] = []
+    for group in repeated_images(records):
+        names = " = ".join(f"{record.pair.split}/{record.pair.name}" for record in group)
+        (across if crosses_splits(group) else within).append(names)
     warnings = []
     if across:
         warnings.append(
-            f"leak: {len(across)} pairs are in more than one split, so scores are too good: {_some(across)}"
+            f"leak: {len(across)} images are in more than one split, so scores are too good: {_some(across)}"
         )
     if within:
-        warnings.append(f"{len(within)} pairs are in one split more than once: {_some(within)}")
+        warnings.append(f"{len(within)} images are in one split more than once: {_some(within)}")
     return warnings
 
 
-def _shared_sequences(records: list[_Record]) -> list[str]:
+def _shared_sequences(records: list[Record]) -> list[str]:
     splits: dict[str, set[str]] = defaultdict(set)
     for record in records:
         splits[record.pair.sequence].add(record.pair.split)
@@ -210,12 +230,19 @@ def _shared_sequences(records: list[_Record]) -> list[str]:
     ]
 
 
-def _untrained_classes(splits: dict[str, SplitSurvey], class_map: ClassMap) -> list[str]:
-    if TRAIN not in splits or not splits[TRAIN].pairs:
-        return []
-    pixels = splits[TRAIN].class_pixels
-    absent = [class_map.names[index] for index in class_map.scored_indices if not pixels[index]]
-    return [f"no pixel of train shows {', '.join(absent)}: a model cannot learn it"] if absent else []
+def _class_warnings(splits: dict[str, SplitSurvey], class_map: ClassMap) -> list[str]:
+    """Warns of splits that show no class at all, and of classes that the training split lacks."""
+    warnings = []
+    for name, split in splits.items():
+        absent = [class_map.names[index] for index in class_map.scored_indices if not split.class_pixels[index]]
+        if split.pairs and len(absent) == len(class_map.scored_indices):
+            warnings.append(
+                f"no pixel of {name} shows {', '.join(absent)}: all its pixels are ignored, so nothing can be learned "
+                "or scored there; correct its masks, or the description's `classes` and `ignore`"
+            )
+        elif split.pairs and name == TRAIN and absent:
+            warnings.append(f"no pixel of train shows {', '.join(absent)}: a model cannot learn it")
+    return warnings
 
 
 def _some(items: list[str]) -> str:
@@ -237,7 +264,7 @@ def content_fingerprint(root: str, description: DatasetDescription, workers: int
         64 hexadecimal digits.
 
     Raises:
-        OSError: a file cannot be read.
+        SegpipeError: a file cannot be read.
     """
     paths = member_files(list(files.list_files(root)), description)
     digest = hashlib.sha256(description.to_json().encode())
@@ -250,9 +277,7 @@ def content_fingerprint(root: str, description: DatasetDescription, workers: int
 
 def _file_hash(root: str, path: str) -> str:
     try:
-        return hashlib.sha256(files.read_bytes(files.join(root, path))).hexdigest()
+        return hashlib.sha256(files.read_data_file(files.join(root, path))).hexdigest()
     except OSError:
-        if files.is_remote(root):
-            raise
-        # Reading the pair says why, and puts it in quarantine.
+        # A broken link, which ends in the quarantine.
         return "unreadable"

@@ -1,9 +1,10 @@
-"""`segpipe data`: make a synthetic data set, fetch CamVid, or check a folder; none of it needs TensorFlow."""
+"""`segpipe data`: make a synthetic data set, fetch CamVid, import or check a folder; none of it needs TensorFlow."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,10 +17,14 @@ from rich.text import Text
 from components.errors import EXIT_DATA_REJECTED, UsageError
 
 if TYPE_CHECKING:
+    from components.dataset.description import DatasetDescription
+    from components.dataset.encoded import Limits
     from components.dataset.survey import Survey
 
-app = typer.Typer(help="Make, fetch or check a folder of images and masks.", no_args_is_help=True)
+app = typer.Typer(help="Make, fetch, import or check a folder of images and masks.", no_args_is_help=True)
 
+# Named here so that --help reads no importer; tests compare them.
+FORMATS = ("coco", "voc", "yolo", "labelme", "cvat", "label-studio", "supervisely")
 _FAULTS_SHOWN = 20
 # Names and bytes of a data set are printed as they are, square brackets and colons too.
 _PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
@@ -74,6 +79,64 @@ def fetch(
     Console(**_PLAIN).print(camvid.LICENCE_NOTE)
 
 
+@app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(help="Folder or annotation file to read; nothing in it is changed.")],
+    destination: Annotated[str, typer.Argument(help="Folder to write; new or empty.")],
+    format_name: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")],
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="Class to keep, in index order; repeatable.", show_default="all"),
+    ] = None,
+    val: Annotated[
+        float, typer.Option(help="Fraction held out for validation if SOURCE has no such split.", min=0.01, max=0.99)
+    ] = 0.2,
+    sequence: Annotated[
+        str | None,
+        typer.Option(
+            help="Regular expression with one group, the video or group in an image's name, such as '^([^_]+)_'."
+            " A sequence stays in one split.",
+            show_default="every image is its own",
+        ),
+    ] = None,
+    link: Annotated[bool, typer.Option("--link", help="Link the images; the default is to copy them.")] = False,
+) -> None:
+    """Import a data set from an annotation tool's format into a folder that `segpipe run` takes.
+
+    What no shape covers is the class background. Exit code 4 if something could not be imported.
+    """
+    from components.importers import import_dataset
+
+    with _bar("importing images") as on_progress:
+        result = import_dataset(
+            format_name,
+            source,
+            destination,
+            classes=classes or (),
+            val=val,
+            sequence=sequence,
+            link=link,
+            on_progress=on_progress,
+        )
+    console = Console(**_PLAIN)
+    counts = ", ".join(f"{count} {split}" for split, count in result.pairs.items())
+    console.print(f"{sum(result.pairs.values())} pairs in {destination}: {counts}; {len(result.classes)} classes")
+    if result.held_out and sequence is None:
+        console.print(
+            Text("note", "yellow"),
+            "val was chosen image by image; for frames of videos, delete the folder and import with --sequence",
+        )
+    for kind, count in sorted(result.lost.items()):
+        console.print(Text("lost", "yellow"), f"{kind}: {count}")
+    for problem in result.problems[:_FAULTS_SHOWN]:
+        console.print(Text("left out", "red"), problem)
+    if len(result.problems) > _FAULTS_SHOWN:
+        console.print(f"... and {len(result.problems) - _FAULTS_SHOWN} more left out")
+    console.print(f"Check it with: segpipe data check {shlex.quote(destination)}")
+    if result.problems:
+        raise typer.Exit(EXIT_DATA_REJECTED)
+
+
 @app.command()
 def check(
     folder: Annotated[str, typer.Argument(help="Folder of images and masks.")],
@@ -86,6 +149,15 @@ def check(
         typer.Option(help="Largest height times width.", min=1, show_default="that of export.max_pixels"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            help="Also write a page with sample pairs, rare classes, duplicates and pictures of faulty files: one HTML"
+            " file of at most 5 MB.",
+            metavar="FILE.html",
+            show_default="no page",
+        ),
+    ] = None,
 ) -> None:
     """Report on a folder: counts, sizes, class shares and every fault.
 
@@ -94,18 +166,36 @@ def check(
     from components.dataset.description import detect, load
     from components.dataset.encoded import Limits
     from components.dataset.survey import survey
+    from pipeline.cli.outputs import prepare_file
 
+    if report is not None:
+        prepare_file("--report", report)
     described = detect(folder) if description == "auto" else load(description)
     given = {"max_side": max_side, "max_pixels": max_pixels}
     limits = Limits(**{name: value for name, value in given.items() if value is not None})
     with _bar("reading pairs") as on_progress:
         result = survey(folder, described, on_progress=on_progress, limits=limits)
+    if report is not None:
+        _write_report(report, folder, described, result, limits)
     if as_json:
         print(json.dumps(result.to_dict(), indent=2))
     else:
         _print_survey(result)
     if result.faults:
         raise typer.Exit(EXIT_DATA_REJECTED)
+
+
+def _write_report(path: str, folder: str, description: DatasetDescription, result: Survey, limits: Limits) -> None:
+    """Writes the page and names it on standard error, as standard output may be JSON."""
+    from components import files
+    from components.dataset.check_report.contents import collect
+    from components.dataset.check_report.render import render
+
+    with _bar("drawing pictures") as on_progress:
+        contents = collect(folder, description, result, limits, on_progress)
+    # A file name need not be UTF-8.
+    files.write_bytes(path, render(contents).encode(errors="replace"))
+    Console(stderr=True, **_PLAIN).print(f"report in {path}")
 
 
 def _print_survey(result: Survey) -> None:

@@ -2,10 +2,13 @@
 
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from pipeline.cli.run import build_config
 from pipeline.config import load_config
@@ -30,6 +33,7 @@ def _segpipe(*words, cwd=None):
         ("doctor",),
         ("data",),
         ("data", "make"),
+        ("data", "import"),
         ("release", "canary"),
     ],
     ids=lambda words: " ".join(words) or "top",
@@ -60,6 +64,7 @@ def test_help_teaches_and_loads_nothing_heavy(words):
         (("predict", "--model", "absent", "nothing.png"), "nothing.png: found nothing"),
         (("runs", "--out", "absent"), "segpipe run --data DIR"),
         (("data", "check", "absent"), "absent"),
+        (("data", "check", "absent", "--report", "."), "--report: found the folder ."),
         (("data", "make", "out", "--size", "abc"), "--size: expected HEIGHTxWIDTH"),
         (("predict", "image.png", "--server", "h:1", "--out", "image.png"), "--out: found image.png (file exists)"),
         (("kubeflow", "compile", "--out", "image.png/p.yaml"), "image.png (file exists)"),
@@ -114,11 +119,73 @@ def test_data_check_lists_every_fault_and_ends_in_the_code_of_bad_data(street_sc
     assert "empty" in done.stdout
 
 
+def test_data_check_writes_a_page_also_of_faulty_data_and_leaves_json_alone(street_scenes, tmp_path):
+    broken = os.path.join(street_scenes, "train", min(os.listdir(f"{street_scenes}/train")))
+    with open(broken, "wb"):
+        pass
+    page = tmp_path / "new folder" / "page.html"
+
+    done = _segpipe("data", "check", street_scenes, "--json", "--report", str(page))
+
+    assert done.returncode == 4, done.stderr
+    assert [fault["reason"] for fault in json.loads(done.stdout)["faults"]] == ["empty"]
+    assert f"report in {page}" in done.stderr
+    assert os.path.basename(broken) in page.read_text(encoding="utf-8")
+
+
 def test_data_check_takes_the_limits_that_a_run_is_given(street_scenes):
     small, allowed = (_segpipe("data", "check", street_scenes, *limit) for limit in (("--max-pixels", "100"), ()))
 
     assert (small.returncode, allowed.returncode) == (4, 0)
     assert "raise data.max_side or export.max_pixels" in small.stdout
+
+
+@pytest.fixture
+def labelled_frames(tmp_path):
+    """Three images with labelme's files, one of them broken, in a folder whose name has a space."""
+    source = tmp_path / "my frames"
+    source.mkdir()
+    square = {"label": "car", "points": [[1, 1], [9, 9]], "shape_type": "rectangle"}
+    for name in "abc":
+        Image.new("RGB", (16, 16)).save(source / f"{name}.png")
+        (source / f"{name}.json").write_text(json.dumps({"shapes": [square], "imagePath": f"{name}.png"}))
+    (source / "c.json").write_text("{")
+    return source
+
+
+def test_data_import_writes_what_check_finds_sound_and_lists_what_is_left_out(labelled_frames, tmp_path):
+    folder = str(tmp_path / "out [1]")
+    words = ("data", "import", "--format", "labelme", str(labelled_frames), folder)
+    broken = _segpipe(*words)
+
+    assert broken.returncode == 4, broken.stderr
+    assert f"2 pairs in {folder}: 1 train, 1 val; 2 classes" in broken.stdout
+    assert f"left out {labelled_frames}/c.json: found text that is no JSON" in broken.stdout
+    assert "note val was chosen image by image" in broken.stdout
+
+    # The advice that the next call gives: delete the folder.
+    again = _segpipe(*words)
+    assert again.returncode == 2
+    assert "found files; expected a new or empty folder. Delete it" in " ".join(again.stderr.split())
+    shutil.rmtree(folder)
+    (labelled_frames / "c.json").unlink()
+    assert _segpipe(*words).returncode == 0
+
+    # The advice at the end: check the folder.
+    (advice,) = [line for line in broken.stdout.splitlines() if line.startswith("Check it with: ")]
+    checked = _segpipe(*shlex.split(advice.removeprefix("Check it with: segpipe ")), "--json")
+    assert checked.returncode == 0, checked.stderr
+    assert {name: split["pairs"] for name, split in json.loads(checked.stdout)["splits"].items()} == {
+        "train": 1,
+        "val": 1,
+    }
+
+
+def test_data_import_names_the_formats_it_knows(tmp_path):
+    done = _segpipe("data", "import", "--format", "COCO", str(tmp_path), "out")
+
+    assert done.returncode == 2
+    assert "--format: found 'COCO'; expected one of coco, voc, yolo" in " ".join(done.stderr.split())
 
 
 def test_data_check_prints_names_and_bytes_with_brackets_as_they_are(tmp_path):

@@ -54,13 +54,15 @@ def test_it_collects_faults_of_names_and_of_content(small, tiny):
     assert found.quarantined_share == pytest.approx(2 / 5)
 
 
-def test_a_pair_in_two_splits_is_called_a_leak(small, tiny):
-    for kind in ("images", "masks"):
+@pytest.mark.parametrize("kinds", [("images", "masks"), ("images",)], ids=["same mask", "another mask"])
+def test_an_image_in_two_splits_is_called_a_leak(small, tiny, kinds):
+    small.pair("val/images/c_9.png", "val/masks/c_9.png", 9)
+    for kind in kinds:
         shutil.copy(small.root / f"train/{kind}/a_1.png", small.root / f"val/{kind}/c_9.png")
 
     warnings = survey(str(small.root), tiny).warnings
 
-    assert any("leak: 1 pairs" in warning and "train/a_1 = val/c_9" in warning for warning in warnings)
+    assert any("leak: 1 images" in warning and "train/a_1 = val/c_9" in warning for warning in warnings)
 
 
 def test_a_pair_twice_in_one_split_is_mentioned(small, tiny):
@@ -84,6 +86,16 @@ def test_a_sequence_in_two_splits_and_a_class_train_lacks_are_warnings(folder, t
     assert any("no pixel of train shows void" in warning for warning in warnings)
     # What is ignored need not be learned.
     assert not any("no pixel of train" in warning for warning in survey(str(folder.root), tiny).warnings)
+
+
+def test_a_split_without_a_pixel_that_counts_is_named_with_the_classes(folder, tiny):
+    for split, value in (("train", 0), ("val", 1)):
+        folder.pair(f"{split}/images/{split}_1.png", f"{split}/masks/{split}_1.png", value)
+        folder.save(f"{split}/masks/{split}_1.png", Image.fromarray(np.full((HEIGHT, WIDTH), value, np.uint8)))
+
+    (warning,) = survey(str(folder.root), tiny).warnings
+
+    assert warning.startswith("no pixel of val shows road: all its pixels are ignored")
 
 
 def test_progress_ends_at_the_number_of_pairs(small, tiny):

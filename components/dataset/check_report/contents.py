@@ -1,0 +1,240 @@
+"""Chooses what the page of a data check shows and draws it, one pair at a time.
+
+The number of pictures and of rows is bounded, so neither memory nor the page grows with the data set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from components import files
+from components.class_map import ClassMap
+from components.dataset.check_report import thumbnails
+from components.dataset.checks import Limits, Sample, read_pair
+from components.dataset.description import DatasetDescription
+from components.dataset.pairs import Fault
+from components.dataset.survey import OnProgress, Record, Survey, crosses_splits, repeated_images
+from components.errors import SegpipeError
+
+SAMPLES = 36  # in all splits together
+SAMPLES_PER_SPLIT = 12
+RARE_CLASSES = 6
+DUPLICATES = 8
+FAULTS_PER_REASON = 20
+PICTURES_PER_REASON = 4
+
+_Item = TypeVar("_Item")
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A pair in two pictures, each a `data:` address; `name` is SPLIT/NAME."""
+
+    name: str
+    image: str
+    mask: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RareClass:
+    """A scored class with few pixels.
+
+    Attributes:
+        index: in the class map.
+        fraction: of all mask pixels, 0 to 1.
+        pairs: number of pairs that show it.
+        example: the pair with most of it, the class marked in the second picture; None if no pair shows it.
+    """
+
+    index: int
+    fraction: float
+    pairs: int
+    example: Example | None
+
+
+@dataclasses.dataclass(frozen=True)
+class FaultRow:
+    """An issue and a picture of its file, None if the file cannot be shown."""
+
+    fault: Fault
+    picture: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class FaultGroup:
+    """All issues of one reason: their number and the first of them."""
+
+    reason: str
+    count: int
+    rows: tuple[FaultRow, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """Everything the page shows.
+
+    Attributes:
+        survey: counts, issues and warnings.
+        class_map: the data set's classes.
+        samples: pairs from all over each split, by split.
+        rare: the scored classes with the fewest pixels, the rarest first.
+        duplicates: the first images that are in more than one split, one pair from each split.
+        duplicate_count: number of images that are in more than one split.
+        faults: issues by reason, the most frequent first.
+    """
+
+    survey: Survey
+    class_map: ClassMap
+    samples: dict[str, tuple[Example, ...]]
+    rare: tuple[RareClass, ...]
+    duplicates: tuple[tuple[Example, ...], ...]
+    duplicate_count: int
+    faults: tuple[FaultGroup, ...]
+
+
+def collect(
+    root: str,
+    description: DatasetDescription,
+    survey: Survey,
+    limits: Limits | None = None,
+    on_progress: OnProgress | None = None,
+) -> Contents:
+    """Chooses pairs and files, reads them again and draws them.
+
+    Args:
+        root: the data root, local or remote.
+        description: what the survey was made with.
+        survey: what was found there.
+        limits: those that the survey was made with.
+        on_progress: called with the pairs and files drawn so far and their number.
+
+    Raises:
+        SegpipeError: a file cannot be read.
+    """
+    samples = {name: choose_samples(survey, name) for name in spread(list(survey.splits), SAMPLES)}
+    rare = rarest_classes(survey, description.class_map)
+    across = [group for group in repeated_images(survey.records) if crosses_splits(group)]
+    duplicates = [_one_of_each_split(group) for group in across[:DUPLICATES]]
+    by_reason: dict[str, list[Fault]] = defaultdict(list)
+    for fault in survey.faults:
+        by_reason[fault.reason].append(fault)
+    total = (
+        sum(map(len, samples.values()))
+        + sum(record is not None for _, _, _, record in rare)
+        + sum(map(len, duplicates))
+        + sum(min(len(faults), PICTURES_PER_REASON) for faults in by_reason.values())
+    )
+    artist = _Artist(root, description, limits, _count_up(on_progress, total))
+    return Contents(
+        survey=survey,
+        class_map=description.class_map,
+        samples={name: artist.pairs(records) for name, records in samples.items() if records},
+        rare=tuple(
+            RareClass(index, fraction, pairs, artist.pair(record, index) if record else None)
+            for index, fraction, pairs, record in rare
+        ),
+        duplicates=tuple(artist.pairs(group) for group in duplicates),
+        duplicate_count=len(across),
+        faults=tuple(
+            FaultGroup(reason, len(faults), artist.faults(faults[:FAULTS_PER_REASON]))
+            for reason, faults in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0]))
+        ),
+    )
+
+
+def choose_samples(survey: Survey, split: str) -> list[Record]:
+    """Returns pairs of a split, spread evenly over its sequences and within each of them."""
+    by_sequence: dict[str, list[Record]] = defaultdict(list)
+    for record in survey.records:
+        if record.pair.split == split:
+            by_sequence[record.pair.sequence].append(record)
+    limit = min(SAMPLES_PER_SPLIT, max(1, SAMPLES // len(survey.splits)))
+    sequences = spread(sorted(by_sequence.items()), limit)
+    return [record for _, records in sequences for record in spread(records, limit // len(sequences))]
+
+
+def spread(items: Sequence[_Item], count: int) -> list[_Item]:
+    """Returns at most `count` items at even distances, each from the middle of its stretch."""
+    count = min(count, len(items))
+    return [items[(2 * place + 1) * len(items) // (2 * count)] for place in range(count)]
+
+
+def rarest_classes(survey: Survey, class_map: ClassMap) -> list[tuple[int, float, int, Record | None]]:
+    """Returns index, fraction of pixels, number of pairs and fullest pair of the rarest scored classes."""
+    if not survey.records:
+        return []
+    pixels = np.array([split.class_pixels for split in survey.splits.values()]).sum(axis=0)
+    fractions = pixels / pixels.sum()
+    found = []
+    for index in sorted(class_map.scored_indices, key=lambda index: fractions[index])[:RARE_CLASSES]:
+        shown = [record for record in survey.records if record.class_pixels[index]]
+        # Of the fraction, not the pixels: a small image may show the class better than a large one.
+        fullest = max(shown, key=lambda record: record.class_pixels[index] / record.class_pixels.sum(), default=None)
+        found.append((index, float(fractions[index]), len(shown), fullest))
+    return found
+
+
+def _one_of_each_split(group: list[Record]) -> list[Record]:
+    return list({record.pair.split: record for record in reversed(group)}.values())[::-1][:2]
+
+
+def _count_up(on_progress: OnProgress | None, total: int) -> Callable[[], None]:
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if on_progress:
+            on_progress(done, total)
+
+    return advance
+
+
+@dataclasses.dataclass(frozen=True)
+class _Artist:
+    """Reads pairs and files, draws them and calls `advance` after each."""
+
+    root: str
+    description: DatasetDescription
+    limits: Limits | None
+    advance: Callable[[], None]
+
+    def pairs(self, records: list[Record]) -> tuple[Example, ...]:
+        """Draws pairs; one whose files have changed since they were checked may be left out."""
+        return tuple(example for example in map(self.pair, records) if example)
+
+    def pair(self, record: Record, marked: int | None = None) -> Example | None:
+        """Draws a pair; the second picture is its mask, or its image with the class `marked`."""
+        sample = read_pair(self.root, record.pair, self.description, self.limits)
+        self.advance()
+        if not isinstance(sample, Sample):
+            return None
+        image = thumbnails.photo(sample.image)
+        indices = np.asarray(Image.open(io.BytesIO(sample.mask)))
+        if marked is None:
+            second = thumbnails.mask(indices, self.description.class_map)
+        else:
+            second = thumbnails.highlight(image, indices, marked)
+        name = f"{record.pair.split}/{record.pair.name}"
+        return Example(name, thumbnails.jpeg_address(image), thumbnails.jpeg_address(second))
+
+    def faults(self, faults: list[Fault]) -> tuple[FaultRow, ...]:
+        """Draws the files of the first issues."""
+        drawn = [FaultRow(fault, self._file(fault)) for fault in faults[:PICTURES_PER_REASON]]
+        return (*drawn, *(FaultRow(fault, None) for fault in faults[PICTURES_PER_REASON:]))
+
+    def _file(self, fault: Fault) -> str | None:
+        self.advance()
+        try:
+            data = files.read_data_file(files.join(self.root, fault.file))
+        except (OSError, SegpipeError):
+            return None
+        picture = thumbnails.faulty_file(data, fault.reason, self.description)
+        return thumbnails.jpeg_address(picture) if picture else None

@@ -1,0 +1,125 @@
+"""Renders a data check as one HTML file with its styles, script and pictures inside, in the look of a run's report."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from components.class_map import ClassMap
+from components.dataset.check_report.contents import Contents
+from components.dataset.survey import SplitSurvey, Survey
+from components.report import views, wording
+
+_FOLDER = Path(__file__).parent
+_REPORT = Path(views.__file__).parent
+_SHOWN_SEQUENCES = 12
+_SHOWN_SIZES = 6
+_SHOWN_WARNINGS = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class CountRow:
+    """A name, the number of pairs and the length of its bar in percent."""
+
+    name: str
+    pairs: int
+    width: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitView:
+    """One split's rows: the largest sequences and sizes, and how many more there are.
+
+    `single` tells that no sequence has two pairs, so a list of them would say nothing.
+    """
+
+    name: str
+    survey: SplitSurvey
+    issues: int
+    sequences: tuple[CountRow, ...]
+    more_sequences: int
+    sizes: tuple[CountRow, ...]
+    more_sizes: int
+    single: bool
+
+
+def render(contents: Contents) -> str:
+    """Returns the page as HTML, ready to be written as UTF-8."""
+    survey = contents.survey
+    shares = share_rows(survey, contents.class_map)
+    return _template().render(
+        data=contents,
+        survey=survey,
+        style=Markup(_read(_REPORT / "style.css") + _read(_FOLDER / "check.css")),
+        script=Markup(_read(_REPORT / "script.js")),
+        title=title(survey),
+        splits=[split_view(name, split) for name, split in survey.splits.items()],
+        warnings=survey.warnings[:_SHOWN_WARNINGS],
+        shares=shares,
+        largest_share=max((share or 0 for row in shares for share in row.shares), default=0) or 1.0,
+    )
+
+
+def title(survey: Survey) -> str:
+    """Returns the result in a few words."""
+    if survey.faults:
+        return wording.count(len(survey.faults), "issue") + " found"
+    return "All pairs can be used" + (f", {wording.count(len(survey.warnings), 'warning')}" if survey.warnings else "")
+
+
+def split_view(name: str, split: SplitSurvey) -> SplitView:
+    """Prepares one split's rows, the largest counts first."""
+    sizes = {f"{width} × {height}": count for (height, width), count in split.sizes.items()}
+    return SplitView(
+        name,
+        split,
+        issues=sum(split.quarantined.values()),
+        sequences=_largest(split.sequences, _SHOWN_SEQUENCES),
+        more_sequences=max(0, len(split.sequences) - _SHOWN_SEQUENCES),
+        sizes=_largest(sizes, _SHOWN_SIZES),
+        more_sizes=max(0, len(sizes) - _SHOWN_SIZES),
+        single=max(split.sequences.values(), default=0) <= 1,
+    )
+
+
+def _largest(counts: dict[str, int], limit: int) -> tuple[CountRow, ...]:
+    rows = sorted(counts.items(), key=lambda item: -item[1])[:limit]
+    return tuple(CountRow(name, count, 100 * count / rows[0][1]) for name, count in rows)
+
+
+def share_rows(survey: Survey, class_map: ClassMap) -> list[views.ShareRow]:
+    """Returns one row a class: its fraction of each split's pixels, None for a split without a usable pair."""
+    return [
+        views.ShareRow(
+            name,
+            views.color(class_map, index),
+            index != class_map.ignore_index,
+            tuple(split.class_shares[index] if split.pairs else None for split in survey.splits.values()),
+        )
+        for index, name in enumerate(class_map.names)
+    ]
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    """Compiles the template; undefined names are errors, and every value is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([_FOLDER, _REPORT]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # The report's macros use most of them.
+    environment.filters.update(inspect.getmembers(wording, inspect.isfunction))
+    environment.globals.update(count=wording.count, color=views.color)
+    return environment.get_template("check.html")

@@ -1,0 +1,247 @@
+"""The page of a data check shows what was found, in pictures of a bounded size, and needs nothing from outside."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import re
+
+import numpy as np
+import pytest
+from dataset_folder import HEIGHT, WIDTH, encode, random_image
+from PIL import Image
+
+from components.dataset.check_report import contents, thumbnails
+from components.dataset.check_report.contents import choose_samples, collect, rarest_classes, spread
+from components.dataset.check_report.render import render
+from components.dataset.pairs import EMPTY, LABEL_OUTSIDE_MAP, MASK_MISSING, REASONS, UNDECODABLE, Fault
+from components.dataset.survey import survey
+
+MAX_PAGE = 5_000_000  # bytes
+
+
+def pictures(page: str) -> list[Image.Image]:
+    """Decodes all pictures of a page, in its order; each must be a JPEG of a bounded size."""
+    found = []
+    for encoded in re.findall(r'<img src="data:image/jpeg;base64,([^"]+)"', page):
+        data = base64.b64decode(encoded)
+        assert len(data) <= thumbnails.MAX_BYTES
+        picture = Image.open(io.BytesIO(data))
+        assert max(picture.size) <= thumbnails.MAX_SIDE
+        found.append(picture)
+    return found
+
+
+def section(page: str, name: str) -> str:
+    """Returns the HTML of one section, its white space collapsed."""
+    return " ".join(re.search(rf'<section id="{name}".*?</section>', page, re.DOTALL)[0].split())
+
+
+def text(page: str, name: str) -> str:
+    """Returns the text of one section; tags become spaces."""
+    return " ".join(re.sub(r"<[^>]+>", " ", section(page, name)).split())
+
+
+def page_of(folder, description, **options) -> str:
+    found = survey(str(folder.root), description)
+    return render(collect(str(folder.root), description, found, **options))
+
+
+@pytest.fixture
+def small(folder):
+    """Two sequences in train, one pair in val, all sound."""
+    for seed, name in enumerate(["a_1", "a_2", "b_1"]):
+        folder.pair(f"train/images/{name}.png", f"train/masks/{name}.png", seed)
+    folder.pair("val/images/c_1.png", "val/masks/c_1.png", 7, (HEIGHT * 2, WIDTH))
+    return folder
+
+
+def test_a_sound_folder_shows_counts_sizes_shares_and_samples(small, tiny):
+    page = page_of(small, tiny)
+
+    assert "All pairs can be used" in text(page, "result")
+    assert "Usable pairs 4 Issues 0 Images in two splits 0" in text(page, "result")
+    counts = text(page, "counts")
+    assert f"train 3 pairs Sequence Bar Pairs a 2 b 1 Width × height in pixels Bar Pairs {WIDTH} × {HEIGHT} 3" in counts
+    assert f"{WIDTH} × {HEIGHT * 2} 1" in counts
+    assert "Each pair is a sequence of its own." in counts
+    assert re.search(r"road \d\d\D* % \d\d\D* % void \(ignored\)", text(page, "shares"))
+    assert [name in text(page, "samples") for name in ("train/a_1", "train/a_2", "train/b_1", "val/c_1")] == [True] * 4
+    assert "No issue was found." in text(page, "issues")
+    # Image and mask of each pair, and of the only scored class.
+    assert len(pictures(page)) == 2 * 4 + 2
+
+
+def test_the_page_refers_to_nothing_outside_itself(small, tiny):
+    page = page_of(small, tiny)
+
+    addresses = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert addresses
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    assert not re.search(r"@import|url\(", page)
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_masks_are_shown_in_the_colours_of_the_classes(folder, tiny):
+    folder.save("train/images/a.png", random_image())
+    folder.save("train/masks/a.png", Image.new("L", (WIDTH, HEIGHT), 0))
+
+    mask = pictures(section(page_of(folder, tiny), "samples"))[1]
+
+    assert np.abs(np.asarray(mask, np.int16) - tiny.classes[0].color).max() < 8  # JPEG rounds
+
+
+def test_issues_are_listed_by_reason_with_a_picture_of_each_readable_file(small, tiny):
+    small.save("train/images/lone.png", Image.new("RGB", (WIDTH, HEIGHT), (200, 30, 30)))
+    small.write("train/images/a_1.png", b"")
+    small.write("train/images/a_2.png", b"<script>alert(1)</script>")
+    small.save("train/masks/b_1.png", Image.new("L", (WIDTH, HEIGHT), 77))
+
+    page = page_of(small, tiny)
+    issues = text(page, "issues")
+
+    assert "4 issues found" in text(page, "result")
+    for reason in (MASK_MISSING, EMPTY, UNDECODABLE, LABEL_OUTSIDE_MAP):
+        assert f"{reason} 1 file" in issues
+    assert "train/images/a_1.png zero bytes a PNG or JPEG file copy the file again from its source" in issues
+    assert "value 77 in 384 of 384 pixels" in issues
+    unnamed, lone = pictures(section(page, "issues"))
+    assert np.asarray(unnamed).min() == 255
+    assert np.abs(np.asarray(lone, np.int16) - (200, 30, 30)).max() < 8
+    assert "<script>alert" not in page
+    assert "train 0 pairs, 4 issues" in text(page, "counts")
+    assert "No usable pair." in text(page, "counts")
+
+
+def test_named_values_of_a_mask_with_others_have_their_colours(tiny):
+    values = np.array([[0, 1, 9]] * 8, np.uint8).repeat(8, axis=1)
+
+    shown = thumbnails.faulty_file(encode(Image.fromarray(values)), LABEL_OUTSIDE_MAP, tiny)
+
+    assert np.asarray(shown)[0, ::8].tolist() == [[128, 64, 128], [0, 0, 0], [255, 255, 255]]
+
+
+def test_a_dark_mask_is_shown_with_full_contrast_and_a_huge_file_not_at_all(tiny, monkeypatch):
+    mask = encode(Image.fromarray(np.eye(16, dtype=np.uint8)))
+
+    assert np.asarray(thumbnails.faulty_file(mask, EMPTY, tiny)).max() == 255
+    monkeypatch.setattr(thumbnails, "MAX_PIXELS", 16 * 16 - 1)
+    assert thumbnails.faulty_file(mask, EMPTY, tiny) is None
+
+
+def test_an_image_in_two_splits_is_shown_from_both(small, tiny):
+    small.save("val/images/copy.png", random_image(0))
+    small.save("val/masks/copy.png", Image.new("L", (WIDTH, HEIGHT), 1))
+
+    page = page_of(small, tiny)
+
+    assert "1 image is in more than one split" in text(page, "duplicates")
+    assert "train/a_1" in text(page, "duplicates")
+    assert "val/copy" in text(page, "duplicates")
+    first, first_mask, second, second_mask = map(np.asarray, pictures(section(page, "duplicates")))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first_mask, second_mask)
+
+
+def test_a_rare_class_is_shown_in_the_pair_with_most_of_it(folder, tiny):
+    for name, pixels in (("few", 1), ("most", 9), ("none", 0)):
+        mask = np.ones((HEIGHT, WIDTH), np.uint8)
+        mask.ravel()[:pixels] = 0
+        folder.save(f"train/images/{name}.png", random_image(pixels))
+        folder.save(f"train/masks/{name}.png", Image.fromarray(mask))
+    found = survey(str(folder.root), tiny)
+
+    ((index, fraction, pairs, record),) = rarest_classes(found, tiny.class_map)
+
+    assert (index, pairs, record.pair.name) == (0, 2, "most")
+    assert fraction == pytest.approx(10 / (3 * HEIGHT * WIDTH))
+    assert "in 2 pairs train/most" in text(page_of(folder, tiny), "rare")
+
+
+def test_a_class_that_no_pair_shows_is_named(folder, tiny):
+    folder.save("train/images/a.png", random_image())
+    folder.save("train/masks/a.png", Image.new("L", (WIDTH, HEIGHT), 1))
+
+    assert "road 0 % of the pixels, in 0 pairs No pair shows it." in text(
+        page_of(folder, tiny).replace("\N{NARROW NO-BREAK SPACE}", " "), "rare"
+    )
+
+
+def test_a_single_pixel_of_a_large_mask_is_marked():
+    mask = np.zeros((700, 1000), np.uint8)
+    mask[333, 777] = 3
+
+    marked = np.asarray(thumbnails.highlight(Image.new("RGB", (320, 224)), mask, 3))
+
+    assert (marked == thumbnails.HIGHLIGHT).all(axis=-1).any()
+
+
+@pytest.mark.parametrize("size", [(1000, 700), (320, 320), (8, 9000), (9000, 8)])
+def test_even_noise_fits_the_size_of_a_picture(size):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+    (picture,) = pictures(f'<img src="{thumbnails.jpeg_address(noise)}"')
+
+    assert picture.width > 0
+
+
+def test_samples_come_from_every_sequence_and_are_few(folder, tiny):
+    for sequence in range(5):
+        for frame in range(4):
+            folder.pair(
+                f"train/images/{sequence}_{frame}.png", f"train/masks/{sequence}_{frame}.png", 10 * sequence + frame
+            )
+    found = survey(str(folder.root), tiny)
+
+    chosen = choose_samples(found, "train")
+
+    assert [record.pair.name for record in chosen] == [
+        f"{sequence}_{frame}" for sequence in range(5) for frame in (1, 3)
+    ]
+    assert len(chosen) <= contents.SAMPLES_PER_SPLIT
+
+
+@pytest.mark.parametrize(("count", "expected"), [(0, []), (1, [5]), (3, [1, 5, 8]), (20, list(range(10)))])
+def test_items_are_taken_at_even_distances(count, expected):
+    assert spread(range(10), count) == expected
+
+
+def test_a_pair_that_was_damaged_since_the_check_is_left_out(small, tiny):
+    found = survey(str(small.root), tiny)
+    small.write("val/masks/c_1.png", b"")
+
+    shown = collect(str(small.root), tiny, found).samples
+
+    assert [len(pairs) for pairs in shown.values()] == [3, 0]
+
+
+def test_progress_ends_at_the_number_of_pairs_and_files_drawn(small, tiny):
+    small.write("train/images/lone.png", b"")
+    calls = []
+
+    page_of(small, tiny, on_progress=lambda done, total: calls.append((done, total)))
+
+    assert calls == [(done, 6) for done in range(1, 7)]
+
+
+def test_the_page_stays_below_its_limit_whatever_the_data_set(folder, tiny):
+    for split in ("train", "val"):
+        for seed in range(20):
+            folder.pair(f"{split}/images/{seed}.png", f"{split}/masks/{seed}.png", seed, (330, 330))
+    found = survey(str(folder.root), tiny)
+    file = "train/images/0.png"
+    faults = [
+        Fault("train", f"{number}", file, reason, "x" * 5000, "y" * 5000, "z" * 5000)
+        for reason in REASONS
+        for number in range(100)
+    ]
+    worst = dataclasses.replace(found, faults=tuple(faults), warnings=("w" * 5000,) * 1000)
+
+    page = render(collect(str(folder.root), tiny, worst))
+
+    assert f"{len(faults):,} issues found" in text(page, "result")
+    assert "and 994 more, which the command prints" in text(page, "result")
+    assert "100 files, the first 20 are listed" in text(page, "issues")
+    assert len(pictures(page)) == 2 * 24 + 2 + 4 * contents.DUPLICATES + len(REASONS) * contents.PICTURES_PER_REASON
+    assert len(page.encode()) < MAX_PAGE
