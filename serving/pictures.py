@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from components import drawing
+from components.dataset.conversion import as_png
+from components.dataset.encoded import BadFileError, Limits
 from serving.client.results import Description, Refused, Segmentation, Segmenter
 
 _ORIGIN = "segpipe"  # keyword of the text that a mask file carries
@@ -55,16 +58,18 @@ def write_pictures(segmenter: Segmenter, paths: Sequence[Path], directory: str) 
 
     Args:
         segmenter: the model.
-        paths: encoded images.
+        paths: encoded images. TIFF, BMP and WebP images are sent to the model as PNG, as ExampleGen stores them.
         directory: an existing folder for the pictures.
 
     Yields:
         What became of each image, as it comes; one that cannot be read does not stop the others.
     """
     folder, names, description = Path(directory), unique_names(paths), segmenter.describe()
+    max_pixels = description.details.get("max_pixels", sys.maxsize)
+    limits = Limits(max_side=sys.maxsize, min_side=1, max_pixels=max_pixels)
     settled: list[Outcome] = []
 
-    def unanswered() -> Iterator[tuple[tuple[Path, bytes], bytes]]:
+    def unanswered() -> Iterator[tuple[tuple[Path, bytes, bytes], bytes]]:
         for path in paths:
             try:
                 data = path.read_bytes()
@@ -72,17 +77,23 @@ def write_pictures(segmenter: Segmenter, paths: Sequence[Path], directory: str) 
                 settled.append(Outcome(path, f"found {error.strerror}, expected a readable file"))
                 continue
             origin = _kept(folder, names[path], data, description)
-            if origin is None:
-                yield (path, data), data
-            else:
+            if origin is not None:
                 settled.append(_outcome(path, folder / f"{names[path]}_mask.png", origin, kept=True))
+                continue
+            try:
+                image = as_png(data, limits, str(path))
+            except BadFileError as error:
+                action = f". {error.action[:1].upper()}{error.action[1:]}" if error.action else ""
+                settled.append(Outcome(path, f"found {error.found}, expected {error.expected}{action}"))
+                continue
+            yield (path, data, image), image
 
-    for (path, data), result in segmenter.segment_all(unanswered()):
+    for (path, data, image), result in segmenter.segment_all(unanswered()):
         yield from _drained(settled)
         if isinstance(result, Refused):
             yield Outcome(path, result.reason)
         else:
-            yield _write(folder, path, names[path], data, result)
+            yield _write(folder, path, names[path], data, image, result)
     yield from _drained(settled)
 
 
@@ -111,9 +122,10 @@ def _drained(outcomes: list[Outcome]) -> list[Outcome]:
     return held
 
 
-def _write(folder: Path, path: Path, name: str, data: bytes, result: Segmentation) -> Outcome:
+def _write(folder: Path, path: Path, name: str, data: bytes, image: bytes, result: Segmentation) -> Outcome:
+    """Writes the pictures of an image, given its file's data and what the model was sent."""
     try:
-        pixels = drawing.photo(data)
+        pixels = drawing.photo(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # the model was more lenient
         return Outcome(path, f"found {error}, expected a sound PNG or JPEG image")
     sheet = drawing.prediction_sheet(pixels, result.class_map, result.legend)

@@ -1,7 +1,8 @@
 """Reads one pair and either returns it ready for a `tf.train.Example` or says what is wrong with it.
 
 Both files are decoded in full, so that a pair that passes cannot stop the pipeline further on. What is stored of an
-image is the file itself: Transform's graph alone decides which pixels it holds, in training and in serving.
+image is the file itself if it is a PNG or JPEG, else a PNG of the same pixels: Transform's graph alone decides which
+pixels it holds, in training and in serving.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from PIL import Image
 
 from components import files
 from components.dataset import levels, masks
+from components.dataset.conversion import as_png
 from components.dataset.description import DatasetDescription
-from components.dataset.encoded import BadFileError, Limits, decode
+from components.dataset.encoded import BadFileError, Limits, decode, pixel_hash
 from components.dataset.orientation import upright, without_exif
 from components.dataset.pairs import (
     ABSURD_SIZE,
@@ -35,15 +37,18 @@ from components.dataset.pairs import (
 __all__ = ["Limits", "Sample", "read_pair"]
 
 _ACTIONS = {
-    EMPTY: "copy the file again from its source, or delete the pair",
+    EMPTY: "copy the file again from its source",
     UNREADABLE: "check that the file exists and may be read",
-    TRUNCATED: "copy the file again from its source, or delete the pair",
-    UNDECODABLE: "save the file again as PNG (images also as JPEG), or delete the pair",
+    TRUNCATED: "copy the file again from its source",
+    UNDECODABLE: "save the file again as PNG (images also as JPEG); export a mask that was stored as JPEG again: "
+    "JPEG changes its values",
     ABSURD_SIZE: "resize or cut image and mask, or raise data.max_side or export.max_pixels",
     SIZE_MISMATCH: "give image and mask the same size, resizing the mask without interpolation",
     COLOUR_MASK: "convert the mask to class indices, or set mask_encoding: color in segpipe.yaml",
-    UNKNOWN_COLOUR: "correct the mask, or add the colour to a class's mask_colors in segpipe.yaml",
-    LABEL_OUTSIDE_MAP: "correct the mask, or add the index to a class's `indices` in segpipe.yaml",
+    UNKNOWN_COLOUR: "name the colour in a class's mask_colors in segpipe.yaml, or set `unnamed: ignore` there: such "
+    "pixels then do not count",
+    LABEL_OUTSIDE_MAP: "name the value in segpipe.yaml: give its class `indices`, all values of that class (a class "
+    "without it means its position in the list), or set `unnamed: ignore` there: such pixels then do not count",
     UNSUITABLE_RANGE: "add image_range: [low, high] to segpipe.yaml, the values that are black and white in every "
     "image; of a 12-bit camera [0, 4095]; [0, 65535] accepts all images",
 }
@@ -55,12 +60,13 @@ class Sample:
 
     Attributes:
         pair: where it comes from.
-        image: the encoded image: the file's own bytes, without its EXIF data if the mask was drawn on the pixels
-            as they are stored and not as viewers turn them.
+        image: the encoded image: the file's own bytes if it is a PNG or JPEG, else a PNG of its pixels; without EXIF
+            data if the mask was drawn on the pixels as they are stored and not as viewers turn them.
         mask: class indices as an 8-bit grey PNG of the image's size.
         height: pixels.
         width: pixels.
-        content_hash: SHA-256 of the image's and the mask's bytes as they are stored, hexadecimal.
+        content_hash: SHA-256 of the bytes of both files in the data folder, hexadecimal.
+        image_hash: SHA-256 of the image's pixels, hexadecimal; see `encoded.pixel_hash`.
         class_pixels: pixels of each class in the mask, int64 [num_classes].
     """
 
@@ -70,6 +76,7 @@ class Sample:
     height: int
     width: int
     content_hash: str
+    image_hash: str
     class_pixels: np.ndarray
 
 
@@ -83,12 +90,16 @@ def read_pair(root: str, pair: Pair, description: DatasetDescription, limits: Li
         limits: sides allowed, in pixels; 8 to 8192 by default.
 
     Returns:
-        The sample, or the first fault found; no state of the files raises.
+        The sample, or the first fault found.
+
+    Raises:
+        SegpipeError: a file cannot be read, whatever it holds.
     """
     limits = limits or Limits()
     file = pair.image
     try:
-        image_bytes = _read(root, pair.image)
+        image_file = _read(root, pair.image)
+        image_bytes = as_png(image_file, limits, pair.image)
         image = decode(image_bytes, limits, ("PNG", "JPEG"))
         levels.check_range(image, image_bytes, description)
         file = pair.mask
@@ -97,21 +108,23 @@ def read_pair(root: str, pair: Pair, description: DatasetDescription, limits: Li
         stored = _stored(image, image_bytes, mask)
         indices = masks.class_indices(mask, mask_bytes, description)
     except BadFileError as error:
-        return Fault(pair.split, pair.name, file, error.reason, error.found, error.expected, _ACTIONS[error.reason])
+        action = f"in the data folder, {error.action}" if error.action else _ACTIONS[error.reason]
+        return Fault(pair.split, pair.name, file, error.reason, error.found, error.expected, action)
     return Sample(
         pair=pair,
         image=stored,
         mask=mask_bytes if masks.is_canonical(mask, mask_bytes, indices) else masks.encode(indices),
         height=mask.height,
         width=mask.width,
-        content_hash=hashlib.sha256(image_bytes + mask_bytes).hexdigest(),
+        content_hash=hashlib.sha256(image_file + mask_bytes).hexdigest(),
+        image_hash=pixel_hash(upright(image), image_bytes),
         class_pixels=np.bincount(indices.ravel(), minlength=len(description.classes)).astype(np.int64),
     )
 
 
 def _read(root: str, path: str) -> bytes:
     try:
-        return files.read_bytes(files.join(root, path))
+        return files.read_data_file(files.join(root, path))
     except OSError as error:
         raise BadFileError(
             UNREADABLE, f"{type(error).__name__}: {error.strerror or error}", "a readable file"

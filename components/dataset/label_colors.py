@@ -15,8 +15,8 @@ from components.errors import UsageError
 _LINE = re.compile(r"(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\s+(\S+)")
 
 
-def compile_path(description: DatasetDescription) -> re.Pattern[str]:
-    """Returns the expression that the path of the list matches."""
+def compile_path(description: DatasetDescription) -> patterns.PathPattern:
+    """Returns the pattern that the path of the list matches."""
     return patterns.compile_pattern(description.label_colors or "", [], ["txt"])
 
 

@@ -14,13 +14,15 @@ from components.dataset.pairs import COLOUR_MASK, LABEL_OUTSIDE_MAP, UNDECODABLE
 
 OUTSIDE = -1
 _SHOWN = 5  # values or colours named in a message
+_SHOWN_NAMED = 20  # values and their classes named in a message
 
 
 def class_indices(image: Image.Image, data: bytes, description: DatasetDescription) -> np.ndarray:
     """Reads the class of every pixel.
 
-    Under `index` encoding a grey mask holds the indices, a palette mask's palette is for display only,
-    and three equal channels count as one. Under `color` encoding every mode is read as its colours.
+    Under `index` encoding a grey mask of up to 16 bits holds values that classes name, a palette mask's palette is
+    for display only, and three equal channels count as one. Under `color` encoding every mode is read as its colours.
+    What no class names is the ignored class if the description says `unnamed: ignore`.
 
     Args:
         image: the decoded mask.
@@ -79,34 +81,40 @@ def _stored_indices(image: Image.Image, header: PngHeader) -> np.ndarray:
 
 
 def _from_indices(values: np.ndarray, description: DatasetDescription) -> np.ndarray:
-    table = _index_table(tuple(sorted(description.index_of_value().items())))
-    if values.dtype != np.uint8:
-        if values.size and (values.min() < 0 or values.max() > 255):
-            raise _outside(values, np.unique(values[(values < 0) | (values > 255)]), description)
-        values = values.astype(np.uint8)
-    present = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
+    """Looks values, unsigned [H, W], up in the description; class indices, uint8 [H, W]."""
+    table = _index_table(tuple(sorted(description.index_of_value().items())), _class_of_the_rest(description))
+    present = np.flatnonzero(np.bincount(values.ravel()))
     mapped = table[present]
     if (mapped == OUTSIDE).any():
         raise _outside(values, present[mapped == OUTSIDE], description)
-    if (mapped == present).all():
+    if values.dtype == np.uint8 and (mapped == present).all():
         return values
     return table.astype(np.uint8)[values]
 
 
+def _class_of_the_rest(description: DatasetDescription) -> int:
+    """Returns the class index of values and colours that no class names, or OUTSIDE."""
+    index = description.class_map.ignore_index
+    return OUTSIDE if description.unnamed == "error" or index is None else index
+
+
 def _outside(values: np.ndarray, outside: np.ndarray, description: DatasetDescription) -> BadFileError:
-    known = sorted(description.index_of_value())
     shown = ", ".join(str(int(value)) for value in outside[:_SHOWN]) + (", ..." if len(outside) > _SHOWN else "")
-    last = len(description.classes) - 1
-    further = [value for value in known if value > last]
-    expected = f"0 to {last}" + (f" or {', '.join(map(str, further))}" if further else "")
+    known = sorted(description.index_of_value().items())
+    named = ", ".join(f"{value} {description.classes[index].name}" for value, index in known[:_SHOWN_NAMED])
+    more = f" and {len(known) - _SHOWN_NAMED} more" if len(known) > _SHOWN_NAMED else ""
     count = int(np.isin(values, outside).sum())
-    return BadFileError(LABEL_OUTSIDE_MAP, f"class index {shown} in {count} of {values.size} pixels", expected)
+    return BadFileError(
+        LABEL_OUTSIDE_MAP,
+        f"value {shown} in {count} of {values.size} pixels",
+        f"values that classes name: {named}{more}",
+    )
 
 
 @functools.lru_cache(maxsize=8)
-def _index_table(items: tuple[tuple[int, int], ...]) -> np.ndarray:
-    """Class index of every mask value, int16 [256]; OUTSIDE where it means nothing."""
-    table = np.full(256, OUTSIDE, dtype=np.int16)
+def _index_table(items: tuple[tuple[int, int], ...], rest: int) -> np.ndarray:
+    """Class index of every mask value, int16 [65536]; `rest` for those that no class names."""
+    table = np.full(65536, rest, dtype=np.int16)
     for value, index in items:
         table[value] = index
     return table
@@ -119,15 +127,18 @@ def _from_colors(colors: np.ndarray, description: DatasetDescription) -> np.ndar
     positions = np.searchsorted(codes, pixels)
     np.minimum(positions, len(codes) - 1, out=positions)
     unknown = codes[positions] != pixels
-    if unknown.any():
-        found, counts = np.unique(pixels[unknown], return_counts=True)
-        order = np.argsort(-counts, kind="stable")[:_SHOWN]
-        shown = "; ".join(
-            f"({found[i] >> 16}, {found[i] >> 8 & 255}, {found[i] & 255}) in {counts[i]} pixels" for i in order
-        )
-        more = f"; and {len(found) - _SHOWN} more colours" if len(found) > _SHOWN else ""
-        raise BadFileError(UNKNOWN_COLOUR, shown + more, f"one of the {len(codes)} colours of {description.name}")
-    return indices[positions]
+    if not unknown.any():
+        return indices[positions]
+    rest = _class_of_the_rest(description)
+    if rest != OUTSIDE:
+        return np.where(unknown, np.uint8(rest), indices[positions])
+    found, counts = np.unique(pixels[unknown], return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:_SHOWN]
+    shown = "; ".join(
+        f"({found[i] >> 16}, {found[i] >> 8 & 255}, {found[i] & 255}) in {counts[i]} pixels" for i in order
+    )
+    more = f"; and {len(found) - _SHOWN} more colours" if len(found) > _SHOWN else ""
+    raise BadFileError(UNKNOWN_COLOUR, shown + more, f"one of the {len(codes)} colours of {description.name}")
 
 
 def _codes(colors: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from components.dataset.encoded import PNG_SIGNATURE, chunks, segments
 
-_ORIENTATION = ExifTags.Base.Orientation
+ORIENTATION = ExifTags.Base.Orientation
 _APP1 = 0xE1
 
 
@@ -16,19 +16,32 @@ def upright(image: Image.Image) -> Image.Image:
     Damaged EXIF data means upright, as viewers take it. `PIL.ImageOps.exif_transpose` alone would also look into XMP
     and PNG text, which the exported model does not, and fails on EXIF data that it cannot write again.
     """
-    image.load()  # a PNG's EXIF data may stand behind its pixels
-    exif, alone = Image.Exif(), Image.Exif()
-    try:
-        exif.load(image.info.get("exif", b""))
-        alone[_ORIENTATION] = exif.get(_ORIENTATION, 1)
-        encoded = alone.tobytes()
-    except Exception:  # damaged EXIF data raises many types, SyntaxError and struct.error among them
-        return image
-    if alone[_ORIENTATION] not in range(2, 9):
+    orientation = orientation_of(image)
+    if orientation == 1:
         return image
     plain = image.copy()
-    plain.info = {"exif": encoded}
+    plain.info = {"exif": orientation_exif(orientation)}
     return ImageOps.exif_transpose(plain)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Returns the orientation in an image's EXIF data, 1 to 8; 1 if it has none or is damaged."""
+    image.load()  # a PNG's EXIF data may stand behind its pixels
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif", b""))
+        orientation = exif.get(ORIENTATION, 1)
+        orientation_exif(orientation)
+    except Exception:  # damaged EXIF data raises many types, SyntaxError and struct.error among them
+        return 1
+    return orientation if orientation in range(2, 9) else 1
+
+
+def orientation_exif(orientation: int) -> bytes:
+    """Returns EXIF data that hold an orientation alone."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return exif.tobytes()
 
 
 def without_exif(data: bytes) -> bytes:

@@ -6,12 +6,12 @@ Only paths are looked at here; `components.dataset.checks` reads what they hold.
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
 from typing import Any
 
 from components import files
-from components.dataset import label_colors, patterns
+from components.dataset import advice, label_colors, patterns, split_lists
 from components.dataset.description import DatasetDescription, compile_layout
+from components.dataset.grouping import Group, group_files
 from components.dataset.splitting import split_of_sequences
 
 EMPTY = "empty"
@@ -27,6 +27,7 @@ COLOUR_MASK = "colour_mask"
 UNKNOWN_COLOUR = "unknown_colour"
 LABEL_OUTSIDE_MAP = "label_outside_map"
 UNSUITABLE_RANGE = "unsuitable_range"
+UNSUPPORTED = "unsupported"
 REASONS = (
     EMPTY,
     UNREADABLE,
@@ -41,6 +42,7 @@ REASONS = (
     UNKNOWN_COLOUR,
     LABEL_OUTSIDE_MAP,
     UNSUITABLE_RANGE,
+    UNSUPPORTED,
 )
 
 
@@ -49,7 +51,7 @@ class Pair:
     """An image and its mask.
 
     Attributes:
-        name: unique within the split.
+        name: unique within the split, in Unicode's form NFC; if the layout has {sequence}, SEQUENCE/NAME.
         split: the split it belongs to.
         sequence: the video sequence or group it comes from.
         image: path of the image, relative to the data root.
@@ -90,22 +92,14 @@ class Fault:
         return dataclasses.asdict(self)
 
 
-@dataclasses.dataclass
-class _Files:
-    """The files of one pair, by kind; a sound pair has one of each."""
-
-    images: list[str] = dataclasses.field(default_factory=list)
-    masks: list[str] = dataclasses.field(default_factory=list)
-
-
 def find_pairs(root: str, description: DatasetDescription) -> tuple[list[Pair], list[Fault]]:
     """Finds all pairs below a data root; files no pattern of the layout matches are passed over.
 
-    Where two files claim one name (`X.png` and `X.jpg`, or two masks) none of them is used: which one
+    If two files claim one name (`X.png` and `X.jpg`, or two masks) none of them is used: which one
     the mask was drawn on is unknown, and keeping the first would depend on the order of extensions.
     Each of the files then has a fault of its own. So has a file whose name is not UTF-8, which no
-    example could carry. Where masks of all splits share one folder, a mask no split has an image for is
-    passed over as well.
+    example could carry. A TIFF, BMP or WebP image beside a PNG or JPEG of the same name is passed
+    over: it is taken to be its original.
 
     Args:
         root: the data root, local or remote.
@@ -115,19 +109,16 @@ def find_pairs(root: str, description: DatasetDescription) -> tuple[list[Pair], 
         The pairs and the faults, each sorted by split and name.
 
     Raises:
-        UsageError: the data cannot be split by sequence as described, or its own list of mask colours
-            contradicts the description.
+        UsageError: the data cannot be split as described, or its own list of mask colours contradicts the
+            description.
     """
     paths = list(files.list_files(root))
     label_colors.check(root, paths, description)
-    groups = _group(paths, description)
-    if not description.has_split_folders:
-        splits = split_of_sequences(description, [name for _, name in groups])
-        groups = {(splits[description.sequence_of(name) or name], name): group for (_, name), group in groups.items()}
+    groups = group_files(paths, description)
     pairs: list[Pair] = []
     faults: list[Fault] = []
-    for (split, name), group in sorted(groups.items()):
-        found = _faults(description, split, name, group)
+    for (split, name), (key, group) in sorted(_by_split(root, groups.pairs, description).items()):
+        found = _faults(description, split, name, group, groups.other_images.get(key), groups.other_masks.get(key))
         faults += found
         if not found:
             sequence = description.sequence_of(name) or name
@@ -135,47 +126,54 @@ def find_pairs(root: str, description: DatasetDescription) -> tuple[list[Pair], 
     return pairs, faults
 
 
+_Key = tuple[str, str]  # split, or nothing without split folders, and name
+
+
+def _by_split(root: str, groups: dict[_Key, Group], description: DatasetDescription) -> dict[_Key, tuple[_Key, Group]]:
+    """Returns the groups to be used, with the key that each was found under, by split and name."""
+    if description.unpaired == "ignore":
+        groups = {key: group for key, group in groups.items() if group.images and group.masks}
+    if description.has_split_folders:
+        return {key: (key, group) for key, group in groups.items()}
+    names = [name for _, name in groups]
+    if description.split_lists:
+        splits = split_lists.read(root, description, set(names))
+        if description.unpaired == "error":
+            groups = {**{("", name): Group() for name in splits}, **groups}
+        listed = {key: group for key, group in groups.items() if key[1] in splits}
+        return {(splits[name], name): (("", name), group) for (_, name), group in listed.items()}
+    by_sequence = split_of_sequences(description, names)
+    return {
+        (by_sequence[description.sequence_of(name) or name], name): (("", name), group)
+        for (_, name), group in groups.items()
+    }
+
+
 def member_files(paths: list[str], description: DatasetDescription) -> list[str]:
-    """Returns those of the paths that belong to the data set: images, masks and the list of mask colours."""
+    """Returns those of the paths that belong to the data set: images, masks, split lists and mask colours."""
     expressions = [*compile_layout(description)]
     if description.label_colors:
         expressions.append(label_colors.compile_path(description))
-    return [path for path in paths if any(expression.fullmatch(path) for expression in expressions)]
+    lists = set(description.split_lists.values())
+    return [path for path in paths if path in lists or any(pattern.fullmatch(path) for pattern in expressions)]
 
 
-def _group(paths: list[str], description: DatasetDescription) -> dict[tuple[str, str], _Files]:
-    """Gathers image and mask paths by split (empty without split folders) and name."""
-    image_pattern, mask_pattern = compile_layout(description)
-    split_of_folder = {folder: split for split, folder in description.splits.items()}
-    groups: dict[tuple[str, str], _Files] = defaultdict(_Files)
-    shared_masks: dict[str, list[str]] = defaultdict(list)
-    for path in paths:
-        # Masks first: where both lie in one folder, X_mask.png would also pass for an image.
-        match = mask_pattern.fullmatch(path)
-        if match:
-            folder = match.groupdict().get("split")
-            if folder is None and description.has_split_folders:
-                shared_masks[match["name"]].append(path)
-            else:
-                groups[split_of_folder.get(folder or "", ""), match["name"]].masks.append(path)
-            continue
-        match = image_pattern.fullmatch(path)
-        if match:
-            groups[split_of_folder.get(match.groupdict().get("split", ""), ""), match["name"]].images.append(path)
-    for (_, name), group in groups.items():
-        group.masks += shared_masks.get(name, [])
-    return dict(groups)
-
-
-def _faults(description: DatasetDescription, split: str, name: str, group: _Files) -> list[Fault]:
-    """Returns what keeps a group of files from being a pair."""
+def _faults(
+    description: DatasetDescription,
+    split: str,
+    name: str,
+    group: Group,
+    other_image: str | None,
+    other_mask: str | None,
+) -> list[Fault]:
+    """Returns what keeps a group of files from being a pair; the others are in its place, in another format."""
     paths = [*group.images, *group.masks]
-    if any(_printable(path) != path for path in paths):
+    if any(advice.printable(path) != path for path in paths):
         return [
             Fault(
                 split,
-                _printable(name),
-                _printable(path),
+                advice.printable(name),
+                advice.printable(path),
                 UNREADABLE,
                 found="a file name that is not UTF-8",
                 expected="a name in UTF-8",
@@ -193,29 +191,29 @@ def _faults(description: DatasetDescription, split: str, name: str, group: _File
                 DUPLICATE_NAME,
                 found=f"{len(clashing)} {kind} of one name: {', '.join(clashing)}",
                 expected="one image and one mask for each name",
-                action="delete or rename all but one of them",
+                action=advice.separate(kind, clashing),
             )
             for path in clashing
         ]
-    folder = description.splits.get(split, "")
+    layout, folder = description.layout, description.splits.get(split, "")
+    mask = patterns.fill(layout.masks, name, folder)
+    image = patterns.fill(layout.images, name, folder)
+    if not patterns.extension_of(layout.images):
+        image += f".{'|'.join(layout.extensions)}"
+    leave_out = "or set `unpaired: ignore` in segpipe.yaml to leave out all"
+    if not paths:
+        listed = description.split_lists[split]
+        found = f"the listed name {name!r} without an image and a mask"
+        action = f"add both, or take the name out of the list, {leave_out} such names"
+        return [Fault(split, name, listed, IMAGE_MISSING, found, f"an image at {image} and a mask at {mask}", action)]
     if not group.masks:
-        mask = patterns.fill(description.layout.masks, name, folder)
-        action = f"add {mask}, or delete the image"
-        return [
-            Fault(split, name, group.images[0], MASK_MISSING, "an image without a mask", f"a mask at {mask}", action)
-        ]
+        found = f"an image without a mask{advice.instead(other_mask)}"
+        action = advice.convert(other_mask) if other_mask else f"add {mask}, {leave_out} images without a mask"
+        return [Fault(split, name, group.images[0], MASK_MISSING, found, f"a mask at {mask}", action)]
     if not group.images:
-        image = patterns.fill(description.layout.images, name, folder)
-        if not patterns.extension_of(description.layout.images):
-            image += f".{'|'.join(description.layout.extensions)}"
-        action = f"add {image}, or delete the mask"
-        return [
-            Fault(split, name, path, IMAGE_MISSING, "a mask without an image", f"an image at {image}", action)
-            for path in group.masks
-        ]
+        found = f"a mask without an image{advice.instead(other_image)}"
+        action = f"add {image}, {leave_out} masks without an image"
+        if other_image:
+            action = advice.accept(other_image) or advice.convert(other_image)
+        return [Fault(split, name, path, IMAGE_MISSING, found, f"an image at {image}", action) for path in group.masks]
     return []
-
-
-def _printable(path: str) -> str:
-    """Returns a path with the bytes that are not UTF-8, which Python reads as lone surrogates, written out."""
-    return path.encode(errors="backslashreplace").decode()

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from components.dataset.description import DatasetDescription
+from components.dataset.patterns import normalize
 from components.errors import UsageError
 
 TRAIN = "train"
@@ -40,7 +41,8 @@ def split_of_sequences(description: DatasetDescription, names: Sequence[str]) ->
     counts = Counter(sequence for sequence in sequences if sequence is not None)
     if description.split_sequences:
         return _listed_splits(description, counts)
-    if description.sequence is None and len(counts) == len(names) > 1:
+    guessed = description.sequence is None and not description.layout.has_sequence
+    if guessed and len(counts) == len(names) > 1:
         raise UsageError(
             f"{description.name}: sequence: every one of {len(names)} names, such as {names[0]!r}, is a sequence of"
             " its own, so neighbouring frames could end up in different splits; set `sequence` to an expression that"
@@ -54,8 +56,8 @@ def assign_sequences(counts: Mapping[str, int], shares: Mapping[str, float]) -> 
 
     Larger shares choose first. Each step takes the sequence that brings the split nearest to its
     share, until none brings it nearer. Every split gets at least one sequence, train too. Among
-    sequences of one size a hash of the name decides: names that begin alike often show the like,
-    and the first of the alphabet would be no fair sample.
+    sequences of one size a hash of the name decides: names that begin alike often show the same kind of scene,
+    so the first of the alphabet would be no fair sample.
 
     Args:
         counts: pairs in each sequence.
@@ -105,7 +107,7 @@ def _hash(name: str) -> bytes:
 
 
 def _listed_splits(description: DatasetDescription, counts: Mapping[str, int]) -> dict[str, str]:
-    listed = {name: split for split, names in description.split_sequences.items() for name in names}
+    listed = {normalize(name): split for split, names in description.split_sequences.items() for name in names}
     unlisted = sorted(set(counts) - set(listed))
     absent = sorted(set(listed) - set(counts))
     if TRAIN in description.split_sequences and unlisted:

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from components.dataset.layout import IMAGE_EXTENSIONS
 from components.errors import EXIT_FAILED, UsageError
 from pipeline.cli import tls as tls_options
 from pipeline.cli.models import load_predictor
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from serving.pictures import Outcome
     from serving.video import VideoSummary
 
-_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+_IMAGE_SUFFIXES = {f".{extension}" for extension in IMAGE_EXTENSIONS}
 _VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm"}
 
 
@@ -220,10 +221,10 @@ def _sorted_out(arguments: list[str]) -> tuple[list[Path], list[Path]]:
             images.extend(sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGE_SUFFIXES))
         elif not path.is_file():
             raise UsageError(
-                f"{argument}: found nothing, expected a PNG or JPEG image, a folder of them or a video. Check the path"
+                f"{argument}: found nothing, expected an image, a folder of images or a video. Check the path"
             )
         else:
             (videos if path.suffix.lower() in _VIDEO_SUFFIXES else images).append(path)
     if not images and not videos:
-        raise UsageError(f"{', '.join(arguments)}: found no .png, .jpg or .jpeg file")
+        raise UsageError(f"{', '.join(arguments)}: found no {', '.join(sorted(_IMAGE_SUFFIXES))} file")
     return images, videos

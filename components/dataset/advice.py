@@ -1,0 +1,84 @@
+"""What to do about files that make no pair; sound images and masks are never to be deleted."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+from components.dataset.layout import IMAGE_EXTENSIONS
+
+
+def separate(kind: str, clashing: list[str]) -> str:
+    """Returns what makes the names of sound files unique."""
+    if len({os.path.dirname(path) for path in clashing}) == 1:
+        return "move all but the one that belongs to the pair to another folder"
+    if kind == "images":
+        return (
+            "write {sequence} in place of the * in layout.images and layout.masks in segpipe.yaml: each folder is then"
+            " a recording, whose names may be those of another; {sequence} may stand for several nested folders"
+        )
+    return "write the folder that holds the right masks in place of the * in layout.masks in segpipe.yaml"
+
+
+def instead(other: str | None) -> str:
+    """Returns which file is there in place of a missing one, to be added to what was found."""
+    return f", but {printable(other)} is there" if other else ""
+
+
+def accept(image: str) -> str:
+    """Returns how to have an image read whose format is accepted but whose extension the layout leaves out."""
+    extension = image.rpartition(".")[2].lower()
+    if extension not in IMAGE_EXTENSIONS:
+        return ""
+    return (
+        "accept it in segpipe.yaml: end layout.images in {name}, without an extension, and if layout.extensions is"
+        f" there, add {extension} to it"
+    )
+
+
+def convert(path: str) -> str:
+    """Returns a command that converts all files of this kind in the folder to PNG, or why not to convert a JPEG."""
+    folder, extension = os.path.dirname(path) or ".", path.rpartition(".")[2]
+    if extension.lower() in ("jpg", "jpeg"):
+        return "export the mask again as PNG: JPEG has changed the class indices, so converting it does not help"
+    code = (
+        "import pathlib, sys; from PIL import Image; "
+        "[Image.open(path).save(path.with_suffix('.png')) for path in pathlib.Path(sys.argv[1]).glob(sys.argv[2])]"
+    )
+    command = f'python -c "{code}" {shlex.quote(printable(folder))} {shlex.quote(f"*.{extension}")}'
+    return f"convert all of them to PNG, which loses nothing; in the data folder: {command}"
+
+
+_PILLOW = "import sys; from PIL import Image; Image.open(sys.argv[1]){}.save(sys.argv[2])"
+_SCALE = (
+    "import sys, numpy; from PIL import Image; low, high = map(float, sys.argv[3:]); "
+    "values = (numpy.asarray(Image.open(sys.argv[1]), float) - low) / (high - low); "
+    "Image.fromarray((values.clip(0, 1) * 65535 + 0.5).astype('uint16')).save(sys.argv[2])"
+)
+# What converts an image that `conversion.as_png` refuses. Each command takes the image and the PNG to write.
+COMMANDS = {
+    "first page": ("if its first page is the image, write that as PNG", f'python -c "{_PILLOW.format("")}"', ""),
+    "RGB": ("convert it to RGB", f"""python -c "{_PILLOW.format(".convert('RGB')")}\"""", ""),
+    "scale": (
+        "scale it to 16 bits, with the same LOW and HIGH for all images, the values that become black and white",
+        f'python -c "{_SCALE}"',
+        " LOW HIGH",
+    ),
+    "ImageMagick": ("convert it to PNG with ImageMagick, which keeps 16 bits (version 6: `convert`)", "magick", ""),
+    "export": ("export it as PNG of 8 or 16 bits a sample with the program that made it", "", ""),
+}
+
+
+def convert_image(path: str, command: str) -> str:
+    """Returns how to convert one image to PNG by one of the `COMMANDS`; the PNG then counts, not the original."""
+    purpose, start, end = COMMANDS[command]
+    if not start:
+        return purpose
+    shown = printable(path)
+    files = " ".join(shlex.quote(name) for name in (shown, f"{shown.rpartition('.')[0]}.png"))
+    return f"{purpose}; run: {start} {files}{end}"
+
+
+def printable(path: str) -> str:
+    """Returns a path with the bytes that are not UTF-8, which Python reads as lone surrogates, written out."""
+    return path.encode(errors="backslashreplace").decode()
