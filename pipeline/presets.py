@@ -116,8 +116,8 @@ _CPU_LONG: dict[str, dict[str, Any]] = {
     "unet": _longer(_CPU["unet"], epochs=60, learning_rate=2e-3, class_balance=0.4, lovasz=1.0),
 }
 
-# On a GPU: larger windows, and nothing frozen. An earlier version trained these on an H200 and reached a validation mean
-# IoU of 0.708 (fcn8, in 67 s) and 0.756 (unet), without mirror images; docs/gpu.md.
+# On a GPU: larger windows, and nothing frozen. An earlier version trained these on an H200 and reached a mean IoU of
+# 0.708 (fcn8, in 67 s) and 0.756 (unet) on the validation split, without mirror images; docs/gpu.md.
 _GPU_TRAINING: dict[str, Any] = {
     "batch_size": 8,
     "crop_size": (256, 352),

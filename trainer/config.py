@@ -100,8 +100,8 @@ class TrainingSettings(Settings):
     require_gpu: bool = Field(False, description="stop if TensorFlow finds no GPU it can use")
     xla: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="compile steps with XLA; auto does in long trainings on one GPU. A step that XLA cannot compile runs "
-        "without it",
+        description="compile steps with XLA; auto does in long trainings on one GPU. A step that XLA cannot compile "
+        "runs without it",
     )
     memory_fraction: float = Field(
         0.5,
