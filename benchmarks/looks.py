@@ -21,6 +21,7 @@ from components.report.frames import read_pairs
 from pipeline.store import NodeExecution
 from serving.comparison import Measurement, measure
 from serving.export import export
+from serving.precision import with_precision
 from serving.test_time import Looks
 from trainer import saved_network
 
@@ -52,7 +53,7 @@ def measure_looks(executions: dict[str, NodeExecution], name: str, looks: Looks)
     class_map = ClassMap.from_dict(metadata["class_map"])
     with tempfile.TemporaryDirectory() as folder:
         export(
-            saved_network.load(trained["model_run"]),
+            with_precision(saved_network.load(trained["model_run"]), metadata["export_precision"]),
             executions["Transform"].outputs["transform_graph"][0].uri,
             folder,
             class_map,

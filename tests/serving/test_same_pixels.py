@@ -253,9 +253,21 @@ def test_the_pixels_are_those_that_pillow_shows(transformed, name):
     assert difference.max() <= tolerance
 
 
-@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP"])
-def test_neither_examplegen_nor_the_model_takes_other_formats(tmp_path, served, kind):
-    data = _encode(_RGB, kind)
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "WEBP"])
+def test_what_examplegen_stores_of_other_formats_is_what_the_model_takes(tmp_path, served, kind):
+    data = _encode(_RGB, kind, lossless=True) if kind == "WEBP" else _encode(_RGB, kind)
+    (tmp_path / "a.png").write_bytes(data)
+    (tmp_path / "a_mask.png").write_bytes(_encode(_GREY.point(lambda _: 0)))
+
+    found = read_pair(str(tmp_path), Pair("a", "train", "a", "a.png", "a_mask.png"), _DESCRIPTION)
+
+    np.testing.assert_array_equal(served(found.image), served(_encode(_RGB)))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected a PNG or JPEG"):
+        served(data)
+
+
+def test_neither_examplegen_nor_the_model_takes_a_gif(tmp_path, served):
+    data = _encode(_RGB, "GIF")
     (tmp_path / "a.png").write_bytes(data)
     (tmp_path / "a_mask.png").write_bytes(_encode(_GREY))
 
