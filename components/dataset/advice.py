@@ -1,4 +1,4 @@
-"""What to do about files that make no pair; sound images and masks are never to be deleted."""
+"""What to do about files that make no pair or that must be converted; no advice deletes a sound image or mask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from components.dataset.layout import IMAGE_EXTENSIONS
 
 
 def separate(kind: str, clashing: list[str]) -> str:
-    """Returns what makes the names of sound files unique."""
+    """Returns how to tell several images, or masks, of one name apart."""
     if len({os.path.dirname(path) for path in clashing}) == 1:
         return "move all but the one that belongs to the pair to another folder"
     if kind == "images":
@@ -21,12 +21,12 @@ def separate(kind: str, clashing: list[str]) -> str:
 
 
 def instead(other: str | None) -> str:
-    """Returns which file is there in place of a missing one, to be added to what was found."""
+    """Returns an addition to what was found: the file of another format in place of the missing one, if any."""
     return f", but {printable(other)} is there" if other else ""
 
 
 def accept(image: str) -> str:
-    """Returns how to have an image read whose format is accepted but whose extension the layout leaves out."""
+    """Returns how to add an image's extension to the layout; empty if segpipe does not read the format."""
     extension = image.rpartition(".")[2].lower()
     if extension not in IMAGE_EXTENSIONS:
         return ""
@@ -55,12 +55,13 @@ _SCALE = (
     "values = (numpy.asarray(Image.open(sys.argv[1]), float) - low) / (high - low); "
     "Image.fromarray((values.clip(0, 1) * 65535 + 0.5).astype('uint16')).save(sys.argv[2])"
 )
-# What converts an image that `conversion.as_png` refuses. Each command takes the image and the PNG to write.
+# How to convert an image that `conversion.as_png` refuses: the advice, and the command (empty if segpipe knows none)
+# before and after its arguments, the image and the PNG to write.
 COMMANDS = {
     "first page": ("if its first page is the image, write that as PNG", f'python -c "{_PILLOW.format("")}"', ""),
     "RGB": ("convert it to RGB", f"""python -c "{_PILLOW.format(".convert('RGB')")}\"""", ""),
     "scale": (
-        "scale it to 16 bits, with the same LOW and HIGH for all images, the values that become black and white",
+        "scale it to 16 bits; LOW and HIGH, the same for all images, are the values that become black and white",
         f'python -c "{_SCALE}"',
         " LOW HIGH",
     ),
@@ -70,7 +71,7 @@ COMMANDS = {
 
 
 def convert_image(path: str, command: str) -> str:
-    """Returns how to convert one image to PNG by one of the `COMMANDS`; the PNG then counts, not the original."""
+    """Returns how to convert one image with one of the `COMMANDS`; the PNG beside it is then read in its place."""
     purpose, start, end = COMMANDS[command]
     if not start:
         return purpose

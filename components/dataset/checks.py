@@ -45,10 +45,10 @@ _ACTIONS = {
     ABSURD_SIZE: "resize or cut image and mask, or raise data.max_side or export.max_pixels",
     SIZE_MISMATCH: "give image and mask the same size, resizing the mask without interpolation",
     COLOUR_MASK: "convert the mask to class indices, or set mask_encoding: color in segpipe.yaml",
-    UNKNOWN_COLOUR: "name the colour in a class's mask_colors in segpipe.yaml, or set `unnamed: ignore` there: such "
-    "pixels then do not count",
-    LABEL_OUTSIDE_MAP: "name the value in segpipe.yaml: give its class `indices`, all values of that class (a class "
-    "without it means its position in the list), or set `unnamed: ignore` there: such pixels then do not count",
+    UNKNOWN_COLOUR: "list the colour in a class's mask_colors in segpipe.yaml, or set `unnamed: ignore` there to "
+    "ignore such pixels",
+    LABEL_OUTSIDE_MAP: "list the value in segpipe.yaml: give its class `indices` with all values of that class "
+    "(without it, the value is the class's position in the list), or set `unnamed: ignore` to ignore such pixels",
     UNSUITABLE_RANGE: "add image_range: [low, high] to segpipe.yaml, the values that are black and white in every "
     "image; of a 12-bit camera [0, 4095]; [0, 65535] accepts all images",
 }
@@ -93,7 +93,7 @@ def read_pair(root: str, pair: Pair, description: DatasetDescription, limits: Li
         The sample, or the first fault found.
 
     Raises:
-        SegpipeError: a file cannot be read, whatever it holds.
+        SegpipeError: the disk or the store cannot read a file; see `files.read_data_file`.
     """
     limits = limits or Limits()
     file = pair.image

@@ -23,10 +23,10 @@ def check_classes(description: DatasetDescription) -> None:
 
 
 def check_mask_values(description: DatasetDescription) -> None:
-    """Checks that no value and no colour means two classes, and what the rest means. Raises ValueError."""
+    """Checks that no mask value or colour means two classes, and that each class has one. Raises ValueError."""
     if description.unnamed == "ignore" and description.ignore is None:
         raise ValueError(
-            "unnamed: `ignore` makes such pixels the ignored class, and there is none; expected a class such as"
+            "unnamed: found `ignore` without an ignored class; expected a class such as"
             " {name: void, color: [0, 0, 0], indices: []} and `ignore: void`"
         )
     owners: dict[Any, str] = {}
@@ -39,7 +39,7 @@ def check_mask_values(description: DatasetDescription) -> None:
             if owners.setdefault(index, item.name) != item.name:
                 raise ValueError(
                     f"classes.{position}.indices: {index} already means {owners[index]}; expected one class for a"
-                    " value. A class without `indices` means its position in the list: list the values of both"
+                    " value. The value of a class without `indices` is its position: list the values of both"
                 )
     if description.mask_encoding == "color":
         for position, item in enumerate(description.classes):

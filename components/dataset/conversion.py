@@ -28,7 +28,7 @@ _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are 
 
 
 def as_png(data: bytes, limits: Limits, path: str) -> bytes:
-    """Returns a TIFF, BMP or WebP image as PNG; other data as it is, for `encoded.decode` to judge.
+    """Returns a TIFF, BMP or WebP image as PNG; returns other data unchanged, without checking it.
 
     The PNG has the pixels as they are stored, in 8 bits a sample (16 for grey levels of more than 8), and the EXIF
     orientation if there is one. A palette stays a palette. Other metadata is dropped.
@@ -45,15 +45,14 @@ def as_png(data: bytes, limits: Limits, path: str) -> bytes:
     if not kind:
         return data
     try:
-        image, unsupported = _open(kind, data, limits)
-        if unsupported:
-            found, command = unsupported
-            expected = "an image of 8 bits a sample or 16 bits of grey, on one page"
-            raise BadFileError(UNSUPPORTED, found, expected, advice.convert_image(path, command))
+        image = _open(kind, data, limits)
         image.load()
         return _encode(image)
     except BadFileError:
         raise
+    except _UnsupportedError as error:
+        expected = "an image of 8 bits a sample or 16 bits of grey, on one page"
+        raise BadFileError(UNSUPPORTED, error.found, expected, advice.convert_image(path, error.command)) from None
     except Exception as error:  # damaged data raises many types, SyntaxError and struct.error among them
         if _length(kind, data) > len(data) or "truncated" in str(error):
             raise BadFileError(
@@ -61,6 +60,15 @@ def as_png(data: bytes, limits: Limits, path: str) -> bytes:
             ) from None
         found = f"{len(data)} bytes that do not decode: {type(error).__name__}: {error}"
         raise BadFileError(UNDECODABLE, found, f"a sound {kind} file") from None
+
+
+class _UnsupportedError(Exception):
+    """What Pillow would read in part or wrongly, and the key of `advice.COMMANDS` that converts it."""
+
+    def __init__(self, found: str, command: str) -> None:
+        super().__init__(found)
+        self.found = found
+        self.command = command
 
 
 class _StoredTiff(TiffImagePlugin.TiffImageFile):
@@ -96,33 +104,30 @@ def _length(kind: str, data: bytes) -> int:
     return stated + 8 if kind == "WebP" else stated
 
 
-_Unsupported = tuple[str, str] | None  # what was found, and the key of `advice.COMMANDS` that converts it
-
-
-def _open(kind: str, data: bytes, limits: Limits) -> tuple[ImageFile.ImageFile, _Unsupported]:
-    """Opens a file after checking its size, without decoding it; says if only a part of it would be read."""
+def _open(kind: str, data: bytes, limits: Limits) -> ImageFile.ImageFile:
+    """Opens a file after checking its size, without decoding it. Raises _UnsupportedError."""
     if kind == "TIFF":
         return _open_tiff(data, limits)
     file = io.BytesIO(data)
     image = BmpImagePlugin.BmpImageFile(file) if kind == "BMP" else WebPImagePlugin.WebPImageFile(file)
     check_size(image.size, limits)
     if getattr(image, "n_frames", 1) > 1:
-        return image, ("an animated WebP", "first page")
+        raise _UnsupportedError("an animated WebP", "first page")
     bits = int.from_bytes(data[28:30], "little")
     if kind == "BMP" and data[14] != 12 and {"1": 1, "L": 8}.get(image.mode, bits) != bits:
         # Pillow takes such a palette for grey levels of another depth and reads wrong pixels.
-        return image, (f"a BMP of {bits} bits with a short grey palette", "ImageMagick")
-    return image, None
+        raise _UnsupportedError(f"a BMP of {bits} bits with a short grey palette", "ImageMagick")
+    return image
 
 
-def _open_tiff(data: bytes, limits: Limits) -> tuple[ImageFile.ImageFile, _Unsupported]:
+def _open_tiff(data: bytes, limits: Limits) -> ImageFile.ImageFile:
     tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if b"+" in data[2:4] else 8])
     file = _WholeFile(data)
     file.seek(tags.next)
     tags.load(file)
     check_size((tags[_WIDTH], tags[_HEIGHT]), limits)
     if found := _unsupported_tiff(tags):
-        return Image.new("1", (1, 1)), found  # type: ignore[return-value]
+        raise _UnsupportedError(*found)
     image = _StoredTiff(io.BytesIO(data))
     for offsets, sizes in (_STRIPS, _TILES):
         ends = map(sum, zip(tags.get(offsets, ()), tags.get(sizes, ()), strict=False))
@@ -131,11 +136,11 @@ def _open_tiff(data: bytes, limits: Limits) -> tuple[ImageFile.ImageFile, _Unsup
     boxes = [tile.extents for tile in image.tile if tile.extents]
     if sum((right - left) * (bottom - top) for left, top, right, bottom in boxes) < math.prod(image.size):
         raise ValueError("the strips do not cover the image")
-    return image, None
+    return image
 
 
-def _unsupported_tiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> _Unsupported:
-    """Returns what about a TIFF Pillow would read in part or wrongly, or not at all."""
+def _unsupported_tiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> tuple[str, str] | None:
+    """Returns the arguments of `_UnsupportedError` if Pillow would not read the whole TIFF as it is."""
     bits, samples = max(tags.get(_BITS, (1,))), tags.get(_SAMPLES, 1)
     photometric, compression = tags.get(_PHOTOMETRIC, 0), tags.get(_COMPRESSION, 1)
     name = _PHOTOMETRICS.get(photometric, f"photometric interpretation {photometric}")
@@ -164,7 +169,7 @@ def _unsupported_tiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> _Unsupport
 def _encode(image: ImageFile.ImageFile) -> bytes:
     """Returns a loaded image as PNG, with its orientation."""
     orientation = image.tag_v2.get(ORIENTATION, 1) if isinstance(image, _StoredTiff) else orientation_of(image)
-    stored = image.copy()  # of the size of the pixels; Pillow gives that of the turned image
+    stored = image.copy()  # has the size of the stored pixels; `image.size` is that of the turned image
     stored.info = {}
     if stored.mode.startswith("I;16"):
         stored = Image.fromarray(np.asarray(stored).astype(np.uint16))

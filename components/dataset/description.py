@@ -47,7 +47,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class ClassDescription(Settings):
-    """One class. Behind ingestion its index is its position in the list, whatever the values in the mask files."""
+    """One class; from ExampleGen on its index is its position in the list, whatever values the mask files hold."""
 
     name: str = Field(min_length=1, description="the class's name")
     color: Color = Field(description="display colour, [red, green, blue]")
@@ -111,7 +111,7 @@ class DatasetDescription(Settings):
         description="file of each split that lists its pairs' names, one a line; others are left out",
     )
     recognised_by: str | None = Field(
-        None, description="file that must be there too for a built-in description to be found by itself"
+        None, description="file that a folder must hold for `auto` to choose this built-in description"
     )
     label_colors: str | None = Field(
         None, description="path pattern of the data set's own list of mask colours, compared with mask_colors"
@@ -216,7 +216,7 @@ def built_in(name: str) -> DatasetDescription:
     """Returns a description that comes with segpipe. Raises UsageError for an unknown name."""
     if name not in BUILT_IN_NAMES:
         raise UsageError(f"data set description {name!r}: expected one of {', '.join(BUILT_IN_NAMES)}")
-    return load(str(BUILT_IN_FOLDER / f"{name}.yaml"))
+    return load(name)
 
 
 def detect(root: str) -> DatasetDescription:

@@ -9,7 +9,7 @@ from components.dataset import patterns
 from components.dataset.description import DatasetDescription, compile_layout
 from components.dataset.layout import IMAGE_EXTENSIONS, STORED_EXTENSIONS
 
-# Formats that Pillow converts to PNG; a file that only lacks one of the accepted extensions is named in the fault.
+# Formats that Pillow converts to PNG: a fault names such a file if it is in the place of a missing image or mask.
 OTHER_FORMATS = (*IMAGE_EXTENSIONS, "gif")
 
 
@@ -27,7 +27,7 @@ class Groups:
 
     Attributes:
         pairs: files by split (empty without split folders) and name.
-        other_images: files in an image's place, but with an extension that the layout does not accept, likewise.
+        other_images: files in the place of an image whose extension the layout does not accept, by split and name.
         other_masks: the same for masks.
     """
 
@@ -37,7 +37,7 @@ class Groups:
 
 
 def group_files(paths: list[str], description: DatasetDescription) -> Groups:
-    """Gathers image and mask paths by split and name; files that no pattern matches are passed over.
+    """Groups image and mask paths by split and name; files that no pattern matches are passed over.
 
     A TIFF, BMP or WebP image beside a PNG or JPEG of the same name is passed over: it is taken to be its original.
     If masks of all splits share one folder, a mask that no split has an image for is passed over as well.

@@ -31,10 +31,10 @@ def orientation_of(image: Image.Image) -> int:
     try:
         exif.load(image.info.get("exif", b""))
         orientation = exif.get(ORIENTATION, 1)
-        orientation_exif(orientation)
     except Exception:  # damaged EXIF data raises many types, SyntaxError and struct.error among them
         return 1
-    return orientation if orientation in range(2, 9) else 1
+    # A value of another type, such as a fraction, is damage too.
+    return orientation if isinstance(orientation, int) and orientation in range(2, 9) else 1
 
 
 def orientation_exif(orientation: int) -> bytes:

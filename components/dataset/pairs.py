@@ -1,6 +1,6 @@
 """Finds the pairs of image and mask below a data root, and the files that make no pair.
 
-Only paths are looked at here; `components.dataset.checks` reads what they hold.
+Of the images and masks only the paths are used; `components.dataset.checks` reads the files.
 """
 
 from __future__ import annotations
@@ -166,7 +166,10 @@ def _faults(
     other_image: str | None,
     other_mask: str | None,
 ) -> list[Fault]:
-    """Returns what keeps a group of files from being a pair; the others are in its place, in another format."""
+    """Returns why a group of files is not a pair.
+
+    `other_image` and `other_mask` are files in the place of its image and mask whose extension is not accepted.
+    """
     paths = [*group.images, *group.masks]
     if any(advice.printable(path) != path for path in paths):
         return [

@@ -11,18 +11,18 @@ from components.errors import UsageError
 
 
 def read(root: str, description: DatasetDescription, known: Collection[str]) -> dict[str, str]:
-    """Returns the split of every listed name; a listed name need not be among the known ones.
+    """Returns the split of every listed name, also of names without files.
 
-    A line holds a name, or a path whose last part is one; what stands behind the first blank is passed over, as the
-    class numbers of Oxford-IIIT Pets and the mask paths of other lists, and so are empty lines and lines with `#`.
+    A line holds a name, or a path that ends in one. The rest of the line after a blank is ignored: Oxford-IIIT Pets
+    has class numbers there, other lists the mask's path. Empty lines and lines that start with `#` are skipped.
 
     Args:
         root: the data root.
         description: names the list of each split.
-        known: the names of the pairs that are there.
+        known: the names that have an image or a mask.
 
     Raises:
-        UsageError: a list cannot be read, two splits list one name, or a list names nothing that is there.
+        UsageError: a list cannot be read, has no known name, or has a name that is in another list.
     """
     splits: dict[str, str] = {}
     for split, path in description.split_lists.items():
@@ -37,8 +37,8 @@ def read(root: str, description: DatasetDescription, known: Collection[str]) -> 
         names = [_name(normalize(line.strip()), known) for line in lines if line.strip() and line[0] != "#"]
         if known and not set(names) & set(known):
             raise UsageError(
-                f"{place}: names no pair that is there; found {names[0]!r} in it"
-                f", expected names such as {min(known)!r}. Correct the list, or layout.images in segpipe.yaml"
+                f"{place}: no name in it has an image or a mask; found names such as {names[0]!r}, expected names such"
+                f" as {min(known)!r}. Correct the list, or layout.images in segpipe.yaml"
                 if names
                 else f"{place}: found no name; expected the names of the pairs of {split}, one a line, such as"
                 f" {min(known)!r}. Correct the list, or take {split} out of split_lists in segpipe.yaml"

@@ -1,4 +1,4 @@
-"""Reads data sets in the formats of annotation tools and writes folders that `segpipe run` takes.
+"""Read data sets in the formats of annotation tools and write folders that `segpipe run` takes.
 
 Datumaro reads most of these formats. Its release 1.13 needs pandas 2.3, NumPy 2.2 and pyarrow 25, which neither stack
 can have beside TFX, so the formats are read here with what is installed.
@@ -6,12 +6,12 @@ can have beside TFX, so the formats are read here with what is installed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
+from components.dataset.survey import OnProgress
 from components.errors import UsageError
 from components.importers import coco, cvat, label_studio, labelme, supervisely, voc, yolo
-from components.importers.writer import Imported, OnProgress, write
+from components.importers.writer import Imported, Options, write
 
 READERS = {
     "coco": coco.read,
@@ -23,31 +23,24 @@ READERS = {
     "supervisely": supervisely.read,
 }
 
-__all__ = ["READERS", "Imported", "import_dataset"]
+__all__ = ["READERS", "Imported", "Options", "import_dataset"]
 
 
 def import_dataset(
     format_name: str,
     source: str,
     destination: str,
-    *,
-    classes: Sequence[str] = (),
-    val: float = 0.2,
-    sequence: str | None = None,
-    link: bool = False,
+    options: Options | None = None,
     on_progress: OnProgress | None = None,
 ) -> Imported:
-    """Imports a data set; nothing in the source is changed, and what is broken does not end the rest.
+    """Import a data set without changing its source; broken entries are left out and listed in the result.
 
     Args:
         format_name: one of `READERS`.
         source: folder or annotation file.
-        destination: folder to write; it must not exist, or be empty, and lie outside the source.
-        classes: the labels to keep, in this order; all of them if empty.
-        val: fraction of the images held out for validation if the source has no such split.
-        sequence: regular expression with one group, the sequence in an image's name; sequences stay whole.
-        link: link the images and do not copy them.
-        on_progress: gets the number of images done and the total.
+        destination: folder to write; it must be new or empty and lie outside the source.
+        options: what to keep and how to divide it; the defaults if None.
+        on_progress: called with the number of images done and the total.
 
     Raises:
         UsageError: a wrong argument, or a source that has nothing to import.
@@ -61,12 +54,4 @@ def import_dataset(
         raise UsageError(f"{destination}: found files; expected a new or empty folder. Delete it or name another one")
     if origin.is_dir() and target.resolve().is_relative_to(origin.resolve()):
         raise UsageError(f"{destination}: lies inside {source}; expected a folder outside it. Name another one")
-    return write(
-        READERS[format_name](origin),
-        target,
-        classes=classes,
-        val=val,
-        sequence=sequence,
-        link=link,
-        on_progress=on_progress,
-    )
+    return write(READERS[format_name](origin), target, options or Options(), on_progress)

@@ -1,37 +1,54 @@
-"""The mask of one image: its size, and shapes painted on it."""
+"""The mask of one image: its size, and the shapes painted on it."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+from PIL import ImageFile
 
-from components.dataset.encoded import BadFileError, decode
+from components.dataset.conversion import as_png
+from components.dataset.encoded import BadFileError, Limits, decode
 from components.dataset.orientation import upright
-from components.importers.palette import ANY_SIZE
 from components.importers.source import IMAGE_SUFFIXES, BadAnnotationError, Item, Shape, Size, is_background
+
+# `segpipe data check` and `segpipe run` apply the limits that the user sets.
+_ANY_SIZE = Limits(max_side=2**31, min_side=1, max_pixels=2**31)
+
+
+def read_image(path: Path, formats: tuple[str, ...], purpose: str, alternative: str) -> ImageFile.ImageFile:
+    """Returns a decoded image of any size.
+
+    Args:
+        path: the file; TIFF, BMP and WebP are converted to PNG first.
+        formats: those allowed, of "PNG" and "JPEG".
+        purpose: what the file is, for messages.
+        alternative: what to do without the file, for messages.
+
+    Raises:
+        BadAnnotationError: the file cannot be read or decoded.
+    """
+    try:
+        return decode(as_png(path.read_bytes(), _ANY_SIZE, str(path)), _ANY_SIZE, formats)
+    except OSError as error:
+        raise BadAnnotationError(f"{path}: {error.strerror}; expected {purpose}. Add it, or {alternative}") from None
+    except BadFileError as error:
+        action = error.action or f"copy the file again, or {alternative}"
+        raise BadAnnotationError(
+            f"{path}: found {error.found}; expected {error.expected}. {action[0].upper()}{action[1:]}"
+        ) from None
 
 
 def mask_size(item: Item) -> Size:
-    """Returns the size of an item's mask. Raises BadAnnotationError if its image is broken or does not fit."""
+    """Returns the size of an item's mask. Raises BadAnnotationError if its image is broken or of another size."""
     if item.image.suffix.lower() not in IMAGE_SUFFIXES:
         raise BadAnnotationError(
-            f"{item.image}: found the extension {item.image.suffix or 'none'}; expected .png, .jpg or .jpeg. Convert"
-            " the image and correct its name in the annotation"
+            f"{item.image}: found the extension {item.image.suffix or 'none'}; expected one of"
+            f" {', '.join(IMAGE_SUFFIXES)}. Convert the image and correct its name in the annotation"
         )
-    try:
-        image = decode(item.image.read_bytes(), ANY_SIZE, ("PNG", "JPEG"))
-    except OSError as error:
-        raise BadAnnotationError(
-            f"{item.image}: {error.strerror}; expected the image of an annotation. Copy it there, or delete the"
-            " annotation"
-        ) from None
-    except BadFileError as error:
-        raise BadAnnotationError(
-            f"{item.image}: found {error.found}; expected {error.expected}. Copy the image again, or delete"
-            " its annotation"
-        ) from None
+    image = read_image(item.image, ("PNG", "JPEG"), "the image of an annotation", "delete its annotation")
     turned = upright(image)
     sizes = ((turned.height, turned.width), (image.height, image.width))
     if item.size is None:
@@ -50,10 +67,10 @@ def paint(
     """Returns a mask with the shapes painted over the background in their order.
 
     Args:
-        shapes: those below first.
+        shapes: the lowest first.
         size: height and width of the mask.
-        index_of: the index of each class; other labels are counted as lost, those of the background erase.
-        smaller_above: whether to paint shapes of more pixels first.
+        index_of: the index of each class; shapes of the background erase, those of other labels are counted as lost.
+        smaller_above: whether to paint larger shapes first, whatever their order.
         lost: counts of what the mask cannot hold.
 
     Returns:

@@ -1,4 +1,4 @@
-"""COCO's instance annotations: one JSON a split, polygons and run-length encodings.
+"""COCO's instance annotations: one JSON file per split, polygons and run-length encodings.
 
 Format: https://cocodataset.org/#format-data, as PythonAPI/pycocotools/coco.py of github.com/cocodataset/cocoapi, commit
 8c9bcc3, reads it. Annotations have no order, so smaller ones lie above larger ones. A crowd counts as its class.
@@ -62,7 +62,7 @@ class _File(BaseModel):
 
 
 def read(source: Path) -> Source:
-    """Reads one JSON file, or a folder with `annotations/instances_{split}.json` or JSON files beside the images."""
+    """Read one JSON file, or a folder with `annotations/instances_{split}.json` or JSON files beside the images."""
     paths = [source] if source.is_file() else _annotation_files(source)
     problems: list[str] = []
     parsed: list[tuple[Path, _File]] = []
@@ -87,7 +87,7 @@ def read(source: Path) -> Source:
 
 
 def _annotation_files(source: Path) -> list[Path]:
-    """Returns a folder's files of instances; of those of key points and captions, none."""
+    """Returns the instance files of a folder, or all its JSON files if none has such a name."""
     found = sorted(source.glob("annotations/instances_*.json"))
     # Roboflow writes one `_annotations.coco.json` beside the images of each split.
     found = found or sorted({*source.glob("annotations/*.json"), *source.glob("*.json"), *source.glob("*/*.coco.json")})
@@ -126,7 +126,7 @@ def _add_images(result: Source, path: Path, file: _File, names: dict[int, str]) 
 
 
 def _find(path: Path, name: str) -> Path:
-    """Returns the place of an image: beside the annotation file, or in COCO's folders, named by split."""
+    """Returns the path of an image: in COCO's folders, named by split, or beside the annotation file."""
     split = _split(path)
     root = path.parent.parent if path.parent.name == "annotations" else path.parent
     folders = [root / split, root / "images" / split, root / "images", path.parent, root]

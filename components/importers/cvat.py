@@ -1,9 +1,10 @@
 """CVAT's own format, "CVAT for images 1.1": `annotations.xml` and the images.
 
 Format: https://docs.cvat.ai/docs/contributing/advanced-topics/xml-annotation-format/ (version 1.1), written by
-`dump_as_cvat_annotation` of cvat/apps/dataset_manager/formats/cvat.py. Shapes with a higher z_order lie above, then
-later ones. Boxes count as shapes, as in CVAT's own export of masks (formats/mask.py, `boxes_to_masks`). A mask is a
-run-length encoding along the rows of its box, outside first (formats/transformations.py, `MaskConverter`).
+`dump_as_cvat_annotation` of cvat/apps/dataset_manager/formats/cvat.py (commit a01a8a8). Shapes with a higher z_order
+lie above, then later ones. Boxes count as shapes, as in CVAT's own export of masks (formats/mask.py, `boxes_to_masks`,
+commit 0097fd1). A mask is a run-length encoding along the rows of its box, outside first (formats/transformations.py,
+`MaskConverter`, commit 03501dd).
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class _Ellipse(_Shape):
 
 
 def _numbers(separators: str) -> BeforeValidator:
-    """Returns a validator that divides text at any of the separators."""
+    """Returns a validator that splits text at blanks and at any of the separators."""
 
     def divide(text: Any) -> Any:
         for separator in separators:
@@ -90,7 +91,7 @@ _MODELS: dict[str, type[_Shape]] = {"box": _Box, "ellipse": _Ellipse, "polygon":
 
 
 def read(source: Path) -> Source:
-    """Reads `annotations.xml`, or the folder that holds it."""
+    """Read `annotations.xml`, or the folder that holds it."""
     path = source if source.is_file() else source / "annotations.xml"
     try:
         root = ET.parse(path).getroot()
@@ -103,7 +104,7 @@ def read(source: Path) -> Source:
     if root.tag != "annotations" or (root.find("image") is None and root.find("track") is not None):
         what = "tracks of a video" if root.tag == "annotations" else f"the element {root.tag}"
         raise UsageError(f"{path}: found {what}; expected images. Export the task as 'CVAT for images 1.1'")
-    # A task, a project or a job has its labels in an element of its own.
+    # The parent element is `task`, `project` or `job`.
     labels = [
         Label(name.strip(), parse_color(label.findtext("color", "")))
         for label in root.iterfind("./meta//labels/label")

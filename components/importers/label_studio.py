@@ -2,8 +2,8 @@
 
 Format: https://labelstud.io/guide/task_format and the tags BrushLabels, PolygonLabels and EllipseLabels there, as
 label_studio_converter/converter.py and brush.py (version 0.0.59) read them: coordinates are percent of the image's
-width and height. Later regions lie above earlier ones. Of several annotations of a task the last one counts that was
-not cancelled.
+width and height. Later regions lie above earlier ones. If a task has several annotations, the last one that was not
+cancelled is used.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class _Value(BaseModel):
 
     @property
     def all_labels(self) -> list[str]:
-        """The labels of the region; none if they stand in a result of their own."""
+        """The labels of the region; empty if another result holds them."""
         return [*self.polygonlabels, *self.brushlabels, *self.ellipselabels, *self.labels]
 
 
@@ -78,7 +78,7 @@ class _Result(BaseModel):
 
 
 def read(source: Path) -> Source:
-    """Reads a JSON export, or a folder with one; classes are in alphabetical order, as none is given."""
+    """Read a JSON export, or a folder with one; classes are in alphabetical order, as the export gives none."""
     path = source if source.is_file() else _export(source)
     try:
         tasks = read_json(path)
@@ -86,7 +86,8 @@ def read(source: Path) -> Source:
         raise UsageError(str(error)) from None
     if not isinstance(tasks, list) or not all(isinstance(task, dict) and "annotations" in task for task in tasks):
         raise UsageError(
-            f"{path}: found no list of tasks with annotations; expected Label Studio's export 'JSON', not 'JSON-MIN'"
+            f"{path}: found no list of tasks with annotations; expected Label Studio's export 'JSON', not 'JSON-MIN'."
+            " Export it again"
         )
     places: dict[str, list[str]] = defaultdict(list)
     for name in list_images(path.parent):
@@ -140,12 +141,12 @@ def _add_task(
 
 
 def _find(task: _Task, where: str, places: Mapping[str, list[str]]) -> str:
-    """Returns the path of a task's image below the export, by the address in `data` or by its file's name.
+    """Returns the path of a task's image relative to the export's folder, found by its address or file name.
 
     Args:
         task: the task.
-        where: its place, for messages.
-        places: the paths of all images by their files' names.
+        where: the task's place in the export, for messages.
+        places: the paths of all images, by file name.
     """
     addresses = [text for text in [task.file_upload, *task.data.values()] if isinstance(text, str)]
     for address in addresses:

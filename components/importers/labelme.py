@@ -1,8 +1,8 @@
 """labelme's JSON files, one an image, in one folder or in several.
 
 Format: labelme/_label_file.py and labelme/_utils/shape.py of github.com/wkentaro/labelme, version 7.1.0. Shapes
-later in a file lie above earlier ones, as `shapes_to_label` draws them, and rectangles count as shapes. What is drawn
-here is the area inside a shape; `shape_to_mask` adds the border's pixels, so that its objects are half a pixel larger.
+later in a file lie above earlier ones, as `shapes_to_label` draws them, and rectangles count as shapes. Only the area
+inside a shape is drawn here; `shape_to_mask` adds the border's pixels, so its objects are half a pixel larger.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from pydantic import BaseModel, Field
 
 from components import files
 from components.errors import UsageError
+from components.importers.palette import voc_color
 from components.importers.regions import ellipse, polygon, rectangle
 from components.importers.source import (
     IMAGE_SUFFIXES,
+    VOID,
     BadAnnotationError,
     Item,
     Label,
@@ -38,7 +40,6 @@ from components.importers.source import (
 )
 
 IGNORED = "__ignore__"
-VOID = "void"
 
 
 class _Shape(BaseModel):
@@ -58,7 +59,7 @@ class _File(BaseModel):
 
 
 def read(source: Path) -> Source:
-    """Reads every JSON file below a folder; classes are in alphabetical order, or in that of `labels.txt`."""
+    """Read every JSON file below a folder; classes are in the order of `labels.txt`, then in alphabetical order."""
     if not source.is_dir():
         raise UsageError(f"{source}: not a folder; expected one with labelme's JSON files beside their images")
     result = Source([], [])
@@ -84,7 +85,7 @@ def read(source: Path) -> Source:
     labels = [name for name in _in_order(source, names) if name != IGNORED and not is_background(name)]
     result.labels = [Label(name) for name in labels]
     if IGNORED in names:
-        result.labels.append(Label(VOID, (224, 224, 192)))
+        result.labels.append(Label(VOID, voc_color(255)))
         result.ignore = VOID
     return result
 
@@ -101,7 +102,7 @@ def _item(place: Path, path: str, file: _File) -> Item:
     # Windows writes backslashes.
     image = Path(os.path.normpath(place.parent / file.imagePath.replace("\\", "/")))
     if not image.is_file():
-        beside = [place.with_suffix(suffix) for suffix in sorted(IMAGE_SUFFIXES)]
+        beside = [place.with_suffix(suffix) for suffix in IMAGE_SUFFIXES]
         image = next((other for other in beside if other.is_file()), image)
     name = str(Path(path).with_suffix(image.suffix))
     return Item(image, name, None, partial(_shapes, place, file.shapes), size)
@@ -143,7 +144,7 @@ def _region(kind: str, shape: _Shape, size: Size) -> Region:
 
 
 def _bitmap(shape: _Shape) -> Region:
-    """Returns the pixels of a PNG in base64 whose first corner is the shape's first point."""
+    """Returns the pixels of a PNG in base64; its top left corner is the shape's first point."""
     if not shape.mask:
         raise ValueError("mask: missing; expected a PNG in base64")
     with Image.open(io.BytesIO(base64.b64decode(shape.mask))) as image:

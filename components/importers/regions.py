@@ -36,7 +36,7 @@ def polygon(points: np.ndarray | Sequence[float] | Sequence[Sequence[float]], si
     (x0, y0), (x1, y1) = corners.T, np.roll(corners, -1, axis=0).T
     first = np.clip(np.ceil(np.minimum(y0, y1)), top, bottom).astype(int)
     counts = np.clip(np.ceil(np.maximum(y0, y1)), top, bottom).astype(int) - first
-    # Every edge crosses the centres of `counts` rows, from `first` on.
+    # Each edge crosses the centres of `counts` rows, starting at row `first`.
     edge = np.repeat(np.arange(len(corners)), counts)
     row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
     crossing = x0[edge] + (row - y0[edge]) * (x1[edge] - x0[edge]) / (y1[edge] - y0[edge])
@@ -48,7 +48,7 @@ def polygon(points: np.ndarray | Sequence[float] | Sequence[Sequence[float]], si
 
 
 def ellipse(center: tuple[float, float], radii: tuple[float, float], degrees: float, size: Size) -> Region:
-    """Returns the pixels of an ellipse (x, y), its radii along x and y turned clockwise: a polygon of 360 corners."""
+    """Returns the pixels of an ellipse, a polygon of 360 corners, turned clockwise; center and radii are (x, y)."""
     angle = np.linspace(0, 2 * math.pi, _ELLIPSE_CORNERS, endpoint=False)
     return polygon(turned(np.stack([np.cos(angle), np.sin(angle)], axis=1) * radii + center, center, degrees), size)
 
@@ -60,7 +60,7 @@ def rectangle(x0: float, y0: float, x1: float, y1: float, degrees: float, size: 
 
 
 def turned(points: np.ndarray, center: tuple[float, float], degrees: float) -> np.ndarray:
-    """Returns points, float [n, 2], turned around a centre; clockwise, as y points down."""
+    """Returns points, float [n, 2], turned clockwise around a centre; y points down."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return (points - center) @ np.array([[cosine, sine], [-sine, cosine]]) + center
 
@@ -77,12 +77,12 @@ def union(regions: Sequence[Region], size: Size) -> Region:
 
 
 def from_runs(runs: Sequence[int], size: Size, by_columns: bool = False) -> Region:
-    """Returns the pixels of a run-length encoding whose runs are in turn outside and inside, outside first.
+    """Returns the pixels of a run-length encoding; runs alternate between outside and inside, outside first.
 
     Args:
         runs: lengths in pixels.
         size: height and width of the mask.
-        by_columns: whether the runs go down the columns, as in COCO, and not along the rows, as in CVAT.
+        by_columns: True if the runs go down the columns, as in COCO; False if along the rows, as in CVAT.
 
     Raises:
         ValueError: a negative run, or runs that do not add up to the mask's pixels.

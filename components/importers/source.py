@@ -1,4 +1,4 @@
-"""What every importer returns: images, their shapes and classes, and what the format has that masks cannot hold."""
+"""What every importer returns: images, their shapes and classes, and counts of what masks cannot hold."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from components import files
+from components.dataset.layout import IMAGE_EXTENSIONS
 from components.dataset.yaml_settings import explain
 
 BACKGROUND = "background"
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+VOID = "void"
+IMAGE_SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
 Color = tuple[int, int, int]
 Size = tuple[int, int]  # height and width, in pixels
 Model = TypeVar("Model", bound=BaseModel)
@@ -32,7 +34,7 @@ class Region:
     """Pixels of an image.
 
     Attributes:
-        mask: bool [h, w], a cutting of the image.
+        mask: bool [h, w], a crop of the image.
         top: row of the image where the mask begins.
         left: column of the image where the mask begins.
     """
@@ -52,7 +54,7 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-    """A class of the source; without a colour it gets one by its place in the list."""
+    """A class of the source; if its colour is None, its index gives one."""
 
     name: str
     color: Color | None = None
@@ -66,9 +68,9 @@ class Item:
         image: its file.
         name: its path inside the source, with slashes; unique within a split.
         split: the split that the source puts it in, as the source calls it, or None.
-        read: returns the shapes, those below first; takes the size that the mask gets, and the counts of what is lost.
-            Raises BadAnnotationError.
-        size: height and width that the annotation gives; None: those of the image, turned as viewers show it.
+        read: takes the mask's size and the counts of what is lost; returns the shapes, the lowest first. Raises
+            BadAnnotationError.
+        size: height and width that the annotation gives; if None, those of the image turned as its EXIF data says.
     """
 
     image: Path
@@ -85,7 +87,7 @@ class Source:
     Attributes:
         labels: its classes in index order, without the background.
         items: its images.
-        ignore: the label whose pixels do not count, or None.
+        ignore: the label whose pixels are neither trained on nor scored, or None.
         smaller_above: whether smaller shapes cover larger ones, for formats whose shapes have no order.
         lost: counts of what the masks cannot hold, by kind.
         problems: what could not be read.
@@ -100,7 +102,7 @@ class Source:
 
 
 def is_background(label: str) -> bool:
-    """Tells whether a label means what no shape covers; labelme calls it `_background_`."""
+    """Tells whether a label is the background, which labelme calls `_background_`."""
     return label.strip("_").lower() == BACKGROUND
 
 
@@ -109,15 +111,17 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
-        raise BadAnnotationError(f"{path}: cannot be read: {error.strerror}; expected a JSON file") from None
+        raise BadAnnotationError(
+            f"{path}: cannot be read: {error.strerror}; expected a JSON file. Export or copy it again"
+        ) from None
     except ValueError as error:
         raise BadAnnotationError(
-            f"{path}: found text that is no JSON: {error}; expected a JSON file. Export or copy it again"
+            f"{path}: found invalid JSON: {error}; expected a JSON file. Export or copy it again"
         ) from None
 
 
 def validate(model: type[Model], value: Any, where: object) -> Model:
-    """Returns a value as a pydantic model. Raises BadAnnotationError that names the place, the field and what it is."""
+    """Returns a value as a pydantic model. Raises BadAnnotationError that names the place, the field and its value."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -129,7 +133,7 @@ def validate(model: type[Model], value: Any, where: object) -> Model:
 
 
 def inner_path(name: str, where: object) -> str:
-    """Returns an image's path as a source gives it, with slashes. Raises BadAnnotationError if it leads elsewhere."""
+    """Returns an image's path inside a source, with slashes. Raises BadAnnotationError if it leaves the source."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not path.name:
         raise BadAnnotationError(

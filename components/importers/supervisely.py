@@ -1,4 +1,4 @@
-"""Supervisely's projects: `meta.json`, and a JSON file an image in the folder `ann` of each data set.
+"""Supervisely's projects: `meta.json`, and one JSON file per image in the folder `ann` of each data set.
 
 Format: supervisely/project/project.py and supervisely/geometry/ of github.com/supervisely/supervisely, version 6.9.2.
 Coordinates, rounded down, are indices of pixels, and the border belongs to a shape (`cv2.fillPoly`, `cv2.rectangle`).
@@ -77,7 +77,7 @@ class _Annotation(BaseModel):
 
 
 def read(source: Path) -> Source:
-    """Reads a project's folder; data sets called train, val and test are the splits."""
+    """Read a project's folder; data sets called train, val and test are the splits."""
     try:
         meta = validate(_Meta, read_json(source / "meta.json"), source / "meta.json")
     except BadAnnotationError as error:
@@ -145,7 +145,7 @@ def _region(found: _Object, size: Size) -> Region:
 
 
 def _decode(data: str) -> np.ndarray:
-    """Returns a bitmap, bool [h, w]: a PNG, compressed by zlib or not, whose alpha counts if it has one.
+    """Returns a bitmap, bool [h, w], of a PNG, compressed by zlib or not; its alpha channel is used if it has one.
 
     As `Bitmap.base64_2_data` of supervisely/geometry/bitmap.py, version 6.9.2.
     """
@@ -153,7 +153,7 @@ def _decode(data: str) -> np.ndarray:
     try:
         content = zlib.decompress(content)
     except zlib.error:
-        # Any channel counts in an uncompressed PNG there.
+        # In an uncompressed PNG, a pixel counts if any channel is not 0.
         with Image.open(io.BytesIO(content)) as image:
             values = np.asarray(image)
         return values.any(axis=-1) if values.ndim == 3 else values > 0

@@ -1,8 +1,8 @@
 """Pascal VOC's segmentation masks, and the same layout with `labelmap.txt` as CVAT and Datumaro write it.
 
 Layout and classes: the VOC2012 development kit, https://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/. The masks
-hold a class for every pixel; the border of objects, 255, does not count. SegmentationObject tells objects of one
-class apart, which semantic segmentation does not.
+hold a class for every pixel; 255, the border of objects, is ignored. SegmentationObject tells objects of one class
+apart, which semantic segmentation does not.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from components.dataset.encoded import BadFileError, decode
+from components.dataset.description import built_in
 from components.errors import UsageError
-from components.importers.palette import ANY_SIZE, voc_color
+from components.importers.canvas import read_image
 from components.importers.source import (
     IMAGE_SUFFIXES,
+    VOID,
     BadAnnotationError,
     Color,
     Item,
@@ -30,19 +31,12 @@ from components.importers.source import (
     is_background,
 )
 
-# fmt: off
-CLASSES = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
-    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)
-# fmt: on
-VOID = "void"
 _VOID_INDEX = 255
 _LINE = re.compile(r"([^:]+):(\d{1,3}),(\d{1,3}),(\d{1,3})(?::.*)?")
 
 
 def read(source: Path) -> Source:
-    """Reads a folder with JPEGImages and SegmentationClass, or VOCdevkit with one such folder in it."""
+    """Read a folder with JPEGImages and SegmentationClass, or VOCdevkit with one such folder in it."""
     roots = [source, *sorted(path for path in source.glob("*") if path.is_dir())]
     found = [root for root in roots if (root / "SegmentationClass").is_dir()]
     if len(found) != 1:
@@ -70,15 +64,15 @@ def read(source: Path) -> Source:
 
 def _image(root: Path, name: str) -> Path:
     folder = root / "JPEGImages"
-    places = [folder / f"{name}{suffix}" for suffix in sorted(IMAGE_SUFFIXES)]
+    places = [folder / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES]
     return next((place for place in places if place.is_file()), folder / f"{name}.jpg")
 
 
 def _classes(root: Path) -> dict[Color, str]:
-    """Returns the class of every mask colour: those of `labelmap.txt`, or VOC's own."""
+    """Returns the class of each mask colour: those of `labelmap.txt`, or VOC's own."""
     path = root / "labelmap.txt"
     if not path.is_file():
-        return {voc_color(index): name for index, name in [*enumerate(CLASSES), (_VOID_INDEX, VOID)]}
+        return {item.color: item.name for item in built_in("pascal_voc").classes}
     colors: dict[Color, str] = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         if not line.strip() or line.startswith("#"):
@@ -112,15 +106,8 @@ def _splits(root: Path) -> dict[str, str]:
 
 
 def _shapes(path: Path, colors: dict[Color, str], size: Size, lost: Counter[str]) -> list[Shape]:
-    """Returns one shape a class; a grey mask holds indices, any other one colours."""
-    try:
-        image = decode(path.read_bytes(), ANY_SIZE, ("PNG",))
-    except OSError as error:
-        raise BadAnnotationError(
-            f"{path}: {error.strerror}; expected the mask of an image. Add it, or take the image out of ImageSets"
-        ) from None
-    except BadFileError as error:
-        raise BadAnnotationError(f"{path}: found {error.found}; expected {error.expected}. Copy it again") from None
+    """Returns one shape per class; a grey mask holds indices, any other mask colours."""
+    image = read_image(path, ("PNG",), "the mask of an image", "take the image out of ImageSets")
     if (image.height, image.width) != size:
         raise BadAnnotationError(
             f"{path}: found {image.width}x{image.height} pixels; expected the image's {size[1]}x{size[0]}. Resize the"

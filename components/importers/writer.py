@@ -1,4 +1,4 @@
-"""Writes an imported data set: images as they are, masks of class indices, and a description in `segpipe.yaml`."""
+"""Write an imported data set: images as they are, masks of class indices, and a description in `segpipe.yaml`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from components.dataset import masks
 from components.dataset.description import FILE_NAMES, DatasetDescription
 from components.dataset.splitting import TRAIN, assign_sequences
+from components.dataset.survey import OnProgress
 from components.dataset.yaml_settings import explain
 from components.errors import UsageError
 from components.importers.canvas import mask_size, paint
@@ -36,7 +37,22 @@ _SPLITS = {"training": TRAIN, "valid": VAL, "validation": VAL, "dev": VAL, "test
 _MOST_CLASSES = 256
 _SHOWN = 5  # problems named in a message
 
-OnProgress = Callable[[int, int], None]
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to keep of a source and how to divide it.
+
+    Attributes:
+        classes: the labels to keep, in this order; all of them if empty.
+        val: fraction of the images held out for validation if the source has no such split.
+        sequence: regular expression with one group, the sequence in an image's name; sequences stay whole.
+        link: link the images and do not copy them.
+    """
+
+    classes: Sequence[str] = ()
+    val: float = 0.2
+    sequence: str | None = None
+    link: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +63,8 @@ class Imported:
         classes: class names in index order, the background first.
         pairs: pairs written, by split.
         held_out: whether `val` was taken from the training images because the source had none.
-        lost: counts of what the masks cannot hold, by kind; none is 0.
-        problems: what was left out, one message each.
+        lost: counts of what the masks cannot hold, by kind; only counts above 0.
+        problems: one message for each image or file that was left out.
     """
 
     classes: tuple[str, ...]
@@ -58,36 +74,24 @@ class Imported:
     problems: tuple[str, ...]
 
 
-def write(
-    source: Source,
-    destination: Path,
-    *,
-    classes: Sequence[str] = (),
-    val: float = 0.2,
-    sequence: str | None = None,
-    link: bool = False,
-    on_progress: OnProgress | None = None,
-) -> Imported:
-    """Writes `{split}/images`, `{split}/masks` and `segpipe.yaml`.
+def write(source: Source, destination: Path, options: Options, on_progress: OnProgress | None = None) -> Imported:
+    """Write `{split}/images`, `{split}/masks` and `segpipe.yaml`.
 
     Args:
         source: what an importer returned.
         destination: a folder that does not exist or is empty.
-        classes: the labels to keep, in this order; all of them if empty.
-        val: fraction of the images held out for validation if the source has no such split.
-        sequence: regular expression with one group, the sequence in an image's name; sequences stay whole.
-        link: link the images and do not copy them.
-        on_progress: gets the number of images done and the total.
+        options: what to keep and how to divide it.
+        on_progress: called with the number of images done and the total.
 
     Raises:
         UsageError: an unknown class, too many classes, no image that can be imported, or no way to split them.
     """
     if not source.items:
         raise _nothing_imported(source.problems)
-    labels = _kept(source, classes)
-    description = _describe(destination.name or "imported", labels, source.ignore, sequence)
+    labels = _kept(source, options.classes)
+    description = _describe(destination.name or "imported", labels, source.ignore, options.sequence)
     names = [_pair_name(item) for item in source.items]
-    splits, held_out = _assign_splits(source.items, names, description, val)
+    splits, held_out = _assign_splits(source.items, names, description, options.val)
     index_of = {item.name: index for index, item in enumerate(description.classes)}
     lost, pairs = Counter(source.lost), Counter[str]()
     problems = list(source.problems)
@@ -105,7 +109,7 @@ def write(
                     f"{item.image}: found a pair called {name} already, of {first}; expected one. Rename an image"
                 )
             mask = _draw(item, source, index_of, lost)
-            _place(item.image, folder / "images" / f"{name}{item.image.suffix}", link)
+            _place(item.image, folder / "images" / f"{name}{item.image.suffix}", options.link)
             (folder / "masks").mkdir(parents=True, exist_ok=True)
             (folder / "masks" / f"{name}.png").write_bytes(masks.encode(mask))
             pairs[split] += 1
@@ -128,7 +132,7 @@ def _nothing_imported(problems: Sequence[str]) -> UsageError:
 
 
 def _kept(source: Source, classes: Sequence[str]) -> list[Label]:
-    """Returns the labels to keep; pixels that do not count stay so whatever is chosen."""
+    """Returns the labels to keep; the ignored class is always one of them."""
     named = {label.name: label for label in source.labels if not is_background(label.name)}
     unknown = sorted({name for name in classes if not is_background(name)} - set(named))
     if unknown:
@@ -178,9 +182,9 @@ def _split(item: Item) -> str:
 def _assign_splits(
     items: Sequence[Item], names: Sequence[str], description: DatasetDescription, val: float
 ) -> tuple[list[str], bool]:
-    """Returns the split of each image, and whether `val` is held out because the source does not have train and val.
+    """Returns the split of each image, and whether `val` is held out because the source lacks train or val.
 
-    Images of a test split stay there. Held out are whole sequences, chosen by a hash of their names.
+    Images of a test split stay there. Whole sequences are held out, chosen by a hash of their names.
     """
     splits = [_split(item) for item in items]
     if {TRAIN, VAL} <= set(splits):
@@ -202,7 +206,7 @@ def _assign_splits(
 def _draw(item: Item, source: Source, index_of: Mapping[str, int], lost: Counter[str]) -> np.ndarray:
     """Returns an image's mask, class indices as uint8 [H, W]. Raises BadAnnotationError."""
     size = mask_size(item)
-    # What an image has lost counts if the image is imported.
+    # Counted apart, because an image that fails here is left out and loses nothing.
     found: Counter[str] = Counter()
     mask = paint(item.read(size, found), size, index_of, source.smaller_above, found)
     lost.update(found)
@@ -218,7 +222,7 @@ def _place(image: Path, target: Path, link: bool) -> None:
 
 
 def _write_description(destination: Path, description: DatasetDescription, pairs: Mapping[str, int]) -> None:
-    """Writes the description with the splits that have pairs."""
+    """Write the description with the splits that have pairs."""
     plain = description.model_dump(mode="json", exclude_defaults=True)
     plain["splits"] = {split: split for split in pairs}
     text = yaml.safe_dump(plain, default_flow_style=None, sort_keys=False, allow_unicode=True, width=120)

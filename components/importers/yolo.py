@@ -1,4 +1,4 @@
-"""YOLO's segmentation labels: a text file an image, a class and a polygon a line, and a `data.yaml`.
+"""YOLO's segmentation labels: a text file per image, a class and a polygon per line, and a `data.yaml`.
 
 Format: https://docs.ultralytics.com/datasets/segment/, as ultralytics/data/utils.py (`img2label_paths`,
 `check_det_dataset`, `verify_image_label`; commit 00bfe34) reads it. Lines have no order, so smaller shapes lie above
@@ -34,12 +34,12 @@ class _Data(BaseModel):
 
 
 def read(source: Path) -> Source:
-    """Reads a `data.yaml`, or the folder that holds one YAML file."""
+    """Read a `data.yaml`, or the folder that holds one YAML file."""
     path = source if source.is_file() else _yaml_file(source)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}; expected a YAML file") from None
+        raise UsageError(f"{path}: cannot be read: {error}; expected a YAML file. Export or copy it again") from None
     try:
         data = validate(_Data, parse_mapping(text, str(path)), path)
     except BadAnnotationError as error:
@@ -47,7 +47,7 @@ def read(source: Path) -> Source:
     names = data.names if isinstance(data.names, dict) else dict(enumerate(data.names))
     result = Source([Label(names[index]) for index in sorted(names)], [], smaller_above=True)
     root = path.parent / data.path
-    # Where the data was made, `path` may have been another one.
+    # `path` may be a folder of the machine that wrote the file.
     root = root if root.is_dir() else path.parent
     given = {"train": data.train, "val": data.val or data.validation, "test": data.test}
     for split, entries in given.items():
@@ -85,7 +85,7 @@ def _resolve(root: Path, entry: str, where: str) -> Path:
 
 
 def _images(place: Path) -> Iterator[tuple[Path, str]]:
-    """Yields path and name of each image of a folder, or of a file that lists one a line."""
+    """Yields path and name of each image of a folder, or of a file that lists one per line."""
     if place.is_dir():
         yield from ((place / name, name) for name in list_images(place))
         return
@@ -112,7 +112,7 @@ def _shapes(path: Path, names: dict[int, str], size: Size, lost: Counter[str]) -
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise BadAnnotationError(f"{path}: found bytes that are no UTF-8: {error}; expected text") from None
+        raise BadAnnotationError(f"{path}: not UTF-8: {error}; expected text. Save it as UTF-8") from None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

@@ -6,6 +6,7 @@ The page needs no network and no JavaScript; the script only adds the theme swit
 from __future__ import annotations
 
 import functools
+import inspect
 from pathlib import Path
 
 import jinja2
@@ -28,7 +29,7 @@ def render(data: ReportData) -> str:
     """
     iou_rows = views.class_rows(data, "class_iou")
     heat_rows = views.heat_map(data)
-    return _template().render(
+    return compile_template("page.html").render(
         data=data,
         style=Markup((_FOLDER / "style.css").read_text(encoding="utf-8")),
         script=Markup((_FOLDER / "script.js").read_text(encoding="utf-8")),
@@ -62,23 +63,19 @@ def render(data: ReportData) -> str:
 
 
 @functools.cache
-def _template() -> jinja2.Template:
-    """Compiles the template; undefined names are errors, and every value is escaped."""
+def compile_template(name: str, folder: Path = _FOLDER) -> jinja2.Template:
+    """Returns a compiled template of a folder, which may extend the report's; undefined names are errors.
+
+    Templates get the functions of `wording` as functions and as filters. Every value is escaped.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
+        loader=jinja2.FileSystemLoader([folder, _FOLDER]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    functions = (wording.score, wording.change, wording.direction, wording.percent, wording.seconds, wording.rate)
-    for function in (*functions, wording.number, wording.interval, wording.change_interval):
-        environment.filters[function.__name__] = function
-    environment.globals.update(
-        gate_name=wording.gate_name,
-        gate_bound=wording.gate_bound,
-        gate_value=wording.gate_value,
-        timing_summary=wording.timing_summary,
-    )
-    environment.globals.update(count=wording.count, color=views.color)
-    return environment.get_template("page.html")
+    functions = dict(inspect.getmembers(wording, inspect.isfunction))
+    environment.filters.update(functions)
+    environment.globals.update(functions, color=views.color)
+    return environment.get_template(name)

@@ -77,7 +77,7 @@ _OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  560.35.03  Rel
             "Use a newer GPU",
         ),
         ({"build": Build("2.21.0")}, "TensorFlow 2.21.0 was built without CUDA", "Install TensorFlow's package"),
-        ({}, "driver, libraries and GPU are there, and TensorFlow lists no GPU", "TF_CPP_MAX_VLOG_LEVEL=1"),
+        ({}, "the driver, the libraries and a GPU were found, but TensorFlow lists no GPU", "TF_CPP_MAX_VLOG_LEVEL=1"),
     ],
 )
 def test_the_part_that_is_missing_is_named_with_what_to_do(changes, what, remedy):
@@ -110,7 +110,7 @@ def test_all_that_is_missing_is_said_at_once_with_the_way_out(monkeypatch):
     assert raised.value.exit_code == 2
 
 
-def test_a_gpu_that_tensorflow_lists_is_not_looked_into(monkeypatch):
+def test_nothing_is_inspected_if_tensorflow_lists_a_gpu(monkeypatch):
     monkeypatch.setattr(gpu, "inspect", lambda: pytest.fail("looked for what is missing"))
 
     gpu.require_gpu(["GPU:0"])
@@ -149,7 +149,7 @@ def test_a_wheel_s_library_counts_and_what_it_misses_is_said(monkeypatch):
     }
 
 
-# The functions of cuda.h of CUDA 12 that are asked, as a driver with two GPUs answers them.
+# The functions of cuda.h of CUDA 12 that `inspect` calls, as a driver with two GPUs implements them.
 _DRIVER = r"""
 #include <stddef.h>
 #include <stdio.h>

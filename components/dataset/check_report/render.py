@@ -1,19 +1,17 @@
-"""Renders a data check as one HTML file with its styles, script and pictures inside, in the look of a run's report."""
+"""Render a data check as one HTML file with its styles, script and pictures inside, styled as a run's report."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import inspect
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
 from components.class_map import ClassMap
 from components.dataset.check_report.contents import Contents
 from components.dataset.survey import SplitSurvey, Survey
 from components.report import views, wording
+from components.report.render import compile_template
 
 _FOLDER = Path(__file__).parent
 _REPORT = Path(views.__file__).parent
@@ -35,7 +33,7 @@ class CountRow:
 class SplitView:
     """One split's rows: the largest sequences and sizes, and how many more there are.
 
-    `single` tells that no sequence has two pairs, so a list of them would say nothing.
+    If `single`, no sequence has two pairs, and a list of sequences would say nothing.
     """
 
     name: str
@@ -52,7 +50,7 @@ def render(contents: Contents) -> str:
     """Returns the page as HTML, ready to be written as UTF-8."""
     survey = contents.survey
     shares = share_rows(survey, contents.class_map)
-    return _template().render(
+    return compile_template("check.html", _FOLDER).render(
         data=contents,
         survey=survey,
         style=Markup(_read(_REPORT / "style.css") + _read(_FOLDER / "check.css")),
@@ -93,7 +91,7 @@ def _largest(counts: dict[str, int], limit: int) -> tuple[CountRow, ...]:
 
 
 def share_rows(survey: Survey, class_map: ClassMap) -> list[views.ShareRow]:
-    """Returns one row a class: its fraction of each split's pixels, None for a split without a usable pair."""
+    """Returns one row per class: its fraction of each split's pixels, None for a split without a usable pair."""
     return [
         views.ShareRow(
             name,
@@ -107,19 +105,3 @@ def share_rows(survey: Survey, class_map: ClassMap) -> list[views.ShareRow]:
 
 def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    """Compiles the template; undefined names are errors, and every value is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([_FOLDER, _REPORT]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # The report's macros use most of them.
-    environment.filters.update(inspect.getmembers(wording, inspect.isfunction))
-    environment.globals.update(count=wording.count, color=views.color)
-    return environment.get_template("check.html")

@@ -12,6 +12,7 @@ import pytest
 from dataset_folder import HEIGHT, WIDTH, encode, random_image
 from PIL import Image
 
+from components.class_map import ClassMap
 from components.dataset.check_report import contents, thumbnails
 from components.dataset.check_report.contents import choose_samples, collect, rarest_classes, spread
 from components.dataset.check_report.render import render
@@ -66,7 +67,7 @@ def test_a_sound_folder_shows_counts_sizes_shares_and_samples(small, tiny):
     assert f"train 3 pairs Sequence Bar Pairs a 2 b 1 Width × height in pixels Bar Pairs {WIDTH} × {HEIGHT} 3" in counts
     assert f"{WIDTH} × {HEIGHT * 2} 1" in counts
     assert "Each pair is a sequence of its own." in counts
-    assert re.search(r"road \d\d\D* % \d\d\D* % void \(ignored\)", text(page, "shares"))
+    assert re.search(r"road \d\d\D* % \d\d\D* % void \(not scored\)", text(page, "shares"))
     assert [name in text(page, "samples") for name in ("train/a_1", "train/a_2", "train/b_1", "val/c_1")] == [True] * 4
     assert "No issue was found." in text(page, "issues")
     # Image and mask of each pair, and of the only scored class.
@@ -80,7 +81,9 @@ def test_the_page_refers_to_nothing_outside_itself(small, tiny):
     assert addresses
     assert all(address.startswith(("data:", "#")) for address in addresses)
     assert not re.search(r"@import|url\(", page)
+    # One line of the report's styles and one of the check's.
     assert "prefers-color-scheme: dark" in page
+    assert ".issues { table-layout: fixed; }" in page
 
 
 def test_masks_are_shown_in_the_colours_of_the_classes(folder, tiny):
@@ -144,6 +147,35 @@ def test_an_image_in_two_splits_is_shown_from_both(small, tiny):
     assert not np.array_equal(first_mask, second_mask)
 
 
+def test_an_image_twice_in_one_split_is_no_duplicate_across_splits(small, tiny):
+    small.save("train/images/copy.png", random_image(0))
+    small.save("train/masks/copy.png", Image.new("L", (WIDTH, HEIGHT), 1))
+
+    assert text(page_of(small, tiny), "duplicates").endswith("No image is in more than one split.")
+
+
+def test_the_most_frequent_issues_come_first(small, tiny):
+    small.write("train/images/a_1.png", b"")
+    for name in ("a_2", "b_1"):
+        small.write(f"train/images/{name}.png", b"text")
+
+    issues = text(page_of(small, tiny), "issues")
+
+    assert issues.index(f"{UNDECODABLE} 2 files") < issues.index(f"{EMPTY} 1 file")
+
+
+def test_the_largest_sequences_are_listed_and_the_others_counted(folder, tiny):
+    for sequence in range(14):
+        for frame in range(2):
+            name = f"{sequence:02}_{frame}"
+            folder.pair(f"train/images/{name}.png", f"train/masks/{name}.png", 2 * sequence + frame)
+
+    counts = text(page_of(folder, tiny), "counts")
+
+    assert "11 2 and 2 more sequences" in counts
+    assert "12 2" not in counts
+
+
 def test_a_rare_class_is_shown_in_the_pair_with_most_of_it(folder, tiny):
     for name, pixels in (("few", 1), ("most", 9), ("none", 0)):
         mask = np.ones((HEIGHT, WIDTH), np.uint8)
@@ -156,6 +188,8 @@ def test_a_rare_class_is_shown_in_the_pair_with_most_of_it(folder, tiny):
 
     assert (index, pairs, record.pair.name) == (0, 2, "most")
     assert fraction == pytest.approx(10 / (3 * HEIGHT * WIDTH))
+    both_scored = ClassMap(tiny.class_map.names, tiny.class_map.colors, None)
+    assert [row[0] for row in rarest_classes(found, both_scored)] == [0, 1]
     assert "in 2 pairs train/most" in text(page_of(folder, tiny), "rare")
 
 

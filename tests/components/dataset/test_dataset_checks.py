@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from components.dataset import pairs
 from components.dataset.checks import Limits, Sample, read_pair
 from components.dataset.description import detect
+from components.dataset.encoded import pixel_hash
 from components.dataset.pairs import Fault, Pair, find_pairs
 from components.errors import SegpipeError
 
@@ -360,6 +361,14 @@ def test_with_an_image_range_only_an_image_outside_of_it_is_a_fault(read, tiny, 
         assert fault.expected == "values within image_range: [1024, 4095]"
 
 
+def test_the_lower_bits_of_16_bit_colours_count_in_the_images_hash(read):
+    samples = [
+        read(png(WIDTH, HEIGHT, 16, 2, (b"\0" + bytes([200, low, 0, 0, 0, 0] * WIDTH)) * HEIGHT)) for low in (0, 1)
+    ]
+
+    assert len({sample.image_hash for sample in samples}) == 2
+
+
 def orientation_exif(orientation: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -378,6 +387,7 @@ def test_a_turned_image_keeps_its_bytes_if_its_mask_is_upright(read, kind, orien
     assert isinstance(sample, Sample)
     assert (sample.height, sample.width) == (upright.height, upright.width)
     assert sample.image == image
+    assert sample.image_hash == pixel_hash(upright, encode(upright))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])

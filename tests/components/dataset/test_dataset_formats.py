@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shlex
@@ -111,6 +112,7 @@ def test_the_stored_png_has_the_pixels_that_pillow_reads(read, kind, mode, optio
 
     assert isinstance(sample, Sample)
     assert sample.image.startswith(PNG_SIGNATURE)
+    assert sample.content_hash == hashlib.sha256(image + encode(Image.fromarray(random_mask()))).hexdigest()
     stored = opened(sample.image)
     assert stored.mode == {"PA": "RGBA"}.get(expected.mode, expected.mode)
     expected = expected.convert("RGBA") if expected.mode == "PA" else expected
@@ -211,6 +213,13 @@ def test_an_orientation_in_xmp_alone_does_not_turn_a_tiff(read):
     np.testing.assert_array_equal(np.asarray(opened(sample.image)), np.asarray(random_image()))
 
 
+def test_other_metadata_is_dropped(read):
+    sample = read(encode(random_image(), "TIFF", icc_profile=b"a profile"))
+
+    assert isinstance(sample, Sample)
+    assert "icc_profile" not in opened(sample.image).info
+
+
 def pages(kind: str) -> bytes:
     return encode(random_image(), kind, save_all=True, append_images=[random_image(1)])
 
@@ -232,6 +241,7 @@ UNSUPPORTED = {
     "unknown photometric": (tiff(noise("u1", 3), 32803), "photometric interpretation 32803", "magick "),
     "unknown compression": (tiff(noise("u1", 1), 1, tag259=34712), "compression 34712", "magick "),
     "thumbnail": (tiff(noise("u1", 3), 2, tag254=1), "first page is a thumbnail", "magick "),
+    "palette of 8 bits": (tiff(noise("u1", 1), 3, tag320=255), "palette has 8 bits", "magick "),
     "pages": (pages("TIFF"), "a TIFF of several pages", "if its first page is the image"),
     "animation": (pages("WEBP"), "an animated WebP", "if its first page is the image"),
     "short grey palette": (
@@ -309,6 +319,13 @@ def test_an_image_that_is_cut_short_is_refused_wherever_it_ends(whole):
         with pytest.raises(BadFileError) as refused:
             as_png(whole[:length], Limits(), "a")
         assert refused.value.reason == pairs.TRUNCATED
+
+
+def test_strips_that_reach_beyond_the_end_are_refused(read):
+    fault = read(tiff(noise("u1", 1), 1, tag279=65535))
+
+    assert isinstance(fault, Fault)
+    assert fault.reason == pairs.TRUNCATED
 
 
 def test_strips_that_do_not_cover_the_image_are_refused(read):

@@ -1,4 +1,4 @@
-"""Each class names the values of the mask files that mean it; everything behind ingestion sees 0, 1, 2, ..."""
+"""Each class lists its values in the mask files; what is stored are the class indices 0, 1, 2, ..."""
 
 from __future__ import annotations
 

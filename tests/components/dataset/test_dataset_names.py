@@ -1,4 +1,4 @@
-"""Recordings in folders, lists of names, Unicode forms and other formats: what is sound is used or told how to be."""
+"""Recordings in folders, lists of names, Unicode forms and other formats are read, or get advice that works."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def described(*parts: str) -> DatasetDescription:
 
 
 def advice(faults: list[Fault]) -> str:
-    """Returns the one action of all faults, which tells nobody to delete a file."""
+    """Returns the one action that all faults share; it must not delete a file."""
     assert {fault.reason for fault in faults} <= set(REASONS)
     (action,) = {fault.action for fault in faults}
     assert "delete" not in action
@@ -51,7 +51,7 @@ def recordings(folder):
     return folder
 
 
-def test_frames_of_one_name_in_two_recordings_are_told_of_the_placeholder_that_keeps_them_apart(recordings):
+def test_frames_of_one_name_in_two_recordings_are_kept_apart_as_the_fault_advises(recordings):
     _, faults = find_pairs(str(recordings.root), described(RECORDINGS, SPLITS))
     assert {fault.reason for fault in faults} == {DUPLICATE_NAME}
     assert "write {sequence} in place of the * in layout.images and layout.masks" in advice(faults)
@@ -81,6 +81,16 @@ def test_recordings_are_split_as_a_whole(recordings):
     splits = {pair.sequence: {other.split for other in pairs if other.sequence == pair.sequence} for pair in pairs}
     assert sorted(map(len, splits.values())) == [1, 1, 1, 1]
     assert [pair.split for pair in pairs].count("val") == 2
+
+
+def test_recordings_of_one_frame_each_are_split(folder):
+    for place in ("a", "b"):
+        folder.pair(f"{place}/rgb/0.png", f"{place}/labels/0.png")
+    layout = 'layout: {images: "{sequence}/rgb/{name}", masks: "{sequence}/labels/{name}.png"}\n'
+
+    pairs, _ = find_pairs(str(folder.root), described(layout, BY_SHARE))
+
+    assert {pair.split for pair in pairs} == {"train", "val"}
 
 
 def test_an_expression_may_group_recordings(recordings):
@@ -149,7 +159,8 @@ def listed(folder):
     for name in ("2007_a", "2007 b", "c.d", "e", "unlisted"):
         folder.pair(f"images/{name}.png", f"masks/{name}.png", len(name))
     folder.save("images/photo.jpg", random_image())
-    folder.write("train.txt", b"# names\n2007_a\n2007 b\n\n/images/c.d.png /masks/c.d.png\n")
+    names = b"# names\nimages/2007_a\n2007 b\n\n/images/c.d.png /masks/c.d.png\n"
+    folder.write("train.txt", b"\xef\xbb\xbf" + names)  # Windows' editors put a byte order mark first
     folder.write("lists/val.txt", b"e 1 2 3\r\n")
     return folder
 
@@ -191,7 +202,10 @@ def test_a_listed_name_without_files_is_a_fault_whose_advice_works(listed):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"x/y.png\nz\n", r"lists/val.txt: names no pair that is there; found 'x/y.png' .* such as '2007 b'"),
+        (
+            b"x/y.png\nz\n",
+            r"lists/val.txt: no name in it has an image or a mask; found names such as 'x/y.png', .* '2007 b'",
+        ),
         (b"\n", r"lists/val.txt: found no name; expected the names of the pairs of val"),
         (b"2007_a\n", r"lists/val.txt: '2007_a' is also in the list of train, train.txt"),
         (b"\xff\xfe", r"lists/val.txt: cannot be read: .* Copy the file there, or correct split_lists"),

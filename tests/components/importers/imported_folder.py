@@ -12,10 +12,11 @@ from PIL import Image
 from components.dataset.checks import Sample, read_pair
 from components.dataset.description import detect
 from components.dataset.pairs import find_pairs
-from components.importers import import_dataset
+from components.importers import Options, import_dataset
 
 HEIGHT, WIDTH = 20, 30
 SIZE = (HEIGHT, WIDTH)
+TRIANGLE = [[2.3, 1.2], [27.8, 5.5], [11.1, 18.6]]
 
 
 def draw_image(path, size=SIZE, value=90):
@@ -73,9 +74,9 @@ def tree(root):
 
 
 def run_import(format_name, source, destination, **options):
-    """Imports, and returns the result with the description, and mask and image by split and name."""
+    """Imports, and returns the result, the description, and masks and images by (split, name)."""
     before = tree(source)
-    result = import_dataset(format_name, str(source), str(destination), **options)
+    result = import_dataset(format_name, str(source), str(destination), Options(**options))
     assert tree(source) == before, "the source has changed"
     description = detect(str(destination))
     pairs, faults = find_pairs(str(destination), description)
@@ -85,3 +86,7 @@ def run_import(format_name, source, destination, **options):
     masks = {key: np.asarray(Image.open(destination / sample.pair.mask)) for key, sample in samples.items()}
     images = {key: (destination / sample.pair.image).read_bytes() for key, sample in samples.items()}
     return SimpleNamespace(result=result, description=description, masks=masks, images=images)
+
+
+def masks_by_name(done):
+    return {name: mask for (_, name), mask in done.masks.items()}

@@ -1,6 +1,19 @@
 import numpy as np
 import pytest
-from imported_folder import HEIGHT, SIZE, WIDTH, box, corners, draw_image, flat, inside, painted, run_import, write_json
+from imported_folder import (
+    HEIGHT,
+    SIZE,
+    TRIANGLE,
+    WIDTH,
+    box,
+    corners,
+    draw_image,
+    flat,
+    inside,
+    painted,
+    run_import,
+    write_json,
+)
 
 from components.errors import UsageError
 
@@ -32,7 +45,6 @@ def _both(root, train, val=()):
 
 
 def test_every_encoding_becomes_pixels_and_splits_come_from_the_files(tmp_path):
-    triangle = [[2.3, 1.2], [27.8, 5.5], [11.1, 18.6]]
     runs = {"size": [HEIGHT, WIDTH], "counts": [20 * 4 + 5, 3, HEIGHT * WIDTH - 88]}
     # Encoded by pycocotools 2.0.11.
     text = "Y1;9FN22NN22NN22NN22NN22NN22NN22NN22NN22NN22NN2280000000000000000000000_2"
@@ -42,7 +54,7 @@ def test_every_encoding_becomes_pixels_and_splits_come_from_the_files(tmp_path):
     images = [_image(1, "a.png"), _image(2, "sub/b.png"), _image(3, "c.png")]
     _source(tmp_path / "coco", [_annotation(9, 3, parts)], "val2017", [_image(9, "v.png")])
     annotations = [
-        _annotation(1, 1, [flat(triangle)]),
+        _annotation(1, 1, [flat(TRIANGLE)]),
         _annotation(2, 3, runs, iscrowd=1),
         _annotation(3, 3, compressed),
     ]
@@ -54,7 +66,7 @@ def test_every_encoding_becomes_pixels_and_splits_come_from_the_files(tmp_path):
     assert done.description.class_map.ignore_index is None
     assert done.result.pairs == {"train": 3, "val": 1}
     assert not done.result.held_out
-    assert np.array_equal(done.masks["train", "a"], painted((PERSON, inside(triangle))))
+    assert np.array_equal(done.masks["train", "a"], painted((PERSON, inside(TRIANGLE))))
     assert np.array_equal(done.masks["train", "sub__b"], painted((CAR, box(5, 4, 8, 5))))
     assert np.array_equal(done.masks["train", "c"], painted((CAR, frame)))
     two = box(0, 0, 3, 3) | box(15, 20, 18, 28)
@@ -142,7 +154,7 @@ def test_a_broken_file_does_not_end_the_others(tmp_path):
     done = run_import("coco", source, tmp_path / "out")
 
     assert done.result.pairs == {"train": 1, "val": 1}
-    assert "instances_test2017.json: found text that is no JSON" in done.result.problems[0]
+    assert "instances_test2017.json: found invalid JSON" in done.result.problems[0]
 
 
 def test_a_path_out_of_the_source_is_refused(tmp_path):
@@ -222,3 +234,28 @@ def test_two_files_must_mean_the_same_by_an_id(tmp_path):
 
     with pytest.raises(UsageError, match="categories: id 1 is 'dog' here and 'person' in another file"):
         run_import("coco", _source(tmp_path / "coco", []), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "folder", ["train2017", "images/train2017", "images", "annotations", ".", "train", "images/train"]
+)
+def test_images_are_found_in_every_usual_folder(tmp_path, folder):
+    source = _both(tmp_path / "coco", [])
+    (source / folder).mkdir(parents=True, exist_ok=True)
+    (source / "train2017" / "a.png").rename(source / folder / "a.png")
+
+    done = run_import("coco", source, tmp_path / "out")
+
+    assert set(done.masks) == {("train", "a"), ("val", "v")}
+
+
+def test_images_of_test_stay_there_if_val_is_held_out(tmp_path):
+    _source(tmp_path / "coco", [], "test2017", [_image(7, "t.png"), _image(8, ".u.png")])
+    source = _source(tmp_path / "coco", [], images=[_image(1, "a.png"), _image(2, "b.png")])
+
+    done = run_import("coco", source, tmp_path / "out")
+
+    assert done.result.held_out
+    # A leading dot would hide the file.
+    assert {name for split, name in done.masks if split == "test"} == {"t", "u"}
+    assert done.result.pairs == {"train": 1, "val": 1, "test": 2}

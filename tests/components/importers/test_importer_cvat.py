@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
-from imported_folder import HEIGHT, WIDTH, box, draw_image, inside, painted, run_import
+from imported_folder import HEIGHT, TRIANGLE, WIDTH, box, draw_image, inside, masks_by_name, painted, run_import
 
 from components.errors import UsageError
 
-# The elements and attributes of CVAT's "CVAT for images 1.1".
+# The elements and attributes that `dump_as_cvat_annotation` writes (cvat/apps/dataset_manager/formats/cvat.py, commit
+# a01a8a8).
 DOCUMENT = """<?xml version="1.0" encoding="utf-8"?>
 <annotations>
   <version>1.1</version>
@@ -22,7 +23,6 @@ DOCUMENT = """<?xml version="1.0" encoding="utf-8"?>
 """
 ROAD, CAR = 1, 2
 COMMON = 'source="manual" occluded="0"'
-TRIANGLE = [[2.3, 1.2], [27.8, 5.5], [11.1, 18.6]]
 POLYGON = (
     f'<polygon label="car" {COMMON} points="' + ";".join(f"{x:.2f},{y:.2f}" for x, y in TRIANGLE) + '" z_order="0">'
     '<attribute name="parked">yes</attribute></polygon>'
@@ -40,10 +40,6 @@ def _source(root, *images, owner="task", files=("a.png", "b.png")):
     return root
 
 
-def _masks(done):
-    return {name: mask for (_, name), mask in done.masks.items()}
-
-
 def test_every_shape_with_an_area_is_drawn_by_z_order(tmp_path):
     content = (
         f'<box label="road" {COMMON} xtl="4.00" ytl="3.00" xbr="9.00" ybr="7.00" z_order="2"></box>'
@@ -56,7 +52,8 @@ def test_every_shape_with_an_area_is_drawn_by_z_order(tmp_path):
         f'<points label="road" {COMMON} points="1.00,1.00" z_order="0"></points>'
         '<tag label="road" source="manual"></tag>'
     )
-    source = _source(tmp_path / "in", _image(0, "a.png", content), _image(1, "b.png"))
+    track = '<track id="0" label="car"></track>'
+    source = _source(tmp_path / "in", _image(0, "a.png", content), _image(1, "b.png"), track)
 
     done = run_import("cvat", source, tmp_path / "out")
 
@@ -66,14 +63,14 @@ def test_every_shape_with_an_area_is_drawn_by_z_order(tmp_path):
     expected = painted(
         (CAR, inside(TRIANGLE)), (ROAD, circle), (CAR, mask), (ROAD, box(9, 23, 17, 25)), (ROAD, box(3, 4, 7, 9))
     )
-    assert np.array_equal(_masks(done)["a"], expected)
+    assert np.array_equal(masks_by_name(done)["a"], expected)
     assert [(item.name, item.color) for item in done.description.classes] == [
         ("background", (0, 0, 0)),
         ("road", (128, 0, 64)),
         ("car", (250, 50, 83)),
     ]
     lost = done.result.lost
-    assert (lost["points and lines"], lost["tags of images"], lost["attributes"]) == (2, 1, 1)
+    assert (lost["points and lines"], lost["tags of images"], lost["attributes"], lost["tracks"]) == (2, 1, 1, 1)
 
 
 def test_subsets_of_a_project_are_splits(tmp_path):
@@ -110,7 +107,7 @@ def test_a_broken_shape_leaves_out_its_image(tmp_path, content, message):
 
     done = run_import("cvat", source, tmp_path / "out", val=0.3)
 
-    assert set(_masks(done)) <= {"a", "b"}
+    assert set(masks_by_name(done)) <= {"a", "b"}
     assert "annotations.xml: image bad.png" in done.result.problems[0]
     assert message in done.result.problems[0]
 

@@ -1,10 +1,21 @@
 import numpy as np
 import pytest
-from imported_folder import HEIGHT, WIDTH, box, corners, draw_image, inside, painted, run_import, write_json
+from imported_folder import (
+    HEIGHT,
+    TRIANGLE,
+    WIDTH,
+    box,
+    corners,
+    draw_image,
+    inside,
+    masks_by_name,
+    painted,
+    run_import,
+    write_json,
+)
 
 from components.errors import UsageError
 
-TRIANGLE = [[2.3, 1.2], [27.8, 5.5], [11.1, 18.6]]
 CAR, ROAD = 1, 2
 
 
@@ -56,10 +67,6 @@ def _source(root, *tasks, files=("3f2a91bc-a.png", "b.png")):
     return root
 
 
-def _masks(done):
-    return {name: mask for (_, name), mask in done.masks.items()}
-
-
 def test_polygons_brushes_and_ellipses(tmp_path):
     brush = box(3, 4, 9, 12) & ~box(5, 6, 7, 8)
     results = [
@@ -87,8 +94,8 @@ def test_polygons_brushes_and_ellipses(tmp_path):
     x, y = np.meshgrid(np.arange(WIDTH) + 0.5, np.arange(HEIGHT) + 0.5)
     circle = (x - 24) ** 2 + (y - 10) ** 2 < 9
     expected = painted((ROAD, box(0, 0, 20, 20)), (CAR, inside(TRIANGLE)), (ROAD, brush), (CAR, circle))
-    assert np.array_equal(_masks(done)["images__3f2a91bc-a"], expected)
-    assert not _masks(done)["images__b"].any()
+    assert np.array_equal(masks_by_name(done)["images__3f2a91bc-a"], expected)
+    assert not masks_by_name(done)["images__b"].any()
     assert [item.name for item in done.description.classes] == ["background", "car", "road"]
     del done.result.lost["pixels of one class under another"]
     assert done.result.lost == {
@@ -109,7 +116,7 @@ def test_the_labels_tag_writes_every_region_twice(tmp_path):
 
     done = run_import("label-studio", source, tmp_path / "out")
 
-    assert np.array_equal(_masks(done)["images__a"], painted((CAR, inside(TRIANGLE))))
+    assert np.array_equal(masks_by_name(done)["images__a"], painted((CAR, inside(TRIANGLE))))
     assert done.result.lost == {"regions without a label": 1, "further labels of a region": 1}
 
 
@@ -123,7 +130,7 @@ def test_an_uploaded_image_is_found_by_the_name_it_had(tmp_path):
 
     done = run_import("label-studio", source / "project-1-at-2026-05-04.json", tmp_path / "out")
 
-    assert set(_masks(done)) == {"images__my photo", "images__b"}
+    assert set(masks_by_name(done)) == {"images__my photo", "images__b"}
 
 
 @pytest.mark.parametrize(
@@ -154,7 +161,7 @@ def test_a_broken_region_leaves_out_its_image(tmp_path, result, message):
 
     done = run_import("label-studio", source, tmp_path / "out", val=0.3)
 
-    assert set(_masks(done)) <= {"images__a", "images__b"}
+    assert set(masks_by_name(done)) <= {"images__a", "images__b"}
     assert "project-1-at-2026-05-04.json: task 3" in done.result.problems[0]
     assert message in done.result.problems[0]
 
@@ -180,3 +187,15 @@ def test_the_small_json_is_refused(tmp_path):
 
     with pytest.raises(UsageError, match="expected Label Studio's export 'JSON', not 'JSON-MIN'"):
         run_import("label-studio", source, tmp_path / "out")
+
+
+def test_the_last_annotation_that_was_not_cancelled_is_used(tmp_path):
+    task = _task(1, "a.png", _polygon("road", corners(0, 0, 9, 9)), cancelled=[[_polygon("bus", TRIANGLE)]])
+    task["annotations"].insert(1, {"result": [_polygon("car", TRIANGLE)], "was_cancelled": False})
+    source = _source(tmp_path / "in", task, _task(2, "b.png"), files=("a.png", "b.png"))
+
+    done = run_import("label-studio", source, tmp_path / "out")
+
+    assert [item.name for item in done.description.classes] == ["background", "car"]
+    assert np.array_equal(masks_by_name(done)["images__a"], painted((CAR, inside(TRIANGLE))))
+    assert done.result.lost == {"cancelled and earlier annotations of a task": 2}

@@ -3,10 +3,21 @@ import io
 
 import numpy as np
 import pytest
-from imported_folder import HEIGHT, SIZE, WIDTH, box, corners, draw_image, inside, painted, run_import, write_json
+from imported_folder import (
+    HEIGHT,
+    SIZE,
+    TRIANGLE,
+    WIDTH,
+    box,
+    corners,
+    draw_image,
+    inside,
+    masks_by_name,
+    painted,
+    run_import,
+    write_json,
+)
 from PIL import Image
-
-TRIANGLE = [[2.3, 1.2], [27.8, 5.5], [11.1, 18.6]]
 
 
 def _shape(label, points, kind="polygon", **more):
@@ -34,10 +45,6 @@ def _png(mask):
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _masks(done):
-    return {name: mask for (_, name), mask in done.masks.items()}
-
-
 def test_every_shape_with_an_area_is_drawn_in_the_order_of_the_file(tmp_path):
     bitmap = np.array([[1, 0, 1], [1, 1, 0]], dtype=bool)
     shapes = [
@@ -46,6 +53,7 @@ def test_every_shape_with_an_area_is_drawn_in_the_order_of_the_file(tmp_path):
         _shape("road", [[12, 4], [8, 9]], "rectangle", flags={"wet": True}),
         _shape("car", [[20, 10], [20, 14]], "circle"),
         _shape("car", [[1, 15], [3, 16]], "mask", mask=_png(bitmap)),
+        _shape("car", corners(14, 24, 17, 28), "oriented_rectangle"),
         _shape("car", [[1, 1], [9, 9]], "line"),
         _shape("car", [[1, 1]], "point"),
         _shape("__ignore__", corners(18, 0, 20, 30)),
@@ -69,11 +77,12 @@ def test_every_shape_with_an_area_is_drawn_in_the_order_of_the_file(tmp_path):
         (road, box(4, 8, 9, 12)),
         (car, circle),
         (car, brush),
+        (car, box(14, 24, 17, 28)),
         (void, box(18, 0, 20, 30)),
         (0, box(0, 0, 1, 30)),
     )
-    assert np.array_equal(_masks(done)["a"], expected)
-    assert not _masks(done)["day__b"].any()
+    assert np.array_equal(masks_by_name(done)["a"], expected)
+    assert not masks_by_name(done)["day__b"].any()
     assert done.result.lost["points and lines"] == 2
     assert done.result.lost["flags of shapes"] == 1
     assert done.result.lost["flags of images"] == 1
@@ -95,7 +104,7 @@ def test_an_image_moved_beside_its_file_is_found(tmp_path):
 
     done = run_import("labelme", tmp_path / "in", tmp_path / "out")
 
-    assert np.array_equal(_masks(done)["a"], painted((1, inside(TRIANGLE))))
+    assert np.array_equal(masks_by_name(done)["a"], painted((1, inside(TRIANGLE))))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +125,7 @@ def test_a_broken_shape_leaves_out_its_image(tmp_path, shape, message):
 
     done = run_import("labelme", tmp_path / "in", tmp_path / "out", val=0.5)
 
-    assert set(_masks(done)) <= {"a", "b"}
+    assert set(masks_by_name(done)) <= {"a", "b"}
     assert "bad.json: shapes.1" in done.result.problems[0]
     assert message in done.result.problems[0]
 

@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
-from imported_folder import HEIGHT, SIZE, WIDTH, box, draw_image, painted, run_import, write_json
+from imported_folder import HEIGHT, SIZE, WIDTH, box, draw_image, masks_by_name, painted, run_import, write_json
 from PIL import Image
 
 from components.errors import UsageError
@@ -96,7 +96,7 @@ def test_data_sets_within_data_sets(tmp_path):
 
     done = run_import("supervisely", source, tmp_path / "out")
 
-    masks = {name: mask for (_, name), mask in done.masks.items()}
+    masks = masks_by_name(done)
     assert set(masks) == {"north__a", "north__day__a", "south__b"}
     assert np.array_equal(masks["north__a"], painted((CAR, box(1, 1, 4, 4))))
 

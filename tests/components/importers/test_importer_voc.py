@@ -3,9 +3,9 @@ import pytest
 from imported_folder import SIZE, box, draw_image, painted, run_import
 from PIL import Image
 
+from components.dataset.description import built_in
 from components.errors import UsageError
 from components.importers.palette import voc_color
-from components.importers.voc import CLASSES
 
 
 def _mask(path, values, mode="P"):
@@ -45,9 +45,7 @@ def test_palette_grey_and_colour_masks_give_the_same_classes(tmp_path, mode):
 
     done = run_import("voc", tmp_path / "VOCdevkit", tmp_path / "out")
 
-    assert [item.name for item in done.description.classes] == [*CLASSES, "void"]
-    assert done.description.classes[20].color == (0, 64, 128)
-    assert done.description.ignore == "void"
+    assert done.description.class_map == built_in("pascal_voc").class_map
     assert np.array_equal(done.masks["train", "2007_000032"], np.where(TRAIN == VOID, 21, TRAIN))
     assert np.array_equal(done.masks["val", "2007_000033"], VAL)
     assert done.result.lost == {"masks that tell objects apart (SegmentationObject)": 1}

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from imported_folder import HEIGHT, WIDTH, box, corners, draw_image, inside, painted, run_import
+from imported_folder import HEIGHT, TRIANGLE, WIDTH, box, corners, draw_image, inside, painted, run_import
 
 from components.errors import UsageError
 
@@ -19,9 +19,6 @@ def _source(root, labels, yaml="path: .\ntrain: images/train\nval: images/val\nn
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("\n".join(lines))
     return root
-
-
-TRIANGLE = [[2.3, 1.2], [27.8, 5.5], [11.1, 18.6]]
 
 
 def test_polygons_in_fractions_become_pixels(tmp_path):
@@ -51,7 +48,7 @@ def test_roboflows_paths_and_a_list_of_names(tmp_path):
         draw_image(source / split / "images" / f"{split}.jpg")
         (source / split / "labels").mkdir()
         (source / split / "labels" / f"{split}.txt").write_text(_line(0, corners(1, 1, 5, 5)))
-    (source / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnc: 1\nnames: ['car']\n")
+    (source / "data.yaml").write_text("train: ../train/images\nvalidation: ../valid/images\nnc: 1\nnames: ['car']\n")
 
     done = run_import("yolo", source, tmp_path / "out")
 

@@ -1,14 +1,17 @@
 """What all formats share: arguments, names, splits and order."""
 
+import re
 from collections import Counter
 
 import numpy as np
 import pytest
-from imported_folder import SIZE, box, draw_image, painted, run_import, write_json
+from imported_folder import SIZE, box, draw_image, masks_by_name, painted, run_import, write_json
+from PIL import Image
 
 from components.dataset.encoded import JPEG_SIGNATURE
+from components.dataset.layout import IMAGE_EXTENSIONS
 from components.errors import UsageError
-from components.importers import READERS, import_dataset
+from components.importers import READERS, Options, import_dataset
 from components.importers.canvas import paint
 from components.importers.palette import voc_color
 from components.importers.source import Region, Shape
@@ -54,7 +57,7 @@ def test_arguments_that_cannot_be(tmp_path):
     with pytest.raises(UsageError, match="lies inside .*; expected a folder outside it"):
         import_dataset("labelme", str(source), str(source / "out"))
     with pytest.raises(UsageError, match="sequence: .*is no regular expression"):
-        import_dataset("labelme", str(source), str(tmp_path / "out"), sequence="(")
+        import_dataset("labelme", str(source), str(tmp_path / "out"), Options(sequence="("))
     with pytest.raises(UsageError, match="notes.txt/out: cannot be made: Not a directory"):
         import_dataset("labelme", str(source), str(tmp_path / "full" / "notes.txt" / "out"))
     assert (tmp_path / "full" / "notes.txt").read_text() == "mine"
@@ -64,9 +67,7 @@ def test_a_source_with_broken_files_alone_says_what_is_wrong(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "instances_train.json").write_text("{")
 
-    with pytest.raises(
-        UsageError, match="(?s)no image could be imported:.*instances_train.json: found text that is no"
-    ):
+    with pytest.raises(UsageError, match="(?s)no image could be imported:.*instances_train.json: found invalid JSON"):
         import_dataset("coco", str(tmp_path / "in"), str(tmp_path / "out"))
 
 
@@ -83,6 +84,16 @@ def test_two_images_of_one_name_are_told_apart_or_refused(tmp_path):
     assert "found a pair called left__001 already" in done.result.problems[0]
 
 
+def test_progress_ends_at_the_number_of_images(tmp_path):
+    calls = []
+
+    import_dataset(
+        "labelme", str(_labelme(tmp_path / "in", *"ab")), str(tmp_path / "out"), None, lambda *c: calls.append(c)
+    )
+
+    assert calls == [(1, 2), (2, 2)]
+
+
 def test_the_same_images_are_held_out_every_time(tmp_path):
     source = _labelme(tmp_path / "in", *"abcdefghij")
 
@@ -93,8 +104,6 @@ def test_the_same_images_are_held_out_every_time(tmp_path):
 
 
 def test_an_image_turned_by_exif_takes_a_mask_as_viewers_show_it(tmp_path):
-    from PIL import Image
-
     exif = Image.Exif()
     exif[0x0112] = 6
     source = tmp_path / "in"
@@ -108,17 +117,41 @@ def test_an_image_turned_by_exif_takes_a_mask_as_viewers_show_it(tmp_path):
 
     done = run_import("labelme", source, tmp_path / "out")
 
-    assert {name: mask.shape for (_, name), mask in done.masks.items()} == {"a": (20, 30), "b": (30, 20)}
+    assert {name: mask.shape for name, mask in masks_by_name(done).items()} == {"a": (20, 30), "b": (30, 20)}
+
+
+@pytest.mark.parametrize("extension", IMAGE_EXTENSIONS)
+def test_every_image_format_that_a_run_takes_is_imported_unchanged(tmp_path, extension):
+    source = _labelme(tmp_path / "in", "a", "b")
+    image = draw_image(source / f"c.{extension}")
+    write_json(source / "c.json", {"shapes": [_square("car")], "imagePath": image.name})
+
+    done = run_import("labelme", source, tmp_path / "out")
+
+    assert not done.result.problems
+    assert set(masks_by_name(done)) == {"a", "b", "c"}
+    assert {name: data for (_, name), data in done.images.items()}["c"] == image.read_bytes()
 
 
 def test_other_image_formats_are_named(tmp_path):
     source = _labelme(tmp_path / "in", "a", "b")
-    draw_image(source / "c.bmp")
-    write_json(source / "c.json", {"shapes": [_square("car")], "imagePath": "c.bmp"})
+    draw_image(source / "c.gif")
+    write_json(source / "c.json", {"shapes": [_square("car")], "imagePath": "c.gif"})
 
     done = run_import("labelme", source, tmp_path / "out")
 
-    assert "c.bmp: found the extension .bmp; expected .png, .jpg or .jpeg" in done.result.problems[0]
+    assert "c.gif: found the extension .gif; expected one of .png, .jpg" in done.result.problems[0]
+
+
+def test_an_image_that_cannot_be_converted_gets_its_command(tmp_path):
+    source = _labelme(tmp_path / "in", "a", "b")
+    first, second = (Image.new("L", (30, 20), value) for value in (0, 9))
+    first.save(source / "c.tif", save_all=True, append_images=[second])
+    write_json(source / "c.json", {"shapes": [_square("car")], "imagePath": "c.tif"})
+
+    done = run_import("labelme", source, tmp_path / "out")
+
+    assert re.search(r"c.tif: found a TIFF of several pages; .* If its first page .* python", done.result.problems[0])
 
 
 def test_shapes_of_the_background_erase_those_below():

@@ -103,7 +103,9 @@ def test_intervals_stand_beside_scores_and_changes(report):
 
     page = Page(render(data))
 
-    assert "0.613 +0.031 from 0.581 95 % interval 0.587 to 0.640; of the change −0.001 to +0.060" in page.text("verdict")
+    assert "0.613 +0.031 from 0.581 95 % interval 0.587 to 0.640; of the change −0.001 to +0.060" in page.text(
+        "verdict"
+    )
     assert "sky 0.913 0.901 to 0.923 0.882 +0.031 −0.012 to +0.075" in page.text("classes")
     assert "paired on the same images" in page.text("classes")
     assert "95 %" not in Page(render(dataclasses.replace(report, intervals={}, change_intervals={}))).text("classes")
