@@ -1,9 +1,9 @@
-"""What `export.precision` costs: the same network exported in each precision, asked in this process.
+"""What `export.precision` costs: the same network exported in each precision, run in this process.
 
     python -m benchmarks.export_precision [--model fcn8] [--size 224 224]
 
-The weights are random, which changes nothing of the speed. The models take turns, so that a machine whose speed
-drifts favours none.
+The weights are random, which does not change the speed. The models take turns, so that a drift of the machine's speed
+slows all of them alike.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import pathlib
 import platform
-import subprocess
 
 import keras
 import tensorflow as tf
+
+from components import gpu
 
 _CPU_INFO = pathlib.Path("/proc/cpuinfo")
 
@@ -16,14 +17,12 @@ _CPU_INFO = pathlib.Path("/proc/cpuinfo")
 def describe() -> dict[str, str]:
     """Returns the first GPU, or else the processor, and the versions that computed on it."""
     facts = {"device": f"{_processor()}, {len(os.sched_getaffinity(0))} cores"}
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        details = tf.config.experimental.get_device_details(gpus[0])
-        capability = ".".join(map(str, details.get("compute_capability", ("unknown",))))
-        facts["device"] = f"{details.get('device_name', 'GPU')}, compute capability {capability}"
-        facts["driver"] = _driver()
-        build = tf.sysconfig.get_build_info()
-        facts["TensorFlow built for"] = f"CUDA {build.get('cuda_version')}, cuDNN {build.get('cudnn_version')}"
+    if gpu.usable_gpus():
+        found = gpu.inspect()
+        first = found.devices[0]
+        facts["device"] = f"{first.name}, compute capability {'.'.join(map(str, first.capability))}"
+        facts["driver"] = found.driver or "unknown"
+        facts["TensorFlow built for"] = f"CUDA {found.build.cuda}, cuDNN {found.build.cudnn}"
     return {
         **facts,
         "Python": platform.python_version(),
@@ -50,11 +49,3 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
-
-
-def _driver() -> str:
-    try:
-        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[0].strip()
-    except (OSError, subprocess.CalledProcessError, IndexError):
-        return "unknown"

@@ -43,7 +43,6 @@ NAMES = (REPEATED, DATA, KERAS, KERAS_FLOAT32, TORCH)
 FLOAT32 = "float32"
 
 _SCRIPT = os.path.join(os.path.dirname(__file__), "torch_models.py")
-_TORCH_MODELS = ("fcn8", "unet", "segnet", "pspnet")
 
 # Steps that are not counted: they fill the prefetched batches.
 _WARM_UP = 2
@@ -83,7 +82,7 @@ class Benchmark:
         """Reads the training split.
 
         Args:
-            job: the training; its policy is `job.training.precision`.
+            job: the training; `training.xla` is "on" or "off".
             torch_python: interpreter that has PyTorch.
         """
         self._job = job
@@ -160,7 +159,7 @@ class Benchmark:
             model.compile(
                 keras.optimizers.AdamW(job.training.learning_rate),
                 keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                jit_compile=precision.use_xla(job.training.xla, devices=1),
+                jit_compile=job.training.xla == "on",
             )
 
         def run(steps: int) -> float:
@@ -173,8 +172,6 @@ class Benchmark:
     def _torch(self) -> Steps:
         job = self._job
         name, size = job.model.name, job.training.crop_size or job.input_size
-        if name not in _TORCH_MODELS:
-            raise UsageError(f"no layers of {name} in PyTorch; expected one of {', '.join(_TORCH_MODELS)}")
         if subprocess.run([self._torch_python, "-c", "import torch"], capture_output=True).returncode:
             raise UsageError(f"{self._torch_python} has no PyTorch; name an interpreter that has it by --torch-python")
         shape = [*size, job.training.batch_size, job.class_map.num_classes]
@@ -183,7 +180,7 @@ class Benchmark:
             command = [self._torch_python, _SCRIPT, name, *map(str, shape), str(steps)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
-                raise UsageError(f"PyTorch's process failed: {done.stderr.strip().splitlines()[-1:]}")
+                raise UsageError(f"PyTorch's process failed: {done.stderr.strip().rpartition(chr(10))[2]}")
             return json.loads(done.stdout)
 
         return run
@@ -199,7 +196,7 @@ def measure(benchmark: Benchmark, names: list[str], steps: int, turns: int) -> I
         turns: turns of each.
 
     Yields:
-        After each turn, by name the contender, or the first line of the error that ended it: the others go on.
+        After each turn, by name the contender, or the first line of its error, which does not stop the others.
     """
     found: dict[str, Contender | str] = {}
     for name in names:
@@ -290,13 +287,16 @@ def _job(arguments: argparse.Namespace, work: str) -> TrainingJob:
             data = os.path.join(work, "frames")
             synthetic.make(data, pairs={"train": arguments.pairs, "val": 1}, size=size)
         class_map = records.write(data, size, path, arguments.pairs).class_map
+    model = ModelSettings(name=arguments.model)
+    xla = precision.use_xla(arguments.xla, devices=1)
+    if arguments.xla == "auto":
+        xla = xla and registry.compiles_with_xla(model)
     training = TrainingSettings(
         batch_size=arguments.batch,
         precision=arguments.precision,
-        xla=arguments.xla,
+        xla="on" if xla else "off",
         crop_size=arguments.crop and (arguments.crop[0], arguments.crop[1]),
     )
-    model = ModelSettings(name=arguments.model)
     registry.check(model, size, training)
     return TrainingJob(model, training, class_map, size, [path], [path], 0, work)
 
@@ -317,7 +317,9 @@ def main() -> None:
     parser.add_argument("--crop", type=int, nargs=2, help="height and width of windows; None for whole images")
     parser.add_argument("--batch", type=int, default=8, help="images a step")
     parser.add_argument("--precision", default="auto", help="as training.precision")
-    parser.add_argument("--xla", default="auto", choices=("auto", "on", "off"), help="as training.xla")
+    parser.add_argument(
+        "--xla", default="auto", choices=("auto", "on", "off"), help="as training.xla; auto as in a long training"
+    )
     parser.add_argument(
         "--steps", type=int, default=10, help="steps of a turn; segpipe-data takes as many whole epochs as that needs"
     )
@@ -340,10 +342,11 @@ def main() -> None:
             "window": "x".join(map(str, job.training.crop_size or job.input_size)),
             "batch": job.training.batch_size,
             "precision": precision.detect(job.training.precision),
-            "XLA": precision.use_xla(job.training.xla, devices=1),
+            "XLA": job.training.xla == "on",
         }
+        described = {"machine": machine.describe(), "settings": settings}
         for found in measure(benchmark, arguments.only, arguments.steps, arguments.turns):
-            result = {"machine": machine.describe(), "settings": settings, **summary(found, job.training.batch_size)}
+            result = {**described, **summary(found, job.training.batch_size)}
             if arguments.json:
                 # After each turn, so that a run that is ended too early leaves those before.
                 with open(arguments.json, "w") as file:

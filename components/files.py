@@ -21,7 +21,7 @@ from components.errors import SegpipeError, UsageError
 _PATTERN = re.compile(r"[*?[\\]")
 _TRIES = 5
 _LONGEST_PAUSE = 8  # seconds; the pauses are 1, 2, 4 and 8
-# Errors that the next try would meet again.
+# Errors that another try cannot mend.
 _BROKEN_LINK = {errno.ENOENT, errno.ELOOP}
 _LASTING = {*_BROKEN_LINK, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 _LASTING_STATUS = {401, 403, 404}
@@ -105,10 +105,10 @@ def read_bytes(path: str) -> bytes:
 
 
 def read_data_file(path: str) -> bytes:
-    """Returns the content of a file of a data set, which the run must not lose because a disk or a store fails.
+    """Returns the content of a file of a data set; an error of the disk or the store stops the run.
 
     Raises:
-        OSError: the file is a link to a file that does not exist. That is a property of the data set.
+        OSError: the file is a broken link; the data set is at fault, so the pair goes to the quarantine.
         SegpipeError: the file cannot be read for any other reason.
     """
     try:

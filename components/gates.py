@@ -35,7 +35,7 @@ def QuarantineGate(  # TFX's naming: a component is a noun
     eval_split: Parameter[str],
     code: Parameter[str],
 ) -> None:
-    """Stops the run if a split has too many bad pairs, a needed one no example, or both of these the same images.
+    """Stops the run on too many bad pairs, on an empty split to train or evaluate on, and on images in both.
 
     `code` is part of the cache key.
     """
@@ -61,12 +61,12 @@ def check_quarantine(
         faults: the bad pairs, as `components.dataset.pairs.Fault`.
         max_share: largest fraction of bad pairs allowed in each split, 0 to 1.
         needed_splits: the splits that must not be empty.
-        uri: where the quarantine lies, for the message.
+        uri: the quarantine artifact, for the message.
     """
     good: Counter[str] = Counter(counts["examples"])
     # A pair that is there twice is one bad pair of several files.
     bad = Counter(split for split, _ in {(fault.split, fault.name) for fault in faults})
-    empty = [split for split in needed_splits if not counts["examples"].get(split)]
+    empty = [split for split in needed_splits if not good[split]]
     if empty:
         raise DataRejectedError(
             f"split {empty[0]!r} has no usable example; found examples in {counts['examples']}, expected at least "
@@ -86,8 +86,8 @@ def check_quarantine(
             f"Repair or remove them, or raise data.max_quarantined_share. All of them: {uri}\n"
             + _listing([_fault_line(fault) for fault in faults if fault.split in rejected])
         )
-    message = "%d examples, %d bad pairs"
-    PROGRESS.info(message, good.total(), bad.total(), extra={"progress": {"component": "QuarantineGate"}})
+    progress = {"progress": {"component": "QuarantineGate"}}
+    PROGRESS.info("%d examples, %d bad pairs", good.total(), bad.total(), extra=progress)
 
 
 def check_shared_images(
@@ -100,14 +100,14 @@ def check_shared_images(
         max_shared_images: how many images may be in both.
         train_split: the split to train on.
         eval_split: the split to evaluate on.
-        uri: where the list lies, for the message.
+        uri: the quarantine artifact, for the message.
     """
     both = [names for names in shared if train_split in names and eval_split in names]
     if len(both) > max_shared_images:
         lines = [f"  {train_split}/{names[train_split][0]} = {eval_split}/{names[eval_split][0]}" for names in both]
         raise DataRejectedError(
             f"{len(both)} images of split {eval_split!r} are in split {train_split!r} too, with the same pixels; "
-            f"expected at most {max_shared_images}, as scores on images that were trained on are too good. Remove them "
+            f"expected at most {max_shared_images}, because scores on training images are too good. Remove them "
             f"from one of the splits, or raise data.max_shared_images. All of them: "
             f"{files.join(uri, SHARED_FILE)}\n" + _listing(lines)
         )

@@ -1,6 +1,6 @@
-"""Says why TensorFlow finds no GPU that it can use, part by part: driver, libraries, device.
+"""Finds out why TensorFlow cannot use a GPU: because of the driver, the libraries or the device.
 
-Nothing here imports TensorFlow before it is asked what TensorFlow was built for.
+TensorFlow is imported only by the functions that say so.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Problem(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Build:
-    """What this TensorFlow was built for; versions are empty and `capabilities` too if it was built without CUDA."""
+    """What this TensorFlow was built for. Without CUDA, `cuda`, `cudnn` and `capabilities` are empty."""
 
     version: str
     cuda: str = ""
@@ -76,14 +76,14 @@ class Device:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What there is of all that TensorFlow needs to use a GPU.
+    """What `inspect` found of the driver, the GPUs and the libraries that TensorFlow needs.
 
     Attributes:
         build: what TensorFlow was built for.
-        driver: version of the driver in the kernel; empty if there is none, or if it does not say (as under WSL).
+        driver: version of the driver in the kernel; empty without a driver, or if it is not published (as under WSL).
         driver_problem: why the driver's library cannot be loaded; empty if it can.
         driver_cuda: newest CUDA that the driver supports, major and minor; (0, 0) without a driver.
-        start_problem: the error with which the driver starts, such as CUDA_ERROR_NO_DEVICE; empty if it starts.
+        start_problem: the error of the driver's initialisation, such as CUDA_ERROR_NO_DEVICE; empty without an error.
         devices: the GPUs that the driver shows to this process.
         libraries: for each library that TensorFlow loads, why it cannot be loaded; empty if it can.
         visible: `CUDA_VISIBLE_DEVICES`, None if it is not set.
@@ -100,16 +100,20 @@ class Found:
 
 
 def require_gpu(devices: Sequence[object]) -> None:
-    """Checks that there is a GPU.
+    """Raises an error if TensorFlow lists no GPU.
 
     Args:
-        devices: `tf.config.list_physical_devices("GPU")`.
+        devices: what `usable_gpus` returns.
 
     Raises:
-        UsageError: there is none; says which part is missing and what to do.
+        UsageError: no GPU; says which part is missing and what to do.
     """
-    if not devices:
-        raise UsageError(explain(problems(inspect())))
+    if devices:
+        return
+    lines = ["training.require_gpu: found no GPU that TensorFlow can use, expected one."]
+    lines += [f"- {problem.what}. {problem.remedy}" for problem in problems(inspect())]
+    lines.append("Or train on the processor: --preset cpu, or --set training.require_gpu=false")
+    raise UsageError("\n".join(lines))
 
 
 def usable_gpus() -> Sequence[object]:
@@ -119,16 +123,8 @@ def usable_gpus() -> Sequence[object]:
     return tf.config.list_physical_devices("GPU")
 
 
-def explain(found: Sequence[Problem]) -> str:
-    """Returns the message for someone who wants a GPU that TensorFlow cannot use."""
-    lines = ["training.require_gpu: found no GPU that TensorFlow can use, expected one."]
-    lines += [f"- {problem.what}. {problem.remedy}" for problem in found]
-    lines.append("Or train on the processor: --preset cpu, or --set training.require_gpu=false")
-    return "\n".join(lines)
-
-
 def problems(found: Found) -> list[Problem]:
-    """Returns what keeps TensorFlow from using a GPU, given that it lists none."""
+    """Returns what keeps TensorFlow from using a GPU; call it if TensorFlow lists no GPU."""
     if not found.build.cuda:
         return [
             Problem(
@@ -136,84 +132,70 @@ def problems(found: Found) -> list[Problem]:
                 "Install TensorFlow's package `tensorflow` for Linux on x86-64 in its place",
             )
         ]
-    result = [*_of_driver(found), *_of_libraries(found), *_of_devices(found)]
+    result = [problem for problem in (_of_driver(found), _of_libraries(found), _of_devices(found)) if problem]
     return result or [
         Problem(
-            "driver, libraries and GPU are there, and TensorFlow lists no GPU",
+            "the driver, the libraries and a GPU were found, but TensorFlow lists no GPU",
             "See what TensorFlow says: TF_CPP_MIN_LOG_LEVEL=0 TF_CPP_MAX_VLOG_LEVEL=1 segpipe doctor",
         )
     ]
 
 
-def _of_driver(found: Found) -> list[Problem]:
+def _of_driver(found: Found) -> Problem | None:
     build = found.build
     oldest = _OLDEST_DRIVER.get(build.cuda_major)
     wanted = f"version {oldest} or newer" if oldest else f"one for CUDA {build.cuda_major} or newer"
     if found.driver_problem and not found.driver:
-        return [
-            Problem(
-                f"no NVIDIA driver: found neither {_DRIVER_FILE} nor {_DRIVER_LIBRARY}",
-                f"Install NVIDIA's driver, {wanted}. A container gets the GPU and the driver of its host with "
-                "`docker run --gpus all`, or with kubeflow.components.Trainer.gpus",
-            )
-        ]
+        return Problem(
+            f"no NVIDIA driver: found neither {_DRIVER_FILE} nor {_DRIVER_LIBRARY}",
+            f"Install NVIDIA's driver, {wanted}. A container gets the GPU and the driver of its host with "
+            "`docker run --gpus all`, or with kubeflow.components.Trainer.gpus",
+        )
     if found.driver_problem:
-        return [
-            Problem(
-                f"the kernel has NVIDIA driver {found.driver}, but not its library: {found.driver_problem}",
-                "Install the driver's libraries of the same version; start a container with `docker run --gpus all`",
-            )
-        ]
+        return Problem(
+            f"the kernel has NVIDIA driver {found.driver}, but not its library: {found.driver_problem}",
+            "Install the driver's libraries of the same version; start a container with `docker run --gpus all`",
+        )
     if found.driver_cuda[0] < build.cuda_major:
-        return [
-            Problem(
-                f"the NVIDIA driver {found.driver or 'of this machine'} is too old: it supports CUDA "
-                f"{_dotted(found.driver_cuda)}, and TensorFlow {build.version} was built for CUDA {build.cuda}",
-                f"Install a newer driver, {wanted}",
-            )
-        ]
+        return Problem(
+            f"the NVIDIA driver {found.driver or 'of this machine'} is too old: it supports CUDA "
+            f"{_dotted(found.driver_cuda)}, and TensorFlow {build.version} was built for CUDA {build.cuda}",
+            f"Install a newer driver, {wanted}",
+        )
     if found.visible is not None and not found.devices and found.start_problem in ("", "CUDA_ERROR_NO_DEVICE"):
-        return [
-            Problem(
-                f"CUDA_VISIBLE_DEVICES is {found.visible!r}, which hides all GPUs",
-                "Unset it, or set it to a GPU that `nvidia-smi --list-gpus` lists, such as 0",
-            )
-        ]
+        return Problem(
+            f"CUDA_VISIBLE_DEVICES is {found.visible!r}, which hides all GPUs",
+            "Unset it, or set it to a GPU that `nvidia-smi --list-gpus` lists, such as 0",
+        )
     if found.start_problem or not found.devices:
-        return [
-            Problem(
-                f"the NVIDIA driver shows no GPU{found.start_problem and f' ({found.start_problem})'}",
-                "Check that `nvidia-smi` lists a GPU. After an update of the driver, restart the machine",
-            )
-        ]
-    return []
+        return Problem(
+            f"the NVIDIA driver shows no GPU{found.start_problem and f' ({found.start_problem})'}",
+            "Check that `nvidia-smi` lists a GPU. After an update of the driver, restart the machine",
+        )
+    return None
 
 
-def _of_libraries(found: Found) -> list[Problem]:
+def _of_libraries(found: Found) -> Problem | None:
     missing = {name: reason for name, reason in found.libraries.items() if reason}
     if not missing:
-        return []
+        return None
     reasons = ", ".join(name if reason == _NOT_FOUND else f"{name} ({reason})" for name, reason in missing.items())
-    return [
-        Problem(
-            f"TensorFlow cannot load {'this library' if len(missing) == 1 else 'these libraries'}: {reasons}",
-            "Install NVIDIA's wheels: `SEGPIPE_EXTRAS=gpu make setup` in a checkout, else "
-            f"`pip install 'tensorflow[and-cuda]=={found.build.version}'`",
-        )
-    ]
+    return Problem(
+        f"TensorFlow cannot load {'this library' if len(missing) == 1 else 'these libraries'}: {reasons}",
+        "Install NVIDIA's wheels: `SEGPIPE_EXTRAS=gpu make setup` in a checkout, else "
+        f"`pip install 'tensorflow[and-cuda]=={found.build.version}'`",
+    )
 
 
-def _of_devices(found: Found) -> list[Problem]:
+def _of_devices(found: Found) -> Problem | None:
     oldest = min(found.build.capabilities, default=(0, 0))
     if not found.devices or any(device.capability >= oldest for device in found.devices):
-        return []
+        return None
     names = ", ".join(f"{device.name} has compute capability {_dotted(device.capability)}" for device in found.devices)
-    return [
-        Problem(
-            f"{names}, and TensorFlow {found.build.version} was built for {_dotted(oldest)} and newer",
-            "Use a newer GPU",
-        )
-    ]
+    return Problem(
+        f"{names}, and TensorFlow {found.build.version} was built for {_dotted(oldest)} and newer",
+        "Use a newer GPU",
+    )
 
 
 def inspect(
@@ -222,11 +204,11 @@ def inspect(
     load: Callable[[str], Any] = ctypes.CDLL,
     environment: Mapping[str, str] = os.environ,
 ) -> Found:
-    """Returns what this process finds of all that TensorFlow needs to use a GPU.
+    """Returns what this process finds of the driver, the GPUs and the libraries that TensorFlow needs.
 
     Args:
-        build: what TensorFlow was built for; asks TensorFlow, and imports it, if it is left out.
-        driver_file: where the kernel says which driver it has.
+        build: what TensorFlow was built for; None imports TensorFlow to read it.
+        driver_file: the kernel's file with the driver's version.
         load: loads a shared library by name or path; raises OSError if it cannot.
         environment: environment variables.
     """
@@ -278,16 +260,15 @@ def _driver_version(path: str) -> str:
 
 def _why_not(name: str, load: Callable[[str], Any]) -> str:
     """Returns why a library cannot be loaded, by its name or from NVIDIA's wheels; an empty text if it can."""
-    places = nvidia_libraries(name)
     reason = _NOT_FOUND
-    for place in (name, *places):
+    for place in (name, *nvidia_libraries(name)):
         try:
             load(place)
-        except OSError as error:
-            # A library that cannot be found may be needed by this one.
-            reason = str(error) if place in places else _NOT_FOUND
-        else:
             return ""
+        except OSError as error:
+            # A wheel's library exists, so its error names another one that it needs.
+            if place != name:
+                reason = str(error)
     return reason
 
 

@@ -1,4 +1,4 @@
-"""Prepares a process for TensorFlow: quiet logs, GPU memory that grows, and a GPU library that TensorFlow misses.
+"""Prepares a process for TensorFlow: quiet logs, GPU memory that grows, and a library that TensorFlow does not find.
 
 Nothing here imports TensorFlow.
 """
@@ -28,7 +28,7 @@ def prepare(quiet: bool = False) -> None:
     # TensorFlow 2.21 finds all of NVIDIA's wheels but this one: the RUNPATH of its libtensorflow_framework.so.2 lacks
     # nvidia/cusolver/lib. A library that is loaded is found by its name, which is all that TensorFlow's `dlopen` asks.
     for path in nvidia_libraries("libcusolver.so.*", package="cusolver"):
-        # Whoever needs it is told why it cannot be loaded: see components/gpu.py.
+        # components/gpu.py reports why it cannot be loaded, if a GPU is required.
         with contextlib.suppress(OSError):
             ctypes.CDLL(path)
 

@@ -32,7 +32,11 @@ class DataSettings(Settings):
 
     dir: str = Field("", description="folder of images and masks, local or gs:// or s3://")
     span: str = Field("newest", description="what {span} in data.dir stands for: the newest there is, or a name")
-    description: str = Field("auto", description="YAML that describes the folder; auto recognises the known layouts")
+    description: str = Field(
+        "auto",
+        description="YAML that describes the folder, or the name of a built-in description; auto recognises the known"
+        " layouts",
+    )
     train_split: str = Field("train", description="split to train on")
     eval_split: str = Field("val", description="split to validate, evaluate and gate on")
     max_quarantined_share: float = Field(0.01, ge=0, le=1, description="largest fraction of bad pairs in a split")

@@ -112,8 +112,6 @@ class PipelineRun:
             c for c in self._nodes[node_id].contexts.contexts if c.type.name == constants.NODE_CONTEXT_TYPE_NAME
         )
         known = store.store.get_context_by_type_and_name(context.type.name, context.name.field_value.string_value)
-        if known is None:
-            return
         incomplete = []
         for artifact in _outputs(store, [each.id for each in store.store.get_executions_by_context(known.id)]):
             if artifact.state != artifact.LIVE or _FILE_COUNT not in artifact.custom_properties:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks import gpu_table, held_out, recipes, records, training
+from benchmarks import gpu_table, held_out, machine, recipes, records, training
 from components.dataset import synthetic
 from components.dataset.description import detect
 from components.dataset.pairs import find_pairs
 from components.errors import UsageError
+from components.gpu import Build, Device, Found
 from pipeline.store import NodeExecution
 from trainer import decoded
 
@@ -160,6 +161,47 @@ def test_the_table_of_a_gpu_names_the_machine_once_and_has_a_row_for_each_measur
     assert "| fcn8 | yes | 20.0 | 18.2 | 1.100 | 13.3 | 1.50 | - | - | 30.0 | 2.50 |" in lines
     assert "| unet | no | 20.0 | 18.2 | 1.100 | 13.3 | 1.50 | - | - | 30.0 | 2.50 |" in lines
     assert "- unet, torch was not measured: UsageError: no PyTorch" in lines
+
+
+def test_a_machine_with_a_gpu_is_described_by_it(monkeypatch):
+    devices = (Device("NVIDIA L4", (8, 9), 24 * 2**30),)
+    found = Found(Build("2.21.0", "12.5.1", "9"), driver="550.54.15", devices=devices)
+    monkeypatch.setattr(machine.gpu, "usable_gpus", lambda: ["GPU:0"])
+    monkeypatch.setattr(machine.gpu, "inspect", lambda: found)
+
+    facts = machine.describe()
+
+    assert facts["device"] == "NVIDIA L4, compute capability 8.9"
+    assert (facts["driver"], facts["TensorFlow built for"]) == ("550.54.15", "CUDA 12.5.1, cuDNN 9")
+
+
+@pytest.mark.parametrize(
+    ("model", "setting", "gpus", "expected"),
+    [
+        ("fcn8", "auto", ["GPU:0"], "on"),
+        ("pspnet", "auto", ["GPU:0"], "off"),
+        ("pspnet", "on", ["GPU:0"], "on"),
+        ("fcn8", "auto", [], "off"),
+    ],
+)
+def test_the_training_benchmark_reports_the_xla_that_it_uses(
+    streets, tmp_path, monkeypatch, model, setting, gpus, expected
+):
+    monkeypatch.setattr(training.precision.tf.config, "list_physical_devices", lambda kind: gpus)
+    command = ["--data", streets, "--model", model, "--xla", setting, "--size", "64", "96", "--pairs", "1"]
+    found = []
+
+    def stop(job, torch_python):
+        found.append(job.training.xla)
+        raise UsageError("seen")
+
+    monkeypatch.setattr(training, "Benchmark", stop)
+    monkeypatch.setattr("sys.argv", ["training", *command])
+
+    with pytest.raises(SystemExit):
+        training.main()
+
+    assert found == [expected]
 
 
 class _Benchmark:

@@ -75,7 +75,7 @@ def scale_and_crop(
 
     The scale is uniform from `min_scale` to `max_scale`, yet never so small that the window would be larger than the
     image: at the smallest scale it holds all of one side. The window lies anywhere; its borders may cross pixels.
-    Left and right are exchanged with the probability `flip`; up and down never are in a street.
+    Left and right are exchanged with the probability `flip`. Up and down are never exchanged.
 
     Args:
         images: uint8 or float32 [B, H, W, 3].

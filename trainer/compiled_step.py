@@ -14,8 +14,7 @@ _PROGRESS = logging.getLogger("segpipe.progress")
 class CompiledStep:
     """Runs a step on every device of a strategy.
 
-    XLA makes steps faster, but it does not compile every operation. If compiling fails, the step runs without XLA:
-    no training ends for an optimisation.
+    XLA makes steps faster, but it does not compile every operation. If compiling fails, the step runs without XLA.
     """
 
     def __init__(self, step: Callable[..., None], strategy: tf.distribute.Strategy, xla: bool, name: str) -> None:

@@ -1,7 +1,7 @@
 """Decodes a split once per training, so that its epochs read pixels instead of PNG files.
 
 The pixels are held in memory if they take at most a given fraction of what is available, else in a file that the
-operating system keeps in memory as far as it can. Each process decodes the shards of its own devices alone.
+operating system keeps in memory as far as it can. Each process decodes only the shards of its own devices.
 """
 
 from __future__ import annotations

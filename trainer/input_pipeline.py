@@ -71,7 +71,7 @@ def training_batches(
 def evaluation_batches(split: DecodedSplit, batch_size: int, steps: int) -> tf.data.Dataset:
     """Returns the batches of a whole split in its stored order.
 
-    What is missing in a last batch is black images whose masks are `PADDING`, which counts nowhere.
+    The last batch is filled up with black images whose masks are `PADDING`, which counts in no loss and no score.
 
     Args:
         split: the shards of this process's devices, which take turns.
@@ -118,5 +118,5 @@ def _batches(
 
 
 def _pairs_spec(split: DecodedSplit, batch_size: int, mask_type: tf.DType) -> tuple[tf.TensorSpec, tf.TensorSpec]:
-    shapes = ((batch_size, *values.shape[1:]) for values in (split.images, split.masks))
-    return tf.TensorSpec(next(shapes), tf.uint8), tf.TensorSpec(next(shapes), mask_type)
+    images, masks = ((batch_size, *values.shape[1:]) for values in (split.images, split.masks))
+    return tf.TensorSpec(images, tf.uint8), tf.TensorSpec(masks, mask_type)

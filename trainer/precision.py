@@ -17,8 +17,8 @@ import tensorflow as tf
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 
 _CPU_INFO = "/proc/cpuinfo"
-# A training that takes fewer pixels ends sooner without XLA. Measured on an H200 with FCN-8 at 352x480 and batches of
-# 16: the first step takes 56 s with XLA and 19 s without, and an image 0.97 ms and 2.60 ms.
+# A training that takes fewer pixels ends sooner without XLA. Measured by scripts/gpu-check.sh on an H200, with
+# FCN-8 at 352x480 and batches of 16: the first step takes 56 s with XLA and 19 s without, an image 0.97 ms and 2.60 ms.
 XLA_PIXELS = 4e9
 
 # Features of processors that multiply bfloat16.
@@ -57,7 +57,8 @@ def use_xla(setting: str, devices: int, pixels: float = math.inf) -> bool:
 
     Args:
         setting: `training.xla`. "auto" compiles on one GPU, if the training is long enough. On a CPU, XLA costs a
-            third of the speed. Several devices exchange gradients within a step, and XLA would have to compile that.
+            third of the speed (not by a command). Several devices exchange gradients within a step, and XLA would have
+            to compile that.
         devices: number of devices that share a step.
         pixels: pixels that the training takes in all.
     """

@@ -17,7 +17,7 @@ Span = tuple[tf.Tensor, tf.Tensor]
 
 
 def linear(images: tf.Tensor, rows: Span, columns: Span, size: tuple[int, int], largest_step: float) -> tf.Tensor:
-    """Resamples the images by linear interpolation, antialiased where a window shrinks.
+    """Resamples the images by linear interpolation, antialiased if a window shrinks.
 
     The weights are those of `tf.image.resize(method="bilinear", antialias=True)`: a triangle, as wide to each side as
     the step between two pixels of the result, at least 1. Pixels beside the window count as those inside do.

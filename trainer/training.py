@@ -247,10 +247,10 @@ def _first_state(job: TrainingJob, checkpoints: Checkpoints, spread: tf.distribu
 
 def _use_xla(job: TrainingJob, steps: int, devices: int) -> bool:
     settings = job.training
+    if settings.xla == "auto" and not registry.compiles_with_xla(job.model):
+        return False
     height, width = settings.crop_size or job.input_size
-    pixels = settings.epochs * steps * settings.batch_size * height * width
-    known = settings.xla != "auto" or registry.compiles_with_xla(job.model)
-    return known and precision.use_xla(settings.xla, devices, pixels)
+    return precision.use_xla(settings.xla, devices, settings.epochs * steps * settings.batch_size * height * width)
 
 
 def _optimizer(model: keras.Model, job: TrainingJob, rate: Any) -> keras.optimizers.Optimizer:

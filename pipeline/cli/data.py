@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Make, fetch, import or check a folder of images and masks.", no_args_is_help=True)
 
-# Named here so that --help reads no importer; tests compare them.
+# The keys of `components.importers.READERS`, listed here so that --help need not import the readers.
 FORMATS = ("coco", "voc", "yolo", "labelme", "cvat", "label-studio", "supervisely")
 _FAULTS_SHOWN = 20
 # Names and bytes of a data set are printed as they are, square brackets and colons too.
@@ -103,21 +103,13 @@ def import_(
 ) -> None:
     """Import a data set from an annotation tool's format into a folder that `segpipe run` takes.
 
-    What no shape covers is the class background. Exit code 4 if something could not be imported.
+    Pixels that no shape covers become the class background. Exit code 4 if something could not be imported.
     """
-    from components.importers import import_dataset
+    from components.importers import Options, import_dataset
 
     with _bar("importing images") as on_progress:
-        result = import_dataset(
-            format_name,
-            source,
-            destination,
-            classes=classes or (),
-            val=val,
-            sequence=sequence,
-            link=link,
-            on_progress=on_progress,
-        )
+        options = Options(classes=classes or (), val=val, sequence=sequence, link=link)
+        result = import_dataset(format_name, source, destination, options, on_progress)
     console = Console(**_PLAIN)
     counts = ", ".join(f"{count} {split}" for split, count in result.pairs.items())
     console.print(f"{sum(result.pairs.values())} pairs in {destination}: {counts}; {len(result.classes)} classes")
@@ -140,7 +132,10 @@ def import_(
 @app.command()
 def check(
     folder: Annotated[str, typer.Argument(help="Folder of images and masks.")],
-    description: Annotated[str, typer.Option(help="YAML that describes the folder; auto recognises it.")] = "auto",
+    description: Annotated[
+        str,
+        typer.Option(help="YAML that describes the folder, or the name of a built-in description; auto recognises it."),
+    ] = "auto",
     max_side: Annotated[
         int | None, typer.Option(help="Largest height or width in pixels.", min=8, show_default="that of data.max_side")
     ] = None,

@@ -1,4 +1,4 @@
-"""`segpipe doctor`: what this machine and this installation offer to training, and what is missing."""
+"""`segpipe doctor`: shows what training can use on this machine and in this installation, and what is missing."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def doctor(
 
         usable = gpu.usable_gpus()
         found = gpu.inspect()
-        problems = _problems(found, len(usable))
         facts = describe(found, len(usable))
+        problems = _problems(found, facts)
     if as_json:
         print(json.dumps({**facts, "problems": [problem._asdict() for problem in problems]}, indent=2))
     else:
@@ -84,12 +84,12 @@ def describe(found: Found, usable: int) -> dict[str, Any]:
     }
 
 
-def _problems(found: Found, usable: int) -> list[Problem]:
+def _problems(found: Found, facts: dict[str, Any]) -> list[Problem]:
     from components import gpu
 
-    if not usable:
+    if not facts["usable_gpus"]:
         return gpu.problems(found)
-    if usable > 1 and shutil.disk_usage(_SHARED_MEMORY).total < _ENOUGH_SHARED_MEMORY:
+    if facts["usable_gpus"] > 1 and facts["shared_memory"] < _ENOUGH_SHARED_MEMORY:
         return [
             gpu.Problem(
                 f"{_SHARED_MEMORY} is smaller than 1 GiB; several GPUs exchange gradients through it",
@@ -131,7 +131,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         *rows,
         ("GPUs that TensorFlow uses", str(facts["usable_gpus"])),
         ("training.precision auto", facts["precision"]),
-        ("training.xla auto", "on" if facts["xla"] else "off"),
+        ("training.xla auto", "on in long trainings" if facts["xla"] else "off"),
     ]
 
 

@@ -28,7 +28,10 @@ def evaluate(
     model: Annotated[str, typer.Option(help="Exported model, or a folder of versions (the newest is taken).")],
     data: Annotated[str, typer.Option(help="Folder of images and masks.")],
     split: Annotated[str, typer.Option(help="Split to score.")] = "val",
-    description: Annotated[str, typer.Option(help="YAML that describes the folder; auto recognises it.")] = "auto",
+    description: Annotated[
+        str,
+        typer.Option(help="YAML that describes the folder, or the name of a built-in description; auto recognises it."),
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score an exported model on any split, with the metrics that the pipeline's gate uses."""

@@ -16,15 +16,15 @@ import numpy as np
 
 from components import features, files
 from components.dataset.checks import Sample, read_pair
+from components.dataset.conversion import as_png
 from components.dataset.description import FILE_NAMES, DatasetDescription, compile_layout, detect
 from components.dataset.encoded import BadFileError, Limits, decode
+from components.dataset.layout import IMAGE_EXTENSIONS
 from components.dataset.orientation import upright
 from components.dataset.pairs import find_pairs
 from components.errors import UsageError
 
 DATA, IMAGES, REQUESTS = "data", "images", "requests"
-
-_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Observation:
     """What is compared of one image.
 
     Attributes:
-        image: its encoded bytes.
+        image: its encoded bytes, PNG or JPEG.
         height: pixels.
         width: pixels.
         brightness: mean luma, 0 to 1.
@@ -67,11 +67,15 @@ class Observations:
 
 def observe(data: bytes, class_share: np.ndarray | None = None, max_pixels: int = sys.maxsize) -> Observation:
     """Measures an encoded image. Raises BadFileError if it is broken or has more pixels than are allowed."""
-    image = upright(decode(data, Limits(max_side=sys.maxsize, min_side=1, max_pixels=max_pixels), ("PNG", "JPEG")))
+    image = upright(decode(data, _any_side(max_pixels), ("PNG", "JPEG")))
     # Pillow clips 16-bit grey levels at 255 when it converts them.
     deep = image.mode.startswith("I")
     luma = np.asarray(image if deep else image.convert("L"), np.float32) / (65535 if deep else 255)
     return Observation(data, image.height, image.width, float(luma.mean()), float(luma.std()), class_share)
+
+
+def _any_side(max_pixels: int) -> Limits:
+    return Limits(max_side=sys.maxsize, min_side=1, max_pixels=max_pixels)
 
 
 def read_source(
@@ -105,7 +109,7 @@ def read_source(
     if requests.images or requests.unreadable:
         return requests
     raise UsageError(
-        f"{path}: found nothing to watch, expected a data set of images and masks, a folder of PNG or JPEG images, "
+        f"{path}: found nothing to watch, expected a data set of images and masks, a folder of images, "
         "or TFRecords of TensorFlow Serving's PredictionLog"
     )
 
@@ -142,7 +146,9 @@ def _collect(kind: str, encoded: Iterator[bytes], max_pixels: int) -> Observatio
     images, unreadable = [], 0
     for data in encoded:
         try:
-            images.append(observe(data, max_pixels=max_pixels))
+            # The model reads PNG and JPEG alone, so a request in another format stays unreadable.
+            image = as_png(data, _any_side(max_pixels), "") if kind == IMAGES else data
+            images.append(observe(image, max_pixels=max_pixels))
         except BadFileError:
             unreadable += 1
     return Observations(kind, images, unreadable)
@@ -176,7 +182,7 @@ def _files(path: str) -> Iterator[Path]:
 
 
 def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in _IMAGE_SUFFIXES
+    return file.suffix.lower().removeprefix(".") in IMAGE_EXTENSIONS
 
 
 def _newest(paths: Iterable[Path]) -> list[Path]:

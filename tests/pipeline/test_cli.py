@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shlex
 import shutil
 import subprocess
@@ -160,7 +161,7 @@ def test_data_import_writes_what_check_finds_sound_and_lists_what_is_left_out(la
 
     assert broken.returncode == 4, broken.stderr
     assert f"2 pairs in {folder}: 1 train, 1 val; 2 classes" in broken.stdout
-    assert f"left out {labelled_frames}/c.json: found text that is no JSON" in broken.stdout
+    assert f"left out {labelled_frames}/c.json: found invalid JSON" in broken.stdout
     assert "note val was chosen image by image" in broken.stdout
 
     # The advice that the next call gives: delete the folder.
@@ -169,7 +170,12 @@ def test_data_import_writes_what_check_finds_sound_and_lists_what_is_left_out(la
     assert "found files; expected a new or empty folder. Delete it" in " ".join(again.stderr.split())
     shutil.rmtree(folder)
     (labelled_frames / "c.json").unlink()
-    assert _segpipe(*words).returncode == 0
+    assert "--class: found 'bus'; expected one of car" in " ".join(_segpipe(*words, "--class", "bus").stderr.split())
+    done = _segpipe(*words, "--link", "--sequence", "(.)")
+    assert done.returncode == 0, done.stderr
+    assert "note" not in done.stdout
+    assert all(image.is_symlink() for image in pathlib.Path(folder).rglob("images/*"))
+    assert "sequence: (.)" in pathlib.Path(folder, "segpipe.yaml").read_text()
 
     # The advice at the end: check the folder.
     (advice,) = [line for line in broken.stdout.splitlines() if line.startswith("Check it with: ")]

@@ -99,7 +99,7 @@ def test_a_failed_run_goes_on_where_it_stopped_and_then_comes_from_the_cache(run
 
 
 @pytest.mark.parametrize("lost", [["Split-train/a"], ["Split-train/a", "Split-val/b"]])
-def test_outputs_whose_files_are_gone_are_made_again(tmp_path, lost):
+def test_outputs_whose_files_are_gone_are_made_again(tmp_path, caplog, lost):
     path = str(tmp_path / "metadata.sqlite")
 
     def states(run_id):
@@ -120,6 +120,7 @@ def test_outputs_whose_files_are_gone_are_made_again(tmp_path, lost):
     assert before == [["ran", "ran"], ["cached", "cached"]]
     assert after == [["ran", "ran"], ["cached", "cached"]]
     assert folder("first") == folder("second") != folder("third") == folder("fourth")
+    assert caplog.text.count("will not be taken from the cache") == 1
 
 
 def test_a_value_whose_file_is_gone_is_made_again(run, tmp_path):

@@ -5,6 +5,7 @@ import tensorflow as tf
 import training_toy as toy
 
 from trainer import deep_supervision, optimizer
+from trainer.augmentation import Augmentation
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.learner import Learner
 from trainer.losses import CrossEntropy
@@ -27,7 +28,7 @@ def batches(pairs: tuple[np.ndarray, np.ndarray]) -> tf.data.Iterator:
     return iter(tf.data.Dataset.from_tensor_slices((*pairs, seeds)).batch(2).repeat())
 
 
-def learner(**training: float) -> tuple[Learner, keras.Model]:
+def learner(augment: Augmentation | None = None, **training: float) -> tuple[Learner, keras.Model]:
     """Returns a learner and the model with heads that it trains."""
     keras.utils.set_random_seed(1)
     model = registry.build(ModelSettings(name="unet", base_filters=4, dropout=0, normalization=True), None, 4)
@@ -41,6 +42,7 @@ def learner(**training: float) -> tuple[Learner, keras.Model]:
         toy.CLASS_MAP,
         tf.distribute.get_strategy(),
         head_weight=settings.deep_supervision,
+        augment=augment,
     )
     return made, supervised
 
@@ -59,6 +61,29 @@ def test_heads_add_their_mean_loss_while_training_and_not_in_validation(pairs):
 
     assert validation == pytest.approx(validated, rel=1e-4)
     assert made.scores()["loss"] == pytest.approx(own + 0.4 * others, rel=1e-2)
+
+
+def test_training_batches_are_augmented_and_validation_batches_are_not(pairs):
+    def relabel(images, masks, seed):
+        return images, tf.zeros_like(masks) + tf.cast(seed[0], masks.dtype)
+
+    made, supervised = learner(relabel)
+    images, masks = (tf.constant(part[:2]) for part in pairs)
+    logits = supervised(images, training=True)
+    plain, *relabelled = (
+        float(LOSS(labels, logits)) for labels in (masks, *(tf.fill(masks.shape, i) for i in (0, 1, 2)))
+    )
+    label = max(range(3), key=lambda i: abs(relabelled[i] - plain))
+    validated = float(LOSS(masks, made.model(images, training=False)))
+
+    made.validate((images, masks))
+    validation = made.scores()["loss"]
+    made.reset_scores()
+    made.train((images, masks, tf.constant([label, 0], tf.int64)))
+
+    assert validation == pytest.approx(validated, rel=1e-4)
+    assert abs(relabelled[label] - plain) > 0.05 * plain
+    assert made.scores()["loss"] == pytest.approx(relabelled[label], rel=1e-2)
 
 
 def test_heads_learn_and_are_part_of_a_checkpoint(pairs):

@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 import types
 from collections.abc import Iterator
@@ -26,12 +27,16 @@ def fn_args(tmp_path, transform_output) -> types.SimpleNamespace:
     return types.SimpleNamespace(**arguments)
 
 
-def test_it_leaves_a_model_that_segments_encoded_images_and_its_history(fn_args):
+def test_it_leaves_a_model_that_segments_encoded_images_and_its_history(fn_args, monkeypatch):
+    # Set first, so that pytest puts the variable back.
+    monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "")
+    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH")
     fn_args.custom_config["model"] |= {"test_time_flip": True, "test_time_scales": [0.5, 1.0]}
     fn_args.custom_config |= {"auto_exposure": True, "tile_size": [32, 64], "tile_overlap": 0.5}
 
     run_fn(fn_args)
 
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
     serve = tf.saved_model.load(fn_args.serving_model_dir).signatures["serving_default"]
     image, _ = toy.pair(np.random.default_rng(1))
     answer = serve(image=tf.constant([toy.png(image)]))

@@ -1,5 +1,6 @@
 import json
 import logging
+import math
 import pathlib
 import shutil
 
@@ -10,10 +11,12 @@ import tensorflow as tf
 import training_toy as toy
 
 from components.errors import DataRejectedError, SegpipeError, UsageError
-from trainer import cluster, input_pipeline, loop, optimizer, precision, strategy
+from components.gpu import Build, Found
+from trainer import cluster, input_pipeline, loop, optimizer, precision, strategy, training
 from trainer.callbacks import example_panels
 from trainer.checkpoints import Checkpoints
 from trainer.config import ModelSettings
+from trainer.decoded import SplitFacts
 from trainer.learner import Learner
 from trainer.metrics import MeanIoU
 from trainer.models import registry
@@ -329,6 +332,7 @@ def test_it_trains_on_windows_and_validates_whole_images_now_and_then(data, tmp_
     trained = run(job, Checkpoints(str(tmp_path / "checkpoint")), Listener())
 
     assert [entry["val_mean_iou"] is not None for entry in trained.history] == [False, True, True]
+    assert set(events(tmp_path / "validation", "image, truth, prediction")) == {2, 3}
     assert trained.model(np.zeros((1, *toy.SIZE, 3), np.float32)).shape == (1, *toy.SIZE, 4)
 
 
@@ -417,6 +421,43 @@ def test_the_validation_loss_does_not_depend_on_what_fills_up_its_last_batch(unb
 def test_a_window_that_does_not_fit_is_refused(data, tmp_path, training, message):
     with pytest.raises(UsageError, match=message):
         train(toy.job(data, tmp_path, **training), Checkpoints(str(tmp_path / "checkpoint")))
+
+
+def test_a_training_that_requires_a_gpu_says_what_is_missing(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.gpu, "usable_gpus", lambda: [])
+    monkeypatch.setattr(training.gpu, "inspect", lambda: Found(Build("2.21.0")))
+
+    with pytest.raises(UsageError, match=r"require_gpu: found no GPU(.|\n)*TensorFlow 2\.21\.0 was built without CUDA"):
+        train(toy.job(data, tmp_path, require_gpu=True), Checkpoints(str(tmp_path / "checkpoint")))
+
+
+# The fewest steps an epoch with which the training takes `precision.XLA_PIXELS`.
+_XLA_STEPS = math.ceil(precision.XLA_PIXELS / (3 * 4 * math.prod(toy.SIZE)))
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe", "steps", "expected"),
+    [
+        (toy.UNET, {}, _XLA_STEPS, True),
+        (toy.UNET, {}, _XLA_STEPS - 1, False),
+        (toy.UNET, {"crop_size": (16, 32)}, _XLA_STEPS, False),
+        (toy.UNET, {"xla": "off"}, _XLA_STEPS, False),
+        (ModelSettings(name="unet", base_filters=4, encoder="mobilenet_v2"), {}, _XLA_STEPS, False),
+        (ModelSettings(name="pspnet"), {}, _XLA_STEPS, False),
+        (ModelSettings(name="pspnet"), {"xla": "on"}, 1, True),
+    ],
+)
+def test_auto_compiles_long_trainings_of_networks_that_xla_compiles(
+    data, tmp_path, monkeypatch, model, recipe, steps, expected
+):
+    job = toy.job(data, tmp_path, model=model, **recipe)
+    pixels = np.full(4, 100)
+    facts = SplitFacts(examples=4 * steps, largest_shard=4 * steps, class_pixels=pixels, present_pixels=pixels)
+    monkeypatch.setattr(training, "Learner", lambda *_, xla, **__: xla)
+    spread = tf.distribute.get_strategy()
+    monkeypatch.setattr(precision.tf.config, "list_physical_devices", lambda _: ["GPU"])
+
+    assert make_learner(job, facts, spread) == expected
 
 
 def test_the_global_policy_is_the_one_before(data, tmp_path):

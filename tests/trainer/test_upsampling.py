@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.models.upsampling import Interpolation, interpolate, resize
+from trainer.models.upsampling import Interpolation, _weights, interpolate, resize
 
 
 def _upsample(x, size, stride):
@@ -94,6 +94,13 @@ def test_equal_values_stay_equal_in_half_precision(before, after, dtype):
     x = tf.fill([1, *before, 2], tf.cast(1.1, dtype))
 
     np.testing.assert_array_equal(tf.unique(tf.reshape(tf.cast(resize(x, after), tf.float32), [-1])).y, x[0, 0, 0, :1])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_weights_add_up_to_1_in_half_precision(dtype):
+    weights = tf.cast(_weights(9, 60, dtype), tf.float32)
+
+    np.testing.assert_array_equal(tf.reduce_sum(weights, axis=1), np.ones(60))
 
 
 # `tf.image.resize` failed here, or its gradient was misread: with TensorFlow 2.16, XLA gave it in float32.

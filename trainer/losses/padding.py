@@ -1,4 +1,4 @@
-"""The label of pixels that are no data: what fills up a batch to its full number of images."""
+"""The label of padding: pixels that fill up a batch to its full number of images."""
 
 from __future__ import annotations
 

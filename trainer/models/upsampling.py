@@ -53,7 +53,7 @@ def resize(x: Any, size: tuple[Any, Any]) -> Any:
     """
     _, height, width, channels = ops.shape(x)
     rows, columns = size
-    # Columns first: where the image grows, the products are smallest, and the second has large matrices.
+    # Columns first: if the image grows, this takes the fewest multiplications, and the second product is large.
     x = ops.matmul(_weights(width, columns, x.dtype), x)
     x = ops.matmul(_weights(height, rows, x.dtype), ops.reshape(x, (-1, height, columns * channels)))
     return ops.reshape(x, (-1, rows, columns, channels))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.watch.sources import observe
+from pipeline.watch.sources import IMAGES, observe, read_source
 
 
 def _png(pixels, **options):
@@ -33,3 +33,20 @@ def test_brightness_and_contrast_do_not_depend_on_the_bits(dtype, white):
     observation = observe(_png(pixels))
 
     assert (observation.brightness, observation.contrast) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "extension", "options"),
+    [("PNG", "png", {}), ("TIFF", "TIF", {}), ("BMP", "bmp", {}), ("WEBP", "webp", {"lossless": True})],
+)
+def test_a_folder_of_images_may_hold_every_format_of_a_data_set(tmp_path, kind, extension, options):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 24, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / f"a.{extension}", kind, **options)
+
+    found = read_source(str(tmp_path), 10, "train")
+
+    assert (found.kind, found.unreadable) == (IMAGES, 0)
+    (image,) = found.images
+    stored = Image.open(io.BytesIO(image.image))
+    assert stored.format == "PNG"
+    np.testing.assert_array_equal(np.asarray(stored), pixels)

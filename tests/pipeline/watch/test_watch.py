@@ -172,6 +172,15 @@ def test_the_newest_requests_are_taken_and_broken_ones_counted(look, tmp_path):
     assert verdict.drifted == []
 
 
+def test_a_request_in_a_format_that_the_model_does_not_read_is_counted(look, tmp_path):
+    tiff = io.BytesIO()
+    Image.open(io.BytesIO(pictures(1, brightness=0.4, seed=6)[0])).save(tiff, "TIFF")
+
+    verdict = look(_write_log(tmp_path / "requests.tfrecord", [tiff.getvalue(), *pictures(40, brightness=0.4, seed=6)]))
+
+    assert (verdict.images, verdict.unreadable) == (40, 1)
+
+
 def test_a_few_images_are_no_evidence(look, tmp_path):
     verdict = look(_write_images(tmp_path / "asked", pictures(5, brightness=0.9, seed=7)))
 
