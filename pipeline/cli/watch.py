@@ -44,7 +44,7 @@ def watch(
             help="What that run trains on; default: SOURCE where it has masks, else what the watched run did."
         ),
     ] = "",
-    host: Annotated[str, typer.Option(help="Start it on this Kubeflow Pipelines server instead of here.")] = "",
+    host: Annotated[str, typer.Option(help="Start it on this Kubeflow Pipelines server, if none is under way.")] = "",
     pipeline: kubeflow_runs.PipelineFile = "pipeline.yaml",
     params: kubeflow_runs.Params = None,
     namespace: kubeflow_runs.Namespace = "",
@@ -91,7 +91,10 @@ def watch(
     data = data or (_absolute(source) if verdict.kind == "data" and not named else "")
     if host:
         assignments = [*(params or []), *([f"data={data}"] if data else [])]
-        kubeflow_runs.submit(host, pipeline, assignments, namespace=namespace, token_file=token_file, ca=ca)
+        # A watch that is repeated finds the same drift until the run that it started has ended.
+        kubeflow_runs.submit(
+            host, pipeline, assignments, no_overlap=True, namespace=namespace, token_file=token_file, ca=ca
+        )
     else:
         _run_here(out, [*layers, ("--data", {"data": {"dir": data}})] if data else layers)
 

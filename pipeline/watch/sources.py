@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -156,21 +157,31 @@ def _collect(kind: str, encoded: Iterator[bytes], max_pixels: int) -> Observatio
 
 def _requests(logs: Sequence[Path], limit: int) -> Iterator[bytes]:
     """Yields the images of the newest requests, oldest first. Raises UsageError for a file that is no log."""
+    images: list[bytes] = []
+    for path in reversed(logs):
+        if len(images) == limit:
+            break
+        images = [*_requests_of(path, limit - len(images)), *images]
+    yield from images
+
+
+def _requests_of(path: Path, limit: int) -> Iterable[bytes]:
+    """Returns the last images of one log, at most `limit`, which is all that is held of it at any moment."""
     import tensorflow as tf
     from google.protobuf.message import DecodeError
     from tensorflow_serving.apis import prediction_log_pb2
 
-    images: list[bytes] = []
-    for path in logs:
-        compression = "GZIP" if path.suffix == ".gz" else ""
-        try:
-            for record in tf.data.TFRecordDataset(str(path), compression_type=compression):
-                request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
-                images += request.inputs[features.IMAGE].string_val
-        except (tf.errors.DataLossError, DecodeError) as error:
+    images: deque[bytes] = deque(maxlen=limit)
+    try:
+        for record in tf.data.TFRecordDataset(str(path), compression_type="GZIP" if path.suffix == ".gz" else ""):
+            request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+            images += request.inputs[features.IMAGE].string_val
+    except (tf.errors.DataLossError, DecodeError) as error:
+        # A server that is writing the file has not finished its last record. The words are those of `ReadChecksummed`
+        # in tensorflow/core/lib/io/record_reader.cc; a wrong checksum is a "corrupted record".
+        if "truncated record" not in str(error):
             raise UsageError(f"{path}: is no whole TFRecord of PredictionLog ({type(error).__name__})") from None
-        images = images[-limit:]
-    yield from images
+    return images
 
 
 def _files(path: str) -> Iterator[Path]:

@@ -172,6 +172,37 @@ def test_the_newest_requests_are_taken_and_broken_ones_counted(look, tmp_path):
     assert verdict.drifted == []
 
 
+@pytest.mark.parametrize("compression", ["", "GZIP"])
+def test_a_log_that_is_still_being_written_is_read_up_to_its_last_whole_record(look, tmp_path, compression):
+    log = _write_log(tmp_path / f"log{'.gz' if compression else ''}", pictures(41, brightness=0.4, seed=6), compression)
+    # The log ends with a short record without an image: this cuts into the last image.
+    log.write_bytes(log.read_bytes()[:-100])
+
+    assert look(log).images == 40
+
+
+def test_a_log_with_a_wrong_checksum_is_refused(look, tmp_path):
+    log = _write_log(tmp_path / "log", pictures(41, brightness=0.4, seed=6))
+    log.write_bytes(log.read_bytes()[:-100] + bytes(100))
+
+    with pytest.raises(UsageError, match="no whole TFRecord of PredictionLog"):
+        look(log)
+
+
+def test_logs_are_read_from_the_newest_on_until_there_are_enough(look, tmp_path):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "old").write_text("a text that is longer than the header of a record")
+    os.utime(folder / "old", (1, 1))
+    bright, dark = (pictures(30, brightness=brightness, seed=6) for brightness in (0.9, 0.4))
+    _write_log(folder / "new", [*bright, *dark])
+
+    verdict = look(folder, limit=30)
+
+    brightness = next(finding.now for finding in verdict.findings if finding.feature == "brightness")
+    assert (verdict.images, brightness) == (30, pytest.approx(0.4, abs=0.05))
+
+
 def test_a_request_in_a_format_that_the_model_does_not_read_is_counted(look, tmp_path):
     tiff = io.BytesIO()
     Image.open(io.BytesIO(pictures(1, brightness=0.4, seed=6)[0])).save(tiff, "TIFF")
@@ -383,7 +414,7 @@ def test_data_on_an_object_store_keeps_its_address(work_with, drifted, started):
 def test_drift_submits_a_run_to_a_server(work, drifted, tmp_path, monkeypatch, source, options, data):
     write_data_set(str(tmp_path / "street"), pictures(60, brightness=0.7, seed=4))
     submitted = []
-    monkeypatch.setattr(kubeflow_runs, "submit", lambda *words, **_: submitted.append(words))
+    monkeypatch.setattr(kubeflow_runs, "submit", lambda *words, no_overlap, **_: submitted.append((*words, no_overlap)))
     monkeypatch.chdir(tmp_path)
     server = ["--then-run", "--host", "http://kubeflow", "--param", "epochs=3"]
 
@@ -395,5 +426,6 @@ def test_drift_submits_a_run_to_a_server(work, drifted, tmp_path, monkeypatch, s
             "http://kubeflow",
             "pipeline.yaml",
             ["epochs=3", *(one.format(folder=tmp_path, span="{span}") for one in data)],
+            True,
         )
     ]
