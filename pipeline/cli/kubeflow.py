@@ -70,14 +70,25 @@ def compile_command(
 
         compile_pipeline(settings, layers, values, out)
     Console(highlight=False, soft_wrap=True).print(f"pipeline written to {out}")
+    if "@sha256:" not in settings.kubeflow.image:
+        _warn_of_tag(settings.kubeflow.image)
+
+
+def _warn_of_tag(image: str) -> None:
+    """Says that an image's name may mean another image later, and how to name this one for good."""
+    Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False).print(
+        f"kubeflow.image: {image} is a tag, so a later push would change compiled pipelines and schedules. To name the "
+        f"image itself, set kubeflow.image to what this prints: docker inspect --format '{{{{index .RepoDigests 0}}}}' "
+        f"{image}"
+    )
 
 
 @contextlib.contextmanager
 def _starting_tfx() -> Iterator[None]:
     """Shows that TFX is being imported, which takes a while."""
-    from pipeline.tfx_start import without_cloud_clients
+    from pipeline.tfx_start import import_tfx
 
-    without_cloud_clients()
+    import_tfx()
     with Console(stderr=True).status("starting TFX"):
         yield
 

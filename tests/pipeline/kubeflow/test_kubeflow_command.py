@@ -44,6 +44,16 @@ def test_options_become_defaults_and_settings_are_compiled_in(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("image", ["example.com/segpipe:1", f"example.com/segpipe@sha256:{'0' * 64}"])
+def test_an_image_that_may_change_is_warned_of(tmp_path, image):
+    out = str(tmp_path / "pipeline.yaml")
+
+    done = _compile("--out", out, "--set", "kubeflow.root=/mnt/work", "--set", f"kubeflow.image={image}")
+
+    assert done.exit_code == 0, done.output
+    assert ("is a tag, so a later push would change" in done.output) == (":1" in image)
+
+
 def test_the_settings_may_name_the_model_and_a_run_still_another(tmp_path):
     settings = tmp_path / "cluster.yaml"
     settings.write_text("kubeflow: {root: /mnt/work}\nmodel: {name: unet, base_filters: 8}\n")
