@@ -21,6 +21,7 @@ from pipeline.kubeflow.connection import Connection, knock, message, refusal, un
 from pipeline.kubeflow.package import Package
 
 FINISHED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
+CANCELING = "CANCELING"
 
 _PAGE_SIZE = 100
 _CONFLICT = 409
@@ -165,9 +166,24 @@ class Kubeflow:
         return _run(found)
 
     def stop(self, run: Run) -> None:
-        """Asks the server to end a run; its tasks are killed, and a later run goes on from what is finished."""
-        with self._quiet():
-            self.api.terminate_run(run.run_id)
+        """Asks the server to end a run; its tasks are killed, and a later run goes on from what is finished.
+
+        Raises:
+            SegpipeError: the server cannot. If somebody removed the run's workflow, it marks the run as CANCELING, then
+                fails to find the workflow and answers 500, and 400 whenever it is asked again (`TerminateRun` in
+                backend/src/apiserver/resource/resource_manager.go and storage/run_store.go, kubeflow/pipelines 7b70c7b).
+        """
+        try:
+            if run.state == CANCELING:
+                raise SegpipeError("it is being stopped already")
+            with self._quiet():
+                self.api.terminate_run(run.run_id)
+        except SegpipeError as error:
+            raise SegpipeError(
+                f"run {run.name}: {error}. If it stays in this state, look for its workflow: kubectl get workflows "
+                f"--all-namespaces --selector pipeline/runid={run.run_id}. If there is none, nothing of the run is left "
+                f"to stop: delete the run at {self.page_of('runs', run.run_id)}"
+            ) from None
 
     def page_of(self, kind: str, identity: str) -> str:
         """Returns the address of a page in Kubeflow's own interface; `kind` is runs or recurringrun."""

@@ -46,6 +46,7 @@ class KubeflowServer:
         self.requests = []
         self.violations = []
         self.page_size = 2  # smaller than any client's, so that every listing has pages
+        self.without_workflow = set()  # ids of runs whose workflow somebody removed
         self.refuse = {}  # (method, path ending) to the status that such a request gets
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._lock = threading.Lock()
@@ -220,7 +221,14 @@ class KubeflowServer:
         return self._item("runs", run_id)
 
     def _post_runs_terminate(self, run_id, **_):
-        self._item("runs", run_id)["state"] = "CANCELING"
+        run = self._item("runs", run_id)
+        # `RunStore.TerminateRun` in backend/src/apiserver/storage/run_store.go, kubeflow/pipelines 7b70c7b.
+        if run["state"] not in ("PAUSED", "PENDING", "RUNNING"):
+            raise ApiError(400, f"Failed to terminate a run {run_id}. Row not found")
+        run["state"] = "CANCELING"
+        # `ResourceManager.TerminateRun` in resource/resource_manager.go: the state is stored first.
+        if run_id in self.without_workflow:
+            raise ApiError(500, f"Failed to terminate run {run_id} due to error terminating its workflow")
         return {}
 
     def _check_source(self, body):

@@ -82,6 +82,22 @@ def test_a_run_is_stopped_by_its_name_or_its_id(server, kubeflow, package):
         kubeflow.find_run("three")
 
 
+def test_a_run_whose_workflow_is_gone_cannot_be_stopped_and_the_message_says_what_is_left_to_do(
+    server, kubeflow, package
+):
+    run = _submit(kubeflow, package)
+    server.without_workflow.add(run.run_id)
+
+    for answer in ("answered 500 .*terminating its workflow", "it is being stopped already"):
+        with pytest.raises(SegpipeError, match=answer) as error:
+            kubeflow.stop(kubeflow.find_run(run.run_id))
+        assert f"--selector pipeline/runid={run.run_id}" in str(error.value)
+        assert f"delete the run at {server.host}/#/runs/details/{run.run_id}" in str(error.value)
+    # A run that ended between the question for its state and the request to stop it.
+    with pytest.raises(SegpipeError, match="answered 400 .*Row not found"):
+        kubeflow.stop(run)
+
+
 @pytest.mark.parametrize(
     ("assignments", "message"),
     [
