@@ -7,8 +7,13 @@ from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2
 
+from components.errors import UsageError
 from pipeline.kubeflow.settings import MetadataSettings
 
+# Types of file systems as Linux names them, those of FUSE without their prefix.
+_NETWORK_FILE_SYSTEMS = frozenset(
+    ["afs", "beegfs", "blobfuse", "blobfuse2", "ceph", "ceph-fuse", "cifs", "gcsfuse", "glusterfs", "gpfs", "juicefs", "lustre", "nfs", "nfs4", "s3fs", "smb3", "sshfs", "weed"]
+)
 _PORTS = {"mysql": 3306, "postgresql": 5432, "grpc": 8080}
 
 
@@ -27,7 +32,7 @@ def connection_config(settings: MetadataSettings, sqlite_path: str) -> Any:
         return metadata_store_pb2.ConnectionConfig(sqlite=sqlite)
     port = settings.port or _PORTS[settings.kind]
     if settings.kind == "grpc":
-        return metadata_store_pb2.MetadataStoreClientConfig(host=settings.host, port=port)
+        return metadata_store_pb2.MetadataStoreClientConfig(host=settings.host, port=port, ssl_config=_tls(settings))
     password = os.environ.get(settings.password_env, "")
     if settings.kind == "mysql":
         return metadata_store_pb2.ConnectionConfig(
@@ -40,3 +45,42 @@ def connection_config(settings: MetadataSettings, sqlite_path: str) -> Any:
             host=settings.host, port=str(port), dbname=settings.database, user=settings.user, password=password
         )
     )
+
+
+def network_file_system(path: str, mounts: str = "/proc/self/mounts") -> str:
+    """Returns the type of the file system that a path lies on if that is a network's, else an empty string.
+
+    Args:
+        path: a local path, which need not exist.
+        mounts: table of what is mounted, in the form of fstab(5).
+    """
+    where, found = os.path.realpath(path), ("", "")
+    with open(mounts) as table:
+        for line in table:
+            # Blanks in a mount point are written in octal.
+            point, kind = (field.encode().decode("unicode_escape") for field in line.split()[1:3])
+            if os.path.commonpath([where, point]) == point and len(point) >= len(found[0]):
+                found = point, kind
+    return found[1] if found[1].removeprefix("fuse.") in _NETWORK_FILE_SYSTEMS else ""
+
+
+def _tls(settings: MetadataSettings) -> Any:
+    """Returns a service's options for TLS, which hold the certificates themselves, or None."""
+    if not settings.tls_ca:
+        return None
+    files = {"custom_ca": settings.tls_ca, "server_cert": settings.tls_cert, "client_key": settings.tls_key}
+    # `server_cert` is the client's certificate: ML Metadata 1.16 passes it on as the chain of the client's key
+    # (ml_metadata/metadata_store/metadata_store.py, `_get_channel`).
+    return metadata_store_pb2.MetadataStoreClientConfig.SSLConfig(
+        **{name: _read(path) for name, path in files.items() if path}
+    )
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError as error:
+        raise UsageError(
+            f"kubeflow.metadata: {path} cannot be read ({error.strerror}); expected a certificate or key in PEM format"
+        ) from None

@@ -43,6 +43,7 @@ class Workdir:
         self.artifacts = files.join(self.root, "artifacts")
         self.checkpoints = files.join(self.root, "checkpoints")
         self.schemas = files.join(self.root, "schemas")
+        self.index = files.join(self.root, "index")
         self.runs = files.join(self.root, "runs")
         self.latest = files.join(self.root, "latest")
         self._store = store or MetadataSettings()
@@ -67,7 +68,13 @@ class Workdir:
         return config.serving_dir if files.is_remote(config.serving_dir) else os.path.abspath(config.serving_dir)
 
     def create(self) -> None:
-        """Makes the folders; an object store has none to make. Raises UsageError where that is not possible."""
+        """Makes the folders; an object store has none to make.
+
+        Raises:
+            UsageError: the folders cannot be made, or several pods would share an SQLite file on a network volume.
+        """
+        if self.shared and self._store.kind == "sqlite":
+            self._refuse_network_volume()
         if files.is_remote(self.root):
             return
         try:
@@ -75,6 +82,17 @@ class Workdir:
                 os.makedirs(folder, exist_ok=True)
         except OSError as error:
             raise self._unwritable(error) from None
+
+    def _refuse_network_volume(self) -> None:
+        from pipeline.metadata import network_file_system
+
+        kind = network_file_system(self.metadata)
+        if kind:
+            raise UsageError(
+                f"kubeflow.metadata: found an SQLite file on a network volume ({kind}), {self.metadata}, where the locks "
+                "of one machine do not hold on another and the file may be damaged. Set kubeflow.metadata.kind=mysql "
+                "and kubeflow.metadata.host"
+            )
 
     @contextlib.contextmanager
     def lock(self, wait: bool) -> Iterator[None]:

@@ -56,6 +56,26 @@ class MetadataSettings(Settings):
     password_env: str = Field(
         "SEGPIPE_METADATA_PASSWORD", description="environment variable that holds the database's password"
     )
+    tls_ca: str = Field("", description="file of certificates that a service's must be signed by; turns TLS on")
+    tls_cert: str = Field("", description="file of the client's certificate, if the service asks for one")
+    tls_key: str = Field("", description="file of its private key")
+
+    @model_validator(mode="after")
+    def _tls_where_it_protects(self) -> MetadataSettings:
+        """Refuses TLS to databases.
+
+        Of ML Metadata 1.16 and 1.21, the PostgreSQL client has no TLS ("SSL support is not compiled in"). The MySQL
+        client takes any certificate, goes on unencrypted if the server has no TLS, and never connects with
+        `verify_server_cert`.
+        """
+        if self.tls_ca and self.kind != "grpc":
+            raise ValueError(
+                f"found tls_ca with kind={self.kind}, expected kind=grpc: ML Metadata's clients of databases cannot "
+                "check a server's certificate. Encrypt the network instead, with a service mesh or a tunnel in the pod"
+            )
+        if bool(self.tls_cert) != bool(self.tls_key) or (self.tls_cert and not self.tls_ca):
+            raise ValueError("found some of tls_ca, tls_cert and tls_key, expected tls_ca alone or all three")
+        return self
 
     @model_validator(mode="after")
     def _host_of_a_service(self) -> MetadataSettings:

@@ -1,11 +1,24 @@
-"""A metadata store on MariaDB that several tasks open for the first time at once."""
+"""Metadata stores: MariaDB opened by several tasks at once, a service over TLS, and where a file is refused."""
 
 import os
 import subprocess
 import sys
+from concurrent import futures
 from pathlib import Path
 
+import grpc
 import mariadb
+import pytest
+from ml_metadata import errors
+from ml_metadata.proto import metadata_store_service_pb2, metadata_store_service_pb2_grpc
+from self_signed import issue
+
+from components.errors import UsageError
+from pipeline import metadata
+from pipeline.kubeflow.settings import MetadataSettings
+from pipeline.metadata import connection_config, network_file_system
+from pipeline.store import Store
+from pipeline.workdir import Workdir
 
 _OPEN = """
 import sys
@@ -36,3 +49,88 @@ def test_tasks_that_meet_an_empty_database_at_once_all_get_in(tmp_path):
         answers = [task.communicate()[0].strip() for task in tasks]
 
     assert answers == ["[]"] * 3
+
+
+class _Service(metadata_store_service_pb2_grpc.MetadataStoreServiceServicer):
+    """An ML Metadata service that has no runs: what is tested is the client's TLS."""
+
+    def GetContextsByType(self, request, context):  # noqa: N802 - gRPC's name
+        return metadata_store_service_pb2.GetContextsByTypeResponse()
+
+
+@pytest.fixture
+def service(tmp_path):
+    """The port of a service on localhost that asks clients for a certificate, and its certificate and key."""
+    cert, key = issue(tmp_path / "service")
+    server = grpc.server(futures.ThreadPoolExecutor())
+    metadata_store_service_pb2_grpc.add_MetadataStoreServiceServicer_to_server(_Service(), server)
+    pair = (key.read_bytes(), cert.read_bytes())
+    port = server.add_secure_port(
+        "localhost:0", grpc.ssl_server_credentials([pair], cert.read_bytes(), require_client_auth=True)
+    )
+    server.start()
+    yield port, str(cert), str(key)
+    server.stop(None)
+
+
+def test_a_service_is_reached_over_tls_with_the_certificates_that_the_settings_name(service, tmp_path):
+    port, cert, key = service
+    other = str(issue(tmp_path / "other")[0])
+
+    def run_ids(**files):
+        settings = MetadataSettings(kind="grpc", host="localhost", port=port, **files)
+        return Store(connection_config(settings, "")).run_ids()
+
+    assert run_ids(tls_ca=cert, tls_cert=cert, tls_key=key) == []
+    for files in ({}, {"tls_ca": cert}, {"tls_ca": other, "tls_cert": cert, "tls_key": key}):
+        with pytest.raises(errors.UnavailableError):
+            run_ids(**files)
+    with pytest.raises(UsageError, match=r"no-such.pem cannot be read \(No such file"):
+        run_ids(tls_ca="no-such.pem")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "sqlite", "tls_ca": "ca.pem"}, "tls_ca with kind=sqlite, expected kind=grpc"),
+        ({"kind": "mysql", "host": "db", "tls_ca": "ca.pem"}, "cannot check a server's certificate"),
+        ({"kind": "grpc", "host": "db", "tls_ca": "ca.pem", "tls_cert": "me.pem"}, "tls_ca alone or all three"),
+        ({"kind": "grpc", "host": "db", "tls_cert": "me.pem", "tls_key": "me.key"}, "tls_ca alone or all three"),
+    ],
+)
+def test_certificates_that_would_not_protect_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        MetadataSettings(**settings)
+
+
+_MOUNTS = """\
+/dev/sda1 / ext4 rw 0 0
+server:/export /mnt/shared\\040models nfs4 rw 0 0
+tmpfs /mnt/shared\\040models/scratch tmpfs rw 0 0
+bucket /mnt/bucket fuse.gcsfuse rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/srv/metadata.sqlite", ""),
+        ("/mnt/shared models/segpipe/metadata.sqlite", "nfs4"),
+        ("/mnt/shared models/scratch/metadata.sqlite", ""),
+        ("/mnt/shared models 2/metadata.sqlite", ""),
+        ("/mnt/bucket/metadata.sqlite", "fuse.gcsfuse"),
+    ],
+)
+def test_a_network_volume_is_recognised(tmp_path, path, kind):
+    (tmp_path / "mounts").write_text(_MOUNTS)
+
+    assert network_file_system(path, str(tmp_path / "mounts")) == kind
+
+
+def test_several_pods_share_no_sqlite_file_on_a_network_volume(tmp_path, monkeypatch):
+    monkeypatch.setattr(metadata, "network_file_system", lambda path: "nfs4")
+
+    with pytest.raises(UsageError, match=r"SQLite file on a network volume \(nfs4\).*kind=mysql"):
+        Workdir(str(tmp_path), shared=True).create()
+    Workdir(str(tmp_path), shared=True, store=MetadataSettings(kind="mysql", host="db")).create()
+    Workdir(str(tmp_path)).create()
