@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2
@@ -10,9 +11,10 @@ from ml_metadata.proto import metadata_store_pb2
 from components.errors import UsageError
 from pipeline.kubeflow.settings import MetadataSettings
 
-# Types of file systems as Linux names them, those of FUSE without their prefix.
-_NETWORK_FILE_SYSTEMS = frozenset(
-    ["afs", "beegfs", "blobfuse", "blobfuse2", "ceph", "ceph-fuse", "cifs", "gcsfuse", "glusterfs", "gpfs", "juicefs", "lustre", "nfs", "nfs4", "s3fs", "smb3", "sshfs", "weed"]
+# Types of file systems as Linux names them, of FUSE too.
+_NETWORK_FILE_SYSTEM = re.compile(
+    r"nfs4?|cifs|smb3|afs|beegfs|ceph|glusterfs|gpfs|lustre"
+    r"|fuse\.(blobfuse2?|ceph-fuse|gcsfuse|glusterfs|juicefs|s3fs|sshfs)"
 )
 _PORTS = {"mysql": 3306, "postgresql": 5432, "grpc": 8080}
 
@@ -61,7 +63,7 @@ def network_file_system(path: str, mounts: str = "/proc/self/mounts") -> str:
             point, kind = (field.encode().decode("unicode_escape") for field in line.split()[1:3])
             if os.path.commonpath([where, point]) == point and len(point) >= len(found[0]):
                 found = point, kind
-    return found[1] if found[1].removeprefix("fuse.") in _NETWORK_FILE_SYSTEMS else ""
+    return found[1] if _NETWORK_FILE_SYSTEM.fullmatch(found[1]) else ""
 
 
 def _tls(settings: MetadataSettings) -> Any:
