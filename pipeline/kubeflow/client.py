@@ -171,7 +171,7 @@ class Kubeflow:
         Raises:
             SegpipeError: the server cannot. If somebody removed the run's workflow, it marks the run as CANCELING, then
                 fails to find the workflow and answers 500, and 400 whenever it is asked again (`TerminateRun` in
-                backend/src/apiserver/resource/resource_manager.go and storage/run_store.go, kubeflow/pipelines 7b70c7b).
+                resource/resource_manager.go and storage/run_store.go, kubeflow/pipelines 7b70c7b).
         """
         try:
             if run.state == CANCELING:
@@ -181,8 +181,8 @@ class Kubeflow:
         except SegpipeError as error:
             raise SegpipeError(
                 f"run {run.name}: {error}. If it stays in this state, look for its workflow: kubectl get workflows "
-                f"--all-namespaces --selector pipeline/runid={run.run_id}. If there is none, nothing of the run is left "
-                f"to stop: delete the run at {self.page_of('runs', run.run_id)}"
+                f"--all-namespaces --selector pipeline/runid={run.run_id}. If there is none, nothing of the run is "
+                f"left to stop: delete the run at {self.page_of('runs', run.run_id)}"
             ) from None
 
     def page_of(self, kind: str, identity: str) -> str:
