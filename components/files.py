@@ -1,21 +1,26 @@
-"""Reads, writes and lists files on a local disk or, through Beam's file systems, on an object store.
+"""Reads, writes and lists files on a local disk or on an object store.
 
-Local paths never import Beam, so commands that only look at a folder start at once.
+Local paths import nothing for it; what an address leads to is read by components/object_store.py.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import logging
 import os
 import pathlib
 import re
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
+from typing import IO
 
 from tenacity import before_sleep_log, retry, retry_if_exception, stop_after_attempt, wait_exponential
 
+from components import object_store
 from components.errors import SegpipeError, UsageError
 
 _PATTERN = re.compile(r"[*?[\\]")
@@ -24,7 +29,7 @@ _LONGEST_PAUSE = 8  # seconds; the pauses are 1, 2, 4 and 8
 # Errors that another try cannot mend.
 _BROKEN_LINK = {errno.ENOENT, errno.ELOOP}
 _LASTING = {*_BROKEN_LINK, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
-_LASTING_STATUS = {401, 403, 404}
+_CHUNK_BYTES = 4 << 20
 
 
 def is_remote(path: str) -> bool:
@@ -64,14 +69,8 @@ def join(root: str, *parts: str) -> str:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Tells whether a read that failed may succeed if it is tried again.
-
-    A store's own exception is the cause of the OSError. Google's client (`google.api_core.exceptions`) and Beam's
-    client of S3 (`apache_beam.io.aws.clients.s3.messages.S3ClientError`) keep the HTTP status in `code`.
-    """
-    if not isinstance(error, OSError):
-        return False
-    return error.errno not in _LASTING and getattr(error.__cause__, "code", None) not in _LASTING_STATUS
+    """Tells whether a read that failed may succeed if it is tried again; those of a store have been, by its library."""
+    return isinstance(error, OSError) and error.errno not in _LASTING and not is_remote(str(error.filename))
 
 
 @retry(
@@ -84,24 +83,72 @@ def _may_pass(error: BaseException) -> bool:
 def read_bytes(path: str) -> bytes:
     """Returns a file's content.
 
-    An error that may pass, such as a timeout or a store's 503, is retried for 15 seconds.
+    An error that may pass, such as a timeout or a store's 503, is retried, with pauses of 15 seconds in all.
 
     Raises:
         OSError: the file cannot be read.
     """
     if is_remote(path):
-        from apache_beam.io.filesystems import FileSystems
-
-        try:
-            with FileSystems.open(path) as file:
-                return file.read()
-        except OSError:
-            raise
-        # What is missing or refused comes in the store's own words: of Google's client, or of Beam's for S3.
-        except Exception as error:
-            raise OSError(f"{path}: {type(error).__name__}: {error}") from error
+        return object_store.read(path)
     with open(path, "rb") as file:
         return file.read()
+
+
+def chunks(path: str) -> Iterator[bytes]:
+    """Yields a file's content piece by piece. Raises OSError."""
+    if is_remote(path):
+        yield from object_store.chunks(path)
+        return
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
+
+
+def write_chunks(path: str, content: Iterator[bytes]) -> None:
+    """Writes a file from pieces; it appears under its name when all are written. Raises OSError."""
+    if is_remote(path):
+        object_store.write_chunks(path, content)
+        return
+    with created(path) as file:
+        file.writelines(content)
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[IO[bytes]]:
+    """Opens a file to read bytes; one on an object store is copied to the disk first. Raises OSError."""
+    if not is_remote(path):
+        with open(path, "rb") as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as copy:
+        copy.writelines(object_store.chunks(path))
+        copy.seek(0)
+        yield copy
+
+
+@contextlib.contextmanager
+def created(path: str) -> Iterator[IO[bytes]]:
+    """Opens a file to write bytes, which appears under its name when the block ends without an exception.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    if is_remote(path):
+        with tempfile.TemporaryFile() as copy:
+            yield copy
+            copy.seek(0)
+            object_store.write(path, copy)
+        return
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    # Unique on a volume that containers share, in each of which the process may have the same number.
+    partial = f"{path}.{uuid.uuid4().hex}.tmp"
+    try:
+        with open(partial, "wb") as file:
+            yield file
+        os.replace(partial, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(partial)
 
 
 def read_data_file(path: str) -> bytes:
@@ -124,33 +171,122 @@ def read_data_file(path: str) -> bytes:
 
 
 def write_bytes(path: str, content: bytes) -> None:
-    """Writes a file in one step, its folder made where it is missing."""
+    """Writes a file in one step and makes its folder if it is missing. Raises OSError."""
     if is_remote(path):
-        from apache_beam.io.filesystems import FileSystems
-
-        # An object appears when its upload ends.
-        with FileSystems.create(path) as file:
-            file.write(content)
+        object_store.write(path, content)
         return
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    # Unique on a volume that containers share, in each of which the process may have the same number.
-    partial = f"{path}.{uuid.uuid4().hex}.tmp"
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-        os.replace(partial, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(partial)
+    with created(path) as file:
+        file.write(content)
 
 
 def exists(path: str) -> bool:
-    """Tells whether there is a file."""
-    if is_remote(path):
-        from apache_beam.io.filesystems import FileSystems
+    """Tells whether there is a file. Raises OSError if an object store does not say."""
+    return object_store.exists(path) if is_remote(path) else os.path.exists(path)
 
-        return FileSystems.exists(path)
-    return os.path.exists(path)
+
+def list_names(folder: str) -> list[str]:
+    """Returns the names of the files and folders directly in a folder, sorted; none if it does not exist.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    if is_remote(folder):
+        folders, names = object_store.children(folder)
+        return sorted({*folders, *names})
+    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
+def list_folders(folder: str) -> list[str]:
+    """Returns the names of the folders directly in a folder, sorted; none if it does not exist. Raises OSError."""
+    if is_remote(folder):
+        return sorted(object_store.children(folder)[0])
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if os.path.isdir(folder) else []
+
+
+def remove(path: str) -> None:
+    """Removes a file if it exists. Raises OSError."""
+    if is_remote(path):
+        object_store.remove(path)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+
+
+def remove_folder(folder: str) -> None:
+    """Removes a folder with all that is in it, if it exists. Raises OSError."""
+    if is_remote(folder):
+        object_store.remove_folder(folder)
+    elif os.path.isdir(folder):
+        shutil.rmtree(folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Usage:
+    """What a file or folder takes: number of files, bytes, and the newest change in seconds since 1970 (0 if none)."""
+
+    files: int = 0
+    bytes: int = 0
+    changed: float = 0.0
+
+
+def usage(path: str) -> Usage:
+    """Returns what a file, or a folder with all that is in it, takes; links are not followed.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+    if is_remote(path):
+        found = [(meta["size"], meta["last_modified"].timestamp()) for meta in object_store.objects(path)]
+    elif os.path.isdir(path) and not os.path.islink(path):
+        paths = (os.path.join(folder, name) for folder, _, names in os.walk(path, onerror=_refuse) for name in names)
+        found = [_size_and_change(each) for each in paths]
+    else:
+        found = [_size_and_change(path)] if os.path.lexists(path) else []
+    changes = (change for _, change in found)
+    return Usage(len(found), sum(size for size, _ in found), max(changes, default=0.0))
+
+
+def _size_and_change(path: str) -> tuple[int, float]:
+    """Returns a file's bytes and modification time; zeros if it was removed meanwhile."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return 0, 0.0
+    return status.st_size, status.st_mtime
+
+
+def changes(folder: str) -> dict[str, float]:
+    """Returns the modification times of the files directly in a folder, by name, in seconds since 1970.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    if is_remote(folder):
+        found = {meta["path"]: meta["last_modified"].timestamp() for meta in object_store.objects(folder)}
+        return {path: changed for path, changed in found.items() if "/" not in path}
+    paths = {name: join(folder, name) for name in list_names(folder)}
+    return {name: _size_and_change(path)[1] for name, path in paths.items() if not os.path.isdir(path)}
+
+
+def checksums(root: str) -> dict[str, str]:
+    """Returns what an object store's listing says of the content of each file below a folder.
+
+    A checksum begins with its kind. `etag:` changes whenever an object is written anew; on S3 it is the MD5 of an
+    object that was uploaded in one piece.
+
+    Returns:
+        Checksum by path relative to the folder, in sorted order, of the files that `list_files` yields. It is empty
+        for local files, and where the store lists none.
+
+    Raises:
+        OSError: the folder cannot be listed.
+        UsageError: the path of a remote folder would be read as a pattern.
+    """
+    if not is_remote(root):
+        return dict.fromkeys(list_files(root), "")
+    refuse_pattern("folder", root)
+    found = {meta["path"]: (meta["e_tag"] or "").strip('"') for meta in object_store.objects(root)}
+    return {path: tag and f"etag:{tag}" for path, tag in sorted(found.items()) if not _is_hidden(path)}
 
 
 def list_files(root: str) -> Iterator[str]:
@@ -164,15 +300,15 @@ def list_files(root: str) -> Iterator[str]:
         UsageError: the path of a remote folder would be read as a pattern.
     """
     if is_remote(root):
-        from apache_beam.io.filesystems import FileSystems
-
         refuse_pattern("folder", root)
-        prefix = root.rstrip("/") + "/"
-        (match,) = FileSystems.match([prefix + "**"])
-        found: Iterator[str] = (metadata.path.removeprefix(prefix) for metadata in match.metadata_list)
+        found: Iterator[str] = (meta["path"] for meta in object_store.objects(root))
     else:
         found = _walk(root)
-    yield from sorted(path for path in found if not any(part.startswith(".") for part in path.split("/")))
+    yield from sorted(path for path in found if not _is_hidden(path))
+
+
+def _is_hidden(path: str) -> bool:
+    return any(part.startswith(".") for part in path.split("/"))
 
 
 def _walk(root: str) -> Iterator[str]:

@@ -6,7 +6,6 @@ names are no numbers, as dates are. Hidden folders and `lost+found` are no spans
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 from components import files
@@ -43,22 +42,10 @@ def _spans(folder: str) -> Iterator[str]:
     before, after = folder.split(PLACEHOLDER)
     parent, _, prefix = before.rpartition("/")
     suffix = after.partition("/")[0]
-    for name in _folders(parent + "/" if "/" in before else "."):
+    for name in files.list_folders(parent + "/" if "/" in before else "."):
         fits = name.startswith(prefix) and name.endswith(suffix) and len(name) > len(prefix) + len(suffix)
         if fits and not files.holds_no_data(name):
             yield name[len(prefix) : len(name) - len(suffix)]
-
-
-def _folders(parent: str) -> list[str]:
-    if files.is_remote(parent):
-        import tensorflow as tf
-
-        names = tf.io.gfile.listdir(parent) if tf.io.gfile.isdir(parent) else []
-        # Objects that lie beside the folders are listed too.
-        return [name.rstrip("/") for name in names if tf.io.gfile.isdir(files.join(parent, name))]
-    if not os.path.isdir(parent):
-        return []
-    return [entry.name for entry in os.scandir(parent) if entry.is_dir()]
 
 
 def _age(span: str) -> tuple[bool, int, str]:

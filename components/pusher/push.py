@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
-
 from components import files
 from components.errors import UsageError
-from components.pusher.published import copy_files, explained, publish
+from components.pusher.published import publish
 from components.pusher.versions import new_version
+from components.stored_folder import copy_files, explained
 
 
 def push(model_path: str, base_directory: str) -> tuple[str, int]:
@@ -26,7 +25,7 @@ def push(model_path: str, base_directory: str) -> tuple[str, int]:
     """
     saved_model = files.join(model_path, "saved_model.pb")
     with explained(saved_model):
-        if not tf.io.gfile.exists(saved_model):
+        if not files.exists(saved_model):
             raise UsageError(f"{model_path}: found no saved_model.pb, expected an exported model. Check the path")
     if files.is_remote(base_directory):
         return publish(model_path, base_directory)

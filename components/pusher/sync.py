@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 
 from components import files
 from components.errors import SegpipeError, UsageError
-from components.pusher.published import copy_file, published_versions, read_manifest
+from components.pusher.published import published_versions
 from components.pusher.versions import find_versions, new_version, remove_version
+from components.stored_folder import check, copy_paths, read_manifest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ def sync(source: str, destination: str, remove: bool = False) -> Synced:
         other versions are copied all the same.
 
     Raises:
-        UsageError: TensorFlow has no file system for the source.
+        UsageError: the source has a scheme that segpipe does not know.
     """
     try:
         published = published_versions(source)
@@ -69,12 +69,8 @@ def sync(source: str, destination: str, remove: bool = False) -> Synced:
 def _copy_version(directory: str, destination: str, number: int) -> None:
     """Copies one version. Raises SegpipeError if a file differs from the manifest."""
     manifest = read_manifest(directory)
+    if not manifest.files:
+        raise SegpipeError(f"{directory}: found a manifest without files, expected those of a model. Push it again")
     with new_version(destination, number) as version:
-        for path, expected in manifest.files.items():
-            source = files.join(directory, path)
-            found = copy_file(source, os.path.join(version.staging, path))
-            if found != expected:
-                raise SegpipeError(
-                    f"{source}: found {found.size} bytes with SHA-256 {found.sha256}, expected {expected.size} bytes "
-                    f"with {expected.sha256}, as its manifest says. Push the model again"
-                )
+        for path, found in copy_paths(list(manifest.files), directory, version.staging).items():
+            check(files.join(directory, path), found, manifest.files[path])

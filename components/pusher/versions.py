@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from components import files
 
@@ -54,7 +54,7 @@ def find_versions(base_directory: str) -> dict[int, str]:
         SegpipeError: the object store cannot be listed.
     """
     if files.is_remote(base_directory):
-        from components.pusher.published import published_versions  # here, because it imports TensorFlow
+        from components.pusher.published import published_versions  # here, because it imports this module
 
         return published_versions(base_directory)
     if not os.path.isdir(base_directory):
@@ -108,12 +108,28 @@ def new_version(base_directory: str, number: int | None = None) -> Iterator[Vers
             shutil.rmtree(version.staging, ignore_errors=True)
 
 
-def remove_version(base_directory: str, number: int) -> None:
-    """Removes a version in one step: renames it, then deletes its files."""
+def remove_version(base_directory: str, number: int, is_wanted: Callable[[], bool] = lambda: False) -> bool:
+    """Removes a version in one step: renames it, then deletes its files.
+
+    Args:
+        base_directory: local directory of the versions.
+        number: the version.
+        is_wanted: asked before and after the renaming; if it says yes, the version stays.
+
+    Returns:
+        Whether the version was removed.
+    """
     with _locked(base_directory):
+        directory = os.path.join(base_directory, str(number))
         removed = os.path.join(base_directory, f"{_STAGING_PREFIX}{number}")
-        os.rename(os.path.join(base_directory, str(number)), removed)
+        if is_wanted():
+            return False
+        os.rename(directory, removed)
+        if is_wanted():
+            os.rename(removed, directory)
+            return False
         shutil.rmtree(removed)
+        return True
 
 
 @contextlib.contextmanager

@@ -11,7 +11,9 @@ _EXTRAS = {
     "av": "serving",
     "grpc_health": "serving",
     "kubernetes": "serving",
+    "obstore": "serving",
     "prometheus_client": "serving",
+    "scipy": "serving",
     "starlette": "serving",
     "tensorflow": "serving",
     "tensorflow_serving": "serving",
@@ -23,6 +25,7 @@ _EXTRAS = {
     "tensorflow_metadata": "pipeline",
     "tfx": "pipeline",
     "kfp": "kubeflow",
+    "mlflow": "mlflow",
 }
 
 

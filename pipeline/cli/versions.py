@@ -14,7 +14,6 @@ from components import files
 from components.errors import SegpipeError, UsageError
 from components.pusher.versions import find_versions
 from pipeline.cli.outputs import prepare_folder
-from pipeline.kubeflow import object_stores
 
 app = typer.Typer(help="Push exported models, and copy pushed versions to a server's disk.", no_args_is_help=True)
 
@@ -23,7 +22,7 @@ app = typer.Typer(help="Push exported models, and copy pushed versions to a serv
 def push(
     model: Annotated[str, typer.Argument(help="Exported model, or a folder of versions (the newest is taken).")],
     destination: Annotated[
-        str, typer.Argument(help="Folder of versions, such as WORKDIR/serving/fcn8 or gs://BUCKET/fcn8.")
+        str, typer.Argument(help="Folder of versions, such as WORKDIR/serving/fcn8 or s3://BUCKET/fcn8.")
     ],
 ) -> None:
     """Push an exported model as a new version, which readers see whole or not at all."""
@@ -32,7 +31,6 @@ def push(
     directory = find_version(model)
     if not files.is_remote(destination):
         prepare_folder("DESTINATION", destination)
-    _prepare(directory, destination)
     from components.pusher.push import push as push_model
 
     pushed, _ = push_model(directory, destination)
@@ -41,7 +39,7 @@ def push(
 
 @app.command()
 def sync(
-    source: Annotated[str, typer.Argument(help="Where versions are pushed, such as gs://BUCKET/fcn8.")],
+    source: Annotated[str, typer.Argument(help="Where versions are pushed, such as s3://BUCKET/fcn8.")],
     destination: Annotated[str, typer.Argument(help="Local folder that TensorFlow Serving reads.")],
     every: Annotated[
         float | None, typer.Option(help="Repeat after this many seconds, until SIGTERM.", min=0.1, show_default="once")
@@ -60,7 +58,6 @@ def sync(
     prepare_folder("DESTINATION", destination)
     # Without a handler, the first process of a container would ignore SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    _prepare(source)
     _sync(source, destination, remove)
     while every is not None:
         time.sleep(every)
@@ -83,12 +80,6 @@ def _sync(source: str, destination: str, remove: bool) -> None:
         _print(f"removed version {number}, which is no longer published")
     for error in result.errors:
         _print(error, stderr=True)
-
-
-def _prepare(*paths: str) -> None:
-    """Keeps TensorFlow from printing its start, and makes the paths' object stores known to it. Raises UsageError."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    object_stores.prepare(*paths)
 
 
 def _print(text: str, stderr: bool = False) -> None:

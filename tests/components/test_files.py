@@ -25,6 +25,34 @@ def test_files_are_listed_in_order_without_hidden_ones(tmp_path):
     assert list(list_files(str(tmp_path))) == ["a.png", "b/Straße 1.png"]
 
 
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_the_usage_of_a_folder_counts_hidden_files_too(tmp_path, scheme):
+    _touch(tmp_path, "a", "b/.c")
+    os.utime(tmp_path / "a", (100, 100))
+    os.utime(tmp_path / "b" / ".c", (200, 200))
+
+    assert files.usage(f"{scheme}{tmp_path}") == files.Usage(2, 2, 200.0)
+    assert files.usage(f"{scheme}{tmp_path}/none") == files.Usage()
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_changes_are_those_of_the_files_directly_in_a_folder(tmp_path, scheme):
+    _touch(tmp_path, "data/a", "data/b", "data/c/d")
+    for seconds, name in enumerate(("a", "b")):
+        os.utime(tmp_path / "data" / name, (100, 100 + seconds))
+
+    assert files.changes(f"{scheme}{tmp_path}/data") == {"a": 100.0, "b": 101.0}
+    assert files.changes(f"{scheme}{tmp_path}/none") == {}
+
+
+def test_the_usage_of_a_folder_does_not_follow_links(tmp_path):
+    _touch(tmp_path, "elsewhere/large", "data/a")
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "elsewhere" / "large")
+
+    assert files.usage(str(tmp_path / "data")).files == 2
+    assert files.usage(str(tmp_path / "data" / "a")).bytes == 1
+
+
 def test_links_are_followed_unless_they_lead_round_and_round(tmp_path):
     _touch(tmp_path, "elsewhere/train/b.png", "data/train/a.png")
     data = tmp_path / "data"

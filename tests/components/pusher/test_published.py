@@ -6,15 +6,17 @@ import json
 import pathlib
 
 import pytest
-import tensorflow as tf
 from killed import kills
 from saved_files import FILES, content
 
+from components import object_store
 from components.errors import SegpipeError, UsageError
 from components.pusher import published
-from components.pusher.published import hash_files, published_versions, read_manifest
+from components.pusher.published import published_versions, unpublish
 from components.pusher.push import push
+from components.pusher.sync import sync
 from components.pusher.versions import find_versions
+from components.stored_folder import hash_files, read_manifest
 from serving.predictor import find_version
 from serving.server import version_policy
 
@@ -34,8 +36,8 @@ def test_a_push_that_is_killed_before_any_write_publishes_nothing(model, bucket)
 
     killed = [published_versions(bucket.as_uri()) for _ in kills("push", model, bucket.as_uri())]
 
-    # To open a file is a write, its content another, and the manifest the last.
-    assert len(killed) == len(FILES) + sum(map(bool, FILES.values())) + 1
+    # Each file is a write, and the manifest the last.
+    assert len(killed) == len(FILES) + 1
     assert all(set(versions) == {old} for versions in killed)
     assert version_policy.find_versions(str(bucket)) == {}
     versions = published_versions(bucket.as_uri())
@@ -82,9 +84,25 @@ def test_the_next_push_removes_what_a_killed_push_left_a_day_ago(model, bucket, 
     assert content(pathlib.Path(old.removeprefix("file://"))) == FILES
 
 
+@pytest.mark.parametrize(("answers", "removed"), [([False, False], True), ([True], False), ([False, True], False)])
+def test_a_version_that_is_wanted_before_or_while_it_is_removed_stays(model, bucket, answers, removed):
+    address = f"file://{bucket}"
+    directory, number = push(model, address)
+    asked = iter(answers)
+
+    assert unpublish(directory, lambda: next(asked)) is removed
+
+    assert list(asked) == []
+    if removed:
+        assert not list(object_store.objects(address))
+    else:
+        assert published_versions(address) == {number: directory}
+        assert hash_files(directory) == read_manifest(directory).files
+
+
 @pytest.mark.parametrize(
     "manifest",
-    ["", "{", '{"files": {}}', json.dumps({"files": {"../../etc/passwd": {"size": 1, "sha256": "0" * 64}}})],
+    ["", "{", json.dumps({"files": {"../../etc/passwd": {"size": 1, "sha256": "0" * 64}}})],
 )
 def test_a_damaged_manifest_is_named(bucket, manifest):
     (bucket / "version-5-0123abcd.json").write_text(manifest)
@@ -93,8 +111,8 @@ def test_a_damaged_manifest_is_named(bucket, manifest):
         read_manifest(published_versions(bucket.as_uri())[5])
 
 
-def test_a_store_that_tensorflow_does_not_know_is_named(model):
-    with pytest.raises(UsageError, match=r"unheard://bucket/fcn8: TensorFlow .* has no file system"):
+def test_a_store_that_is_not_known_is_named(model):
+    with pytest.raises(UsageError, match=r"unheard://bucket: found a scheme that segpipe does not know"):
         push(model, "unheard://bucket/fcn8")
 
 
@@ -105,9 +123,49 @@ def test_a_store_that_fails_is_an_error_with_its_path(model, bucket):
         push(model, f"{bucket.as_uri()}/file/fcn8")
 
 
-def test_tensorflows_store_in_memory_holds_versions_too(model):
-    directory, number = push(model, "ram://published/fcn8")
+def test_a_real_store_holds_versions_that_a_kill_keeps_whole(model, s3, tmp_path):
+    base = f"{s3}/fcn8"
+    _, old = push(model, base)
 
-    assert published_versions("ram://published/fcn8") == {number: directory}
-    assert read_manifest(directory).files == hash_files(model)
-    tf.io.gfile.rmtree("ram://published")
+    killed = [published_versions(base) for _ in kills("push", model, base)]
+
+    assert len(killed) == len(FILES) + 1
+    assert all(set(versions) == {old} for versions in killed)
+    assert sync(base, str(tmp_path / "served")).copied == tuple(sorted(published_versions(base), reverse=True))
+    for version in find_versions(str(tmp_path / "served")).values():
+        assert content(pathlib.Path(version)) == FILES
+
+
+@pytest.mark.parametrize("verdict", [503, 403])
+def test_a_push_to_a_store_that_fails_publishes_nothing_and_can_be_repeated(model, s3, s3_proxy, monkeypatch, verdict):
+    monkeypatch.setattr(object_store, "LONGEST_PAUSE", 0.01)
+    for number in range(1, len(FILES) + 2):
+        puts = []
+
+        def refuse(method, path, puts=puts, number=number):
+            puts.extend([path] * (method == "PUT"))
+            return verdict if len(puts) >= number else None
+
+        s3_proxy.rule = refuse
+        with pytest.raises(SegpipeError, match=f"{s3}/fcn8/version-"):
+            push(model, f"{s3}/fcn8")
+        s3_proxy.rule = lambda method, path: None
+        assert published_versions(f"{s3}/fcn8") == {}
+
+    directory, number = push(model, f"{s3}/fcn8")
+    assert published_versions(f"{s3}/fcn8") == {number: directory}
+
+
+def test_a_store_that_hangs_is_an_error_of_a_sync_that_keeps_what_is_there(model, s3, s3_proxy, monkeypatch, tmp_path):
+    monkeypatch.setattr(object_store, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(object_store, "RETRIES", 1)
+    _, number = push(model, s3)
+    served = str(tmp_path / "served")
+    assert sync(s3, served).copied == (number,)
+    push(model, s3)
+    s3_proxy.rule = lambda method, path: "hang" if path.endswith("saved_model.pb") else None
+
+    (error,) = sync(s3, served, remove=True).errors
+
+    assert "saved_model.pb" in error
+    assert set(find_versions(served)) == {number}

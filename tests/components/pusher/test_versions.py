@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from components.pusher.versions import new_version, next_version, version_number
+from components.pusher.versions import new_version, next_version, remove_version, version_number
 
 PUSH_AND_STOP_HALFWAY = """
 import pathlib, sys
@@ -170,3 +170,16 @@ def test_a_reader_never_sees_a_version_without_its_saved_model(tmp_path):
 
     assert len(seen) >= 30
     assert torn == []
+
+
+@pytest.mark.parametrize(("answers", "removed"), [([False, False], True), ([True], False), ([False, True], False)])
+def test_a_version_that_is_wanted_before_or_while_it_is_removed_stays(tmp_path, answers, removed):
+    with new_version(str(tmp_path), 7) as version:
+        pathlib.Path(version.staging, "saved_model.pb").write_bytes(b"model")
+    asked = iter(answers)
+
+    assert remove_version(str(tmp_path), 7, lambda: next(asked)) is removed
+
+    assert list(asked) == []
+    assert (tmp_path / "7" / "saved_model.pb").exists() is not removed
+    assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ([] if removed else ["7"])

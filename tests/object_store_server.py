@@ -1,0 +1,183 @@
+"""A real S3 server for tests, SeaweedFS, and a proxy before it that makes requests fail."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import http.client
+import http.server
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+KEYS = {"AWS_ACCESS_KEY_ID": "segpipe", "AWS_SECRET_ACCESS_KEY": "segpipe-secret", "AWS_REGION": "us-east-1"}
+_NO_SERVER = (
+    "SeaweedFS is not here: put its program `weed` on the PATH or name it by SEGPIPE_WEED, or name an S3 server by "
+    "SEGPIPE_S3=ENDPOINT with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+)
+_START_SECONDS = 60
+
+
+def missing() -> str:
+    """Returns why no server can be used; empty if one can."""
+    return "" if os.environ.get("SEGPIPE_S3") or _weed() else _NO_SERVER
+
+
+def _weed() -> str | None:
+    return os.environ.get("SEGPIPE_WEED") or shutil.which("weed")
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[str]:
+    """Runs SeaweedFS with its data in a folder, unless SEGPIPE_S3 names a server. Yields the endpoint."""
+    if endpoint := os.environ.get("SEGPIPE_S3"):
+        yield endpoint
+        return
+    keys = folder / "keys.json"
+    credentials = [{"accessKey": KEYS["AWS_ACCESS_KEY_ID"], "secretKey": KEYS["AWS_SECRET_ACCESS_KEY"]}]
+    keys.write_text(
+        json.dumps(
+            {
+                "identities": [
+                    {
+                        "name": "segpipe",
+                        "credentials": credentials,
+                        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+                    }
+                ]
+            }
+        )
+    )
+    master, volume, filer, s3 = _free_ports()
+    command = [
+        *(str(_weed()), "server", f"-dir={folder}", "-ip=127.0.0.1", f"-master.port={master}"),
+        # Few and small volumes: SeaweedFS keeps some for each bucket, and space for each.
+        *("-master.volumeSizeLimitMB=64", "-volume.max=100", "-master.volumePreallocate=false"),
+        *(f"-volume.port={volume}", f"-filer.port={filer}", "-s3", f"-s3.port={s3}", f"-s3.config={keys}"),
+    ]
+    with open(folder / "log.txt", "w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
+    try:
+        _await(f"http://127.0.0.1:{s3}", process, folder / "log.txt")
+        yield f"http://127.0.0.1:{s3}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _free_ports() -> list[int]:
+    """Returns four ports; SeaweedFS takes for gRPC what lies 10,000 above each."""
+    found: list[int] = []
+    for port in range(12000 + os.getpid() % 5000, 22000, 7):
+        with contextlib.ExitStack() as opened:
+            try:
+                for each in (port, port + 10000):
+                    opened.enter_context(socket.socket()).bind(("127.0.0.1", each))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == 4:
+            return found
+    raise RuntimeError("found no free ports for SeaweedFS")
+
+
+def _await(endpoint: str, process: subprocess.Popen, log: Path) -> None:
+    """Waits until a bucket can be made."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            make_bucket(endpoint, "ready")
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text()[-3000:]}")
+
+
+def make_bucket(endpoint: str, name: str) -> None:
+    """Makes a bucket: a PUT to its address, which obstore signs."""
+    import obstore
+    from obstore.store import S3Store
+
+    keys = {key.lower(): os.environ.get(key, value) for key, value in KEYS.items()}
+    store = S3Store(name, endpoint=endpoint, client_options={"allow_http": True}, **keys)
+    address = obstore.sign(store, "PUT", "", datetime.timedelta(minutes=5))
+    try:
+        urllib.request.urlopen(urllib.request.Request(address, method="PUT"), timeout=10).close()
+    except urllib.error.HTTPError as error:
+        if error.code != 409:  # it exists
+            raise OSError(f"{name}: {error.code} {error.read()!r}") from error
+
+
+Rule = Callable[[str, str], "int | str | None"]
+
+
+class Proxy:
+    """Passes requests on to a server, unless its rule says otherwise.
+
+    Attributes:
+        endpoint: its own address.
+        rule: takes a request's method and path, and returns the status to answer instead, or `hang`, or None to pass
+            the request on.
+        requests: method and path of each request that came.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self.rule: Rule = lambda method, path: None
+        self.requests: list[tuple[str, str]] = []
+        proxy, target = self, urllib.parse.urlsplit(endpoint)
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                proxy.requests.append((self.command, self.path))
+                verdict = proxy.rule(self.command, self.path)
+                if verdict == "hang":
+                    proxy.released.wait()
+                    self.close_connection = True
+                    return
+                if verdict is not None:
+                    self.send_response(int(verdict))
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                # The name of the host is part of what the client signed.
+                connection = http.client.HTTPConnection(str(target.hostname), int(target.port or 80))
+                connection.request(self.command, self.path, body, dict(self.headers.items()))
+                answer = connection.getresponse()
+                content = answer.read()
+                self.send_response(answer.status)
+                for name, value in answer.getheaders():
+                    if name.lower() not in ("transfer-encoding", "connection", "content-length", "server", "date"):
+                        self.send_header(name, value)
+                length = answer.getheader("Content-Length") if self.command == "HEAD" else len(content)
+                self.send_header("Content-Length", str(length or 0))
+                self.end_headers()
+                self.wfile.write(content)
+                connection.close()
+
+            do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _answer
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.released = threading.Event()
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Ends the proxy and the requests that hang."""
+        self.released.set()
+        self._server.shutdown()
+        self._server.server_close()
