@@ -1,9 +1,11 @@
 """What ingest, statistics and Transform cost per 1,000 pairs, from hundreds to tens of thousands.
 
-    python -m benchmarks.scaling --pairs 500 2000 20000
+    python -m benchmarks.scaling --pairs 500 5000 50000
 
-Each size runs in a process of its own and reports its peak memory. The pairs are synthetic: some
-hundred frames are drawn and linked under as many names as are asked for.
+Each size runs in a process of its own. Beam's workers are processes too: the in-memory DirectRunner ignores
+`--direct_num_workers`. Peak memory is that of the main process plus, for each worker, that of the largest worker, so it
+is an upper bound. The pairs are synthetic: 200 frames are drawn, saved as JPEG, and linked under as many names as are
+asked for.
 """
 
 from __future__ import annotations
@@ -12,9 +14,12 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
+
+from PIL import Image
 
 _COUNTED = ("ImageMaskExampleGen", "StatisticsGen", "Transform")
 
@@ -24,26 +29,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--pairs", type=int, nargs="+", default=[500, 2000, 20000], help="numbers of pairs")
-    parser.add_argument("--size", type=int, nargs=2, default=(120, 160), help="height and width of the images")
+    parser.add_argument("--pairs", type=int, nargs="+", default=[500, 5000, 50000], help="numbers of pairs")
+    parser.add_argument("--size", type=int, nargs=2, default=(360, 480), help="height and width of the images")
+    parser.add_argument("--workers", type=int, default=2, help="processes of Beam's DirectRunner")
     parser.add_argument("--measure", nargs=2, metavar=("DATA", "WORK"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        print(json.dumps(measure(*arguments.measure)))
+        data, work = arguments.measure
+        print(json.dumps(measure(data, work, arguments.workers)))
         return
     from components.dataset import synthetic
 
     print(f"{'pairs':>7}" + "".join(f"{name + ', s/1000':>30}" for name in _COUNTED) + f"{'sum':>8}{'peak, MiB':>11}")
     with tempfile.TemporaryDirectory() as root:
         frames = os.path.join(root, "frames")
-        synthetic.make(frames, pairs={"train": 400, "val": 100}, size=tuple(arguments.size))
+        synthetic.make(frames, pairs={"train": 160, "val": 40}, size=tuple(arguments.size))
+        save_as_jpeg(frames)
         for pairs in arguments.pairs:
             data = os.path.join(root, f"data-{pairs}")
             link_pairs(frames, data, pairs)
-            measured = measure_apart(data, os.path.join(root, f"work-{pairs}"))
+            measured = measure_apart(data, os.path.join(root, f"work-{pairs}"), arguments.workers)
+            # At 50,000 pairs, examples and folder are 5 GB.
+            shutil.rmtree(os.path.join(root, f"work-{pairs}"))
+            shutil.rmtree(data)
             costs = [measured[name] / pairs * 1000 for name in _COUNTED]
             columns = "".join(f"{cost:30.2f}" for cost in costs)
             print(f"{pairs:7}{columns}{sum(costs):8.2f}{measured['peak_mib']:11.0f}", flush=True)
+
+
+def save_as_jpeg(frames: str) -> None:
+    """Replaces the images of a data set, PNG files, by JPEG files: a tenth of the bytes, as cameras write them."""
+    for split in ("train", "val"):
+        for name in os.listdir(os.path.join(frames, split)):
+            path = os.path.join(frames, split, name)
+            with Image.open(path) as image:
+                image.save(path.replace(".png", ".jpg"), quality=90)
+            os.remove(path)
 
 
 def link_pairs(frames: str, destination: str, pairs: int) -> None:
@@ -54,19 +75,26 @@ def link_pairs(frames: str, destination: str, pairs: int) -> None:
             os.makedirs(os.path.join(destination, folder))
             for index in range(count):
                 name = names[index % len(names)]
-                link = f"{name.split('_')[0]}_{index:06d}.png"
-                os.link(os.path.join(frames, folder, name), os.path.join(destination, folder, link))
+                file = name if folder == split else f"{os.path.splitext(name)[0]}.png"
+                link = f"{name.split('_')[0]}_{index:06d}{os.path.splitext(file)[1]}"
+                os.link(os.path.join(frames, folder, file), os.path.join(destination, folder, link))
 
 
-def measure_apart(data: str, work: str) -> dict[str, float]:
+def measure_apart(data: str, work: str, workers: int = 1) -> dict[str, float]:
     """Runs `measure` in a process of its own, so that the peak memory is this size's."""
-    command = [sys.executable, "-m", "benchmarks.scaling", "--measure", data, work]
+    command = [sys.executable, "-m", "benchmarks.scaling", "--workers", str(workers), "--measure", data, work]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
 
-def measure(data: str, work: str) -> dict[str, float]:
-    """Runs the data components in this process and returns seconds by component and the peak memory in MiB."""
+def measure(data: str, work: str, workers: int = 1) -> dict[str, float]:
+    """Runs the data components in this process and returns seconds by component and the peak memory in MiB.
+
+    Args:
+        data: folder of images and masks.
+        work: folder for the results.
+        workers: processes of Beam's DirectRunner; 1 for a thread of this process.
+    """
     from components.dataset.description import detect
     from pipeline.config import load_config
     from pipeline.create_pipeline import assemble, data_components
@@ -75,11 +103,14 @@ def measure(data: str, work: str) -> dict[str, float]:
 
     workdir = Workdir(work)
     workdir.create()
-    config = load_config([("benchmark", {"data": {"dir": data}, "size": [96, 128]})])
+    beam_args = ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"] if workers > 1 else []
+    settings = {"data": {"dir": data, "gate_split": "val"}, "size": [96, 128], "beam": {"args": beam_args}}
+    config = load_config([("benchmark", settings)])
     pipeline = assemble(config, workdir, data_components(config, workdir, detect(data)).all())
     results = LocalRunner().run(pipeline, "benchmark")
     seconds = {result.node_id: result.seconds for result in results if result.node_id in _COUNTED}
-    return {**seconds, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    own, worker = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {**seconds, "peak_mib": (own + (worker * workers if workers > 1 else 0)) / 1024}
 
 
 if __name__ == "__main__":

@@ -13,9 +13,17 @@ from tfx.v1.dsl.components import InputArtifact, Parameter, component
 from tfx.v1.types.standard_artifacts import ExampleAnomalies
 
 from components import files
+from components.dataset.near_duplicates import BITS, NearDuplicate
 from components.errors import DataRejectedError
 from components.example_gen.artifacts import Quarantine
-from components.example_gen.quarantine import SHARED_FILE, read_counts, read_faults, read_shared_images
+from components.example_gen.quarantine import (
+    SHARED_FILE,
+    SIMILAR_FILE,
+    read_counts,
+    read_faults,
+    read_shared_images,
+    read_similar_images,
+)
 
 # TFX reads the annotations of a component's function as objects, so this file has no
 # `from __future__ import annotations`.
@@ -33,16 +41,23 @@ def QuarantineGate(  # TFX's naming: a component is a noun
     max_shared_images: Parameter[int],
     train_split: Parameter[str],
     eval_split: Parameter[str],
+    gate_split: Parameter[str],
     code: Parameter[str],
+    max_similar_images: Parameter[int] = None,
 ) -> None:
     """Stops the run on too many bad pairs, on an empty split to train or evaluate on, and on images in both.
+
+    Without `max_similar_images`, near duplicates are only logged.
 
     `code` is part of the cache key.
     """
     counts, faults = read_counts(quarantine.uri), read_faults(quarantine.uri)
-    check_quarantine(counts, faults, max_share, (train_split, eval_split), quarantine.uri)
-    shared = read_shared_images(quarantine.uri)
-    check_shared_images(shared, max_shared_images, train_split, eval_split, quarantine.uri)
+    evaluated = tuple(dict.fromkeys((eval_split, gate_split)))
+    check_quarantine(counts, faults, max_share, (train_split, *evaluated), quarantine.uri)
+    shared, similar = read_shared_images(quarantine.uri), read_similar_images(quarantine.uri)
+    for split in evaluated:
+        check_shared_images(shared, max_shared_images, train_split, split, quarantine.uri)
+        check_similar_images(similar, max_similar_images, train_split, split, quarantine.uri)
 
 
 @component
@@ -70,8 +85,8 @@ def check_quarantine(
     if empty:
         raise DataRejectedError(
             f"split {empty[0]!r} has no usable example; found examples in {counts['examples']}, expected at least "
-            f"one in each of {', '.join(needed_splits)}. Add pairs, or name another split with data.train_split or "
-            f"data.eval_split. All that was quarantined, with reasons: {uri}\n"
+            f"one in each of {', '.join(needed_splits)}. Add pairs, or name another split with data.train_split, "
+            f"data.eval_split or data.gate_split. All that was quarantined, with reasons: {uri}\n"
             + _listing([_fault_line(fault) for fault in faults])
         )
     shares = {split: count / (good[split] + count) for split, count in sorted(bad.items())}
@@ -93,13 +108,13 @@ def check_quarantine(
 def check_shared_images(
     shared: list[dict[str, list[str]]], max_shared_images: int, train_split: str, eval_split: str, uri: str
 ) -> None:
-    """Raises DataRejectedError if too many images are in both the training and the evaluation split.
+    """Raises DataRejectedError if too many images are in both the training split and one to evaluate on.
 
     Args:
         shared: {split: names of pairs} for each image that is in more than one split.
         max_shared_images: how many images may be in both.
         train_split: the split to train on.
-        eval_split: the split to evaluate on.
+        eval_split: a split to evaluate on.
         uri: the quarantine artifact, for the message.
     """
     both = [names for names in shared if train_split in names and eval_split in names]
@@ -111,6 +126,35 @@ def check_shared_images(
             f"from one of the splits, or raise data.max_shared_images. All of them: "
             f"{files.join(uri, SHARED_FILE)}\n" + _listing(lines)
         )
+
+
+def check_similar_images(
+    similar: list[NearDuplicate], max_similar_images: int | None, train_split: str, eval_split: str, uri: str
+) -> None:
+    """Raises DataRejectedError if too many images to evaluate on are near duplicates of training images.
+
+    Args:
+        similar: each image that has a near duplicate in another split, with the nearest one.
+        max_similar_images: how many may have one in the training split; None for any number, which is logged.
+        train_split: the split to train on.
+        eval_split: a split to evaluate on.
+        uri: the quarantine artifact, for the message.
+    """
+    found = [pair for pair in similar if pair.split == eval_split and pair.other_split == train_split]
+    what = f"{len(found)} images of split {eval_split!r} are nearly the same as one of split {train_split!r}"
+    if max_similar_images is not None and len(found) > max_similar_images:
+        lines = [
+            f"  {train_split}/{pair.other_name} ~ {eval_split}/{pair.name}, {pair.distance} of {BITS} bits differ"
+            for pair in sorted(found, key=lambda pair: pair.distance)
+        ]
+        raise DataRejectedError(
+            f"{what}; expected at most {max_similar_images}, because scores on copies of training images are too "
+            "good. Compare them with `segpipe data check --report FILE.html`, remove the copies from one of the "
+            f"splits, or raise data.max_similar_images. All of them: {files.join(uri, SIMILAR_FILE)}\n"
+            + _listing(lines)
+        )
+    if found:
+        PROGRESS.warning("%s: see `segpipe data check`", what, extra={"progress": {"component": "QuarantineGate"}})
 
 
 def _fault_line(fault: Any) -> str:

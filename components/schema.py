@@ -21,11 +21,26 @@ def raw_schema(class_map: ClassMap, max_side: int) -> schema_pb2.Schema:
         class_map: its classes give one share feature each.
         max_side: largest height or width allowed, in pixels.
     """
-    schema = schema_pb2.Schema()
+    schema = statistics_schema(class_map, max_side)
+    tensors = schema.tensor_representation_group[""].tensor_representation
     for name in (features.IMAGE, features.MASK):
-        # The image domain keeps TFDV from counting whole images as categories.
-        _add(schema, name, schema_pb2.BYTES).image_domain.SetInParent()
-    for name in (features.NAME, features.SEQUENCE, features.CONTENT_HASH):
+        # Without `presence`, so that ExampleValidator accepts statistics that leave the feature out. The tensor's shape
+        # is then explicit: tfx_bsl infers a dense tensor only for a feature with `presence`.
+        schema.feature.add(name=name, type=schema_pb2.BYTES)
+        tensors[name].dense_tensor.column_name = name
+        tensors[name].dense_tensor.shape.SetInParent()
+    return schema
+
+
+def statistics_schema(class_map: ClassMap, max_side: int) -> schema_pb2.Schema:
+    """Returns the schema of the features that statistics are made of: all but the bytes of images and masks.
+
+    Args:
+        class_map: its classes give one share feature each.
+        max_side: largest height or width allowed, in pixels.
+    """
+    schema = schema_pb2.Schema()
+    for name in (features.NAME, features.SEQUENCE, features.SPLIT, features.CONTENT_HASH):
         _add(schema, name, schema_pb2.BYTES)
     for name in (features.HEIGHT, features.WIDTH):
         domain = _add(schema, name, schema_pb2.INT).int_domain

@@ -8,11 +8,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from components import files
 from components.dataset import advice, label_colors, patterns, split_lists
+from components.dataset.data_files import data_files
 from components.dataset.description import DatasetDescription, compile_layout
 from components.dataset.grouping import Group, group_files
-from components.dataset.splitting import split_of_sequences
+from components.dataset.splitting import HELD_OUT, held_out_sequences, split_of_sequences
+from components.errors import UsageError
 
 EMPTY = "empty"
 UNREADABLE = "unreadable"
@@ -112,7 +113,7 @@ def find_pairs(root: str, description: DatasetDescription) -> tuple[list[Pair], 
         UsageError: the data cannot be split as described, or its own list of mask colours contradicts the
             description.
     """
-    paths = list(files.list_files(root))
+    paths = list(data_files(root))
     label_colors.check(root, paths, description)
     groups = group_files(paths, description)
     pairs: list[Pair] = []
@@ -123,7 +124,35 @@ def find_pairs(root: str, description: DatasetDescription) -> tuple[list[Pair], 
         if not found:
             sequence = description.sequence_of(name) or name
             pairs.append(Pair(name, split, sequence, group.images[0], group.masks[0]))
-    return pairs, faults
+    return _hold_out(description, pairs, faults)
+
+
+def _hold_out(
+    description: DatasetDescription, pairs: list[Pair], faults: list[Fault]
+) -> tuple[list[Pair], list[Fault]]:
+    """Moves the sequences that a description holds out to a split of their own."""
+    held_out = description.held_out
+    names = [pair.name for pair in pairs if held_out and pair.split == held_out.split]
+    if not held_out or not names:
+        return pairs, faults
+    if any(pair.split == HELD_OUT for pair in pairs):
+        raise UsageError(
+            f"data.held_out_share or data.held_out_sequences: the data set has a split {HELD_OUT!r} already, expected "
+            "none of that name; leave the setting out, or rename the split"
+        )
+    sequences = held_out_sequences(description, held_out, names)
+
+    def split_of(entry: Pair | Fault) -> str:
+        moves = entry.split == held_out.split and description.sequence_of(entry.name) in sequences
+        return HELD_OUT if moves else entry.split
+
+    moved_pairs = [dataclasses.replace(pair, split=split_of(pair)) for pair in pairs]
+    moved_faults = [dataclasses.replace(fault, split=split_of(fault)) for fault in faults]
+    return sorted(moved_pairs, key=_order), sorted(moved_faults, key=_order)
+
+
+def _order(entry: Pair | Fault) -> tuple[str, str]:
+    return entry.split, entry.name
 
 
 _Key = tuple[str, str]  # split, or nothing without split folders, and name

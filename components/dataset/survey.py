@@ -1,12 +1,8 @@
-"""Counts what a data set holds, pair by pair, and what is wrong with it; also its fingerprint.
-
-The survey is what `segpipe data check` shows; the fingerprint of the content is the pipeline's cache key.
-"""
+"""Counts what a data set holds, pair by pair, and what is wrong with it: what `segpipe data check` shows."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -15,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from components import files
 from components.class_map import ClassMap
 from components.dataset.checks import Limits, read_pair
 from components.dataset.description import DatasetDescription
-from components.dataset.pairs import Fault, Pair, find_pairs, member_files
+from components.dataset.near_duplicates import HashedImage, NearDuplicate, near_duplicates
+from components.dataset.pairs import Fault, Pair, find_pairs
 from components.dataset.splitting import TRAIN
 
 _SHOWN = 3  # names in a warning
@@ -62,6 +58,7 @@ class Survey:
         splits: by name, train first.
         faults: every pair or file left out, and why.
         warnings: sentences on leaks and missing classes; none of them excludes a pair.
+        similar: the images that have near duplicates in other splits; see `similar_images`.
         records: every sound pair, without its pixels.
     """
 
@@ -71,6 +68,7 @@ class Survey:
     splits: dict[str, SplitSurvey]
     faults: tuple[Fault, ...]
     warnings: tuple[str, ...]
+    similar: tuple[NearDuplicate, ...]
     records: tuple[Record, ...] = dataclasses.field(repr=False)
 
     @property
@@ -94,6 +92,7 @@ class Survey:
             "splits": {name: _split_dict(split, self.class_names) for name, split in self.splits.items()},
             "faults": [fault.to_dict() for fault in self.faults],
             "warnings": list(self.warnings),
+            "similar_images": [dataclasses.asdict(pair) for pair in self.similar],
         }
 
 
@@ -115,12 +114,14 @@ class Record:
         pair: its files.
         size: (height, width) in pixels.
         image_hash: SHA-256 of the image's pixels, hexadecimal.
+        perceptual_hash: of the image, hexadecimal; see `near_duplicates.perceptual_hash`.
         class_pixels: pixels of each class in the mask, int64 [num_classes].
     """
 
     pair: Pair
     size: tuple[int, int]
     image_hash: str
+    perceptual_hash: str
     class_pixels: np.ndarray
 
 
@@ -151,7 +152,8 @@ def survey(
         result = read_pair(root, pair, description, limits)
         if isinstance(result, Fault):
             return result
-        return Record(pair, (result.height, result.width), result.image_hash, result.class_pixels)
+        size = (result.height, result.width)
+        return Record(pair, size, result.image_hash, result.perceptual_hash, result.class_pixels)
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         for done, result in enumerate(pool.map(read, pairs), start=1):
@@ -164,14 +166,17 @@ def survey(
     class_names = description.class_map.names
     splits = _by_split(records, faults, len(class_names))
     classes = _class_warnings(splits, description.class_map)
-    warnings = (*_duplicates(records), *_shared_sequences(records), *classes)
-    return Survey(str(root), description.name, class_names, splits, tuple(faults), warnings, tuple(records))
+    similar = similar_images(records)
+    warnings = (*_duplicates(records), *_near_duplicates(similar), *_shared_sequences(records), *classes)
+    return Survey(
+        str(root), description.name, class_names, splits, tuple(faults), warnings, tuple(similar), tuple(records)
+    )
 
 
 def _by_split(records: list[Record], faults: list[Fault], num_classes: int) -> dict[str, SplitSurvey]:
     names = {record.pair.split for record in records} | {fault.split for fault in faults}
     splits = {}
-    for name in sorted(names, key=lambda name: (name != TRAIN, name)):
+    for name in sorted(names, key=_rank):
         own = [record for record in records if record.pair.split == name]
         pixels = sum((record.class_pixels for record in own), np.zeros(num_classes, dtype=np.int64))
         splits[name] = SplitSurvey(
@@ -218,6 +223,31 @@ def _duplicates(records: list[Record]) -> list[str]:
     return warnings
 
 
+def similar_images(records: Iterable[Record]) -> list[NearDuplicate]:
+    """Returns each image that has a near duplicate in a split before its own, with the nearest; train is the first."""
+    images = [
+        HashedImage(record.pair.split, record.pair.name, record.image_hash, record.perceptual_hash)
+        for record in records
+    ]
+    return [pair for pair in near_duplicates(images) if _rank(pair.other_split) < _rank(pair.split)]
+
+
+def _rank(split: str) -> tuple[bool, str]:
+    """Orders splits, train first."""
+    return split != TRAIN, split
+
+
+def _near_duplicates(similar: list[NearDuplicate]) -> list[str]:
+    """Warns of images that are nearly those of another split."""
+    if not similar:
+        return []
+    names = [f"{pair.split}/{pair.name} ~ {pair.other_split}/{pair.other_name}" for pair in similar]
+    return [
+        f"{len(names)} images are nearly the same as one of another split, such as a copy that was saved again or a "
+        f"neighbouring frame; scores on copies are too good: {_some(names)}"
+    ]
+
+
 def _shared_sequences(records: list[Record]) -> list[str]:
     splits: dict[str, set[str]] = defaultdict(set)
     for record in records:
@@ -247,37 +277,3 @@ def _class_warnings(splits: dict[str, SplitSurvey], class_map: ClassMap) -> list
 
 def _some(items: list[str]) -> str:
     return "; ".join(items[:_SHOWN]) + (f"; and {len(items) - _SHOWN} more" if len(items) > _SHOWN else "")
-
-
-def content_fingerprint(root: str, description: DatasetDescription, workers: int | None = None) -> str:
-    """Returns a SHA-256 of everything that belongs to a data set, whatever its modification times.
-
-    It covers the relative path and the bytes of every file the description's patterns match, files
-    that make no pair included since they end in the quarantine, and the description itself.
-
-    Args:
-        root: the data root, local or remote.
-        description: what `detect` returned.
-        workers: threads that read; by default eight, since most of the time is spent waiting.
-
-    Returns:
-        64 hexadecimal digits.
-
-    Raises:
-        SegpipeError: a file cannot be read.
-    """
-    paths = member_files(list(files.list_files(root)), description)
-    digest = hashlib.sha256(description.to_json().encode())
-    with ThreadPoolExecutor(workers or 8) as pool:
-        for path, content in zip(paths, pool.map(lambda path: _file_hash(root, path), paths), strict=True):
-            # A file name need not be UTF-8.
-            digest.update(f"\n{path}\0{content}".encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
-def _file_hash(root: str, path: str) -> str:
-    try:
-        return hashlib.sha256(files.read_data_file(files.join(root, path))).hexdigest()
-    except OSError:
-        # A broken link, which ends in the quarantine.
-        return "unreadable"

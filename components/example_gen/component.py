@@ -16,12 +16,23 @@ from tfx.proto import example_gen_pb2
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import proto_utils
 
+from components.dataset.data_files import forget, listed_once
 from components.dataset.description import DatasetDescription
+from components.dataset.fingerprint import content_fingerprint
 from components.dataset.pairs import find_pairs
-from components.dataset.survey import content_fingerprint
 from components.errors import DataRejectedError
+from components.example_gen import listing
 from components.example_gen.artifacts import Quarantine
-from components.example_gen.executor import CODE, DESCRIPTION, MAX_PIXELS, MAX_SIDE, QUARANTINE, Executor
+from components.example_gen.executor import (
+    CODE,
+    DESCRIPTION,
+    INDEX,
+    LISTING,
+    MAX_PIXELS,
+    MAX_SIDE,
+    QUARANTINE,
+    Executor,
+)
 
 
 class ImageMaskExampleGenSpec(component_spec.ComponentSpec):
@@ -33,6 +44,8 @@ class ImageMaskExampleGenSpec(component_spec.ComponentSpec):
         MAX_SIDE: component_spec.ExecutionParameter(type=int),
         MAX_PIXELS: component_spec.ExecutionParameter(type=int),
         CODE: component_spec.ExecutionParameter(type=str),
+        INDEX: component_spec.ExecutionParameter(type=str),
+        LISTING: component_spec.ExecutionParameter(type=str),
     }
     INPUTS: dict[str, Any] = {}  # noqa: RUF012
     OUTPUTS = {  # noqa: RUF012
@@ -42,12 +55,14 @@ class ImageMaskExampleGenSpec(component_spec.ComponentSpec):
 
 
 class Driver(tfx_driver.FileBasedDriver):
-    """Finds the splits and replaces TFX's fingerprint (sizes and times) by one of the content."""
+    """Lists the pairs and replaces TFX's fingerprint (sizes and times) by one of the content."""
 
     def resolve_exec_properties(
         self, exec_properties: dict[str, Any], pipeline_info: Any, component_info: Any
     ) -> dict[str, Any]:
-        """Fills in the splits found on disk and the content's fingerprint.
+        """Fills in the splits found on disk, the list of pairs and the content's fingerprint.
+
+        The folder is listed once a run: the executor reads the list, which may be on another machine.
 
         Raises:
             DataRejectedError: the folder holds no pair.
@@ -55,7 +70,11 @@ class Driver(tfx_driver.FileBasedDriver):
         del pipeline_info, component_info
         root = exec_properties[standard_component_specs.INPUT_BASE_KEY]
         description = DatasetDescription.from_json(exec_properties[DESCRIPTION])
-        pairs, _ = find_pairs(root, description)
+        with listed_once():
+            pairs, faults = find_pairs(root, description)
+            fingerprint = content_fingerprint(root, description, exec_properties[INDEX])
+            # Nothing after this needs the list, which is large; a run that waits for others lists again.
+            forget()
         if not pairs:
             raise DataRejectedError(
                 f"{root}: no image with a mask was found; expected the layout of {description.name!r}. "
@@ -66,7 +85,8 @@ class Driver(tfx_driver.FileBasedDriver):
             splits=[example_gen_pb2.Input.Split(name=split, pattern="*") for split in splits]
         )
         exec_properties[standard_component_specs.INPUT_CONFIG_KEY] = proto_utils.proto_to_json(input_config)
-        exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = content_fingerprint(root, description)
+        exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = fingerprint
+        exec_properties[LISTING] = listing.write(exec_properties[INDEX], pairs, faults)
         exec_properties[utils.SPAN_PROPERTY_NAME] = 0
         exec_properties[utils.VERSION_PROPERTY_NAME] = None
         return exec_properties
@@ -83,7 +103,13 @@ class ImageMaskExampleGen(FileBasedExampleGen):
     DRIVER_CLASS = Driver
 
     def __init__(
-        self, input_base: str, description: DatasetDescription, max_side: int, max_pixels: int, code: str
+        self,
+        input_base: str,
+        description: DatasetDescription,
+        max_side: int,
+        max_pixels: int,
+        code: str,
+        index: str,
     ) -> None:
         """Constructs the component.
 
@@ -93,6 +119,7 @@ class ImageMaskExampleGen(FileBasedExampleGen):
             max_side: largest height or width accepted, in pixels.
             max_pixels: largest product of the two, which must not be more than the model will accept.
             code: hash of the source that reads pairs, part of the cache key.
+            index: folder for the list of pairs and the hashes of files, which driver and workers can reach.
         """
         spec = ImageMaskExampleGenSpec(
             input_base=input_base,
@@ -104,6 +131,9 @@ class ImageMaskExampleGen(FileBasedExampleGen):
             max_side=max_side,
             max_pixels=max_pixels,
             code=code,
+            index=index,
+            # The driver fills it in.
+            listing="",
             examples=types.Channel(type=standard_artifacts.Examples),
             quarantine=types.Channel(type=Quarantine),
         )

@@ -1,12 +1,12 @@
 """The Beam job behind ExampleGen: reads and checks every pair, writes the good ones as examples.
 
-Only paths are grouped, never pixels, so memory stays flat however large the data set is.
+The job's graph has the same size for every number of pairs, because the workers read the list of pairs. Only paths are
+grouped, never pixels, so memory stays flat however large the data set is.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections import Counter
@@ -14,27 +14,32 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
-import tensorflow as tf
 
 # The base class of every Beam executor of TFX; it has no public alias.
 from tfx.dsl.components.base import base_beam_executor
+from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import proto_utils
 
-from components import features, files
-from components.class_map import ClassMap
 from components.dataset.checks import Limits, Sample, read_pair
 from components.dataset.description import DatasetDescription
-from components.dataset.pairs import Pair, find_pairs
-from components.example_gen.quarantine import COUNTS_FILE, FAULTS_FILE, SHARED_FILE
+from components.dataset.near_duplicates import HashedImage
+from components.dataset.pairs import Fault, Pair
+from components.example_gen import listing
+from components.example_gen.quarantine import COUNTS_FILE, FAULTS_FILE
+from components.example_gen.shared_images import write_shared_images
+from components.example_gen.single_file import write_single_file
+from components.examples import to_example
 
 DESCRIPTION = "description"
 MAX_SIDE = "max_side"
 MAX_PIXELS = "max_pixels"
 CODE = "code"
+INDEX = "index"
+LISTING = "listing"
 QUARANTINE = "quarantine"
 
 _RECORDS = "data_tfrecord"
-_PAIRS_A_SHARD = 64
 _FAULTS = "faults"
 _IMAGES = "images"
 
@@ -43,12 +48,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     """Writes one set of TFRecords a split, and the quarantine."""
 
     def Do(self, input_dict: dict[str, Any], output_dict: dict[str, Any], exec_properties: dict[str, Any]) -> None:
-        """Reads the folder; `ImageMaskExampleGenSpec` lists the properties."""
+        """Reads the pairs that the driver listed; `ImageMaskExampleGenSpec` lists the properties."""
         self._log_startup(input_dict, output_dict, exec_properties)
         root = exec_properties[standard_component_specs.INPUT_BASE_KEY]
         description = DatasetDescription.from_json(exec_properties[DESCRIPTION])
-        pairs, listing_faults = find_pairs(root, description)
-        splits = sorted({pair.split for pair in pairs})
+        input_config = example_gen_pb2.Input()
+        proto_utils.json_to_proto(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], input_config)
+        splits = [split.name for split in input_config.splits]
         examples = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
         examples.split_names = artifact_utils.encode_split_names(splits)
         examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
@@ -57,13 +63,23 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         limits = Limits(max_side=exec_properties[MAX_SIDE], max_pixels=exec_properties[MAX_PIXELS])
         read = ReadPair(root, description, limits)
         with self._make_beam_pipeline() as pipeline:
-            faults = [pipeline | "ListingFaults" >> beam.Create(listing_faults, reshuffle=False)]
+            listed = (
+                pipeline
+                | "Listing" >> beam.Create([exec_properties[LISTING]])
+                # Not by Beam's own file systems, which lack those of components/files.py.
+                | "ReadListing" >> beam.FlatMap(listing.read)
+            )
+            faults = [listed | "ListingFaults" >> beam.FlatMap(_faults)]
             counts = []
             images = []
             for split in splits:
                 results = (
-                    pipeline
-                    | f"Pairs[{split}]" >> ShardedPairs([pair for pair in pairs if pair.split == split])
+                    listed
+                    | f"Pairs[{split}]" >> beam.Filter(_is_pair_of, split)
+                    # Spreads the pairs over the workers. On one worker, their order stays that of the list; Beam
+                    # promises no order on several.
+                    | f"Group[{split}]" >> beam.GroupByKey()
+                    | f"Ungroup[{split}]" >> beam.FlatMap(lambda shard: shard[1])
                     | f"Read[{split}]" >> beam.ParDo(read).with_outputs(_FAULTS, _IMAGES, main="records")
                 )
                 path = os.path.join(artifact_utils.get_split_uri([examples], split), _RECORDS)
@@ -76,31 +92,21 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 faults.append(results[_FAULTS])
                 images.append(results[_IMAGES])
             _write_quarantine(faults, counts, quarantine_uri)
-            _write_shared_images(images, quarantine_uri)
+            write_shared_images(images, quarantine_uri)
 
 
-class ShardedPairs(beam.PTransform):
-    """Spreads pairs over workers in an order that depends on their names alone.
+def _faults(listed: tuple[int, Pair | Fault]) -> list[Fault]:
+    """Returns what is listed if it is a fault."""
+    return [listed[1]] if isinstance(listed[1], Fault) else []
 
-    Consecutive video frames are nearly the same picture; a hash of the name mixes them, and gives
-    the same order on every machine, which a random reshuffle would not. Beam promises no order
-    among several workers: there the examples are the same, and their order need not be.
-    """
 
-    def __init__(self, pairs: list[Pair]) -> None:
-        super().__init__()
-        self._pairs = sorted(pairs, key=lambda pair: hashlib.sha256(pair.name.encode()).digest())
-
-    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
-        """Returns a PCollection of pairs."""
-        numbered = [(index // _PAIRS_A_SHARD, pair) for index, pair in enumerate(self._pairs)]
-        return (
-            pipeline | beam.Create(numbered, reshuffle=False) | beam.GroupByKey() | beam.FlatMap(lambda shard: shard[1])
-        )
+def _is_pair_of(listed: tuple[int, Pair | Fault], split: str) -> bool:
+    """Tells whether what is listed is a pair of a split."""
+    return isinstance(listed[1], Pair) and listed[1].split == split
 
 
 class ReadPair(beam.DoFn):
-    """Turns a pair into a serialized example and its image's hash, or into a fault."""
+    """Turns a pair into a serialized example and its image's hashes, or into a fault."""
 
     def __init__(self, root: str, description: DatasetDescription, limits: Limits) -> None:
         self._root = root
@@ -109,33 +115,14 @@ class ReadPair(beam.DoFn):
         self._class_map = description.class_map
 
     def process(self, pair: Pair) -> Iterator[Any]:
-        """Yields the example's bytes and a tagged (hash, (split, name)), or the tagged fault."""
+        """Yields the example's bytes and the tagged hashes of its image, or the tagged fault."""
         result = read_pair(self._root, pair, self._description, self._limits)
         if isinstance(result, Sample):
             yield to_example(result, self._class_map).SerializeToString(deterministic=True)
-            yield beam.pvalue.TaggedOutput(_IMAGES, (result.image_hash, (pair.split, pair.name)))
+            hashed = HashedImage(pair.split, pair.name, result.image_hash, result.perceptual_hash)
+            yield beam.pvalue.TaggedOutput(_IMAGES, hashed)
         else:
             yield beam.pvalue.TaggedOutput(_FAULTS, result)
-
-
-def to_example(sample: Sample, class_map: ClassMap) -> tf.train.Example:
-    """Returns the raw example of a sample, with the features that `components.features` names."""
-    example = tf.train.Example()
-    feature = example.features.feature
-    for name, data in (
-        (features.IMAGE, sample.image),
-        (features.MASK, sample.mask),
-        (features.NAME, sample.pair.name.encode()),
-        (features.SEQUENCE, sample.pair.sequence.encode()),
-        (features.CONTENT_HASH, sample.content_hash.encode()),
-    ):
-        feature[name].bytes_list.value.append(data)
-    feature[features.HEIGHT].int64_list.value.append(sample.height)
-    feature[features.WIDTH].int64_list.value.append(sample.width)
-    shares = sample.class_pixels / (sample.height * sample.width)
-    for class_name, share in zip(class_map.names, shares, strict=True):
-        feature[features.class_share(class_name)].float_list.value.append(float(share))
-    return example
 
 
 def _write_quarantine(faults: list[beam.PCollection], counts: list[beam.PCollection], uri: str) -> None:
@@ -144,7 +131,7 @@ def _write_quarantine(faults: list[beam.PCollection], counts: list[beam.PCollect
     _ = (
         all_faults
         | "FaultToJson" >> beam.Map(lambda fault: json.dumps(dataclasses.asdict(fault), sort_keys=True))
-        | "WriteFaults" >> _write_single_file(uri, FAULTS_FILE)
+        | "WriteFaults" >> write_single_file(uri, FAULTS_FILE)
     )
     fault_counts = (
         all_faults
@@ -157,28 +144,8 @@ def _write_quarantine(faults: list[beam.PCollection], counts: list[beam.PCollect
         | "Counts" >> beam.Flatten()
         | "ListCounts" >> beam.combiners.ToList()
         | "CountsToJson" >> beam.Map(_counts_json, beam.pvalue.AsSingleton(fault_counts))
-        | "WriteCounts" >> _write_single_file(uri, COUNTS_FILE)
+        | "WriteCounts" >> write_single_file(uri, COUNTS_FILE)
     )
-
-
-def _write_shared_images(images: list[beam.PCollection], uri: str) -> None:
-    """Adds the steps that write which images are in more than one split; only hashes and names are grouped."""
-    _ = (
-        images
-        | "Images" >> beam.Flatten()
-        | "ByImage" >> beam.GroupByKey()
-        | "SharedImages" >> beam.FlatMap(lambda item: _names_by_split(item[1]))
-        | "WriteSharedImages" >> _write_single_file(uri, SHARED_FILE)
-    )
-
-
-def _names_by_split(places: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Yields, as JSON, the names by split of an image that is in more than one."""
-    names: dict[str, list[str]] = {}
-    for split, name in sorted(places):
-        names.setdefault(split, []).append(name)
-    if len(names) > 1:
-        yield json.dumps(names, sort_keys=True)
 
 
 def _counts_json(examples: Iterable[tuple[str, int]], faults: Iterable[tuple[tuple[str, str], int]]) -> str:
@@ -186,8 +153,3 @@ def _counts_json(examples: Iterable[tuple[str, int]], faults: Iterable[tuple[tup
     for (split, reason), count in faults:
         quarantined.setdefault(split, Counter())[reason] += count
     return json.dumps({"examples": dict(examples), "quarantined": quarantined}, sort_keys=True)
-
-
-def _write_single_file(uri: str, name: str) -> beam.io.WriteToText:
-    """Writes one file, not a set of shards: what is written is small, and people open it."""
-    return beam.io.WriteToText(files.join(uri, name), shard_name_template="", num_shards=1)

@@ -6,11 +6,13 @@ import json
 from typing import Any
 
 from components import files
+from components.dataset.near_duplicates import NearDuplicate
 from components.dataset.pairs import Fault
 
 FAULTS_FILE = "quarantine.jsonl"
 COUNTS_FILE = "counts.json"
 SHARED_FILE = "shared_images.jsonl"
+SIMILAR_FILE = "similar_images.jsonl"
 
 
 def read_counts(uri: str) -> dict[str, Any]:
@@ -29,6 +31,11 @@ def read_faults(uri: str) -> list[Fault]:
 def read_shared_images(uri: str) -> list[dict[str, list[str]]]:
     """Returns {split: names of pairs} for each image that is in more than one split, sorted."""
     return sorted(_read_lines(uri, SHARED_FILE), key=lambda names: sorted(names.items()))
+
+
+def read_similar_images(uri: str) -> list[NearDuplicate]:
+    """Returns each image that has near duplicates in another split, with the nearest one, sorted."""
+    return sorted(NearDuplicate(**line) for line in _read_lines(uri, SIMILAR_FILE))
 
 
 def _read_lines(uri: str, name: str) -> list[Any]:

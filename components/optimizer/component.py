@@ -4,14 +4,12 @@ import importlib
 import logging
 from collections.abc import Callable, Iterator
 
-import tensorflow as tf
 from tfx.utils import path_utils  # where a Model artifact keeps its SavedModel; no public alias
 from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
 from tfx.v1.types.standard_artifacts import Examples, Model, ModelRun, TransformGraph
 
-from components import files
+from components.examples import example_files, read_examples
 from components.optimizer.optimize import Trained, optimize
-from components.report.frames import read_pairs
 from serving.comparison import table
 from serving.settings import ExportSettings
 
@@ -61,6 +59,5 @@ def _import(path: str) -> Callable:
 
 def _pairs(examples: str, split: str) -> Iterator[tuple[bytes, bytes]]:
     """Yields the encoded image and the mask PNG of each raw example of a split."""
-    paths = sorted(tf.io.gfile.glob(files.join(examples, f"Split-{split}", "*.gz")))
-    for pair in read_pairs(paths, limit=-1):
-        yield pair.image, pair.mask
+    for example in read_examples(example_files(examples, split)):
+        yield example.image, example.mask

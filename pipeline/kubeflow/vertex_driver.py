@@ -1,4 +1,4 @@
-"""Finds the splits and the content hash of a data set before Vertex AI looks into its cache.
+"""Finds the splits, the pairs and the content hash of a data set before Vertex AI looks into its cache.
 
 It stands in for TFX's driver of file-based ExampleGens, which knows neither; its command line and
 what it writes are that driver's.
@@ -18,11 +18,13 @@ from tfx.types import standard_component_specs
 
 from components import files
 from components.example_gen.component import Driver
+from components.example_gen.executor import LISTING
 
 _FOUND = (
     utils.FINGERPRINT_PROPERTY_NAME,
     utils.SPAN_PROPERTY_NAME,
     standard_component_specs.INPUT_CONFIG_KEY,
+    LISTING,
 )
 
 

@@ -21,7 +21,7 @@ class Reference:
         run_id: the run.
         split: name of the training split.
         statistics: StatisticsGen's file for the training split.
-        examples: pattern of the gzip TFRecords of raw training examples.
+        examples: URI of the raw examples of all splits.
         model: the exported model.
     """
 
@@ -67,7 +67,7 @@ def find_reference(store: Store, run_id: str, train_split: str) -> Reference:
             f"run {run_id}: found no {statistics}, expected statistics of the training split, {train_split!r}. "
             "Set data.train_split in --config to the split that the run was trained on"
         )
-    examples = files.join(_uri(nodes, "ImageMaskExampleGen", "examples"), split, "*.gz")
+    examples = _uri(nodes, "ImageMaskExampleGen", "examples")
     return Reference(run_id, train_split, statistics, examples, _pushed_model(nodes))
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from components import features, files
 from components.dataset.checks import Sample, read_pair
 from components.dataset.conversion import as_png
+from components.dataset.data_files import data_files, listed_once
 from components.dataset.description import FILE_NAMES, DatasetDescription, compile_layout, detect
 from components.dataset.encoded import BadFileError, Limits, decode
 from components.dataset.layout import IMAGE_EXTENSIONS
@@ -79,6 +80,7 @@ def _any_side(max_pixels: int) -> Limits:
     return Limits(max_side=sys.maxsize, min_side=1, max_pixels=max_pixels)
 
 
+@listed_once()
 def read_source(
     path: str,
     limit: int,
@@ -117,7 +119,7 @@ def read_source(
 
 def _fits(description: DatasetDescription, path: str) -> bool:
     """Tells whether a folder holds images and masks where a description has them."""
-    paths = list(files.list_files(path))
+    paths = data_files(path)
     return all(any(map(pattern.fullmatch, paths)) for pattern in compile_layout(description))
 
 

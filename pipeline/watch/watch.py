@@ -10,7 +10,7 @@ from components import features
 from components.dataset.description import DatasetDescription
 from components.dataset.encoded import Limits
 from components.errors import UsageError
-from components.report.frames import read_pairs
+from components.examples import example_files, read_examples
 from pipeline.watch.comparison import (
     BRIGHTNESS,
     CONTRAST,
@@ -96,7 +96,9 @@ def watch(
         return verdict
     directory = find_version(model or reference.model)
     names = tuple(read_metadata(directory)["class_map"]["names"])
-    training = [observe(pair.image) for pair in read_pairs(_files(reference.examples), limit)]
+    training = [
+        observe(example.image) for example in read_examples(example_files(reference.examples, reference.split), limit)
+    ]
     images, how = found.images, _HOW[found.kind]
     if found.class_names is None:
         predictor = Predictor(directory)
@@ -134,10 +136,3 @@ def _measured(images: Sequence[Observation], class_names: Sequence[str]) -> dict
     for index, name in enumerate(class_names if shares else ()):
         columns[features.class_share(name)] = [float(share[index]) for share in shares]
     return columns
-
-
-def _files(pattern: str) -> list[str]:
-    """Returns the files of a pattern, on a local disk or an object store, in order."""
-    import tensorflow as tf
-
-    return sorted(tf.io.gfile.glob(pattern))

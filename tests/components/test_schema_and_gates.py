@@ -8,9 +8,16 @@ from tfx.types import artifact_utils
 
 from components import features, schema
 from components.class_map import ClassMap
+from components.dataset.near_duplicates import NearDuplicate
 from components.dataset.pairs import Fault
 from components.errors import DataRejectedError
-from components.gates import check_anomalies, check_quarantine, check_shared_images, read_anomalies
+from components.gates import (
+    check_anomalies,
+    check_quarantine,
+    check_shared_images,
+    check_similar_images,
+    read_anomalies,
+)
 
 _CLASS_MAP = ClassMap(("road", "void"), ((128, 64, 128), (0, 0, 0)), ignore_index=1)
 _MAX_SIDE = 100
@@ -23,6 +30,7 @@ def _anomalies(**changes):
         features.MASK: b"png",
         features.NAME: "a_1",
         features.SEQUENCE: "a",
+        features.SPLIT: "train",
         features.CONTENT_HASH: "0f",
         features.HEIGHT: 48,
         features.WIDTH: 64,
@@ -37,6 +45,10 @@ def _anomalies(**changes):
 
 def test_examples_as_example_gen_writes_them_pass():
     check_anomalies({"train": _anomalies(), "val": _anomalies()}, "somewhere")
+
+
+def test_statistics_without_images_and_masks_pass():
+    check_anomalies({"train": _anomalies(image=None, mask=None)}, "somewhere")
 
 
 @pytest.mark.parametrize(
@@ -113,3 +125,31 @@ def test_only_images_in_the_two_splits_of_the_run_count_as_shared():
 
     assert "train/e = val/f" in str(error.value)
     assert "raise data.max_shared_images" in str(error.value)
+
+
+def test_near_duplicates_count_from_the_split_to_evaluate_on_to_the_training_split(caplog):
+    similar = [
+        NearDuplicate("train", "e", "val", "f", 2),
+        NearDuplicate("val", "f", "train", "e", 2),
+        NearDuplicate("val", "g", "train", "e", 1),
+        NearDuplicate("val", "h", "test", "e", 1),
+        NearDuplicate("test", "e", "train", "z", 1),
+    ]
+
+    check_similar_images(similar, 2, "train", "val", "somewhere")
+    with pytest.raises(DataRejectedError, match="2 images of split 'val' are nearly the same as") as error:
+        check_similar_images(similar, 1, "train", "val", "somewhere")
+    assert "raise data.max_similar_images" in str(error.value)
+    assert "somewhere/similar_images.jsonl" in str(error.value)
+    assert str(error.value).splitlines()[1:] == [
+        "  train/e ~ val/g, 1 of 128 bits differ",
+        "  train/e ~ val/f, 2 of 128 bits differ",
+    ]
+
+    caplog.clear()
+    with caplog.at_level("WARNING", "segpipe.progress"):
+        check_similar_images(similar, None, "train", "val", "somewhere")
+        check_similar_images(similar[:1], None, "train", "val", "somewhere")
+    assert [record.getMessage() for record in caplog.records] == [
+        "2 images of split 'val' are nearly the same as one of split 'train': see `segpipe data check`"
+    ]

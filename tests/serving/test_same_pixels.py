@@ -22,7 +22,7 @@ from components import features, preprocessing, schema
 from components.dataset.checks import Sample, read_pair
 from components.dataset.description import parse
 from components.dataset.pairs import Fault, Pair
-from components.example_gen.executor import to_example
+from components.examples import to_example
 from serving.export import export
 
 _SIZE = (16, 24)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from components.dataset.description import built_in, detect
+from components.dataset.fingerprint import content_fingerprint
 from components.dataset.pairs import (
     DUPLICATE_NAME,
     IMAGE_MISSING,
@@ -14,7 +15,6 @@ from components.dataset.pairs import (
     find_pairs,
     member_files,
 )
-from components.dataset.survey import content_fingerprint
 from components.errors import UsageError
 
 

@@ -12,8 +12,9 @@ from PIL import Image
 
 from components.dataset.checks import Sample, read_pair
 from components.dataset.description import built_in, detect, load
+from components.dataset.fingerprint import content_fingerprint
 from components.dataset.pairs import find_pairs
-from components.dataset.survey import content_fingerprint, survey
+from components.dataset.survey import survey
 from components.errors import UsageError
 
 

@@ -1,19 +1,18 @@
-"""The survey counts what is there and warns of leaks; the fingerprint follows content and nothing else."""
+"""The survey counts what is there and warns of leaks."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 
 import numpy as np
 import pytest
-from dataset_folder import HEIGHT, WIDTH, encode
+from dataset_folder import HEIGHT, WIDTH
 from PIL import Image
 
 from components.dataset.description import detect
 from components.dataset.pairs import EMPTY, MASK_MISSING
-from components.dataset.survey import content_fingerprint, survey
+from components.dataset.survey import survey
 
 
 @pytest.fixture
@@ -75,6 +74,20 @@ def test_a_pair_twice_in_one_split_is_mentioned(small, tiny):
     assert not any("leak" in warning for warning in warnings)
 
 
+def test_a_near_duplicate_in_another_split_is_a_warning_and_no_leak(small, tiny):
+    image = np.asarray(Image.open(small.root / "train/images/a_1.png")).copy()
+    image[0, 0] ^= 1
+    small.save("val/images/c_9.png", Image.fromarray(image))
+    shutil.copy(small.root / "train/masks/a_1.png", small.root / "val/masks/c_9.png")
+
+    found = survey(str(small.root), tiny)
+
+    assert any("1 images are nearly the same" in text and "val/c_9 ~ train/a_1" in text for text in found.warnings)
+    assert not any("leak" in warning for warning in found.warnings)
+    (pair,) = found.to_dict()["similar_images"]
+    assert (pair["split"], pair["name"], pair["other_split"], pair["other_name"]) == ("val", "c_9", "train", "a_1")
+
+
 def test_a_sequence_in_two_splits_and_a_class_train_lacks_are_warnings(folder, tiny):
     for split, value in (("train", 0), ("val", 1)):
         folder.pair(f"{split}/images/a_{value}.png", f"{split}/masks/a_{value}.png", value)
@@ -120,43 +133,6 @@ def test_an_empty_data_set_is_surveyed(folder, tiny):
     found = survey(str(folder.root), tiny)
 
     assert (found.pairs, found.quarantined_share, found.splits) == (0, 0, {})
-
-
-def test_the_fingerprint_does_not_follow_times_or_places(small, tiny, tmp_path):
-    before = content_fingerprint(str(small.root), tiny)
-    copy = shutil.copytree(small.root, tmp_path / "copy")
-    os.utime(copy / "train/images/a_1.png", (1, 1))
-    (copy / "notes.txt").write_text("not part of the data set")
-
-    assert content_fingerprint(str(copy), tiny, workers=1) == before
-
-
-def test_the_fingerprint_follows_one_byte_of_the_same_size_and_time(small, tiny):
-    path = small.root / "train/masks/a_1.png"
-    before, status = content_fingerprint(str(small.root), tiny), path.stat()
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-    assert path.stat().st_size == status.st_size
-    assert content_fingerprint(str(small.root), tiny) != before
-
-
-def test_the_fingerprint_follows_names_and_the_description(small, tiny):
-    before = content_fingerprint(str(small.root), tiny)
-    other = tiny.model_copy(update={"ignore": None})
-
-    assert content_fingerprint(str(small.root), other) != before
-    (small.root / "train/images/a_1.png").rename(small.root / "train/images/a_0.png")
-    assert content_fingerprint(str(small.root), tiny) != before
-
-
-def test_the_fingerprint_follows_a_file_without_a_partner(small, tiny):
-    before = content_fingerprint(str(small.root), tiny)
-    small.write("val/images/lonely.png", encode(Image.new("RGB", (WIDTH, HEIGHT))))
-
-    assert content_fingerprint(str(small.root), tiny) != before
 
 
 def test_real_camvid(real_camvid):

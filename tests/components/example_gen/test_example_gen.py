@@ -5,21 +5,39 @@ import io
 import json
 import os
 import shutil
+import time
 
+import apache_beam as beam
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 from tfx import v1 as tfx
+from tfx.proto import example_gen_pb2
+from tfx.types import standard_artifacts
+from tfx.utils import proto_utils
 
 import components.files
 from components import features
-from components.dataset.description import detect
-from components.dataset.pairs import Fault
+from components.dataset import fingerprint
+from components.dataset.data_files import listed_once
+from components.dataset.description import built_in, detect
+from components.dataset.pairs import Fault, Pair
 from components.errors import DataRejectedError, SegpipeError
+from components.example_gen import listing
+from components.example_gen.artifacts import Quarantine
 from components.example_gen.component import ImageMaskExampleGen
-from components.example_gen.quarantine import FAULTS_FILE, read_counts, read_faults, read_shared_images
+from components.example_gen.executor import Executor
+from components.example_gen.quarantine import (
+    FAULTS_FILE,
+    read_counts,
+    read_faults,
+    read_shared_images,
+    read_similar_images,
+)
 from components.gates import QuarantineGate
+from components.schema import raw_schema
+from pipeline.figures import main_figure
 from pipeline.local_runner import LocalRunner
 from pipeline.store import Store
 
@@ -27,11 +45,15 @@ from pipeline.store import Store
 class _Pipeline:
     """ExampleGen and its gate in a work directory of their own."""
 
-    def __init__(self, root, max_share=0.01, max_shared_images=0, beam_args=()):
+    def __init__(
+        self, root, max_share=0.01, max_shared_images=0, max_similar_images=None, beam_args=(), gate_split="val"
+    ):
         self._root = str(root)
         self._beam_args = ["--runner=DirectRunner", *beam_args]
         self._max_share = max_share
+        self._gate_split = gate_split
         self._max_shared_images = max_shared_images
+        self._max_similar_images = max_similar_images
         self._metadata = os.path.join(self._root, "metadata.sqlite")
         self._runs = 0
 
@@ -39,14 +61,21 @@ class _Pipeline:
         """Returns the states by node; the store then holds the run's artifacts."""
         self._runs += 1
         example_gen = ImageMaskExampleGen(
-            input_base=data, description=detect(data), max_side=4096, max_pixels=2**20, code="1"
+            input_base=data,
+            description=detect(data),
+            max_side=4096,
+            max_pixels=2**20,
+            code="1",
+            index=os.path.join(self._root, "index"),
         )
         gate = QuarantineGate(
             quarantine=example_gen.outputs["quarantine"],
             max_share=self._max_share,
             max_shared_images=self._max_shared_images,
+            max_similar_images=self._max_similar_images,
             train_split="train",
             eval_split="val",
+            gate_split=self._gate_split,
             code="1",
         )
         pipeline = tfx.dsl.Pipeline(
@@ -61,8 +90,12 @@ class _Pipeline:
 
     def output(self, key):
         """Returns an artifact of the last run's ExampleGen."""
+        return self.execution("ImageMaskExampleGen").outputs[key][0]
+
+    def execution(self, node_id):
+        """Returns a node's execution in the last run."""
         executions = Store(self._metadata).executions(str(self._runs))
-        return next(e for e in executions if e.node_id == "ImageMaskExampleGen").outputs[key][0]
+        return next(execution for execution in executions if execution.node_id == node_id)
 
     def examples(self, split):
         """Returns the examples of a split, by name."""
@@ -97,6 +130,7 @@ def test_every_pair_becomes_an_example_that_holds_its_pixels(pipeline, street_sc
     road = feature[features.class_share("road")].float_list.value[0]
     assert road == pytest.approx((mask == 3).mean())
     assert feature[features.SEQUENCE].bytes_list.value[0].decode() == name.split("_")[0]
+    assert feature[features.SPLIT].bytes_list.value[0] == b"train"
 
 
 def test_the_cache_goes_by_content_not_by_time(tmp_path, street_scenes):
@@ -143,6 +177,74 @@ def test_bad_pairs_are_quarantined_and_their_neighbours_kept(tmp_path, street_sc
     }
     assert sum(counts["quarantined"]["train"].values()) == 4
     assert len(pipeline.examples("train")) == 8
+
+
+def test_a_run_from_the_cache_opens_no_image_and_lists_the_folder_once(pipeline, street_scenes, monkeypatch):
+    listings = []
+    original = components.files._walk
+    monkeypatch.setattr(components.files, "_walk", lambda root: (listings.append(root), original(root))[1])
+    now = time.time_ns()
+    # Files that were modified in the last two seconds would be read again.
+    monkeypatch.setattr(fingerprint.time, "time_ns", lambda: now + 3600 * 10**9)
+    with listed_once():
+        # `detect` needs the list as well as the driver.
+        pipeline.run(street_scenes)
+    assert listings == [street_scenes]
+
+    def refuse(name, mode):
+        assert not name.endswith(".png"), f"{name} was opened"
+        return open(name, mode)
+
+    monkeypatch.setattr(components.files, "open", refuse, raising=False)
+
+    assert pipeline.run(street_scenes) == {"ImageMaskExampleGen": "cached", "QuarantineGate": "cached"}
+    os.utime(_files(f"{street_scenes}/train")[0])
+    with pytest.raises(AssertionError, match="was opened"):
+        pipeline.run(street_scenes)
+
+
+def _graph(tmp_path, monkeypatch, pairs):
+    """Returns the job's graph for a number of pairs, as a runner gets it."""
+    graphs = []
+
+    class Runner(beam.runners.PipelineRunner):
+        def run_pipeline(self, pipeline, options):
+            graphs.append(pipeline.to_runner_api())
+            raise InterruptedError
+
+    listed = [Pair(f"{i:06d}", ("train", "val")[i % 2], "s", f"i/{i:06d}.png", f"m/{i:06d}.png") for i in range(pairs)]
+    faults = [Fault("train", pair.name, pair.mask, "empty", "-", "-", "-") for pair in listed]
+    outputs = {"examples": [standard_artifacts.Examples()], "quarantine": [Quarantine()]}
+    for name, (artifact,) in outputs.items():
+        artifact.uri = str(tmp_path / name)
+    splits = [example_gen_pb2.Input.Split(name=name, pattern="*") for name in ("train", "val")]
+    properties = {
+        "input_base": str(tmp_path),
+        "input_config": proto_utils.proto_to_json(example_gen_pb2.Input(splits=splits)),
+        "description": built_in("segnet_tutorial").to_json(),
+        "max_side": 1,
+        "max_pixels": 1,
+        "listing": listing.write(str(tmp_path / "index"), listed, faults),
+    }
+    monkeypatch.setattr(Executor, "_make_beam_pipeline", lambda self: beam.Pipeline(runner=Runner()))
+    with pytest.raises(InterruptedError):
+        Executor().Do({}, outputs, properties)
+    return graphs[0].SerializeToString()
+
+
+def test_the_graph_of_the_job_has_the_same_size_for_every_number_of_pairs(tmp_path, monkeypatch):
+    few, many = (_graph(tmp_path, monkeypatch, pairs) for pairs in (10, 10_000))
+
+    assert len(few) > 10_000
+    assert abs(len(many) - len(few)) < 100
+
+
+def test_every_feature_that_is_written_is_in_the_schema(pipeline, street_scenes):
+    pipeline.run(street_scenes)
+
+    written = next(iter(pipeline.examples("train").values())).features.feature
+    expected = raw_schema(detect(street_scenes).class_map, 4096).feature
+    assert set(written) == {feature.name for feature in expected}
 
 
 @pytest.fixture
@@ -265,6 +367,21 @@ def test_images_to_evaluate_on_that_are_trained_on_stop_the_run(pipeline, street
         assert len(file.readlines()) == 2
 
 
+def test_the_split_that_the_gate_judges_is_checked_as_well(tmp_path, street_scenes):
+    judged = _Pipeline(tmp_path / "root", gate_split="test")
+    with pytest.raises(DataRejectedError, match="split 'test' has no usable example"):
+        judged.run(street_scenes)
+
+    for folder in ("train", "trainannot"):
+        os.makedirs(f"{street_scenes}/{folder.replace('train', 'test')}")
+        shutil.copy(_files(f"{street_scenes}/{folder}")[0], f"{street_scenes}/{folder.replace('train', 'test')}")
+
+    with pytest.raises(DataRejectedError, match="1 images of split 'test' are in split 'train' too"):
+        judged.run(street_scenes)
+    # It was no split of the run before.
+    assert _Pipeline(tmp_path / "other").run(street_scenes)["QuarantineGate"] == "ran"
+
+
 def test_images_in_both_splits_are_accepted_up_to_the_setting(tmp_path, street_scenes):
     shutil.copy(_files(f"{street_scenes}/train")[0], _files(f"{street_scenes}/val")[0])
     pipeline = _Pipeline(tmp_path / "root", max_shared_images=1)
@@ -272,6 +389,29 @@ def test_images_in_both_splits_are_accepted_up_to_the_setting(tmp_path, street_s
     assert pipeline.run(street_scenes)["QuarantineGate"] == "ran"
     (names,) = read_shared_images(pipeline.output("quarantine").uri)
     assert sorted(names) == ["train", "val"]
+
+
+def test_near_duplicates_of_training_images_stop_the_run_from_the_setting_on(tmp_path, street_scenes):
+    train, val = (_files(f"{street_scenes}/{split}") for split in ("train", "val"))
+    pixels = np.asarray(Image.open(train[2]).convert("RGB")).copy()
+    pixels[0, 0] ^= 1
+    Image.fromarray(pixels).save(val[1])
+    shutil.copy(train[0], val[0])  # the same pixels are counted as shared, not as similar
+    pipeline = _Pipeline(tmp_path / "root", max_shared_images=1)
+
+    assert pipeline.run(street_scenes)["QuarantineGate"] == "ran"
+    similar = read_similar_images(pipeline.output("quarantine").uri)
+    one, other = (os.path.splitext(os.path.basename(path))[0] for path in (train[2], val[1]))
+    assert [(pair.split, pair.name, pair.other_split, pair.other_name) for pair in similar] == [
+        ("train", one, "val", other),
+        ("val", other, "train", one),
+    ]
+    assert main_figure(pipeline.execution("QuarantineGate")) == "warning: 1 near duplicates of training images"
+    with pytest.raises(DataRejectedError, match="1 images of split 'val' are nearly the same") as error:
+        _Pipeline(tmp_path / "strict", max_shared_images=1, max_similar_images=0).run(street_scenes)
+    assert f"train/{one} ~ val/{other}" in str(error.value)
+    accepting = _Pipeline(tmp_path / "other", max_shared_images=1, max_similar_images=1)
+    assert accepting.run(street_scenes)["QuarantineGate"] == "ran"
 
 
 def test_an_image_twice_in_one_split_does_not_stop_the_run(pipeline, street_scenes):

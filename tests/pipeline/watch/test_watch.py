@@ -14,6 +14,7 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 from typer.testing import CliRunner
 from watched_run import RUN_ID, pictures, write_data_set, write_run
+from webhook_receiver import receiving
 
 from components import features
 from components.dataset.description import load
@@ -347,6 +348,18 @@ def test_drift_starts_a_run_with_the_settings_of_the_watched_one(work, tmp_path)
     # The watched run's data is gone: the run that was started says so.
     assert isinstance(started.exception, UsageError)
     assert "trained_on" in str(started.exception)
+
+
+def test_drift_is_sent_to_the_webhook(work, drifted, monkeypatch):
+    with receiving() as receiver:
+        monkeypatch.setenv("SEGPIPE_WEBHOOK_URL", receiver.address)
+
+        assert CliRunner().invoke(app, ["watch", drifted, "--out", work]).exit_code == EXIT_DRIFTED
+
+    (body,) = receiver.bodies
+    assert (body["event"], body["run_id"]) == ("drifted", RUN_ID)
+    assert "brightness" in body["reason"]
+    assert body["links"] == {"source": drifted}
 
 
 @pytest.fixture

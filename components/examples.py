@@ -1,0 +1,92 @@
+"""Writes and reads the raw examples of a run: ExampleGen writes them, and Optimizer, Report and drift read them.
+
+TFX's Transform and Evaluator read the same records by the schema, `components/schema.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from components import features, files
+from components.errors import SegpipeError
+
+if TYPE_CHECKING:
+    from components.class_map import ClassMap
+    from components.dataset.checks import Sample
+
+
+@dataclasses.dataclass(frozen=True)
+class RawExample:
+    """What is read of one raw example: encoded image, mask PNG, name and sequence."""
+
+    image: bytes
+    mask: bytes
+    name: str
+    sequence: str
+
+
+def to_example(sample: Sample, class_map: ClassMap) -> tf.train.Example:
+    """Returns the raw example of a sample, with the features that `components.features` names."""
+    example = tf.train.Example()
+    feature = example.features.feature
+    for name, data in (
+        (features.IMAGE, sample.image),
+        (features.MASK, sample.mask),
+        (features.NAME, sample.pair.name.encode()),
+        (features.SEQUENCE, sample.pair.sequence.encode()),
+        (features.SPLIT, sample.pair.split.encode()),
+        (features.CONTENT_HASH, sample.content_hash.encode()),
+    ):
+        feature[name].bytes_list.value.append(data)
+    feature[features.HEIGHT].int64_list.value.append(sample.height)
+    feature[features.WIDTH].int64_list.value.append(sample.width)
+    shares = sample.class_pixels / (sample.height * sample.width)
+    for class_name, share in zip(class_map.names, shares, strict=True):
+        feature[features.class_share(class_name)].float_list.value.append(float(share))
+    return example
+
+
+def example_files(examples: str, split: str) -> list[str]:
+    """Returns the gzip TFRecords of a split, in their stored order.
+
+    Args:
+        examples: URI of ExampleGen's artifact, local or remote.
+        split: name of the split.
+    """
+    folder = files.join(examples, f"Split-{split}")
+    return [files.join(folder, name) for name in files.list_files(folder) if name.endswith(".gz")]
+
+
+def read_examples(paths: Sequence[str], limit: int | None = None) -> Iterator[RawExample]:
+    """Yields raw examples in their stored order.
+
+    Args:
+        paths: gzip TFRecords, as `example_files` returns them.
+        limit: largest number of examples; without it, all.
+
+    Raises:
+        SegpipeError: a file cannot be read, or is damaged.
+    """
+    for record in itertools.islice(itertools.chain.from_iterable(map(_records, paths)), limit):
+        feature = tf.train.Example.FromString(record).features.feature
+        image, mask, name, sequence = (
+            feature[key].bytes_list.value[0]
+            for key in (features.IMAGE, features.MASK, features.NAME, features.SEQUENCE)
+        )
+        yield RawExample(image, mask, name.decode(), sequence.decode())
+
+
+def _records(path: str) -> Iterator[bytes]:
+    """Yields the records of a gzip TFRecord; TensorFlow's own error does not name the file."""
+    try:
+        yield from tf.data.TFRecordDataset(path, compression_type="GZIP").as_numpy_iterator()
+    except tf.errors.OpError as error:
+        raise SegpipeError(
+            f"{path}: cannot be read ({type(error).__name__}: {error.message}), expected a gzip TFRecord of "
+            "ExampleGen. Delete the file and run the pipeline again, which writes it anew"
+        ) from error
