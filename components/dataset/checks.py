@@ -18,6 +18,7 @@ from components.dataset import levels, masks
 from components.dataset.conversion import as_png
 from components.dataset.description import DatasetDescription
 from components.dataset.encoded import BadFileError, Limits, decode, pixel_hash
+from components.dataset.near_duplicates import perceptual_hash
 from components.dataset.orientation import upright, without_exif
 from components.dataset.pairs import (
     ABSURD_SIZE,
@@ -67,6 +68,7 @@ class Sample:
         width: pixels.
         content_hash: SHA-256 of the bytes of both files in the data folder, hexadecimal.
         image_hash: SHA-256 of the image's pixels, hexadecimal; see `encoded.pixel_hash`.
+        perceptual_hash: of the image's pixels, 32 hexadecimal digits; see `near_duplicates.perceptual_hash`.
         class_pixels: pixels of each class in the mask, int64 [num_classes].
     """
 
@@ -77,6 +79,7 @@ class Sample:
     width: int
     content_hash: str
     image_hash: str
+    perceptual_hash: str
     class_pixels: np.ndarray
 
 
@@ -110,6 +113,7 @@ def read_pair(root: str, pair: Pair, description: DatasetDescription, limits: Li
     except BadFileError as error:
         action = f"in the data folder, {error.action}" if error.action else _ACTIONS[error.reason]
         return Fault(pair.split, pair.name, file, error.reason, error.found, error.expected, action)
+    turned = upright(image)
     return Sample(
         pair=pair,
         image=stored,
@@ -117,7 +121,8 @@ def read_pair(root: str, pair: Pair, description: DatasetDescription, limits: Li
         height=mask.height,
         width=mask.width,
         content_hash=hashlib.sha256(image_file + mask_bytes).hexdigest(),
-        image_hash=pixel_hash(upright(image), image_bytes),
+        image_hash=pixel_hash(turned, image_bytes),
+        perceptual_hash=perceptual_hash(turned),
         class_pixels=np.bincount(indices.ravel(), minlength=len(description.classes)).astype(np.int64),
     )
 

@@ -19,6 +19,7 @@ from components.class_map import ClassMap
 from components.dataset.check_report import thumbnails
 from components.dataset.checks import Limits, Sample, read_pair
 from components.dataset.description import DatasetDescription
+from components.dataset.near_duplicates import NearDuplicate
 from components.dataset.pairs import Fault
 from components.dataset.survey import OnProgress, Record, Survey, crosses_splits, repeated_images
 from components.errors import SegpipeError
@@ -87,6 +88,7 @@ class Contents:
         rare: the scored classes with the fewest pixels, the rarest first.
         duplicates: the first images that are in more than one split, one pair from each split.
         duplicate_count: number of images that are in more than one split.
+        similar: the first near duplicates across splits, one pair from each split, and the bits that differ.
         faults: issues by reason, the most frequent first.
     """
 
@@ -96,6 +98,7 @@ class Contents:
     rare: tuple[RareClass, ...]
     duplicates: tuple[tuple[Example, ...], ...]
     duplicate_count: int
+    similar: tuple[tuple[int, tuple[Example, ...]], ...]
     faults: tuple[FaultGroup, ...]
 
 
@@ -122,6 +125,7 @@ def collect(
     rare = rarest_classes(survey, description.class_map)
     across = [group for group in repeated_images(survey.records) if crosses_splits(group)]
     duplicates = [_one_of_each_split(group) for group in across[:DUPLICATES]]
+    similar = _records_of(survey.similar[:DUPLICATES], survey.records)
     by_reason: dict[str, list[Fault]] = defaultdict(list)
     for fault in survey.faults:
         by_reason[fault.reason].append(fault)
@@ -129,6 +133,7 @@ def collect(
         sum(map(len, samples.values()))
         + sum(record is not None for _, _, _, record in rare)
         + sum(map(len, duplicates))
+        + 2 * len(similar)
         + sum(min(len(faults), PICTURES_PER_REASON) for faults in by_reason.values())
     )
     artist = _Artist(root, description, limits, _count_up(on_progress, total))
@@ -142,6 +147,7 @@ def collect(
         ),
         duplicates=tuple(artist.pairs(group) for group in duplicates),
         duplicate_count=len(across),
+        similar=tuple((distance, artist.pairs(records)) for distance, records in similar),
         faults=tuple(
             FaultGroup(reason, len(faults), artist.faults(faults[:FAULTS_PER_REASON]))
             for reason, faults in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0]))
@@ -179,6 +185,15 @@ def rarest_classes(survey: Survey, class_map: ClassMap) -> list[tuple[int, float
         fullest = max(shown, key=lambda record: record.class_pixels[index] / record.class_pixels.sum(), default=None)
         found.append((index, float(fractions[index]), len(shown), fullest))
     return found
+
+
+def _records_of(similar: Sequence[NearDuplicate], records: Sequence[Record]) -> list[tuple[int, list[Record]]]:
+    """Returns the distance and both records of each near duplicate."""
+    by_place = {(record.pair.split, record.pair.name): record for record in records} if similar else {}
+    return [
+        (found.distance, [by_place[found.other_split, found.other_name], by_place[found.split, found.name]])
+        for found in similar
+    ]
 
 
 def _one_of_each_split(group: list[Record]) -> list[Record]:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from components.class_map import ClassMap
 from components.dataset.check_report.contents import Contents
+from components.dataset.near_duplicates import BITS
 from components.dataset.survey import SplitSurvey, Survey
 from components.report import views, wording
 from components.report.render import compile_template
@@ -58,6 +59,7 @@ def render(contents: Contents) -> str:
         title=title(survey),
         splits=[split_view(name, split) for name, split in survey.splits.items()],
         warnings=survey.warnings[:_SHOWN_WARNINGS],
+        bits=BITS,
         shares=shares,
         largest_share=max((share or 0 for row in shares for share in row.shares), default=0) or 1.0,
     )

@@ -147,11 +147,29 @@ def test_an_image_in_two_splits_is_shown_from_both(small, tiny):
     assert not np.array_equal(first_mask, second_mask)
 
 
+def test_near_duplicates_are_shown_side_by_side(small, tiny):
+    pixels = np.asarray(random_image(0)).copy()
+    pixels[0, 0] ^= 1
+    small.save("val/images/near.png", Image.fromarray(pixels))
+    small.save("val/masks/near.png", Image.new("L", (WIDTH, HEIGHT), 1))
+
+    page = page_of(small, tiny)
+
+    shown = text(page, "duplicates")
+    assert "No image is in more than one split." in shown
+    assert "Near duplicates 1 image " in shown
+    assert shown.index("of 128 differ") < shown.index("train/a_1") < shown.index("val/near")
+    assert len(pictures(section(page, "duplicates"))) == 4
+
+
 def test_an_image_twice_in_one_split_is_no_duplicate_across_splits(small, tiny):
     small.save("train/images/copy.png", random_image(0))
     small.save("train/masks/copy.png", Image.new("L", (WIDTH, HEIGHT), 1))
 
-    assert text(page_of(small, tiny), "duplicates").endswith("No image is in more than one split.")
+    assert text(page_of(small, tiny), "duplicates").endswith(
+        "No image is in more than one split. Near duplicates 0 images"
+        " No image is nearly the same as one of another split."
+    )
 
 
 def test_the_most_frequent_issues_come_first(small, tiny):
