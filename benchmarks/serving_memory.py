@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 4], help="requests at once")
     parser.add_argument("--batch", type=int, default=1, help="images in each request")
     parser.add_argument("--tile", type=int, nargs=2, help="height and width of sliding windows, without --model")
+    parser.add_argument("--signature", default="serving_default", help="what is called: serving_default or evaluation")
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from serving.predictor import find_version
@@ -48,7 +49,9 @@ def main() -> None:
             run(processes, functools.partial(export_small, count, models[-1][1], arguments.tile))
         print(f"{'model':14}{'image':>13}{'threads':>9}{'seconds':>9}{'peak, MB':>10}{'a thread':>10}")
         for (name, model), side, threads in itertools.product(models, arguments.sides, arguments.threads):
-            seconds, peak = run(processes, functools.partial(measure, model, side, threads, arguments.batch))
+            seconds, peak = run(
+                processes, functools.partial(measure, model, arguments.signature, side, threads, arguments.batch)
+            )
             size = f"{arguments.batch}x{side}x{side}"
             print(
                 f"{name:14}{size:>13}{threads:9}{seconds:9.2f}{peak / 1e6:10.0f}{peak / threads / 1e6:10.0f}",
@@ -62,7 +65,7 @@ def run(processes: Any, job: Any) -> Any:
         return pool.submit(job).result()
 
 
-def measure(model: str, side: int, threads: int, batch: int) -> tuple[float, int]:
+def measure(model: str, signature: str, side: int, threads: int, batch: int) -> tuple[float, int]:
     """Returns the seconds and the peak of bytes over those before, of so many requests at once."""
     import time
 
@@ -71,7 +74,7 @@ def measure(model: str, side: int, threads: int, batch: int) -> tuple[float, int
     loaded = tf.saved_model.load(model)
 
     def predict(images: Any) -> list[Any]:
-        return [output.numpy() for output in loaded.signatures["serving_default"](image=images).values()]
+        return [output.numpy() for output in loaded.signatures[signature](image=images).values()]
 
     for kind in ("PNG", "JPEG"):
         predict(tf.constant([picture(64, kind)]))
@@ -131,7 +134,7 @@ def write_transform(class_map: Any, input_size: tuple[int, int], work: str) -> s
     from components import features, preprocessing, schema
 
     example: dict[str, Any] = {features.IMAGE: picture(64, "PNG"), features.MASK: picture(64, "PNG")}
-    example |= dict.fromkeys((features.NAME, features.SEQUENCE, features.CONTENT_HASH), b"")
+    example |= dict.fromkeys((features.NAME, features.SEQUENCE, features.SPLIT, features.CONTENT_HASH), b"")
     example |= dict.fromkeys((features.HEIGHT, features.WIDTH), 64)
     example |= {features.class_share(name): 0.0 for name in class_map.names}
     config = {"input_size": list(input_size), "auto_exposure": False}

@@ -12,6 +12,7 @@ IMAGE = "image"  # bytes: the encoded RGB image, PNG or JPEG, at its own size
 MASK = "mask"  # bytes: an 8-bit grey PNG of class indices, same height and width as the image
 NAME = "name"  # bytes: the pair's name, unique within its split
 SEQUENCE = "sequence"  # bytes: the video sequence or group the pair comes from
+SPLIT = "split"  # bytes: the split it belongs to
 HEIGHT = "height"  # int64: pixels
 WIDTH = "width"  # int64: pixels
 CONTENT_HASH = "content_hash"  # bytes: SHA-256 of image and mask, hexadecimal
@@ -26,6 +27,8 @@ TRANSFORMED_MASK = "mask_resized"  # bytes: grey PNG of class indices at the mod
 MASK_PNG = "mask_png_bytes"
 # Its name before version 0.2, in models that are still served or compared with.
 OLDER_MASK_PNG = "mask_png"
+# The probability of each pixel's class, 0 to 255 for 0 to 1; of the signature `evaluation`, since version 0.2.
+CONFIDENCE_PNG = "confidence_png_bytes"
 
 
 def mask_png(outputs: Mapping[str, _Value]) -> _Value:

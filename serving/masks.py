@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 # Probabilities of a strip: 4 MiB, of which a few copies exist at once.
@@ -11,16 +13,55 @@ _STRIP_VALUES = 1 << 20
 def class_mask(probabilities: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """Resizes probabilities to an image's size, bilinearly, and chooses the likeliest class of each pixel.
 
-    Resizing before choosing keeps edges smooth. The arithmetic is that of `tf.image.resize`
-    (tensorflow/core/kernels/image/resize_bilinear_op.cc at 2.16: half-pixel centres, first along rows of pixels,
-    then along columns), a strip of rows at a time: the whole would take 4 bytes a pixel and class.
-
     Args:
         probabilities: float32 [h, w, num_classes].
         size: height and width, int32 [2].
 
     Returns:
         Class indices, uint8 [height, width].
+    """
+    return _in_strips(probabilities, size, _classes)[0]
+
+
+def class_mask_and_confidence(probabilities: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns what `class_mask` returns, and the probability of the class at each pixel.
+
+    Args:
+        probabilities: float32 [h, w, num_classes].
+        size: height and width, int32 [2].
+
+    Returns:
+        Class indices and confidence, uint8 [height, width] each; see `confidence_levels`.
+    """
+    mask, confidence = _in_strips(probabilities, size, _classes, confidence_levels)
+    return mask, confidence
+
+
+def confidence_levels(probabilities: tf.Tensor) -> tf.Tensor:
+    """Returns the largest of the probabilities, float32 [..., num_classes], as uint8 [...], 0 to 255 for 0 to 1."""
+    return tf.cast(tf.round(255 * tf.minimum(tf.reduce_max(probabilities, axis=-1), 1)), tf.uint8)
+
+
+def _classes(probabilities: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.argmax(probabilities, axis=-1, output_type=tf.int32), tf.uint8)
+
+
+def _in_strips(
+    probabilities: tf.Tensor, size: tf.Tensor, *functions: Callable[[tf.Tensor], tf.Tensor]
+) -> list[tf.Tensor]:
+    """Resizes probabilities to an image's size, bilinearly, and computes something of each pixel.
+
+    Resizing before choosing classes keeps edges smooth. The arithmetic is that of `tf.image.resize`
+    (tensorflow/core/kernels/image/resize_bilinear_op.cc at 2.16: half-pixel centres, first along rows of pixels,
+    then along columns), a strip of rows at a time: the whole would take 4 bytes a pixel and class.
+
+    Args:
+        probabilities: float32 [h, w, num_classes].
+        size: height and width, int32 [2].
+        functions: from float32 [rows, width, num_classes] to uint8 [rows, width].
+
+    Returns:
+        What each function gives, uint8 [height, width].
     """
     height, width = size[0], size[1]
     shape = tf.shape(probabilities)
@@ -29,18 +70,20 @@ def class_mask(probabilities: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     rows = tf.maximum(_STRIP_VALUES // (width * shape[2]), 1)
     count = -(-height // rows)
 
-    def strip(index: tf.Tensor, strips: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+    def strip(index: tf.Tensor, *strips: tf.TensorArray) -> tuple[tf.Tensor | tf.TensorArray, ...]:
         begin, end = index * rows, tf.minimum((index + 1) * rows, height)
         first = top[begin]
         seen = probabilities[first : bottom[end - 1] + 1]
         wide = _between(tf.gather(seen, left, axis=1), tf.gather(seen, right, axis=1), across[:, tf.newaxis])
         upper, lower = (tf.gather(wide, edge[begin:end] - first) for edge in (top, bottom))
         values = _between(upper, lower, down[begin:end, tf.newaxis, tf.newaxis])
-        return index + 1, strips.write(index, tf.cast(tf.argmax(values, axis=-1, output_type=tf.int32), tf.uint8))
+        return index + 1, *(
+            array.write(index, function(values)) for array, function in zip(strips, functions, strict=True)
+        )
 
-    strips = tf.TensorArray(tf.uint8, count, infer_shape=False, element_shape=[None, None])
-    _, strips = tf.while_loop(lambda index, _: index < count, strip, (0, strips), parallel_iterations=1)
-    return tf.ensure_shape(strips.concat(), [None, None])
+    empty = [tf.TensorArray(tf.uint8, count, infer_shape=False, element_shape=[None, None]) for _ in functions]
+    _, *strips = tf.while_loop(lambda index, *_: index < count, strip, (0, *empty), parallel_iterations=1)
+    return [tf.ensure_shape(array.concat(), [None, None]) for array in strips]
 
 
 def _weights(before: tf.Tensor, after: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

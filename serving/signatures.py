@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from components import features
 from serving.decoding import decode_each, encode_each, image_size
-from serving.masks import class_mask
+from serving.masks import class_mask, class_mask_and_confidence
 from serving.test_time import ONE_LOOK, Looks
 from serving.tiling import Tiling
 from serving.transform_graph import TransformGraph
@@ -109,21 +109,32 @@ class ServingModule(tf.Module):
 
     @tf.function(input_signature=_BATCH_OF_STRINGS)
     def evaluation(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns only `mask_png_bytes` of `serving_default`: what the metrics compare with the truth.
+        """Returns what the metrics compare with the truth.
 
         The evaluation's batches grow to a thousand images; the network takes them in small chunks.
+
+        Args:
+            image: string [B], PNG or JPEG.
+
+        Returns:
+            mask_png_bytes: as `serving_default` returns it.
+            confidence_png_bytes: string [B], the probability of each pixel's class as a grey PNG of the same size, 0 to
+                255 for 0 to 1.
         """
 
-        def masks(start: tf.Tensor) -> tf.Tensor:
-            return self._segment(image[start : start + _CHUNK], start, tf.size(image))[features.MASK_PNG]
+        def chunk(start: tf.Tensor) -> dict[str, tf.Tensor]:
+            part = image[start : start + _CHUNK]
+            found = self._segment(part, start, tf.size(image), with_confidence=True)
+            return {name: found[name] for name in (features.MASK_PNG, features.CONFIDENCE_PNG)}
 
+        ragged = tf.RaggedTensorSpec([None], tf.string, ragged_rank=0)
         chunks = tf.map_fn(
-            masks,
+            chunk,
             tf.range(0, tf.size(image, out_type=tf.int64), _CHUNK),
-            fn_output_signature=tf.RaggedTensorSpec([None], tf.string, ragged_rank=0),
+            fn_output_signature={features.MASK_PNG: ragged, features.CONFIDENCE_PNG: ragged},
             parallel_iterations=1,
         )
-        return {features.MASK_PNG: chunks.flat_values}
+        return {name: each.flat_values for name, each in chunks.items()}
 
     @tf.function(input_signature=_BATCH_OF_STRINGS)
     def preprocess(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -146,23 +157,35 @@ class ServingModule(tf.Module):
         return describe
 
     def _segment(
-        self, image: tf.Tensor, start: tf.Tensor | int = 0, total: tf.Tensor | None = None
+        self,
+        image: tf.Tensor,
+        start: tf.Tensor | int = 0,
+        total: tf.Tensor | None = None,
+        with_confidence: bool = False,
     ) -> dict[str, tf.Tensor]:
-        """Returns what `serving_default` returns; `start` and `total` place a chunk in the caller's batch."""
+        """Returns what `serving_default` returns, and `confidence_png_bytes` if asked.
+
+        `start` and `total` place a chunk in the caller's batch.
+        """
         if self._tiling is not None:
-            return self._segment_tiled(image, self._tiling, start, total)
+            return self._segment_tiled(image, self._tiling, start, total, with_confidence)
         probabilities = self._probabilities(image, start, total)
         class_map = tf.cast(tf.argmax(probabilities, axis=-1), tf.uint8)
         one_hot = tf.one_hot(tf.cast(class_map, tf.int32), probabilities.shape[-1])
         return {
             "class_map": class_map,
-            features.MASK_PNG: self._masks_at_own_size(image, probabilities),
+            **self._pngs_at_own_size(image, probabilities, with_confidence),
             "class_share": tf.reduce_mean(one_hot, axis=[1, 2]),
             "confidence": tf.reduce_mean(tf.reduce_max(probabilities, axis=-1), axis=[1, 2]),
         }
 
     def _segment_tiled(
-        self, image: tf.Tensor, tiling: Tiling, start: tf.Tensor | int, total: tf.Tensor | None
+        self,
+        image: tf.Tensor,
+        tiling: Tiling,
+        start: tf.Tensor | int,
+        total: tf.Tensor | None,
+        with_confidence: bool,
     ) -> dict[str, tf.Tensor]:
         # Decodes each image once more than needed, and so names the first that cannot be decoded.
         checked = self._pixels(image, start, total)
@@ -173,14 +196,14 @@ class ServingModule(tf.Module):
             mask = segments.mask[..., tf.newaxis]
             return {
                 "class_map": tf.image.resize(mask, self._input_size, method="nearest")[..., 0],
-                features.MASK_PNG: tf.io.encode_png(mask, compression=1),
+                **_pngs(segments.mask, *([segments.levels] if with_confidence else [])),
                 "class_share": segments.class_share,
                 "confidence": segments.confidence,
             }
 
         outputs = {
             "class_map": tf.TensorSpec(self._input_size, tf.uint8),
-            features.MASK_PNG: tf.TensorSpec([], tf.string),
+            **_png_specs(with_confidence),
             "class_share": tf.TensorSpec([self._num_classes], tf.float32),
             "confidence": tf.TensorSpec([], tf.float32),
         }
@@ -219,11 +242,27 @@ class ServingModule(tf.Module):
         logits = self._logits(pixels)
         return tf.nn.softmax(tf.cast(logits, tf.float32))
 
-    def _masks_at_own_size(self, image: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-        """Returns each image's classes at its own size as a PNG."""
+    def _pngs_at_own_size(
+        self, image: tf.Tensor, probabilities: tf.Tensor, with_confidence: bool
+    ) -> dict[str, tf.Tensor]:
+        """Returns each image's classes, and their probabilities if asked, at its own size as PNGs."""
 
-        def mask_png(pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        def pngs(pair: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
             data, scores = pair
-            return tf.io.encode_png(class_mask(scores, image_size(data))[..., tf.newaxis], compression=1)
+            size = image_size(data)
+            return _pngs(*(class_mask_and_confidence(scores, size) if with_confidence else [class_mask(scores, size)]))
 
-        return tf.map_fn(mask_png, (image, probabilities), parallel_iterations=1, fn_output_signature=tf.string)
+        return tf.map_fn(
+            pngs, (image, probabilities), parallel_iterations=1, fn_output_signature=_png_specs(with_confidence)
+        )
+
+
+def _pngs(*maps: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns a mask, and the confidence if it is given, uint8 [H, W] each, as grey PNGs by output name."""
+    encoded = [tf.io.encode_png(each[..., tf.newaxis], compression=1) for each in maps]
+    return dict(zip((features.MASK_PNG, features.CONFIDENCE_PNG), encoded, strict=False))
+
+
+def _png_specs(with_confidence: bool) -> dict[str, tf.TensorSpec]:
+    names = (features.MASK_PNG, features.CONFIDENCE_PNG) if with_confidence else (features.MASK_PNG,)
+    return dict.fromkeys(names, tf.TensorSpec([], tf.string))

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from serving.masks import confidence_levels
+
 Probabilities = Callable[[tf.Tensor], tf.Tensor]
 
 
@@ -21,11 +23,13 @@ class Segments(NamedTuple):
         mask: class indices, uint8 [H, W].
         class_share: each class's fraction of the pixels, float32 [num_classes].
         confidence: mean over pixels of the chosen class's probability, float32 [].
+        levels: the chosen class's probability at each pixel, uint8 [H, W], 0 to 255 for 0 to 1.
     """
 
     mask: tf.Tensor
     class_share: tf.Tensor
     confidence: tf.Tensor
+    levels: tf.Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Tiling:
             return tf.transpose(weighted, [1, 0, 2])
 
         def one_row(row: tf.Tensor, below: Any, strips: Any, counts: tf.Tensor, total: tf.Tensor) -> Any:
-            """Writes the classes of a row's finished pixels; passes on its overlap with the next row."""
+            """Writes the classes and levels of a row's finished pixels; passes on its overlap with the next row."""
 
             def one_window(
                 column: tf.Tensor, left: tf.Tensor, chosen: Any, below: Any, counts: tf.Tensor, total: tf.Tensor
@@ -85,7 +89,8 @@ class Tiling:
                 classes = tf.argmax(finished, axis=-1, output_type=tf.int32)
                 counts += tf.math.bincount(classes, minlength=num_classes, maxlength=num_classes)
                 total += tf.cast(tf.reduce_sum(tf.reduce_max(finished, axis=-1)), tf.float64)
-                chosen = chosen.write(column, tf.transpose(tf.cast(classes, tf.uint8)))
+                pair = tf.stack([tf.cast(classes, tf.uint8), confidence_levels(finished)], axis=-1)
+                chosen = chosen.write(column, tf.transpose(pair, [1, 0, 2]))
                 below = below.write(column, down)
                 return column + 1, right, chosen, below, counts, total
 
@@ -93,27 +98,26 @@ class Tiling:
                 columns.count,
                 one_window,
                 tf.zeros([0, rows.side, num_classes]),
-                _array(tf.uint8, columns.count, [None, None]),
+                _array(tf.uint8, columns.count, [None, None, 2]),
                 below,
                 counts,
                 total,
             )
-            strips = strips.write(row, tf.transpose(chosen.concat()))
+            strips = strips.write(row, tf.transpose(chosen.concat(), [1, 0, 2]))
             return row + 1, below, strips, counts, total
 
         _, _, strips, counts, total = _loop(
             rows.count,
             one_row,
             _array(tf.float32, columns.count, [None, None, num_classes]),
-            _array(tf.uint8, rows.count, [None, None]),
+            _array(tf.uint8, rows.count, [None, None, 2]),
             tf.zeros([num_classes], tf.int32),
             tf.constant(0.0, tf.float64),
         )
-        mask = tf.ensure_shape(strips.concat(), [None, None])
+        mask, levels = tf.unstack(tf.ensure_shape(strips.concat(), [None, None, 2]), axis=-1)
         area = tf.cast(tf.size(mask), tf.float64)
-        return Segments(
-            mask, tf.cast(tf.cast(counts, tf.float64) / area, tf.float32), tf.cast(total / area, tf.float32)
-        )
+        shares, confidence = (tf.cast(tf.cast(sums, tf.float64) / area, tf.float32) for sums in (counts, total))
+        return Segments(mask, shares, confidence, levels)
 
 
 class _Axis:

@@ -25,18 +25,37 @@ def decode_mask(png: bytes) -> np.ndarray:
     Raises:
         DataRejectedError: the bytes are no image, are cut short, or hold anything but 8-bit grey.
     """
+    return _decode_grey(png, "mask", "class indices", "one class index a pixel")
+
+
+def decode_confidence(png: bytes) -> np.ndarray:
+    """Decodes the probability of each pixel's class.
+
+    Args:
+        png: an 8-bit grey PNG, 0 to 255 for 0 to 1.
+
+    Returns:
+        Levels, uint8 [H, W].
+
+    Raises:
+        DataRejectedError: the bytes are no image, are cut short, or hold anything but 8-bit grey.
+    """
+    return _decode_grey(png, "confidence", "probabilities", "0 to 255 for 0 to 1")
+
+
+def _decode_grey(png: bytes, what: str, content: str, remedy: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(png)) as image:
             if image.mode != "L":
                 raise DataRejectedError(
-                    f"mask: found an image of mode {image.mode}, expected 8-bit grey (mode L) class indices; "
-                    "write one class index a pixel"
+                    f"{what}: found an image of mode {image.mode}, expected 8-bit grey (mode L) {content}; "
+                    f"write {remedy}"
                 )
             return np.asarray(image, dtype=np.uint8)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise DataRejectedError(
-            f"mask: found {len(png)} bytes that do not decode ({error}), expected a PNG of class indices; "
-            "write the mask again"
+            f"{what}: found {len(png)} bytes that do not decode ({error}), expected a PNG of {content}; "
+            f"write the {what} again"
         ) from error
 
 

@@ -18,20 +18,29 @@ from components.metrics.settings import GateSettings
 SIGNATURE = "evaluation"
 
 
-def eval_config(class_map: ClassMap, gate: GateSettings, code_hash: str) -> config_pb2.EvalConfig:
+def eval_config(
+    class_map: ClassMap, gate: GateSettings, code_hash: str, selection_split: str = ""
+) -> config_pb2.EvalConfig:
     """Returns the Evaluator's configuration.
 
     Args:
         class_map: the classes of data and model.
-        gate: the bounds on the scores over the whole split.
+        gate: the bounds on the scores over the whole split that the gate judges.
         code_hash: hash of the code that computes the metrics, part of the cache key.
+        selection_split: the split that chose the epoch, if examples of it are evaluated beside those that the gate
+            judges; empty if the gate judges all examples.
 
     Raises:
         UsageError: the gate names a class that is unknown or ignored.
     """
     gate.check_classes(class_map)
     config = json.dumps(
-        {"class_map": class_map.to_json(), "significant_drops": gate.significant_drops, "code": code_hash},
+        {
+            "class_map": class_map.to_json(),
+            "significant_drops": gate.significant_drops,
+            "selection_split": selection_split,
+            "code": code_hash,
+        },
         sort_keys=True,
     )
     return config_pb2.EvalConfig(

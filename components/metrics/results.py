@@ -16,7 +16,8 @@ import tensorflow_model_analysis as tfma
 from components.class_map import ClassMap
 from components.metrics import tfma_metrics
 from components.metrics.bootstrap import Interval
-from components.metrics.scores import Scores, accuracy, dice, iou, mean, scores
+from components.metrics.diagnostics import Diagnostics
+from components.metrics.scores import Scores, accuracy, dice, iou, mean, metric_name, scores
 from components.metrics.threshold_check import ThresholdCheck
 
 # Values by model name, metric name and whether it is a difference of models.
@@ -41,12 +42,21 @@ class ModelResult:
         scores: the scores of it.
         sequences: the scores of each sequence by its name; empty if there are more than `tally.MAX_SEQUENCES`.
         intervals: 95 % interval by metric name, `class_iou/<class name>` included; scores that are NaN have none.
+        selection: `mean_iou` and `class_iou/<class name>` on the split that chose the epoch, None if undefined; empty
+            if the gate judged that split.
+        diagnostics: the counts of the scores that do not gate; without confidence if the model returns none.
     """
 
     matrix: np.ndarray
     scores: Scores
     sequences: dict[str, SequenceResult]
     intervals: dict[str, Interval]
+    diagnostics: Diagnostics
+    selection: dict[str, float | None] = dataclasses.field(default_factory=dict)
+
+    def flat(self, class_map: ClassMap) -> dict[str, float | None]:
+        """Returns all scores by metric name, those that do not gate included; None or NaN if undefined."""
+        return {**self.scores.flat(), **self.diagnostics.flat(class_map)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +144,26 @@ def _model_result(values: _Values, model: str, class_map: ClassMap) -> ModelResu
         scores(matrix, class_map),
         {str(name): _sequence_result(own) for name, own in zip(names, counts, strict=True)},
         _intervals(values, model, tfma_metrics.INTERVAL, is_diff=False),
+        _diagnostics(values, model, class_map),
+        _selection_scores(values.get((model, tfma_metrics.SELECTION_COUNTS, False)), class_map),
     )
+
+
+def _diagnostics(values: _Values, model: str, class_map: ClassMap) -> Diagnostics:
+    """Returns the counts of the scores that do not gate; all 0 from an evaluation of an earlier version."""
+    names = [f"{tfma_metrics.DIAGNOSTICS}/{field.name}" for field in dataclasses.fields(Diagnostics)]
+    if (model, names[0], False) not in values:
+        return Diagnostics.empty(class_map)
+    return Diagnostics(*(values[model, name, False] for name in names))
+
+
+def _selection_scores(counts: np.ndarray | None, class_map: ClassMap) -> dict[str, float | None]:
+    if counts is None or not counts.any():
+        return {}
+    by_class = iou(*counts)
+    names = ("mean_iou", *(metric_name("class_iou", name) for name in class_map.scored_names))
+    values = (float(mean(by_class)), *by_class.tolist())
+    return {name: None if math.isnan(value) else value for name, value in zip(names, values, strict=True)}
 
 
 def _sequence_result(counts: np.ndarray) -> SequenceResult:

@@ -151,7 +151,7 @@ class Scores:
     def to_dict(self) -> dict[str, Any]:
         """Returns the scores as plain JSON types, null for NaN, which JSON lacks."""
         return {
-            name: {key: _or_null(score) for key, score in value.items()} if isinstance(value, dict) else _or_null(value)
+            name: {key: or_null(score) for key, score in value.items()} if isinstance(value, dict) else or_null(value)
             for name, value in dataclasses.asdict(self).items()
         }
 
@@ -160,10 +160,11 @@ class Scores:
         values = {name: getattr(self, name) for name in METRICS}
         for family in CLASS_METRICS:
             values |= {metric_name(family, name): value for name, value in getattr(self, family).items()}
-        return {name: _or_null(value) for name, value in values.items()}
+        return {name: or_null(value) for name, value in values.items()}
 
 
-def _or_null(value: float) -> float | None:
+def or_null(value: float) -> float | None:
+    """Returns a score as JSON takes it: None for NaN."""
     return None if math.isnan(value) else value
 
 

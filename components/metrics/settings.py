@@ -18,7 +18,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class GateSettings(Settings):
-    """Bounds on the scores over the whole evaluation split; all scores are 0 to 1."""
+    """Bounds on the scores over the whole split that the gate judges; all scores are 0 to 1."""
 
     min_mean_iou: Fraction = Field(0.25, description="lowest mean IoU that is blessed")
     min_class_iou: dict[str, Fraction] = Field(

@@ -8,7 +8,7 @@ names without a sequence in them would make 5,000.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -18,16 +18,19 @@ import tensorflow_model_analysis as tfma
 from components import features
 from components.class_map import ClassMap
 from components.metrics import bootstrap, scores
-from components.metrics.confusion import confusion_matrix, decode_mask
+from components.metrics.confusion import confusion_matrix, decode_confidence, decode_mask
+from components.metrics.diagnostics import Diagnostics
 from components.metrics.tally import Tally
 
 CONFUSION_MATRIX = "confusion_matrix"
 SEQUENCE_NAMES = "sequence_names"
 SEQUENCE_COUNTS = "sequence_counts"
+SELECTION_COUNTS = "selection_counts"
 INTERVAL = "interval"
 CHANGE_INTERVAL = "change_interval"
 JOINT_INTERVAL = "joint_change_interval"
 COUNTED_CHANGE = "counted_change"
+DIAGNOSTICS = "diagnostics"
 
 # A leading underscore keeps a metric out of the results.
 _TALLY = "_tally"
@@ -43,16 +46,18 @@ def _one_bytes(value: Any, what: str) -> bytes:
     return array.item()
 
 
-# One example: its confusion matrix, int64 [N, N], its encoded image and the name of its sequence.
-_Counted = tuple[np.ndarray, bytes, str]
+# One example: its confusion matrix, int64 [N, N], its encoded image, the name of its sequence, and its diagnostics;
+# None if it belongs to the split that chose the epoch.
+_Counted = tuple[np.ndarray, bytes, str, Diagnostics | None]
 
 
 class _CountPixels(tfma.metrics.Preprocessor):
-    """Turns one example's label and prediction into its confusion matrix."""
+    """Turns one example's label and prediction into its counts."""
 
-    def __init__(self, num_classes: int, model_name: str, output_name: str) -> None:
+    def __init__(self, class_map: ClassMap, selection_split: str, model_name: str, output_name: str) -> None:
         super().__init__(name=f"count_pixels_{model_name}_{output_name}")
-        self._num_classes = num_classes
+        self._class_map = class_map
+        self._selection_split = selection_split
         self._model_name = model_name
         self._output_name = output_name
 
@@ -60,16 +65,25 @@ class _CountPixels(tfma.metrics.Preprocessor):
         # With a baseline, labels and predictions are keyed by model: only the getters read both forms.
         inputs = tfma.metrics.StandardMetricInputs(extracts)
         truth = inputs.get_labels(self._model_name, self._output_name)
-        prediction = inputs.get_predictions(self._model_name, self._output_name)
-        matrix = confusion_matrix(
-            decode_mask(_one_bytes(truth, "label")),
-            decode_mask(_one_bytes(prediction, "prediction")),
-            self._num_classes,
+        outputs = inputs.get_predictions(self._model_name, self._output_name)
+        # TFMA takes the only output of a model out of its dictionary: a model without confidence.
+        if not isinstance(outputs, Mapping):
+            outputs = {features.MASK_PNG: outputs}
+        label = decode_mask(_one_bytes(truth, "label"))
+        prediction = decode_mask(_one_bytes(features.mask_png(outputs), "prediction"))
+        matrix = confusion_matrix(label, prediction, self._class_map.num_classes)
+        image, sequence = (self._feature(extracts, name) for name in (features.IMAGE, features.SEQUENCE))
+        selects = bool(self._selection_split) and (
+            self._feature(extracts, features.SPLIT).decode() == self._selection_split
         )
-        image, sequence = (
-            _one_bytes(extracts[tfma.FEATURES_KEY][name], name) for name in (features.IMAGE, features.SEQUENCE)
-        )
-        yield matrix, image, sequence.decode()
+        confidence = outputs.get(features.CONFIDENCE_PNG)
+        levels = None if confidence is None else decode_confidence(_one_bytes(confidence, "confidence"))
+        diagnostics = None if selects else Diagnostics.of_image(label, prediction, self._class_map, levels)
+        yield matrix, image, sequence.decode(), diagnostics
+
+    @staticmethod
+    def _feature(extracts: dict[str, Any], name: str) -> bytes:
+        return _one_bytes(extracts[tfma.FEATURES_KEY][name], name)
 
 
 class SumImages(beam.CombineFn):
@@ -86,7 +100,11 @@ class SumImages(beam.CombineFn):
 
     def add_input(self, accumulator: Tally, element: _Counted) -> Tally:
         """Adds one example."""
-        accumulator.add(*element)
+        matrix, image, sequence, diagnostics = element
+        if diagnostics is None:
+            accumulator.add_selection(matrix)
+        else:
+            accumulator.add(matrix, image, sequence, diagnostics)
         return accumulator
 
     def merge_accumulators(self, accumulators: Iterable[Tally]) -> Tally:
@@ -112,6 +130,8 @@ class MaskMetric(tfma.metrics.Metric):
     Args:
         class_map: the class map as `ClassMap.to_json` writes it.
         significant_drops: see `GateSettings`; only `PairedChange` reads it.
+        selection_split: the split that chose the epoch, of which only `SelectionCounts` tells; empty if the gate
+            judges it.
         code: hash of the code that computes the scores. It changes nothing here; as part of the
             metric's configuration it makes a change of the code a change of the pipeline's cache key.
         name: name under which TFMA lists the metric; the class's own if None.
@@ -119,12 +139,20 @@ class MaskMetric(tfma.metrics.Metric):
 
     metric = ""
 
-    def __init__(self, class_map: str, significant_drops: bool = True, code: str = "", name: str | None = None) -> None:
+    def __init__(
+        self,
+        class_map: str,
+        significant_drops: bool = True,
+        selection_split: str = "",
+        code: str = "",
+        name: str | None = None,
+    ) -> None:
         self._significant_drops = significant_drops
         super().__init__(
             tfma.metrics.merge_per_key_computations(self._create),
             class_map=class_map,
             significant_drops=significant_drops,
+            selection_split=selection_split,
             code=code,
             name=name,
         )
@@ -136,6 +164,7 @@ class MaskMetric(tfma.metrics.Metric):
         self,
         class_map: str,
         significant_drops: bool = True,
+        selection_split: str = "",
         code: str = "",
         name: str | None = None,
         model_name: str = "",
@@ -160,7 +189,7 @@ class MaskMetric(tfma.metrics.Metric):
         return [
             tfma.metrics.MetricComputation(
                 keys=[tally_key],
-                preprocessors=[_CountPixels(classes.num_classes, model_name, output_name)],
+                preprocessors=[_CountPixels(classes, selection_split, model_name, output_name)],
                 combiner=SumImages(tally_key, classes),
             ),
             # The name tells the computations of different metrics apart.
@@ -206,6 +235,27 @@ class SequenceCounts(MaskMetric):
             return {}
         names = sorted(tally.sequences)
         return {SEQUENCE_NAMES: np.array(names), self.metric: np.stack([tally.sequences[name] for name in names])}
+
+
+class SelectionCounts(MaskMetric):
+    """Pixels hit, true and predicted of each scored class in the selection split, int64 [3, scored classes]."""
+
+    metric = SELECTION_COUNTS
+
+    def derive(self, tally: Tally) -> dict[str, Any]:
+        """Returns the counts."""
+        return {self.metric: tally.selection}
+
+
+class DiagnosticScores(MaskMetric):
+    """The scores that do not gate, and the counts they follow from, named as in `diagnostics/boundary`."""
+
+    metric = DIAGNOSTICS
+
+    def derive(self, tally: Tally) -> dict[str, Any]:
+        """Returns the counts, int64, and the scores."""
+        counts = {f"{self.metric}/{name}": value for name, value in vars(tally.diagnostics).items()}
+        return {**counts, **tally.diagnostics.flat(tally.class_map)}
 
 
 class ScoreInterval(MaskMetric):
@@ -294,6 +344,8 @@ METRIC_CLASSES: tuple[type[MaskMetric], ...] = (
     ClassIoU,
     ClassDice,
     SequenceCounts,
+    SelectionCounts,
+    DiagnosticScores,
     ScoreInterval,
     PairedChange,
 )

@@ -16,6 +16,7 @@ import tensorflow_data_validation as tfdv
 from components import artifact_files, features, files
 from components.class_map import ClassMap
 from components.example_gen.quarantine import read_counts, read_faults
+from components.examples import example_files
 from components.metrics.results import Evaluation, load_evaluation
 from components.report.data import Lineage, ReportData, SequenceScore, Verdict
 from components.report.frames import choose_frames
@@ -48,7 +49,8 @@ class Sources:
 def assemble(
     sources: Sources,
     class_map: ClassMap,
-    eval_split: str,
+    gate_split: str,
+    selection_split: str,
     lineage: Lineage,
     blessed: bool,
     pushed: str | None,
@@ -59,7 +61,8 @@ def assemble(
     Args:
         sources: where to read from.
         class_map: the classes of masks and model.
-        eval_split: the split that was evaluated; the frames come from it.
+        gate_split: the split that the gate judged; the frames come from it.
+        selection_split: the split that chose the epoch and the variant, which may be the same.
         lineage: what the model was made of.
         blessed: the Evaluator's verdict.
         pushed: the version directory the model was pushed to, or None.
@@ -70,16 +73,17 @@ def assemble(
         OSError: a file is missing.
     """
     evaluation = load_evaluation(sources.evaluation, class_map)
-    example_files = tf.io.gfile.glob(files.join(sources.examples, f"Split-{eval_split}", "*.gz"))
-    frames, frames_scored = choose_frames(sorted(example_files), sources.model, class_map, max_frames)
+    frames, frames_scored = choose_frames(
+        example_files(sources.examples, gate_split), sources.model, class_map, max_frames
+    )
     counts, faults = read_counts(sources.quarantine), read_faults(sources.quarantine)
     return ReportData(
         model=read_model_name(sources.model),
         class_map=class_map,
-        eval_split=eval_split,
+        gate_split=gate_split,
         verdict=Verdict(blessed, pushed, evaluation.checks),
-        scores=evaluation.candidate.scores.flat(),
-        baseline_scores=evaluation.baseline.scores.flat() if evaluation.baseline else None,
+        scores=evaluation.candidate.flat(class_map),
+        baseline_scores=evaluation.baseline.flat(class_map) if evaluation.baseline else None,
         intervals=evaluation.candidate.intervals,
         change_intervals=evaluation.change_intervals,
         confusion=tuple(tuple(int(pixels) for pixels in row) for row in evaluation.candidate.matrix),
@@ -92,6 +96,11 @@ def assemble(
         quarantined=counts["quarantined"],
         quarantine_rows=tuple(dataclasses.asdict(fault) for fault in faults[:_QUARANTINE_ROWS]),
         lineage=lineage,
+        selection_split=selection_split,
+        selection_scores=evaluation.candidate.selection,
+        reliability=evaluation.candidate.diagnostics.reliability,
+        object_sizes=evaluation.candidate.diagnostics.sizes,
+        class_object_sizes=evaluation.candidate.diagnostics.class_sizes(class_map),
     )
 
 

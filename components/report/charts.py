@@ -1,4 +1,4 @@
-"""Geometry of the report's training curves: axes with round numbers and lines as percentages of the plot.
+"""Geometry of the report's curves: axes with round numbers and lines as percentages of the plot.
 
 The template stretches these percentages over whatever width the page has, so labels keep their size.
 """
@@ -10,6 +10,8 @@ import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
+
+from components.metrics.calibration import ReliabilityBin
 
 # Below this an axis would only show rounding errors.
 _SMALLEST_SPAN = 1e-6
@@ -25,7 +27,7 @@ class Tick:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One curve: runs of points without a gap, each `x,y x,y ...` in percent, and its last value."""
+    """One curve: runs of points without a gap, each `x,y x,y ...` in percent, and its last value if that matters."""
 
     name: str
     runs: tuple[str, ...]
@@ -34,12 +36,13 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """Everything the template needs to draw one figure of curves over epochs."""
+    """Everything the template needs to draw one figure of curves over epochs, or over `x_name`."""
 
     title: str
     lines: tuple[Line, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
+    x_name: str = "epoch"
 
 
 def round_step(span: float, ticks: int) -> float:
@@ -106,6 +109,32 @@ def curves(title: str, history: Sequence[dict[str, Any]], keys: dict[str, str]) 
         lines,
         tuple(Tick(_x(epoch, epochs), str(epoch)) for epoch in _epoch_ticks(epochs)),
         tuple(Tick(round(y(value), 2), f"{value:.{decimals}f}") for value in y_ticks),
+    )
+
+
+def reliability_diagram(bins: Sequence[ReliabilityBin]) -> Chart | None:
+    """Draws how often a model is right over how sure it is, beside the diagonal of a calibrated model.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, figure 1.
+
+    Args:
+        bins: the least confident first; one without pixels is left out.
+
+    Returns:
+        The figure, both axes from 0 to 1, or None without a pixel.
+    """
+    known = [(each.confidence, each.accuracy) for each in bins if each.confidence is not None]
+    if not known:
+        return None
+    xs, ys = zip(*known, strict=True)
+    model = Line("model", tuple(_runs([round(100 * x, 2) for x in xs], [100 * (1 - y) for y in ys])), None)
+    ticks = [(20 * place, f"{place / 5:.1f}") for place in range(6)]
+    return Chart(
+        "Accuracy",
+        (Line("calibrated", ("0,100 100,0",), None), model),
+        tuple(Tick(position, label) for position, label in ticks),
+        tuple(Tick(100 - position, label) for position, label in ticks),
+        x_name="confidence",
     )
 
 

@@ -1,9 +1,9 @@
 """The pipeline component that writes a run's report from what the other components made."""
 
 import dataclasses
-import datetime
 import json
 import math
+import time
 from typing import Any
 
 from tfx.utils import path_utils  # where a Model artifact keeps its SavedModel; no public alias
@@ -26,6 +26,7 @@ from components.report import artifacts
 from components.report.assemble import Sources, assemble, read_model_name
 from components.report.data import DATA_FILE, PAGE_FILE, Lineage, ReportData
 from components.report.render import render
+from components.times import utc_text
 
 # TFX reads the annotations of a component's function as objects, so this file has no
 # `from __future__ import annotations`.
@@ -53,7 +54,8 @@ def Report(  # TFX's naming: a component is a noun
     class_map: Parameter[str],
     configuration: Parameter[str],
     lineage: Parameter[str],
-    eval_split: Parameter[str],
+    gate_split: Parameter[str],
+    selection_split: Parameter[str],
     max_frames: Parameter[int],
     code: Parameter[str],
     pushed_model: InputArtifact[PushedModel] = None,
@@ -75,7 +77,8 @@ def Report(  # TFX's naming: a component is a noun
     data = assemble(
         sources,
         ClassMap.from_json(class_map),
-        eval_split,
+        gate_split,
+        selection_split,
         complete_lineage(json.loads(lineage), json.loads(configuration), examples, blessing),
         blessed=blessing.get_int_custom_property(_BLESSED) == 1,
         pushed=pushed_to(pushed_model),
@@ -100,7 +103,7 @@ def complete_lineage(known: dict[str, Any], configuration: dict[str, Any], examp
     """
     baseline_uri = blessing.get_string_custom_property(_BASELINE)
     found = Lineage(
-        created=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        created=utc_text(time.time()),
         configuration=configuration,
         data_hash=examples.get_string_custom_property(_FINGERPRINT),
         baseline=describe_baseline(baseline_uri) if baseline_uri else None,

@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from components import files
+from components import artifact_files, files
 from components.class_map import ClassMap
+from components.metrics.calibration import ReliabilityBin
+from components.metrics.object_sizes import SizeScore
 from components.metrics.threshold_check import ThresholdCheck
 
-DATA_FILE = "report.json"
+DATA_FILE = artifact_files.REPORT_DATA
 PAGE_FILE = "report.html"
 
 # A score is None, or NaN in memory, if it is undefined: a class without a true pixel.
@@ -76,14 +78,29 @@ class Timing:
 
 
 @dataclasses.dataclass(frozen=True)
+class RelatedRun:
+    """Another model: the run that made it, its version if it was pushed, and its report's address, relative to this."""
+
+    run_id: str | None = None
+    version: int | None = None
+    report: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Lineage:
-    """What the model was made of: data, code, configuration, packages and the model it is compared with."""
+    """What the model was made of: data, code, configuration, packages and the model it is compared with.
+
+    `baseline_run` is where that model comes from, `predecessor` the version before the one that was pushed. Both are
+    None if there is none, or if the report was written without the metadata.
+    """
 
     run_id: str = ""
     created: str = ""
     data_hash: str = ""
     code_hash: str = ""
     baseline: str | None = None
+    baseline_run: RelatedRun | None = None
+    predecessor: RelatedRun | None = None
     configuration: dict[str, Any] = dataclasses.field(default_factory=dict)
     packages: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -95,9 +112,9 @@ class ReportData:
     Attributes:
         model: the architecture's name, for example `fcn8`.
         class_map: the classes of the confusion matrix, in its order.
-        eval_split: the split the scores are of.
+        gate_split: the split that the gate judges; the scores, the matrix, the sequences and the frames are of it.
         verdict: blessed or not, and why.
-        scores: the candidate's scores by metric name, `class_iou/<class name>` included.
+        scores: the candidate's scores by metric name, `class_iou/<class name>` and those that do not gate included.
         baseline_scores: the baseline's, or None without one.
         intervals: 95 % intervals of the candidate's scores by metric name, over the choice of images.
         change_intervals: the same of the scores' change against the baseline, paired by image.
@@ -114,11 +131,16 @@ class ReportData:
         quarantine_rows: the first of them: split, name, file, reason, found, expected, action.
         timings: duration by component, in the order they ran; empty where it is not known.
         lineage: what the model was made of.
+        selection_split: the split that chose the epoch and the variant; empty if it is not known.
+        selection_scores: `mean_iou` and `class_iou/<class name>` on it; empty if the gate judges it.
+        reliability: bins of the reliability diagram, the least confident first; empty without confidence.
+        object_sizes: recall by object size, small to large; empty if it is not known.
+        class_object_sizes: the same by class name.
     """
 
     model: str
     class_map: ClassMap
-    eval_split: str
+    gate_split: str
     verdict: Verdict
     scores: dict[str, Score]
     baseline_scores: dict[str, Score] | None = None
@@ -135,6 +157,11 @@ class ReportData:
     quarantine_rows: tuple[dict[str, Any], ...] = ()
     timings: tuple[Timing, ...] = ()
     lineage: Lineage = dataclasses.field(default_factory=Lineage)
+    selection_split: str = ""
+    selection_scores: dict[str, Score] = dataclasses.field(default_factory=dict)
+    reliability: tuple[ReliabilityBin, ...] = ()
+    object_sizes: dict[str, SizeScore] = dataclasses.field(default_factory=dict)
+    class_object_sizes: dict[str, dict[str, SizeScore]] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
         """Returns the report as JSON; a score that is NaN becomes null."""

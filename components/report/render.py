@@ -14,7 +14,7 @@ import yaml
 from markupsafe import Markup
 
 from components.report import views, wording
-from components.report.charts import last_entries, resumed_epochs
+from components.report.charts import last_entries, reliability_diagram, resumed_epochs
 from components.report.data import ReportData
 
 _FOLDER = Path(__file__).parent
@@ -28,6 +28,9 @@ def render(data: ReportData) -> str:
     `render(dataclasses.replace(data, timings=...))`.
     """
     iou_rows = views.class_rows(data, "class_iou")
+    families = {"class_iou": "IoU", "class_boundary_iou": "Boundary IoU", "class_dice": "Dice"}
+    if "mean_boundary_iou" not in data.scores:  # a report of an earlier version
+        del families["class_boundary_iou"]
     heat_rows = views.heat_map(data)
     return compile_template("page.html").render(
         data=data,
@@ -35,20 +38,24 @@ def render(data: ReportData) -> str:
         script=Markup((_FOLDER / "script.js").read_text(encoding="utf-8")),
         title=wording.verdict_title(data.verdict),
         reason=wording.verdict_reason(data),
+        split_note=wording.split_note(data),
+        gaps=views.gap_rows(data),
         worst_sequences=data.sequences[:_SHOWN_SEQUENCES],
         key_figures=views.key_figures(data),
         other_figures=[
             views.score_row(data, metric, wording.metric_name(metric))
-            for metric in ("frequency_weighted_iou", "mean_iou_with_void")
+            for metric in ("frequency_weighted_iou", "mean_iou_with_void", "mean_boundary_iou")
             if metric in data.scores
         ],
-        class_scores=[("IoU", iou_rows), ("Dice", views.class_rows(data, "class_dice"))],
+        class_scores=[(title, views.class_rows(data, family)) for family, title in families.items()],
         absent=any(row.value is None for row in iou_rows),
         gates=views.ordered_gates(data),
         heat_rows=heat_rows,
         confusions=views.largest_confusions(heat_rows),
         error_legend=views.error_legend(data.class_map),
         frame_groups=views.frame_groups(data),
+        reliability=reliability_diagram(data.reliability),
+        sizes=views.size_rows(data),
         charts=views.training_charts(data),
         epochs=last_entries(data.history),
         resumed=resumed_epochs(data.history),

@@ -6,10 +6,12 @@ Everything is computed here, so the template only places values.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Protocol
 
 from components import drawing
 from components.class_map import ClassMap, Color
+from components.metrics.object_sizes import SizeScore
 from components.metrics.threshold_check import ThresholdCheck
 from components.report import wording
 from components.report.charts import Chart, curves, finite, last_entries
@@ -52,7 +54,31 @@ class ScoreRow:
         return wording.difference(self.value, self.baseline)
 
 
-def score_row(data: ReportData, metric: str, name: str, color: str = "") -> ScoreRow:
+class Scored(Protocol):
+    """What a page's tables of scores are made of; see `ReportData`."""
+
+    @property
+    def class_map(self) -> ClassMap:
+        """The classes."""
+
+    @property
+    def scores(self) -> Mapping[str, float | None]:
+        """Scores by metric name."""
+
+    @property
+    def baseline_scores(self) -> Mapping[str, float | None] | None:
+        """Those of the model to compare with, or None."""
+
+    @property
+    def intervals(self) -> Mapping[str, tuple[float, float]]:
+        """95 % intervals of the scores."""
+
+    @property
+    def change_intervals(self) -> Mapping[str, tuple[float, float]]:
+        """95 % intervals of the changes."""
+
+
+def score_row(data: Scored, metric: str, name: str, color: str = "") -> ScoreRow:
     """Looks one metric up in the candidate's scores and the baseline's."""
     baseline = (data.baseline_scores or {}).get(metric)
     return ScoreRow(
@@ -65,19 +91,65 @@ def score_row(data: ReportData, metric: str, name: str, color: str = "") -> Scor
     )
 
 
-def key_figures(data: ReportData) -> list[ScoreRow]:
+def key_figures(data: Scored) -> list[ScoreRow]:
     """Returns the three figures of the verdict banner."""
     return [
         score_row(data, metric, wording.metric_name(metric)) for metric in ("mean_iou", "mean_dice", "pixel_accuracy")
     ]
 
 
-def class_rows(data: ReportData, family: str) -> list[ScoreRow]:
-    """Returns one row a scored class, `family` being `class_iou` or `class_dice`."""
+def class_rows(data: Scored, family: str) -> list[ScoreRow]:
+    """Returns one row a scored class, `family` being `class_iou`, `class_dice` or `class_boundary_iou`."""
     class_map = data.class_map
     return [
         score_row(data, f"{family}/{class_map.names[index]}", class_map.names[index], color(class_map, index))
         for index in class_map.scored_indices
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class GapRow:
+    """One IoU on the split that the gate judges and on the split that chose the epoch."""
+
+    name: str
+    value: float | None
+    selection: float | None
+    color: str = ""
+
+    @property
+    def gap(self) -> float | None:
+        """The selection split's minus the gate's, None if either is undefined."""
+        return wording.difference(self.selection, self.value)
+
+
+def gap_rows(data: ReportData) -> list[GapRow]:
+    """Returns one row a scored class and the mean; none if one split did both."""
+    if not data.selection_scores:
+        return []
+    class_map = data.class_map
+    names = [(class_map.names[index], color(class_map, index)) for index in class_map.scored_indices]
+    metrics = [(f"class_iou/{name}", name, css) for name, css in names] + [("mean_iou", "mean", "")]
+    return [
+        GapRow(name, finite(data.scores.get(metric)), finite(data.selection_scores.get(metric)), css)
+        for metric, name, css in metrics
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class SizeRow:
+    """One class's scores by object size, small to large."""
+
+    name: str
+    color: str
+    sizes: tuple[SizeScore, ...]
+
+
+def size_rows(data: ReportData) -> list[SizeRow]:
+    """Returns one row a class that has objects."""
+    return [
+        SizeRow(name, color(data.class_map, data.class_map.index(name)), tuple(sizes.values()))
+        for name, sizes in data.class_object_sizes.items()
+        if any(score.objects for score in sizes.values())
     ]
 
 
@@ -229,16 +301,28 @@ def time_rows(data: ReportData) -> list[TimeRow]:
     return [TimeRow(timing, round(100 * timing.seconds / longest, 2)) for timing in data.timings]
 
 
-def lineage_rows(data: ReportData) -> list[tuple[str, Any]]:
-    """Returns what the lineage section lists by name, leaving out what is not known."""
+@dataclasses.dataclass(frozen=True)
+class LineageRow:
+    """One entry of the lineage; `address` is the report that it leads to, relative to this one, or empty."""
+
+    name: str
+    text: str
+    address: str = ""
+
+
+def lineage_rows(data: ReportData) -> list[LineageRow]:
+    """Returns what the lineage section lists, leaving out what is not known."""
     lineage = data.lineage
-    rows = [
-        ("Run", lineage.run_id),
-        ("Created", lineage.created),
-        ("Model", data.model),
-        ("Pushed to", data.verdict.pushed),
-        ("Baseline", lineage.baseline or "none"),
-        ("Data hash", lineage.data_hash),
-        ("Code hash", lineage.code_hash),
-    ]
-    return [(name, value) for name, value in rows if value]
+    related = {"Baseline": lineage.baseline_run, "Version before": lineage.predecessor}
+    rows = {
+        "Run": lineage.run_id,
+        "Created": wording.moment(lineage.created),
+        "Model": data.model,
+        "Pushed to": data.verdict.pushed,
+        "Baseline": wording.related_run(lineage.baseline_run, lineage.baseline) or "none",
+        "Version before": wording.related_run(lineage.predecessor),
+        "Data hash": lineage.data_hash,
+        "Code hash": lineage.code_hash,
+    }
+    addresses = {name: run.report or "" for name, run in related.items() if run}
+    return [LineageRow(name, text, addresses.get(name, "")) for name, text in rows.items() if text]

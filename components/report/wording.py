@@ -10,7 +10,7 @@ from typing import Any
 
 from components.metrics.threshold_check import ThresholdCheck
 from components.report.charts import finite
-from components.report.data import ReportData, Verdict
+from components.report.data import RelatedRun, ReportData, Verdict
 
 ABSENT = "absent"
 MINUS = "\N{MINUS SIGN}"
@@ -22,8 +22,9 @@ _METRIC_NAMES = {
     "pixel_accuracy": "Pixel accuracy",
     "frequency_weighted_iou": "Frequency-weighted IoU",
     "mean_iou_with_void": "Mean IoU with void",
+    "mean_boundary_iou": "Mean boundary IoU",
 }
-_CLASS_METRICS = {"class_iou": "IoU", "class_dice": "Dice"}
+_CLASS_METRICS = {"class_iou": "IoU", "class_boundary_iou": "Boundary IoU", "class_dice": "Dice"}
 
 
 def metric_name(metric: str) -> str:
@@ -137,6 +138,38 @@ def verdict_reason(data: ReportData) -> str:
     return f"{met}, {closely} {margin:.3f} to spare{what}."
 
 
+def split_note(data: ReportData) -> str:
+    """Says which split the gate judges and what chose the model, with the gap between the two; empty if not known.
+
+    An epoch is chosen unless the last is kept, a variant only if variants are built.
+    """
+    gate, selection = data.gate_split, data.selection_split
+    if not selection:
+        return ""
+    settings = data.lineage.configuration
+    choices = (
+        ("the epoch", settings.get("training", {}).get("keep", "best") == "best"),
+        ("the variant", bool(settings.get("export", {}).get("variants"))),
+    )
+    chosen = " and ".join(what for what, chooses in choices if chooses)
+    if gate == selection:
+        if not chosen:
+            return (
+                f"The gate judges split {gate}, which chose nothing: the last epoch is kept, and no variant is built."
+            )
+        return (
+            f"The gate's scores, on split {gate}, also chose {chosen}, so they are slightly too high. For a split that "
+            "chose nothing, add a split test to the data set, or set data.held_out_share."
+        )
+    found = data.selection_scores.get("mean_iou")
+    gap = change(difference(found, data.scores.get("mean_iou")))
+    where, causes = (f"{selection}, which chose {chosen},", "that choice and ") if chosen else (selection, "")
+    return (
+        f"The gate judges split {gate}, which chose nothing. On split {where} mean IoU is {score(found)}: "
+        f"a gap of {gap}, from {causes}differences between the splits."
+    )
+
+
 def _failure_reason(verdict: Verdict) -> str:
     failures = sorted(verdict.failures, key=lambda gate: gate.margin if gate.margin is not None else float("-inf"))
     if not failures:
@@ -196,3 +229,18 @@ def gate_name(gate: ThresholdCheck, in_sentence: bool = False) -> str:
     if in_sentence and not name.startswith(("IoU", "Dice")):
         name = name[0].lower() + name[1:]
     return f"{name}, change from the baseline" if gate.kind == "change" else name
+
+
+def moment(time: str) -> str:
+    """Writes a time, ISO 8601 in UTC, to the minute; one of a report of an earlier version as it is."""
+    return f"{time[:10]} {time[11:16]} UTC" if time.endswith("Z") else time
+
+
+def related_run(run: RelatedRun | None, name: str | None = None) -> str:
+    """Writes another model: `unet of execution 12, run 20260131-120000-unet, version 3`; nothing if unknown."""
+    parts = [name] if name else []
+    if run and run.run_id:
+        parts.append(f"run {run.run_id}")
+    if run and run.version is not None:
+        parts.append(f"version {run.version}")
+    return ", ".join(parts)

@@ -20,6 +20,8 @@ from components.artifact_files import write_model_metadata
 from components.class_map import ClassMap
 from components.dataset import synthetic
 from components.errors import UsageError
+from components.metrics.confusion import decode_confidence
+from components.pusher.push import push
 from serving.export import export
 from serving.predictor import Predictor, find_version
 from serving.test_time import Looks
@@ -49,7 +51,7 @@ def _run_transform(directory, temporary, auto_exposure):
         {
             features.IMAGE: image,
             features.MASK: _encoded(np.zeros((8, 8), np.uint8)),
-            **dict.fromkeys((features.NAME, features.SEQUENCE, features.CONTENT_HASH), b"x"),
+            **dict.fromkeys((features.NAME, features.SEQUENCE, features.SPLIT, features.CONTENT_HASH), b"x"),
             **dict.fromkeys((features.HEIGHT, features.WIDTH), 8),
             **{features.class_share(name): 0.0 for name in _CLASS_MAP.names},
         }
@@ -119,6 +121,14 @@ def test_each_mask_has_its_image_s_own_size(predictor):
     assert all(mask.dtype == np.uint8 and set(np.unique(mask)) <= {0, 1} for mask in masks)
 
 
+def test_a_model_on_an_object_store_predicts_the_same(predictor, exported, s3):
+    push(exported, f"{s3}/fcn8")
+
+    (prediction,), (expected,) = (each.predict(_images()[:1]) for each in (Predictor(f"{s3}/fcn8"), predictor))
+
+    np.testing.assert_array_equal(prediction.mask, expected.mask)
+
+
 @pytest.fixture(scope="module")
 def tiled(transformed, tmp_path_factory):
     """The model of windows as large as its input, behind the same Transform graph."""
@@ -144,9 +154,11 @@ def test_windows_see_an_image_at_its_own_size(tiled, predictor):
 def test_evaluation_and_serving_use_the_same_windows(tiled):
     images = _images(11)
     served = tiled._model.signatures["serving_default"](image=tf.constant(images))
-    evaluated = tiled._model.signatures["evaluation"](image=tf.constant(images))["mask_png_bytes"]
+    evaluated = tiled._model.signatures["evaluation"](image=tf.constant(images))
 
-    assert list(evaluated.numpy()) == list(served["mask_png_bytes"].numpy())
+    assert list(evaluated["mask_png_bytes"].numpy()) == list(served["mask_png_bytes"].numpy())
+    means = [decode_confidence(data).mean() / 255 for data in evaluated["confidence_png_bytes"].numpy()]
+    np.testing.assert_allclose(means, served["confidence"], atol=1 / 510 + 1e-5)
     assert served["class_map"].shape == (11, *_SIZE)
     assert tiled.metadata["tiling"] == {"window": [32, 48], "overlap": 0.5}
     assert set(tiled._model.signatures) == {"serving_default", "raw", "describe", "evaluation", "preprocess"}
@@ -189,12 +201,19 @@ def test_the_answer_is_the_network_s(predictor):
 
 def test_evaluation_returns_the_masks_that_serving_returns_whatever_the_batch(predictor):
     images = _images(19)
-    evaluated = predictor._model.signatures["evaluation"](image=tf.constant(images))["mask_png_bytes"].numpy()
+    evaluated = predictor._model.signatures["evaluation"](image=tf.constant(images))
+    served = predictor._model.signatures["serving_default"](image=tf.constant(images))
 
-    served = [prediction.mask for prediction in predictor.predict(images)]
-    assert len(evaluated) == 19
-    for data, mask in zip(evaluated, served, strict=True):
+    masks = [prediction.mask for prediction in predictor.predict(images)]
+    assert len(evaluated["mask_png_bytes"]) == 19
+    for data, mask in zip(evaluated["mask_png_bytes"].numpy(), masks, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), mask)
+    assert set(evaluated) == {"mask_png_bytes", "confidence_png_bytes"}
+    assert "confidence_png_bytes" not in served
+    probabilities = predictor._model.signatures["probabilities"](image=tf.constant(images))["probabilities"]
+    for data, mask, seen in zip(evaluated["confidence_png_bytes"].numpy(), masks, probabilities, strict=True):
+        expected = tf.reduce_max(tf.image.resize(seen, mask.shape), axis=-1)
+        np.testing.assert_allclose(decode_confidence(data) / 255, expected, atol=1 / 510 + 1e-5)
 
 
 @pytest.mark.parametrize("flip", [False, True])

@@ -26,7 +26,18 @@ def test_strips_give_the_masks_of_the_whole(shape, size, strip_values, monkeypat
     probabilities = np.random.default_rng(3).dirichlet(np.ones(shape[-1]), shape[:2]).astype(np.float32)
 
     in_strips = tf.function(masks.class_mask)(tf.constant(probabilities), tf.constant(size))
+    mask, confidence = tf.function(masks.class_mask_and_confidence)(tf.constant(probabilities), tf.constant(size))
 
-    whole = tf.argmax(tf.image.resize(probabilities, size, method="bilinear"), axis=-1)
-    assert in_strips.dtype == tf.uint8
-    np.testing.assert_array_equal(in_strips, whole)
+    whole = tf.image.resize(probabilities, size, method="bilinear")
+    assert in_strips.dtype == mask.dtype == confidence.dtype == tf.uint8
+    np.testing.assert_array_equal(in_strips, tf.argmax(whole, axis=-1))
+    np.testing.assert_array_equal(mask, in_strips)
+    # Half a level, and what rounding in float32 adds.
+    np.testing.assert_allclose(confidence / 255, tf.reduce_max(whole, axis=-1), atol=1 / 510 + 1e-5)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.2, 1 / 3, 1.0, 1.0000001])
+def test_confidence_is_rounded_to_the_nearest_of_256_levels(probability):
+    level = masks.confidence_levels(tf.constant([probability, 0.0], tf.float32))
+
+    assert int(level) == round(255 * min(probability, 1))

@@ -28,6 +28,8 @@ def _segment(tiling, pixels, network):
     mask = segments.mask.numpy()
     shares = np.bincount(mask.ravel(), minlength=_CLASSES) / mask.size
     np.testing.assert_allclose(segments.class_share, shares, rtol=1e-6)
+    assert segments.levels.shape == mask.shape
+    assert np.mean(segments.levels / 255) == pytest.approx(float(segments.confidence), abs=1 / 510 + 1e-5)
     return mask, float(segments.confidence)
 
 
@@ -46,6 +48,17 @@ def test_windows_change_nothing_for_a_network_that_looks_at_pixels_alone(size, o
     assert mask.shape == size
     np.testing.assert_array_equal(mask[sure], whole.argmax(-1)[sure])
     assert confidence == pytest.approx(whole.max(-1).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [(33, 48), (100, 131), (20, 30), (1, 1)], ids=str)
+def test_the_confidence_of_each_pixel_is_that_of_the_class_that_was_chosen(size):
+    pixels = _image(*size)
+
+    levels = tf.function(lambda image: Tiling((32, 48), 0.25).segment(image, _by_pixel, _CLASSES).levels)(pixels)
+
+    assert levels.dtype == tf.uint8
+    whole = _by_pixel(pixels.astype(np.float32)).numpy()
+    np.testing.assert_allclose(levels / 255, whole.max(-1), atol=1 / 510 + 1e-5)
 
 
 def test_every_window_lies_in_the_image_and_neighbours_overlap_as_asked():

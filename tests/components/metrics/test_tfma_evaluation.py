@@ -25,6 +25,7 @@ from components.class_map import ClassMap
 from components.metrics import tally
 from components.metrics.bootstrap import Interval, change_intervals, score_intervals
 from components.metrics.confusion import confusion_matrix
+from components.metrics.diagnostics import Diagnostics
 from components.metrics.gate import eval_config
 from components.metrics.results import Evaluation, load_evaluation
 from components.metrics.scores import scores
@@ -43,6 +44,8 @@ GOOD = [0, 1, 2, 3, 0, 0]
 BLIND = [0, 1, 1, 3, 0, 0]
 # Only one frame's image holds index 5.
 UNLUCKY = [0, 1, 2, 3, 0, 1]
+# The confidence for each index, 0 to 255 for 0 to 1.
+CONFIDENCE = [255, 240, 130, 100, 60, 200]
 
 
 def png(mask: np.ndarray) -> bytes:
@@ -66,10 +69,24 @@ class MaskFromImage(tf.Module):
         return {"mask_png_bytes": tf.map_fn(predict, image, fn_output_signature=tf.string)}
 
 
-def export_model(directory: pathlib.Path, classes: list[int]) -> str:
+class MaskAndConfidence(MaskFromImage):
+    """Predicts a confidence too, which only depends on the index that the image holds."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image")])
+    def evaluate_with_confidence(self, image):
+        def confidence(encoded):
+            indices = tf.cast(tf.io.decode_png(encoded), tf.int32)
+            return tf.io.encode_png(tf.gather(tf.constant(CONFIDENCE, tf.uint8), indices))
+
+        levels = tf.map_fn(confidence, image, fn_output_signature=tf.string)
+        return {**self.evaluate(image), "confidence_png_bytes": levels}
+
+
+def export_model(directory: pathlib.Path, classes: list[int], with_confidence: bool = False) -> str:
     """Exports, as Trainer does, a model that predicts `classes[i]` wherever the image holds i."""
-    module = MaskFromImage(classes)
-    tf.saved_model.save(module, str(directory / "Format-Serving"), signatures={"evaluation": module.evaluate})
+    module = MaskAndConfidence(classes) if with_confidence else MaskFromImage(classes)
+    evaluate = module.evaluate_with_confidence if with_confidence else module.evaluate
+    tf.saved_model.save(module, str(directory / "Format-Serving"), signatures={"evaluation": evaluate})
     return str(directory)
 
 
@@ -90,20 +107,31 @@ def frames() -> list[tuple[str, np.ndarray, np.ndarray]]:
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory, frames) -> standard_artifacts.Examples:
     """The frames as ExampleGen writes them, in the split val."""
+    return write_examples(tmp_path_factory.mktemp("examples"), {"val": frames})
+
+
+def write_examples(folder: pathlib.Path, frames_by_split: dict[str, list]) -> standard_artifacts.Examples:
     artifact = standard_artifacts.Examples()
-    artifact.uri = str(tmp_path_factory.mktemp("examples"))
-    artifact.split_names = artifact_utils.encode_split_names(["val"])
+    folder.mkdir(exist_ok=True)
+    artifact.uri = str(folder)
+    artifact.split_names = artifact_utils.encode_split_names(list(frames_by_split))
     artifact.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
-    os.makedirs(os.path.join(artifact.uri, "Split-val"))
     options = tf.io.TFRecordOptions(compression_type="GZIP")
-    with tf.io.TFRecordWriter(os.path.join(artifact.uri, "Split-val", "data-00000-of-00001.gz"), options) as writer:
-        for sequence, image, truth in frames:
-            writer.write(serialized_example(sequence, image, truth))
+    for split, frames in frames_by_split.items():
+        (folder / f"Split-{split}").mkdir()
+        with tf.io.TFRecordWriter(str(folder / f"Split-{split}" / "data-00000-of-00001.gz"), options) as writer:
+            for sequence, image, truth in frames:
+                writer.write(serialized_example(split, sequence, image, truth))
     return artifact
 
 
-def serialized_example(sequence: str, image: np.ndarray, truth: np.ndarray) -> bytes:
-    values = {features.IMAGE: png(image), features.MASK: png(truth), features.SEQUENCE: sequence.encode()}
+def serialized_example(split: str, sequence: str, image: np.ndarray, truth: np.ndarray) -> bytes:
+    values = {
+        features.IMAGE: png(image),
+        features.MASK: png(truth),
+        features.SEQUENCE: sequence.encode(),
+        features.SPLIT: split.encode(),
+    }
     feature = {name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for name, value in values.items()}
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
@@ -113,7 +141,7 @@ def schema(tmp_path_factory) -> standard_artifacts.Schema:
     artifact = standard_artifacts.Schema()
     artifact.uri = str(tmp_path_factory.mktemp("schema"))
     message = schema_pb2.Schema()
-    for name in (features.IMAGE, features.MASK, features.SEQUENCE):
+    for name in (features.IMAGE, features.MASK, features.SEQUENCE, features.SPLIT):
         message.feature.add(name=name, type=schema_pb2.BYTES, shape={}, presence={"min_fraction": 1})
     with open(os.path.join(artifact.uri, "schema.pbtxt"), "w") as file:
         file.write(text_format.MessageToString(message))
@@ -127,6 +155,7 @@ def models(tmp_path_factory) -> dict[str, str]:
         "good": export_model(root / "good", GOOD),
         "blind to pedestrians": export_model(root / "blind", BLIND),
         "unlucky": export_model(root / "unlucky", UNLUCKY),
+        "good with confidence": export_model(root / "confident", GOOD, with_confidence=True),
     }
 
 
@@ -136,7 +165,9 @@ def model_artifact(uri: str) -> standard_artifacts.Model:
     return artifact
 
 
-def run_evaluator(root: pathlib.Path, inputs: dict, gate: GateSettings) -> tuple[str, bool]:
+def run_evaluator(
+    root: pathlib.Path, inputs: dict, gate: GateSettings, splits: tuple[str, ...] = ("val",), selection_split: str = ""
+) -> tuple[str, bool]:
     """Runs TFX's own Evaluator; returns the evaluation's directory and whether the model is blessed."""
     evaluation, blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.ModelBlessing()
     evaluation.uri, blessing.uri = str(root / "evaluation"), str(root / "blessing")
@@ -147,8 +178,8 @@ def run_evaluator(root: pathlib.Path, inputs: dict, gate: GateSettings) -> tuple
         inputs,
         {"evaluation": [evaluation], "blessing": [blessing]},
         {
-            "eval_config": proto_utils.proto_to_json(eval_config(CLASS_MAP, gate, code_hash="abc")),
-            "example_splits": json.dumps(["val"]),
+            "eval_config": proto_utils.proto_to_json(eval_config(CLASS_MAP, gate, "abc", selection_split)),
+            "example_splits": json.dumps(splits),
         },
     )
     return evaluation.uri, blessing.get_int_custom_property("blessed") == 1
@@ -165,8 +196,8 @@ class Run:
         return check
 
 
-def run(root: pathlib.Path, inputs: dict, gate: GateSettings) -> Run:
-    uri, blessed = run_evaluator(root, inputs, gate)
+def run(root: pathlib.Path, inputs: dict, gate: GateSettings, **splits) -> Run:
+    uri, blessed = run_evaluator(root, inputs, gate, **splits)
     return Run(uri, blessed, load_evaluation(uri, CLASS_MAP))
 
 
@@ -216,6 +247,7 @@ def test_the_matrix_and_the_scores_of_a_first_run(first_run, frames):
     np.testing.assert_array_equal(first_run.evaluation.candidate.matrix, expected)
     assert first_run.evaluation.candidate.scores.to_dict() == scores(expected, CLASS_MAP).to_dict()
     assert first_run.evaluation.baseline is None
+    assert first_run.evaluation.candidate.selection == {}
 
 
 def test_tfma_reports_the_same_scores(first_run, frames):
@@ -302,6 +334,45 @@ def defined(intervals: dict[str, Interval]) -> dict[str, Interval]:
     return {name: bounds for name, bounds in intervals.items() if not math.isnan(bounds[0])}
 
 
+def expected_diagnostics(frames, classes: list[int], with_confidence: bool) -> Diagnostics:
+    total = Diagnostics.empty(CLASS_MAP)
+    for _, image, truth in frames:
+        prediction = np.array(classes, np.uint8)[image]
+        confidence = np.array(CONFIDENCE, np.uint8)[image] if with_confidence else None
+        total.add(Diagnostics.of_image(truth.astype(np.uint8), prediction, CLASS_MAP, confidence))
+    return total
+
+
+def test_a_model_with_confidence_is_compared_with_one_of_an_earlier_version(tmp_path, examples, models, frames):
+    inputs = {
+        "examples": [examples],
+        "model": [model_artifact(models["good with confidence"])],
+        "baseline_model": [model_artifact(models["good"])],
+    }
+
+    found = run(tmp_path, inputs, GateSettings(min_mean_iou=0.0))
+
+    expected = expected_diagnostics(frames, GOOD, with_confidence=True).to_dict(CLASS_MAP)
+    earlier = expected_diagnostics(frames, GOOD, with_confidence=False).to_dict(CLASS_MAP)
+    assert found.evaluation.blessed
+    assert found.evaluation.candidate.diagnostics.to_dict(CLASS_MAP) == expected
+    assert found.evaluation.baseline.diagnostics.to_dict(CLASS_MAP) == earlier
+    assert earlier == {**expected, "expected_calibration_error": None, "reliability": []}
+    assert expected["expected_calibration_error"] > 0.1
+    reported = tfma.load_eval_result(found.uri, model_name=tfma.CANDIDATE_KEY).get_metrics_for_slice()
+    for name in ("expected_calibration_error", "mean_boundary_iou"):
+        assert reported[name]["doubleValue"] == expected[name]
+    assert reported["class_boundary_iou/road"]["doubleValue"] == expected["class_boundary_iou"]["road"]
+
+
+def test_a_model_without_confidence_has_every_score_but_calibration(better_run, frames):
+    for result, classes in ((better_run.evaluation.candidate, GOOD), (better_run.evaluation.baseline, BLIND)):
+        expected = expected_diagnostics(frames, classes, with_confidence=False)
+        assert result.diagnostics.to_dict(CLASS_MAP) == expected.to_dict(CLASS_MAP)
+        assert math.isnan(result.diagnostics.flat(CLASS_MAP)["expected_calibration_error"])
+        assert result.diagnostics.sizes["large"].objects > 0
+
+
 def test_a_class_that_drops_blocks_and_an_absent_class_does_not(worse_run):
     failed = {(check.metric, check.kind) for check in worse_run.evaluation.failures}
     assert ("class_iou/pedestrian", "change") in failed
@@ -322,6 +393,33 @@ def test_more_sequences_than_a_person_reads_are_left_out(tmp_path, examples, mod
 
     assert candidate.sequences == {}
     np.testing.assert_array_equal(candidate.matrix, expected_matrix(frames, GOOD))
+
+
+@pytest.mark.parametrize(("gate_split", "blessed"), [("with_pedestrians", False), ("without", True)])
+def test_the_gate_counts_its_own_split_alone(tmp_path, schema, models, gate_split, blessed):
+    random = np.random.default_rng(7)
+    masks = {"with_pedestrians": random.choice([1, 2], size=(4, 6)), "without": random.choice([0, 1], size=(5, 3))}
+    frames = {split: [(split, mask, mask)] for split, mask in masks.items()}
+    (selection_split,) = masks.keys() - {gate_split}
+    inputs = {
+        "examples": [write_examples(tmp_path / "examples", frames)],
+        "schema": [schema],
+        "model": [model_artifact(models["blind to pedestrians"])],
+        "baseline_model": [model_artifact(models["good"])],
+    }
+    gate = GateSettings(min_mean_iou=0.5, significant_drops=False)
+
+    found = run(tmp_path, inputs, gate, splits=(selection_split, gate_split), selection_split=selection_split)
+
+    evaluation = found.evaluation
+    assert found.blessed_by_tfx == evaluation.blessed == blessed
+    assert {check.passed for check in evaluation.checks} == ({True} if blessed else {True, False})
+    for result, classes in ((evaluation.candidate, BLIND), (evaluation.baseline, GOOD)):
+        np.testing.assert_array_equal(result.matrix, expected_matrix(frames[gate_split], classes))
+        assert list(result.sequences) == [gate_split]
+        expected = scores(expected_matrix(frames[selection_split], classes), CLASS_MAP).flat()
+        assert set(result.selection) == {"mean_iou", *(f"class_iou/{name}" for name in CLASS_MAP.scored_names)}
+        np.testing.assert_equal(result.selection, {name: expected[name] for name in result.selection})
 
 
 @pytest.mark.parametrize("significant_only", [True, False])

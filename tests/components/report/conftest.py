@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from components.class_map import ClassMap
+from components.metrics.calibration import ReliabilityBin
+from components.metrics.object_sizes import SizeScore
 from components.metrics.threshold_check import ThresholdCheck
 from components.report.data import Frame, Lineage, ReportData, SequenceScore, Timing, Verdict
 
@@ -47,6 +49,12 @@ def report() -> ReportData:
         "class_dice/road": 0.8736,
         "class_dice/pedestrian": 0.2586,
         "class_dice/traffic light / sign symbol": None,
+        "class_boundary_iou/sky": 0.5511,
+        "class_boundary_iou/road": 0.4422,
+        "class_boundary_iou/pedestrian": 0.2233,
+        "class_boundary_iou/traffic light / sign symbol": None,
+        "mean_boundary_iou": 0.4055,
+        "expected_calibration_error": 0.0346,
     }
     baseline = {name: None if value is None else value - 0.0312 for name, value in scores.items()}
     epochs = [
@@ -64,7 +72,7 @@ def report() -> ReportData:
     return ReportData(
         model="fcn8",
         class_map=CLASS_MAP,
-        eval_split="val",
+        gate_split="val",
         verdict=Verdict(
             blessed=True,
             pushed="/srv/serving/fcn8/1732183200",
@@ -108,17 +116,35 @@ def report() -> ReportData:
         ),
         lineage=Lineage(
             run_id="2025-11-21T10-04-33",
-            created="2025-11-21 10:23 UTC",
+            created="2025-11-21T10:23:05Z",
             data_hash="9f2c1e7a" * 8,
             code_hash="41d0c8ee" * 8,
             baseline="fcn8 of execution 12",
             configuration={"training": {"epochs": 3, "learning_rate": 0.0004}},
             packages={"tfx": "1.16.0"},
         ),
+        reliability=(
+            ReliabilityBin(pixels=0, hits=0, confidence=None, accuracy=None),
+            ReliabilityBin(pixels=4000, hits=1000, confidence=0.4, accuracy=0.25),
+            ReliabilityBin(pixels=12345, hits=9876, confidence=0.9123, accuracy=0.8),
+        ),
+        object_sizes={
+            "small": SizeScore(210, 30_100, 0.1234),
+            "medium": SizeScore(1_044, 200_000, 0.5678),
+            "large": SizeScore(0, 0, None),
+        },
+        class_object_sizes={
+            "sky": dict.fromkeys(("small", "medium", "large"), SizeScore(0, 0, None)),
+            "pedestrian": {
+                "small": SizeScore(207, 30_000, 0.1211),
+                "medium": SizeScore(3, 2_000, 0.4567),
+                "large": SizeScore(0, 0, None),
+            },
+        },
     )
 
 
 @pytest.fixture
 def minimal_report() -> ReportData:
     """The least a report can hold: no baseline, no history, no frames, no counts, no timings."""
-    return ReportData(model="unet", class_map=CLASS_MAP, eval_split="test", verdict=Verdict(True), scores={})
+    return ReportData(model="unet", class_map=CLASS_MAP, gate_split="test", verdict=Verdict(True), scores={})

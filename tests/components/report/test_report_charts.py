@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.report.charts import curves, last_entries, resumed_epochs, round_step
+from components.metrics.calibration import ReliabilityBin
+from components.report.charts import curves, last_entries, reliability_diagram, resumed_epochs, round_step
 
 LOSS = {"train": "loss"}
 
@@ -86,3 +87,16 @@ def test_of_a_repeated_epoch_the_later_entry_counts():
 @pytest.mark.parametrize("epochs", [[], [1], [1, 2, 3]])
 def test_an_uninterrupted_history_was_not_resumed(epochs):
     assert resumed_epochs([{"epoch": epoch} for epoch in epochs]) == []
+
+
+def test_reliability_diagram_leaves_out_empty_bins_and_has_the_diagonal():
+    empty = ReliabilityBin(0, 0, None, None)
+
+    chart = reliability_diagram([empty, ReliabilityBin(10, 2, 0.25, 0.2), empty, ReliabilityBin(10, 9, 0.9375, 0.9)])
+
+    diagonal, model = chart.lines
+    assert diagonal.runs == ("0,100 100,0",)
+    assert model.runs == ("25,80.00 93.75,10.00",)
+    assert [(tick.position, tick.label) for tick in chart.x_ticks][:2] == [(0, "0.0"), (20, "0.2")]
+    assert [(tick.position, tick.label) for tick in chart.y_ticks][:2] == [(100, "0.0"), (80, "0.2")]
+    assert reliability_diagram([empty, empty]) is None

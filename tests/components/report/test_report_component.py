@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from components import drawing, features
 from components.artifact_files import write_model_metadata
 from components.class_map import ClassMap
 from components.example_gen.artifacts import Quarantine
+from components.metrics.diagnostics import Diagnostics
 from components.metrics.gate import eval_config
 from components.metrics.results import Evaluation, ModelResult, SequenceResult
 from components.metrics.scores import scores
@@ -145,7 +147,8 @@ def run(inputs: dict, folder: pathlib.Path, **changes):
         "class_map": CLASS_MAP.to_json(),
         "configuration": json.dumps({"training": {"epochs": 1}}),
         "lineage": json.dumps({"code_hash": "c0de", "packages": {"tfx": "1.16.0"}}),
-        "eval_split": "val",
+        "gate_split": "val",
+        "selection_split": "val",
         "max_frames": 10,
         "code": "abc",
     }
@@ -188,7 +191,7 @@ def test_lineage_joins_what_was_known_with_what_the_artifacts_carry(inputs, tmp_
     assert lineage.configuration == {"training": {"epochs": 1}}
     assert lineage.packages == {"tfx": "1.16.0"}
     assert lineage.baseline is None
-    assert lineage.created.endswith("UTC")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", lineage.created)
 
 
 def test_page_lies_beside_the_data_and_the_artifact_carries_the_scores(inputs, tmp_path):
@@ -219,7 +222,7 @@ def test_sequences_stand_beside_the_baselines_with_the_worst_first():
     def result(sequences: dict[str, float]) -> ModelResult:
         matrix = np.eye(3, dtype=np.int64)
         rows = {name: SequenceResult(value, value, value) for name, value in sequences.items()}
-        return ModelResult(matrix, scores(matrix, CLASS_MAP), rows, {})
+        return ModelResult(matrix, scores(matrix, CLASS_MAP), rows, {}, Diagnostics.empty(CLASS_MAP))
 
     candidate, baseline = result({"dusk": 0.9, "void": math.nan, "day": 0.4}), result({"dusk": 0.25})
 
@@ -235,7 +238,8 @@ def test_missing_history_and_statistics_leave_their_parts_empty(tmp_path):
 
 def test_component_can_be_wired_with_and_without_a_pushed_model(inputs):
     properties = {
-        "class_map": "{}", "configuration": "{}", "lineage": "{}", "eval_split": "val", "max_frames": 1, "code": "abc",
+        "class_map": "{}", "configuration": "{}", "lineage": "{}", "gate_split": "val", "selection_split": "val",
+        "max_frames": 1, "code": "abc",
     }  # fmt: skip
     channels = {name: channel.Channel(type=type(made)) for name, made in inputs.items()}
     without = {name: made for name, made in channels.items() if name != "pushed_model"}

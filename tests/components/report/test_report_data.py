@@ -39,7 +39,7 @@ def test_load_reads_a_reports_folder(report, tmp_path):
 
 def test_broken_json_names_the_field():
     with pytest.raises(pydantic.ValidationError, match="class_map"):
-        ReportData.from_json('{"model": "fcn8", "eval_split": "val"}')
+        ReportData.from_json('{"model": "fcn8", "gate_split": "val"}')
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from PIL import Image
 
 from components import drawing, features
 from components.class_map import ClassMap
-from components.report.frames import MAX_WIDTH, Pair, ScoredFrame, choose_frames, draw, pick
+from components.examples import RawExample
+from components.report.frames import ScoredFrame, choose_frames, draw, pick
+from components.report.pictures import MAX_WIDTH
 
 CLASS_MAP = ClassMap(("road", "sky", "void"), ((128, 64, 128), (70, 130, 180), (0, 0, 0)), ignore_index=2)
 
@@ -136,7 +138,7 @@ def test_pictures_are_shrunk_and_painted_in_the_class_maps_colours():
     truth = np.zeros((300, 1200))
     truth[:, 600:] = 1
     prediction = np.ones((300, 1200))
-    pair = Pair(png(np.full((300, 1200, 3), 200)), png(truth), "wide", "dusk")
+    pair = RawExample(png(np.full((300, 1200, 3), 200)), png(truth), "wide", "dusk")
 
     frame = draw(pair, "best", ScoredFrame(0, png(prediction), 0.25), CLASS_MAP)
 
@@ -155,7 +157,7 @@ def test_pictures_are_shrunk_and_painted_in_the_class_maps_colours():
 
 
 def test_small_pictures_keep_their_size():
-    pair = Pair(png(np.zeros((6, 8, 3))), png(np.zeros((6, 8))), "small", "dusk")
+    pair = RawExample(png(np.zeros((6, 8, 3))), png(np.zeros((6, 8))), "small", "dusk")
 
     frame = draw(pair, "worst", ScoredFrame(0, png(np.zeros((6, 8))), 1.0), CLASS_MAP)
 

@@ -10,11 +10,11 @@ import pytest
 
 from components.class_map import ClassMap
 from components.metrics.threshold_check import ThresholdCheck
-from components.report.data import ReportData, SequenceScore, Verdict
+from components.report.data import RelatedRun, ReportData, SequenceScore, Verdict
 from components.report.render import render
 
 SECTIONS = {
-    "verdict", "classes", "thresholds", "confusion", "frames",
+    "verdict", "classes", "thresholds", "confusion", "frames", "calibration", "sizes",
     "training", "sequences", "shares", "data", "timings", "lineage",
 }  # fmt: skip
 VOID_ELEMENTS = {"meta", "link", "img", "br", "input", "hr"}
@@ -92,6 +92,49 @@ def test_full_report_shows_every_section_with_its_numbers(report):
     assert "Evaluator 22 s failed" in page.text("timings")
     assert "fcn8 of execution 12" in page.text("lineage")
     assert "learning_rate: 0.0004" in page.text("lineage")
+
+
+def test_baseline_and_version_before_are_named_and_linked(report):
+    related = {
+        "baseline_run": RelatedRun("20251101-unet", 1761955200, "../20251101-unet/report.html"),
+        "predecessor": RelatedRun("20251102-unet", 1762041600),
+    }
+    page = Page(render(dataclasses.replace(report, lineage=dataclasses.replace(report.lineage, **related))))
+
+    text = page.text("lineage")
+    assert "fcn8 of execution 12, run 20251101-unet, version 1761955200" in text
+    assert "Version before run 20251102-unet, version 1762041600" in text
+    addresses = [address for address in page.values("href", "a") if not address.startswith("#")]
+    assert addresses == ["../20251101-unet/report.html"] * 2  # in the header and in the lineage
+
+
+def test_the_time_of_a_report_is_written_for_people(report):
+    earlier = dataclasses.replace(report.lineage, created="2025-11-21 10:23 UTC")
+
+    for data in (report, dataclasses.replace(report, lineage=earlier)):
+        assert "Created 2025-11-21 10:23 UTC" in Page(render(data)).text("lineage")
+
+
+def test_scores_that_do_not_gate_are_shown(report):
+    page = Page(render(report))
+
+    assert "Boundary IoU" in page.text("classes")
+    assert "road 0.442 0.411 +0.031" in page.text("classes")
+    assert "Mean boundary IoU 0.406 (+0.031)" in page.text("verdict")
+    assert "Expected calibration error 0.035:" in page.text("calibration")
+    assert "40,75.00 91.23,20.00" in page.values("points", "polyline")
+    assert "0.667 4,000 0.400 0.250" in page.text("calibration")
+    assert "pedestrian 0.121 207 0.457 3 – 0" in page.text("sizes")
+    assert "sky" not in page.text("sizes")
+    assert "All 0.123 210 0.568 1,044 – 0" in page.text("sizes")
+
+
+def test_a_report_of_an_earlier_version_has_no_boundary_iou_and_says_what_it_lacks(minimal_report):
+    page = Page(render(minimal_report))
+
+    assert "Boundary IoU" not in page.text("classes")
+    assert "No confidence was recorded" in page.text("calibration")
+    assert "No scores by object size were recorded" in page.text("sizes")
 
 
 def test_intervals_stand_beside_scores_and_changes(report):
@@ -265,3 +308,29 @@ def test_without_an_ignored_class_nothing_is_called_unscored(report):
     html = render(data)
 
     assert "not scored" not in html
+
+
+def test_both_splits_and_the_gap_stand_by_class(report):
+    selection = {"mean_iou": 0.6626, "class_iou/sky": 0.9034, "class_iou/road": 0.8, "class_iou/pedestrian": None}
+    page = render(dataclasses.replace(report, gate_split="test", selection_split="val", selection_scores=selection))
+
+    rows = re.findall(
+        r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', page.split('id="gaps-title"')[1].split("</table>")[0]
+    )
+    cells = {re.sub("<.*?>", "", name): re.findall(r'<td class="number[^"]*">(.*?)</td>', row) for name, row in rows}
+    assert cells == {
+        "sky": ["0.913", "0.903", "−0.010"],
+        "road": ["0.776", "0.800", "+0.024"],
+        "pedestrian": ["0.149", "absent", ""],
+        "traffic light / sign symbol": ["absent", "absent", ""],
+        "mean": ["0.613", "0.663", "+0.050"],
+    }
+    assert "on split test" in page
+    assert "The gate judges split test, which chose nothing." in page
+
+
+def test_one_split_has_no_table_of_gaps(report):
+    page = render(dataclasses.replace(report, selection_split="val"))
+
+    assert "gaps-title" not in page
+    assert "also chose the epoch" in page

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from components.report import wording
@@ -69,3 +71,58 @@ def test_metric_name(metric, name):
 def test_count_uses_the_plural_but_for_one():
     assert wording.count(1, "frame") == "1 frame"
     assert wording.count(1204, "frame") == "1,204 frames"
+
+
+@pytest.mark.parametrize(
+    ("configuration", "note"),
+    [
+        (
+            {},
+            "The gate judges split test, which chose nothing. On split val, which chose the epoch, mean IoU is 0.662: "
+            "a gap of +0.049, from that choice and differences between the splits.",
+        ),
+        (
+            {"export": {"variants": ["int8"]}},
+            "The gate judges split test, which chose nothing. On split val, which chose the epoch and the variant, "
+            "mean IoU is 0.662: a gap of +0.049, from that choice and differences between the splits.",
+        ),
+        (
+            {"training": {"keep": "last"}},
+            "The gate judges split test, which chose nothing. On split val mean IoU is 0.662: a gap of +0.049, from "
+            "differences between the splits.",
+        ),
+    ],
+)
+def test_a_gate_split_of_its_own_is_told_with_the_gap(report, configuration, note):
+    report = with_splits(report, "test", "val", configuration, {"mean_iou": 0.6616})
+
+    assert wording.split_note(report) == note
+
+
+@pytest.mark.parametrize(
+    ("configuration", "note"),
+    [
+        (
+            {"training": {"keep": "best"}, "export": {"variants": []}},
+            "The gate's scores, on split val, also chose the epoch, so they are slightly too high. For a split that "
+            "chose nothing, add a split test to the data set, or set data.held_out_share.",
+        ),
+        (
+            {"training": {"keep": "last"}, "export": {"variants": []}},
+            "The gate judges split val, which chose nothing: the last epoch is kept, and no variant is built.",
+        ),
+    ],
+)
+def test_a_gate_split_that_also_chooses_is_told(report, configuration, note):
+    assert wording.split_note(with_splits(report, "val", "val", configuration)) == note
+
+
+def with_splits(report, gate, selection, configuration, scores=None):
+    lineage = dataclasses.replace(report.lineage, configuration=configuration)
+    return dataclasses.replace(
+        report, gate_split=gate, selection_split=selection, selection_scores=scores or {}, lineage=lineage
+    )
+
+
+def test_nothing_is_told_of_splits_that_are_not_known(report):
+    assert wording.split_note(report) == ""

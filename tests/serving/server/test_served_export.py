@@ -46,7 +46,7 @@ def base_path(image, tmp_path_factory):
     raw = {
         features.IMAGE: image,
         features.MASK: _png(np.zeros((8, 8), np.uint8)),
-        **dict.fromkeys((features.NAME, features.SEQUENCE, features.CONTENT_HASH), b"x"),
+        **dict.fromkeys((features.NAME, features.SEQUENCE, features.SPLIT, features.CONTENT_HASH), b"x"),
         **dict.fromkeys((features.HEIGHT, features.WIDTH), 8),
         **{features.class_share(name): 0.0 for name in _CLASS_MAP.names},
     }

@@ -1,0 +1,63 @@
+"""Boundary IoU: the IoU of the pixels near the edges of a class, which large areas do not hide.
+
+Source: Cheng et al., Boundary IoU: Improving Object-Centric Image Segmentation Evaluation, CVPR 2021 (arXiv
+2103.16562), section 4. The authors' code is `mask_to_boundary` in boundary_iou/utils/boundary_utils.py of
+github.com/bowenc0221/boundary-iou-api. It erodes each mask d times by 3x3 pixels, so a pixel is near an edge if another
+class, or the image's edge, lies within a Chebyshev distance of d pixels. All classes at once: the largest and the
+smallest class index in the window of 2d + 1 pixels around it differ.
+
+The paper has no ignored pixels. Here the prediction takes over the truth's, so both masks end where an ignored area
+begins, as they do at the image's edge. What a model predicts inside such an area changes nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from components.class_map import ClassMap
+
+# The paper's width of the band, as a fraction of the image's diagonal.
+BAND = 0.02
+
+
+def band_width(height: int, width: int) -> int:
+    """Returns the width of the band in pixels, at least 1."""
+    return max(round(BAND * float(np.hypot(height, width))), 1)
+
+
+def near_edges(mask: np.ndarray, distance: int) -> np.ndarray:
+    """Tells which pixels lie within a distance of another class or of the image's edge.
+
+    Args:
+        mask: class indices, uint8 [H, W].
+        distance: Chebyshev distance, in pixels.
+
+    Returns:
+        bool [H, W].
+    """
+    window = 2 * distance + 1
+    # Outside the image lie the highest and the lowest index at once, which differ whatever is inside.
+    highest = ndimage.maximum_filter(mask, window, mode="constant", cval=255)
+    return highest != ndimage.minimum_filter(mask, window, mode="constant", cval=0)
+
+
+def boundary_counts(truth: np.ndarray, prediction: np.ndarray, class_map: ClassMap) -> np.ndarray:
+    """Counts the pixels near the edges of each scored class.
+
+    Args:
+        truth: class indices, uint8 [H, W].
+        prediction: class indices, uint8 [H, W].
+        class_map: the classes.
+
+    Returns:
+        Pixels hit, true and predicted of each scored class, int64 [3, scored classes], as `scores.iou` takes them.
+    """
+    if class_map.ignore_index is not None:
+        prediction = np.where(truth == class_map.ignore_index, truth, prediction)
+    distance = band_width(*truth.shape)
+    in_truth, in_prediction = near_edges(truth, distance), near_edges(prediction, distance)
+    hit = (truth == prediction) & in_truth & in_prediction
+    counted = truth[hit], truth[in_truth], prediction[in_prediction]
+    counts = np.stack([np.bincount(classes, minlength=class_map.num_classes) for classes in counted])
+    return counts[:, list(class_map.scored_indices)].astype(np.int64)
