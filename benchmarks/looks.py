@@ -3,7 +3,7 @@
     python -m benchmarks.looks --work work --looks 1 --looks 1,flip --looks 0.5,1,1.5,flip
 
 Takes the network of the newest run of a work directory that trained, exports it once for each `--looks`, and scores
-each export on the validation split as the pipeline's evaluation does.
+each export on the split that the run's gate judged, as the pipeline's evaluation does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tensorflow as tf
 from benchmarks.finished_runs import newest_training
 from components.artifact_files import read_model_metadata
 from components.class_map import ClassMap
-from components.report.frames import read_pairs
+from components.examples import example_files, read_examples
 from pipeline.store import NodeExecution
 from serving.comparison import Measurement, measure
 from serving.export import export
@@ -39,7 +39,7 @@ def parse(text: str) -> tuple[str, Looks]:
 
 
 def measure_looks(executions: dict[str, NodeExecution], name: str, looks: Looks) -> Measurement:
-    """Exports a training's network with some looks, and scores it on the validation split.
+    """Exports a training's network with some looks, and scores it on the split that the gate judged.
 
     Args:
         executions: of a run, by node.
@@ -49,7 +49,7 @@ def measure_looks(executions: dict[str, NodeExecution], name: str, looks: Looks)
     trained = {key: artifacts[0].uri for key, artifacts in executions["Trainer"].outputs.items()}
     metadata = read_model_metadata(os.path.join(trained["model"], "Format-Serving"))
     examples = executions["ImageMaskExampleGen"].outputs["examples"][0].uri
-    files = sorted(tf.io.gfile.glob(os.path.join(examples, "Split-val", "*.gz")))
+    split = executions["Report"].properties["gate_split"]
     class_map = ClassMap.from_dict(metadata["class_map"])
     with tempfile.TemporaryDirectory() as folder:
         export(
@@ -63,7 +63,7 @@ def measure_looks(executions: dict[str, NodeExecution], name: str, looks: Looks)
             metadata["max_pixels"],
         )
         model = tf.saved_model.load(folder)
-        pairs = ((pair.image, pair.mask) for pair in read_pairs(files, limit=-1))
+        pairs = ((each.image, each.mask) for each in read_examples(example_files(examples, split)))
         size = os.path.getsize(os.path.join(folder, "saved_model.pb"))
         signatures = model.signatures
         return measure(name, signatures["serving_default"], signatures["evaluation"], pairs, class_map, size)

@@ -31,7 +31,7 @@ class Result:
         name: the recipe's name.
         validations: minutes since the training began, and mean IoU, of each validation.
         minutes: of the run; from folder to pushed model, where nothing came from the cache.
-        mean_iou: of the exported model.
+        mean_iou: of the exported model, on the validation split.
         thin: mean IoU of `THIN_CLASSES`; None where the data set has not all of them.
     """
 
@@ -51,13 +51,15 @@ def read(name: str, root: str) -> Result:
     summary, executions = newest_training(root)
     with open(os.path.join(executions["Trainer"].outputs["model_run"][0].uri, "history.json")) as file:
         history = json.load(file)
-    class_iou = summary["metrics"]["class_iou"]
+    # Unless the gate judged another split, its scores are those on the validation split.
+    scores = summary.get("selection_metrics") or summary["metrics"]
+    class_iou = scores["class_iou"]
     thin = [class_iou[name] for name in THIN_CLASSES if class_iou.get(name) is not None]
     return Result(
         name=name,
         validations=_validations(history),
         minutes=round((summary["startup_seconds"] + sum(_seconds(e) for e in executions.values())) / 60, 4),
-        mean_iou=round(summary["metrics"]["mean_iou"], 4),
+        mean_iou=round(scores["mean_iou"], 4),
         thin=round(sum(thin) / len(thin), 4) if len(thin) == len(THIN_CLASSES) else None,
     )
 

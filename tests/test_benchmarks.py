@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from benchmarks import gpu_table, held_out, machine, recipes, records, training
 from components.dataset import synthetic
-from components.dataset.description import detect
 from components.dataset.pairs import find_pairs
 from components.errors import UsageError
 from components.gpu import Build, Device, Found
+from pipeline.cli.run import build_config
+from pipeline.config import describe, with_gate_split
 from pipeline.store import NodeExecution
 from trainer import decoded
 
@@ -34,29 +34,24 @@ def streets(tmp_path_factory):
     return str(root)
 
 
-def test_a_held_out_sequence_takes_the_place_of_the_validation_split(streets, tmp_path):
-    counts = held_out.hold_out(streets, "0001TP", str(tmp_path / "data"))
+def test_the_benchmark_holds_one_sequence_out_and_lets_nothing_choose(streets):
+    config = build_config(streets, "fcn8", "cpu", None, None, None, held_out.settings("0001TP"))
 
-    pairs, problems = find_pairs(str(tmp_path / "data"), detect(str(tmp_path / "data")))
-    assert counts == {"train": 1, "val": 3}
-    assert {(pair.split, pair.sequence) for pair in pairs} == {("train", "0006R0"), ("val", "0001TP")}
-    assert not problems
-    with Image.open(tmp_path / "data" / pairs[0].image) as image:
-        assert image.size == (48, 32)
-
-
-def test_holding_out_another_sequence_replaces_the_pairs_that_were_linked(streets, tmp_path):
-    held_out.hold_out(streets, "0001TP", str(tmp_path / "data"))
-
-    held_out.hold_out(streets, "0006R0", str(tmp_path / "data"))
-
-    pairs, _ = find_pairs(str(tmp_path / "data"), detect(str(tmp_path / "data")))
-    assert sorted((pair.split, pair.sequence) for pair in pairs) == [("train", "0001TP")] * 3 + [("val", "0006R0")]
+    config = with_gate_split(config, describe(config.data))
+    pairs, _ = find_pairs(streets, describe(config.data))
+    assert {(pair.split, pair.sequence) for pair in pairs if pair.split != "val"} == {
+        ("train", "0006R0"),
+        ("held_out", "0001TP"),
+    }
+    assert (config.data.eval_split, config.data.gate_split, config.training.keep) == ("val", "held_out", "last")
+    assert config.gate.min_class_iou == {}
 
 
-def test_a_sequence_that_is_not_there_is_refused_with_those_that_are(streets, tmp_path):
-    with pytest.raises(UsageError, match=r"--sequence 0005VD: .*\['0001TP', '0006R0'\]"):
-        held_out.hold_out(streets, "0005VD", str(tmp_path / "data"))
+def test_a_sequence_that_is_not_there_is_refused_with_those_that_are(streets):
+    with pytest.raises(UsageError, match="data.held_out_sequences: '0005VD' is not there.*0001TP, 0006R0"):
+        find_pairs(
+            streets, describe(build_config(streets, "fcn8", "cpu", None, None, None, held_out.settings("0005VD")).data)
+        )
 
 
 def test_the_table_of_a_held_out_sequence_ends_in_the_gap():

@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from components import files
 from components.class_map import ClassMap
 from components.dataset import consistency, patterns
+from components.dataset.data_files import data_files
 from components.dataset.layout import Layout
 from components.dataset.yaml_settings import explain, parse_mapping
 from components.errors import UsageError
@@ -72,6 +73,20 @@ class ClassDescription(Settings):
         return value
 
 
+class HeldOut(Settings):
+    """Which sequences are taken out of a split to become the split `held_out`, which neither trains nor chooses."""
+
+    split: str = Field("train", description="split that they are taken from")
+    share: float = Field(0, ge=0, lt=1, description="fraction of its pairs to take, in whole sequences")
+    sequences: tuple[str, ...] = Field((), description="the sequences by name, in place of a fraction")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> HeldOut:
+        if bool(self.share) == bool(self.sequences):
+            raise ValueError("expected one of share and sequences")
+        return self
+
+
 class DatasetDescription(Settings):
     """A data set of image and mask pairs: its classes, its masks' encoding, its layout and its splits."""
 
@@ -109,6 +124,9 @@ class DatasetDescription(Settings):
     split_lists: dict[str, str] = Field(
         default_factory=dict,
         description="file of each split that lists its pairs' names, one a line; others are left out",
+    )
+    held_out: HeldOut | None = Field(
+        None, description="sequences that become the split `held_out`; the settings data.held_out_* win over it"
     )
     recognised_by: str | None = Field(
         None, description="file that a folder must hold for `auto` to choose this built-in description"
@@ -233,7 +251,7 @@ def detect(root: str) -> DatasetDescription:
     if not files.is_remote(root) and not os.path.isdir(root):
         raise UsageError(f"{root}: no such folder; expected the root of a data set of images and masks")
     try:
-        paths = list(files.list_files(root))
+        paths = list(data_files(root))
     except OSError as error:
         raise UsageError(f"{root}: cannot be listed: {error}; expected the root of a data set") from None
     for file_name in FILE_NAMES:

@@ -10,11 +10,12 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from components.dataset.description import DatasetDescription
+from components.dataset.description import DatasetDescription, HeldOut
 from components.dataset.patterns import normalize
 from components.errors import UsageError
 
 TRAIN = "train"
+HELD_OUT = "held_out"
 
 
 def split_of_sequences(description: DatasetDescription, names: Sequence[str]) -> dict[str, str]:
@@ -31,6 +32,46 @@ def split_of_sequences(description: DatasetDescription, names: Sequence[str]) ->
         UsageError: a name without a sequence, a sequence no split claims, a listed sequence that is
             not there, or too few sequences to divide.
     """
+    counts = _count(description, names)
+    if description.split_sequences:
+        return _listed_splits(description, counts)
+    _check_guess(description, counts, names)
+    return assign_sequences(counts, description.split_by_sequence)
+
+
+def held_out_sequences(description: DatasetDescription, held_out: HeldOut, names: Sequence[str]) -> set[str]:
+    """Returns the sequences that a split gives up, chosen by a hash of their names unless they are listed.
+
+    Args:
+        description: of the data set.
+        held_out: how many sequences, or which.
+        names: the names of all pairs of the split.
+
+    Raises:
+        UsageError: a name without a sequence, a listed sequence that the split does not have, or no sequence that
+            would be left.
+    """
+    counts = _count(description, names)
+    found = f"found {len(counts)} sequence(s) in split {held_out.split!r} ({', '.join(sorted(counts)[:10])})"
+    listed = {normalize(name) for name in held_out.sequences}
+    absent = sorted(listed - set(counts))
+    if absent:
+        raise UsageError(f"data.held_out_sequences: {absent[0]!r} is not there, {found}; name some of them")
+    if len(counts) <= max(1, len(listed)):
+        raise UsageError(
+            f"data.held_out_share or data.held_out_sequences: {found}, expected one to hold out and one to train on, "
+            "because neighbouring frames of one sequence are nearly the same. Add data from another sequence, or hold "
+            "out less"
+        )
+    if listed:
+        return listed
+    _check_guess(description, counts, names)
+    splits = assign_sequences(counts, {HELD_OUT: held_out.share})
+    return {sequence for sequence, split in splits.items() if split == HELD_OUT}
+
+
+def _count(description: DatasetDescription, names: Sequence[str]) -> Counter[str]:
+    """Returns the number of pairs by sequence. Raises UsageError if a name has no sequence."""
     sequences = [description.sequence_of(name) for name in names]
     unmatched = sorted(name for name, sequence in zip(names, sequences, strict=True) if sequence is None)
     if unmatched:
@@ -38,9 +79,11 @@ def split_of_sequences(description: DatasetDescription, names: Sequence[str]) ->
             f"{description.name}: sequence: {description.sequence!r} matches nothing in {len(unmatched)} of"
             f" {len(names)} names, such as {unmatched[0]!r}; expected a match in each, or the split is not by sequence"
         )
-    counts = Counter(sequence for sequence in sequences if sequence is not None)
-    if description.split_sequences:
-        return _listed_splits(description, counts)
+    return Counter(sequence for sequence in sequences if sequence is not None)
+
+
+def _check_guess(description: DatasetDescription, counts: Mapping[str, int], names: Sequence[str]) -> None:
+    """Raises UsageError if no one said where the sequence stands in a name, and the names have no prefix in common."""
     guessed = description.sequence is None and not description.layout.has_sequence
     if guessed and len(counts) == len(names) > 1:
         raise UsageError(
@@ -48,7 +91,6 @@ def split_of_sequences(description: DatasetDescription, names: Sequence[str]) ->
             " its own, so neighbouring frames could end up in different splits; set `sequence` to an expression that"
             " finds the video or group, or to (.*) if the images have nothing to do with each other"
         )
-    return assign_sequences(counts, description.split_by_sequence)
 
 
 def assign_sequences(counts: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, str]:
