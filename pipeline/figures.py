@@ -6,14 +6,19 @@ import json
 from collections.abc import Callable
 
 from components import artifact_files, files
-from components.example_gen.quarantine import read_counts
+from components.example_gen.quarantine import SIMILAR_FILE, read_counts, read_similar_images
 from pipeline.store import Artifact, NodeExecution
 
 
 def main_figure(execution: NodeExecution) -> str:
-    """Returns a few words on what a node's execution gave; empty where there is nothing to say."""
+    """Returns a few words on what a node's execution gave; empty without a figure, or if its files were removed."""
     figure = _FIGURES.get(execution.node_id)
-    return figure(execution) if figure and execution.state in ("ran", "cached") else ""
+    if figure is None or execution.state not in ("ran", "cached"):
+        return ""
+    try:
+        return figure(execution)
+    except FileNotFoundError:
+        return ""
 
 
 def _example_gen(execution: NodeExecution) -> str:
@@ -21,6 +26,21 @@ def _example_gen(execution: NodeExecution) -> str:
     quarantined = sum(sum(reasons.values()) for reasons in counts["quarantined"].values())
     examples = ", ".join(f"{count:,} {split}" for split, count in sorted(counts["examples"].items()))
     return examples + (f", {quarantined} quarantined" if quarantined else "")
+
+
+def _quarantine_gate(execution: NodeExecution) -> str:
+    """Counts the images to evaluate on that are near duplicates of training images."""
+    (quarantine,) = execution.inputs["quarantine"]
+    if not files.exists(files.join(quarantine.uri, SIMILAR_FILE)):  # a run of an older version
+        return ""
+    names = execution.properties
+    evaluated = {names["eval_split"], names["gate_split"]}
+    similar = [
+        pair
+        for pair in read_similar_images(quarantine.uri)
+        if pair.split in evaluated and pair.other_split == names["train_split"]
+    ]
+    return f"warning: {len(similar)} near duplicates of training images" if similar else ""
 
 
 def _transform(execution: NodeExecution) -> str:
@@ -60,6 +80,7 @@ def _output(execution: NodeExecution, key: str) -> Artifact:
 
 _FIGURES: dict[str, Callable[[NodeExecution], str]] = {
     "ImageMaskExampleGen": _example_gen,
+    "QuarantineGate": _quarantine_gate,
     "Transform": _transform,
     "Trainer": _trainer,
     "Optimizer": _optimizer,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -15,6 +15,8 @@ from components.metrics.scores import Scores, difference, metric_name
 
 if TYPE_CHECKING:
     from components.metrics.results import Evaluation
+    from components.report.data import SequenceScore
+    from serving.evaluation import ScoredImage
 
 
 def score_table(
@@ -45,6 +47,32 @@ def score_table(
             changed = _interval((change_intervals or {}).get(iou), "{:+.3f}")
             cells += [_number(before[iou]), _change(difference(after[iou], before[iou])), changed]
         table.add_row(name, *cells, style="bold" if iou == "mean_iou" else None)
+    return table
+
+
+def sequence_table(sequences: Sequence[SequenceScore]) -> Table:
+    """Returns the mean IoU of sequences, beside the baseline's if there is one."""
+    compared = any(row.baseline_mean_iou is not None for row in sequences)
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table.add_column("worst sequences")
+    for column in ("mean IoU", *(("before", "change") if compared else ())):
+        table.add_column(column, justify="right")
+    for row in sequences:
+        before = row.baseline_mean_iou
+        cells = [_number(before), _change(difference(row.mean_iou, before))] if compared else []
+        table.add_row(Text(row.name), _number(row.mean_iou), *cells)
+    return table
+
+
+def changed_images_table(heading: str, images: Sequence[ScoredImage]) -> Table:
+    """Returns the mean IoU of images before and after a change of the model."""
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table.add_column(heading)
+    for column in ("mean IoU", "before", "change"):
+        table.add_column(column, justify="right")
+    for image in images:
+        numbers = (_number(image.mean_iou), _number(image.baseline_mean_iou), _change(image.change))
+        table.add_row(Text(image.sample.pair.name), *numbers)
     return table
 
 

@@ -17,6 +17,7 @@ from components.artifact_files import MODEL_METADATA, read_model_metadata
 from components.class_map import ClassMap
 from components.errors import UsageError
 from components.pusher.versions import find_versions
+from components.stored_folder import fetch, is_published
 
 _Item = TypeVar("_Item")
 
@@ -60,7 +61,10 @@ class Predictor:
 
     def _loadable(self) -> str:
         """Returns a path of the model that TensorFlow does not read as a pattern: a link if its own has one."""
-        if files.is_remote(self.directory) or not files.pattern_character(os.path.abspath(self.directory)):
+        if files.is_remote(self.directory):
+            # TensorFlow reads few stores.
+            return fetch(self.directory) if is_published(self.directory) else self.directory
+        if not files.pattern_character(os.path.abspath(self.directory)):
             return self.directory
         # Kept as long as the model, which may read its assets later.
         self._link = tempfile.TemporaryDirectory(prefix="segpipe-")
@@ -81,11 +85,28 @@ class Predictor:
             )
         ]
 
+    def evaluate(self, images: Sequence[bytes]) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """Returns what the pipeline's Evaluator scores: each image's mask and the probability of each pixel's class.
 
-def find_version(directory: str) -> str:
+        Args:
+            images: encoded PNG or JPEG, of any sizes.
+
+        Returns:
+            Class indices, uint8 [H, W], and probabilities, uint8 [H, W], 0 to 255 for 0 to 1; None in place of the
+            probabilities if the model was exported before version 0.2.
+        """
+        outputs = self._model.signatures["evaluation"](image=self._tf.constant(list(images)))
+        masks = [decode_mask_png(mask) for mask in features.mask_png(outputs).numpy()]
+        if features.CONFIDENCE_PNG not in outputs:
+            return [(mask, None) for mask in masks]
+        levels = [decode_mask_png(each) for each in outputs[features.CONFIDENCE_PNG].numpy()]
+        return list(zip(masks, levels, strict=True))
+
+
+def find_version(directory: str, option: str = "--model") -> str:
     """Returns a model's directory, or the newest version in a folder of versions, local or on an object store.
 
-    A remote directory without versions is returned as it is.
+    A remote directory without versions is returned as it is. `option` is the command's, for the message.
 
     Raises:
         UsageError: there is no model.
@@ -99,7 +120,7 @@ def find_version(directory: str) -> str:
     names = os.listdir(directory) if os.path.isdir(directory) else []
     found = f"a folder with {len(names)} entries and no version" if os.path.isdir(directory) else "nothing"
     raise UsageError(
-        f"--model {directory}: found {found}, expected an exported model (a folder with saved_model.pb) "
+        f"{option} {directory}: found {found}, expected an exported model (a folder with saved_model.pb) "
         "or a folder of versions, such as WORKDIR/serving/fcn8"
     )
 

@@ -1,10 +1,10 @@
-"""`segpipe evaluate`: score an exported model on any split."""
+"""`segpipe evaluate`: score an exported model on any split, or compare two."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import math
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,14 +14,8 @@ from components.errors import UsageError
 from components.tensorflow_start import prepare
 
 if TYPE_CHECKING:
-    from components.dataset.checks import Sample
-    from components.dataset.description import DatasetDescription
-    from components.dataset.encoded import Limits
-    from components.dataset.pairs import Pair
-    from components.metrics.tally import Tally
+    from serving.evaluation import Evaluation
     from serving.predictor import Predictor
-
-_BATCH = 8
 
 
 def evaluate(
@@ -32,43 +26,58 @@ def evaluate(
         str,
         typer.Option(help="YAML that describes the folder, or the name of a built-in description; auto recognises it."),
     ] = "auto",
+    against: Annotated[
+        str | None,
+        typer.Option(help="Another model, to compare --model with on the same images.", show_default="no comparison"),
+    ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            help="With --against: also write a page with scores and the images that changed most, as one HTML file.",
+            metavar="FILE.html",
+            show_default="no page",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Score an exported model on any split, with the metrics that the pipeline's gate uses."""
+    """Score an exported model on any split, with the metrics that the pipeline's gate uses, or compare two models."""
+    from components import files
     from components.dataset.description import detect, load
+    from pipeline.cli.outputs import prepare_file
     from serving.predictor import find_version, read_metadata
 
-    read_metadata(find_version(model))
+    if report is not None and against is None:
+        raise UsageError("--report: found no --against, expected two models to compare; name the other one there")
+    if report is not None:
+        prepare_file("--report", report)
+    options = {"--model": model} if against is None else {"--model": model, "--against": against}
+    for option, directory in options.items():
+        read_metadata(find_version(directory, option))
     described = detect(data) if description == "auto" else load(description)
-    predictor = load_predictor(model)
-    if described.class_map.names != predictor.class_map.names:
-        raise UsageError(
-            f"--data {data}: found classes {', '.join(described.class_map.names)}; expected the model's, "
-            f"{', '.join(predictor.class_map.names)}. Describe the folder with a class map that folds into them"
-        )
-    tally, frames = _tally(predictor, data, described, split)
-    from components.metrics.bootstrap import score_intervals
-    from components.metrics.scores import scores
+    predictors = [load_predictor(directory, option) for option, directory in options.items()]
+    _check_classes(predictors, data, described.class_map.names)
 
-    result, found = scores(tally.matrix, tally.class_map), score_intervals(tally.resamples, tally.class_map)
-    intervals = {name: bounds for name, bounds in found.items() if not math.isnan(bounds[0])}
+    from serving import evaluation
+
+    pairs = evaluation.split_pairs(data, described, split)
+    progress = track(pairs, "scoring", console=Console(stderr=True))
+    result = evaluation.evaluate(predictors, data, progress, described, split)
+    if report is not None:
+        from components.report.comparison import render
+
+        files.write_bytes(report, render(result.comparison()).encode(errors="replace"))
+        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"report in {report}")
     if as_json:
-        about = {"model": predictor.directory, "split": split, "frames": frames}
-        print(json.dumps({**about, **result.to_dict(), "intervals": intervals}, indent=2))
-        return
-    from pipeline.tables import score_table
-
-    console = Console(highlight=False, markup=False, emoji=False)
-    console.print(f"{predictor.directory} on {frames} frames of {split}\n", soft_wrap=True)
-    console.print(score_table(result, None, predictor.class_map, intervals))
-    console.print(f"\npixel accuracy {result.pixel_accuracy:.3f}, mean IoU with void {result.mean_iou_with_void:.3f}")
+        print(json.dumps(_to_dict(result), indent=2))
+    else:
+        _print(result)
 
 
-def load_predictor(model: str) -> Predictor:
+def load_predictor(model: str, option: str = "--model") -> Predictor:
     """Loads an exported model and prints which version was taken. Raises UsageError if there is no model."""
     from serving.predictor import Predictor, find_version, read_metadata
 
-    directory = find_version(model)
+    directory = find_version(model, option)
     read_metadata(directory)  # before the wait for TensorFlow
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     if directory != model:
@@ -78,37 +87,66 @@ def load_predictor(model: str) -> Predictor:
         return Predictor(directory)
 
 
-def _tally(predictor: Predictor, data: str, described: DatasetDescription, split: str) -> tuple[Tally, int]:
-    """Returns the sums over a split and the number of frames; holds one batch of images at a time."""
-    from components.dataset.encoded import MAX_PIXELS, Limits
-    from components.dataset.pairs import find_pairs
-    from components.metrics.confusion import confusion_matrix, decode_mask
-    from components.metrics.tally import Tally
-    from serving.predictor import batches
-
-    pairs, _ = find_pairs(data, described)
-    chosen = [pair for pair in pairs if pair.split == split]
-    if not chosen:
-        known = ", ".join(sorted({pair.split for pair in pairs})) or "none"
-        raise UsageError(f"--split {split}: no pair in {data}; splits found: {known}")
-    tally = Tally.empty(predictor.class_map)
-    limits = Limits(max_pixels=predictor.metadata.get("max_pixels", MAX_PIXELS))
-    frames = track(chosen, "scoring", console=Console(stderr=True))
-    for batch in batches((_sample(data, pair, described, limits) for pair in frames), _BATCH):
-        for sample, prediction in zip(batch, predictor.predict([s.image for s in batch]), strict=True):
-            matrix = confusion_matrix(decode_mask(sample.mask), prediction.mask, predictor.class_map.num_classes)
-            tally.add(matrix, sample.image, sample.pair.sequence)
-    return tally, len(chosen)
-
-
-def _sample(data: str, pair: Pair, described: DatasetDescription, limits: Limits) -> Sample:
-    """Reads one pair. Raises DataRejectedError if it is bad."""
-    from components.dataset.checks import Sample, read_pair
-    from components.errors import DataRejectedError
-
-    sample = read_pair(data, pair, described, limits)
-    if not isinstance(sample, Sample):
-        raise DataRejectedError(
-            f"{sample.file}: {sample.reason}; found {sample.found}, expected {sample.expected}. {sample.action}"
+def _check_classes(predictors: list[Predictor], data: str, names: tuple[str, ...]) -> None:
+    """Raises UsageError unless data and models have the same classes."""
+    first, *others = (predictor.class_map for predictor in predictors)
+    if names != first.names:
+        raise UsageError(
+            f"--data {data}: found classes {', '.join(names)}; expected the model's, {', '.join(first.names)}. "
+            "Describe the folder with a class map that folds into them"
         )
-    return sample
+    for other in others:
+        if (other.names, other.ignore_index) != (first.names, first.ignore_index):
+            raise UsageError(
+                f"--against: found a model of the classes {', '.join(other.names)}, of which "
+                f"{', '.join(other.scored_names)} are scored; expected those of --model, {', '.join(first.names)}, of "
+                f"which {', '.join(first.scored_names)} are scored. Compare models of the same classes"
+            )
+
+
+def _to_dict(result: Evaluation) -> dict[str, Any]:
+    """Returns an evaluation as plain JSON types."""
+    about = {
+        "model": result.models[0],
+        "split": result.split,
+        "frames": result.frames,
+        **result.scores.to_dict(),
+        "diagnostics": result.tallies[0].diagnostics.to_dict(result.class_map),
+        "intervals": result.intervals,
+        "worst_sequences": [dataclasses.asdict(row) for row in result.worst_sequences],
+    }
+    if result.baseline_scores is None:
+        return about
+    return {
+        **about,
+        "against": result.models[1],
+        "baseline": result.baseline_scores.to_dict(),
+        "baseline_diagnostics": result.tallies[1].diagnostics.to_dict(result.class_map),
+        "change_intervals": result.change_intervals,
+        "better": result.changes.better,
+        "worse": result.changes.worse,
+        "improved": [image.to_dict() for image in result.changes.improved],
+        "worsened": [image.to_dict() for image in result.changes.worsened],
+    }
+
+
+def _print(result: Evaluation) -> None:
+    from pipeline.tables import changed_images_table, score_table, sequence_table
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    against = f", against {result.models[1]}" if result.models[1:] else ""
+    console.print(f"{result.models[0]} on {result.frames} frames of {result.split}{against}\n", soft_wrap=True)
+    scored = result.scores
+    console.print(
+        score_table(scored, result.baseline_scores, result.class_map, result.intervals, result.change_intervals)
+    )
+    console.print(f"\npixel accuracy {scored.pixel_accuracy:.3f}, mean IoU with void {scored.mean_iou_with_void:.3f}")
+    if result.worst_sequences:
+        console.print(sequence_table(result.worst_sequences))
+    if result.baseline_scores is None:
+        return
+    changes = result.changes
+    console.print(f"\n{changes.better} of {result.frames} images got better, {changes.worse} worse")
+    for heading, images in (("most improved", changes.improved), ("most worsened", changes.worsened)):
+        if images:
+            console.print(changed_images_table(heading, images))
