@@ -5,6 +5,16 @@ replaced in one step. A kill at any moment, and on a local disk a crash of the m
 checkpoint before behind. Keras' own
 `BackupAndRestore` is not used: it overwrites its only file in place, and its weight files lack the
 states of dropout and of the metrics.
+
+Where several attempts at one training may run at once, each has a folder of its own (trainer/attempts.py):
+
+- No attempt writes into another's folder, so two never mix, whatever is killed, frozen or cut off from the network.
+- An attempt whose process is gone is resumed by the next one, which copies its newest state. If two begin at the same
+  time, both may copy it, or one begins anew.
+- An attempt that was only frozen stops before its next checkpoint once another has taken over. If it wakes while it
+  writes one, that checkpoint remains in its own folder, and nobody reads it.
+- Nothing but whole files that appear under their names at once is asked of the disk or store: no locks, no atomic
+  creation, no common time.
 """
 
 from __future__ import annotations
@@ -16,16 +26,16 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from components import files
 from components.errors import SegpipeError
 
 _STATE_FILE = "state.json"
+_EXECUTION = "execution"  # in that file
 
 
 def directory(root: str, *identity: Any) -> str:
@@ -37,6 +47,21 @@ def directory(root: str, *identity: Any) -> str:
     """
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return files.join(root, digest[:16])
+
+
+def execution_of(folder: str) -> str:
+    """Returns the id of the execution that wrote a training's checkpoints last; empty if they do not say.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    path = files.join(folder, _STATE_FILE)
+    if not files.exists(path):
+        return ""
+    try:
+        return str(json.loads(files.read_bytes(path)).get(_EXECUTION, ""))
+    except ValueError:
+        return ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,10 +120,17 @@ class Checkpoints:
     """The checkpoints of one training in one folder, local or on an object store.
 
     Of several workers the chief alone writes; all of them read, so the folder must be one they share.
+
+    Attributes:
+        folder: the folder.
+        execution: ML Metadata's id of the execution that trains, which `state.json` keeps: see `execution_of`.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, execution: str = "", is_owner: Callable[[], bool] = lambda: True) -> None:
+        """Takes a folder, an execution, and a function that tells whether this process may still write there."""
         self.folder = folder
+        self.execution = execution
+        self._is_owner = is_owner
         self._saved = time.monotonic()
 
     def age(self) -> float:
@@ -108,10 +140,11 @@ class Checkpoints:
     def read(self) -> State | None:
         """Returns the newest state, or None where there is none."""
         path = self._path(_STATE_FILE)
-        if not tf.io.gfile.exists(path):
+        if not files.exists(path):
             return None
-        with tf.io.gfile.GFile(path) as file:
-            return State(**json.loads(file.read()))
+        content = json.loads(files.read_bytes(path))
+        content.pop(_EXECUTION, None)
+        return State(**content)
 
     def save(self, variables: Sequence[Any], state: State) -> None:
         """Writes a state and the values that its variables have now, then removes what it replaces.
@@ -119,20 +152,32 @@ class Checkpoints:
         Args:
             variables: Keras variables, in an order that a restart of the training repeats.
             state: the state they belong to.
+
+        Raises:
+            SegpipeError: another attempt has taken the training over.
         """
-        tf.io.gfile.makedirs(self.folder)
+        self._require_owner()
         with self._durable(str(state.values)) as file:
             for variable in variables:
                 np.lib.format.write_array(file, np.asarray(variable.numpy()), allow_pickle=False)
-        partial = _STATE_FILE + ".partial"
-        with self._durable(partial) as file:
-            file.write(json.dumps(dataclasses.asdict(state)).encode())
-        tf.io.gfile.rename(self._path(partial), self._path(_STATE_FILE), overwrite=True)
-        self._sync_folder()
+        self._write_state(state)
         self._saved = time.monotonic()
-        for name in tf.io.gfile.listdir(self.folder):
+        # Another attempt that takes over from now on reads this state and needs nothing that is removed here.
+        self._require_owner()
+        for name in files.list_names(self.folder):
             if name not in (_STATE_FILE, state.values, state.best_values):
-                tf.io.gfile.remove(self._path(name))
+                files.remove(self._path(name))
+
+    def adopt(self, other: Checkpoints, state: State) -> None:
+        """Copies a state of other checkpoints and the values that it names.
+
+        Raises:
+            FileNotFoundError: the other checkpoints are being removed.
+        """
+        for name in sorted({name for name in (state.values, state.best_values) if name}):
+            with self._durable(name) as file:
+                file.writelines(files.chunks(other._path(name)))
+        self._write_state(state)
 
     def restore(self, variables: Sequence[Any], state: State) -> None:
         """Puts the newest values into the variables, in the order in which they were saved.
@@ -148,19 +193,31 @@ class Checkpoints:
         self._load(variables, str(state.best_values))
 
     def remove(self) -> None:
-        """Removes the folder; a training that ended needs it no more."""
+        """Removes the folder, unless another attempt has taken it over; a training that ended needs it no more."""
+        if not self._is_owner():
+            return
         # First, so that a kill in between leaves no state whose values are gone.
-        if tf.io.gfile.exists(self._path(_STATE_FILE)):
-            tf.io.gfile.remove(self._path(_STATE_FILE))
-        if tf.io.gfile.exists(self.folder):
-            tf.io.gfile.rmtree(self.folder)
+        files.remove(self._path(_STATE_FILE))
+        files.remove_folder(self.folder)
+
+    def _require_owner(self) -> None:
+        if not self._is_owner():
+            raise SegpipeError(
+                f"checkpoint {self.folder}: found that another run with the same settings has resumed this training, "
+                "expected no other run, unless this process stands still. The other run trains on, and this one stops"
+            )
+
+    def _write_state(self, state: State) -> None:
+        with self._durable(_STATE_FILE) as file:
+            file.write(json.dumps({**dataclasses.asdict(state), _EXECUTION: self.execution}).encode())
+        self._sync_folder()
 
     def _load(self, variables: Sequence[Any], name: str) -> None:
         try:
-            with self._open(name, "rb") as file:
+            with files.opened(self._path(name)) as file:
                 for variable in variables:
                     variable.assign(self._next_value(file, name, tuple(variable.shape)))
-        except (FileNotFoundError, tf.errors.NotFoundError) as error:
+        except FileNotFoundError as error:
             raise self._damaged(name, "no such file", "the values that its state.json names") from error
 
     def _next_value(self, file: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -182,7 +239,7 @@ class Checkpoints:
     @contextlib.contextmanager
     def _durable(self, name: str) -> Iterator[Any]:
         """Opens a file to write bytes; after the block they are on the disk, not in its cache alone."""
-        with self._open(name, "wb") as file:
+        with files.created(self._path(name)) as file:
             yield file
             if not files.is_remote(self.folder):
                 file.flush()
@@ -197,11 +254,6 @@ class Checkpoints:
             os.fsync(folder)
         finally:
             os.close(folder)
-
-    def _open(self, name: str, mode: str) -> Any:
-        path = self._path(name)
-        # Python's own file takes arrays without a copy, which halves the time of a checkpoint.
-        return tf.io.gfile.GFile(path, mode) if files.is_remote(path) else open(path, mode)
 
     def _path(self, name: str) -> str:
         return files.join(self.folder, name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import tensorflow as tf
@@ -13,7 +15,7 @@ from serving.export import export
 from serving.precision import with_precision
 from serving.test_time import Looks
 from serving.tiling import Tiling
-from trainer import checkpoints, input_pipeline, saved_network, warm_start
+from trainer import attempts, checkpoints, cluster, input_pipeline, saved_network, warm_start
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.models import registry
 from trainer.training import TrainedModel, TrainingJob, train
@@ -35,8 +37,7 @@ def run_fn(fn_args: Any) -> None:
             tile_overlap: least fraction of a sliding window that its neighbour covers too.
             export_precision: arithmetic of the exported network: float32, bfloat16 or float16.
             checkpoint_root: folder for the checkpoints of unfinished trainings.
-            checkpoints_by_execution: whether an execution resumes only what itself began; otherwise any
-                training with the same settings, data and code does. True where trainings share a folder.
+            checkpoints_shared: whether several trainings at once may keep their checkpoints there.
             encoder_weights: hash of the file with the encoder's weights, or None; with other weights in it,
                 the training is another.
             code: hash of the source, so that other code never resumes these checkpoints.
@@ -58,34 +59,48 @@ def run_fn(fn_args: Any) -> None:
         log_dir=fn_args.model_run_dir,
         base_model=getattr(fn_args, "base_model", None),
     )
-    identity = {name: value for name, value in config.items() if name != "checkpoint_root"}
+    with _checkpoints(config, job, fn_args.model_run_dir) as kept:
+        trained = train(job, kept)
+        if trained is None:
+            # Another worker is the chief, which writes all that stays.
+            return
+        _write_history(fn_args.model_run_dir, trained)
+        saved_network.save(trained.model, fn_args.model_run_dir)
+        facts = {name: config[name] for name in ("code", "auto_exposure", "export_precision")}
+        metadata = {**_metadata(job, trained), **facts}
+        transform_dir = fn_args.transform_output
+        export(
+            with_precision(trained.model, config["export_precision"]),
+            transform_dir,
+            fn_args.serving_model_dir,
+            job.class_map,
+            job.input_size,
+            metadata,
+            Looks(job.model.test_time_flip, job.model.test_time_scales),
+            config["max_pixels"],
+            Tiling(tuple(config["tile_size"]), config["tile_overlap"]) if config["tile_size"] else None,
+        )
+        warm_start.save(trained.model, fn_args.serving_model_dir)
+        # Only now: a kill during the export must not cost the training.
+        kept.remove()
+
+
+def _checkpoints(
+    config: dict[str, Any], job: TrainingJob, model_run_dir: str
+) -> AbstractContextManager[checkpoints.Checkpoints]:
+    """Returns where the training's checkpoints are kept, those of an earlier run included."""
+    places = ("checkpoint_root", "checkpoints_shared")
+    identity = {name: value for name, value in config.items() if name not in places}
+    shared = config["checkpoints_shared"]
+    # All workers of a training must name the same folder, and another run of the same training must not.
+    owner = model_run_dir if shared and cluster.this_worker().workers > 1 else None
     identity["base_model"] = job.base_model
-    owner = fn_args.model_run_dir if config.get("checkpoints_by_execution") else None
     folder = checkpoints.directory(config["checkpoint_root"], identity, job.train_files, job.eval_files, owner)
-    kept = checkpoints.Checkpoints(folder)
-    trained = train(job, kept)
-    if trained is None:
-        # Another worker is the chief, which writes all that stays.
-        return
-    _write_history(fn_args.model_run_dir, trained)
-    saved_network.save(trained.model, fn_args.model_run_dir)
-    facts = {name: config[name] for name in ("code", "auto_exposure", "export_precision")}
-    metadata = {**_metadata(job, trained), **facts}
-    transform_dir = fn_args.transform_output
-    export(
-        with_precision(trained.model, config["export_precision"]),
-        transform_dir,
-        fn_args.serving_model_dir,
-        job.class_map,
-        job.input_size,
-        metadata,
-        Looks(job.model.test_time_flip, job.model.test_time_scales),
-        config["max_pixels"],
-        Tiling(tuple(config["tile_size"]), config["tile_overlap"]) if config["tile_size"] else None,
-    )
-    warm_start.save(trained.model, fn_args.serving_model_dir)
-    # Only now: a kill during the export must not cost the training.
-    kept.remove()
+    # TFX names an output's folder by the execution.
+    execution = os.path.basename(model_run_dir.rstrip("/"))
+    if shared and not owner:
+        return attempts.begin(folder, execution)
+    return nullcontext(checkpoints.Checkpoints(folder, execution))
 
 
 def _write_history(directory: str, trained: TrainedModel) -> None:

@@ -56,6 +56,7 @@ def arguments(directory: pathlib.Path, transform_output: str, **training: object
             "tile_overlap": 0.25,
             "export_precision": "float32",
             "checkpoint_root": str(directory / "checkpoints"),
+            "checkpoints_shared": False,
             "code": "abc",
         },
     }

@@ -3,10 +3,10 @@ import os
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
+from components import files
 from components.errors import SegpipeError
-from trainer.checkpoints import Checkpoints, State, directory
+from trainer.checkpoints import Checkpoints, State, directory, execution_of
 
 
 def small_model() -> keras.Model:
@@ -142,7 +142,7 @@ def test_values_that_are_gone_are_named(model, folder, first_epoch):
 
 
 def test_a_kill_while_a_checkpoint_is_removed_leaves_none(folder, first_epoch, monkeypatch):
-    monkeypatch.setattr(tf.io.gfile, "rmtree", _killed)
+    monkeypatch.setattr(files, "remove_folder", _killed)
     with pytest.raises(KeyboardInterrupt):
         Checkpoints(folder).remove()
 
@@ -156,15 +156,26 @@ def _killed(folder):
 def test_values_are_on_the_disk_before_the_state_that_names_them(model, folder, monkeypatch):
     calls = []
     monkeypatch.setattr(os, "fsync", lambda number: calls.append(os.readlink(f"/proc/self/fd/{number}")))
-    rename = tf.io.gfile.rename
-    monkeypatch.setattr(tf.io.gfile, "rename", lambda *paths, **how: (calls.append("rename"), rename(*paths, **how)))
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("replace"), replace(*paths)))
 
     state = State(seed=9).after_epoch(entry(1), 0.5)
     Checkpoints(folder).save(variables(model), state)
 
-    assert [os.path.basename(call) for call in calls] == [
-        state.values, "state.json.partial", "rename", os.path.basename(folder),
-    ]  # fmt: skip
+    names = [os.path.basename(call) for call in calls]
+    assert names[0].startswith(f"{state.values}.")
+    assert names[2].startswith("state.json.")
+    assert (names[1], *names[3:]) == ("replace", "replace", os.path.basename(folder))
+
+
+def test_checkpoints_say_which_execution_wrote_them(model, folder, first_epoch):
+    assert execution_of(folder) == ""
+
+    Checkpoints(folder, "42").save(variables(model), first_epoch)
+
+    assert execution_of(folder) == "42"
+    assert Checkpoints(folder).read() == first_epoch
+    assert execution_of(os.path.join(folder, "none")) == ""
 
 
 def test_a_removed_checkpoint_is_gone(folder, first_epoch):
@@ -183,3 +194,22 @@ def test_another_training_has_another_folder():
     assert directory("/root", settings, ["a.gz"]) == directory("/root", {"seed": None, "epochs": 3}, ["a.gz"])
     assert directory("/root", settings, ["a.gz"]) != directory("/root", settings, ["b.gz"])
     assert directory("/root", settings, ["a.gz"]) != directory("/root", {**settings, "epochs": 4}, ["a.gz"])
+
+
+def test_an_object_store_keeps_checkpoints_too(model, s3):
+    checkpoints = Checkpoints(f"{s3}/training")
+    assert checkpoints.read() is None
+    saved = [variable.numpy() for variable in variables(model)]
+    state = State(seed=9).after_epoch(entry(1), 0.5)
+    checkpoints.save(variables(model), state.after_step(3, 1.0))
+    checkpoints.save(variables(model), state)
+    for variable in variables(model):
+        variable.assign(variable + 1)
+
+    checkpoints.restore(variables(model), checkpoints.read())
+
+    assert files.list_names(f"{s3}/training") == [state.values, "state.json"]
+    assert all(np.array_equal(now.numpy(), then) for now, then in zip(variables(model), saved, strict=True))
+    checkpoints.remove()
+    assert checkpoints.read() is None
+    assert files.list_names(f"{s3}/training") == []

@@ -12,7 +12,8 @@ import training_toy as toy
 from tensorflow.core.protobuf import saved_model_pb2
 
 from components.errors import SegpipeError
-from trainer import saved_network
+from trainer import attempts, saved_network
+from trainer.checkpoints import execution_of
 from trainer.run_fn import run_fn
 
 
@@ -94,6 +95,48 @@ def test_an_export_that_fails_leaves_the_checkpoint(fn_args):
 
     (folder,) = pathlib.Path(fn_args.custom_config["checkpoint_root"]).iterdir()
     assert (folder / "state.json").exists()
+    # TFX names the folder after the execution.
+    assert execution_of(str(folder)) == pathlib.Path(fn_args.model_run_dir).name
+
+
+def test_where_trainings_share_a_folder_another_execution_resumes_one_that_was_stopped(fn_args, monkeypatch):
+    monkeypatch.setattr(attempts, "WATCH_SECONDS", 0.2)
+    fn_args.custom_config["checkpoints_shared"] = True
+    root, transform_output = pathlib.Path(fn_args.custom_config["checkpoint_root"]), fn_args.transform_output
+    fn_args.transform_output = "/nonexistent"
+    with pytest.raises(OSError, match="nonexistent"):
+        run_fn(fn_args)
+    (state,) = (json.loads(path.read_text()) for path in root.glob("*/state.json"))
+
+    fn_args.transform_output, fn_args.model_run_dir = transform_output, fn_args.model_run_dir + "-of-another-execution"
+    run_fn(fn_args)
+
+    # The epochs' seconds included.
+    assert json.loads((pathlib.Path(fn_args.model_run_dir) / "history.json").read_text()) == state["history"]
+    assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("shared", "workers", "same"), [(False, 1, True), (False, 2, True), (True, 1, True), (True, 2, False)]
+)
+def test_only_an_execution_itself_resumes_several_workers_where_trainings_share_a_folder(
+    fn_args, monkeypatch, shared, workers, same
+):
+    cluster = {"cluster": {"worker": ["a:1", "b:1"][:workers]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    fn_args.custom_config["checkpoints_shared"] = shared
+    kept = []
+    monkeypatch.setattr("trainer.run_fn.train", lambda job, checkpoints: kept.append(checkpoints))
+
+    for execution in ("7", "8"):
+        fn_args.model_run_dir = f"/model_run/{execution}"
+        run_fn(fn_args)
+
+    assert [each.execution for each in kept] == ["7", "8"]
+    trainings = {pathlib.Path(each.folder).name.partition("-")[0] for each in kept}
+    assert (len(trainings) == 1) == same
+    own = [pathlib.Path(each.folder).name for each in kept if "-" in pathlib.Path(each.folder).name]
+    assert len(set(own)) == (2 if shared and workers == 1 else 0)
 
 
 def test_no_files_is_explained(fn_args):
