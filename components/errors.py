@@ -18,18 +18,22 @@ class SegpipeError(Exception):
     """A failure with an explanation for the user; a traceback would not add to it."""
 
     exit_code = EXIT_FAILED
+    # Whether the same run would fail again in the same way. An instance may say otherwise.
+    permanent = False
 
 
 class UsageError(SegpipeError):
     """A wrong command line, configuration file, class map or path."""
 
     exit_code = EXIT_USAGE
+    permanent = True
 
 
 class DataRejectedError(SegpipeError):
     """The data was read and is not good enough to train on."""
 
     exit_code = EXIT_DATA_REJECTED
+    permanent = True
 
 
 class WorkdirBusyError(SegpipeError):

@@ -113,7 +113,10 @@ def require_gpu(devices: Sequence[object]) -> None:
     lines = ["training.require_gpu: found no GPU that TensorFlow can use, expected one."]
     lines += [f"- {problem.what}. {problem.remedy}" for problem in problems(inspect())]
     lines.append("Or train on the processor: --preset cpu, or --set training.require_gpu=false")
-    raise UsageError("\n".join(lines))
+    error = UsageError("\n".join(lines))
+    # Another node may have one.
+    error.permanent = False
+    raise error
 
 
 def usable_gpus() -> Sequence[object]:

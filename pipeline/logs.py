@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import logging
 import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TextIO
+
+from components import files
 
 
 @contextlib.contextmanager
@@ -36,6 +42,32 @@ def captured(path: str) -> Iterator[TextIO]:
             os.dup2(saved[1], 2)
             for descriptor in saved:
                 os.close(descriptor)
+
+
+@contextlib.contextmanager
+def captured_anywhere(path: str) -> Iterator[TextIO]:
+    """Captures as `captured` does, to a file that may lie on an object store.
+
+    There it is written when the block ends. A process that crashes prints its stack to the console, as a killed one's
+    file may be lost.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        local = os.path.join(folder, "log.txt") if files.is_remote(path) else path
+        os.makedirs(os.path.dirname(local), exist_ok=True)
+        try:
+            with captured(local) as console:
+                faulthandler.enable(console)
+                try:
+                    yield console
+                except BaseException:
+                    traceback.print_exc()
+                    raise
+                finally:
+                    faulthandler.disable()
+        finally:
+            if files.is_remote(path):
+                earlier = files.read_bytes(path) if files.exists(path) else b""
+                files.write_bytes(path, earlier + Path(local).read_bytes())
 
 
 def log_everything() -> None:

@@ -20,15 +20,21 @@ from tfx import v1 as tfx
 from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
-from tfx.orchestration.portable import launcher, outputs_utils, runtime_parameter_utils
+from tfx.orchestration.portable import outputs_utils, runtime_parameter_utils
 from tfx.orchestration.portable.mlmd import context_lib, execution_lib
 from tfx.v1.dsl.io import fileio
 
-from components.errors import SegpipeError
+from components import files, stored_folder
+from components.errors import DataRejectedError, SegpipeError, UsageError
+from pipeline import remote_fileio
+from pipeline.staging import StagingLauncher
 
 State = Literal["ran", "cached", "failed", "interrupted"]
 
 _FILE_COUNT = "file_count"  # custom property of an artifact: the files it had when its node finished
+
+# Custom properties of an execution that failed for good: the message and the exit code of its error.
+_FAILURE, _FAILURE_CODE = "failure", "failure_exit_code"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +65,7 @@ class PipelineRun:
         self._deployment = runner_utils.extract_local_deployment_config(self._ir)
         config = self._deployment.metadata_connection_config
         self._connection = getattr(config, config.WhichOneof("connection_config"))
+        remote_fileio.register()
 
     @property
     def node_ids(self) -> list[str]:
@@ -69,6 +76,12 @@ class PipelineRun:
         """Returns the nodes that must have run before a node."""
         return list(self._nodes[node_id].upstream_nodes)
 
+    def inputs(self, node_id: str) -> list[tuple[str, str]]:
+        """Returns the outputs of other nodes that a node reads: pairs of node and output."""
+        specs = self._nodes[node_id].inputs.inputs.values()
+        channels = [channel for spec in specs for channel in spec.channels if channel.producer_node_query.id]
+        return [(channel.producer_node_query.id, channel.output_key) for channel in channels]
+
     def launch(self, node_id: str) -> NodeResult:
         """Runs a node, or takes it from the cache.
 
@@ -76,7 +89,8 @@ class PipelineRun:
         starts anew under the same execution, with empty outputs.
 
         Raises:
-            SegpipeError: TFX could not find the node's inputs; other exceptions come as the node raised them.
+            SegpipeError: TFX could not find the node's inputs, or an earlier attempt of this run failed in a way that
+                another cannot change; other exceptions come as the node raised them.
         """
         start = time.monotonic()
         with metadata.Metadata(self._connection) as store:
@@ -84,7 +98,12 @@ class PipelineRun:
             if done is None:
                 self._drop_incomplete_outputs(store, node_id)
         if done is None:
-            info = self._launcher(node_id).launch()
+            try:
+                info = self._launcher(node_id).launch()
+            except SegpipeError as error:
+                if error.permanent:
+                    self._remember(node_id, error)
+                raise
             execution_id = getattr(info, "execution_id", None)
         else:
             execution_id = done.id
@@ -92,6 +111,19 @@ class PipelineRun:
         if done is None and state == "ran" and execution_id is not None:
             self._count_files(execution_id)
         return NodeResult(node_id, state, time.monotonic() - start, execution_id)
+
+    def _remember(self, node_id: str, error: SegpipeError) -> None:
+        """Records why a node failed for good: Kubeflow's retries do not learn its exit code.
+
+        Its launcher ends with 1 whatever the container's exit code is (kubeflow/pipelines 7b70c7b,
+        backend/src/v2/cmd/launcher-v2/main.go).
+        """
+        with metadata.Metadata(self._connection) as store:
+            contexts = context_lib.prepare_contexts(store, self._nodes[node_id].contexts)
+            for execution in execution_lib.get_executions_associated_with_all_contexts(store, contexts):
+                execution.custom_properties[_FAILURE].string_value = str(error)
+                execution.custom_properties[_FAILURE_CODE].int_value = error.exit_code
+                store.store.put_executions([execution])
 
     def _count_files(self, execution_id: int) -> None:
         """Records how many files each output has, so that a later run can tell whether some are missing."""
@@ -131,6 +163,16 @@ class PipelineRun:
         for execution in execution_lib.get_executions_associated_with_all_contexts(store, contexts):
             if execution_lib.is_execution_successful(execution):
                 return execution
+            if _FAILURE in execution.custom_properties:
+                kind = next(
+                    kind
+                    for kind in (UsageError, DataRejectedError)
+                    if kind.exit_code == execution.custom_properties[_FAILURE_CODE].int_value
+                )
+                raise kind(
+                    f"{execution.custom_properties[_FAILURE].string_value}\n"
+                    "An earlier attempt of this run found it, and another cannot change it. Mend it and start a new run"
+                )
             self._remove_outputs(node, execution.id)
             # TFX would leave one that failed as it is, and a training's other workers wait for one that runs.
             if not execution_lib.is_execution_active(execution):
@@ -150,8 +192,8 @@ class PipelineRun:
                 elif fileio.exists(artifact.uri):
                     fileio.remove(artifact.uri)
 
-    def _launcher(self, node_id: str) -> launcher.Launcher:
-        return launcher.Launcher(
+    def _launcher(self, node_id: str) -> StagingLauncher:
+        return StagingLauncher(
             pipeline_node=self._nodes[node_id],
             mlmd_connection=metadata.Metadata(self._connection),
             pipeline_info=self._ir.pipeline_info,
@@ -182,7 +224,12 @@ def _outputs(store: Any, execution_ids: Iterable[int]) -> list[Any]:
 
 
 def _number_of_files(uri: str) -> int:
-    """Returns how many files an artifact has; the artifact of a single value is a file itself."""
+    """Returns how many files an artifact has; the artifact of a single value is a file itself.
+
+    On an object store, an artifact without a manifest has none: a task that was killed left it.
+    """
+    if files.is_remote(uri):
+        return len(stored_folder.read_manifest(uri).files) if stored_folder.is_published(uri) else -1
     if not fileio.isdir(uri):
         return int(fileio.exists(uri))
     return sum(len(names) for _, _, names in fileio.walk(uri))

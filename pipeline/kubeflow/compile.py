@@ -1,7 +1,7 @@
-"""Compiles the TFX pipeline to a Kubeflow Pipelines v2 pipeline: a container task for each node, in the DAG's order.
+"""Compiles the TFX pipeline to a Kubeflow Pipelines v2 pipeline: container tasks that run one or more nodes each.
 
-A task carries no more than its node's name and the compiled configuration; `pipeline.kubeflow.node`
-does the rest inside the container.
+A task carries its name, the compiled configuration and the parameters that it uses; `pipeline.kubeflow.node` does the
+rest inside the container. `pipeline.kubeflow.tasks` says which nodes share a task.
 """
 
 from __future__ import annotations
@@ -9,17 +9,19 @@ from __future__ import annotations
 import inspect
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kfp import compiler, dsl
 
 from components.dataset.description import built_in
+from pipeline.beam_workers import refuse_local_paths
 from pipeline.config import RunConfig
 from pipeline.create_pipeline import PIPELINE_NAME, create_pipeline
 from pipeline.kubeflow import kubernetes_options
-from pipeline.kubeflow.outputs import DECLARED
+from pipeline.kubeflow.outputs import ARTIFACTS, name_of
 from pipeline.kubeflow.parameters import PARAMETERS, RUN_ID, Layers, Parameter
+from pipeline.kubeflow.tasks import TASKS, tasks_of
 from pipeline.nodes import PipelineRun
 from pipeline.workdir import Workdir
 
@@ -40,17 +42,25 @@ def compile_pipeline(config: RunConfig, layers: Layers, defaults: Mapping[str, A
         UsageError: a setting for Kubeflow is missing, or a run could not work with it.
     """
     config.kubeflow.check_shared(config.serving_dir)
-    graph = upstream_nodes(config)
+    refuse_local_paths(config.beam, defaults["data"] or "", config.kubeflow.root)
+    run = graph(config)
+    nodes_of = tasks_of(run.node_ids)
+    task_of = {node: task for task, nodes in nodes_of.items() for node in nodes}
 
     def wire(*values: Any) -> None:
         arguments = {parameter.name: value for parameter, value in zip(PARAMETERS, values, strict=True)}
         tasks: dict[str, dsl.PipelineTask] = {}
-        for name, upstream in graph.items():
-            task = _component(name, config.kubeflow.image, layers)(
-                **arguments, **{RUN_ID: dsl.PIPELINE_JOB_ID_PLACEHOLDER}
+        for name, nodes in nodes_of.items():
+            upstream = {task_of[other] for node in nodes for other in run.upstream(node)} - {name}
+            read = {(node, name_of(output)) for each in nodes for node, output in run.inputs(each)}
+            inputs = {key: task_of[node] for node, key in sorted(read) if key in ARTIFACTS[node] and node not in nodes}
+            task = _component(name, config.kubeflow.image, layers, defaults, nodes, sorted(inputs))(
+                **{parameter: arguments[parameter] for parameter in TASKS[name].parameters},
+                **{key: tasks[source].outputs[key] for key, source in inputs.items()},
+                **{RUN_ID: dsl.PIPELINE_JOB_ID_PLACEHOLDER},
             )
-            task.set_display_name(name).after(*(tasks[other] for other in upstream))
-            kubernetes_options.apply(task, name, config.kubeflow)
+            task.set_display_name(name).after(*(tasks[other] for other in sorted(upstream)))
+            kubernetes_options.apply(task, config.kubeflow.of_task(nodes), config.kubeflow)
             tasks[name] = task
 
     function = _with_interface(wire, PIPELINE_NAME, [_input(item, defaults[item.name]) for item in PARAMETERS])
@@ -58,26 +68,32 @@ def compile_pipeline(config: RunConfig, layers: Layers, defaults: Mapping[str, A
     compiler.Compiler().compile(pipeline, path)
 
 
-def upstream_nodes(config: RunConfig) -> dict[str, list[str]]:
-    """Returns each node of the TFX pipeline with the nodes before it, in an order in which they can run."""
+def graph(config: RunConfig) -> PipelineRun:
+    """Returns the nodes of the TFX pipeline of a configuration."""
     # Which nodes there are does not depend on root and data set, which need not be reachable from here.
     with tempfile.TemporaryDirectory() as folder:
-        run = PipelineRun(create_pipeline(config, Workdir(folder), built_in("prepped")), "graph")
-    return {name: sorted(run.upstream(name)) for name in run.node_ids}
+        return PipelineRun(create_pipeline(config, Workdir(folder), built_in("prepped")), "graph")
 
 
-def _component(name: str, image: str, layers: Layers) -> Any:
-    """Returns the kfp component of one node."""
+def _component(
+    name: str, image: str, layers: Layers, defaults: Mapping[str, Any], nodes: Sequence[str], inputs: Sequence[str]
+) -> Any:
+    """Returns the kfp component of one task."""
+    taken = [item for item in PARAMETERS if item.name in TASKS[name].parameters]
+    others = {key: value for key, value in defaults.items() if key not in TASKS[name].parameters}
 
     def container(*_: Any) -> dsl.ContainerSpec:
-        arguments = ["--node", name, "--configuration", json.dumps(layers, sort_keys=True)]
+        arguments = ["--task", name, "--configuration", json.dumps(layers, sort_keys=True)]
+        arguments += ["--defaults", json.dumps(others, sort_keys=True)]
         # Parameters and places for outputs come with it.
         arguments += ["--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER]
         return dsl.ContainerSpec(image=image, command=_ENTRY_POINT, args=arguments)
 
-    outputs = [_parameter(output, dsl.Output[kind]) for output, kind in DECLARED.get(name, {}).items()]
-    inputs = [_input(item, None) for item in PARAMETERS]
-    return dsl.container_component(_with_interface(container, name, [_parameter(RUN_ID, str), *inputs, *outputs]))
+    kinds = {key: kind for declared in ARTIFACTS.values() for key, kind in declared.items()}
+    parameters = [_parameter(RUN_ID, str), *(_input(item, None) for item in taken)]
+    parameters += [_parameter(key, dsl.Input[kinds[key]]) for key in inputs]
+    parameters += [_parameter(key, dsl.Output[kind]) for node in nodes for key, kind in ARTIFACTS[node].items()]
+    return dsl.container_component(_with_interface(container, name, parameters))
 
 
 def _with_interface(function: Callable[..., Any], name: str, parameters: list[inspect.Parameter]) -> Any:

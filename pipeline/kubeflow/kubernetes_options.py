@@ -7,13 +7,13 @@ from kfp import dsl, kubernetes
 from pipeline.kubeflow.settings import SHARED_MEMORY, ComponentResources, KubeflowSettings
 
 
-def apply(task: dsl.PipelineTask, name: str, settings: KubeflowSettings) -> None:
+def apply(task: dsl.PipelineTask, resources: ComponentResources, settings: KubeflowSettings) -> None:
     """Sets everything about the pod of one task.
 
     Args:
         task: the task, changed in place.
-        name: the component's name.
-        settings: for all components and for this one.
+        resources: what this task's pod gets.
+        settings: for all tasks.
     """
     # TFX's own cache decides, in every task.
     task.set_caching_options(False)
@@ -26,7 +26,6 @@ def apply(task: dsl.PipelineTask, name: str, settings: KubeflowSettings) -> None
         )
     for variable, value in sorted(settings.env.items()):
         task.set_env_variable(variable, value)
-    resources = settings.of_component(name)
     _set_resources(task, resources)
     _set_platform(task, settings, resources)
 

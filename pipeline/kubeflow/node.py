@@ -1,66 +1,81 @@
-"""What a container of a Kubeflow task runs: one node of the pipeline, through TFX's launcher.
+"""What a container of a Kubeflow task runs: its nodes of the pipeline in order, through TFX's launcher.
 
-`python -m pipeline.kubeflow.node --node Trainer --configuration JSON --executor-input JSON`
+`python -m pipeline.kubeflow.node --task Trainer --configuration JSON --executor-input JSON`
+
+The task's own log has a few lines for each node. All that TensorFlow, TFX and Beam print goes to a file in the folder
+of the run.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import json
-import logging
 import sys
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from components import files
+from components.dataset.data_files import listed_once
 from components.dataset.description import DatasetDescription
 from components.errors import EXIT_FAILED, SegpipeError, UsageError
 from components.tensorflow_start import prepare
 from pipeline import logs, spans
-from pipeline.config import RunConfig, describe
-from pipeline.kubeflow import object_stores
+from pipeline.beam_workers import refuse_local_paths
+from pipeline.config import RunConfig, describe, with_gate_split
+from pipeline.console import RunConsole
 from pipeline.kubeflow.connection import OLDEST_SERVER
 from pipeline.kubeflow.parameters import RUN_ID, configure
-from pipeline.tfx_start import without_cloud_clients
+from pipeline.kubeflow.tasks import TASKS, tasks_of
+from pipeline.notifications import RunNotices
+from pipeline.store import NodeExecution
+from pipeline.tfx_start import import_tfx
 from pipeline.workdir import Workdir
 
+# Nodes of the first task, whose properties hold what the run found in its data.
 _READS_DATA = "ImageMaskExampleGen"
-
-_LOG = logging.getLogger(__name__)
+_JUDGES_DATA = "QuarantineGate"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a node and returns the task's exit code: 0, or the one of the error that stopped it."""
-    parser = argparse.ArgumentParser(description="Run one node of the pipeline inside a Kubeflow task.")
-    parser.add_argument("--node", required=True, help="the node's name")
+    """Runs a task and returns its exit code: 0, or the one of the error that stopped it."""
+    parser = argparse.ArgumentParser(description="Run a task of the pipeline on Kubeflow.")
+    parser.add_argument("--task", required=True, choices=TASKS, help="the task's name")
     parser.add_argument("--configuration", required=True, help="compiled settings, JSON")
+    parser.add_argument("--defaults", default="{}", help="values of the parameters that the task does not take, JSON")
     parser.add_argument("--executor-input", required=True, help="what Kubeflow's launcher passes to a task, JSON")
     options = parser.parse_args(arguments)
-    logs.log_everything()
     prepare()
+    executor_input = json.loads(options.executor_input)
+    given = executor_input["inputs"]["parameterValues"]
+    values = {**json.loads(options.defaults), **given}
     try:
-        run_node(options.node, json.loads(options.configuration), json.loads(options.executor_input))
+        run_task(options.task, json.loads(options.configuration), values, executor_input)
     except Exception as error:
         traceback.print_exc()
         # Kubeflow shows the end of the log first.
-        print(f"segpipe: {options.node} failed: {error}", file=sys.stderr)
+        print(f"segpipe: {options.task} failed: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, SegpipeError) else EXIT_FAILED
     return 0
 
 
-def run_node(node_id: str, layers: Any, executor_input: dict[str, Any]) -> None:
-    """Launches a node of a run and writes the outputs that Kubeflow expects of it.
+@listed_once()
+def run_task(name: str, layers: Any, values: Mapping[str, Any], executor_input: Mapping[str, Any]) -> None:
+    """Launches the nodes of a task in order and writes the outputs that Kubeflow expects of it.
 
     Args:
-        node_id: the node.
+        name: the task.
         layers: the settings that the pipeline was compiled with.
-        executor_input: Kubeflow's `ExecutorInput`, with the run's parameters.
+        values: the pipeline's parameters.
+        executor_input: Kubeflow's `ExecutorInput`.
 
     Raises:
         UsageError: the server is too old to tell its runs apart.
-        SegpipeError: whatever stopped the node, explained; other exceptions come as they are.
+        SegpipeError: whatever stopped a node, explained; other exceptions come as they are.
     """
-    values = executor_input["inputs"]["parameterValues"]
     run_id = values[RUN_ID]
     if run_id.startswith("{{"):
         # All runs would be one, and the second find everything done.
@@ -68,16 +83,25 @@ def run_node(node_id: str, layers: Any, executor_input: dict[str, Any]) -> None:
             f"{RUN_ID}: found {run_id!r}, expected the id of the run, which Kubeflow Pipelines fills in from version "
             f"{OLDEST_SERVER} on; update the server"
         )
-    config = configure(values, layers, lambda named: locate(named, run_id))
-    config.kubeflow.check_shared(config.serving_dir)
-    description = describe(config.data)
-    config.gate.check_classes(description.class_map)
-    workdir = workdir_of(config)
-    workdir.create()
-    result = _launch(node_id, run_id, config, workdir, description)
-    _LOG.info("%s %s in %.1f s", node_id, result.state, result.seconds)
-    if result.execution_id is not None:
-        _show(result.execution_id, run_id, workdir, description, executor_input)
+    notices = RunNotices("segpipe", run_id, functools.partial(print, file=sys.stderr))
+
+    def found(named: RunConfig) -> tuple[str, DatasetDescription]:
+        # Before the data is looked for, so that a failure of that is sent too.
+        notices.settings = named.notify
+        return find(named, run_id)[:2]
+
+    with notices.of_failures():
+        config = configure(values, layers, found)
+        _, description, gate_split = find(config, run_id)
+        config = with_gate_split(config, description, gate_split)
+        config.gate.check_classes(description.class_map)
+        workdir = workdir_of(config)
+        workdir.create()
+        own = files.join(workdir.run(run_id), name.replace(" ", "-"))
+        notices.links["log"], notices.markers = f"{own}.log", f"{own}-notified-"
+        with logs.captured_anywhere(f"{own}.log") as stream, RunConsole(stream) as console:
+            console.console.print(f"run {run_id}, full log {own}.log", markup=False, emoji=False, soft_wrap=True)
+            _launch(name, run_id, config, workdir, description, executor_input, console, notices)
 
 
 def workdir_of(config: RunConfig) -> Workdir:
@@ -85,42 +109,102 @@ def workdir_of(config: RunConfig) -> Workdir:
     return Workdir(config.kubeflow.root, config.kubeflow.metadata, shared=True)
 
 
-def _launch(node_id: str, run_id: str, config: RunConfig, workdir: Workdir, description: DatasetDescription) -> Any:
-    without_cloud_clients()
+def _launch(
+    name: str,
+    run_id: str,
+    config: RunConfig,
+    workdir: Workdir,
+    description: DatasetDescription,
+    executor_input: Mapping[str, Any],
+    console: RunConsole,
+    notices: RunNotices,
+) -> None:
+    start = time.monotonic()
+    logs.log_everything()
+    import_tfx()
+    refuse_local_paths(config.beam, config.data.dir, config.kubeflow.root)
+    from components.report.data import PAGE_FILE
+    from pipeline.after_run import announce
     from pipeline.create_pipeline import create_pipeline
+    from pipeline.figures import main_figure
+    from pipeline.kubeflow.outputs import write_outputs
     from pipeline.nodes import PipelineRun
+    from pipeline.related import complete_report
+    from pipeline.store import Store
+    from pipeline.summary import check_served
 
     # TensorFlow and TFX change the loggers when they are imported.
     logs.log_everything()
-    return PipelineRun(create_pipeline(config, workdir, description), run_id).launch(node_id)
+    say = functools.partial(console.console.print, markup=False, emoji=False, soft_wrap=True)
+    run = PipelineRun(create_pipeline(config, workdir, description), run_id)
+    console.end("start", "ran", time.monotonic() - start, "imports")
+    executions: list[NodeExecution] = []
+    for node in tasks_of(run.node_ids)[name]:
+        start = time.monotonic()
+        try:
+            result = run.launch(node)
+        except Exception:
+            console.end(node, "failed", time.monotonic() - start, "")
+            raise
+        store = Store(workdir.connection)
+        found = [e for e in store.executions(run_id) if e.id == result.execution_id]
+        executions += found
+        if node == "Report" and result.state == "ran":
+            complete_report(found[0].outputs["report"][0].uri, workdir, store, run_id)
+        console.end(node, result.state, result.seconds, main_figure(found[0]) if found else "")
+        for execution in found:
+            for arrow, group in (("<-", execution.inputs), ("->", execution.outputs)):
+                for key, artifacts in group.items():
+                    say(f"    {arrow} {key} {', '.join(artifact.uri for artifact in artifacts)}")
+    write_outputs(executions, description.class_map, executor_input)
+    for execution in executions:
+        if execution.node_id == "Report":
+            page = files.join(execution.outputs["report"][0].uri, PAGE_FILE)
+            links = {"report": page, **notices.links}
+            of_run = Store(workdir.connection).executions(run_id)
+            announce(config, of_run, page, dataclasses.replace(notices, say=say, links=links))
+    _check_served(executions, check_served)
 
 
-def _show(
-    execution_id: int, run_id: str, workdir: Workdir, description: DatasetDescription, executor_input: dict[str, Any]
-) -> None:
-    from pipeline.figures import main_figure
-    from pipeline.kubeflow.outputs import write_outputs
+def _check_served(executions: Sequence[NodeExecution], check: Callable[[str, str], None]) -> None:
+    """Checks that a version that comes from the cache is still served. Raises SegpipeError."""
+    for execution in executions:
+        for pushed in execution.outputs.get("pushed_model", []) if execution.node_id == "Pusher" else []:
+            # What this run has pushed itself may have been replaced by a run beside it.
+            if execution.state == "cached" and pushed.properties.get("pushed"):
+                check(pushed.properties["pushed_destination"], pushed.uri)
+
+
+def find(config: RunConfig, run_id: str) -> tuple[str, DatasetDescription, str]:
+    """Returns the run's data folder, its description, and the split that the gate judges.
+
+    The first task finds them in the data. Later tasks read in the metadata what the first one found: they list no
+    folder, and a span or a file that arrives meanwhile waits for the next run.
+
+    Args:
+        config: every setting, as the task's parameters give them.
+        run_id: the run.
+
+    Returns:
+        The folder, the description, and the split; an empty text if the run has not settled on one yet.
+
+    Raises:
+        UsageError: results or metadata are not where all tasks reach them, or the data set is not as configured.
+    """
+    config.kubeflow.check_shared(config.serving_dir)
+    workdir = workdir_of(config)
+    # The store makes no folder.
+    workdir.create()
     from pipeline.store import Store
 
-    execution = next(e for e in Store(workdir.connection).executions(run_id) if e.id == execution_id)
-    _LOG.info("%s: %s", execution.node_id, main_figure(execution))
-    write_outputs(execution, description.class_map, executor_input)
-
-
-def locate(config: RunConfig, run_id: str) -> str:
-    """Returns the run's data folder: the one its ExampleGen took, so that a span that arrives meanwhile waits."""
-    object_stores.prepare(config.kubeflow.root, config.data.dir, config.serving_dir)
-    if spans.PLACEHOLDER in config.data.dir:
-        from pipeline.store import Store
-
-        workdir = workdir_of(config)
-        # The store makes no folder.
-        workdir.create()
-        store = Store(workdir.connection)
-        for execution in store.executions(run_id) if store.has_run(run_id) else []:
-            if execution.node_id == _READS_DATA:
-                return str(execution.properties["input_base"])
-    return spans.locate(config.data.dir, config.data.span)
+    store = Store(workdir.connection)
+    recorded = {each.node_id: each for each in (store.executions(run_id) if store.has_run(run_id) else [])}
+    read, judged = recorded.get(_READS_DATA), recorded.get(_JUDGES_DATA)
+    folder = str(read.properties["input_base"]) if read else spans.locate(config.data.dir, config.data.span)
+    if read and judged and judged.state in ("ran", "cached"):
+        description = DatasetDescription.from_json(read.properties["description"])
+        return folder, description, str(judged.properties["gate_split"])
+    return folder, describe(config.data.model_copy(update={"dir": folder})), ""
 
 
 if __name__ == "__main__":

@@ -10,9 +10,18 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from components.dataset.description import DatasetDescription
 from components.errors import UsageError
 from pipeline import spans
-from pipeline.config import RunConfig, build_config, choose_model, field_names, read_assignments, read_config_file
+from pipeline.config import (
+    RunConfig,
+    build_config,
+    choose_model,
+    field_names,
+    find_data,
+    read_assignments,
+    read_config_file,
+)
 from pipeline.presets import PRESETS
 
 # Settings that a pipeline was compiled with: (where they come from, nested settings), later over earlier.
@@ -104,13 +113,17 @@ def defaults(data: str, model: str, preset: str, size: str | None, epochs: int |
     }
 
 
-def configure(values: Mapping[str, Any], layers: Layers, locate: Callable[[RunConfig], str] | None = None) -> RunConfig:
+def configure(
+    values: Mapping[str, Any],
+    layers: Layers,
+    find: Callable[[RunConfig], tuple[str, DatasetDescription]] = find_data,
+) -> RunConfig:
     """Returns the configuration of a run.
 
     Args:
         values: the run's parameters by name.
         layers: settings that the pipeline was compiled with; the parameters win over them.
-        locate: as in `build_config`.
+        find: as in `build_config`.
 
     Raises:
         UsageError: a wrong value, or no data set where the parameters say.
@@ -129,5 +142,4 @@ def configure(values: Mapping[str, Any], layers: Layers, locate: Callable[[RunCo
             value = int(value) if parameter.type is int else value
             chosen.setdefault(group, {})[name] = value
     nested = {**chosen.pop("", {}), **chosen}
-    options = {"locate": locate} if locate else {}
-    return build_config(values["preset"], values["model"], [*layers, ("pipeline parameters", nested)], **options)
+    return build_config(values["preset"], values["model"], [*layers, ("pipeline parameters", nested)], find)

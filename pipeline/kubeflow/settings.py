@@ -6,6 +6,8 @@ Nothing here imports TFX, kfp or Kubernetes.
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from typing import Literal, cast
 
 from pydantic import Field, model_validator
@@ -35,6 +37,12 @@ Node = Literal[
 # Of Kubernetes' quantities, those that kfp takes too.
 _CORES = r"^$|^\d+(\.\d+)?$|^\d+m$"
 _BYTES = r"^$|^\d+(Ki|[MGTPE]i?)?$"
+
+_UNITS = {
+    "": 1,
+    **{letter: 1000**power for power, letter in enumerate("MGTPE", start=2)},
+    **{f"{letter}i": 1024**power for power, letter in enumerate("KMGTPE", start=1)},
+}
 
 # NCCL does not start if /dev/shm is too small, and a container's own has 64 MiB. NVIDIA advises --shm-size=1g:
 # docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting/runtime_and_mpi_issues.html. What it holds counts as
@@ -189,3 +197,45 @@ class KubeflowSettings(Settings):
                 "timeout": self.timeout if own.timeout is None else own.timeout,
             }
         )
+
+    def of_task(self, nodes: Sequence[str]) -> ComponentResources:
+        """Returns what the pod of a task gets: the largest of what each of its nodes wants.
+
+        Raises:
+            UsageError: the nodes want different labels of a Kubernetes node, or different kinds of GPUs.
+        """
+        wanted = {name: self.of_component(name) for name in nodes}
+        selector: dict[str, str] = {}
+        for name, resources in wanted.items():
+            for label, value in resources.node_selector.items():
+                if selector.setdefault(label, value) != value:
+                    raise self._conflict(name, "node_selector", f"{label}={value}", f"{label}={selector[label]}", nodes)
+        kinds = {resources.gpu_kind: name for name, resources in wanted.items() if resources.gpus}
+        if len(kinds) > 1:
+            first, (kind, name) = next(iter(kinds)), list(kinds.items())[-1]
+            raise self._conflict(name, "gpu_kind", kind, first, nodes)
+        timeouts = [resources.timeout or 0 for resources in wanted.values()]
+        return ComponentResources(
+            cpu=max((resources.cpu for resources in wanted.values()), key=amount),
+            memory=max((resources.memory for resources in wanted.values()), key=amount),
+            gpus=max(resources.gpus for resources in wanted.values()),
+            gpu_kind=next(iter(kinds), "nvidia.com/gpu"),
+            node_selector=selector,
+            timeout=max(timeouts) if all(timeouts) else 0,
+        )
+
+    @staticmethod
+    def _conflict(name: str, field: str, found: str, expected: str, nodes: Sequence[str]) -> UsageError:
+        return UsageError(
+            f"kubeflow.components.{name}.{field}: found {found}, expected {expected}, because "
+            f"{', '.join(nodes)} share a task; give them the same"
+        )
+
+
+def amount(quantity: str) -> float:
+    """Reads a quantity of Kubernetes, as 500m or 16Gi, in cores or bytes; 0 if it is empty."""
+    found = re.fullmatch(r"([\d.]+)([A-Za-z]*)", quantity)
+    if found is None:
+        return 0.0
+    value, unit = found.groups()
+    return float(value) / 1000 if unit == "m" else float(value) * _UNITS[unit]

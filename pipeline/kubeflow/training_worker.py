@@ -23,11 +23,12 @@ from typing import Any
 
 from components import files
 from components.errors import SegpipeError, UsageError
+from components.stored_folder import fetch, scratch_path
 from components.tensorflow_start import prepare
 from pipeline import logs
-from pipeline.kubeflow import object_stores
 from pipeline.kubeflow.node import workdir_of
 from pipeline.kubeflow.parameters import RUN_ID, configure
+from pipeline.kubeflow.tasks import TASKS
 from pipeline.store import NodeExecution, Store
 from pipeline.workdir import Workdir
 from trainer import cluster
@@ -83,15 +84,12 @@ def set_tf_config(environment: Any, workers: str) -> None:
 
 
 def _lead(configuration: str, values: Mapping[str, Any]) -> int:
-    """Runs the nodes up to Trainer, each in a process of its own, as the tasks of the pipeline do."""
-    from pipeline.kubeflow.compile import upstream_nodes
-
+    """Runs the tasks up to the Trainer's, each in a process of its own, as Kubeflow does."""
     executor_input = json.dumps({"inputs": {"parameterValues": values}})
-    graph = upstream_nodes(configure({**values, "data": ""}, json.loads(configuration)))
-    for node in _up_to(TRAINER, graph):
+    for task in list(TASKS)[: list(TASKS).index(TRAINER) + 1]:
         # Only the training itself has several workers.
-        environment = {name: value for name, value in os.environ.items() if name != TF_CONFIG or node == TRAINER}
-        command = [sys.executable, "-m", "pipeline.kubeflow.node", "--node", node]
+        environment = {name: value for name, value in os.environ.items() if name != TF_CONFIG or task == TRAINER}
+        command = [sys.executable, "-m", "pipeline.kubeflow.node", "--task", task]
         command += ["--configuration", configuration, "--executor-input", executor_input]
         code = subprocess.run(command, env=environment, check=False).returncode
         if code:
@@ -99,22 +97,11 @@ def _lead(configuration: str, values: Mapping[str, Any]) -> int:
     return 0
 
 
-def _up_to(last: str, graph: Mapping[str, Sequence[str]]) -> list[str]:
-    """Returns a node and all that it needs, in the graph's order."""
-    needed, pending = {last}, [last]
-    while pending:
-        more = set(graph[pending.pop()]) - needed
-        needed |= more
-        pending += more
-    return [node for node in graph if node in needed]
-
-
 def _follow(layers: Any, values: Mapping[str, Any]) -> int:
     """Trains beside the chief, once it does; returns where the chief took the model from the cache."""
     # The data set need not be looked for: the chief has.
     config = configure({**values, "data": ""}, layers)
     workdir = workdir_of(config)
-    object_stores.prepare(config.kubeflow.root, values["data"])
     execution = await_chief(lambda: open_store(workdir, config.kubeflow.metadata.kind), values[RUN_ID])
     if execution is None:
         _LOG.info("the chief has a model already; nothing to train")
@@ -166,17 +153,19 @@ def fn_args(execution: NodeExecution, artifacts: str, train_split: str, eval_spl
         eval_split: split to validate on.
         scratch: a folder for what only the chief's is kept of.
     """
-    examples, graph = execution.inputs["examples"][0].uri, execution.inputs["transform_graph"][0].uri
+    # The same paths as the chief's, of which the checkpoints' name is made.
+    examples, graph = (fetch(execution.inputs[name][0].uri) for name in ("examples", "transform_graph"))
     base = execution.inputs.get("base_model")
+    # TFX's own layout.
+    model_run = files.join(artifacts, TRAINER, "model_run", str(execution.id))
     return types.SimpleNamespace(
         custom_config=json.loads(execution.properties["custom_config"]),
         train_files=[files.join(examples, f"Split-{train_split}", "*")],
         eval_files=[files.join(examples, f"Split-{eval_split}", "*")],
         transform_output=graph,
-        base_model=files.join(base[0].uri, "Format-Serving") if base else None,
+        base_model=files.join(fetch(base[0].uri), "Format-Serving") if base else None,
         serving_model_dir=files.join(scratch, "model"),
-        # TFX's own layout; the workers' checkpoints are known by it.
-        model_run_dir=files.join(artifacts, TRAINER, "model_run", str(execution.id)),
+        model_run_dir=scratch_path(model_run) if files.is_remote(model_run) else model_run,
     )
 
 

@@ -7,7 +7,6 @@ ExampleGen, which does not know how this project finds its splits.
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import yaml
@@ -15,9 +14,9 @@ from tfx import v1 as tfx
 
 from components import files
 from components.errors import UsageError
-from pipeline.config import RunConfig, describe, field_names
+from pipeline.config import RunConfig, describe, field_names, with_gate_split
 from pipeline.create_pipeline import Platform, create_pipeline
-from pipeline.kubeflow.settings import ComponentResources
+from pipeline.kubeflow.settings import ComponentResources, KubeflowSettings, amount
 from pipeline.workdir import Workdir
 
 _EXAMPLE_GEN = "ImageMaskExampleGen"
@@ -26,11 +25,6 @@ _DESCRIPTIONS = {
     "trainer": "what the training is told, JSON: settings of model and training, input size, classes, seed",
     **{name.rpartition(".")[2]: text for name, text, _ in field_names() if name == "data.max_quarantined_share"},
     "data": "folder of images and masks, gs://, of the layout that was compiled in",
-}
-_UNITS = {
-    "": 1,
-    **{letter: 1000**power for power, letter in enumerate("MGTPE", start=2)},
-    **{f"{letter}i": 1024**power for power, letter in enumerate("KMGTPE", start=1)},
 }
 
 
@@ -49,7 +43,9 @@ def compile_vertex(config: RunConfig, path: str) -> None:
     _check(config)
     parameters = _Parameters()
     workdir = Workdir(config.kubeflow.root, shared=True)
-    pipeline = create_pipeline(config, workdir, describe(config.data), Platform(parameters.take, own_resolver=False))
+    description = describe(config.data)
+    config = with_gate_split(config, description)
+    pipeline = create_pipeline(config, workdir, description, Platform(parameters.take, own_resolver=False))
     orchestration = tfx.orchestration.experimental
     runner = orchestration.KubeflowV2DagRunner(
         config=orchestration.KubeflowV2DagRunnerConfig(default_image=config.kubeflow.image, use_pipeline_spec_2_1=True)
@@ -102,15 +98,35 @@ def _mend(spec: dict[str, Any], defaults: dict[str, Any], config: RunConfig) -> 
         container = executors.get(f"{name}_executor", {}).get("container")
         if container and (resources := _resources(name, config.kubeflow.of_component(name))):
             container["resources"] = resources
+    _add_retries(spec, config.kubeflow)
+
+
+def _add_retries(spec: dict[str, Any], settings: KubeflowSettings) -> None:
+    """Lets tasks be tried again; importers and resolvers have no container and no retries.
+
+    The fields are those of `PipelineTaskSpec.RetryPolicy` in kubeflow/pipelines, api/v2alpha1/pipeline_spec.proto.
+    """
+    if not settings.retries:
+        return
+    executors = spec["deploymentSpec"]["executors"]
+    for task in spec["root"]["dag"]["tasks"].values():
+        executor = spec["components"][task["componentRef"]["name"]].get("executorLabel", "")
+        if "container" in executors.get(executor, {}):
+            task["retryPolicy"] = {
+                "maxRetryCount": settings.retries,
+                "backoffDuration": f"{settings.retry_wait}s",
+                "backoffFactor": settings.retry_factor,
+                "backoffMaxDuration": f"{settings.retry_max_wait}s",
+            }
 
 
 def _resources(name: str, wanted: ComponentResources) -> dict[str, Any]:
     """Returns Vertex AI's words for what a component gets: cores, gigabytes, accelerators."""
     resources: dict[str, Any] = {}
     if wanted.cpu:
-        resources["cpuLimit"] = _number(wanted.cpu)
+        resources["cpuLimit"] = amount(wanted.cpu)
     if wanted.memory:
-        resources["memoryLimit"] = _number(wanted.memory) / 1e9
+        resources["memoryLimit"] = amount(wanted.memory) / 1e9
     if wanted.gpus:
         if "/" in wanted.gpu_kind:
             raise UsageError(
@@ -119,9 +135,3 @@ def _resources(name: str, wanted: ComponentResources) -> dict[str, Any]:
             )
         resources["accelerator"] = {"type": wanted.gpu_kind, "count": str(wanted.gpus)}
     return resources
-
-
-def _number(quantity: str) -> float:
-    """Reads a quantity of Kubernetes, as 500m or 16Gi."""
-    value, unit = re.fullmatch(r"([\d.]+)([A-Za-z]*)", quantity).groups()  # type: ignore[union-attr]
-    return float(value) / 1000 if unit == "m" else float(value) * _UNITS[unit]

@@ -5,7 +5,7 @@ import os
 import pytest
 from tfx import v1 as tfx
 
-from components.errors import UsageError
+from components.errors import DataRejectedError, SegpipeError, UsageError
 from pipeline.local_runner import LocalRunner
 from pipeline.store import Store
 
@@ -55,6 +55,16 @@ def Watched(state: _Out, needs: _Parameter[str], metadata: _Parameter[str]) -> N
     if not os.path.exists(needs):
         raise RuntimeError("the file is not there yet")
     state.value = Store(metadata).executions("only")[-1].state
+
+
+@tfx.dsl.components.component
+def Refusing(attempts: _Parameter[str], permanent: _Parameter[int], result: _Out) -> None:
+    """Fails with an explanation, and leaves a mark of each attempt."""
+    with open(attempts, "a") as file:
+        file.write("attempt\n")
+    if permanent:
+        raise DataRejectedError("found too few images")
+    raise SegpipeError("found a full disk")
 
 
 @pytest.fixture
@@ -129,6 +139,28 @@ def test_a_value_whose_file_is_gone_is_made_again(run, tmp_path):
     os.remove(Store(str(tmp_path / "metadata.sqlite")).executions("first")[1].outputs["copy"][0].uri)
 
     assert run("second") == [("Writer", "cached"), ("Reader", "ran")]
+
+
+@pytest.mark.parametrize(("permanent", "attempts"), [(1, {"one": 1, "two": 2}), (0, {"one": 3, "two": 4})])
+def test_a_retry_repeats_only_what_another_attempt_may_change(tmp_path, permanent, attempts):
+    path, marks = str(tmp_path / "metadata.sqlite"), tmp_path / "attempts"
+
+    def attempt(run_id):
+        node = Refusing(attempts=str(marks), permanent=permanent)
+        connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(path)
+        pipeline = tfx.dsl.Pipeline("toy", str(tmp_path / "root"), connection, [node], enable_cache=True)
+        with pytest.raises(SegpipeError) as raised:
+            LocalRunner().run(pipeline, run_id)
+        return raised.value
+
+    errors = [attempt("one") for _ in range(3)]
+    assert marks.read_text().count("attempt") == attempts["one"]
+    assert {error.exit_code for error in errors} == {4 if permanent else 1}
+    assert ("start a new run" in str(errors[-1])) == bool(permanent)
+    assert str(errors[-1]).startswith(str(errors[0]))
+
+    attempt("two")
+    assert marks.read_text().count("attempt") == attempts["two"]
 
 
 def test_a_run_that_the_user_ends_was_interrupted(run):

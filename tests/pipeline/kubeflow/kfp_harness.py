@@ -122,10 +122,18 @@ class Run:
     def _executor_input(self, name: str, component: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         """Returns what the driver hands to the launcher; the folders of the outputs exist, as they do there."""
         folder.mkdir(parents=True)
-        values = {key: self._value(source) for key, source in self._dag[name]["inputs"]["parameters"].items()}
+        inputs = self._dag[name]["inputs"]
+        values = {key: self._value(source) for key, source in inputs["parameters"].items()}
+        sources = {key: source["taskOutputArtifact"] for key, source in inputs.get("artifacts", {}).items()}
+        read = {
+            key: {"artifacts": [self.tasks[source["producerTask"]].artifacts[source["outputArtifactKey"]]]}
+            for key, source in sources.items()
+        }
+        # The launcher copies each input; it fails on one that was never written.
+        assert all(Path(group["artifacts"][0]["uri"]).is_file() for group in read.values()), read
         outputs = component.get("outputDefinitions", {}).get("artifacts", {})
         return {
-            "inputs": {"parameterValues": values},
+            "inputs": {"parameterValues": values, "artifacts": read},
             "outputs": {
                 "artifacts": {
                     key: {"artifacts": [{"name": key, "type": output["artifactType"], "uri": str(folder / key)}]}

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 import yaml
-from bucket_filesystem import BucketFileSystem
+from google.protobuf import json_format
 from tfx.dsl.compiler import compiler
 
 from components import gpu
@@ -14,9 +14,10 @@ from components.dataset.description import BUILT_IN_FOLDER, built_in
 from components.errors import UsageError
 from pipeline.config import load_config
 from pipeline.create_pipeline import create_pipeline
-from pipeline.kubeflow.compile import upstream_nodes
-from pipeline.kubeflow.parameters import PARAMETERS
+from pipeline.kubeflow.compile import graph
+from pipeline.kubeflow.parameters import PARAMETERS, configure, defaults
 from pipeline.kubeflow.settings import Node
+from pipeline.kubeflow.tasks import TASKS, tasks_of
 from pipeline.workdir import Workdir
 
 _KUBEFLOW = {
@@ -86,27 +87,33 @@ def test_the_same_settings_give_the_same_bytes(package, compiled):
 
 
 def test_the_graph_is_the_tfx_pipeline_s(documents, tmp_path):
-    config = load_config([("test", {"data": {"dir": str(tmp_path)}})])
-    ir = compiler.Compiler().compile(create_pipeline(config, Workdir(str(tmp_path)), built_in("prepped")))
+    run = graph(load_config([("test", {"data": {"dir": str(tmp_path)}})]))
+    tasks_of_nodes = {node: name for name, task in TASKS.items() for node in task.nodes}
+    expected = {tasks_of_nodes[node]: set() for node in run.node_ids}
+    for node in run.node_ids:
+        expected[tasks_of_nodes[node]] |= {tasks_of_nodes[other] for other in run.upstream(node)}
 
-    nodes = [wrapper.pipeline_node for wrapper in ir.nodes]
-    assert _graph(documents[0]["root"]["dag"]["tasks"]) == {
-        node.node_info.id: set(node.upstream_nodes) for node in nodes
-    }
+    found = _graph(documents[0]["root"]["dag"]["tasks"])
+
+    assert found == {name: upstream - {name} for name, upstream in expected.items()}
+    assert list(expected) == ["ExampleGen", "StatisticsGen", "Transform", "Trainer", "Evaluator", "Pusher and Report"]
 
 
-def test_every_task_is_its_own_node_through_one_entry_point(documents):
+def test_every_task_runs_its_nodes_through_one_entry_point(documents):
     for name, task in documents[0]["root"]["dag"]["tasks"].items():
         container = _executor(documents, name)
         words = dict(zip(container["args"][::2], container["args"][1::2], strict=True))
         assert container["command"] == ["python", "-m", "pipeline.kubeflow.node"]
         assert container["image"] == "registry.example/segpipe:1"
-        assert words["--node"] == task["taskInfo"]["name"]
+        assert words["--task"] == task["taskInfo"]["name"]
         assert json.loads(words["--configuration"]) == [["settings", {"kubeflow": _KUBEFLOW}]]
+        assert set(json.loads(words["--defaults"])) | set(task["inputs"]["parameters"]) - {"run_id"} == {
+            parameter.name for parameter in PARAMETERS
+        }
         assert words["--executor-input"] == "{{$}}"
 
 
-def test_parameters_have_defaults_types_and_descriptions_and_reach_every_task(documents):
+def test_parameters_have_defaults_types_and_descriptions_and_reach_the_tasks_that_use_them(documents):
     declared = documents[0]["root"]["inputDefinitions"]["parameters"]
 
     assert list(declared) == sorted(parameter.name for parameter in PARAMETERS)
@@ -118,9 +125,78 @@ def test_parameters_have_defaults_types_and_descriptions_and_reach_every_task(do
         "STRUCT",
     )
     for task in documents[0]["root"]["dag"]["tasks"].values():
-        given = task["inputs"]["parameters"]
+        given = dict(task["inputs"]["parameters"])
         assert given.pop("run_id") == {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}
-        assert given == {name: {"componentInputParameter": name} for name in declared}
+        assert given == {name: {"componentInputParameter": name} for name in TASKS[task["taskInfo"]["name"]].parameters}
+
+
+def test_the_first_task_checks_all_parameters():
+    assert set(TASKS["ExampleGen"].parameters) == {parameter.name for parameter in PARAMETERS}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("span", "3"),
+        ("model", "fcn8"),
+        ("preset", "cpu"),
+        ("size", "64x64"),
+        ("epochs", 3),
+        ("min_mean_iou", 0.9),
+        ("min_class_iou", {"road": 0.5}),
+        ("max_mean_drop", 0.5),
+        ("max_class_drop", 0.5),
+        ("push_destination", "/mnt/served"),
+    ],
+)
+def test_a_parameter_changes_no_task_that_does_not_take_it(parameter, value, tmp_path):
+    def nodes(**changed):
+        values = {**defaults("", "unet", "smoke", None, None), "data": "", **changed}
+        config = configure(values, [("test", {"kubeflow": {"root": "/mnt/work"}})])
+        ir = compiler.Compiler().compile(create_pipeline(config, Workdir(str(tmp_path)), built_in("prepped")))
+        return {
+            wrapper.pipeline_node.node_info.id: wrapper.SerializeToString(deterministic=True) for wrapper in ir.nodes
+        }
+
+    before, after = nodes(), nodes(**{parameter: value})
+
+    changed = {name for name, task in TASKS.items() for node in task.nodes if before.get(node) != after.get(node)}
+    takers = {name for name, task in TASKS.items() if parameter in task.parameters}
+    assert changed <= takers
+    # A span changes the folder that is read, which is not looked for here.
+    assert changed or parameter == "span"
+
+
+def test_artifacts_lead_from_task_to_task(documents):
+    tasks = documents[0]["root"]["dag"]["tasks"]
+
+    def sources(name):
+        artifacts = tasks[name]["inputs"].get("artifacts", {})
+        return {key: item["taskOutputArtifact"]["producerTask"] for key, item in artifacts.items()}
+
+    assert sources("examplegen") == {}
+    assert sources("statisticsgen") == {"examples": "examplegen"}
+    assert sources("trainer") == {"transformed_examples": "transform"}
+    assert sources("evaluator") == {"examples": "examplegen", "trained_model": "trainer"}
+    assert sources("pusher-and-report") == {
+        "examples": "examplegen",
+        "statistics": "statisticsgen",
+        "trained_model": "trainer",
+        "evaluation": "evaluator",
+        "blessing": "evaluator",
+    }
+
+
+def test_the_optimizer_has_a_task_of_its_own_because_the_trainer_may_hold_gpus(compiled):
+    settings = {"kubeflow": _KUBEFLOW, "export": {"variants": ["folded"]}}
+    spec, _ = yaml.safe_load_all(Path(compiled(settings)).read_text())
+
+    tasks = spec["root"]["dag"]["tasks"]
+    assert _graph(tasks)["Optimizer"] == {"ExampleGen", "Transform", "Trainer"}
+    assert tasks["evaluator"]["inputs"]["artifacts"]["optimized_model"]["taskOutputArtifact"] == {
+        "producerTask": "optimizer",
+        "outputArtifactKey": "optimized_model",
+    }
 
 
 def test_data_without_a_default_is_required(compiled):
@@ -147,7 +223,7 @@ def test_failed_tasks_are_tried_again_later_and_later(documents):
 
 
 def test_components_get_their_resources(documents):
-    trainer, pusher = (_executor(documents, name)["resources"] for name in ("trainer", "pusher"))
+    trainer, pusher = (_executor(documents, name)["resources"] for name in ("trainer", "pusher-and-report"))
 
     # Servers before 2.4 read the fields of the first line, later ones those of the second.
     assert trainer["accelerator"].items() >= {"type": "nvidia.com/gpu", "count": "2"}.items()
@@ -160,7 +236,7 @@ def test_components_get_their_resources(documents):
 
 
 def test_pods_get_nodes_volumes_secrets_and_a_deadline(documents):
-    trainer, pusher = _pod(documents, "trainer"), _pod(documents, "pusher")
+    trainer, pusher = _pod(documents, "trainer"), _pod(documents, "pusher-and-report")
 
     assert trainer["nodeSelector"]["labels"] == {"pool": "batch", "gpu": "a100"}
     assert pusher["nodeSelector"]["labels"] == {"pool": "batch"}
@@ -175,7 +251,7 @@ def test_pods_get_nodes_volumes_secrets_and_a_deadline(documents):
         (secret,) = pod["secretAsEnv"]
         assert secret["secretName"] == "store"
         assert {item["secretKey"]: item["envVar"] for item in secret["keyToEnv"]} == _KUBEFLOW["secret_env"]["store"]
-    assert _executor(documents, "pusher")["env"] == [{"name": "AWS_REGION", "value": "eu-west-1"}]
+    assert _executor(documents, "pusher-and-report")["env"] == [{"name": "AWS_REGION", "value": "eu-west-1"}]
 
 
 def test_a_pod_with_gpus_shares_more_memory_than_a_container_has_by_itself(documents):
@@ -187,7 +263,7 @@ def test_a_pod_with_gpus_shares_more_memory_than_a_container_has_by_itself(docum
         "medium": "Memory",
         "sizeLimit": "1Gi",
     }
-    assert "emptyDirMounts" not in _pod(documents, "pusher")
+    assert "emptyDirMounts" not in _pod(documents, "pusher-and-report")
 
 
 def test_the_preset_for_gpus_is_compiled_where_there_is_no_gpu(compiled, monkeypatch):
@@ -205,8 +281,14 @@ def test_scores_confusion_matrix_and_report_are_kubeflow_s_artifacts(documents):
         artifacts = components[f"comp-{name}"]["outputDefinitions"]["artifacts"]
         return {key: item["artifactType"]["schemaTitle"] for key, item in artifacts.items()}
 
-    assert outputs("evaluator") == {"scores": "system.Metrics", "confusion_matrix": "system.ClassificationMetrics"}
-    assert outputs("report") == {"page": "system.HTML"}
+    assert outputs("evaluator") == {
+        "evaluation": "system.Artifact",
+        "blessing": "system.Artifact",
+        "scores": "system.Metrics",
+        "confusion_matrix": "system.ClassificationMetrics",
+    }
+    assert outputs("pusher-and-report") == {"pushed_model": "system.Model", "page": "system.HTML"}
+    assert outputs("trainer") == {"trained_model": "system.Model"}
 
 
 @pytest.mark.parametrize(
@@ -224,21 +306,22 @@ def test_a_package_that_no_run_could_work_with_is_not_compiled(compiled, setting
 def test_resources_can_be_given_to_every_node():
     config = load_config([("test", {"training": {"warm_start": True}, "export": {"variants": ["folded"]}})])
 
-    assert set(upstream_nodes(config)) == set(get_args(Node))
+    assert set(graph(config).node_ids) == set(get_args(Node))
+    assert {name: set(nodes) for name, nodes in tasks_of(graph(config).node_ids).items()} == {
+        name: set(task.nodes) for name, task in TASKS.items()
+    }
 
 
 @pytest.fixture
-def vertex(tmp_path, monkeypatch):
+def vertex(tmp_path):
     """Returns a function from settings for Kubeflow to the pipeline compiled for Vertex AI."""
     from pipeline.kubeflow.vertex import compile_vertex
-
-    monkeypatch.setattr(BucketFileSystem, "folder", str(tmp_path))
 
     def compile_with(name="vertex.yaml", **kubeflow):
         layout = str(BUILT_IN_FOLDER / "prepped.yaml")
         settings = {
-            "data": {"dir": "bucket://data/camvid", "description": layout},
-            "kubeflow": {"root": "bucket://work", "image": "registry.example/segpipe:1", **kubeflow},
+            "data": {"dir": f"file://{tmp_path}/data/camvid", "description": layout},
+            "kubeflow": {"root": f"file://{tmp_path}/work", "image": "registry.example/segpipe:1", **kubeflow},
         }
         path = str(tmp_path / name)
         compile_vertex(load_config([("test", settings)]), path)
@@ -254,7 +337,7 @@ def test_vertex_keeps_the_defaults_of_runtime_parameters(vertex):
 
     spec = yaml.safe_load(Path(path).read_text())
     declared = spec["root"]["inputDefinitions"]["parameters"]
-    assert declared["data"]["defaultValue"] == "bucket://data/camvid"
+    assert declared["data"]["defaultValue"] == f"file://{Path(path).parent}/data/camvid"
     assert declared["max_quarantined_share"]["defaultValue"] == 0.01
     assert json.loads(declared["trainer"]["defaultValue"])["model"]["name"] == "fcn8"
     assert all(item["description"] for item in declared.values())
@@ -268,7 +351,7 @@ def test_vertex_s_pipeline_is_complete_and_the_same_each_time(vertex, tmp_path):
     spec = yaml.safe_load(Path(path).read_text())
     assert {"Trainer", "Evaluator", "Pusher", "Report"} < set(spec["root"]["dag"]["tasks"])
     schema = spec["root"]["dag"]["tasks"]["ImportSchemaGen"]["inputs"]["parameters"]["schema_file"]
-    assert (tmp_path / schema["runtimeValue"]["constant"].removeprefix("bucket://")).is_file()
+    assert Path(schema["runtimeValue"]["constant"].removeprefix("file://")).is_file()
     job = json.loads(Path(vertex("job.json")).read_text())
     assert job["pipelineSpec"]["root"]["dag"]["tasks"].keys() == spec["root"]["dag"]["tasks"].keys()
 
@@ -284,6 +367,19 @@ def test_vertex_s_resources_are_in_its_own_terms(vertex):
         "accelerator": {"type": "NVIDIA_TESLA_T4", "count": "1"},
     }
     assert executors["ImageMaskExampleGen_executor"]["container"]["resources"] == {"cpuLimit": 0.5}
+
+
+def test_vertex_tries_tasks_again_as_the_settings_say(vertex):
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    spec = yaml.safe_load(Path(vertex(retries=3, retry_wait=30)).read_text())
+    without = yaml.safe_load(Path(vertex(retries=0)).read_text())
+
+    tasks = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec()).root.dag.tasks
+    retried = {name for name, task in tasks.items() if task.retry_policy.max_retry_count == 3}
+    assert {name.partition("-")[0] for name in set(tasks) - retried} == {"BaselineResolver"}
+    assert tasks["Trainer"].retry_policy.backoff_duration.seconds == 30
+    assert not any("retryPolicy" in task for task in without["root"]["dag"]["tasks"].values())
 
 
 def test_vertex_pushes_to_no_folder_of_a_container():
@@ -318,7 +414,11 @@ def test_vertex_s_driver_finds_the_splits_and_the_content_s_hash(vertex, street_
     inputs = spec["components"]["ImageMaskExampleGen"]["inputDefinitions"]["parameters"]
     constants = spec["root"]["dag"]["tasks"]["ImageMaskExampleGen"]["inputs"]["parameters"]
     values = {name: constants[name].get("runtimeValue", {}).get("constant") for name in inputs}
-    values |= {"input_base": street_scenes, "description": detect(street_scenes).to_json()}
+    values |= {
+        "input_base": street_scenes,
+        "description": detect(street_scenes).to_json(),
+        "index": str(tmp_path / "index"),
+    }
     artifact = {"type": {"schemaTitle": "tfx.Examples"}, "uri": str(tmp_path / "examples"), "metadata": {}}
     schema = spec["components"]["ImageMaskExampleGen"]["outputDefinitions"]["artifacts"]["examples"]["artifactType"]
     executor_input = {
@@ -337,5 +437,7 @@ def test_vertex_s_driver_finds_the_splits_and_the_content_s_hash(vertex, street_
     found = output["parameterValues"]
     assert [split["name"] for split in json.loads(found["input_config"])["splits"]] == ["train", "val"]
     assert found["input_fingerprint"]
+    pairs = [line for line in Path(found["listing"]).read_text().splitlines() if '"pair"' in line]
+    assert len(pairs) == 16
     (examples,) = output["artifacts"]["examples"]["artifacts"]
     assert examples["metadata"]["input_fingerprint"] == found["input_fingerprint"]

@@ -1,19 +1,21 @@
-"""What a task refuses before it does anything."""
+"""What a task refuses before it does anything, and what it checks when its nodes have run."""
 
 import json
 import os
 
+import pytest
 from kfp import dsl
 
-from pipeline.config import load_config
 from pipeline.kubeflow import node
-from pipeline.kubeflow.node import locate, main
+from pipeline.kubeflow.node import main
 from pipeline.kubeflow.parameters import RUN_ID, defaults
+from pipeline.store import Artifact, NodeExecution
 
 
 def _main(layers, **values):
+    values = {RUN_ID: "r", **values}
     executor_input = {"inputs": {"parameterValues": values}}
-    words = ["--node", "Trainer", "--configuration", json.dumps(layers), "--executor-input", json.dumps(executor_input)]
+    words = ["--task", "Trainer", "--configuration", json.dumps(layers), "--executor-input", json.dumps(executor_input)]
     return main(words)
 
 
@@ -36,17 +38,23 @@ def test_a_model_is_not_pushed_into_the_container(tmp_path, street_scenes, capsy
     assert "serving_dir: found 'served'" in capsys.readouterr().err
 
 
-def test_the_first_run_on_a_volume_finds_its_span(tmp_path):
-    (tmp_path / "span-3").mkdir()
-    settings = {"kubeflow": {"root": str(tmp_path / "new" / "work")}, "data": {"dir": f"{tmp_path}/span-{{span}}"}}
-
-    assert locate(load_config([("test", settings)]), "r") == f"{tmp_path}/span-3"
-
-
 def test_a_task_prepares_its_process_for_gpus(monkeypatch):
     monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
     seen = []
-    monkeypatch.setattr(node, "run_node", lambda *_: seen.append(os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH")))
+    monkeypatch.setattr(node, "run_task", lambda *_: seen.append(os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH")))
 
     assert _main([]) == 0
     assert seen == ["true"]
+
+
+@pytest.mark.parametrize(("state", "pushed", "checked"), [("cached", 1, True), ("ran", 1, False), ("cached", 0, False)])
+def test_a_version_from_the_cache_must_still_be_served(state, pushed, checked):
+    properties = {"pushed": pushed, "pushed_destination": "/served/unet/3"}
+    outputs = {"pushed_model": [Artifact(1, "PushedModel", "/work/pushed", properties)]}
+    seen = []
+
+    node._check_served(
+        [NodeExecution(1, "Pusher", state, 0.0, 1.0, {}, {}, outputs)], lambda *places: seen.append(places)
+    )
+
+    assert seen == ([("/served/unet/3", "/work/pushed")] if checked else [])

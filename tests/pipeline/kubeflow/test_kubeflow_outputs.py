@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+from google.protobuf import struct_pb2
 from kfp import dsl
 
 from components.class_map import ClassMap
@@ -38,7 +39,7 @@ def test_the_report_s_page_is_where_kubeflow_reads_it(tmp_path):
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "report.html").write_text("<html>page</html>")
 
-    write_outputs(_execution("Report", report=tmp_path / "report"), _CLASSES, _executor_input(tmp_path, "page"))
+    write_outputs([_execution("Report", report=tmp_path / "report")], _CLASSES, _executor_input(tmp_path, "page"))
 
     assert (tmp_path / "out" / "page").read_text() == "<html>page</html>"
     output = json.loads((tmp_path / "out" / "executor_output.json").read_text())
@@ -46,6 +47,45 @@ def test_the_report_s_page_is_where_kubeflow_reads_it(tmp_path):
 
 
 def test_other_nodes_write_nothing(tmp_path):
-    write_outputs(_execution("Transform"), _CLASSES, _executor_input(tmp_path))
+    write_outputs([_execution("QuarantineGate")], _CLASSES, _executor_input(tmp_path))
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_task_s_outputs_name_the_folders_of_tfx_s_artifacts(tmp_path):
+    executions = [
+        _execution("ImageMaskExampleGen", examples="/work/examples/1", quarantine="/work/quarantine/1"),
+        _execution("Trainer", model="/work/model/4"),
+    ]
+
+    write_outputs(executions, _CLASSES, _executor_input(tmp_path, "examples", "trained_model"))
+
+    for name, folder in (("examples", "/work/examples/1"), ("trained_model", "/work/model/4")):
+        assert json.loads((tmp_path / "out" / name).read_text()) == {"folder": folder, "type": "type"}
+    output = json.loads((tmp_path / "out" / "executor_output.json").read_text())["artifacts"]
+    assert {name: group["artifacts"][0]["metadata"]["folder"] for name, group in output.items()} == {
+        "examples": "/work/examples/1",
+        "trained_model": "/work/model/4",
+    }
+
+
+def test_a_property_that_json_has_no_word_for_is_left_out(tmp_path):
+    properties = {"split_names": '["train"]', "count": 3, "stats_dashboard_link": struct_pb2.Struct()}
+    artifact = Artifact(1, "ExampleStatistics", "/work/statistics/3", properties)
+    execution = NodeExecution(1, "StatisticsGen", "ran", 0.0, 1.0, {}, {}, {"statistics": [artifact]})
+
+    write_outputs([execution], _CLASSES, _executor_input(tmp_path, "statistics"))
+
+    shown = json.loads((tmp_path / "out" / "statistics").read_text())
+    assert shown == {
+        "split_names": '["train"]',
+        "count": 3,
+        "type": "ExampleStatistics",
+        "folder": "/work/statistics/3",
+    }
+
+
+def test_a_training_job_expects_no_outputs(tmp_path):
+    write_outputs([_execution("Trainer", model="/work/model/4")], _CLASSES, {"inputs": {}})
 
     assert not (tmp_path / "out").exists()

@@ -16,6 +16,7 @@ import pytest
 from components.dataset import synthetic
 from pipeline.config import load_config
 from pipeline.kubeflow.node import workdir_of
+from pipeline.kubeflow.tasks import TASKS
 
 pytestmark = pytest.mark.slow
 
@@ -76,9 +77,8 @@ def story(settings, tmp_path_factory, compiled):
     first, other = run("first"), run("other", min_mean_iou=0.99)
     first.kill("trainer", at="epoch 2/3")
     with _started(first):
-        first.wait("imagemaskexamplegen")
         # What both runs would make alike, the schema, is made once; all else they write side by side.
-        first.wait("importschemagen")
+        first.wait("examplegen")
         arriving.rename(spans / "span-2")
         other()
     again, strict = run("again", span="1"), run("strict", span="1", min_mean_iou=0.99)
@@ -138,11 +138,30 @@ def test_kubeflow_is_shown_scores_confusion_matrix_and_report(story):
 
     evaluator = tasks["evaluator"].artifacts
     matrix = evaluator["confusion_matrix"]["metadata"]["confusionMatrix"]
-    page = Path(tasks["report"].artifacts["page"]["uri"]).read_text()
+    page = Path(tasks["pusher-and-report"].artifacts["page"]["uri"]).read_text()
     assert 0 <= evaluator["scores"]["metadata"]["mean_iou"] <= 1
     assert [spec["displayName"] for spec in matrix["annotationSpecs"]] == list(synthetic.CLASS_NAMES)
     assert sum(sum(row["row"]) for row in matrix["rows"]) == 4 * 32 * 32
-    assert "<html" in page
+    assert '<dd class="code">first</dd>' in page  # the run's name, in the lineage
+
+
+def test_a_task_s_log_is_short_and_names_the_full_one(story, settings):
+    first = story["first"]
+
+    for name, task in first.tasks.items():
+        lines = task.log.splitlines()
+        assert len(lines) < 25, (name, task.log)
+        log = Path(lines[0].rpartition("full log ")[2])
+        assert log.parent == Path(settings["kubeflow"]["root"], "runs", "first")
+        assert "INFO" in log.read_text()
+    assert "-> examples" in first.tasks["examplegen"].log
+    assert "<- examples" in first.tasks["statisticsgen"].log
+
+
+def test_artifacts_are_shown_with_their_folders(story, store):
+    metadata = story["first"].tasks["trainer"].artifacts["trained_model"]["metadata"]
+
+    assert metadata["folder"] == _execution(store, "first", "Trainer").outputs["model"][0].uri
 
 
 def test_a_killed_task_resumes_in_its_retry(story):
@@ -201,7 +220,8 @@ def test_two_runs_at_once_keep_apart(story, store):
 def test_the_lineage_of_every_run_is_complete(story, store, run_id):
     executions = store.executions(run_id)
 
-    assert len(executions) == len(story[run_id].tasks)
+    assert len(executions) == sum(len(task.nodes) for task in TASKS.values()) - len({"StartResolver", "Optimizer"})
+    assert len(story[run_id].tasks) == len(TASKS) - 1
     assert {execution.state for execution in executions} <= {"ran", "cached"}
     made = {artifact.id for execution in executions for group in execution.outputs.values() for artifact in group}
     for execution in executions:

@@ -1,16 +1,12 @@
 """Kubeflow's settings and parameters become one configuration, and data comes span by span."""
 
-import importlib.util
-import uuid
-
 import pytest
-import tensorflow as tf
 from kfp import dsl
 
 from components.errors import SegpipeError, UsageError
 from pipeline import spans
 from pipeline.config import load_config, read_assignments
-from pipeline.kubeflow import kubernetes_options, object_stores
+from pipeline.kubeflow import kubernetes_options
 from pipeline.kubeflow.parameters import configure, defaults
 from pipeline.kubeflow.settings import KubeflowSettings, MetadataSettings
 from pipeline.store import Store
@@ -146,7 +142,7 @@ def test_amounts_that_pass_are_taken_by_kfp(cpu, memory):
 
     @dsl.pipeline
     def pipeline():
-        kubernetes_options.apply(component(), "Trainer", settings)
+        kubernetes_options.apply(component(), settings.of_task(["Trainer"]), settings)
 
     container = pipeline.pipeline_spec.deployment_spec["executors"]["exec-component"]["container"]
     assert ("resources" in container) == bool(cpu or memory)
@@ -196,10 +192,11 @@ def test_the_newest_span_is_found(tmp_path, folders, pattern, newest):
     assert spans.locate(f"{tmp_path}/{pattern}") == f"{tmp_path}/{newest}"
 
 
-def test_an_object_beside_the_spans_of_a_store_is_none():
-    folder = f"ram://{uuid.uuid4()}"
-    tf.io.gfile.makedirs(f"{folder}/2024-05-01")
-    tf.io.gfile.GFile(f"{folder}/2024-05-01.json", "w").close()
+def test_an_object_beside_the_spans_of_a_store_is_none(tmp_path):
+    folder = tmp_path.as_uri()
+    (tmp_path / "2024-05-01").mkdir()
+    (tmp_path / "2024-05-01" / "a.png").touch()
+    (tmp_path / "2024-05-02").touch()
 
     assert spans.locate(f"{folder}/{{span}}") == f"{folder}/2024-05-01"
 
@@ -214,16 +211,51 @@ def test_no_span_at_all_is_an_error(tmp_path):
         spans.locate(f"{tmp_path}/span-{{span}}")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("boto3") is not None, reason="s3:// works here")
-def test_s3_without_its_packages_says_which(tmp_path):
-    object_stores.prepare("gs://bucket/work", str(tmp_path))
-
-    with pytest.raises(UsageError, match=r"apache-beam\[aws\]"):
-        object_stores.prepare("gs://bucket/work", "s3://bucket/data")
-
-
 def test_a_store_that_is_not_there_is_named(tmp_path):
     missing = Workdir("/w", MetadataSettings(path=str(tmp_path / "no_folder" / "metadata.sqlite")))
 
     with pytest.raises(SegpipeError, match=r"cannot be opened.*kubeflow\.metadata"):
         Store(missing.connection)
+
+
+def test_a_task_gets_the_largest_of_what_its_nodes_want():
+    settings = KubeflowSettings(
+        cpu="500m",
+        memory="2Gi",
+        timeout=600,
+        node_selector={"pool": "batch"},
+        components={
+            "Evaluator": {"cpu": "2", "gpus": 1, "gpu_kind": "amd.com/gpu", "node_selector": {"disk": "ssd"}},
+            "BaselineResolver": {"memory": "3G", "timeout": 60},
+        },
+    )
+
+    resources = settings.of_task(["BaselineResolver", "Evaluator"])
+
+    assert (resources.cpu, resources.memory, resources.timeout) == ("2", "3G", 600)
+    assert (resources.gpus, resources.gpu_kind) == (1, "amd.com/gpu")
+    assert resources.node_selector == {"pool": "batch", "disk": "ssd"}
+
+
+def test_a_node_without_a_time_limit_leaves_its_task_without_one():
+    settings = KubeflowSettings(timeout=600, components={"Evaluator": {"timeout": 0}})
+
+    assert settings.of_task(["BaselineResolver", "Evaluator"]).timeout == 0
+
+
+@pytest.mark.parametrize(
+    ("components", "message"),
+    [
+        (
+            {"Pusher": {"node_selector": {"disk": "ssd"}}, "Report": {"node_selector": {"disk": "hdd"}}},
+            r"kubeflow\.components\.Report\.node_selector: found disk=hdd, expected disk=ssd, because Pusher, Report",
+        ),
+        (
+            {"Pusher": {"gpus": 1}, "Report": {"gpus": 1, "gpu_kind": "amd.com/gpu"}},
+            r"kubeflow\.components\.Report\.gpu_kind: found amd.com/gpu, expected nvidia.com/gpu",
+        ),
+    ],
+)
+def test_nodes_of_a_task_must_agree_on_where_it_runs(components, message):
+    with pytest.raises(UsageError, match=message):
+        KubeflowSettings(components=components).of_task(["Pusher", "Report"])

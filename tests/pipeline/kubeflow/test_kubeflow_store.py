@@ -54,7 +54,7 @@ def test_tasks_that_meet_an_empty_database_at_once_all_get_in(tmp_path):
 class _Service(metadata_store_service_pb2_grpc.MetadataStoreServiceServicer):
     """An ML Metadata service that has no runs: what is tested is the client's TLS."""
 
-    def GetContextsByType(self, request, context):  # noqa: N802 - gRPC's name
+    def GetContextsByType(self, request, context):
         return metadata_store_service_pb2.GetContextsByTypeResponse()
 
 
