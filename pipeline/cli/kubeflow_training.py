@@ -1,4 +1,4 @@
-"""`segpipe kubeflow training-job`: manifests of a multi-worker training for Kubeflow's training operator."""
+"""`segpipe kubeflow training-job`: manifests of a multi-worker training, with or without a training operator."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from components.errors import UsageError
 from pipeline.cli.outputs import prepare_file
 from pipeline.cli.run import ChosenModel, Preset
 
-_KINDS = ("tfjob", "trainjob")
+_KIND = "job needs no operator, tfjob is for version 1 of Kubeflow's training operator, trainjob for version 2."
 
 
 def training_job(
     data: Annotated[str, typer.Option(help="Data folder, as the pods see it.")],
-    kind: Annotated[str, typer.Option(help="tfjob for version 1 of the operator, trainjob for version 2.")] = "tfjob",
+    kind: Annotated[str, typer.Option(help=_KIND)] = "tfjob",
     out: Annotated[str, typer.Option(help="File to write.", metavar="FILE")] = "training-job.yaml",
     name: Annotated[
         str, typer.Option(help="Name of the job; the run in the metadata has it too, and a hash of the settings.")
@@ -38,8 +38,6 @@ def training_job(
     It runs the pipeline up to Trainer. A run of the compiled pipeline with the same settings then takes the model
     from the cache, and evaluates, gates and pushes it.
     """
-    if kind not in _KINDS:
-        raise UsageError(f"--kind {kind}: expected one of {', '.join(_KINDS)}")
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?", name):
         raise UsageError(f"--name {name}: expected up to 50 small letters, digits and dashes, beginning with a letter")
     prepare_file("--out", out)
@@ -50,6 +48,6 @@ def training_job(
     values = defaults(data, chosen, preset, size, epochs)
     # What the data set is like is known where the training runs.
     settings = configure({**values, "data": ""}, layers).kubeflow
-    manifests = render("trainjob" if kind == "trainjob" else "tfjob", name, workers, settings, layers, values)
+    manifests = render(kind, name, workers, settings, layers, values)
     Path(out).write_text(manifests)
     Console(highlight=False, soft_wrap=True).print(f"{kind} of {workers} pods written to {out}")

@@ -1,8 +1,9 @@
-"""Renders the manifests of a multi-worker training for Kubeflow, from the configuration of the pipeline.
+"""Renders the manifests of a multi-worker training, from the configuration of the pipeline.
 
-A TrainJob (trainer.kubeflow.org/v1alpha1) is for Kubeflow Trainer 2, whose newest release is 2.3. Trainer has no
-runtime for TensorFlow, so a TrainingRuntime comes with the job, and its pods make `TF_CONFIG` from their addresses and
-indices. A TFJob (kubeflow.org/v1) is for the older Training Operator 1.9, which sets `TF_CONFIG` in every pod itself.
+A Job (batch/v1) needs no operator: it is indexed, and a headless Service gives its pods stable names. A TrainJob
+(trainer.kubeflow.org/v1alpha1) is for Kubeflow Trainer 2, whose newest release is 2.3. Trainer has no runtime for
+TensorFlow, so a TrainingRuntime comes with the job. The pods of both make `TF_CONFIG` from their addresses and indices.
+A TFJob (kubeflow.org/v1) is for the older Training Operator 1.9, which sets `TF_CONFIG` in every pod itself.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -19,19 +20,19 @@ from pipeline.kubeflow.parameters import Layers
 from pipeline.kubeflow.settings import SHARED_MEMORY, KubeflowSettings
 from pipeline.kubeflow.training_worker import TRAINER
 
-Kind = Literal["tfjob", "trainjob"]
-
 _PORT = 2222
 _COMMAND = ["python", "-m", "pipeline.kubeflow.training_worker"]
+# A service mesh would stand between the workers, who talk to each other by name.
+_OUTSIDE_THE_MESH = {"annotations": {"sidecar.istio.io/inject": "false"}}
 
 
 def render(
-    kind: Kind, name: str, workers: int, settings: KubeflowSettings, layers: Layers, values: Mapping[str, Any]
+    kind: str, name: str, workers: int, settings: KubeflowSettings, layers: Layers, values: Mapping[str, Any]
 ) -> str:
     """Returns the manifests as YAML.
 
     Args:
-        kind: which operator.
+        kind: `job`, `tfjob` or `trainjob`.
         name: of the job; the run in the metadata is called after it and after what it is told.
         workers: number of pods, the chief included.
         settings: image, resources, volumes and secrets.
@@ -39,15 +40,18 @@ def render(
         values: the pipeline's parameters by name.
 
     Raises:
-        UsageError: the settings or parameters lack what a training in a cluster needs.
+        UsageError: an unknown kind, or settings or parameters lack what a training in a cluster needs.
     """
+    kinds = {"job": _job, "tfjob": _tfjob, "trainjob": _trainjob}
+    if kind not in kinds:
+        raise UsageError(f"--kind {kind}: expected one of {', '.join(kinds)}")
     settings.check_shared()
     if values["data"] is None:
         raise UsageError("--data: found nothing, expected the data folder, as the pods see it")
     arguments = ["--configuration", json.dumps(layers, sort_keys=True)]
     arguments += ["--parameters", json.dumps(dict(values), sort_keys=True)]
     arguments = ["--run-id", f"{name}-{_digest(arguments)}", *arguments]
-    manifests = {"tfjob": _tfjob, "trainjob": _trainjob}[kind](name, workers, settings, arguments)
+    manifests = kinds[kind](name, workers, settings, arguments)
     # Through JSON, so that what several places share is written out in each.
     return yaml.safe_dump_all(json.loads(json.dumps(manifests)), sort_keys=False, width=1000)
 
@@ -57,23 +61,60 @@ def _digest(arguments: list[str]) -> str:
     return hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:8]
 
 
+def _job(name: str, workers: int, settings: KubeflowSettings, arguments: list[str]) -> list[dict[str, Any]]:
+    # An indexed Job names its pods' hosts so; their subdomain is the Service.
+    addresses = ",".join(f"{name}-{index}.{name}:{_PORT}" for index in range(workers))
+    container = {**_container("worker", settings, [*arguments, "--workers", addresses]), "ports": [_port("tensorflow")]}
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {
+            "clusterIP": "None",
+            # Workers find each other before they are ready.
+            "publishNotReadyAddresses": True,
+            "selector": {"batch.kubernetes.io/job-name": name},
+            "ports": [{"name": "tensorflow", "port": _PORT}],
+        },
+    }
+    spec: dict[str, Any] = {
+        "completionMode": "Indexed",
+        "completions": workers,
+        "parallelism": workers,
+        # When a worker is lost, all of them fail once and start again: a retry of the training is one of each worker.
+        "backoffLimitPerIndex": settings.retries,
+        # The others would wait forever for a worker that is not started again.
+        "maxFailedIndexes": 0,
+        # A drained or preempted pod is replaced without using up a retry.
+        "podFailurePolicy": {
+            "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+        },
+        "template": {
+            "metadata": _OUTSIDE_THE_MESH,
+            "spec": {"restartPolicy": "Never", "subdomain": name, **_pod(settings, container)},
+        },
+    }
+    _set_deadline(spec, settings)
+    return [service, {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}]
+
+
+def _set_deadline(spec: dict[str, Any], settings: KubeflowSettings) -> None:
+    timeout = settings.of_component(TRAINER).timeout
+    if timeout:
+        spec["activeDeadlineSeconds"] = timeout
+
+
 def _tfjob(name: str, workers: int, settings: KubeflowSettings, arguments: list[str]) -> list[dict[str, Any]]:
     # The operator knows its container by this name, and its port by the other.
     container = {**_container("tensorflow", settings, arguments), "ports": [_port("tfjob-port")]}
-    template = {
-        # The operator's pods talk to each other by name; a service mesh would stand between them.
-        "metadata": {"annotations": {"sidecar.istio.io/inject": "false"}},
-        "spec": _pod(settings, container),
-    }
+    template = {"metadata": _OUTSIDE_THE_MESH, "spec": _pod(settings, container)}
     replicas = {"Chief": 1, **({"Worker": workers - 1} if workers > 1 else {})}
     specs = {
         role: {"replicas": count, "restartPolicy": "OnFailure", "template": template}
         for role, count in replicas.items()
     }
     run_policy: dict[str, Any] = {"cleanPodPolicy": "Running", "backoffLimit": settings.retries}
-    timeout = settings.of_component(TRAINER).timeout
-    if timeout:
-        run_policy["activeDeadlineSeconds"] = timeout
+    _set_deadline(run_policy, settings)
     return [
         {
             "apiVersion": "kubeflow.org/v1",
@@ -122,9 +163,7 @@ def _trainjob(name: str, workers: int, settings: KubeflowSettings, arguments: li
             "trainer": {"numNodes": workers},
         },
     }
-    timeout = settings.of_component(TRAINER).timeout
-    if timeout:
-        job["spec"]["activeDeadlineSeconds"] = timeout
+    _set_deadline(job["spec"], settings)
     return [runtime, job]
 
 

@@ -54,6 +54,15 @@ def test_an_image_that_may_change_is_warned_of(tmp_path, image):
     assert ("is a tag, so a later push would change" in done.output) == (":1" in image)
 
 
+def test_workers_that_cannot_see_the_root_are_refused(tmp_path):
+    runner = 'beam.args=["--runner=DataflowRunner", "--project=p", "--region=r", "--temp_location=gs://b/t"]'
+
+    done = _compile("--out", str(tmp_path / "p.yaml"), "--set", "kubeflow.root=/mnt/work", "--set", runner)
+
+    assert isinstance(done.exception, UsageError)
+    assert "beam.args: the workers run on Google Cloud and cannot see the results at /mnt/work" in str(done.exception)
+
+
 def test_the_settings_may_name_the_model_and_a_run_still_another(tmp_path):
     settings = tmp_path / "cluster.yaml"
     settings.write_text("kubeflow: {root: /mnt/work}\nmodel: {name: unet, base_filters: 8}\n")

@@ -26,7 +26,7 @@ _SETTINGS = {
     "secret_volumes": {"bucket-key": "/secrets/bucket"},
     "env": {"S3_ENDPOINT": "minio:9000"},
 }
-_KINDS = ("tfjob", "trainjob")
+_KINDS = ("job", "tfjob", "trainjob")
 
 
 @pytest.fixture
@@ -46,6 +46,8 @@ def _pods(manifests):
     if "TFJob" in manifests:
         specs = manifests["TFJob"]["spec"]["tfReplicaSpecs"].values()
         return [spec["template"]["spec"] for spec in specs]
+    if "Job" in manifests:
+        return [manifests["Job"]["spec"]["template"]["spec"]]
     jobs = manifests["TrainingRuntime"]["spec"]["template"]["spec"]["replicatedJobs"]
     return [job["template"]["spec"]["template"]["spec"] for job in jobs]
 
@@ -121,6 +123,47 @@ def test_a_tfjob_has_one_chief_and_the_other_workers(render):
         assert container["name"] == "tensorflow"
         assert container["ports"] == [{"name": "tfjob-port", "containerPort": 2222}]
         assert "--workers" not in container["args"]
+
+
+def test_a_job_and_its_service_are_valid(render):
+    for document in render("job").values():
+        kubernetes_validate.validate(document, "1.33", strict=True)
+        kubernetes_validate.validate(document, "1.37", strict=True)
+
+
+def test_a_job_s_pods_find_each_other_by_names_that_stay(render):
+    manifests = render("job", workers=3)
+    job, service = manifests["Job"], manifests["Service"]
+    (pod,) = _pods(manifests)
+    arguments = pod["containers"][0]["args"]
+    environment = {"JOB_COMPLETION_INDEX": "2"}
+
+    set_tf_config(environment, arguments[arguments.index("--workers") + 1])
+
+    config = json.loads(environment[TF_CONFIG])
+    assert config["task"] == {"type": "worker", "index": 2}
+    # The host of an indexed Job's pod is called JOB-INDEX, and resolved below the Service that is its subdomain.
+    assert config["cluster"]["worker"] == [f"night-1-{index}.night-1:2222" for index in range(3)]
+    assert (job["metadata"]["name"], pod["subdomain"]) == ("night-1", service["metadata"]["name"])
+    assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"]
+
+
+def test_a_job_starts_each_lost_worker_again_and_gives_up_as_a_whole(render):
+    spec = render("job", workers=3, retries=4)["Job"]["spec"]
+
+    assert spec["completionMode"] == "Indexed"
+    assert (spec["completions"], spec["parallelism"]) == (3, 3)
+    assert (spec["backoffLimitPerIndex"], spec["maxFailedIndexes"]) == (4, 0)
+    # Kubernetes allows a limit by index with this policy alone.
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"
+    assert spec["activeDeadlineSeconds"] == 7200
+
+
+def test_an_unknown_kind_is_refused(render):
+    with pytest.raises(UsageError, match="--kind pod: expected one of job, tfjob, trainjob"):
+        render("pod")
 
 
 def test_a_trainjob_s_pods_make_tf_config_of_their_addresses_and_index(render):

@@ -1,0 +1,106 @@
+"""What the tests on a real cluster share: images, a namespace of their own, and a volume that all pods mount.
+
+They run on any cluster that KUBECONFIG leads to. SEGPIPE_PIPELINE_IMAGE and SEGPIPE_SERVING_TOOLS_IMAGE name the
+images of `make images`, as the cluster's nodes pull them. The volume is a folder of the only node, or is made by the
+storage class SEGPIPE_STORAGE_CLASS, which several nodes must be able to mount.
+"""
+
+import os
+import shutil
+import uuid
+
+import pytest
+from real_cluster import CLAIM, MOUNT, Cluster, until
+from typer.testing import CliRunner
+
+from pipeline.cli.main import app
+
+_PIPELINE, _TOOLS, _STORAGE_CLASS = "SEGPIPE_PIPELINE_IMAGE", "SEGPIPE_SERVING_TOOLS_IMAGE", "SEGPIPE_STORAGE_CLASS"
+
+
+@pytest.fixture(scope="session")
+def reachable():
+    """Skips the test if no cluster was named."""
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip("KUBECONFIG is not set; these tests need a cluster")
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not on the PATH")
+
+
+@pytest.fixture(scope="session")
+def pipeline_image(reachable):
+    """Returns the name of the pipeline's image."""
+    return _image(_PIPELINE)
+
+
+@pytest.fixture(scope="session")
+def tools_image(reachable):
+    """Returns the name of the image serving-tools."""
+    return _image(_TOOLS)
+
+
+def _image(variable):
+    if not os.environ.get(variable):
+        pytest.skip(f"{variable} is not set; it names an image of `make images` that the cluster can pull")
+    return os.environ[variable]
+
+
+@pytest.fixture
+def cluster(reachable):
+    """Returns a namespace of its own for each test, deleted after it."""
+    cluster = Cluster(f"segpipe-test-{uuid.uuid4().hex[:8]}")
+    cluster.kubectl("create", "namespace", cluster.namespace)
+    # Pods are refused until the controllers have made this account.
+    until(lambda: cluster.kubectl("get", "serviceaccount", "default", check=False), 60)
+    yield cluster
+    # A namespace may wait long for the pods of a Job that failed.
+    cluster.kubectl("delete", "jobs", "--all", "--wait=false")
+    cluster.kubectl("delete", "namespace", cluster.namespace, "--wait=false")
+
+
+@pytest.fixture
+def volume(cluster, pipeline_image):
+    """Makes the claim, writable for the images' user; what the test leaves on it is deleted."""
+    claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    storage_class = os.environ.get(_STORAGE_CLASS)
+    volume = None
+    if storage_class:
+        claim["storageClassName"] = storage_class
+    else:
+        volume = _folder_of_the_node(cluster.namespace)
+        cluster.apply(volume)
+        claim |= {"storageClassName": "", "volumeName": volume["metadata"]["name"]}
+    cluster.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": CLAIM}, "spec": claim})
+    cluster.run("prepare", pipeline_image, f"import os; os.chown({MOUNT!r}, 1000, 1000)", user=0)
+    yield
+    delete = f"import os, shutil\nfor e in os.scandir({MOUNT!r}):\n    shutil.rmtree(e.path)"
+    cluster.run("clean", pipeline_image, delete, user=0)
+    if volume:
+        cluster.kubectl("delete", "persistentvolume", volume["metadata"]["name"], "--wait=false")
+
+
+def _folder_of_the_node(name):
+    spec = {
+        "storageClassName": "",
+        "accessModes": ["ReadWriteMany"],
+        "capacity": {"storage": "1Gi"},
+        "persistentVolumeReclaimPolicy": "Retain",
+        "hostPath": {"path": f"/var/tmp/{name}", "type": "DirectoryOrCreate"},
+    }
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+
+
+@pytest.fixture
+def compiled_file(tmp_path, pipeline_image):
+    """Compiles the pipeline for the claim, with the secret `segpipe-test`, and returns the file."""
+    out = tmp_path / "pipeline.yaml"
+    settings = {
+        "kubeflow.image": pipeline_image,
+        "kubeflow.root": f"{MOUNT}/runs",
+        "kubeflow.volumes": f"{{{CLAIM}: {MOUNT}}}",
+        "kubeflow.secret_env": "{segpipe-test: {word: SEGPIPE_TEST_WORD}}",
+    }
+    words = ["kubeflow", "compile", "--data", f"{MOUNT}/data", "--model", "unet", "--preset", "smoke"]
+    words += ["--size", "32x48", *(word for item in settings.items() for word in ("--set", "=".join(item)))]
+    assert CliRunner().invoke(app, [*words, "--out", str(out)], catch_exceptions=False).exit_code == 0
+    return out

@@ -1,0 +1,72 @@
+"""A namespace of a real cluster, driven by kubectl."""
+
+import json
+import subprocess
+import time
+
+import yaml
+
+# The claim that the pods of a test mount, and where.
+CLAIM, MOUNT = "segpipe-test", "/work"
+
+
+class Cluster:
+    """A namespace of a cluster.
+
+    Attributes:
+        namespace: its name.
+    """
+
+    def __init__(self, namespace):
+        self.namespace = namespace
+
+    def kubectl(self, *words, text=None, check=True):
+        """Returns what kubectl prints; with `check`, its failure fails the test with its message."""
+        command = ["kubectl", "--namespace", self.namespace, *words]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        assert not check or done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+        return done.stdout
+
+    def apply(self, *documents):
+        """Creates or changes what the documents describe."""
+        self.kubectl("apply", "--filename=-", text=yaml.safe_dump_all(documents))
+
+    def get(self, *words):
+        """Returns an object, or a list of them, from its JSON."""
+        return json.loads(self.kubectl("get", *words, "--output=json"))
+
+    def run(self, name, image, code, user=1000, seconds=180, volume=None):
+        """Runs Python code in a pod that mounts the claim, or another volume, and returns what it prints."""
+        container = {
+            "name": "main",
+            "image": image,
+            "command": ["python", "-c", code],
+            "volumeMounts": [{"name": "work", "mountPath": MOUNT}],
+        }
+        spec = {
+            "restartPolicy": "Never",
+            "securityContext": {"runAsUser": user},
+            "containers": [container],
+            "volumes": [{"name": "work", **(volume or {"persistentVolumeClaim": {"claimName": CLAIM}})}],
+        }
+        self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+        pod = until(lambda: self._ended(name), seconds, lambda: self.kubectl("describe", "pod", name))
+        printed = self.kubectl("logs", name)
+        assert pod["status"]["phase"] == "Succeeded", printed
+        self.kubectl("delete", "pod", name)
+        return printed
+
+    def _ended(self, name):
+        pod = self.get("pod", name)
+        return pod if pod["status"]["phase"] in ("Succeeded", "Failed") else None
+
+
+def until(look, seconds, explain=lambda: ""):
+    """Returns what `look` returns as soon as it is true; fails with the explanation when the seconds are over."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = look()
+        if found:
+            return found
+        time.sleep(1)
+    raise AssertionError(f"nothing in {seconds} s; {explain()}")
