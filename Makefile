@@ -40,6 +40,7 @@ lock:  ## Compile the lock of each stack anew from pyproject.toml.
 images:  ## Build the container images as REGISTRY/NAME:TAG, with ENGINE (docker or podman).
 	$(ENGINE) build --file kubernetes/images/pipeline.Dockerfile --target pipeline --tag $(REGISTRY)/pipeline:$(TAG) .
 	$(ENGINE) build --file kubernetes/images/pipeline.Dockerfile --target pipeline-gpu --tag $(REGISTRY)/pipeline-gpu:$(TAG) .
+	$(ENGINE) build --file kubernetes/images/pipeline.Dockerfile --target beam-worker --tag $(REGISTRY)/beam-worker:$(TAG) .
 	$(ENGINE) build --file kubernetes/images/serving-tools.Dockerfile --tag $(REGISTRY)/serving-tools:$(TAG) .
 
 clean:  ## Remove what `make run` wrote; the environment stays.

@@ -22,11 +22,17 @@ from packaging.utils import canonicalize_name
 from project import PROJECT, ROOT, pins, removed, requirements
 
 _FILES = sorted((ROOT / "kubernetes" / "images").glob("*.Dockerfile"))
-_TARGETS = {"pipeline": "pipeline", "pipeline-gpu": "pipeline", "serving-tools": "serving-tools"}
+_TARGETS = {
+    "pipeline": "pipeline",
+    "pipeline-gpu": "pipeline",
+    "beam-worker": "pipeline",
+    "serving-tools": "serving-tools",
+}
 # Each image's extras of pyproject.toml.
 _EXTRAS = {
     "pipeline": {"pipeline", "kubeflow"},
     "pipeline-gpu": {"pipeline", "kubeflow", "gpu"},
+    "beam-worker": {"pipeline", "kubeflow"},
     "serving-tools": {"serving"},
 }
 _INSTALL = (
@@ -88,7 +94,7 @@ def _closure(wanted):
 def test_every_base_is_pinned_to_a_patch_version_or_a_stage_before(file):
     seen = set()
     for stage in read(file):
-        assert stage.base in seen or re.fullmatch(r"[\w./-]+:\d+\.\d+\.\d+-[\w-]+", stage.base), stage.base
+        assert stage.base in seen or re.fullmatch(r"[\w./-]+:\d+\.\d+\.\d+(-[\w-]+)?", stage.base), stage.base
         seen.add(stage.name)
 
 
@@ -178,7 +184,7 @@ def test_make_images_builds_every_image_and_no_other(target):
 
 
 def test_python_is_one_that_the_project_supports_on_a_debian_with_the_glibc_that_tfx_needs():
-    bases = {stage.base for file in _FILES for stage in read(file) if ":" in stage.base}
+    bases = {stage.base for file in _FILES for stage in read(file) if stage.base.startswith("python:")}
 
     # TFX 1.21 needs glibc 2.39; Debian 13 has 2.41.
     (version,) = {re.fullmatch(r"python:([\d.]+)-slim-trixie", base).group(1) for base in bases}
@@ -186,6 +192,23 @@ def test_python_is_one_that_the_project_supports_on_a_debian_with_the_glibc_that
     for file in _FILES:
         folders = set(re.findall(r"lib/(python[\d.]+)/site-packages", file.read_text()))
         assert folders <= {f"python{version.rpartition('.')[0]}"}
+
+
+def test_a_beam_worker_starts_by_the_entry_point_of_the_locked_beam():
+    stages = _stages("beam-worker")
+    with_pip, worker = stages[-2:]
+    instructions = {one.name: one.text for one in worker.instructions}
+    (entry_point,) = (stage.base for stage in stages if stage.name == "beam")
+    (python,) = {stage.base for stage in stages if stage.base.startswith("python:")}
+
+    minor = python.removeprefix("python:").rpartition(".")[0]
+    assert entry_point == f"apache/beam_python{minor}_sdk:{pins()['apache-beam']}"
+    assert instructions["ENTRYPOINT"] == '["/opt/apache/beam/boot"]'
+    assert worker.all("COPY")[1].words == ["--from=beam", "/opt/apache/beam", "/opt/apache/beam"]
+    # tests/pipeline/test_portable_runner.py starts a worker with these two: the variable, and pip beside the packages.
+    assert instructions["ENV"] == "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1"
+    assert "include-system-site-packages = true" in with_pip.all("RUN")[0].text
+    assert worker.all("COPY")[0].words[0] == f"--from={with_pip.name}"
 
 
 @current_stack
@@ -210,7 +233,8 @@ def test_the_gpu_image_names_the_libraries_that_tensorflow_does_not_find_by_itse
     with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         searched = {name.decode() for name in re.findall(rb"\$ORIGIN/\.\./nvidia/(\w+)/lib", content)}
 
-    (settings,) = (one.text for one in _stages("pipeline-gpu")[-1].instructions if one.name == "ENV")
+    (stage,) = (one for one in _stages("pipeline-gpu") if one.name == "pipeline-gpu")
+    (settings,) = (one.text for one in stage.all("ENV"))
     (paths,) = re.findall(r"^LD_LIBRARY_PATH=(\S+)$", settings)
     folder = "/opt/segpipe/lib/python3.13/site-packages/nvidia"
     assert paths.split(":") == [f"{folder}/{name}/lib" for name in sorted(needed - searched)]
