@@ -1,0 +1,1 @@
+"""Frees the disk of what no kept run needs: `segpipe gc`."""

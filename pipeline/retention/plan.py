@@ -1,0 +1,297 @@
+"""Decides what is kept and what is removed; nothing here removes anything.
+
+A run is kept, with every artifact that its executions read or wrote, the cached ones included, if
+
+- it is among the newest runs of its project, or it is younger than a given age,
+- it is under way,
+- it finished last,
+- it pushed a version that is kept: one of the newest of its model, or one that a server's configuration names,
+- its model is among the newest blessed ones of its project and classes, of which the next run takes its baseline,
+- it used another root on the same metadata store.
+
+What other runs alone used is removed. Of several runs that took the same version or model from the cache, only the
+newest is kept for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import posixpath
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Literal
+
+from components import files
+from components.pusher.versions import find_versions, version_number
+from components.pusher.withdrawn import read_withdrawn
+from pipeline.config import RunConfig
+from pipeline.retention.records import Records, Run, below, is_blessed, pushed_destination
+from pipeline.retention.served import named_versions, newest
+from pipeline.retention.settings import seconds
+from pipeline.workdir import Workdir
+from trainer.checkpoints import execution_of
+
+Kind = Literal["artifacts", "checkpoints", "versions", "runs"]
+KINDS: tuple[Kind, ...] = ("artifacts", "checkpoints", "versions", "runs")
+# A run on a cluster whose last node ended less than so many seconds ago may still write.
+_FINISHING = 3600
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A file or folder to remove, and the bytes it takes."""
+
+    kind: Kind
+    path: str
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is to be removed.
+
+    Attributes:
+        items: files and folders, in the order in which they are removed.
+        deleted: ids of the artifacts that are not needed, to mark as deleted.
+        removed: names of runs to mark as removed, by the id of their context.
+        kept: why runs are kept, by their names.
+    """
+
+    items: tuple[Item, ...]
+    deleted: frozenset[int]
+    removed: Mapping[int, str]
+    kept: Mapping[str, str]
+
+    def within(self, later: Plan) -> Plan:
+        """Returns what a later plan has as well."""
+        paths = {item.path for item in later.items}
+        return Plan(
+            tuple(item for item in self.items if item.path in paths),
+            self.deleted & later.deleted,
+            {key: name for key, name in self.removed.items() if key in later.removed},
+            later.kept,
+        )
+
+
+def make_plan(workdir: Workdir, config: RunConfig, now: float | None = None) -> Plan:
+    """Decides what of a work directory or a shared root is kept.
+
+    Args:
+        workdir: the folder and its metadata store.
+        config: settings: `retention`, and the longest time of a task on Kubeflow.
+        now: seconds since 1970; None for the current time.
+
+    Raises:
+        SegpipeError: the metadata store, a folder or a server's configuration cannot be read.
+    """
+    return _Planner(workdir, config, time.time() if now is None else now).plan()
+
+
+class _Planner:
+    def __init__(self, workdir: Workdir, config: RunConfig, now: float) -> None:
+        self._workdir, self._settings = workdir, config.retention
+        self._records = Records(workdir.connection)
+        self._runs = self._records.runs()
+        self._artifacts = self._records.artifacts({i for run in self._runs for i in run.inputs | run.outputs})
+        self._own = [run for run in self._runs if self._is_own(run)]
+        self._pushed = self._records.pushed(workdir.root)
+        bases = sorted({posixpath.dirname(destination) for destination in self._pushed})
+        self._versions = {base: find_versions(base) for base in bases}
+        self._withdrawn = {base: set(read_withdrawn(base)) for base in bases}
+        self._youngest = now - seconds(self._settings.older_than)
+        cluster = config.kubeflow
+        longest = max(cluster.timeout, *(each.timeout or 0 for each in cluster.components.values()), 0)
+        self._silent = now - max(seconds(self._settings.stopped_after), longest)
+        self._finishing = now - _FINISHING
+        self._checkpoints = self._find_checkpoints()
+
+    def plan(self) -> Plan:
+        kept = self._kept()
+        removed = [run for run in self._own if run.name not in kept]
+        gone = {run.name for run in removed}
+        needed = {i for run in self._runs if run.name not in gone for i in run.inputs | run.outputs}
+        unneeded = {i for run in removed for i in run.inputs | run.outputs} - needed
+        uris = {self._artifacts[i].uri for i in needed}
+        # The artifact of a single value is a file in its execution's folder.
+        used = uris | {posixpath.dirname(uri) for uri in uris}
+        unneeded = {i for i in unneeded if self._is_removable(self._artifacts[i].uri, used)}
+        items = [
+            *self._artifact_items(unneeded, removed, used),
+            *self._checkpoint_items(gone),
+            *self._version_items(gone),
+            *self._run_items(gone, kept),
+        ]
+        return Plan(tuple(items), frozenset(unneeded), {run.context_id: run.name for run in removed}, kept)
+
+    def _is_own(self, run: Run) -> bool:
+        """Tells whether a run wrote below this root alone; of one without outputs, its folder tells."""
+        if run.outputs or not self._workdir.shared:
+            return all(below(self._artifacts[i].uri, self._workdir.root) for i in run.outputs)
+        return files.usage(self._workdir.run(run.name)).files > 0
+
+    def _kept(self) -> dict[str, str]:
+        """Returns why runs are kept, by name."""
+        own, kept = self._own, dict[str, str]()
+        for run in own:
+            if self._is_under_way(run):
+                kept.setdefault(run.name, "under way")
+            if max(run.active, run.started) > self._youngest:
+                kept.setdefault(run.name, f"younger than {self._settings.older_than}")
+        for runs in self._newest_runs():
+            for run in runs:
+                kept.setdefault(run.name, f"among the newest {self._settings.keep_runs}")
+        finished = [run for run in own if run.finished]
+        if finished:
+            kept.setdefault(finished[-1].name, "finished last")
+        if os.path.islink(self._workdir.latest):
+            kept.setdefault(os.path.basename(os.path.realpath(self._workdir.latest)), "finished last")
+        served = {self._versions[base][number] for base in self._versions for number in self._wanted(base)}
+        for run in reversed(own):
+            for destination in self._destinations(run) & served:
+                kept.setdefault(run.name, f"pushed {destination}, which is kept")
+                served.discard(destination)
+        self._keep_blessed(kept)
+        return kept
+
+    def _newest_runs(self) -> Iterator[list[Run]]:
+        """Yields the newest runs of each project, oldest first."""
+        for project in sorted({run.project for run in self._own}):
+            yield [run for run in self._own if run.project == project][-self._settings.keep_runs :]
+
+    def _keep_blessed(self, kept: dict[str, str]) -> None:
+        """Adds the runs of the newest blessed models, of each project and classes."""
+        blessed: dict[tuple[str, str], set[int]] = {}
+        for run in reversed(self._own):
+            known = blessed.setdefault((run.project, run.classes), set())
+            given = {i for i in run.outputs if is_blessed(self._artifacts[i])} - known
+            if given and len(known) < self._settings.keep_versions and not self._is_withdrawn(run):
+                known |= given
+                kept.setdefault(run.name, f"among the newest {self._settings.keep_versions} blessed models")
+
+    def _is_under_way(self, run: Run) -> bool:
+        """Tells whether a run on a cluster may still write; a local one holds the lock of its work directory."""
+        if not self._workdir.shared:
+            return False
+        training = {each.id for each in run.executions if each.node == "Trainer"}
+        changes = [usage.changed for usage, execution in self._checkpoints.values() if execution in training]
+        return max([run.active, *changes]) > (self._finishing if run.finished else self._silent)
+
+    def _is_withdrawn(self, run: Run) -> bool:
+        return any(
+            version_number(destination) in self._withdrawn.get(posixpath.dirname(destination), ())
+            for destination in self._destinations(run)
+        )
+
+    def _destinations(self, run: Run) -> set[str]:
+        """Returns the directories of the versions that a run pushed, or took from the cache as pushed."""
+        return set(filter(None, (pushed_destination(self._artifacts[i]) for i in run.outputs)))
+
+    def _wanted(self, base: str) -> set[int]:
+        """Returns the versions in a directory that are kept whatever the runs need."""
+        there = self._versions[base]
+        named = named_versions(self._settings.served_by, base, there)
+        return (named | set(newest(there, self._settings.keep_versions))) & set(there)
+
+    def _is_removable(self, uri: str, used: Collection[str]) -> bool:
+        return below(uri, self._workdir.artifacts) and uri not in used
+
+    def _artifact_items(self, ids: Collection[int], removed: Sequence[Run], used: Collection[str]) -> Iterator[Item]:
+        """Yields artifacts, then what else executions that are gone left beside them."""
+        paths = {self._artifacts[i].uri for i in ids}
+        for path in sorted(paths | self._leftovers(removed, used)):
+            usage = files.usage(path)
+            if usage.files or os.path.isdir(path):
+                yield Item("artifacts", path, usage.bytes)
+
+    def _leftovers(self, removed: Sequence[Run], used: Collection[str]) -> set[str]:
+        """Returns the folders that executions of removed runs left; of ones that failed, ML Metadata has no artifact.
+
+        TFX's folders are NODE/OUTPUT/EXECUTION and NODE/.system/KIND/EXECUTION
+        (tfx/orchestration/portable/outputs_utils.py, 1.16 and 1.21).
+        """
+        names: dict[str, set[str]] = {}
+        for run in removed:
+            for execution in run.executions:
+                names.setdefault(execution.node, set()).update(execution.folders)
+        found = set()
+        for node, folder in self._node_folders(set(names)):
+            for output in files.list_folders(folder):
+                beside = files.join(folder, output)
+                kinds = [files.join(beside, kind) for kind in files.list_folders(beside)] if output == ".system" else []
+                for parent in kinds or [beside]:
+                    ours = [name for name in files.list_folders(parent) if name in names[node]]
+                    found |= {files.join(parent, name) for name in ours}
+        return found - set(used)
+
+    def _node_folders(self, nodes: Collection[str]) -> Iterator[tuple[str, str]]:
+        """Yields nodes with their folders, below the folder of artifacts or of a project in it."""
+        root = self._workdir.artifacts
+        for name in files.list_folders(root) if nodes else []:
+            if name in nodes:
+                yield name, files.join(root, name)
+            elif name in {run.project for run in self._runs}:
+                folder = files.join(root, name)
+                yield from ((node, files.join(folder, node)) for node in files.list_folders(folder) if node in nodes)
+
+    def _find_checkpoints(self) -> dict[str, tuple[files.Usage, int | None]]:
+        """Returns what each attempt's checkpoints take, and the execution that wrote them, by path.
+
+        Beside a folder lie the files of trainer/attempts.py, one of which changes as long as the attempt lives.
+        """
+        root = self._workdir.checkpoints
+        parts: dict[str, list[files.Usage]] = {}
+        for name in files.list_names(root):
+            parts.setdefault(name.partition(".")[0], []).append(files.usage(files.join(root, name)))
+        found: dict[str, tuple[files.Usage, int | None]] = {}
+        for name, usages in parts.items():
+            execution = execution_of(files.join(root, name))
+            total = files.Usage(
+                sum(each.files for each in usages),
+                sum(each.bytes for each in usages),
+                max(each.changed for each in usages),
+            )
+            found[files.join(root, name)] = total, int(execution) if execution.isdigit() else None
+        return found
+
+    def _bound(self) -> float:
+        """Returns the time before which what has no metadata is older than all newest runs, where those are full."""
+        full = [runs[0].started for runs in self._newest_runs() if len(runs) == self._settings.keep_runs]
+        return min([self._youngest, *full]) if full else 0.0
+
+    def _checkpoint_items(self, gone: Collection[str]) -> Iterator[Item]:
+        """Yields the checkpoints of trainings that have ended, or whose run is removed.
+
+        Any run with the same settings goes on from those of a stopped run. On a cluster, where each attempt has its
+        own, they are kept only as long as the run may be under way.
+        """
+        runs = {each.id: (run, each) for run in self._runs for each in run.executions}
+        for path, (usage, execution) in sorted(self._checkpoints.items()):
+            if execution in runs:
+                run, training = runs[execution]
+                stopped = self._workdir.shared and not self._is_under_way(run)
+                ended = training.done or run.name in gone or stopped
+            else:
+                # Of a run that was removed, or of a version of segpipe that did not record the execution.
+                ended = usage.changed < (self._silent if self._workdir.shared else self._bound())
+            if ended and usage.changed <= self._youngest:
+                yield Item("checkpoints", path, usage.bytes)
+
+    def _version_items(self, gone: Collection[str]) -> Iterator[Item]:
+        """Yields versions that this root's runs pushed and nothing needs; ones that were pushed by hand stay."""
+        needed = {path for run in self._runs if run.name not in gone for path in self._destinations(run)}
+        for base, versions in self._versions.items():
+            wanted = self._wanted(base)
+            for number, directory in sorted(versions.items()):
+                if directory in self._pushed - needed and number not in wanted:
+                    yield Item("versions", directory, files.usage(directory).bytes)
+
+    def _run_items(self, gone: Collection[str], kept: Mapping[str, str]) -> Iterator[Item]:
+        """Yields folders of runs; one without metadata, of a run that failed early, if it is older than newest runs."""
+        known = {*kept, *(run.name for run in self._runs)}
+        bound = self._bound()
+        for name in files.list_folders(self._workdir.runs):
+            path = self._workdir.run(name)
+            usage = files.usage(path)
+            if name in gone or (name not in known and usage.changed < bound):
+                yield Item("runs", path, usage.bytes)

@@ -1,0 +1,193 @@
+"""The runs that ML Metadata knows, for deciding what they need, and the marks that say what was removed.
+
+ML Metadata's service has no call that deletes (its methods in ml_metadata/proto/metadata_store_service.proto, 1.16 and
+1.21, put and get). So rows stay. An artifact that is removed is marked DELETED: TFX takes only LIVE ones from the cache
+(tfx/orchestration/portable/cache_utils.py, `_get_outputs_of_execution`) and as inputs (input_resolution/
+channel_resolver.py), in both versions. A run that is removed is marked by a property of its context.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from ml_metadata.proto import metadata_store_pb2
+
+from components import files
+from pipeline.store import REMOVED, connect
+
+_Execution = metadata_store_pb2.Execution
+_DONE = (_Execution.COMPLETE, _Execution.CACHED)
+_OUTPUT = (metadata_store_pb2.Event.OUTPUT, metadata_store_pb2.Event.DECLARED_OUTPUT)
+_LAST_NODE = "Report"
+_BATCH = 500  # ids a query
+# Property of an execution: the name of a folder for its unfinished state (TFX's outputs_utils.py).
+_WORKING_FOLDER = "__stateful_working_dir_index__"
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """A node's execution: whether it ended well, and the names that its folders may have below the node's."""
+
+    id: int
+    node: str
+    done: bool
+    cached: bool
+    folders: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run, as far as its retention depends on it.
+
+    Attributes:
+        context_id: ML Metadata's id of the run's context.
+        name: the run's name, which is also its folder's.
+        project: name of its pipeline.
+        started: seconds since 1970.
+        active: when its metadata last changed, in seconds since 1970.
+        finished: whether its last node ended well.
+        executions: its nodes' executions.
+        inputs: ids of the artifacts that they read.
+        outputs: ids of the artifacts that they wrote or took from the cache.
+        classes: the class map that its Trainer was given, as text; empty without a Trainer.
+    """
+
+    context_id: int
+    name: str
+    project: str
+    started: float
+    active: float
+    finished: bool
+    executions: tuple[Execution, ...]
+    inputs: frozenset[int]
+    outputs: frozenset[int]
+    classes: str
+
+
+class Records:
+    """ML Metadata, read for what runs need, and written to mark what was removed."""
+
+    def __init__(self, connection: Any) -> None:
+        """Opens a store. Raises SegpipeError if it cannot be reached."""
+        self._store = connect(connection)
+
+    def runs(self) -> list[Run]:
+        """Returns the runs that are not marked as removed, oldest first."""
+        nodes, projects = self._names("node"), self._names("pipeline")
+        contexts = [each for each in self._contexts("pipeline_run") if REMOVED not in each.custom_properties]
+        found = {each.id: self._store.get_executions_by_context(each.id) for each in contexts}
+        ids = [execution.id for group in found.values() for execution in group]
+        inputs: dict[int, set[int]] = {}
+        outputs: dict[int, set[int]] = {}
+        for batch in _batches(ids):
+            for event in self._store.get_events_by_execution_ids(batch):
+                side = outputs if event.type in _OUTPUT else inputs
+                side.setdefault(event.execution_id, set()).add(event.artifact_id)
+        return sorted(
+            (_run(context, found[context.id], nodes, projects, inputs, outputs) for context in contexts),
+            key=lambda run: (run.started, run.context_id),
+        )
+
+    def artifacts(self, ids: Collection[int]) -> dict[int, Any]:
+        """Returns artifacts, as ML Metadata has them, by id."""
+        return {each.id: each for batch in _batches(ids) for each in self._store.get_artifacts_by_id(batch)}
+
+    def pushed(self, root: str) -> set[str]:
+        """Returns the directories of all versions that were pushed with an archive below a folder."""
+        return {
+            destination
+            for each in self._store.get_artifacts_by_type("PushedModel")
+            if below(each.uri, root) and (destination := pushed_destination(each))
+        }
+
+    def set_deleted(self, ids: Collection[int], deleted: bool = True) -> None:
+        """Marks artifacts as deleted, or as live again."""
+        state = metadata_store_pb2.Artifact.DELETED if deleted else metadata_store_pb2.Artifact.LIVE
+        for batch in _batches(ids):
+            artifacts = [each for each in self._store.get_artifacts_by_id(batch) if each.state != state]
+            for artifact in artifacts:
+                artifact.state = state
+            self._store.put_artifacts(artifacts)
+
+    def set_removed(self, context_ids: Collection[int]) -> None:
+        """Marks runs as removed."""
+        for batch in _batches(context_ids):
+            contexts = self._store.get_contexts_by_id(batch)
+            for context in contexts:
+                context.custom_properties[REMOVED].int_value = 1
+            self._store.put_contexts(contexts)
+
+    def _contexts(self, kind: str) -> list[Any]:
+        return self._store.get_contexts_by_type(kind)
+
+    def _names(self, kind: str) -> dict[int, str]:
+        """Returns the name of the context of a kind that each execution belongs to, by the execution's id."""
+        return {
+            execution.id: context.name
+            for context in self._contexts(kind)
+            for execution in self._store.get_executions_by_context(context.id)
+        }
+
+
+def is_blessed(artifact: Any) -> bool:
+    """Tells whether an artifact is the blessing of a model, and a positive one."""
+    return artifact.type == "ModelBlessing" and artifact.custom_properties["blessed"].int_value == 1
+
+
+def pushed_destination(artifact: Any) -> str:
+    """Returns the directory of the version that an artifact says was pushed; empty for any other artifact."""
+    if artifact.type != "PushedModel" or artifact.custom_properties["pushed"].int_value != 1:
+        return ""
+    return artifact.custom_properties["pushed_destination"].string_value
+
+
+def below(path: str, root: str) -> bool:
+    """Tells whether a path lies below a folder."""
+    return path.startswith(files.join(root, ""))
+
+
+def _run(
+    context: Any,
+    executions: Sequence[Any],
+    nodes: Mapping[int, str],
+    projects: Mapping[int, str],
+    inputs: Mapping[int, set[int]],
+    outputs: Mapping[int, set[int]],
+) -> Run:
+    group = [_execution(each, nodes.get(each.id, each.type).split(".")[-1]) for each in executions]
+    ids = [each.id for each in group]
+    times = [each.last_update_time_since_epoch for each in (context, *executions)]
+    trainer = next((each for each in executions if nodes.get(each.id, "").split(".")[-1] == "Trainer"), None)
+    return Run(
+        context_id=context.id,
+        name=context.name,
+        project=next((projects[each] for each in ids if each in projects), ""),
+        started=context.create_time_since_epoch / 1000,
+        active=max(times) / 1000,
+        finished=any(each.node == _LAST_NODE and each.done for each in group),
+        executions=tuple(group),
+        inputs=frozenset(artifact for each in ids for artifact in inputs.get(each, ())),
+        outputs=frozenset(artifact for each in ids for artifact in outputs.get(each, ())),
+        classes=_classes(trainer) if trainer is not None else "",
+    )
+
+
+def _execution(proto: Any, node: str) -> Execution:
+    state = proto.last_known_state
+    folders = {str(proto.id)}
+    if _WORKING_FOLDER in proto.custom_properties:
+        folders.add(proto.custom_properties[_WORKING_FOLDER].string_value)
+    return Execution(proto.id, node, state in _DONE, state == _Execution.CACHED, frozenset(folders))
+
+
+def _classes(trainer: Any) -> str:
+    text = trainer.custom_properties["custom_config"].string_value or trainer.properties["custom_config"].string_value
+    return str((json.loads(text or "null") or {}).get("class_map", ""))
+
+
+def _batches(ids: Collection[int]) -> Iterable[list[int]]:
+    ordered = sorted(ids)
+    return (ordered[start : start + _BATCH] for start in range(0, len(ordered), _BATCH))

@@ -1,0 +1,56 @@
+"""Which versions of a model its servers are configured to serve."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from components.errors import ReleaseError
+
+
+def named_versions(config_files: Sequence[str], base: str, numbers: Collection[int]) -> set[int]:
+    """Returns the versions that servers load, by the files that they take as --model_config_file.
+
+    A model is found by its name, which is that of the versions' directory, or by the last part of its `base_path`.
+    Which versions a policy means is said in tensorflow_serving/config/model_server_config.proto and
+    tensorflow_serving/sources/storage_path/file_system_storage_path_source.proto.
+
+    Args:
+        config_files: the files, read anew on each call.
+        base: directory of the versions, local or on an object store.
+        numbers: the versions that are there.
+
+    Raises:
+        ReleaseError: a file cannot be read, or is no configuration.
+    """
+    # TensorFlow Serving's configuration messages do not import TensorFlow.
+    from serving.release.configuration import parse
+
+    named: set[int] = set()
+    for path in config_files:
+        try:
+            with open(path) as file:
+                text = file.read()
+        except OSError as error:
+            raise ReleaseError(f"{path}: {error.strerror}; expected a readable file of served models") from None
+        for model in parse(text, path).model_config_list.config:
+            if _last(base) not in (model.name, _last(model.base_path)):
+                continue
+            named |= set(model.version_labels.values())
+            policy = model.model_version_policy
+            chosen = policy.WhichOneof("policy_choice")
+            if chosen == "specific":
+                named |= set(policy.specific.versions)
+            elif chosen == "all":
+                named |= set(numbers)
+            else:
+                named |= set(newest(numbers, policy.latest.num_versions or 1))
+    return named
+
+
+def newest(numbers: Collection[int], count: int) -> list[int]:
+    """Returns the largest numbers."""
+    return sorted(numbers, reverse=True)[:count]
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
