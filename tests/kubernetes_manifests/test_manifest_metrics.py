@@ -18,6 +18,9 @@ _EXPORTED = {
     _NAMESPACE + "batching_session:processed_batch_size": (True, set()),
     ":tensorflow:cc:saved_model:load_attempt_count": (False, {"model_path", "status"}),
     "up": (False, set()),
+    # kube-state-metrics, docs/metrics/workload/deployment-metrics.md of 06d1481 and job-metrics.md of 076987a.
+    "kube_deployment_status_replicas_available": (False, {"deployment"}),
+    "kube_job_status_failed": (False, {"job_name", "reason"}),
 }
 # What Prometheus adds to every series of a ServiceMonitor.
 _ADDED = {"namespace", "job", "pod", "instance", "service", "endpoint", "container", "le"}

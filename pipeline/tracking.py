@@ -1,0 +1,306 @@
+"""Logs a finished run to an MLflow server: settings, curves, scores, report, and the model in its registry.
+
+Everything comes from the run's metadata and artifacts, so a run that came from the cache is logged too. Logging a run
+again changes nothing. The limits are those of the installed client (mlflow/utils/validation.py of MLflow 3.17).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeGuard
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import Field, field_validator
+
+from components import files, stored_folder
+from components.artifact_files import read_model_metadata
+from components.settings import Settings
+
+if TYPE_CHECKING:
+    from components.report.data import ReportData
+    from pipeline.config import RunConfig
+
+# MLflow deprecated the stages of model versions in 2.9, in favour of aliases and tags (mlflow/tracking/client.py).
+CANDIDATE, STABLE = "candidate", "stable"
+
+_RUN, _STARTED, _FINGERPRINT = "segpipe.run_id", "segpipe.started", "segpipe.fingerprint"
+_MODEL_FOLDER = "model"
+# MLflow's own: 7 retries with growing pauses and 120 s a request, which is many minutes if the server is down.
+_CLIENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+class TrackingSettings(Settings):
+    """Where finished runs are logged."""
+
+    mlflow_uri: str = Field(
+        "", description="MLflow server that finished runs are logged to, as https://mlflow.example.com; empty for none"
+    )
+    experiment: str = Field("", description="MLflow experiment; the pipeline's name if empty")
+    log_model: bool = Field(False, description="upload the model to MLflow, not only where it is")
+
+    @field_validator("mlflow_uri")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        if not value:
+            return value
+        try:
+            parts = urlsplit(value)
+        except ValueError:
+            parts = urlsplit("")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("expected the address of an MLflow server, such as https://mlflow.example.com")
+        if parts.username or parts.password:
+            raise ValueError(
+                "expected an address without user and password, because settings are written to files; set the "
+                "environment variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        return value
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRun:
+    """A run that reached its end.
+
+    Attributes:
+        run_id: its name.
+        started: when its first component began, in seconds since 1970.
+        ended: when its last one ended.
+        report: the content of `report.json`.
+        page: the report's HTML file, local or on an object store.
+        model: the folder of the exported model, which holds `saved_model.pb`.
+    """
+
+    run_id: str
+    started: float
+    ended: float
+    report: ReportData
+    page: str
+    model: str
+
+
+def log_finished(config: RunConfig, run: FinishedRun, say: Callable[[str], None]) -> None:
+    """Logs a run to the server that the settings name. Never raises: `say` gets a warning with what to do."""
+    uri = config.tracking.mlflow_uri
+    try:
+        say(f"MLflow   {log_run(config, run)}")
+    except ImportError as error:
+        say(
+            f"warning: tracking.mlflow_uri: the run was not logged to {uri}: found no package {error.name}. Install "
+            "MLflow's client: pip install 'segpipe[mlflow]'"
+        )
+    # The model is trained and pushed by now; nothing that a tracking server does may change that.
+    except Exception as error:
+        reason = str(error).partition("\n")[0][:500]
+        say(
+            f"warning: tracking.mlflow_uri: the run was not logged to {uri}: {type(error).__name__}: {reason}\n"
+            "Check that the server runs and that MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN, are right. The same command again logs the same results, from the cache"
+        )
+
+
+def log_run(config: RunConfig, run: FinishedRun) -> str:
+    """Logs a run, once, and returns the address of its page.
+
+    Args:
+        config: every setting; `tracking` names the server and the experiment.
+        run: what is logged.
+
+    Raises:
+        ImportError: the extra `mlflow` is not installed.
+        mlflow.exceptions.MlflowException: the server cannot be reached or refuses something.
+    """
+    for name, value in _CLIENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    uri = config.tracking.mlflow_uri.rstrip("/")
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    experiment = _experiment(client, config)
+    found = _find(client, experiment, run)
+    tracked = found or client.create_run(
+        experiment, start_time=_milliseconds(run.started), tags=_tags(run), run_name=run.run_id
+    )
+    run_id = tracked.info.run_id
+    if tracked.info.status != "FINISHED":
+        _log_values(client, run_id, config, run)
+        client.log_text(run_id, files.read_bytes(run.page).decode(), "report.html")
+        client.log_text(run_id, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), "config.yaml")
+        version = _register(client, run_id, config, run)
+        client.set_tag(run_id, "segpipe.model_version", f"{config.served_name}/{version}")
+        # Last, so that a run that could not be logged whole is completed the next time.
+        client.set_terminated(run_id, "FINISHED", end_time=_milliseconds(run.ended))
+    return f"{uri}/#/experiments/{experiment}/runs/{run_id}"
+
+
+def _experiment(client: Any, config: RunConfig) -> str:
+    """Returns the id of the experiment, which is created if it does not exist."""
+    from mlflow.exceptions import MlflowException
+
+    name = config.tracking.experiment or _default_experiment(config)
+    known = client.get_experiment_by_name(name)
+    if known is None:
+        try:
+            return client.create_experiment(name)
+        except MlflowException as error:
+            # Another run created it meanwhile.
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            known = client.get_experiment_by_name(name)
+    return known.experiment_id
+
+
+def _default_experiment(config: RunConfig) -> str:
+    return "segpipe"
+
+
+def _find(client: Any, experiment: str, run: FinishedRun) -> Any:
+    """Returns MLflow's run of a run that was logged before, or None.
+
+    Two machines may give runs that begin in the same second the same name, hence the time too.
+    """
+    wanted = " and ".join(f"tags.`{name}` = '{_tags(run)[name]}'" for name in (_RUN, _STARTED))
+    return next(iter(client.search_runs([experiment], wanted, max_results=1)), None)
+
+
+def _tags(run: FinishedRun) -> dict[str, str]:
+    """Returns the tags of a run in MLflow."""
+    lineage, verdict = run.report.lineage, run.report.verdict
+    return {
+        _RUN: run.run_id,
+        _STARTED: str(_milliseconds(run.started)),
+        "segpipe.verdict": _verdict(run),
+        "segpipe.data_hash": lineage.data_hash,
+        "segpipe.code_hash": lineage.code_hash,
+        "segpipe.pushed": verdict.pushed or "",
+        "segpipe.reason": "; ".join(check.reason for check in verdict.failures),
+    }
+
+
+def _verdict(run: FinishedRun) -> str:
+    return "blessed" if run.report.verdict.blessed else "not blessed"
+
+
+def _log_values(client: Any, run_id: str, config: RunConfig, run: FinishedRun) -> None:
+    """Logs settings as parameters, and curves and scores as metrics, in batches that the server accepts."""
+    from mlflow.entities import Metric, Param
+    from mlflow.utils import validation
+
+    params = [
+        Param(name[: validation.MAX_ENTITY_KEY_LENGTH], value[: validation.MAX_PARAM_VAL_LENGTH])
+        for name, value in _settings(config)
+    ]
+    # The server keeps a metric once for each name, step, time and value: the same time makes logging again harmless.
+    time = _milliseconds(run.ended)
+    metrics = [
+        Metric(_key(name)[: validation.MAX_ENTITY_KEY_LENGTH], value, time, step)
+        for name, value, step in _metrics(run.report)
+    ]
+    for start in range(0, len(params), validation.MAX_PARAMS_TAGS_PER_BATCH):
+        client.log_batch(run_id, params=params[start : start + validation.MAX_PARAMS_TAGS_PER_BATCH])
+    for start in range(0, len(metrics), validation.MAX_METRICS_PER_BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + validation.MAX_METRICS_PER_BATCH])
+
+
+def _settings(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """Yields every setting by its dotted name; a text as it is, everything else as JSON."""
+    from pipeline.config import field_names
+
+    values = config.model_dump(mode="json")
+    for name, _, _ in field_names():
+        value: Any = values
+        for part in name.split("."):
+            value = value[part]
+        yield name, value if isinstance(value, str) else json.dumps(value)
+
+
+def _metrics(report: ReportData) -> Iterator[tuple[str, float, int]]:
+    """Yields (name, value, step): scores at step 0, curves by epoch. What is undefined is left out."""
+    groups: dict[str, Mapping[str, float | None]] = {
+        "": report.scores,
+        "selection/": report.selection_scores,
+        "baseline/": report.baseline_scores or {},
+    }
+    for prefix, scores in groups.items():
+        for name, value in scores.items():
+            if _is_defined(value):
+                yield prefix + name, float(value), 0
+    # A training that was resumed may hold an epoch twice; the later entry counts.
+    for epoch in {entry["epoch"]: entry for entry in report.history}.values():
+        for name, value in epoch.items():
+            if name != "epoch" and _is_defined(value):
+                yield f"training/{name}", float(value), epoch["epoch"]
+
+
+def _is_defined(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _key(name: str) -> str:
+    """Returns a metric's name in the characters that MLflow accepts on every platform; class names may hold others."""
+    return "/".join(re.sub(r"[^\w.\- ]", "_", part) or "_" for part in name.split("/"))
+
+
+def _register(client: Any, run_id: str, config: RunConfig, run: FinishedRun) -> str:
+    """Returns the version of the run's model in the registry, which is created if the model is not there.
+
+    The server accepts a local folder as the source of a version only if it belongs to the run's own artifacts
+    (mlflow/server/handlers.py, `_validate_source_run`). So the source of a local model is the run's folder `model`.
+    """
+    name = config.served_name
+    _create_model(client, name)
+    fingerprint = _fingerprint(run.model)
+    known = [v for v in client.search_model_versions(f"name = '{name}'") if v.tags.get(_FINGERPRINT) == fingerprint]
+    if known:
+        version = max(known, key=lambda each: int(each.version)).version
+    else:
+        version = client.create_model_version(
+            name, _source(client, run_id, config, run), run_id, tags={**_tags(run), _FINGERPRINT: fingerprint}
+        ).version
+    client.set_model_version_tag(name, version, "segpipe.verdict", _verdict(run))
+    client.set_model_version_tag(name, version, "segpipe.model", run.report.verdict.pushed or run.model)
+    client.set_registered_model_alias(name, CANDIDATE, version)
+    if run.report.verdict.pushed:
+        client.set_registered_model_alias(name, STABLE, version)
+    return version
+
+
+def _create_model(client: Any, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _source(client: Any, run_id: str, config: RunConfig, run: FinishedRun) -> str:
+    """Returns the source of a version: the pushed folder on an object store, or the run's folder `model`."""
+    place = run.report.verdict.pushed or run.model
+    if config.tracking.log_model:
+        client.log_artifacts(run_id, stored_folder.fetch(run.model), _MODEL_FOLDER)
+    elif files.is_remote(place):
+        return place
+    else:
+        client.log_dict(run_id, read_model_metadata(run.model), f"{_MODEL_FOLDER}/segpipe.json")
+    return f"runs:/{run_id}/{_MODEL_FOLDER}"
+
+
+def _fingerprint(model: str) -> str:
+    """Returns what tells models apart: the hash of the file in which TensorFlow keeps those of graph and weights."""
+    return hashlib.sha256(files.read_bytes(files.join(model, "fingerprint.pb"))).hexdigest()
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
