@@ -11,6 +11,8 @@ from components import files
 MODEL_METADATA = "assets/segpipe.json"
 # In the trainer's ModelRun: one entry an epoch.
 HISTORY = "history.json"
+# In the Report: everything that the page shows.
+REPORT_DATA = "report.json"
 # Beside the exported model's folder: the network's weights, for a later training to start from.
 WEIGHTS = "network.weights.h5"
 

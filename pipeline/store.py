@@ -13,8 +13,11 @@ from ml_metadata.proto import metadata_store_pb2
 
 from components.errors import SegpipeError, UsageError
 
+_PIPELINE = "pipeline"
 _RUN = "pipeline_run"
 _NODE = "node"
+# Property of a run's context: `segpipe gc` removed its files, and its rows stay.
+REMOVED = "removed"
 _ATTEMPTS = 5
 _STATES = {
     metadata_store_pb2.Execution.COMPLETE: "ran",
@@ -37,7 +40,7 @@ class Artifact:
 
 @dataclasses.dataclass(frozen=True)
 class NodeExecution:
-    """One node's execution in one run."""
+    """One node's execution in one run; `project` is the name of its pipeline."""
 
     id: int
     node_id: str
@@ -47,6 +50,7 @@ class NodeExecution:
     properties: dict[str, Any]
     inputs: dict[str, list[Artifact]]
     outputs: dict[str, list[Artifact]]
+    project: str = ""
 
 
 class Store:
@@ -62,11 +66,11 @@ class Store:
             UsageError: there is no such file.
             SegpipeError: the store cannot be reached.
         """
-        self._store = _open_file(source) if isinstance(source, str) else _connect(source)
+        self._store = _open_file(source) if isinstance(source, str) else connect(source)
 
     def run_ids(self) -> list[str]:
-        """Returns the names of all runs, oldest first."""
-        contexts = self._store.get_contexts_by_type(_RUN)
+        """Returns the names of the runs that `segpipe gc` did not remove, oldest first."""
+        contexts = [each for each in self._store.get_contexts_by_type(_RUN) if REMOVED not in each.custom_properties]
         return [context.name for context in sorted(contexts, key=lambda context: context.id)]
 
     def has_run(self, run_id: str) -> bool:
@@ -82,9 +86,32 @@ class Store:
         executions = sorted(self._store.get_executions_by_context(context.id), key=lambda execution: execution.id)
         return [self._node_execution(execution) for execution in executions]
 
+    def artifacts(self, type_name: str) -> list[Artifact]:
+        """Returns all artifacts of a type, oldest first."""
+        found = self._store.get_artifacts_by_type(type_name)
+        return [_artifact(proto) for proto in sorted(found, key=lambda proto: proto.id)]
+
+    def run_that_made(self, artifact_id: int) -> str | None:
+        """Returns the name of the run that made an artifact, not of one that took it from the cache; None if none."""
+        events = self._store.get_events_by_artifact_ids([artifact_id])
+        makers = [event.execution_id for event in events if event.type == event.OUTPUT]
+        contexts = self._store.get_contexts_by_execution(min(makers)) if makers else []
+        return next((context.name for context in contexts if context.type == _RUN), None)
+
+    def pushed_to(self, model_id: int) -> str | None:
+        """Returns the directory of the first version that a model was pushed as; None if it was not pushed."""
+        events = self._store.get_events_by_artifact_ids([model_id])
+        readers = sorted(event.execution_id for event in events if event.type == event.INPUT)
+        written = self._store.get_events_by_execution_ids(readers) if readers else []
+        outputs = [event.artifact_id for event in written if event.type == event.OUTPUT]
+        for proto in self._store.get_artifacts_by_id(outputs) if outputs else []:
+            found = _artifact(proto)
+            if found.type == "PushedModel" and found.properties.get("pushed"):
+                return str(found.properties["pushed_destination"])
+        return None
+
     def _node_execution(self, execution: Any) -> NodeExecution:
-        contexts = self._store.get_contexts_by_execution(execution.id)
-        node = next((context.name for context in contexts if context.type == _NODE), execution.type)
+        names = {context.type: context.name for context in self._store.get_contexts_by_execution(execution.id)}
         inputs: dict[str, list[Artifact]] = {}
         outputs: dict[str, list[Artifact]] = {}
         events = self._store.get_events_by_execution_ids([execution.id])
@@ -95,17 +122,18 @@ class Store:
             target.setdefault(key, []).append(_artifact(artifacts[event.artifact_id]))
         return NodeExecution(
             id=execution.id,
-            node_id=node.split(".")[-1],
+            node_id=names.get(_NODE, execution.type).split(".")[-1],
             state=_STATES.get(execution.last_known_state, "unknown"),
             started=execution.create_time_since_epoch / 1000,
             ended=execution.last_update_time_since_epoch / 1000,
             properties=_properties(execution),
             inputs=inputs,
             outputs=outputs,
+            project=names.get(_PIPELINE, ""),
         )
 
 
-def _connect(config: Any) -> MetadataStore:
+def connect(config: Any) -> MetadataStore:
     """Opens a store that many processes share.
 
     Those that meet an empty database at once all make its tables; ML Metadata tells all but one to try again.

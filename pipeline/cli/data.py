@@ -158,6 +158,7 @@ def check(
 
     Exit code 4 where a pair is faulty, 0 where all are sound.
     """
+    from components.dataset.data_files import listed_once
     from components.dataset.description import detect, load
     from components.dataset.encoded import Limits
     from components.dataset.survey import survey
@@ -165,10 +166,10 @@ def check(
 
     if report is not None:
         prepare_file("--report", report)
-    described = detect(folder) if description == "auto" else load(description)
     given = {"max_side": max_side, "max_pixels": max_pixels}
     limits = Limits(**{name: value for name, value in given.items() if value is not None})
-    with _bar("reading pairs") as on_progress:
+    with listed_once(), _bar("reading pairs") as on_progress:
+        described = detect(folder) if description == "auto" else load(description)
         result = survey(folder, described, on_progress=on_progress, limits=limits)
     if report is not None:
         _write_report(report, folder, described, result, limits)

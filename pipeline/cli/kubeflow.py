@@ -88,8 +88,8 @@ def _starting_tfx() -> Iterator[None]:
     """Shows that TFX is being imported, which takes a while."""
     from pipeline.tfx_start import import_tfx
 
-    import_tfx()
     with Console(stderr=True).status("starting TFX"):
+        import_tfx()
         yield
 
 

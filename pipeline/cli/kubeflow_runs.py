@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from components.errors import UsageError
+from components.times import utc_text
 from pipeline.cli import kubeflow_training
 
 if TYPE_CHECKING:
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 # Secrets stay out of command lines, which every process on a machine can read.
 TOKEN_VARIABLE = "SEGPIPE_KUBEFLOW_TOKEN"
 COOKIE_VARIABLE = "SEGPIPE_KUBEFLOW_COOKIE"
+
+_SCHEDULE_COLUMNS = {
+    "schedule": "schedule",
+    "when": "when",
+    "state": "state",
+    "last_run": "last run",
+    "next_run": "next run (UTC)",
+}
+# A run's name is enough to stop it by; its id would take half of the width.
+_RUN_COLUMNS = {"run": "run", "state": "state", "started": "started (UTC)", "ended": "ended (UTC)"}
 
 Host = Annotated[str, typer.Option(help="Address of the API server.", envvar="KF_PIPELINES_ENDPOINT")]
 Namespace = Annotated[str, typer.Option(help="Your profile's namespace, in multi-user installations.")]
@@ -136,11 +147,12 @@ def list_all(
     runs = kubeflow.runs(limit)
     found, now = schedules.states(kubeflow, runs), datetime.now(timezone.utc)
     if as_json:
-        print(json.dumps({"schedules": [_schedule_row(s, now) for s in found], "runs": [_run_row(r) for r in runs]}))
+        listed = {"schedules": [_describe_schedule(s, now) for s in found], "runs": [_describe_run(r) for r in runs]}
+        print(json.dumps(listed, default=utc_text, indent=2))
         return
     console = Console(highlight=False)
-    console.print(_table("Schedules", [_schedule_row(state, now) for state in found]))
-    console.print(_table("Runs", [_run_row(run) for run in runs]))
+    console.print(_table("Schedules", [_describe_schedule(state, now) for state in found], _SCHEDULE_COLUMNS))
+    console.print(_table("Runs", [_describe_run(run) for run in runs], _RUN_COLUMNS))
 
 
 def stop(
@@ -182,36 +194,37 @@ def connect(host: str, namespace: str, token_file: str, ca: str) -> Kubeflow:
         return Kubeflow(Connection(host, namespace, token, os.environ.get(COOKIE_VARIABLE, ""), ca))
 
 
-def _schedule_row(state: ScheduleState, now: datetime) -> dict[str, Any]:
+def _describe_schedule(state: ScheduleState, now: datetime) -> dict[str, Any]:
     return {
         "schedule": state.name,
         "when": str(state.trigger),
         "state": "on" if state.enabled else "paused",
-        "last run": _text(state.last),
-        "next run (UTC)": _text(state.next_run(now)),
+        "last_run": state.last,
+        "next_run": state.next_run(now),
     }
 
 
-def _run_row(run: Run) -> dict[str, Any]:
+def _describe_run(run: Run) -> dict[str, Any]:
     return {
         "run": run.name,
         "state": run.state.lower(),
-        "started (UTC)": _text(run.created),
-        "ended (UTC)": _text(run.finished),
+        "started": run.created,
+        "ended": run.finished,
         "id": run.run_id,
     }
 
 
-def _text(time: datetime | None) -> str:
-    return f"{time:%Y-%m-%d %H:%M}" if time else ""
+def _text(value: str | datetime | None) -> str:
+    if isinstance(value, datetime):
+        return f"{value.astimezone(timezone.utc):%Y-%m-%d %H:%M}"
+    return value or ""
 
 
-def _table(title: str, rows: list[dict[str, Any]]) -> Table:
+def _table(title: str, rows: list[dict[str, Any]], columns: dict[str, str]) -> Table:
+    """Returns a table of the columns, whose titles are given by key."""
     table = Table(box=None, padding=(0, 2), header_style="bold", title=title, title_justify="left")
-    # A run's name is enough to stop it by; its id would take half of the width.
-    columns = [column for column in rows[0] if column != "id"] if rows else ["none"]
-    for column in columns:
+    for column in columns.values() if rows else ["none"]:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(row[column] for column in columns))
+        table.add_row(*(_text(row[key]) for key in columns))
     return table

@@ -11,7 +11,21 @@ from rich.text import Text
 
 from components.errors import EXIT_INTERRUPTED, SegpipeError
 from components.older_stack import hide_google_warnings
-from pipeline.cli import data, doctor, kubeflow, models, predict, release, run, runs, serve, versions, watch
+from pipeline.cli import (
+    compare,
+    data,
+    doctor,
+    gc,
+    kubeflow,
+    models,
+    predict,
+    release,
+    run,
+    runs,
+    serve,
+    versions,
+    watch,
+)
 from pipeline.cli.extras import missing_extra
 
 app = typer.Typer(
@@ -33,6 +47,8 @@ app.command("predict")(predict.predict)
 app.command("serve", cls=serve.FlagsWithValues)(serve.serve)
 app.command("runs")(runs.list_runs)
 app.command("show")(runs.show)
+app.command("gc")(gc.gc)
+app.command("compare")(compare.compare)
 app.add_typer(kubeflow.app, name="kubeflow")
 app.command("watch")(watch.watch)
 app.command("doctor")(doctor.doctor)

@@ -55,11 +55,17 @@ def run(
 
     Exit codes: 0 pushed; 2 wrong usage or configuration; 3 trained but not blessed; 4 data rejected; 1 anything else.
     """
-    settings = build_config(data, model, preset, size, epochs, config, assignments or [])
-    from pipeline.run import run_pipeline
+    from components.dataset.data_files import listed_once
 
-    require("tfx")
-    if not run_pipeline(settings, out, wait=wait):
+    with listed_once():
+        settings = build_config(data, model, preset, size, epochs, config, assignments or [])
+        from pipeline.run import run_pipeline
+
+        require("tfx")
+        if settings.tracking.mlflow_uri:
+            require("mlflow")
+        blessed = run_pipeline(settings, out, wait=wait)
+    if not blessed:
         raise typer.Exit(EXIT_NOT_BLESSED)
 
 

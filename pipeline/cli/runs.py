@@ -1,56 +1,85 @@
-"""`segpipe runs` and `segpipe show`: what ran, on which data and code, what it scored, what was pushed."""
+"""`segpipe runs` and `segpipe show`: what ran, on which data and code, what it scored, how it is served."""
 
 from __future__ import annotations
 
 import json
-import os
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-from components.pusher.versions import version_number
-from pipeline.workdir import Workdir
+from pipeline.cli import lookup
+from pipeline.cli import tls as tls_options
+
+_FIELDS = ("run_id", "project", "started", "state", "gate", "mean_iou", "mean_dice", "pushed")
 
 
 def list_runs(
-    out: Annotated[str, typer.Option(help="Work directory.")] = "work",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: lookup.Out = "work",
+    project: Annotated[str, typer.Option(help="List the runs of this project alone.")] = "",
+    config: lookup.Config = "",
+    config_file: lookup.ConfigFile = "",
+    server: lookup.Servers = None,
+    as_json: lookup.AsJson = False,
+    tls: tls_options.Encrypt = False,
+    tls_ca: tls_options.CaFile = None,
+    tls_cert: tls_options.CertFile = None,
+    tls_key: tls_options.KeyFile = None,
 ) -> None:
-    """List the runs of a work directory, newest last."""
+    """List the runs of a work directory, newest last, and how the versions that they pushed are served."""
     from pipeline.history import describe_runs
 
-    rows = describe_runs(Workdir(out))
+    served = lookup.served_models(config_file, server, tls_options.settings(tls, tls_ca, tls_cert, tls_key))
+    rows = describe_runs(lookup.open_workdir(out, config), served, project)
+    lookup.check_served(served, rows, config_file)
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table(box=None, padding=(0, 2), header_style="bold")
-    for column in ("run", "state", "mean IoU", "gate", "version"):
-        table.add_column(column, justify="right" if column == "mean IoU" else "left", no_wrap=True)
+    several = len({row["project"] for row in rows}) > 1
+    columns = ["run", *(["project"] if several else []), "state", "mean IoU", "gate", "version", "served"]
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for column in columns:
+        justify: JustifyMethod = "right" if column == "mean IoU" else "left"
+        wraps = column == "state" or column == "served"
+        table.add_column(column, justify=justify, no_wrap=not wraps, min_width=10 if column == "served" else None)
     for row in rows:
         score = "" if row["mean_iou"] is None else f"{row['mean_iou']:.3f}"
-        version = str(version_number(row["pushed"])) if row["pushed"] else ""
-        table.add_row(row["run_id"], row["state"], score, row["gate"], version)
+        version = "" if row["version"] is None else str(row["version"])
+        own = [row["project"]] if several else []
+        states = ", ".join(_since(state, len("2026-01-31")) for state in row["served"])
+        table.add_row(row["run_id"], *own, row["state"], score, row["gate"], version, states)
     Console(highlight=False, markup=False, emoji=False).print(table)
 
 
 def show(
     run_id: Annotated[str, typer.Argument(help="A run's name, as `segpipe runs` lists it; default: the latest.")] = "",
-    out: Annotated[str, typer.Option(help="Work directory.")] = "work",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: lookup.Out = "work",
+    config: lookup.Config = "",
+    config_file: lookup.ConfigFile = "",
+    server: lookup.Servers = None,
+    as_json: lookup.AsJson = False,
+    tls: tls_options.Encrypt = False,
+    tls_ca: tls_options.CaFile = None,
+    tls_cert: tls_options.CertFile = None,
+    tls_key: tls_options.KeyFile = None,
 ) -> None:
-    """Show one run: its components, data, code, scores and what it pushed."""
+    """Show one run: its components, data, code and scores, how it is served, its baseline and its predecessor."""
     from pipeline.history import describe_run
 
-    workdir = Workdir(out)
-    details = describe_run(workdir, run_id or os.path.basename(os.path.realpath(workdir.latest)))
+    served = lookup.served_models(config_file, server, tls_options.settings(tls, tls_ca, tls_cert, tls_key))
+    details = describe_run(lookup.open_workdir(out, config), run_id, served)
+    lookup.check_served(served, [details], config_file)
     if as_json:
         print(json.dumps(details, indent=2))
         return
     console = Console(highlight=False, markup=False, emoji=False)
-    for name in ("run_id", "state", "gate", "mean_iou", "mean_dice", "pushed", "data_hash", "code_hashes", "report"):
-        console.print(f"{name.replace('_', ' '):12} {_text(details[name])}", soft_wrap=True)
+    lines = {name: _text(details[name]) for name in _FIELDS}
+    lines["served"] = "; ".join(_with_reason(state) for state in details["served"]) or "-"
+    lines |= {name: _related(details[name]) for name in ("baseline", "predecessor")}
+    lines |= {name: _text(details[name]) for name in ("data_hash", "code_hashes", "report")}
+    for name, text in lines.items():
+        console.print(f"{name.replace('_', ' '):12} {text}", soft_wrap=True)
     table = Table(box=None, padding=(0, 2), header_style="bold")
     for column in ("component", "state", "seconds", "result"):
         table.add_column(column, justify="right" if column == "seconds" else "left", no_wrap=column != "result")
@@ -60,8 +89,27 @@ def show(
     console.print(table)
 
 
+def _since(state: dict[str, Any], length: int) -> str:
+    """Returns a state of a served version with as much of its time, in UTC, as `length` characters hold."""
+    return state["state"] + (f" since {state['since'][:length].replace('T', ' ')}" if state["since"] else "")
+
+
+def _with_reason(state: dict[str, Any]) -> str:
+    zone = " UTC" if state["since"] else ""
+    return _since(state, len("2026-01-31T12:00")) + zone + (f" ({state['why']})" if state["why"] else "")
+
+
+def _related(model: dict[str, Any] | None) -> str:
+    """Returns a baseline or predecessor: its run, version and report as far as they are known."""
+    if model is None:
+        return "none"
+    version = "not pushed" if model["version"] is None else f"version {model['version']}"
+    known = [model["run_id"] and f"run {model['run_id']}", version, model["report"] and f"report {model['report']}"]
+    return ", ".join(filter(None, known))
+
+
 def _text(value: Any) -> str:
-    if value is None:
+    if value in (None, ""):
         return "-"
     if isinstance(value, float):
         return f"{value:.3f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,10 +15,10 @@ from rich.text import Text
 from components import files
 from components.errors import EXIT_DRIFTED, EXIT_NOT_BLESSED, UsageError
 from components.tensorflow_start import prepare
-from pipeline.cli import kubeflow_runs
+from pipeline.cli import kubeflow_runs, lookup
 
 if TYPE_CHECKING:
-    from pipeline.store import Store
+    from pipeline.config import RunConfig
     from pipeline.watch.watch import Verdict
 
 _Layers = list[tuple[str, dict[str, Any]]]
@@ -62,9 +63,10 @@ def watch(
     from components.dataset.encoded import Limits
     from pipeline import spans
     from pipeline.config import load_config
+    from pipeline.store import Store
     from pipeline.watch.reference import find_reference, find_run
 
-    store = _open(out, config)
+    store = Store(lookup.open_workdir(out, config).source)
     run_id = find_run(store)
     layers = _settings_of(out, run_id, config, required=then_run and not host)
     configured = load_config(layers)
@@ -84,6 +86,7 @@ def watch(
         _print(verdict, at_least)
     if not verdict.drifted:
         return
+    _notify(verdict, configured, source)
     if not then_run:
         raise typer.Exit(EXIT_DRIFTED)
     # Where a new data set drifted, it is what there is to learn from.
@@ -97,6 +100,18 @@ def watch(
         )
     else:
         _run_here(out, [*layers, ("--data", {"data": {"dir": data}})] if data else layers)
+
+
+def _notify(verdict: Verdict, config: RunConfig, source: str) -> None:
+    """Sends `drifted`, with the features that moved."""
+    from pipeline.notifications import RunNotices
+
+    say = functools.partial(typer.echo, err=True)
+    reason = "; ".join(
+        f"{finding.feature}: {finding.measure} {finding.distance:.3f}, the bound is {finding.bound:.3f}"
+        for finding in verdict.drifted
+    )
+    RunNotices("segpipe", verdict.run_id, say, config.notify, {"source": source}).send("drifted", reason)
 
 
 def _check_limits(limit: int, at_least: int) -> None:
@@ -117,18 +132,6 @@ def _check_run(then_run: bool, host: str, data: str, params: list[str]) -> None:
         raise UsageError(
             f"{'--host' if host else '--data'}: found it without --then-run, which starts the run it is for"
         )
-
-
-def _open(out: str, config: str) -> Store:
-    """Returns the metadata of a work directory, kept where a file of settings says. Raises UsageError."""
-    from pipeline.config import load_config, read_config_file
-    from pipeline.store import Store
-    from pipeline.workdir import Workdir
-
-    settings = load_config([(config, read_config_file(config))] if config else [])
-    metadata = settings.kubeflow.metadata
-    workdir = Workdir(out, metadata)
-    return Store(workdir.metadata if metadata.kind == "sqlite" else workdir.connection)
 
 
 def _settings_of(out: str, run_id: str, config: str, required: bool) -> _Layers:

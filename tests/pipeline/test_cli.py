@@ -31,6 +31,7 @@ def _segpipe(*words, cwd=None):
         ("predict",),
         ("runs",),
         ("show",),
+        ("compare",),
         ("doctor",),
         ("data",),
         ("data", "make"),

@@ -1,9 +1,12 @@
 """`segpipe release` against the local server, which follows the file that the command writes."""
 
+import time
+
 from toy_models import Channel, push, serving
 from typer.testing import CliRunner
 
 from pipeline.cli.main import app
+from serving.release.states import served_by_servers
 
 _X = {"x": [[1.0, 2.0]]}
 
@@ -30,3 +33,30 @@ def test_a_canary_is_promoted_and_rolled_back_while_the_server_follows_the_file(
         answered = [release(*words) for words in (["promote", "1"], ["canary", "2"], ["promote"], ["rollback"])]
 
     assert answered == [[1, 1], [1, 2], [2, 2], [1, 1]]
+
+
+def test_a_server_tells_which_versions_have_labels_are_loaded_or_failed(toys, tmp_path):
+    for number in (1, 2, 3):
+        push(toys, tmp_path, number)
+    (tmp_path / "4").mkdir()
+    config = tmp_path / "models.config"
+    config.write_text(
+        f'model_config_list {{ config {{ name: "toy" base_path: "{tmp_path}" model_platform: "tensorflow" '
+        "model_version_policy { specific { versions: 1 versions: 2 versions: 3 versions: 4 } } "
+        'version_labels { key: "stable" value: 1 } version_labels { key: "canary" value: 2 } } }'
+    )
+    with serving(model_config_file=config, allow_version_labels_for_unavailable_models=True) as server:
+        states = served_by_servers([f"localhost:{server.port}"])
+        deadline = time.monotonic() + 60
+        while "loading" in str(found := states("/elsewhere/toy")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        other = states("/elsewhere/other")
+
+    assert {number: [state.state for state in found[number]] for number in found} == {
+        1: ["stable"],
+        2: ["canary"],
+        3: ["loaded"],
+        4: ["failed"],
+    }
+    assert found[4][0].why
+    assert other is None

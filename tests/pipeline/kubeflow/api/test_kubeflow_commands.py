@@ -91,7 +91,9 @@ def test_a_schedule_is_applied_listed_paused_and_deleted(server, call):
     assert "nightly unchanged" in again
     assert "nightly updated" in updated
     assert row["when"] == "0 30 3 * * *"
-    assert row["next run (UTC)"].endswith("03:30")
+    assert row["next_run"].endswith("T03:30:00Z")
+    assert row["last_run"] is None
+    assert "next run (UTC)" in table
     assert "paused" in table
     assert server.all("recurringruns") == []
 

@@ -1,0 +1,16 @@
+"""How times are written for programs: ISO 8601, in UTC, in whole seconds, such as 2026-01-31T12:00:00Z."""
+
+from __future__ import annotations
+
+import datetime
+
+
+def utc_text(time: datetime.datetime | float) -> str:
+    """Returns a time as ISO 8601 in UTC.
+
+    Args:
+        time: a time with its time zone, or seconds since 1970.
+    """
+    if not isinstance(time, datetime.datetime):
+        time = datetime.datetime.fromtimestamp(time, datetime.timezone.utc)
+    return time.astimezone(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
