@@ -17,14 +17,22 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from components import yaml_loading
-from components.dataset.description import DatasetDescription, detect, load
+from components.dataset.description import DatasetDescription, HeldOut, detect, load
+from components.dataset.pairs import find_pairs
+from components.dataset.splitting import HELD_OUT
 from components.errors import UsageError
 from components.metrics.settings import GateSettings
 from components.settings import Settings
 from pipeline import presets, spans
 from pipeline.kubeflow.settings import KubeflowSettings
+from pipeline.notifications import NotifySettings
+from pipeline.retention.settings import RetentionSettings
+from pipeline.tracking import TrackingSettings
 from serving.settings import ExportSettings
 from trainer.config import ModelSettings, TrainingSettings
+
+AUTO = "auto"
+_TEST = "test"
 
 
 class DataSettings(Settings):
@@ -38,10 +46,31 @@ class DataSettings(Settings):
         " layouts",
     )
     train_split: str = Field("train", description="split to train on")
-    eval_split: str = Field("val", description="split to validate, evaluate and gate on")
+    eval_split: str = Field("val", description="split to validate on, which chooses the epoch and the variant")
+    gate_split: str = Field(
+        AUTO,
+        description="split that the gate judges; auto takes held_out or test if the data set has it, else eval_split",
+    )
+    held_out_share: float = Field(
+        0,
+        ge=0,
+        lt=1,
+        description="fraction of train_split, in whole sequences, that becomes the split held_out instead",
+    )
+    held_out_sequences: tuple[str, ...] = Field(
+        (), description="sequences of train_split that become the split held_out, by name, in place of held_out_share"
+    )
     max_quarantined_share: float = Field(0.01, ge=0, le=1, description="largest fraction of bad pairs in a split")
     max_shared_images: int = Field(
-        0, ge=0, description="largest number of images that train_split and eval_split may have in common"
+        0,
+        ge=0,
+        description="largest number of images that train_split may have in common with eval_split or gate_split",
+    )
+    max_similar_images: int | None = Field(
+        None,
+        ge=0,
+        description="largest number of images of eval_split, and of gate_split, that are near duplicates of an image of"
+        " train_split; without it, near duplicates are a warning",
     )
     max_side: int = Field(8192, ge=8, description="largest height or width of an image, in pixels")
 
@@ -52,6 +81,13 @@ class DataSettings(Settings):
                 f"train_split and eval_split: found {self.train_split!r} for both, expected two splits, because scores "
                 "on images that were trained on are too good; name another split in one of them"
             )
+        if self.train_split == self.gate_split:
+            raise ValueError(
+                f"gate_split: found {self.gate_split!r}, which is train_split, expected another, because scores on "
+                "images that were trained on are too good; name another split, or auto"
+            )
+        if self.held_out_share and self.held_out_sequences:
+            raise ValueError("held_out_share and held_out_sequences: found both, expected one; leave the other out")
         return self
 
 
@@ -88,10 +124,13 @@ class RunConfig(Settings):
     gate: GateSettings = Field(default_factory=GateSettings)
     beam: BeamSettings = Field(default_factory=BeamSettings)
     report: ReportSettings = Field(default_factory=ReportSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
     serving_dir: str = Field("", description="where versions are pushed; WORKDIR/serving if empty")
     serving_name: str = Field(
         "", description="name of the served model and of its folder in serving_dir; the architecture's name if empty"
     )
+    tracking: TrackingSettings = Field(default_factory=TrackingSettings)
+    notify: NotifySettings = Field(default_factory=NotifySettings)
     kubeflow: KubeflowSettings = Field(default_factory=KubeflowSettings)
 
     @property
@@ -135,15 +174,59 @@ class RunConfig(Settings):
 
 
 def describe(data: DataSettings) -> DatasetDescription:
-    """Returns the description of a configured data set. Raises UsageError where its layout is not known."""
-    return detect(data.dir) if data.description == "auto" else load(data.description)
+    """Returns the description of a configured data set, with the sequences that the settings hold out.
+
+    Raises:
+        UsageError: its layout is not known.
+    """
+    description = detect(data.dir) if data.description == "auto" else load(data.description)
+    if not data.held_out_share and not data.held_out_sequences:
+        return description
+    held_out = HeldOut(split=data.train_split, share=data.held_out_share, sequences=data.held_out_sequences)
+    return description.model_copy(update={"held_out": held_out})
+
+
+def with_gate_split(config: RunConfig, description: DatasetDescription, settled: str = "") -> RunConfig:
+    """Returns a configuration whose `data.gate_split` is a split of its data set.
+
+    Args:
+        config: every setting; `data.dir` names a folder.
+        description: what `describe` returned for it.
+        settled: the split that this function chose earlier in the same run; without it, the folder is listed.
+
+    Raises:
+        UsageError: the data set lacks the split that is named, or cannot be split as described.
+    """
+    chosen = settled or _gate_split(config.data, description)
+    return config.model_copy(update={"data": config.data.model_copy(update={"gate_split": chosen})})
+
+
+def _gate_split(data: DataSettings, description: DatasetDescription) -> str:
+    """Returns the split that the gate judges, by the pairs that are in the data folder."""
+    splits = sorted({pair.split for pair in find_pairs(data.dir, description)[0]})
+    chosen = data.gate_split
+    if chosen == AUTO:
+        unseen = [split for split in (HELD_OUT, _TEST) if split in splits and split != data.train_split]
+        chosen = unseen[0] if unseen else data.eval_split
+    # A folder without a pair is ExampleGen's to reject.
+    elif splits and chosen not in splits:
+        raise UsageError(
+            f"data.gate_split: found {chosen!r}, expected a split of {data.dir}: {', '.join(splits)}, or auto"
+        )
+    return chosen
+
+
+def find_data(config: RunConfig) -> tuple[str, DatasetDescription]:
+    """Returns the folder of the data set that a configuration names, and its description. Raises UsageError."""
+    folder = spans.locate(config.data.dir, config.data.span)
+    return folder, describe(config.data.model_copy(update={"dir": folder}))
 
 
 def build_config(
     preset: str,
     model: str,
     layers: Sequence[tuple[str, Mapping[str, Any]]],
-    locate: Callable[[RunConfig], str] = lambda config: spans.locate(config.data.dir, config.data.span),
+    find: Callable[[RunConfig], tuple[str, DatasetDescription]] = find_data,
 ) -> RunConfig:
     """Lays settings over a preset and fits the result to its data set.
 
@@ -151,7 +234,7 @@ def build_config(
         preset: name of the preset.
         model: architecture.
         layers: (where it comes from, nested settings) pairs, later over earlier.
-        locate: returns the folder of the data set that a configuration names.
+        find: returns the folder of the data set that a configuration names, and its description.
 
     Raises:
         UsageError: a wrong setting, or no data set where one is named.
@@ -160,10 +243,9 @@ def build_config(
     result = load_config([(source, settings), *layers])
     if not result.data.dir:
         return result
-    found = ("data", {"data": {"dir": locate(result)}})
-    result = load_config([(source, settings), *layers, found])
-    names = describe(result.data).class_map.scored_names
-    return load_config([(source, presets.for_classes(settings, names)), *layers, found])
+    folder, description = find(result)
+    settings = presets.for_classes(settings, description.class_map.scored_names)
+    return load_config([(source, settings), *layers, ("data", {"data": {"dir": folder}})])
 
 
 def choose_model(model: str | None, layers: Sequence[tuple[str, Mapping[str, Any]]]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
+import tensorflow_data_validation as tfdv
 from tfx import v1 as tfx
 
 from components import schema
@@ -21,6 +22,7 @@ from components.optimizer.component import Optimizer
 from components.pusher.component import AtomicPusher
 from components.report.component import Report
 from pipeline import resolvers
+from pipeline.beam_workers import without_tfx_package
 from pipeline.config import RunConfig
 from pipeline.fingerprint import source_hash
 from pipeline.workdir import Workdir
@@ -92,13 +94,15 @@ def assemble(config: RunConfig, workdir: Workdir, nodes: list[Any]) -> tfx.dsl.P
         UsageError: Beam options name a component that does not exist or does not run on Beam.
     """
     beam_nodes = {node.id: node for node in nodes if isinstance(node, tfx.types.BaseBeamComponent)}
-    for name, args in config.beam.component_args.items():
+    for name in config.beam.component_args:
         if name not in beam_nodes:
             raise UsageError(
                 f"beam.component_args: found {name!r}, expected a component that runs on Beam: {', '.join(beam_nodes)}"
             )
+    for name, node in beam_nodes.items():
+        own = config.beam.component_args.get(name, ())
         # Beam takes the last of repeated options, and the pipeline's come first.
-        beam_nodes[name].with_beam_pipeline_args(list(args))
+        node.with_beam_pipeline_args([*own, *without_tfx_package([*config.beam.args, *own])])
     return tfx.dsl.Pipeline(
         pipeline_name=PIPELINE_NAME,
         pipeline_root=workdir.artifacts,
@@ -114,7 +118,7 @@ def data_components(
 ) -> DataComponents:
     """Returns the components that turn the folder into checked, resized examples."""
     class_map = description.class_map
-    train, evaluate = config.data.train_split, config.data.eval_split
+    train, evaluate, judge = config.data.train_split, config.data.eval_split, config.data.gate_split
 
     # Reads images and masks into TFRecords; what cannot be used goes to quarantine.
     example_gen = ImageMaskExampleGen(
@@ -123,6 +127,7 @@ def data_components(
         max_side=config.data.max_side,
         max_pixels=config.export.max_pixels,
         code=source_hash("components.example_gen.executor"),
+        index=workdir.index,
     )
     examples = example_gen.outputs["examples"]
 
@@ -131,8 +136,10 @@ def data_components(
         quarantine=example_gen.outputs["quarantine"],
         max_share=platform.parameter("max_quarantined_share", config.data.max_quarantined_share),
         max_shared_images=config.data.max_shared_images,
+        max_similar_images=config.data.max_similar_images,
         train_split=train,
         eval_split=evaluate,
+        gate_split=judge,
         code=source_hash("components.gates"),
     )
 
@@ -142,8 +149,13 @@ def data_components(
     )
     raw_schema = schema_gen.outputs["schema"]
 
-    # Statistics of every feature, class shares among them, by split.
-    statistics_gen = tfx.components.StatisticsGen(examples=examples, schema=raw_schema)
+    # Statistics by split of every feature but images and masks, whose bytes are not decoded.
+    statistics_gen = tfx.components.StatisticsGen(
+        examples=examples,
+        stats_options=tfdv.StatsOptions(
+            schema=schema.statistics_schema(class_map, config.data.max_side), experimental_filter_read_paths=True
+        ),
+    )
     statistics_gen.add_upstream_node(quarantine_gate)
 
     # Compares the statistics with the schema; the gate behind it stops the run on anomalies.
@@ -208,10 +220,12 @@ def model_components(
     # Finds what the new model must not fall behind: the last blessed one of the same kind.
     baseline = resolvers.baseline(config, class_map, model, platform.own_resolver)
 
-    # Scores the model and its baseline on the raw examples, as served, and gives or withholds the blessing.
+    # Scores the model and its baseline on the raw examples, as served, and gives or withholds the blessing. The gate
+    # counts one split; the scores on the split that chose the epoch are told beside.
+    chooses, judges = config.data.eval_split, config.data.gate_split
     evaluator = tfx.components.Evaluator(
         examples=examples,
-        example_splits=[config.data.eval_split],
+        example_splits=sorted({chooses, judges}),
         model=model,
         baseline_model=baseline.outputs["model"],
         schema=raw_schema,
@@ -219,6 +233,7 @@ def model_components(
             class_map,
             config.gate,
             code_hash=source_hash("components.metrics.tfma_metrics", "components.metrics.gate"),
+            selection_split=chooses if chooses != judges else "",
         ),
     )
 
@@ -266,7 +281,8 @@ def _report(
         class_map=class_map.to_json(),
         configuration=_reported(config),
         lineage=json.dumps({"code_hash": source_hash(__name__), "packages": _versions()}, sort_keys=True),
-        eval_split=config.data.eval_split,
+        gate_split=config.data.gate_split,
+        selection_split=config.data.eval_split,
         max_frames=config.report.max_frames,
         code=source_hash("components.report.component"),
     )
@@ -286,7 +302,7 @@ def _trainer_config(config: RunConfig, workdir: Workdir, class_map: ClassMap) ->
         "tile_overlap": config.export.tile_overlap,
         "export_precision": config.export.precision,
         "checkpoint_root": workdir.checkpoints,
-        "checkpoints_by_execution": workdir.shared,
+        "checkpoints_shared": workdir.shared,
         "encoder_weights": encoder_weights.fingerprint(config.model.encoder_weights),
         "code": source_hash("trainer.run_fn"),
     }
@@ -294,7 +310,8 @@ def _trainer_config(config: RunConfig, workdir: Workdir, class_map: ClassMap) ->
 
 def _reported(config: RunConfig) -> str:
     """Returns the settings that decide what a run computes, as JSON; `data.dir` names the span by now."""
-    return json.dumps(config.model_dump(mode="json", exclude={"kubeflow": True, "data": {"span"}}), sort_keys=True)
+    elsewhere: Any = {"kubeflow": True, "tracking": True, "notify": True, "retention": True, "data": {"span"}}
+    return json.dumps(config.model_dump(mode="json", exclude=elsewhere), sort_keys=True)
 
 
 def _versions() -> dict[str, str]:

@@ -8,25 +8,32 @@ import functools
 import os
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from components import files
+from components.dataset.data_files import forget, listed_once
 from components.dataset.description import DatasetDescription
 from components.errors import SegpipeError
 from components.gpu import require_gpu, usable_gpus
 from components.tensorflow_start import prepare
 from pipeline import logs
-from pipeline.config import RunConfig, describe
+from pipeline.beam_workers import refuse_local_paths
+from pipeline.config import RunConfig, describe, with_gate_split
 from pipeline.console import RunConsole
-from pipeline.tfx_start import without_cloud_clients
+from pipeline.notifications import RunNotices
+from pipeline.tfx_start import import_tfx
 from pipeline.workdir import CONFIG_FILE, LOG_FILE, REPORT_FILE, Workdir
 
+if TYPE_CHECKING:
+    from components.report.data import ReportData
 
+
+@listed_once()
 def run_pipeline(config: RunConfig, out: str, wait: bool = False) -> bool:
     """Runs the whole pipeline and prints its course.
 
@@ -45,9 +52,13 @@ def run_pipeline(config: RunConfig, out: str, wait: bool = False) -> bool:
     files.refuse_pattern("--out", workdir.root)
     files.refuse_pattern("serving_dir", workdir.serving(config))
     description = describe(config.data)
+    config = with_gate_split(config, description)
     config.gate.check_classes(description.class_map)
     workdir.create()
     with workdir.lock(wait):
+        if wait:
+            # The data may have changed meanwhile.
+            forget()
         run_id = _new_run_id(workdir, config.model.name)
         directory = workdir.run(run_id)
         os.makedirs(directory)
@@ -55,13 +66,23 @@ def run_pipeline(config: RunConfig, out: str, wait: bool = False) -> bool:
             yaml.safe_dump(config.model_dump(mode="json"), file, sort_keys=False)
         log = os.path.join(directory, LOG_FILE)
         with logs.captured(log) as stream, RunConsole(stream) as console:
-            console.console.print(f"run {run_id}, log {log}", markup=False, emoji=False, soft_wrap=True)
-            with _explained(log):
-                return _run(config, description, workdir, run_id, console)
+            say = functools.partial(console.console.print, markup=False, emoji=False, soft_wrap=True)
+            say(f"run {run_id}, log {log}")
+            notices = RunNotices("segpipe", run_id, say, config.notify, {"log": log})
+            with notices.of_failures(), _explained(log):
+                blessed = _run(config, description, workdir, run_id, console, notices)
+            if config.retention.after_run:
+                _free_disk(config, workdir, say)
+            return blessed
 
 
 def _run(
-    config: RunConfig, description: DatasetDescription, workdir: Workdir, run_id: str, console: RunConsole
+    config: RunConfig,
+    description: DatasetDescription,
+    workdir: Workdir,
+    run_id: str,
+    console: RunConsole,
+    notices: RunNotices,
 ) -> bool:
     start = time.monotonic()
     console.start("starting TensorFlow and TFX")
@@ -69,7 +90,8 @@ def _run(
     prepare()
     if config.training.require_gpu:
         require_gpu(usable_gpus())
-    without_cloud_clients()
+    import_tfx()
+    refuse_local_paths(config.beam, config.data.dir, workdir.artifacts)
     # Everything below needs TensorFlow and TFX, whose import takes longer than all that came before.
     from pipeline.create_pipeline import create_pipeline
     from pipeline.figures import main_figure
@@ -91,27 +113,37 @@ def _run(
 
     results = LocalRunner(console.start, on_end).run(pipeline, run_id)
     console.finish()
-    return _conclude(workdir, run_id, description, results, startup_seconds, console)
+    return _conclude(config, workdir, run_id, description, results, startup_seconds, console, notices)
 
 
 def _conclude(
+    config: RunConfig,
     workdir: Workdir,
     run_id: str,
     description: DatasetDescription,
     results: Sequence[Any],
     startup_seconds: float,
     console: RunConsole,
+    notices: RunNotices,
 ) -> bool:
     """Writes summary and report, prints the closing tables and returns whether the model was blessed."""
+    from components.report.data import load
+    from components.report.wording import split_note
+    from pipeline.after_run import announce
+    from pipeline.related import add_related
     from pipeline.resolvers import RESOLVERS
     from pipeline.store import Store
     from pipeline.summary import RunOutcome, check_served, write_summary
     from pipeline.tables import failure_table, score_table
 
-    outcome = RunOutcome(run_id, Store(workdir.metadata).executions(run_id), description.class_map)
+    store = Store(workdir.metadata)
+    executions = store.executions(run_id)
+    outcome = RunOutcome(run_id, executions, description.class_map)
     directory = workdir.run(run_id)
     summary = write_summary(directory, outcome.to_dict(results, startup_seconds))
-    report = _write_report(outcome.report_uri, directory, run_id, results)
+    reported = load(outcome.report_uri)
+    lineage = add_related(reported.lineage, workdir, store, run_id, executions)
+    report = _write_report(dataclasses.replace(reported, lineage=lineage), directory, results)
     workdir.point_latest(run_id)
 
     say = functools.partial(console.console.print, markup=False, emoji=False)
@@ -120,6 +152,7 @@ def _conclude(
     intervals = (candidate.intervals, evaluation.change_intervals)
     say()
     say(score_table(candidate.scores, before, description.class_map, *intervals))
+    say(split_note(reported), soft_wrap=True)
     say()
     if outcome.evaluation.failures:
         say(failure_table(outcome.evaluation))
@@ -129,10 +162,23 @@ def _conclude(
     say(f"summary  {summary}", soft_wrap=True)
     say(f"model    {outcome.pushed or 'not pushed: the gate withheld its blessing'}", soft_wrap=True)
     say(f"report   {report}", soft_wrap=True)
+    notices.links["report"] = report
+    announce(config, executions, report, notices)
     say(f"Open the report: {_address(report)}", style="bold", soft_wrap=True)
     if outcome.pushed:
         check_served(outcome.pushed, outcome.output("Pusher", "pushed_model").uri)
     return outcome.blessed
+
+
+def _free_disk(config: RunConfig, workdir: Workdir, say: Callable[[str], None]) -> None:
+    """Removes what no kept run needs; a failure does not fail the run, and the next time finishes it."""
+    from pipeline.retention.collect import collect
+
+    try:
+        plan = collect(workdir, config)
+        say(f"freed    {sum(item.bytes for item in plan.items) / 1e6:.1f} MB of {len(plan.removed)} old runs")
+    except SegpipeError as error:
+        say(f"the disk was not freed: {error}")
 
 
 def _address(path: str) -> str:
@@ -140,17 +186,15 @@ def _address(path: str) -> str:
     return Path(path).absolute().as_uri()
 
 
-def _write_report(report_uri: str, directory: str, run_id: str, results: Sequence[Any]) -> str:
+def _write_report(data: ReportData, directory: str, results: Sequence[Any]) -> str:
     """Draws the run's own page: the Report component's data with this run's timings."""
-    from components.report.data import Timing, load
+    from components.report.data import Timing
     from components.report.render import render
 
-    data = load(report_uri)
     timings = tuple(Timing(result.node_id, result.seconds, result.state) for result in results)
-    lineage = dataclasses.replace(data.lineage, run_id=run_id)
     path = os.path.join(directory, REPORT_FILE)
     with open(path + ".tmp", "w", encoding="utf-8") as file:
-        file.write(render(dataclasses.replace(data, timings=timings, lineage=lineage)))
+        file.write(render(dataclasses.replace(data, timings=timings)))
     os.replace(path + ".tmp", path)
     return path
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components import files
@@ -17,7 +17,9 @@ from components.class_map import ClassMap
 from components.errors import SegpipeError
 from components.example_gen.quarantine import read_counts
 from components.metrics.results import Evaluation, load_evaluation
+from components.metrics.scores import metric_name
 from components.pusher.versions import find_versions
+from components.stored_folder import hash_files, read_manifest
 from pipeline.nodes import NodeResult
 from pipeline.served import served_instead
 from pipeline.store import Artifact, NodeExecution
@@ -34,6 +36,8 @@ class RunOutcome:
         self.evaluation: Evaluation = load_evaluation(self.output("Evaluator", "evaluation").uri, class_map)
         self.blessed = bool(self.output("Evaluator", "blessing").properties.get("blessed"))
         self.report_uri = self.output("Report", "report").uri
+        report = next(execution for execution in executions if execution.node_id == "Report")
+        self._splits = {role: report.properties[f"{role}_split"] for role in ("gate", "selection")}
 
     def output(self, node_id: str, key: str) -> Artifact:
         """Returns the one artifact under an output of a node."""
@@ -55,7 +59,11 @@ class RunOutcome:
             "blessed": self.blessed,
             "pushed": self.pushed,
             "metrics": self.evaluation.candidate.scores.to_dict(),
+            "splits": self._splits,
+            "selection_metrics": _nested(self.evaluation.candidate.selection),
             "baseline_metrics": baseline.scores.to_dict() if baseline else None,
+            "diagnostics": self.evaluation.candidate.diagnostics.to_dict(self.class_map),
+            "baseline_diagnostics": baseline.diagnostics.to_dict(self.class_map) if baseline else None,
             "intervals": self.evaluation.candidate.intervals,
             "change_intervals": self.evaluation.change_intervals,
             "failures": [failure.reason for failure in self.evaluation.failures],
@@ -64,6 +72,13 @@ class RunOutcome:
             "startup_seconds": round(startup_seconds, 3),
             "data": {**counts, "content_hash": examples.properties.get("input_fingerprint")},
         }
+
+
+def _nested(scores: Mapping[str, float | None]) -> dict[str, Any] | None:
+    """Returns scores by metric name in the form of `metrics`, or None for no score."""
+    prefix = metric_name("class_iou", "")
+    classes = {name.removeprefix(prefix): value for name, value in scores.items() if name.startswith(prefix)}
+    return {"mean_iou": scores["mean_iou"], "class_iou": classes} if scores else None
 
 
 def check_served(version: str, archive: str) -> None:
@@ -97,8 +112,6 @@ def check_served(version: str, archive: str) -> None:
 
 def _check_published(version: str, archive: str) -> None:
     """Checks that a version on an object store, or a copy of it, is the newest published one. Raises SegpipeError."""
-    from components.pusher.published import hash_files, read_manifest  # here, because it imports TensorFlow
-
     base = os.path.dirname(version)
     versions = find_versions(base)
     newest = versions[max(versions)] if versions else None

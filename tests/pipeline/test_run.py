@@ -9,7 +9,7 @@ import pytest
 from components.errors import SegpipeError, UsageError
 from pipeline import run
 from pipeline.cli.run import build_config
-from pipeline.config import load_config
+from pipeline.config import load_config, read_config_file
 
 
 def test_the_work_directory_is_printed_as_it_is(street_scenes, tmp_path, monkeypatch, capfd):
@@ -19,6 +19,17 @@ def test_the_work_directory_is_printed_as_it_is(street_scenes, tmp_path, monkeyp
     assert run.run_pipeline(load_config([("test", {"data": {"dir": street_scenes}})]), out)
 
     assert f"log {out}/runs/" in capfd.readouterr().out
+
+
+def test_a_run_keeps_the_name_of_the_split_that_its_gate_judges(street_scenes, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(run, "_run", lambda config, *_: seen.append(config) or True)
+
+    run.run_pipeline(build_config(street_scenes, "unet", "smoke", None, None, None, []), str(tmp_path / "work"))
+
+    (written,) = tmp_path.glob("work/runs/*/config.yaml")
+    kept = load_config([("config.yaml", read_config_file(str(written)))])
+    assert [config.data.gate_split for config in (*seen, kept)] == ["val", "val"]
 
 
 @pytest.mark.parametrize("name", ["Models [v2]", "a*", "what?", "back\\slash"])
@@ -44,7 +55,7 @@ def test_a_folder_that_tensorflow_reads_as_a_pattern_is_refused_before_anything_
 
 def test_a_run_that_wants_a_gpu_ends_before_any_component_runs(street_scenes, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "usable_gpus", list)
-    monkeypatch.setattr(run, "without_cloud_clients", lambda: pytest.fail("went on to start TFX"))
+    monkeypatch.setattr(run, "import_tfx", lambda: pytest.fail("went on to start TFX"))
     config = build_config(street_scenes, "unet", "gpu", None, None, None, [])
     assert config.training.require_gpu
 
@@ -52,6 +63,16 @@ def test_a_run_that_wants_a_gpu_ends_before_any_component_runs(street_scenes, tm
         run.run_pipeline(config, str(tmp_path / "work"))
 
     assert raised.value.exit_code == 2
+    assert not (tmp_path / "work" / "metadata.sqlite").exists()
+
+
+def test_workers_that_cannot_see_the_data_are_refused_before_any_component_runs(street_scenes, tmp_path):
+    runner = 'beam.args=["--runner=FlinkRunner", "--flink_master=flink:8081"]'
+    config = build_config(street_scenes, "unet", "smoke", None, None, None, [runner])
+
+    with pytest.raises(UsageError, match=f"beam.args: .* cannot see the data at {street_scenes}"):
+        run.run_pipeline(config, str(tmp_path / "work"))
+
     assert not (tmp_path / "work" / "metadata.sqlite").exists()
 
 
@@ -69,7 +90,7 @@ def test_other_runs_go_on_with_a_process_prepared_for_gpus(
         raise SegpipeError("TFX is started")
 
     monkeypatch.setattr(run, "usable_gpus", lambda: gpus)
-    monkeypatch.setattr(run, "without_cloud_clients", start_tfx)
+    monkeypatch.setattr(run, "import_tfx", start_tfx)
 
     with pytest.raises(SegpipeError, match="TFX is started"):
         run.run_pipeline(
