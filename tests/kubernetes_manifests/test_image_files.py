@@ -30,9 +30,9 @@ _TARGETS = {
 }
 # Each image's extras of pyproject.toml.
 _EXTRAS = {
-    "pipeline": {"pipeline", "kubeflow"},
-    "pipeline-gpu": {"pipeline", "kubeflow", "gpu"},
-    "beam-worker": {"pipeline", "kubeflow"},
+    "pipeline": {"pipeline", "kubeflow", "mlflow"},
+    "pipeline-gpu": {"pipeline", "kubeflow", "mlflow", "gpu"},
+    "beam-worker": {"pipeline", "kubeflow", "mlflow"},
     "serving-tools": {"serving"},
 }
 _INSTALL = (

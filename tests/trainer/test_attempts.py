@@ -301,7 +301,8 @@ def records(process: subprocess.Popen, code: int = 0) -> list[dict]:
 
 
 def await_second_epoch(process: subprocess.Popen) -> None:
-    assert any(line.startswith("{") and json.loads(line)["epoch"] == 2 for line in process.stdout)
+    # Progress is not reported at every step: an attempt may be stopped after its second epoch is saved.
+    assert any(line.startswith("{") and json.loads(line)["epoch"] >= 2 for line in process.stdout)
 
 
 def check_weights(tmp_path: pathlib.Path, *outputs: str) -> None:
@@ -320,7 +321,8 @@ def test_a_training_that_is_killed_goes_on_in_another_execution(tmp_path, start)
 
     second = records(start("second"))
 
-    assert (second[0]["resumed_from"], second[0]["epoch"]) == (1, 2)
+    assert second[0]["resumed_from"] in (1, 2)
+    assert second[0]["epoch"] == second[0]["resumed_from"] + 1
     assert not (tmp_path / "first.npz").exists()
     check_weights(tmp_path, "second")
 

@@ -70,7 +70,8 @@ def test_no_table_cell_or_label_is_wider_than_its_section(report, tmp_path):
 
 def test_wide_matrix_scrolls_in_its_own_box(report, tmp_path):
     names = tuple(f"a class with a long name, number {i}" for i in range(5))
-    data = dataclasses.replace(report, class_map=dataclasses.replace(report.class_map, names=names))
+    classes = dataclasses.replace(report.class_map, names=names)
+    data = dataclasses.replace(report, class_map=classes, class_object_sizes={})
     scrolls = "page.document.querySelector('.heat').closest('.scroll').scrollWidth > 375 - 64"
 
     assert measure(render(data), scrolls, 375, tmp_path) == "true"
