@@ -3,22 +3,24 @@
     python -m benchmarks.scaling --pairs 500 5000 50000
 
 Each size runs in a process of its own. Beam's workers are processes too: the in-memory DirectRunner ignores
-`--direct_num_workers`. Peak memory is that of the main process plus, for each worker, that of the largest worker, so it
-is an upper bound. The pairs are synthetic: 200 frames are drawn, saved as JPEG, and linked under as many names as are
-asked for.
+`--direct_num_workers`. Peak memory is that of all processes together, looked at each second; pages that they share
+count once. The pairs are synthetic: 200 frames are drawn, saved as JPEG, and linked under as many names as are asked
+for.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
+import psutil
 from PIL import Image
 
 _COUNTED = ("ImageMaskExampleGen", "StatisticsGen", "Transform")
@@ -81,14 +83,32 @@ def link_pairs(frames: str, destination: str, pairs: int) -> None:
 
 
 def measure_apart(data: str, work: str, workers: int = 1) -> dict[str, float]:
-    """Runs `measure` in a process of its own, so that the peak memory is this size's."""
+    """Runs `measure` in a process of its own and adds `peak_mib`, the peak memory of it and its workers."""
     command = [sys.executable, "-m", "benchmarks.scaling", "--workers", str(workers), "--measure", data, work]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
-    return json.loads(output.splitlines()[-1])
+    peak = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        while process.poll() is None:
+            peak = max(peak, memory_of(process.pid))
+            time.sleep(1)
+        output = process.stdout.read() if process.stdout else ""
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return {**json.loads(output.splitlines()[-1]), "peak_mib": peak / 2**20}
+
+
+def memory_of(pid: int) -> int:
+    """Returns the bytes of a process and of all that it started; memory that several share counts once (PSS)."""
+    total = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        for process in (parent, *parent.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += process.memory_full_info().pss
+    return total
 
 
 def measure(data: str, work: str, workers: int = 1) -> dict[str, float]:
-    """Runs the data components in this process and returns seconds by component and the peak memory in MiB.
+    """Runs the data components in this process and returns seconds by component.
 
     Args:
         data: folder of images and masks.
@@ -108,9 +128,7 @@ def measure(data: str, work: str, workers: int = 1) -> dict[str, float]:
     config = load_config([("benchmark", settings)])
     pipeline = assemble(config, workdir, data_components(config, workdir, detect(data)).all())
     results = LocalRunner().run(pipeline, "benchmark")
-    seconds = {result.node_id: result.seconds for result in results if result.node_id in _COUNTED}
-    own, worker = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return {**seconds, "peak_mib": (own + (worker * workers if workers > 1 else 0)) / 1024}
+    return {result.node_id: result.seconds for result in results if result.node_id in _COUNTED}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu_table, held_out, machine, recipes, records, training
+from benchmarks import gpu_table, held_out, machine, recipes, records, scaling, training
 from components.dataset import synthetic
 from components.dataset.pairs import find_pairs
 from components.errors import UsageError
@@ -245,3 +245,15 @@ def test_the_training_benchmark_needs_neither_tfx_nor_beam(tmp_path):
     contenders = json.loads(result.read_text())["contenders"]
     assert list(contenders) == ["segpipe", "segpipe-data"]
     assert all(values["images_per_second"] > 0 for values in contenders.values())
+
+
+def test_memory_of_a_process_includes_that_of_the_processes_that_it_started():
+    program = "import sys\nheld = bytearray(b'x') * (64 << 20)\nprint('ready', flush=True)\nsys.stdin.read()"
+    before = scaling.memory_of(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        during = scaling.memory_of(os.getpid())
+        child.communicate()
+
+    assert during - before > 60 << 20
+    assert scaling.memory_of(child.pid) == 0
