@@ -90,8 +90,8 @@ class RelatedRun:
 class Lineage:
     """What the model was made of: data, code, configuration, packages and the model it is compared with.
 
-    `baseline_run` is where that model comes from, `predecessor` the version before the one that was pushed. Both are
-    None if there is none, or if the report was written without the metadata.
+    `baseline_run` is where that model comes from, `predecessor` the version before the one that was pushed. A first
+    model has neither, nor has a report that was written without the metadata; both are None then.
     """
 
     run_id: str = ""

@@ -181,8 +181,8 @@ class Kubeflow:
         except SegpipeError as error:
             raise SegpipeError(
                 f"run {run.name}: {error}. If it stays in this state, look for its workflow: kubectl get workflows "
-                f"--all-namespaces --selector pipeline/runid={run.run_id}. If there is none, nothing of the run is "
-                f"left to stop: delete the run at {self.page_of('runs', run.run_id)}"
+                f"--all-namespaces --selector pipeline/runid={run.run_id}. Without a workflow nothing of the "
+                f"run is left to stop: delete the run at {self.page_of('runs', run.run_id)}"
             ) from None
 
     def page_of(self, kind: str, identity: str) -> str:

@@ -20,7 +20,7 @@ _EVENT = Notification(
     "run-1",
     "mean_iou is 0.300, the minimum is 0.400: 0.100 short",
     scores={"mean_iou": 0.3, "class_iou/road": None, "class_iou/sky": float("nan")},
-    links={"report": "/work/report.html"},
+    links={"report": "/results/report.html"},
 )
 _SETTINGS = NotifySettings()
 
@@ -50,8 +50,8 @@ def test_the_body_serves_programs_and_people(receiver):
         "run_id": "run-1",
         "reason": _EVENT.reason,
         "scores": {"mean_iou": 0.3},
-        "links": {"report": "/work/report.html"},
-        "text": f"street-scenes, run run-1: the model was not blessed\n{_EVENT.reason}\nreport: /work/report.html",
+        "links": {"report": "/results/report.html"},
+        "text": f"street-scenes, run run-1: the model was not blessed\n{_EVENT.reason}\nreport: /results/report.html",
     }
 
 

@@ -77,7 +77,7 @@ while True:
 @pytest.mark.slow
 def test_runs_go_on_and_lose_nothing_while_gc_removes_what_they_leave(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGPIPE_METADATA_PASSWORD", mariadb.PASSWORD)
-    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:.")
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[2]}:.")
     with mariadb.running(tmp_path) as port:
         arguments = [str(tmp_path / "root"), str(port), mariadb.DATABASE, mariadb.USER]
         runs = subprocess.Popen([sys.executable, "-c", _RUNS, *arguments], stdout=subprocess.PIPE, text=True)

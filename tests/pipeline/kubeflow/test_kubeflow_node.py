@@ -50,11 +50,11 @@ def test_a_task_prepares_its_process_for_gpus(monkeypatch):
 @pytest.mark.parametrize(("state", "pushed", "checked"), [("cached", 1, True), ("ran", 1, False), ("cached", 0, False)])
 def test_a_version_from_the_cache_must_still_be_served(state, pushed, checked):
     properties = {"pushed": pushed, "pushed_destination": "/served/unet/3"}
-    outputs = {"pushed_model": [Artifact(1, "PushedModel", "/work/pushed", properties)]}
+    outputs = {"pushed_model": [Artifact(1, "PushedModel", "/results/pushed", properties)]}
     seen = []
 
     node._check_served(
         [NodeExecution(1, "Pusher", state, 0.0, 1.0, {}, {}, outputs)], lambda *places: seen.append(places)
     )
 
-    assert seen == ([("/served/unet/3", "/work/pushed")] if checked else [])
+    assert seen == ([("/served/unet/3", "/results/pushed")] if checked else [])

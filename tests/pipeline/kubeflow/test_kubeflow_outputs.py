@@ -54,24 +54,24 @@ def test_other_nodes_write_nothing(tmp_path):
 
 def test_a_task_s_outputs_name_the_folders_of_tfx_s_artifacts(tmp_path):
     executions = [
-        _execution("ImageMaskExampleGen", examples="/work/examples/1", quarantine="/work/quarantine/1"),
-        _execution("Trainer", model="/work/model/4"),
+        _execution("ImageMaskExampleGen", examples="/results/examples/1", quarantine="/results/quarantine/1"),
+        _execution("Trainer", model="/results/model/4"),
     ]
 
     write_outputs(executions, _CLASSES, _executor_input(tmp_path, "examples", "trained_model"))
 
-    for name, folder in (("examples", "/work/examples/1"), ("trained_model", "/work/model/4")):
+    for name, folder in (("examples", "/results/examples/1"), ("trained_model", "/results/model/4")):
         assert json.loads((tmp_path / "out" / name).read_text()) == {"folder": folder, "type": "type"}
     output = json.loads((tmp_path / "out" / "executor_output.json").read_text())["artifacts"]
     assert {name: group["artifacts"][0]["metadata"]["folder"] for name, group in output.items()} == {
-        "examples": "/work/examples/1",
-        "trained_model": "/work/model/4",
+        "examples": "/results/examples/1",
+        "trained_model": "/results/model/4",
     }
 
 
 def test_a_property_that_json_has_no_word_for_is_left_out(tmp_path):
     properties = {"split_names": '["train"]', "count": 3, "stats_dashboard_link": struct_pb2.Struct()}
-    artifact = Artifact(1, "ExampleStatistics", "/work/statistics/3", properties)
+    artifact = Artifact(1, "ExampleStatistics", "/results/statistics/3", properties)
     execution = NodeExecution(1, "StatisticsGen", "ran", 0.0, 1.0, {}, {}, {"statistics": [artifact]})
 
     write_outputs([execution], _CLASSES, _executor_input(tmp_path, "statistics"))
@@ -81,11 +81,11 @@ def test_a_property_that_json_has_no_word_for_is_left_out(tmp_path):
         "split_names": '["train"]',
         "count": 3,
         "type": "ExampleStatistics",
-        "folder": "/work/statistics/3",
+        "folder": "/results/statistics/3",
     }
 
 
 def test_a_training_job_expects_no_outputs(tmp_path):
-    write_outputs([_execution("Trainer", model="/work/model/4")], _CLASSES, {"inputs": {}})
+    write_outputs([_execution("Trainer", model="/results/model/4")], _CLASSES, {"inputs": {}})
 
     assert not (tmp_path / "out").exists()

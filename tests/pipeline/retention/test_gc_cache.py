@@ -4,26 +4,12 @@ import os
 
 import pytest
 from tfx import v1 as tfx
+from toy_copies import Copy, Write
 
 from pipeline.config import load_config
 from pipeline.local_runner import LocalRunner
 from pipeline.retention.collect import collect
 from pipeline.workdir import Workdir
-
-_Out = tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.String]
-_In = tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.String]
-
-
-@tfx.dsl.components.component
-def Writer(text: _Out, content: tfx.dsl.components.Parameter[str]) -> None:
-    """Writes its parameter."""
-    text.value = content
-
-
-@tfx.dsl.components.component
-def Reader(text: _In, copy: _Out) -> None:
-    """Copies a text."""
-    copy.value = text.value
 
 
 @pytest.fixture
@@ -38,11 +24,11 @@ def run(workdir):
     """Runs two components, the second of which reads what the first wrote; returns their states."""
 
     def _run(run_id, content):
-        writer = Writer(content=content)
+        writer = Write(content=content)
         pipeline = tfx.dsl.Pipeline(
             pipeline_name="toy",
             pipeline_root=workdir.artifacts,
-            components=[writer, Reader(text=writer.outputs["text"])],
+            components=[writer, Copy(text=writer.outputs["text"])],
             enable_cache=True,
             metadata_connection_config=workdir.connection,
         )

@@ -1,4 +1,4 @@
-"""Two components that write and copy a text, for tests of pipelines in other processes."""
+"""Two components that write and copy a text, for tests of pipelines."""
 
 from tfx import v1 as tfx
 
