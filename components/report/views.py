@@ -109,7 +109,7 @@ def class_rows(data: Scored, family: str) -> list[ScoreRow]:
 
 @dataclasses.dataclass(frozen=True)
 class GapRow:
-    """One IoU on the split that the gate judges and on the split that chose the epoch."""
+    """One IoU of two splits: of the one that the gate judges, and of the one that chose the epoch."""
 
     name: str
     value: float | None

@@ -17,7 +17,7 @@ import kfp_server_api  # type: ignore[import-untyped]
 import urllib3
 
 from components.errors import SegpipeError, UsageError
-from pipeline.kubeflow.connection import Connection, knock, message, refusal, unreachable
+from pipeline.kubeflow.connection import Connection, check_health, message, refusal, unreachable
 from pipeline.kubeflow.package import Package
 
 FINISHED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
@@ -61,7 +61,7 @@ class Kubeflow:
             raise UsageError(f"--host {connection.host!r}: expected an address with http:// or https://")
         if connection.ca_file and not os.path.isfile(connection.ca_file):
             raise UsageError(f"--ca {connection.ca_file}: found no file, expected certificates in PEM format")
-        knock(connection, host)
+        check_health(connection, host)
         self.host = host
         with self.explained(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")

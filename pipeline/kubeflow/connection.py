@@ -1,6 +1,6 @@
-"""How to reach a Kubeflow Pipelines API server, the first knock at its door, and what its refusals mean.
+"""How to reach a Kubeflow Pipelines API server, a check of its health, and what its refusals mean.
 
-The knock has a time limit and comes before the kfp client is made: that client waits without one,
+The check has a time limit and comes before the kfp client is made: that client waits without one,
 repeats a refused health check for half a minute, and takes a login page for an empty answer.
 """
 
@@ -41,7 +41,7 @@ class Connection:
     ca_file: str = ""
 
 
-def knock(connection: Connection, host: str) -> None:
+def check_health(connection: Connection, host: str) -> None:
     """Asks for the server's health once, following no redirection. Raises SegpipeError."""
     headers = {}
     if connection.token:

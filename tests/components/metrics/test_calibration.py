@@ -57,7 +57,7 @@ def test_every_level_lies_in_the_bin_of_its_interval():
 
 
 def sure_and_right(confidence: float, accuracy: float) -> np.ndarray:
-    """Returns the counts of a model that is as sure everywhere, right in that fraction of 10,000 pixels."""
+    """Returns the counts of 10,000 pixels, all predicted with one confidence, of which a given fraction is right."""
     truth = np.zeros((100, 100), np.uint8)
     prediction = (np.arange(10_000).reshape(100, 100) >= 10_000 * accuracy).astype(np.uint8)
     level = np.full(truth.shape, round(255 * confidence), np.uint8)
