@@ -173,6 +173,7 @@ def serving(**options):
         "model_name": "toy",
         "file_system_poll_wait_seconds": 0.05,
         "max_num_load_retries": 0,
+        "max_queue_wait_in_ms": 60_000,
     }
     options = {key: str(value) if isinstance(value, os.PathLike) else value for key, value in options.items()}
     server = Server(ServeOptions(**{**defaults, **options}), lambda _: ready.set())
