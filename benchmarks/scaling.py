@@ -115,8 +115,7 @@ def measure(data: str, work: str, workers: int = 1) -> dict[str, float]:
         work: folder for the results.
         workers: processes of Beam's DirectRunner; 1 for a thread of this process.
     """
-    from components.dataset.description import detect
-    from pipeline.config import load_config
+    from pipeline.config import describe, load_config
     from pipeline.create_pipeline import assemble, data_components
     from pipeline.local_runner import LocalRunner
     from pipeline.workdir import Workdir
@@ -126,7 +125,7 @@ def measure(data: str, work: str, workers: int = 1) -> dict[str, float]:
     beam_args = ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"] if workers > 1 else []
     settings = {"data": {"dir": data, "gate_split": "val"}, "size": [96, 128], "beam": {"args": beam_args}}
     config = load_config([("benchmark", settings)])
-    pipeline = assemble(config, workdir, data_components(config, workdir, detect(data)).all())
+    pipeline = assemble(config, workdir, data_components(config, workdir, describe(config.data)).all())
     results = LocalRunner().run(pipeline, "benchmark")
     return {result.node_id: result.seconds for result in results if result.node_id in _COUNTED}
 

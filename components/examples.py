@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import tensorflow as tf
 
 from components import features, files
 from components.errors import SegpipeError
+from components.instances import Instances, decode_runs, encode_runs
 
 if TYPE_CHECKING:
     from components.class_map import ClassMap
@@ -22,12 +24,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class RawExample:
-    """What is read of one raw example: encoded image, mask PNG, name and sequence."""
+    """What is read of one raw example: encoded image, mask PNG, name, sequence and, maybe, instances."""
 
     image: bytes
     mask: bytes
     name: str
     sequence: str
+    instances: Instances | None = None
 
 
 def to_example(sample: Sample, class_map: ClassMap) -> tf.train.Example:
@@ -48,6 +51,13 @@ def to_example(sample: Sample, class_map: ClassMap) -> tf.train.Example:
     shares = sample.class_pixels / (sample.height * sample.width)
     for class_name, share in zip(class_map.names, shares, strict=True):
         feature[features.class_share(class_name)].float_list.value.append(float(share))
+    if sample.instances is not None:
+        num_runs, runs = encode_runs(sample.instances.masks)
+        columns = (sample.instances.classes, sample.instances.crowd, num_runs, runs)
+        for name, values in zip(features.INSTANCE_FEATURES, columns, strict=True):
+            # An image without instances has the features too, without values.
+            feature[name].int64_list.SetInParent()
+            feature[name].int64_list.value.extend(values.astype(np.int64).tolist())
     return example
 
 
@@ -78,7 +88,18 @@ def read_examples(paths: Sequence[str], limit: int | None = None) -> Iterator[Ra
             feature[key].bytes_list.value[0]
             for key in (features.IMAGE, features.MASK, features.NAME, features.SEQUENCE)
         )
-        yield RawExample(image, mask, name.decode(), sequence.decode())
+        yield RawExample(image, mask, name.decode(), sequence.decode(), _instances(feature))
+
+
+def _instances(feature: Mapping[str, tf.train.Feature]) -> Instances | None:
+    """Returns the instances of a raw example's features, None if its data set has none."""
+    if features.INSTANCE_CLASS not in feature:
+        return None
+    classes, crowd, num_runs, runs, (height,), (width,) = (
+        np.array(feature[name].int64_list.value, np.int64)
+        for name in (*features.INSTANCE_FEATURES, features.HEIGHT, features.WIDTH)
+    )
+    return Instances(decode_runs(num_runs, runs, int(height), int(width)), classes, crowd.astype(bool))
 
 
 def _records(path: str) -> Iterator[bytes]:

@@ -18,15 +18,34 @@ WIDTH = "width"  # int64: pixels
 CONTENT_HASH = "content_hash"  # bytes: SHA-256 of image and mask, hexadecimal
 CLASS_SHARE_PREFIX = "class_share/"  # float: one feature a class, its share of the mask's pixels, 0 to 1
 
+# Raw features of a data set with instances, N of them in an image. The masks are COCO's run-length encodings, not
+# compressed: runs go down the columns and count zeros and ones in turn, zeros first (maybe 0 of them). The runs of one
+# mask sum up to height * width.
+INSTANCE_PREFIX = "instance/"
+INSTANCE_CLASS = INSTANCE_PREFIX + "class"  # int64 [N]: class index
+INSTANCE_CROWD = INSTANCE_PREFIX + "crowd"  # int64 [N]: 1 for a group of objects, which is not trained on nor scored
+INSTANCE_NUM_RUNS = INSTANCE_PREFIX + "num_runs"  # int64 [N]: number of runs of each mask
+INSTANCE_RUNS = INSTANCE_PREFIX + "runs"  # int64 [sum of num_runs]: the runs of all masks, in pixels
+INSTANCE_FEATURES = (INSTANCE_CLASS, INSTANCE_CROWD, INSTANCE_NUM_RUNS, INSTANCE_RUNS)
+
 # Features after Transform.
 TRANSFORMED_IMAGE = "image_resized"  # bytes: RGB PNG at the model's input size
 TRANSFORMED_MASK = "mask_resized"  # bytes: grey PNG of class indices at the model's input size
+# bytes: grey PNG of the masks below each other, [N * height, width] at the model's input size. A mask's pixels are
+# 1 + the position of its class among the things, others 0. Crowds and masks without a pixel are left out; b"" if no
+# mask is left.
+TRANSFORMED_INSTANCES = "instances_resized"
 
 # The exported model's output of masks. TensorFlow Serving's REST API encodes a string output as base64 only if its
 # name ends in `_bytes` (api_rest.md, "Encoding binary values").
 MASK_PNG = "mask_png_bytes"
 # Its name before version 0.2, in models that are still served or compared with.
 OLDER_MASK_PNG = "mask_png"
+# The outputs of a model of instances, M of them in an image, the highest score first.
+BOXES = "boxes"  # float32 [M, 4]: (y_min, x_min, y_max, x_max) in pixels of the image's own size, exclusive maximum
+CLASSES = "classes"  # int64 [M]: class index, -1 for no instance
+SCORES = "scores"  # float32 [M]: 0 for no instance
+INSTANCE_PNG = "instance_png_bytes"  # bytes [M]: grey PNG of 0 and 255 at the image's own size, b"" for no instance
 # The probability of each pixel's class, 0 to 255 for 0 to 1; of the signature `evaluation`, since version 0.2.
 CONFIDENCE_PNG = "confidence_png_bytes"
 

@@ -28,14 +28,16 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
     """Resizes images (bilinear, antialiased) and masks (nearest) to the model's input size.
 
     Args:
-        inputs: raw features; IMAGE, string [B] or [B, 1], encoded PNG or JPEG; MASK likewise, grey PNG.
-        custom_config: "input_size": [height, width] in pixels; "auto_exposure": whether images are brought to one
+        inputs: raw features; IMAGE, string [B] or [B, 1], encoded PNG or JPEG; MASK likewise, grey PNG; with "things"
+            HEIGHT and WIDTH, int64 likewise, and the features of instances, ragged int64 [B, None].
+        custom_config: "things": class indices of the classes with instances, or nothing for semantic segmentation;
+            "input_size": [height, width] in pixels; "auto_exposure": whether images are brought to one
             exposure, see `even_exposure`; "image_range": [low, high], the values of a 16-bit PNG that become 0 and
             255, or None for `FULL_RANGE`.
 
     Returns:
         TRANSFORMED_IMAGE and TRANSFORMED_MASK, string [B]: PNG at the input size. PNG is lossless
-        and the smallest of the types Transform can write.
+        and the smallest of the types Transform can write. With "things" also TRANSFORMED_INSTANCES, string [B].
     """
     height, width = custom_config["input_size"]
     even = custom_config["auto_exposure"]
@@ -46,7 +48,7 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
         tf.identity(tf.reshape(inputs[features.IMAGE], [-1]), ENCODED),
         fn_output_signature=tf.TensorSpec([height, width, 3], tf.uint8),
     )
-    return {
+    outputs = {
         features.TRANSFORMED_IMAGE: _map_each(
             lambda image: tf.io.encode_png(image, compression=1), tf.identity(pixels, PIXELS)
         ),
@@ -54,6 +56,16 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
             lambda data: resize_mask(data, height, width), tf.reshape(inputs[features.MASK], [-1])
         ),
     }
+    if things := custom_config.get("things"):
+        outputs[features.TRANSFORMED_INSTANCES] = tf.map_fn(
+            lambda each: resize_instances(*each, things=things, height=height, width=width),
+            (
+                *(inputs[name] for name in features.INSTANCE_FEATURES),
+                *(tf.reshape(inputs[name], [-1]) for name in (features.HEIGHT, features.WIDTH)),
+            ),
+            fn_output_signature=tf.string,
+        )
+    return outputs
 
 
 def resize_image(
@@ -166,6 +178,56 @@ def resize_mask(data: tf.Tensor, height: int, width: int) -> tf.Tensor:
     mask = tf.io.decode_png(data, channels=1)
     resized = tf.image.resize(mask, (height, width), method="nearest")
     return tf.io.encode_png(resized, compression=1)
+
+
+def resize_instances(
+    classes: tf.Tensor,
+    crowd: tf.Tensor,
+    num_runs: tf.Tensor,
+    runs: tf.Tensor,
+    own_height: tf.Tensor,
+    own_width: tf.Tensor,
+    *,
+    things: Sequence[int],
+    height: int,
+    width: int,
+) -> tf.Tensor:
+    """Decodes the instances of one image and returns them resized, as `resize_mask` resizes its mask.
+
+    Args:
+        classes: class index of each, int64 [N].
+        crowd: 1 for a group of objects, int64 [N].
+        num_runs: number of runs of each, int64 [N].
+        runs: lengths of the runs of all, int64 [R]; see `components.features`.
+        own_height: of the image, in pixels, int64 [].
+        own_width: the same.
+        things: class indices of the classes with instances.
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+
+    Returns:
+        The stack of masks, a grey PNG [M * height, width], string []: pixels of a mask are 1 + the position of its
+        class in `things`, others 0. Crowds and masks without a pixel are left out; empty if no mask is left.
+    """
+    kept = crowd == 0
+    runs = tf.boolean_mask(runs, tf.repeat(kept, num_runs))
+    classes, num_runs = tf.boolean_mask(classes, kept), tf.boolean_mask(num_runs, kept)
+    labels = tf.reduce_sum(
+        tf.where(classes[:, None] == tf.constant(things, tf.int64), tf.range(1, len(things) + 1), 0), axis=1
+    )
+    # The number of a run within its mask; runs of odd numbers are inside.
+    numbers = tf.range(tf.size(runs, tf.int64)) - tf.repeat(tf.cumsum(num_runs, exclusive=True), num_runs)
+    values = tf.cast(tf.repeat(labels, num_runs), tf.uint8) * tf.cast(numbers % 2, tf.uint8)
+
+    def resized() -> tf.Tensor:
+        # Runs go down the columns.
+        columns = tf.reshape(tf.repeat(values, runs), [-1, own_width, own_height])
+        masks = tf.image.resize(tf.transpose(columns, [0, 2, 1])[..., None], (height, width), method="nearest")
+        masks = tf.boolean_mask(masks, tf.reduce_any(masks > 0, axis=[1, 2, 3]))
+        stack = tf.reshape(masks, [-1, width, 1])
+        return tf.cond(tf.size(stack) > 0, lambda: tf.io.encode_png(stack, compression=1), lambda: tf.constant(b""))
+
+    return tf.cond(tf.size(classes) > 0, resized, lambda: tf.constant(b""))
 
 
 def _map_each(encode: Callable[[tf.Tensor], tf.Tensor], batch: tf.Tensor) -> tf.Tensor:

@@ -14,30 +14,41 @@ from components import features, files
 from components.class_map import ClassMap
 
 
-def raw_schema(class_map: ClassMap, max_side: int) -> schema_pb2.Schema:
+def raw_schema(class_map: ClassMap, max_side: int, has_instances: bool = False) -> schema_pb2.Schema:
     """Returns the schema of raw examples.
 
     Args:
         class_map: its classes give one share feature each.
         max_side: largest height or width allowed, in pixels.
+        has_instances: whether the examples have instances.
     """
-    schema = statistics_schema(class_map, max_side)
+    schema = statistics_schema(class_map, max_side, has_instances)
     tensors = schema.tensor_representation_group[""].tensor_representation
-    for name in (features.IMAGE, features.MASK):
-        # Without `presence`, so that ExampleValidator accepts statistics that leave the feature out. The tensor's shape
-        # is then explicit: tfx_bsl infers a dense tensor only for a feature with `presence`.
+    # Without `presence`, so that ExampleValidator accepts statistics that leave the features out. The tensors' shapes
+    # are then explicit: tfx_bsl infers a dense tensor only for a feature with `presence`.
+    dense = [features.IMAGE, features.MASK]
+    for name in dense:
         schema.feature.add(name=name, type=schema_pb2.BYTES)
+    if has_instances:
+        schema.feature.add(name=features.INSTANCE_RUNS, type=schema_pb2.INT)
+        for name in features.INSTANCE_FEATURES:
+            tensors[name].ragged_tensor.feature_path.step.append(name)
+            tensors[name].ragged_tensor.row_partition_dtype = schema_pb2.TensorRepresentation.INT64
+        # Runs need their image's size, and tfx_bsl infers nothing if there are representations.
+        dense += [features.HEIGHT, features.WIDTH]
+    for name in dense:
         tensors[name].dense_tensor.column_name = name
         tensors[name].dense_tensor.shape.SetInParent()
     return schema
 
 
-def statistics_schema(class_map: ClassMap, max_side: int) -> schema_pb2.Schema:
-    """Returns the schema of the features that statistics are made of: all but the bytes of images and masks.
+def statistics_schema(class_map: ClassMap, max_side: int, has_instances: bool = False) -> schema_pb2.Schema:
+    """Returns the schema of the features that statistics are made of: all but images, masks and instances' runs.
 
     Args:
         class_map: its classes give one share feature each.
         max_side: largest height or width allowed, in pixels.
+        has_instances: whether the examples have instances.
     """
     schema = schema_pb2.Schema()
     for name in (features.NAME, features.SEQUENCE, features.SPLIT, features.CONTENT_HASH):
@@ -48,15 +59,21 @@ def statistics_schema(class_map: ClassMap, max_side: int) -> schema_pb2.Schema:
     for class_name in class_map.names:
         domain = _add(schema, features.class_share(class_name), schema_pb2.FLOAT).float_domain
         domain.min, domain.max = 0.0, 1.0
+    if has_instances:
+        # The largest number of runs is that of a mask whose pixels all differ from their neighbours.
+        largest = (class_map.num_classes - 1, 1, max_side**2 + 1)
+        for name, highest in zip(features.INSTANCE_FEATURES, largest, strict=False):
+            domain = schema.feature.add(name=name, type=schema_pb2.INT).int_domain
+            domain.min, domain.max = 0, highest
     return schema
 
 
-def write_raw_schema(class_map: ClassMap, max_side: int, directory: str) -> str:
+def write_raw_schema(class_map: ClassMap, max_side: int, directory: str, has_instances: bool = False) -> str:
     """Writes the schema to a file named after its content and returns the path.
 
     ImportSchemaGen's cache key is the path, not the content; the name makes the two one.
     """
-    text = text_format.MessageToString(raw_schema(class_map, max_side))
+    text = text_format.MessageToString(raw_schema(class_map, max_side, has_instances))
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = files.join(directory, f"raw-{digest}.pbtxt")
     if not files.exists(path):

@@ -1,4 +1,4 @@
-"""Reads one pair and either returns it ready for a `tf.train.Example` or says what is wrong with it.
+"""Reads one pair with its instances and either returns it ready for a `tf.train.Example` or says what is wrong with it.
 
 Both files are decoded in full, so that a pair that passes cannot stop the pipeline further on. What is stored of an
 image is the file itself if it is a PNG or JPEG, else a PNG of the same pixels: Transform's graph alone decides which
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from components import files
-from components.dataset import levels, masks
+from components.dataset import instance_files, levels, masks
 from components.dataset.conversion import as_png
 from components.dataset.description import DatasetDescription
 from components.dataset.encoded import BadFileError, Limits, decode, pixel_hash
@@ -24,6 +24,7 @@ from components.dataset.pairs import (
     ABSURD_SIZE,
     COLOUR_MASK,
     EMPTY,
+    EMPTY_INSTANCE,
     LABEL_OUTSIDE_MAP,
     SIZE_MISMATCH,
     TRUNCATED,
@@ -34,6 +35,7 @@ from components.dataset.pairs import (
     Fault,
     Pair,
 )
+from components.instances import Instances
 
 __all__ = ["Limits", "Sample", "read_pair"]
 
@@ -50,6 +52,7 @@ _ACTIONS = {
     "ignore such pixels",
     LABEL_OUTSIDE_MAP: "list the value in segpipe.yaml: give its class `indices` with all values of that class "
     "(without it, the value is the class's position in the list), or set `unnamed: ignore` to ignore such pixels",
+    EMPTY_INSTANCE: "delete the annotation, or move it into the image",
     UNSUITABLE_RANGE: "add image_range: [low, high] to segpipe.yaml, the values that are black and white in every "
     "image; of a 12-bit camera [0, 4095]; [0, 65535] accepts all images",
 }
@@ -66,10 +69,11 @@ class Sample:
         mask: class indices as an 8-bit grey PNG of the image's size.
         height: pixels.
         width: pixels.
-        content_hash: SHA-256 of the bytes of both files in the data folder, hexadecimal.
+        content_hash: SHA-256 of the bytes of all its files in the data folder, hexadecimal.
         image_hash: SHA-256 of the image's pixels, hexadecimal; see `encoded.pixel_hash`.
         perceptual_hash: of the image's pixels, 32 hexadecimal digits; see `near_duplicates.perceptual_hash`.
         class_pixels: pixels of each class in the mask, int64 [num_classes].
+        instances: those of the things; None if the data set has none.
     """
 
     pair: Pair
@@ -81,6 +85,7 @@ class Sample:
     image_hash: str
     perceptual_hash: str
     class_pixels: np.ndarray
+    instances: Instances | None = None
 
 
 def read_pair(root: str, pair: Pair, description: DatasetDescription, limits: Limits | None = None) -> Sample | Fault:
@@ -89,7 +94,7 @@ def read_pair(root: str, pair: Pair, description: DatasetDescription, limits: Li
     Args:
         root: the data root, local or remote.
         pair: what `find_pairs` returned.
-        description: the data set's classes and mask encoding.
+        description: the data set's classes and the encoding of masks and instances.
         limits: sides allowed, in pixels; 8 to 8192 by default.
 
     Returns:
@@ -101,54 +106,56 @@ def read_pair(root: str, pair: Pair, description: DatasetDescription, limits: Li
     limits = limits or Limits()
     file = pair.image
     try:
-        image_file = _read(root, pair.image)
+        image_file = files.read_data_file(files.join(root, pair.image))
         image_bytes = as_png(image_file, limits, pair.image)
         image = decode(image_bytes, limits, ("PNG", "JPEG"))
         levels.check_range(image, image_bytes, description)
-        file = pair.mask
-        mask_bytes = _read(root, pair.mask)
-        mask = decode(mask_bytes, limits, ("PNG",))
-        stored = _stored(image, image_bytes, mask)
-        indices = masks.class_indices(mask, mask_bytes, description)
+        mask_file, mask_png, indices = b"", b"", None
+        if pair.mask:
+            file = pair.mask
+            mask_file = files.read_data_file(files.join(root, pair.mask))
+            mask = decode(mask_file, limits, ("PNG",))
+            stored = _stored(image, image_bytes, mask.size)
+            indices = masks.class_indices(mask, mask_file, description)
+            mask_png = mask_file if masks.is_canonical(mask, mask_file, indices) else b""
+        file = pair.instances or pair.mask
+        instances, annotation = instance_files.read(root, pair, indices, description, limits)
+        if indices is None:
+            indices = instance_files.drawn(instances, description)
+            stored = _stored(image, image_bytes, indices.shape[::-1])
+    except OSError as error:
+        found = f"{type(error).__name__}: {error.strerror or error}"
+        return Fault(pair.split, pair.name, file, UNREADABLE, found, "a readable file", _ACTIONS[UNREADABLE])
     except BadFileError as error:
         action = f"in the data folder, {error.action}" if error.action else _ACTIONS[error.reason]
         return Fault(pair.split, pair.name, file, error.reason, error.found, error.expected, action)
     turned = upright(image)
+    height, width = indices.shape
     return Sample(
         pair=pair,
         image=stored,
-        mask=mask_bytes if masks.is_canonical(mask, mask_bytes, indices) else masks.encode(indices),
-        height=mask.height,
-        width=mask.width,
-        content_hash=hashlib.sha256(image_file + mask_bytes).hexdigest(),
+        mask=mask_png or masks.encode(indices),
+        height=height,
+        width=width,
+        content_hash=hashlib.sha256(image_file + mask_file + annotation).hexdigest(),
         image_hash=pixel_hash(turned, image_bytes),
         perceptual_hash=perceptual_hash(turned),
         class_pixels=np.bincount(indices.ravel(), minlength=len(description.classes)).astype(np.int64),
+        instances=instance_files.of_things(instances, description) if description.things else None,
     )
 
 
-def _read(root: str, path: str) -> bytes:
-    try:
-        return files.read_data_file(files.join(root, path))
-    except OSError as error:
-        raise BadFileError(
-            UNREADABLE, f"{type(error).__name__}: {error.strerror or error}", "a readable file"
-        ) from None
-
-
-def _stored(image: Image.Image, data: bytes, mask: Image.Image) -> bytes:
+def _stored(image: Image.Image, data: bytes, mask_size: tuple[int, ...]) -> bytes:
     """Returns an encoded image such that, turned as its EXIF orientation says, it has its mask's size.
 
     A mask of the upright size was drawn on what viewers and annotation tools show: the file is stored as it is. A
     mask of the other size was drawn on the pixels as they are stored: the file is stored without its EXIF data. If
-    both sizes are equal, the mask is taken to be drawn upright. Raises BadFileError if neither size is the mask's.
+    both sizes are equal, the mask is taken to be drawn upright. Raises BadFileError if neither size is the mask's
+    (width, height).
     """
-    if upright(image).size == mask.size:
+    if upright(image).size == mask_size:
         return data
-    if image.size == mask.size:
+    if image.size == mask_size:
         return without_exif(data)
-    raise BadFileError(SIZE_MISMATCH, f"a mask of {_size(mask)} pixels", f"the image's {_size(image)} pixels")
-
-
-def _size(image: Image.Image) -> str:
-    return f"{image.width}x{image.height}"
+    shown, expected = (f"{width}x{height} pixels" for width, height in (mask_size, image.size))
+    raise BadFileError(SIZE_MISMATCH, f"a mask of {shown}", f"the image's {expected}")

@@ -87,6 +87,22 @@ def check_splits(description: DatasetDescription) -> None:
         raise ValueError(f"split_sequences: {', '.join(repeated)} is there more than once; expected one split for each")
 
 
+def check_things(description: DatasetDescription) -> None:
+    """Checks that things are classes, and that masks made of instances have a background. Raises ValueError."""
+    names = [item.name for item in description.classes if item.name != description.ignore]
+    unknown = sorted(set(description.things) - set(names))
+    if unknown or len(set(description.things)) < len(description.things):
+        raise ValueError(
+            f"things: found {', '.join(unknown or description.things)}; expected different names of classes that are"
+            f" not ignored: {', '.join(names)}"
+        )
+    if description.layout.masks is None and description.background_index is None:
+        raise ValueError(
+            "layout.masks: missing, so that masks are made of instances; expected a class `background` or an ignored"
+            " class, which other pixels have"
+        )
+
+
 def check_sequence(expression: str) -> None:
     """Checks that an expression has one group to take the sequence from. Raises ValueError."""
     try:

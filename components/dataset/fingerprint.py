@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -54,6 +54,11 @@ def content_fingerprint(
         SegpipeError: a file cannot be read.
         OSError: the index cannot be written.
     """
+    return fingerprint_of(description, content_hashes(root, description, index_dir, workers))
+
+
+def content_hashes(root: str, description: DatasetDescription, index_dir: str = "", workers: int = 8) -> dict[str, str]:
+    """Returns the hash of each file of a data set by path, sorted; arguments and errors as of `content_fingerprint`."""
     listed = data_files(root)
     paths = member_files(list(listed), description)
     unknown = [path for path in paths if not listed[path]]
@@ -61,10 +66,15 @@ def content_fingerprint(
         hashes = _in_parallel(_hash_files, root, unknown, workers)
     else:
         hashes = _indexed(root, unknown, index_dir, workers)
+    return {path: listed[path] or hashes[path] for path in paths}
+
+
+def fingerprint_of(description: DatasetDescription, hashes: Mapping[str, str]) -> str:
+    """Returns the fingerprint of files, by their paths and hashes, and of the description they are read by."""
     digest = hashlib.sha256(description.to_json().encode())
-    for path in paths:
+    for path, content in hashes.items():
         # A file name need not be UTF-8.
-        digest.update(f"\n{path}\0{listed[path] or hashes[path]}".encode(errors="surrogateescape"))
+        digest.update(f"\n{path}\0{content}".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

@@ -15,10 +15,11 @@ OTHER_FORMATS = (*IMAGE_EXTENSIONS, "gif")
 
 @dataclasses.dataclass
 class Group:
-    """The files of one pair, by kind; a sound pair has one image and one mask."""
+    """The files of one pair, by kind; a sound pair has one of each kind that the layout names."""
 
     images: list[str] = dataclasses.field(default_factory=list)
     masks: list[str] = dataclasses.field(default_factory=list)
+    instances: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass
@@ -37,35 +38,45 @@ class Groups:
 
 
 def group_files(paths: list[str], description: DatasetDescription) -> Groups:
-    """Groups image and mask paths by split and name; files that no pattern matches are passed over.
+    """Groups paths of images, masks and instances by split and name; files that no pattern matches are passed over.
 
     A TIFF, BMP or WebP image beside a PNG or JPEG of the same name is passed over: it is taken to be its original.
     If masks of all splits share one folder, a mask that no split has an image for is passed over as well.
     """
-    image_pattern, mask_pattern = compile_layout(description)
+    layout = compile_layout(description)
     split_of_folder = {patterns.normalize(folder): split for split, folder in description.splits.items()}
     groups: dict[tuple[str, str], Group] = defaultdict(Group)
     shared_masks: dict[str, list[str]] = defaultdict(list)
+    # By split, None if all splits share the folder, and name, None if a file holds the instances of all images.
+    instances: dict[tuple[str | None, str | None], list[str]] = defaultdict(list)
     rest: list[str] = []
     for path in paths:
-        # Masks first: if both lie in one folder, X_mask.png would also pass for an image.
-        if match := mask_pattern.fullmatch(path):
+        # Images last: if all lie in one folder, X_mask.png would also pass for an image.
+        if layout.instances and (match := layout.instances.fullmatch(path)):
+            parts = match.groupdict()
+            split = split_of_folder[parts["split"]] if "split" in parts else None
+            instances[split, patterns.name_of(match) if "name" in parts else None].append(path)
+        elif layout.masks and (match := layout.masks.fullmatch(path)):
             folder = match.groupdict().get("split")
             if folder is None and description.has_split_folders:
                 shared_masks[patterns.name_of(match)].append(path)
             else:
                 groups[split_of_folder.get(folder or "", ""), patterns.name_of(match)].masks.append(path)
-        elif match := image_pattern.fullmatch(path):
+        elif match := layout.images.fullmatch(path):
             split = split_of_folder.get(match.groupdict().get("split", ""), "")
             groups[split, patterns.name_of(match)].images.append(path)
         else:
             rest.append(path)
-    for (_, name), group in groups.items():
+    for (split, name), group in groups.items():
         group.masks += shared_masks.get(name, [])
+        keys = [(a, b) for a in (split, None) for b in (name, None)]
+        group.instances = [path for key in keys for path in instances.get(key, [])]
         stored = [path for path in group.images if path.lower().endswith(STORED_EXTENSIONS)]
         group.images = stored or group.images
 
-    def others(pattern: str) -> dict[tuple[str, str], str]:
+    def others(pattern: str | None) -> dict[tuple[str, str], str]:
+        if pattern is None:
+            return {}
         stem = patterns.without_extension(pattern)
         compiled = patterns.compile_pattern(stem, description.splits.values(), OTHER_FORMATS)
         found: dict[tuple[str, str], str] = {}

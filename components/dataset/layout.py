@@ -1,4 +1,4 @@
-"""The path patterns of a data set's images and masks, validated."""
+"""The path patterns of a data set's images, masks and instances, validated."""
 
 from __future__ import annotations
 
@@ -19,19 +19,31 @@ class Layout(Settings):
     """Where images and masks lie, relative to the data root."""
 
     images: str = Field(description="path pattern of an image, e.g. {split}/{name} or {split}/{sequence}/rgb/{name}")
-    masks: str = Field(description="path pattern of a mask, e.g. {split}annot/{name}.png")
+    masks: str | None = Field(
+        None,
+        description="path pattern of a mask, e.g. {split}annot/{name}.png; without it, COCO's instances make the masks",
+    )
+    instances: str | None = Field(
+        None,
+        description="path pattern of masks of instance ids, e.g. {split}inst/{name}.png, or of COCO's annotations, e.g."
+        " annotations/instances_{split}.json; without it, each connected component of a thing's pixels in the mask"
+        " is an instance",
+    )
     extensions: tuple[ImageExtension, ...] = Field(
         IMAGE_EXTENSIONS,
         min_length=1,
         description=f"image files to take if `images` names no extension; default: {', '.join(IMAGE_EXTENSIONS)}",
     )
 
-    @field_validator("images", "masks")
+    @field_validator("images", "masks", "instances")
     @classmethod
-    def _check_placeholders(cls, value: str) -> str:
+    def _check_placeholders(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         found = patterns.placeholders(value)
         known = (patterns.NAME, patterns.SPLIT, patterns.SEQUENCE)
-        if set(found) - set(known) or len(found) > len(set(found)) or patterns.NAME not in found:
+        nameless = patterns.NAME not in found and patterns.extension_of(value).lower() != "json"
+        if set(found) - set(known) or len(found) > len(set(found)) or nameless:
             raise ValueError(
                 "expected {name} exactly once, {split} and {sequence} at most once and nothing else in braces"
             )
@@ -49,20 +61,39 @@ class Layout(Settings):
 
     @field_validator("masks")
     @classmethod
-    def _masks_are_png(cls, value: str) -> str:
-        if patterns.extension_of(value).lower() not in ("", "png"):
+    def _masks_are_png(cls, value: str | None) -> str | None:
+        if value is not None and patterns.extension_of(value).lower() not in ("", "png"):
             raise ValueError("expected masks to be .png files; convert other formats, and never store masks as JPEG")
+        return value
+
+    @field_validator("instances")
+    @classmethod
+    def _instances_are_png_or_json(cls, value: str | None) -> str | None:
+        if value is not None and patterns.extension_of(value).lower() not in ("png", "json"):
+            raise ValueError("expected .png files of instance ids, or .json files of COCO's annotations")
         return value
 
     @model_validator(mode="after")
     def _check_together(self) -> Layout:
-        if patterns.SPLIT in self.masks and patterns.SPLIT not in self.images:
-            raise ValueError("masks: has {split} and images has not; expected {split} in images too")
-        if (patterns.SEQUENCE in self.masks) != self.has_sequence:
-            raise ValueError("images and masks: expected {sequence} in both or in neither")
-        if self.images.removesuffix(".png") == self.masks.removesuffix(".png") and "png" in self.extensions:
-            raise ValueError("images and masks name the same files; expected different folders, suffixes or extensions")
+        if self.masks is None and not self.has_coco:
+            raise ValueError("masks: missing; expected a path pattern, or COCO's annotations (.json) as `instances`")
+        for kind, pattern in (("masks", self.masks), ("instances", self.instances)):
+            if pattern is None:
+                continue
+            if patterns.SPLIT in pattern and patterns.SPLIT not in self.images:
+                raise ValueError(f"{kind}: has {{split}} and images has not; expected {{split}} in images too")
+            if patterns.NAME in pattern and (patterns.SEQUENCE in pattern) != self.has_sequence:
+                raise ValueError(f"images and {kind}: expected {{sequence}} in both or in neither")
+            if self.images.removesuffix(".png") == pattern.removesuffix(".png") and "png" in self.extensions:
+                raise ValueError(
+                    f"images and {kind} name the same files; expected different folders, suffixes or extensions"
+                )
         return self
+
+    @property
+    def has_coco(self) -> bool:
+        """Whether instances are COCO's annotations."""
+        return self.instances is not None and patterns.extension_of(self.instances).lower() == "json"
 
     @property
     def has_sequence(self) -> bool:

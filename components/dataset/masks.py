@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from components.dataset.description import DatasetDescription
-from components.dataset.encoded import BadFileError, PngHeader, png_header
+from components.dataset.encoded import BadFileError, png_header
 from components.dataset.pairs import COLOUR_MASK, LABEL_OUTSIDE_MAP, UNDECODABLE, UNKNOWN_COLOUR
 
 OUTSIDE = -1
@@ -40,7 +40,7 @@ def class_indices(image: Image.Image, data: bytes, description: DatasetDescripti
         raise BadFileError(UNDECODABLE, "a PNG with 16-bit colour samples", "a mask with 8 bits a sample")
     if description.mask_encoding == "color":
         return _from_colors(np.asarray(image.convert("RGB")), description)
-    return _from_indices(_stored_indices(image, header), description)
+    return _from_indices(stored_values(image, data), description)
 
 
 def encode(indices: np.ndarray) -> bytes:
@@ -57,9 +57,9 @@ def is_canonical(image: Image.Image, data: bytes, indices: np.ndarray) -> bool:
     return header.is_grey and header.bit_depth == 8 and np.array_equal(np.asarray(image), indices)
 
 
-def _stored_indices(image: Image.Image, header: PngHeader) -> np.ndarray:
-    """Returns the values a mask stores, integer [H, W]."""
-    values = np.asarray(image)
+def stored_values(image: Image.Image, data: bytes) -> np.ndarray:
+    """Returns the values, integer [H, W], that a decoded mask stores; data is its PNG. Raises BadFileError."""
+    values, header = np.asarray(image), png_header(data)
     if values.dtype == bool:
         return values.astype(np.uint8)
     if values.ndim == 2:

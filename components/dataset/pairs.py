@@ -1,4 +1,4 @@
-"""Finds the pairs of image and mask below a data root, and the files that make no pair.
+"""Finds the pairs of image and mask, with their instances, below a data root, and the files that make no pair.
 
 Of the images and masks only the paths are used; `components.dataset.checks` reads the files.
 """
@@ -29,6 +29,9 @@ UNKNOWN_COLOUR = "unknown_colour"
 LABEL_OUTSIDE_MAP = "label_outside_map"
 UNSUITABLE_RANGE = "unsuitable_range"
 UNSUPPORTED = "unsupported"
+INSTANCES_MISSING = "instances_missing"
+EMPTY_INSTANCE = "empty_instance"
+BAD_ANNOTATION = "bad_annotation"
 REASONS = (
     EMPTY,
     UNREADABLE,
@@ -44,6 +47,9 @@ REASONS = (
     LABEL_OUTSIDE_MAP,
     UNSUITABLE_RANGE,
     UNSUPPORTED,
+    INSTANCES_MISSING,
+    EMPTY_INSTANCE,
+    BAD_ANNOTATION,
 )
 
 
@@ -56,7 +62,8 @@ class Pair:
         split: the split it belongs to.
         sequence: the video sequence or group it comes from.
         image: path of the image, relative to the data root.
-        mask: path of the mask, relative to the data root.
+        mask: path of the mask, relative to the data root; "" if it is made of the instances.
+        instances: path of the file of its instances, relative to the data root; "" if they are made of the mask.
     """
 
     name: str
@@ -64,6 +71,7 @@ class Pair:
     sequence: str
     image: str
     mask: str
+    instances: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +131,8 @@ def find_pairs(root: str, description: DatasetDescription) -> tuple[list[Pair], 
         faults += found
         if not found:
             sequence = description.sequence_of(name) or name
-            pairs.append(Pair(name, split, sequence, group.images[0], group.masks[0]))
+            mask, instances = ("".join(paths) for paths in (group.masks, group.instances))
+            pairs.append(Pair(name, split, sequence, group.images[0], mask, instances))
     return _hold_out(description, pairs, faults)
 
 
@@ -161,7 +170,8 @@ _Key = tuple[str, str]  # split, or nothing without split folders, and name
 def _by_split(root: str, groups: dict[_Key, Group], description: DatasetDescription) -> dict[_Key, tuple[_Key, Group]]:
     """Returns the groups to be used, with the key that each was found under, by split and name."""
     if description.unpaired == "ignore":
-        groups = {key: group for key, group in groups.items() if group.images and group.masks}
+        masks = description.layout.masks
+        groups = {key: group for key, group in groups.items() if group.images and (group.masks or not masks)}
     if description.has_split_folders:
         return {key: (key, group) for key, group in groups.items()}
     names = [name for _, name in groups]
@@ -179,8 +189,8 @@ def _by_split(root: str, groups: dict[_Key, Group], description: DatasetDescript
 
 
 def member_files(paths: list[str], description: DatasetDescription) -> list[str]:
-    """Returns those of the paths that belong to the data set: images, masks, split lists and mask colours."""
-    expressions = [*compile_layout(description)]
+    """Returns those of the paths that belong to the data set: pairs' files, split lists and mask colours."""
+    expressions = [pattern for pattern in compile_layout(description) if pattern]
     if description.label_colors:
         expressions.append(label_colors.compile_path(description))
     lists = set(description.split_lists.values())
@@ -199,7 +209,7 @@ def _faults(
 
     `other_image` and `other_mask` are files in the place of its image and mask whose extension is not accepted.
     """
-    paths = [*group.images, *group.masks]
+    paths = [*group.images, *group.masks, *(group.instances if group.images else [])]
     if any(advice.printable(path) != path for path in paths):
         return [
             Fault(
@@ -213,8 +223,11 @@ def _faults(
             )
             for path in paths
         ]
-    if len(group.images) > 1 or (len(group.masks) > 1 and group.images):
-        kind, clashing = ("images", group.images) if len(group.images) > 1 else ("masks", group.masks)
+    kinds = {"images": group.images}
+    if group.images:
+        kinds |= {"masks": group.masks, "instances": group.instances}
+    kind, clashing = next(((kind, found) for kind, found in kinds.items() if len(found) > 1), ("", []))
+    if clashing:
         return [
             Fault(
                 split,
@@ -222,13 +235,13 @@ def _faults(
                 path,
                 DUPLICATE_NAME,
                 found=f"{len(clashing)} {kind} of one name: {', '.join(clashing)}",
-                expected="one image and one mask for each name",
+                expected="one file of each kind for each name",
                 action=advice.separate(kind, clashing),
             )
             for path in clashing
         ]
     layout, folder = description.layout, description.splits.get(split, "")
-    mask = patterns.fill(layout.masks, name, folder)
+    mask, instances = (patterns.fill(pattern or "", name, folder) for pattern in (layout.masks, layout.instances))
     image = patterns.fill(layout.images, name, folder)
     if not patterns.extension_of(layout.images):
         image += f".{'|'.join(layout.extensions)}"
@@ -238,7 +251,7 @@ def _faults(
         found = f"the listed name {name!r} without an image and a mask"
         action = f"add both, or take the name out of the list, {leave_out} such names"
         return [Fault(split, name, listed, IMAGE_MISSING, found, f"an image at {image} and a mask at {mask}", action)]
-    if not group.masks:
+    if not group.masks and layout.masks:
         found = f"an image without a mask{advice.instead(other_mask)}"
         action = advice.convert(other_mask) if other_mask else f"add {mask}, {leave_out} images without a mask"
         return [Fault(split, name, group.images[0], MASK_MISSING, found, f"a mask at {mask}", action)]
@@ -248,4 +261,8 @@ def _faults(
         if other_image:
             action = advice.accept(other_image) or advice.convert(other_image)
         return [Fault(split, name, path, IMAGE_MISSING, found, f"an image at {image}", action) for path in group.masks]
+    if not group.instances and layout.instances:
+        found = "an image without a file of instances"
+        action = f"add {instances}; if no image has one, leave `instances` out of the layout"
+        return [Fault(split, name, group.images[0], INSTANCES_MISSING, found, f"instances at {instances}", action)]
     return []

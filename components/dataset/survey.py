@@ -31,6 +31,7 @@ class SplitSurvey:
         sequences: sound pairs by sequence.
         sizes: sound pairs by size in pixels, (height, width).
         class_pixels: mask pixels of each class, in index order.
+        class_instances: instances of each class, in index order, crowds left out; empty for data without instances.
         quarantined: faults by reason.
     """
 
@@ -38,6 +39,7 @@ class SplitSurvey:
     sequences: dict[str, int]
     sizes: dict[tuple[int, int], int]
     class_pixels: tuple[int, ...]
+    class_instances: tuple[int, ...]
     quarantined: dict[str, int]
 
     @property
@@ -102,6 +104,7 @@ def _split_dict(split: SplitSurvey, class_names: tuple[str, ...]) -> dict[str, A
         "sequences": split.sequences,
         "sizes": {f"{height}x{width}": count for (height, width), count in split.sizes.items()},
         "class_shares": dict(zip(class_names, split.class_shares, strict=True)),
+        "class_instances": dict(zip(class_names, split.class_instances, strict=False)),
         "quarantined": split.quarantined,
     }
 
@@ -116,6 +119,7 @@ class Record:
         image_hash: SHA-256 of the image's pixels, hexadecimal.
         perceptual_hash: of the image, hexadecimal; see `near_duplicates.perceptual_hash`.
         class_pixels: pixels of each class in the mask, int64 [num_classes].
+        instances: class of each instance but crowds, int64 [N]; None for data without instances.
     """
 
     pair: Pair
@@ -123,6 +127,7 @@ class Record:
     image_hash: str
     perceptual_hash: str
     class_pixels: np.ndarray
+    instances: np.ndarray | None
 
 
 def survey(
@@ -153,7 +158,9 @@ def survey(
         if isinstance(result, Fault):
             return result
         size = (result.height, result.width)
-        return Record(pair, size, result.image_hash, result.perceptual_hash, result.class_pixels)
+        found = result.instances
+        instances = None if found is None else found.classes[~found.crowd]
+        return Record(pair, size, result.image_hash, result.perceptual_hash, result.class_pixels, instances)
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         for done, result in enumerate(pool.map(read, pairs), start=1):
@@ -178,12 +185,16 @@ def _by_split(records: list[Record], faults: list[Fault], num_classes: int) -> d
     splits = {}
     for name in sorted(names, key=_rank):
         own = [record for record in records if record.pair.split == name]
+        instances = [record.instances for record in own if record.instances is not None]
         pixels = sum((record.class_pixels for record in own), np.zeros(num_classes, dtype=np.int64))
         splits[name] = SplitSurvey(
             pairs=len(own),
             sequences=_counts(record.pair.sequence for record in own),
             sizes=_counts(record.size for record in own),
             class_pixels=tuple(pixels.tolist()),
+            class_instances=tuple(np.bincount(np.concatenate(instances), minlength=num_classes).tolist())
+            if instances
+            else (),
             quarantined=_counts(fault.reason for fault in faults if fault.split == name),
         )
     return splits

@@ -7,8 +7,8 @@ can have beside TFX, so the formats are read here with what is installed.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from components.dataset.survey import OnProgress
 from components.errors import UsageError
 from components.importers import coco, cvat, label_studio, labelme, supervisely, voc, yolo
 from components.importers.writer import Imported, Options, write
@@ -22,6 +22,9 @@ READERS = {
     "label-studio": label_studio.read,
     "supervisely": supervisely.read,
 }
+
+if TYPE_CHECKING:
+    from components.dataset.survey import OnProgress
 
 __all__ = ["READERS", "Imported", "Options", "import_dataset"]
 

@@ -16,6 +16,7 @@ from components.importers.source import IMAGE_SUFFIXES, BadAnnotationError, Item
 
 # `segpipe data check` and `segpipe run` apply the limits that the user sets.
 _ANY_SIZE = Limits(max_side=2**31, min_side=1, max_pixels=2**31)
+OVERLAPS = "pixels of one class under another"
 
 
 def read_image(path: Path, formats: tuple[str, ...], purpose: str, alternative: str) -> ImageFile.ImageFile:
@@ -91,7 +92,7 @@ def paint(
             lost["shapes that cover no pixel"] += 1
             continue
         place = np.s_[top : top + inside.shape[0], left : left + inside.shape[1]]
-        lost["pixels of one class under another"] += int((covered[place] & inside & (mask[place] != index)).sum())
+        lost[OVERLAPS] += int((covered[place] & inside & (mask[place] != index)).sum())
         mask[place][inside] = index
         covered[place] |= inside
     return mask

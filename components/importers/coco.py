@@ -1,17 +1,21 @@
 """COCO's instance annotations: one JSON file per split, polygons and run-length encodings.
 
 Format: https://cocodataset.org/#format-data, as PythonAPI/pycocotools/coco.py of github.com/cocodataset/cocoapi, commit
-8c9bcc3, reads it. Annotations have no order, so smaller ones lie above larger ones. A crowd counts as its class.
+8c9bcc3, reads it. Annotations have no order, so in a mask smaller ones lie above larger ones. A crowd has its class.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, Field
 
 from components.errors import UsageError
@@ -26,9 +30,11 @@ from components.importers.source import (
     Source,
     inner_path,
     is_background,
+    parse_json,
     read_json,
     validate,
 )
+from components.instances import Instances, encode_runs
 
 
 class _Category(BaseModel):
@@ -51,6 +57,7 @@ class _Runs(BaseModel):
 class _Annotation(BaseModel):
     category_id: int
     segmentation: list[list[float]] | _Runs | None = None
+    iscrowd: int = 0
     keypoints: list[float] | None = None
     attributes: dict[str, Any] | None = None
 
@@ -59,6 +66,75 @@ class _File(BaseModel):
     images: list[Any]
     annotations: list[Any]
     categories: list[_Category] = Field(min_length=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotations:
+    """The annotations of one file.
+
+    Attributes:
+        where: the file, for messages.
+        names: names of the categories by id.
+        images: size and annotations of each image, by `file_name`.
+    """
+
+    where: str
+    names: dict[int, str]
+    images: dict[str, tuple[Size, list[Any]]]
+
+    def of(self, path: str) -> tuple[Size, list[Any]]:
+        """Returns size and annotations of the image whose path ends in a `file_name`. Raises BadAnnotationError."""
+        parts = path.split("/")
+        for start in range(len(parts)):
+            if (found := self.images.get("/".join(parts[start:]))) is not None:
+                return found
+        raise BadAnnotationError(
+            f"{self.where}: found {len(self.images)} images without {parts[-1]}; expected it as the file_name of one."
+            " Add it to `images`, or delete the image"
+        )
+
+    def shapes(self, path: str, size: Size) -> list[Shape]:
+        """Returns the shapes of an image, as `of` finds it. Raises BadAnnotationError."""
+        return _shapes(self.of(path)[1], self.names, f"{self.where}: image {path}", size, Counter())
+
+
+def encode(name: str, size: Size, instances: Instances, names: Sequence[str]) -> bytes:
+    """Returns the JSON of one image's instances, as `parse` reads it.
+
+    Args:
+        name: the image's file name.
+        size: its height and width.
+        instances: with indices of `names` as classes.
+        names: class names, which become the categories.
+    """
+    num_runs, runs = encode_runs(instances.masks)
+    annotations = [
+        {
+            "id": number,
+            "image_id": 1,
+            "category_id": int(index),
+            "segmentation": {"size": size, "counts": counts.tolist()},
+            "iscrowd": int(crowd),
+        }
+        for number, (index, crowd, counts) in enumerate(
+            zip(instances.classes, instances.crowd, np.split(runs, np.cumsum(num_runs))[:-1], strict=True), start=1
+        )
+    ]
+    image = {"id": 1, "file_name": name, "height": size[0], "width": size[1]}
+    categories = [{"id": index, "name": name} for index, name in enumerate(names)]
+    return json.dumps({"images": [image], "annotations": annotations, "categories": categories}).encode()
+
+
+def parse(data: bytes, where: str) -> Annotations:
+    """Reads the annotations in the bytes of a JSON file. Raises BadAnnotationError."""
+    file = validate(_File, parse_json(data, where), where)
+    by_image = _by_image(file)
+    images = [validate(_Image, raw, f"{where}: images") for raw in file.images]
+    return Annotations(
+        where,
+        {category.id: category.name for category in file.categories},
+        {image.file_name: ((image.height, image.width), by_image[image.id]) for image in images},
+    )
 
 
 def read(source: Path) -> Source:
@@ -80,7 +156,7 @@ def read(source: Path) -> Source:
                     " another file; expected the same categories in all. Import the files one at a time"
                 )
     labels = [Label(names[key]) for key in sorted(names) if not is_background(names[key])]
-    result = Source(labels, [], smaller_above=True, problems=problems)
+    result = Source(labels, [], smaller_above=True, has_instances=True, problems=problems)
     for path, file in parsed:
         _add_images(result, path, file, names)
     return result
@@ -105,12 +181,18 @@ def _split(path: Path) -> str:
     return path.stem.removeprefix("instances_")
 
 
-def _add_images(result: Source, path: Path, file: _File, names: dict[int, str]) -> None:
+def _by_image(file: _File) -> dict[Any, list[Any]]:
+    """Returns a file's annotations by the id of their image; None if they have no such id."""
     annotations: dict[Any, list[Any]] = defaultdict(list)
-    ids = set()
     for annotation in file.annotations:
         key = annotation.get("image_id") if isinstance(annotation, dict) else None
         annotations[key if isinstance(key, int | str) else None].append(annotation)
+    return annotations
+
+
+def _add_images(result: Source, path: Path, file: _File, names: dict[int, str]) -> None:
+    annotations = _by_image(file)
+    ids = set()
     for raw in file.images:
         try:
             image = validate(_Image, raw, f"{path}: images")
@@ -151,7 +233,8 @@ def _shapes(raw: list[Any], names: dict[int, str], where: str, size: Size, lost:
             lost["boxes without a shape"] += 1
             continue
         try:
-            shapes.append(Shape(names[annotation.category_id], _region(annotation.segmentation, size)))
+            region = _region(annotation.segmentation, size)
+            shapes.append(Shape(names[annotation.category_id], region, bool(annotation.iscrowd)))
         except ValueError as error:
             raise BadAnnotationError(f"{place}: segmentation: {error}. Correct or delete the annotation") from None
     return shapes

@@ -65,6 +65,11 @@ def turned(points: np.ndarray, center: tuple[float, float], degrees: float) -> n
     return (points - center) @ np.array([[cosine, sine], [-sine, cosine]]) + center
 
 
+def full_mask(region: Region, size: Size) -> np.ndarray:
+    """Returns a region as a mask of the whole image, bool [H, W], cut at its borders."""
+    return union([Region(np.zeros((0, 0), bool)), region], size).mask
+
+
 def union(regions: Sequence[Region], size: Size) -> Region:
     """Returns the pixels that any of the regions covers, cut at the borders of an image."""
     if len(regions) == 1:

@@ -46,10 +46,11 @@ class Region:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """A region with its class."""
+    """A region with its class; `crowd` if it is a group of objects, as COCO's `iscrowd` says."""
 
     label: str
     region: Region
+    crowd: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Source:
         items: its images.
         ignore: the label whose pixels are neither trained on nor scored, or None.
         smaller_above: whether smaller shapes cover larger ones, for formats whose shapes have no order.
+        has_instances: whether each shape is an object, or a group of them, of its own.
         lost: counts of what the masks cannot hold, by kind.
         problems: what could not be read.
     """
@@ -97,6 +99,7 @@ class Source:
     items: list[Item]
     ignore: str | None = None
     smaller_above: bool = False
+    has_instances: bool = False
     lost: Counter[str] = dataclasses.field(default_factory=Counter)
     problems: list[str] = dataclasses.field(default_factory=list)
 
@@ -109,14 +112,20 @@ def is_background(label: str) -> bool:
 def read_json(path: Path) -> Any:
     """Returns a JSON file's content. Raises BadAnnotationError."""
     try:
-        return json.loads(path.read_bytes())
+        return parse_json(path.read_bytes(), path)
     except OSError as error:
         raise BadAnnotationError(
             f"{path}: cannot be read: {error.strerror}; expected a JSON file. Export or copy it again"
         ) from None
+
+
+def parse_json(data: bytes, where: object) -> Any:
+    """Returns the content of a JSON file's bytes. Raises BadAnnotationError."""
+    try:
+        return json.loads(data)
     except ValueError as error:
         raise BadAnnotationError(
-            f"{path}: found invalid JSON: {error}; expected a JSON file. Export or copy it again"
+            f"{where}: found invalid JSON: {error}; expected a JSON file. Export or copy it again"
         ) from None
 
 

@@ -1,4 +1,6 @@
-"""Write an imported data set: images as they are, masks of class indices, and a description in `segpipe.yaml`."""
+"""Write an imported data set: images as they are, masks of class indices, instances if the source has any, and a
+description in `segpipe.yaml`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
@@ -17,19 +20,26 @@ from pydantic import ValidationError
 from components.dataset import masks
 from components.dataset.description import FILE_NAMES, DatasetDescription
 from components.dataset.splitting import TRAIN, assign_sequences
-from components.dataset.survey import OnProgress
 from components.dataset.yaml_settings import explain
 from components.errors import UsageError
-from components.importers.canvas import mask_size, paint
+from components.importers import coco
+from components.importers.canvas import OVERLAPS, mask_size, paint
 from components.importers.palette import voc_color
+from components.importers.regions import full_mask
 from components.importers.source import (
     BACKGROUND,
     BadAnnotationError,
     Item,
     Label,
+    Shape,
+    Size,
     Source,
     is_background,
 )
+from components.instances import Instances
+
+if TYPE_CHECKING:
+    from components.dataset.survey import OnProgress
 
 VAL, TEST = "val", "test"
 _ORDER = (TRAIN, VAL, TEST)
@@ -75,7 +85,7 @@ class Imported:
 
 
 def write(source: Source, destination: Path, options: Options, on_progress: OnProgress | None = None) -> Imported:
-    """Write `{split}/images`, `{split}/masks` and `segpipe.yaml`.
+    """Write `{split}/images`, `{split}/masks`, `{split}/instances` if the source has any, and `segpipe.yaml`.
 
     Args:
         source: what an importer returned.
@@ -89,7 +99,7 @@ def write(source: Source, destination: Path, options: Options, on_progress: OnPr
     if not source.items:
         raise _nothing_imported(source.problems)
     labels = _kept(source, options.classes)
-    description = _describe(destination.name or "imported", labels, source.ignore, options.sequence)
+    description = _describe(destination.name or "imported", labels, source, options.sequence)
     names = [_pair_name(item) for item in source.items]
     splits, held_out = _assign_splits(source.items, names, description, options.val)
     index_of = {item.name: index for index, item in enumerate(description.classes)}
@@ -108,10 +118,13 @@ def write(source: Source, destination: Path, options: Options, on_progress: OnPr
                 raise BadAnnotationError(
                     f"{item.image}: found a pair called {name} already, of {first}; expected one. Rename an image"
                 )
-            mask = _draw(item, source, index_of, lost)
+            mask, annotations = _draw(item, f"{name}{item.image.suffix}", source, index_of, lost)
             _place(item.image, folder / "images" / f"{name}{item.image.suffix}", options.link)
             (folder / "masks").mkdir(parents=True, exist_ok=True)
             (folder / "masks" / f"{name}.png").write_bytes(masks.encode(mask))
+            if annotations:
+                (folder / "instances").mkdir(exist_ok=True)
+                (folder / "instances" / f"{name}.json").write_bytes(annotations)
             pairs[split] += 1
         except BadAnnotationError as error:
             problems.append(str(error))
@@ -147,7 +160,10 @@ def _kept(source: Source, classes: Sequence[str]) -> list[Label]:
     return kept
 
 
-def _describe(name: str, labels: list[Label], ignore: str | None, sequence: str | None) -> DatasetDescription:
+def _describe(name: str, labels: list[Label], source: Source, sequence: str | None) -> DatasetDescription:
+    layout = {"images": "{split}/images/{name}", "masks": "{split}/masks/{name}.png"}
+    if source.has_instances:
+        layout["instances"] = "{split}/instances/{name}.json"
     classes = [{"name": BACKGROUND, "color": voc_color(0)}]
     classes += [
         {"name": label.name, "color": label.color or voc_color(index)} for index, label in enumerate(labels, start=1)
@@ -157,8 +173,9 @@ def _describe(name: str, labels: list[Label], ignore: str | None, sequence: str 
             {
                 "name": name,
                 "classes": classes,
-                "ignore": ignore,
-                "layout": {"images": "{split}/images/{name}", "masks": "{split}/masks/{name}.png"},
+                "ignore": source.ignore,
+                "things": [label.name for label in labels] if source.has_instances else [],
+                "layout": layout,
                 "splits": {TRAIN: TRAIN},
                 "sequence": sequence,
             }
@@ -203,14 +220,31 @@ def _assign_splits(
     ], True
 
 
-def _draw(item: Item, source: Source, index_of: Mapping[str, int], lost: Counter[str]) -> np.ndarray:
-    """Returns an image's mask, class indices as uint8 [H, W]. Raises BadAnnotationError."""
+def _draw(
+    item: Item, name: str, source: Source, index_of: Mapping[str, int], lost: Counter[str]
+) -> tuple[np.ndarray, bytes]:
+    """Returns an image's mask, class indices as uint8 [H, W], and its instances as COCO's JSON, empty if the source has
+    none. Raises BadAnnotationError.
+    """
     size = mask_size(item)
     # Counted apart, because an image that fails here is left out and loses nothing.
     found: Counter[str] = Counter()
-    mask = paint(item.read(size, found), size, index_of, source.smaller_above, found)
+    shapes = item.read(size, found)
+    mask = paint(shapes, size, index_of, source.smaller_above, found)
+    annotations = b""
+    if source.has_instances:
+        # Overlaps are not lost: the instances hold them.
+        del found[OVERLAPS]
+        annotations = coco.encode(name, size, _instances(shapes, size, index_of), list(index_of))
     lost.update(found)
-    return mask
+    return mask, annotations
+
+
+def _instances(shapes: Sequence[Shape], size: Size, index_of: Mapping[str, int]) -> Instances:
+    """Returns the shapes of the classes that are kept, without those that cover no pixel."""
+    kept = [shape for shape in shapes if shape.label in index_of and not is_background(shape.label)]
+    found = [(full_mask(shape.region, size), index_of[shape.label], shape.crowd) for shape in kept]
+    return Instances.stack([each for each in found if each[0].any()], size)
 
 
 def _place(image: Path, target: Path, link: bool) -> None:

@@ -219,14 +219,19 @@ def _print_survey(result: Survey) -> None:
 
 
 def _shares(result: Survey) -> Table:
-    """Returns each class's share of the pixels, a column a split."""
+    """Returns each class's share of the pixels and number of instances, a column a split."""
     table = Table(box=None, padding=(0, 2), header_style="bold")
     table.add_column("class")
     for name in result.splits:
         table.add_column(f"share in {name}", justify="right")
+    with_instances = {name: split for name, split in result.splits.items() if split.class_instances}
+    for name in with_instances:
+        table.add_column(f"instances in {name}", justify="right")
     for index, class_name in enumerate(result.class_names):
-        shares = [split.class_pixels[index] / max(1, sum(split.class_pixels)) for split in result.splits.values()]
-        table.add_row(class_name, *(f"{share:.2%}" for share in shares))
+        shares = [f"{split.class_shares[index]:.2%}" for split in result.splits.values()]
+        # Most classes are no things.
+        counts = [str(split.class_instances[index] or "") for split in with_instances.values()]
+        table.add_row(class_name, *shares, *counts)
     return table
 
 

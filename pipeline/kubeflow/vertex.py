@@ -12,6 +12,9 @@ from typing import Any
 import yaml
 from tfx import v1 as tfx
 
+# Not by tfx.v1.orchestration.experimental, which lacks it after import_tfx (pipeline/tfx_start.py).
+from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner as compiler
+
 from components import files
 from components.errors import UsageError
 from pipeline.config import RunConfig, describe, field_names, with_gate_split
@@ -43,13 +46,11 @@ def compile_vertex(config: RunConfig, path: str) -> None:
     _check(config)
     parameters = _Parameters()
     workdir = Workdir(config.kubeflow.root, shared=True)
-    description = describe(config.data)
+    description = describe(config.data, config.task)
     config = with_gate_split(config, description)
     pipeline = create_pipeline(config, workdir, description, Platform(parameters.take, own_resolver=False))
-    orchestration = tfx.orchestration.experimental
-    runner = orchestration.KubeflowV2DagRunner(
-        config=orchestration.KubeflowV2DagRunnerConfig(default_image=config.kubeflow.image, use_pipeline_spec_2_1=True)
-    )
+    settings = compiler.KubeflowV2DagRunnerConfig(default_image=config.kubeflow.image, use_pipeline_spec_2_1=True)
+    runner = compiler.KubeflowV2DagRunner(config=settings)
     job = runner.run(pipeline, write_out=False)
     _mend(job["pipelineSpec"], parameters.taken, config)
     as_text = (

@@ -19,7 +19,7 @@ from components import features, files
 from components.dataset.checks import Sample, read_pair
 from components.dataset.conversion import as_png
 from components.dataset.data_files import data_files, listed_once
-from components.dataset.description import FILE_NAMES, DatasetDescription, compile_layout, detect
+from components.dataset.description import FILE_NAMES, DatasetDescription, detect, has_pairs
 from components.dataset.encoded import BadFileError, Limits, decode
 from components.dataset.layout import IMAGE_EXTENSIONS
 from components.dataset.orientation import upright
@@ -100,9 +100,9 @@ def read_source(
     Raises:
         UsageError: there is nothing of the kind, or a data set's own description is faulty.
     """
-    described = description if description and _fits(description, path) else _describe(path)
+    described = description if description and has_pairs(description, list(data_files(path))) else _describe(path)
     if described:
-        return _read_pairs(path, described, split, limit, sizes)
+        return _read_pairs(path, described.without_instances(), split, limit, sizes)
     max_pixels = (sizes or Limits()).max_pixels
     images = _newest(file for file in _files(path) if _is_image(file))[-limit:]
     if images:
@@ -115,12 +115,6 @@ def read_source(
         f"{path}: found nothing to watch, expected a data set of images and masks, a folder of images, "
         "or TFRecords of TensorFlow Serving's PredictionLog"
     )
-
-
-def _fits(description: DatasetDescription, path: str) -> bool:
-    """Tells whether a folder holds images and masks where a description has them."""
-    paths = data_files(path)
-    return all(any(map(pattern.fullmatch, paths)) for pattern in compile_layout(description))
 
 
 def _describe(path: str) -> DatasetDescription | None:

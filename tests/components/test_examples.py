@@ -9,16 +9,17 @@ from components.dataset.checks import Sample
 from components.dataset.pairs import Pair
 from components.errors import SegpipeError
 from components.examples import RawExample, example_files, read_examples, to_example
+from components.instances import Instances
 
 _CLASS_MAP = ClassMap(("road", "void"), ((128, 64, 128), (0, 0, 0)), ignore_index=1)
 
 
-def _write(path, names):
+def _write(path, names, instances=None):
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
         for name in names:
             pair = Pair(name, "val", "Zürich", f"{name}.png", f"{name}_mask.png")
-            sample = Sample(pair, name.encode(), b"mask", 2, 3, "0f", "1e", "2d", np.array([3, 3]))
+            sample = Sample(pair, name.encode(), b"mask", 2, 3, "0f", "1e", "2d", np.array([3, 3]), instances)
             writer.write(to_example(sample, _CLASS_MAP).SerializeToString())
 
 
@@ -43,3 +44,17 @@ def test_a_damaged_file_is_named(tmp_path):
 
     with pytest.raises(SegpipeError, match=rf"{path}: cannot be read \(DataLossError: .*expected a gzip TFRecord"):
         list(read_examples([path]))
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_instances_are_read_as_they_were_written(tmp_path, count):
+    masks = np.random.default_rng(0).random((count, 2, 3)) > 0.5
+    written = Instances(masks, np.arange(count), np.arange(count) == 1)
+    _write(tmp_path / "Split-val" / "data.gz", ["a"], written)
+
+    (example,) = read_examples(example_files(str(tmp_path), "val"))
+
+    for name in ("masks", "classes", "crowd"):
+        found, expected = getattr(example.instances, name), getattr(written, name)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)

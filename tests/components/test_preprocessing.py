@@ -10,7 +10,16 @@ import tensorflow as tf
 from PIL import Image
 
 from components import features
-from components.preprocessing import KEY, MAX_GAIN, even_exposure, own_pixels, preprocessing_fn
+from components.instances import encode_runs
+from components.preprocessing import (
+    KEY,
+    MAX_GAIN,
+    even_exposure,
+    own_pixels,
+    preprocessing_fn,
+    resize_instances,
+    resize_mask,
+)
 
 _SIZE = (24, 32)
 _SCENE = np.random.default_rng(5).integers(40, 110, (*_SIZE, 3))
@@ -116,3 +125,40 @@ def test_transform_scales_16_bits_and_keeps_the_full_range_unless_told_otherwise
 
         expected = np.stack([np.rint(values * 255 / high)] * 3, -1)
         np.testing.assert_allclose(tf.io.decode_png(encoded).numpy().astype(int), expected, atol=1)
+
+
+def _instances_resized(masks, classes, crowd, things, size):
+    num_runs, runs = encode_runs(masks)
+    values = (np.asarray(classes, np.int64), np.asarray(crowd, np.int64), num_runs, runs, *masks.shape[1:])
+    values = [tf.constant(value, tf.int64) for value in values]
+    return resize_instances(*values, things=things, height=size[0], width=size[1]).numpy()
+
+
+@pytest.mark.parametrize("size", [(24, 32), (12, 20), (40, 33)])
+def test_instances_are_resized_as_their_masks_would_be_and_labelled_by_the_place_of_their_class(size):
+    masks = np.random.default_rng(1).random((4, *_SIZE)) > 0.7
+
+    data = _instances_resized(masks, [9, 8, 9, 10], [0, 0, 1, 0], [8, 10, 9], size)
+
+    stack = np.asarray(Image.open(io.BytesIO(data))).reshape(-1, *size)
+    for found, number, label in zip(stack, (0, 1, 3), (3, 1, 2), strict=True):
+        alone = resize_mask(tf.io.encode_png(masks[number][..., None].astype(np.uint8)), *size)
+        np.testing.assert_array_equal(found, label * tf.io.decode_png(alone).numpy()[..., 0])
+
+
+def test_an_instance_whose_pixels_vanish_is_left_out():
+    masks = np.zeros((2, 16, 16), bool)
+    masks[0, 0, 0] = True
+    masks[1, 4:12, 4:12] = True
+
+    data = _instances_resized(masks, [1, 1], [0, 0], [1], (4, 4))
+
+    assert np.asarray(Image.open(io.BytesIO(data))).shape == (4, 4)
+    assert _instances_resized(masks[:1], [1], [0], [1], (4, 4)) == b""
+
+
+@pytest.mark.parametrize("crowd", [[], [1]])
+def test_an_image_without_an_instance_to_train_on_has_no_stack(crowd):
+    masks = np.ones((len(crowd), 8, 8), bool)
+
+    assert _instances_resized(masks, [1] * len(crowd), crowd, [1], (4, 4)) == b""

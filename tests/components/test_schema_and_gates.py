@@ -23,7 +23,7 @@ _CLASS_MAP = ClassMap(("road", "void"), ((128, 64, 128), (0, 0, 0)), ignore_inde
 _MAX_SIDE = 100
 
 
-def _anomalies(**changes):
+def _anomalies(has_instances=False, **changes):
     """Returns TFDV's verdict on two examples that fit the schema but for the changes."""
     row = {
         features.IMAGE: b"png",
@@ -39,7 +39,7 @@ def _anomalies(**changes):
         **changes,
     }
     frame = pd.DataFrame([{name: value for name, value in row.items() if value is not None}] * 2)
-    expected = schema.raw_schema(_CLASS_MAP, _MAX_SIDE)
+    expected = schema.raw_schema(_CLASS_MAP, _MAX_SIDE, has_instances)
     return tfdv.validate_statistics(tfdv.generate_statistics_from_dataframe(frame), expected)
 
 
@@ -64,6 +64,15 @@ def test_statistics_without_images_and_masks_pass():
 def test_an_anomaly_stops_the_run_and_names_split_and_feature(changes, feature):
     with pytest.raises(DataRejectedError, match=f"split 'val', feature '{feature}'"):
         check_anomalies({"train": _anomalies(), "val": _anomalies(**changes)}, "somewhere")
+
+
+def test_instances_pass_and_one_of_an_unknown_class_stops_the_run():
+    instances = {features.INSTANCE_CLASS: 1, features.INSTANCE_CROWD: 0, features.INSTANCE_NUM_RUNS: 3}
+    check_anomalies({"train": _anomalies(has_instances=True, **instances)}, "somewhere")
+
+    unknown = _anomalies(has_instances=True, **{**instances, features.INSTANCE_CLASS: 2})
+    with pytest.raises(DataRejectedError, match="split 'val', feature 'instance/class'"):
+        check_anomalies({"val": unknown}, "somewhere")
 
 
 def test_anomalies_are_read_as_example_validator_writes_them(tmp_path):

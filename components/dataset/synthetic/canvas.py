@@ -130,7 +130,10 @@ class Surface:
 
 
 class Canvas:
-    """One picture, `pixels` uint8 [H, W, 4]: red, green, blue and the class index."""
+    """One picture, `pixels` uint8 [H, W, 4]: red, green, blue, and a value that says class and instance.
+
+    A value below 12 is a class index, of a pixel of no instance. Each instance has a value of its own, from 12 on.
+    """
 
     def __init__(self, camera: Camera, light: Light) -> None:
         self.camera = camera
@@ -140,26 +143,39 @@ class Canvas:
         picture = Image.frombuffer("RGBA", (camera.width, camera.height), self.pixels, "raw", "RGBA", 0, 1)
         picture.readonly = 0
         self._draw = ImageDraw.Draw(picture)
+        self._classes = list(Class)  # by value
+        self._values = {label: int(label) for label in Class}
+
+    def begin_instance(self, label: Class) -> None:
+        """Starts an instance: what is painted with its label from now on belongs to it. At most 244 fit a picture."""
+        self._values[label] = len(self._classes)
+        self._classes.append(label)
+
+    def labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the class index and the instance's number, from 1, or 0 for no instance; both uint8 [H, W]."""
+        values = self.pixels[..., 3]
+        numbers = np.maximum(np.arange(len(self._classes)) - len(Class) + 1, 0).astype(np.uint8)
+        return np.array(self._classes, np.uint8)[values], numbers[values]
 
     def fill(self, points: Sequence[Point], color: Color, label: Class) -> None:
         """Fills a polygon given in image coordinates."""
-        self._draw.polygon(list(points), fill=(*color, int(label)))
+        self._draw.polygon(list(points), fill=(*color, self._values[label]))
 
     def disc(self, centre: Point, radius: Point, color: Color, label: Class) -> None:
         """Fills an ellipse with half-axes `radius`, at least one pixel wide."""
         (u, v), (a, b) = centre, (max(radius[0], 0.5), max(radius[1], 0.5))
-        self._draw.ellipse([u - a, v - b, u + a, v + b], fill=(*color, int(label)))
+        self._draw.ellipse([u - a, v - b, u + a, v + b], fill=(*color, self._values[label]))
 
     def stroke(self, points: Sequence[Point], width: float, color: Color, label: Class) -> None:
         """Draws a line, at least two pixels wide, so that it survives in the halved mask."""
-        self._draw.line(list(points), fill=(*color, int(label)), width=max(2, round(width)))
+        self._draw.line(list(points), fill=(*color, self._values[label]), width=max(2, round(width)))
 
     def write(self, left: int, top: int, rgb: np.ndarray, inside: np.ndarray, label: Class) -> None:
         """Writes the pixels of `rgb` [h, w, 3] where `inside` [h, w] is true, with its corner at (left, top)."""
         block = self.pixels[top : top + inside.shape[0], left : left + inside.shape[1]]
         colors = np.minimum(np.maximum(rgb, 0), 255).astype(np.uint8)
         np.copyto(block[..., :3], colors, where=inside[..., None])
-        np.copyto(block[..., 3], np.uint8(label), where=inside)
+        np.copyto(block[..., 3], np.uint8(self._values[label]), where=inside)
 
     def darken(self, points: Sequence[Point], factor: float) -> None:
         """Multiplies colours inside a polygon, a cast shadow, and leaves the classes as they are."""

@@ -1,4 +1,4 @@
-"""Draws one frame of a synthetic street: image and mask, whole and in the right order from far to near."""
+"""Draws one frame of a synthetic street: image, mask and instances, whole and in the right order from far to near."""
 
 from __future__ import annotations
 
@@ -30,9 +30,16 @@ PAINTERS: dict[str, Callable[[Canvas, Style, Thing, float], None]] = {
     "bicyclist": actors.paint_bicyclist,
     "crossing_bicyclist": actors.paint_crossing_bicyclist,
 }
+# The kinds of which each is an instance.
+INSTANCES = {
+    "vehicle": Class.VEHICLE,
+    "pedestrian": Class.PEDESTRIAN,
+    "bicyclist": Class.BICYCLIST,
+    "crossing_bicyclist": Class.BICYCLIST,
+}
 
 
-def render(seed: int, sequence: int, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def render(seed: int, sequence: int, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draws one frame at twice the size, averages the colours and takes every second class index.
 
     Args:
@@ -42,7 +49,8 @@ def render(seed: int, sequence: int, index: int, size: tuple[int, int]) -> tuple
         size: height and width of the result in pixels.
 
     Returns:
-        The image, uint8 [H, W, 3], and its mask of class indices, uint8 [H, W].
+        The image, uint8 [H, W, 3]; its mask of class indices, uint8 [H, W]; and the number of the instance that each
+        pixel shows, from 1, or 0 for no instance, likewise.
     """
     look = style(seed, sequence)
     rng = np.random.default_rng([seed, sequence, 5, index])
@@ -54,10 +62,13 @@ def render(seed: int, sequence: int, index: int, size: tuple[int, int]) -> tuple
     backdrop.paint_horizon(canvas, look, place)
     backdrop.paint_ground(canvas, seed, sequence, place)
     for thing, depth in _in_sight(seed, sequence, place):
+        if thing.kind in INSTANCES:
+            canvas.begin_instance(INSTANCES[thing.kind])
         PAINTERS[thing.kind](canvas, look, thing, depth)
     _paint_bonnet(canvas, look)
     colors = Image.fromarray(np.ascontiguousarray(canvas.pixels[..., :3]))
-    return _expose(colors.reduce(2), look, rng), canvas.pixels[1::2, 1::2, 3].copy()
+    mask, instances = (labels[1::2, 1::2] for labels in canvas.labels())
+    return _expose(colors.reduce(2), look, rng), mask, instances
 
 
 def _in_sight(seed: int, sequence: int, place: float) -> list[tuple[Thing, float]]:

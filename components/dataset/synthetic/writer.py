@@ -24,11 +24,12 @@ MANIFEST = "segpipe-synthetic.json"
 DRAWING = 1  # to be raised by whoever changes a single pixel, so that older sets are not taken for new ones
 LONGEST_SEQUENCE = 500
 SMALLEST, LARGEST = 32, 2048
+_LABELS = ("annot", "inst")  # what the folders of masks and of instance ids add to the split's name
 
 
 @dataclasses.dataclass(frozen=True)
 class _Pair:
-    """One frame to draw and the two files it goes to."""
+    """One frame to draw and the files it goes to."""
 
     seed: int
     sequence: int
@@ -36,6 +37,7 @@ class _Pair:
     size: tuple[int, int]
     image: str
     mask: str
+    instances: str
 
 
 def make(
@@ -46,9 +48,10 @@ def make(
     workers: int = 1,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> bool:
-    """Writes the data set: `<split>/` with images, `<split>annot/` with masks, `<sequence>_<frame>.png` in both.
+    """Writes the data set: `<split>/` with images, `<split>annot/` with masks, `<split>inst/` with instance ids.
 
-    Images are 8-bit RGB, masks 8-bit grey class indices. The same arguments give the same pixels on every
+    Files are called `<sequence>_<frame>.png`. Images are 8-bit RGB, masks 8-bit grey class indices, instance ids 8-bit
+    grey, 0 for no instance. The same arguments give the same pixels on every
     machine, however many workers draw them, and the same bytes wherever Pillow compresses alike. No
     sequence is shared between splits.
 
@@ -91,7 +94,7 @@ def _check(pairs: Mapping[str, int], size: tuple[int, int], seed: int, workers: 
     for split, count in pairs.items():
         if not split or split.startswith(".") or "/" in split or os.sep in split:
             raise UsageError(f"synthetic data: split name {split!r} cannot be a folder name; use one such as 'train'")
-        if split.removesuffix("annot") in pairs and split.endswith("annot"):
+        if any(split == other + suffix for other in pairs for suffix in _LABELS):
             raise UsageError(f"synthetic data: split {split!r} would share a folder with masks; rename it")
         if count < 1:
             raise UsageError(f"synthetic data: split {split!r} asks for {count} pairs; ask for at least 1")
@@ -139,8 +142,8 @@ def _make_folders(partial: str, destination: str, splits: Iterable[str]) -> None
         )
     try:
         for split in splits:
-            os.makedirs(os.path.join(partial, split))
-            os.makedirs(os.path.join(partial, split + "annot"))
+            for suffix in ("", *_LABELS):
+                os.makedirs(os.path.join(partial, split + suffix))
     except OSError as error:
         raise UsageError(
             f"{destination}: cannot make a folder beside it ({error.strerror}), where the set is drawn first; "
@@ -169,8 +172,8 @@ def _plan(root: str, pairs: Mapping[str, int], size: tuple[int, int], seed: int)
             for frame in range(count * street // streets, count * (street + 1) // streets):
                 frame -= count * street // streets
                 name = f"Synth{sequence + 1}_{frame:06d}.png"
-                image, mask = (os.path.join(root, folder, name) for folder in (split, split + "annot"))
-                yield _Pair(seed, sequence, frame, size, image, mask)
+                paths = (os.path.join(root, split + suffix, name) for suffix in ("", *_LABELS))
+                yield _Pair(seed, sequence, frame, size, *paths)
             sequence += 1
 
 
@@ -189,7 +192,8 @@ def _draw_all(pairs: list[_Pair], workers: int, on_progress: Callable[[int, int]
 
 
 def _draw(pair: _Pair) -> None:
-    """Draws one pair and writes its two files."""
-    image, mask = render(pair.seed, pair.sequence, pair.frame, pair.size)
+    """Draws one pair and writes its files."""
+    image, mask, instances = render(pair.seed, pair.sequence, pair.frame, pair.size)
     Image.fromarray(image).save(pair.image, compress_level=3)
-    Image.fromarray(mask).save(pair.mask, compress_level=6)
+    for labels, path in ((mask, pair.mask), (instances, pair.instances)):
+        Image.fromarray(labels).save(path, compress_level=6)

@@ -279,7 +279,9 @@ def test_a_wrong_entry_is_not_said_to_be_missing_too():
 
 
 def test_an_unknown_model_to_build_on_is_refused():
-    with pytest.raises(UsageError, match=r"mine\.yaml: like: found 'segnet'; expected one of segnet_tutorial"):
+    with pytest.raises(
+        UsageError, match=r"mine\.yaml: like: found 'segnet'; expected one of synthetic, segnet_tutorial"
+    ):
         parse("like: segnet\n", "mine.yaml")
 
 

@@ -37,8 +37,13 @@ def cityscapes(folder: Folder) -> None:
         name = f"{split}/{city}/{city}_000000_000019"
         values = [0, 3] if split == "test" else [7, 26, 33, 4, 29]
         write(folder, f"leftImg8bit/{name}_leftImg8bit.png", f"gtFine/{name}_gtFine_labelIds.png", values)
-        for kind in ("color", "instanceIds"):
-            folder.save(f"gtFine/{name}_gtFine_{kind}.png", random_image())
+        folder.save(f"gtFine/{name}_gtFine_color.png", random_image())
+        # Two cars side by side, a group of bicycles, and an id of a class that the benchmark leaves out, caravan.
+        ids = mask_of(values).astype(np.uint16)
+        ids[ids == 26] = 26000
+        ids[:, WIDTH // 2 :][ids[:, WIDTH // 2 :] == 26000] = 26001
+        ids[ids == 29] = 29000
+        folder.save(f"gtFine/{name}_gtFine_instanceIds.png", Image.fromarray(ids))
         folder.write(f"gtFine/{name}_gtFine_polygons.json", b"{}")
 
 
@@ -138,6 +143,23 @@ def test_what_is_stored_are_indices_from_0(folder, make):
     stored = np.asarray(Image.open(io.BytesIO(sample.mask)))
     assert stored.max() < len(described.classes)
     assert np.bincount(stored.ravel(), minlength=len(described.classes)).tolist() == sample.class_pixels.tolist()
+
+
+def test_cityscapes_ids_are_instances_of_the_scored_classes_and_a_plain_value_is_a_crowd(folder):
+    cityscapes(folder)
+    described = detect(str(folder.root))
+    pairs, _ = find_pairs(str(folder.root), described)
+
+    found = read_pair(str(folder.root), pairs[0], described).instances
+
+    names = [described.classes[index].name for index in found.classes]
+    assert list(zip(names, found.crowd.tolist(), strict=True)) == [("bicycle", True), ("car", False), ("car", False)]
+    bicycles, left, right = found.masks
+    car = mask_of([7, 26, 33, 4, 29]) == 26
+    middle = np.arange(WIDTH) < WIDTH // 2
+    np.testing.assert_array_equal(bicycles, mask_of([7, 26, 33, 4, 29]) == 33)
+    np.testing.assert_array_equal(left, car & middle)
+    np.testing.assert_array_equal(right, car & ~middle)
 
 
 def test_label_ids_come_before_train_ids(folder):

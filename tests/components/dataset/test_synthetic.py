@@ -28,10 +28,13 @@ def test_layout_has_a_mask_for_every_image_and_nothing_else(tmp_path):
     written = make(str(root), SMALL, SIZE)
 
     assert written
-    assert sorted(path.name for path in root.iterdir()) == sorted(["train", "trainannot", "val", "valannot", MANIFEST])
+    assert sorted(path.name for path in root.iterdir()) == sorted(
+        [split + kind for split in SMALL for kind in ("", "annot", "inst")] + [MANIFEST]
+    )
     for split, count in SMALL.items():
         images = sorted(path.name for path in (root / split).iterdir())
-        assert images == sorted(path.name for path in (root / f"{split}annot").iterdir())
+        for kind in ("annot", "inst"):
+            assert images == sorted(path.name for path in (root / f"{split}{kind}").iterdir())
         assert len(images) == count
 
 
@@ -103,14 +106,31 @@ def test_number_of_workers_does_not_matter(tmp_path):
 
 
 def test_frames_do_not_depend_on_what_was_drawn_before():
-    image, mask = render(7, 1, 4, SIZE)
+    first = render(7, 1, 4, SIZE)
     render(9, 0, 2, SIZE)
     render(7, 1, 5, SIZE)
 
-    image_again, mask_again = render(7, 1, 4, SIZE)
+    for before, again in zip(first, render(7, 1, 4, SIZE), strict=True):
+        np.testing.assert_array_equal(before, again)
 
-    np.testing.assert_array_equal(image, image_again)
-    np.testing.assert_array_equal(mask, mask_again)
+
+def test_every_pixel_of_a_vehicle_or_a_person_belongs_to_one_instance_of_its_class():
+    _, mask, instances = render(7, 0, 3, (120, 160))
+
+    things = np.isin(mask, (Class.VEHICLE, Class.PEDESTRIAN, Class.BICYCLIST))
+    np.testing.assert_array_equal(instances > 0, things)
+    classes = [set(mask[instances == number].tolist()) for number in np.unique(instances[things])]
+    assert all(len(found) == 1 for found in classes)
+    assert len(classes) > 5
+
+
+def test_two_neighbours_are_two_instances():
+    """Connected components would take them for one."""
+    _, mask, instances = render(7, 0, 3, (120, 160))
+
+    sides = [(instances[:, 1:], instances[:, :-1], mask[:, 1:], mask[:, :-1])]
+    sides += [(instances[1:], instances[:-1], mask[1:], mask[:-1])]
+    assert any(((one != other) & (one > 0) & (other > 0) & (a == b)).any() for one, other, a, b in sides)
 
 
 def test_neighbouring_frames_look_more_alike_than_other_streets():
@@ -125,7 +145,7 @@ def test_neighbouring_frames_look_more_alike_than_other_streets():
 
 
 def test_far_frames_of_a_long_street_are_drawn_too():
-    image, mask = render(7, 0, 20_000, SIZE)
+    image, mask, _ = render(7, 0, 20_000, SIZE)
 
     assert image.std() > 20
     assert {Class.SKY, Class.ROAD} <= set(mask.ravel().tolist())
@@ -147,8 +167,8 @@ def table_accuracy(
 
 
 def test_colour_alone_does_not_give_the_class_away_and_place_helps():
-    train = [render(7, sequence, frame, (60, 80)) for sequence in range(3) for frame in range(8)]
-    val = [render(7, 3, frame, (60, 80)) for frame in range(8)]
+    train = [render(7, sequence, frame, (60, 80))[:2] for sequence in range(3) for frame in range(8)]
+    val = [render(7, 3, frame, (60, 80))[:2] for frame in range(8)]
 
     by_color, by_color_and_row = table_accuracy(train, val, 1), table_accuracy(train, val, 6)
 

@@ -74,7 +74,7 @@ def tree(root):
 
 
 def run_import(format_name, source, destination, **options):
-    """Imports, and returns the result, the description, and masks and images by (split, name)."""
+    """Imports, and returns the result, the description, and masks, images and instances by (split, name)."""
     before = tree(source)
     result = import_dataset(format_name, str(source), str(destination), Options(**options))
     assert tree(source) == before, "the source has changed"
@@ -85,7 +85,8 @@ def run_import(format_name, source, destination, **options):
     assert all(isinstance(sample, Sample) for sample in samples.values()), samples
     masks = {key: np.asarray(Image.open(destination / sample.pair.mask)) for key, sample in samples.items()}
     images = {key: (destination / sample.pair.image).read_bytes() for key, sample in samples.items()}
-    return SimpleNamespace(result=result, description=description, masks=masks, images=images)
+    instances = {key: sample.instances for key, sample in samples.items()}
+    return SimpleNamespace(result=result, description=description, masks=masks, images=images, instances=instances)
 
 
 def masks_by_name(done):

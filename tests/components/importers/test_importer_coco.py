@@ -91,13 +91,33 @@ def test_smaller_objects_lie_above_larger_ones_and_what_is_lost_is_counted(tmp_p
 
     assert np.array_equal(done.masks["train", "a"], painted((CAR, large), (PERSON, small)))
     assert done.result.lost == {
-        "pixels of one class under another": 16,
         "key points": 1,
         "attributes": 1,
         "boxes without a shape": 1,
         "shapes that cover no pixel": 1,
         "annotations of no image": 1,
     }
+
+
+def test_instances_are_imported_whole_where_they_overlap_and_crowds_stay_crowds(tmp_path):
+    runs = {"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT, HEIGHT * (WIDTH - 1)]}
+    small, large, crowd = box(2, 2, 6, 6), box(0, 0, 10, 10), box(0, 0, HEIGHT, 1)
+    annotations = [
+        _annotation(1, 1, [flat(corners(2, 2, 6, 6))]),
+        _annotation(1, 3, [flat(corners(0, 0, 10, 10))]),
+        _annotation(1, 3, runs, iscrowd=1),
+        _annotation(1, 3, [flat(corners(90, 90, 95, 95))]),
+    ]
+
+    done = run_import("coco", _both(tmp_path / "coco", annotations), tmp_path / "out")
+    kept = run_import("coco", tmp_path / "coco", tmp_path / "kept", classes=["car"])
+
+    assert done.description.things == ("person", "car")
+    found = done.instances["train", "a"]
+    assert (found.classes.tolist(), found.crowd.tolist()) == ([PERSON, CAR, CAR], [False, False, True])
+    np.testing.assert_array_equal(found.masks, [small, large, crowd])
+    assert len(done.instances["val", "v"].classes) == 0
+    np.testing.assert_array_equal(kept.instances["train", "a"].masks, [large, crowd])
 
 
 @pytest.mark.parametrize(

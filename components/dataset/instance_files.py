@@ -1,0 +1,212 @@
+"""Reads the instances of a pair: from a mask of instance ids, from COCO's annotations, or from the mask itself."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import threading
+
+import numpy as np
+from scipy import ndimage
+
+from components import files
+from components.dataset import masks
+from components.dataset.description import DatasetDescription
+from components.dataset.encoded import BadFileError, Limits, decode
+from components.dataset.pairs import BAD_ANNOTATION, EMPTY_INSTANCE, LABEL_OUTSIDE_MAP, SIZE_MISMATCH, Pair
+from components.importers import coco
+from components.importers.regions import full_mask
+from components.importers.source import BadAnnotationError
+from components.instances import Instances
+
+_PARSING = threading.Lock()
+
+
+def read(
+    root: str, pair: Pair, indices: np.ndarray | None, description: DatasetDescription, limits: Limits
+) -> tuple[Instances, bytes]:
+    """Reads the instances of a pair.
+
+    Args:
+        root: the data root, local or remote.
+        pair: its files.
+        indices: the class of each pixel of its mask, uint8 [H, W]; None if it has no mask.
+        description: the classes and the encoding of instances.
+        limits: sides allowed, in pixels.
+
+    Returns:
+        The instances, those of classes that are no things included if the pair has no mask, and what its file says of
+        them as bytes.
+
+    Raises:
+        BadFileError: instances that cannot be used.
+        OSError: the file cannot be read.
+        SegpipeError: the disk or the store cannot read the file; see `files.read_data_file`.
+    """
+    if indices is not None and not description.things:
+        return Instances.stack([], indices.shape), b""
+    if description.layout.has_coco:
+        return of_coco(parsed(root, pair.instances), pair.image, indices, description)
+    assert indices is not None  # the layout has masks, because it has no COCO annotations
+    if not pair.instances:
+        return of_components(indices, description), b""
+    data = files.read_data_file(files.join(root, pair.instances))
+    return of_ids(data, indices, description, limits), data
+
+
+def of_components(indices: np.ndarray, description: DatasetDescription) -> Instances:
+    """Returns each connected component of a thing's pixels in a mask, uint8 [H, W], as an instance.
+
+    Pixels are connected by sides and corners.
+    """
+    found = []
+    for index in description.thing_indices:
+        labels, count = ndimage.label(indices == index, structure=np.ones((3, 3)))
+        found += [(labels == label, index, False) for label in range(1, count + 1)]
+    return Instances.stack(found, indices.shape)
+
+
+def of_ids(data: bytes, indices: np.ndarray, description: DatasetDescription, limits: Limits) -> Instances:
+    """Reads a mask of instance ids.
+
+    With `instance_id_divisor`, the ids are Cityscapes': json2instanceImg.py of github.com/mcordts/cityscapesScripts,
+    commit 324df1e. Otherwise 0 is no instance, and neither is an id most of whose pixels are ignored in the mask, such
+    as Pascal VOC's 255.
+
+    Args:
+        data: the PNG of ids, of 8 or 16 bits.
+        indices: the class of each pixel, uint8 [H, W].
+        description: the classes and the encoding of the ids.
+        limits: sides allowed, in pixels.
+
+    Raises:
+        BadFileError: a PNG that cannot be read, of another size than the mask, or with an id of an unknown class.
+    """
+    ids = masks.stored_values(decode(data, limits, ("PNG",)), data)
+    _check_size(ids.shape[::-1], indices.shape[::-1])
+    divisor, ignore = description.instance_id_divisor, description.class_map.ignore_index
+    index_of_value = description.index_of_value()
+
+    def class_of(value: int, mask: np.ndarray) -> int | None:
+        if divisor:
+            rest = ignore if description.unnamed == "ignore" else None
+            return index_of_value.get(value // divisor if value >= divisor else value, rest)
+        return int(np.bincount(indices[mask]).argmax()) if value else ignore
+
+    found = []
+    for value in map(int, np.unique(ids)):
+        mask = ids == value
+        index = class_of(value, mask)
+        if index in description.thing_indices:
+            found.append((mask, index, value < (divisor or 0)))
+        elif index is None or not (divisor or value == 0 or index == ignore):
+            raise BadFileError(
+                LABEL_OUTSIDE_MAP,
+                f"the instance id {value} of {'no class' if index is None else description.classes[index].name}",
+                f"ids of things: {', '.join(description.things)}",
+                "correct the id, or the description's `things` and `instance_id_divisor`",
+            )
+    return Instances.stack(found, indices.shape)
+
+
+def of_coco(
+    annotations: coco.Annotations, path: str, indices: np.ndarray | None, description: DatasetDescription
+) -> tuple[Instances, bytes]:
+    """Returns all shapes that COCO's annotations have for an image, of things and of other classes, and their JSON.
+
+    Args:
+        annotations: what `parsed` returned.
+        path: the image, relative to the data root.
+        indices: the class of each pixel, uint8 [H, W], if there is a mask.
+        description: the classes, which have the names of the categories.
+
+    Raises:
+        BadFileError: an annotation that cannot be read, an unknown class, or an instance without a pixel.
+    """
+    names = description.class_map.names
+    try:
+        size, raw = annotations.of(path)
+        if indices is not None:
+            _check_size(size[::-1], indices.shape[::-1])
+        shapes = annotations.shapes(path, size)
+    except BadAnnotationError as error:
+        raise _bad_annotation(error) from None
+    found = []
+    for shape in shapes:
+        if shape.label not in names:
+            if description.unnamed == "ignore":
+                continue
+            raise BadFileError(
+                LABEL_OUTSIDE_MAP,
+                f"the category {shape.label!r}",
+                f"the names of classes: {', '.join(names)}",
+                "name a class so, or set `unnamed: ignore` in segpipe.yaml to leave out its instances",
+            )
+        mask = full_mask(shape.region, size)
+        if not mask.any():
+            raise BadFileError(
+                EMPTY_INSTANCE, f"an instance of {shape.label} without a pixel of the image", "at least one pixel"
+            )
+        found.append((mask, names.index(shape.label), shape.crowd))
+    return Instances.stack(found, size), json.dumps(raw, sort_keys=True).encode()
+
+
+def of_things(instances: Instances, description: DatasetDescription) -> Instances:
+    """Returns those of the instances whose class is a thing; small ones count as crowds."""
+    kept = np.isin(instances.classes, description.thing_indices)
+    small = instances.masks.sum(axis=(1, 2)) < description.min_instance_pixels
+    return Instances(instances.masks[kept], instances.classes[kept], (instances.crowd | small)[kept])
+
+
+def drawn(instances: Instances, description: DatasetDescription) -> np.ndarray:
+    """Returns the mask that instances make, class indices as uint8 [H, W].
+
+    Smaller instances lie above larger ones, as in imported data sets. Crowds are ignored if a class is, and other
+    pixels have the background's class.
+    """
+    ignore = description.class_map.ignore_index
+    mask = np.full(instances.masks.shape[1:], description.background_index, np.uint8)
+    for number in np.argsort(-instances.masks.sum(axis=(1, 2)), kind="stable"):
+        crowd = instances.crowd[number] and ignore is not None
+        mask[instances.masks[number]] = ignore if crowd else instances.classes[number]
+    return mask
+
+
+def parsed(root: str, path: str) -> coco.Annotations:
+    """Returns the annotations of a file, which are kept: a file may hold those of a whole split.
+
+    Raises:
+        OSError: the file cannot be read.
+        BadFileError: it holds no annotations.
+    """
+    address = files.join(root, path)
+    changed = 0 if files.is_remote(address) else os.stat(address).st_mtime_ns
+    try:
+        with _PARSING:
+            return _parsed(address, path, changed)
+    except BadAnnotationError as error:
+        raise _bad_annotation(error) from None
+
+
+@functools.lru_cache(maxsize=4)
+def _parsed(address: str, path: str, changed: int) -> coco.Annotations:
+    del changed
+    return coco.parse(files.read_data_file(address), path)
+
+
+def _check_size(found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if found != expected:
+        raise BadFileError(
+            SIZE_MISMATCH,
+            f"instances of {found[0]}x{found[1]} pixels",
+            f"the mask's {expected[0]}x{expected[1]} pixels",
+            "give mask and instances the same size, resizing without interpolation",
+        )
+
+
+def _bad_annotation(error: BadAnnotationError) -> BadFileError:
+    """Returns the error of an annotation, "what; expected this. Do that", as one of a file."""
+    found, _, rest = str(error).partition("; expected ")
+    expected, _, action = rest.rpartition(". ")
+    return BadFileError(BAD_ANNOTATION, found.replace(": found", ":"), expected, action[:1].lower() + action[1:])

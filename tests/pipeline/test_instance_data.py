@@ -1,0 +1,97 @@
+"""The data components of a run with `task: instance`: from the synthetic set to what the trainer reads."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from components import features
+from components.dataset import synthetic
+from components.dataset.description import built_in
+from components.errors import UsageError
+from components.examples import example_files, read_examples
+from components.preprocessing import resize_mask
+from pipeline.config import describe, load_config
+from pipeline.create_pipeline import assemble, data_components
+from pipeline.local_runner import LocalRunner
+from pipeline.store import Store
+from pipeline.workdir import Workdir
+
+_SIZE = (40, 56)
+
+
+def _config(data, task="instance"):
+    return load_config([("test", {"task": task, "size": list(_SIZE), "data": {"dir": data, "gate_split": "val"}})])
+
+
+def _run(config, root):
+    """Runs the data components; returns the raw examples of the training split and the transformed ones' features."""
+    workdir = Workdir(str(root))
+    workdir.create()
+    description = describe(config.data, config.task)
+    pipeline = assemble(config, workdir, data_components(config, workdir, description).all())
+    LocalRunner().run(pipeline, "one")
+    outputs = {execution.node_id: execution.outputs for execution in Store(workdir.connection).executions("one")}
+    raw = list(read_examples(example_files(outputs["ImageMaskExampleGen"]["examples"][0].uri, "train")))
+    folder = os.path.join(outputs["Transform"]["transformed_examples"][0].uri, "Split-train")
+    files = [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator()
+    return description, raw, [tf.train.Example.FromString(record).features.feature for record in records]
+
+
+def test_the_instances_of_a_folder_reach_the_trainer(tmp_path):
+    data = tmp_path / "streets"
+    synthetic.make(str(data), pairs={"train": 6, "val": 2}, size=(48, 64))
+    # An image without an instance is sound.
+    ids = sorted((data / "traininst").iterdir())[0]
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(ids)
+
+    description, raw, transformed = _run(_config(str(data)), tmp_path / "run")
+
+    assert description.name == "synthetic"
+    truth = {example.name: example for example in raw}
+    assert len(truth[ids.stem].instances.classes) == 0
+    assert sum(len(example.instances.classes) for example in raw) > 10
+    written = [feature[features.TRANSFORMED_INSTANCES].bytes_list.value[0] for feature in transformed]
+    expected = [_stack(example.instances, description) for example in raw]
+    assert sorted(map(_pixels, written)) == sorted(stack.tobytes() for stack in expected)
+    assert b"" in written
+
+
+def _pixels(data):
+    return np.asarray(Image.open(io.BytesIO(data))).tobytes() if data else b""
+
+
+def _stack(instances, description):
+    """Returns the masks as the trainer is to see them, uint8 [M, height, width], made by other means."""
+    stack = []
+    for mask, index in zip(instances.masks[~instances.crowd], instances.classes[~instances.crowd], strict=True):
+        label = 1 + description.things.index(description.classes[index].name)
+        png = tf.io.encode_png((mask * label)[..., None].astype(np.uint8))
+        resized = tf.io.decode_png(resize_mask(png, *_SIZE)).numpy()[..., 0]
+        stack += [resized] if resized.any() else []
+    return np.array(stack, np.uint8)
+
+
+def test_a_semantic_run_of_the_same_folder_has_no_instances(street_scenes):
+    described = describe(_config(street_scenes, "semantic").data)
+
+    assert described.name == "synthetic"
+    assert described.things == ()
+    assert described.layout.instances is None
+
+
+def test_a_data_set_without_instances_is_refused(street_scenes):
+    config = _config(street_scenes)
+    data = config.data.model_copy(update={"description": "kitti_semantic"})
+
+    with pytest.raises(
+        UsageError, match=rf"task: found instance, and {street_scenes} has no instances; .*kitti_semanti"
+    ):
+        describe(data, "instance")
+    assert built_in("kitti_semantic").things == ()
