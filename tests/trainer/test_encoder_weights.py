@@ -92,7 +92,7 @@ def test_a_file_that_is_not_hdf5_is_named(tmp_path):
     path = tmp_path / "text.weights.h5"
     path.write_text("no weights")
 
-    with pytest.raises(UsageError, match=r"text\.weights\.h5: not a readable HDF5 file"):
+    with pytest.raises(UsageError, match=r"text\.weights\.h5: not a readable file of Keras"):
         encoder_weights.load(fresh_fcn8(), str(path))
 
 

@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 from trainer.config import ModelSettings
-from trainer.models import dilation, efficientnet_lite, encoders, preprocessing, registry
+from trainer.models import convnext, dilation, efficientnet_lite, encoders, mit, preprocessing, registry
+
+
+def imagenet_moments(image: np.ndarray) -> np.ndarray:
+    return (image / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+
 
 APPLICATIONS = {
     "vgg16": (keras.applications.VGG16, keras.applications.vgg16.preprocess_input),
@@ -13,6 +18,8 @@ APPLICATIONS = {
     "mobilenet_v2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2.preprocess_input),
     "efficientnet_lite0": (efficientnet_lite.EfficientNetLite0, lambda image: (image - 127) / 128),
     "efficientnet_lite2": (efficientnet_lite.EfficientNetLite2, lambda image: (image - 127) / 128),
+    "convnext_tiny": (convnext.ConvNeXtTiny, imagenet_moments),
+    "mit_b0": (mit.MiTB0, imagenet_moments),
 }
 
 
@@ -33,8 +40,9 @@ def side(model: keras.Model, layer: str) -> int:
 def test_features_have_their_strides(name, application):
     encoder = encoders.ENCODERS[name]
 
-    assert [64 // side(application, layer) for layer in encoder.features] == [2, 4, 8, 16, 32]
-    assert [layer and 64 // side(application, layer) for layer in encoder.skips][1:] == [2, 4, 8, 16]
+    finest = None if name in ("convnext_tiny", "mit_b0") else 2
+    assert [layer and 64 // side(application, layer) for layer in encoder.features] == [finest, 4, 8, 16, 32]
+    assert [layer and 64 // side(application, layer) for layer in encoder.skips][1:] == [finest, 4, 8, 16]
 
 
 def test_vgg16_alone_has_features_of_the_images_size():
@@ -47,10 +55,13 @@ def test_blocks_hold_every_layer_with_weights_and_end_where_the_size_halves(name
 
     assert len(encoder.blocks) == 5
     assert sorted(itertools.chain(*encoder.blocks)) == sorted(layer.name for layer in cut.layers if layer.weights)
-    for block, stride in zip(encoder.blocks, (2, 4, 8, 16, 32), strict=True):
-        # VGG16 pools after a block's convolutions, the others begin a block with a stride.
-        smallest = stride // 2 if name == "vgg16" else stride
-        assert 64 // min(side(application, layer) for layer in block) == smallest
+    first = 2 if encoder.features[0] else 4
+    for block, stride in zip(encoder.blocks, (first, 4, 8, 16, 32), strict=True):
+        # VGG16 pools after a block's convolutions, the others begin a block with a stride. Within a block, MiT-B0 alone
+        # has smaller features, for its attention.
+        largest = stride // 2 if name == "vgg16" else stride
+        assert 64 // side(application, block[0]) == largest
+        assert {64 // side(application, layer) for layer in block} == {largest} or name == "mit_b0"
 
 
 def test_a_pretrained_encoder_sees_the_pixels_it_was_trained_on(name):
@@ -81,12 +92,24 @@ def test_batch_normalisation_follows_a_short_training(encoder):
     assert momenta == {0.9}
 
 
-def test_dilation_keeps_the_features_at_the_places_that_strides_keep(name):
-    encoder = encoders.ENCODERS[name]
-    settings = ModelSettings(name="pspnet", encoder=name)
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        *((name, "none") for name in registry.ARCHITECTURES["pspnet"].encoder_choices),
+        # Other strides and padding.
+        ("resnet50", "timm.safetensors"),
+        ("mobilenet_v2", "timm.safetensors"),
+    ],
+)
+def test_dilation_keeps_the_features_at_the_places_that_strides_keep(name, weights):
+    settings = ModelSettings(name="pspnet", encoder=name, encoder_weights=weights)
+    encoder = encoders.chosen(settings, "vgg16")
     image = preprocessing.image_input((None, None))
     (features,) = encoders.extract(encoder, encoders.pixels(settings, encoder)(image), [encoder.deepest])
     strided = keras.Model(image, features)
+    for layer in strided.layers:
+        if isinstance(layer, convnext.LayerScale):
+            layer.gamma.assign(np.full(layer.gamma.shape, 0.5))
     same_image, (features,) = dilation.extract(settings, encoder, (None, None), [encoder.deepest], 8)
     dilated = keras.Model(same_image, features)
     dilated.set_weights(strided.get_weights())

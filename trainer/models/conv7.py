@@ -35,6 +35,6 @@ def conv7(pool5: Any, dropout: float | None) -> Any:
 
 def deepest(settings: ModelSettings, pool5: Any) -> Any:
     """Returns what FCN-32 and FCN-16 classify: conv7, or pool5 of encoders that have no dense layers to convert."""
-    if encoders.chosen(settings, "vgg16") is encoders.VGG16:
+    if encoders.name(settings, "vgg16") == "vgg16":
         return conv7(pool5, settings.dropout)
     return pool5

@@ -14,10 +14,9 @@ import pathlib
 from typing import Any
 
 import keras
-import numpy as np
 
 from components.errors import UsageError
-from trainer import pytorch_file
+from trainer import pytorch_file, pytorch_weights
 from trainer.models.normalization import BatchNormalization
 
 # Channels of the first convolution, which no variant scales.
@@ -226,24 +225,12 @@ def _load(model: keras.Model, name: str) -> None:
     for layer in model.layers:
         if layer.weights:
             try:
-                layer.set_weights(_layer_weights(arrays, layer))
+                layer.set_weights(pytorch_weights.convert(arrays, _pytorch_name(layer.name), layer, _EPSILON))
             except (KeyError, ValueError) as error:
                 raise UsageError(
                     f"encoder weights {path}: no weights of {layer.name} ({error}); expected those of {name}; "
                     "install the package again"
                 ) from error
-
-
-def _layer_weights(arrays: dict[str, np.ndarray], layer: keras.Layer) -> list[np.ndarray]:
-    """Returns a layer's weights from PyTorch's, in Keras' order and layout.
-
-    PyTorch's kernels are [out, in, height, width], of a depthwise convolution [channels, 1, height, width].
-    """
-    name = _pytorch_name(layer.name)
-    if isinstance(layer, keras.layers.BatchNormalization):
-        return [arrays[f"{name}.{array}"] for array in ("weight", "bias", "running_mean", "running_var")]
-    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-    return [arrays[f"{name}.weight"].transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))]
 
 
 def _pytorch_name(name: str) -> str:

@@ -34,14 +34,14 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
         A model from RGB, 0 to 255, [B, H, W, 3], to logits, float32 [B, H, W, num_classes].
     """
     image = preprocessing.image_input(input_size)
-    encoder = encoders.ENCODERS[settings.encoder]
+    encoder = encoders.chosen(settings, settings.encoder)
     names = [name for name in encoder.skips if name is not None]
     *skips, x = encoders.extract(encoder, encoders.pixels(settings, encoder)(image), [*names, encoder.features[-1]])
     x = unet.conv2d_block(
         _normalized(x, settings, "normalize_deepest"), _filters(LEVELS, settings), settings.normalization, "head", 1
     )
     for level in range(LEVELS, 0, -1):
-        # ResNet50 and MobileNetV2 halve the image first of all and have no features of its size.
+        # Most encoders begin with a stride of 2 or 4 and have no features of the larger sizes.
         skip = skips.pop() if skips else None
         x = decoder_block(x, skip, level, settings)
     with preprocessing.scores_policy():

@@ -1,4 +1,4 @@
-"""The encoders to choose from: networks of Keras Applications and EfficientNet-Lite, without their classifiers.
+"""The encoders to choose from: networks of Keras Applications and of files beside this one, without classifiers.
 
 Each names its features by stride, the layers of its five blocks, and the pixels that its pretrained weights expect.
 """
@@ -12,10 +12,12 @@ from typing import Any
 
 import keras
 
+from components.weight_sources import from_pytorch
 from trainer.config import ModelSettings
-from trainer.models import efficientnet_lite, preprocessing
+from trainer.models import convnext, efficientnet_lite, mit, preprocessing, pytorch_variants
 
-# Names of layers; one entry for each of the five blocks, which end at strides 2, 4, 8, 16 and 32.
+# Names of layers; one entry for each of the five blocks, which end at strides 2, 4, 8, 16 and 32. If an encoder begins
+# with a stride of 4, its first block is its stem, and the second is what follows at that stride.
 Blocks = tuple[tuple[str, ...], ...]
 
 # Keras Applications averages over 100 to 1,000 steps. A training here takes a few hundred, after which
@@ -30,18 +32,20 @@ class Encoder:
     Attributes:
         application: the network's constructor, of Keras Applications or with the same arguments.
         pixels: what its pretrained weights expect of an image, a function of `preprocessing`.
-        features: layers whose output has stride 2, 4, 8, 16 and 32.
+        features: layers whose output has stride 2, 4, 8, 16 and 32; None where there is none.
         skips: the last layers before the size halves, at strides 1, 2, 4, 8 and 16; None where there is none.
         deepest: the layer that ends the network when its last strides are dilated away.
         blocks: the layers with weights, block by block; all others have none.
+        pytorch: the constructor of the network that weights from PyTorch's libraries fit, if it is another.
     """
 
     application: Callable[..., keras.Model]
     pixels: Callable[[Any], Any]
-    features: tuple[str, str, str, str, str]
-    skips: tuple[str | None, str, str, str, str]
+    features: tuple[str | None, str, str, str, str]
+    skips: tuple[str | None, str | None, str, str, str]
     deepest: str
     blocks: Blocks
+    pytorch: Callable[..., keras.Model] | None = None
 
 
 def _resnet50_blocks() -> Blocks:
@@ -84,6 +88,7 @@ RESNET50 = Encoder(
     skips=(None, "conv1_relu", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out"),
     deepest="conv5_block3_out",
     blocks=_resnet50_blocks(),
+    pytorch=pytorch_variants.ResNet50,
 )
 # Features are the widest of their size, where the next block has expanded them; the 1x1 convolution
 # from 320 to 1280 channels, made for the classifier, is left out.
@@ -100,6 +105,7 @@ MOBILENET_V2 = Encoder(
     skips=(None, "block_1_expand_relu", "block_3_expand_relu", "block_6_expand_relu", "block_13_expand_relu"),
     deepest="block_16_project_BN",
     blocks=_mobilenet_v2_blocks(),
+    pytorch=pytorch_variants.MobileNetV2,
 )
 
 
@@ -115,12 +121,31 @@ def _efficientnet_lite(application: Callable[..., keras.Model], scales: tuple[fl
     )
 
 
+CONVNEXT_TINY = Encoder(
+    application=convnext.ConvNeXtTiny,
+    pixels=preprocessing.imagenet_mean_and_deviation,
+    features=(None, *convnext.FEATURES),
+    skips=(None, None, *convnext.FEATURES[:-1]),
+    deepest=convnext.FEATURES[-1],
+    blocks=convnext.layers_with_weights(),
+)
+MIT_B0 = Encoder(
+    application=mit.MiTB0,
+    pixels=preprocessing.imagenet_mean_and_deviation,
+    features=(None, *mit.FEATURES),
+    skips=(None, None, *mit.FEATURES[:-1]),
+    deepest=mit.FEATURES[-1],
+    blocks=mit.layers_with_weights(),
+)
+
 ENCODERS = {
     "vgg16": VGG16,
     "resnet50": RESNET50,
     "mobilenet_v2": MOBILENET_V2,
     "efficientnet_lite0": _efficientnet_lite(efficientnet_lite.EfficientNetLite0, efficientnet_lite.LITE0),
     "efficientnet_lite2": _efficientnet_lite(efficientnet_lite.EfficientNetLite2, efficientnet_lite.LITE2),
+    "convnext_tiny": CONVNEXT_TINY,
+    "mit_b0": MIT_B0,
 }
 
 
@@ -130,8 +155,15 @@ def name(settings: ModelSettings, default: str) -> str:
 
 
 def chosen(settings: ModelSettings, default: str) -> Encoder:
-    """Returns the encoder that the settings name, or an architecture's own."""
-    return ENCODERS[name(settings, default)]
+    """Returns the encoder that the settings name, or an architecture's own, as its weights expect it."""
+    encoder = ENCODERS[name(settings, default)]
+    if not from_pytorch(settings.encoder_weights):
+        return encoder
+    return dataclasses.replace(
+        encoder,
+        application=encoder.pytorch or encoder.application,
+        pixels=preprocessing.imagenet_mean_and_deviation,
+    )
 
 
 def pixels(settings: ModelSettings, encoder: Encoder) -> Callable[[Any], Any]:

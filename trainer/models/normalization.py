@@ -38,3 +38,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
         for average, moment in ((self.moving_mean, mean), (self.moving_variance, variance * (pixels - 1) / pixels)):
             average.assign(average * self.momentum + moment * (1 - self.momentum))
         return outputs
+
+
+def convolution(x: Any, filters: int, size: int, name: str, dilation: int = 1) -> Any:
+    """Applies a convolution, batch normalisation and a ReLU to [B, H, W, C]; height and width stay."""
+    x = keras.layers.Conv2D(filters, size, padding="same", dilation_rate=dilation, use_bias=False, name=f"{name}_conv")(
+        x
+    )
+    x = BatchNormalization(momentum=0.9, name=f"{name}_normalize")(x)
+    return keras.layers.Activation("relu", name=f"{name}_relu")(x)

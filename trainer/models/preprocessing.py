@@ -17,6 +17,10 @@ from trainer import precision
 # Mean of ImageNet's training pixels in BGR order, as Caffe's VGG16 and `keras.applications.vgg16` subtract it.
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 
+# Mean and standard deviation of the same pixels in RGB order, 0 to 1. Source: `IMAGENET_DEFAULT_MEAN` and
+# `IMAGENET_DEFAULT_STD` in timm/data/constants.py, timm 1.0.31.
+_IMAGENET_MOMENTS_RGB = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
 # Of pixels and class scores under mixed precision: bfloat16 cannot tell 200 from 201.
 _DTYPE = "float32"
 
@@ -55,6 +59,16 @@ def minus_127_over_128(image: Any) -> Any:
     tensorflow/tpu, commit 22d5cab.
     """
     return keras.layers.Rescaling(1 / 128, offset=-127 / 128, dtype=_DTYPE, name="minus_127_over_128")(image)
+
+
+def imagenet_mean_and_deviation(image: Any) -> Any:
+    """Subtracts ImageNet's mean from RGB, 0 to 255, [B, H, W, 3], and divides by its standard deviation.
+
+    The input of pretrained ConvNeXt, and of networks that PyTorch's libraries trained on ImageNet.
+    """
+    mean, deviation = _IMAGENET_MOMENTS_RGB
+    scales, offsets = zip(*((1 / (255 * d), -m / d) for m, d in zip(mean, deviation, strict=True)), strict=True)
+    return keras.layers.Rescaling(scales, offset=offsets, dtype=_DTYPE, name="imagenet_mean_and_deviation")(image)
 
 
 def scores_policy() -> contextlib.AbstractContextManager[None]:

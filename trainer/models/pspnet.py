@@ -12,7 +12,7 @@ import keras
 
 from trainer.config import ModelSettings
 from trainer.models import dilation, encoders, preprocessing, upsampling
-from trainer.models.normalization import BatchNormalization
+from trainer.models.normalization import convolution
 from trainer.models.pyramid import RegionAverages, ResizedLike
 
 STRIDE = 8
@@ -56,13 +56,6 @@ def pyramid(features: Any) -> Any:
         x = convolution(x, features.shape[-1] // len(BINS), 1, f"pyramid{bins}")
         levels.append(ResizedLike(name=f"pyramid{bins}_resized")((x, features)))
     return keras.layers.Concatenate(name="pyramid")(levels)
-
-
-def convolution(x: Any, filters: int, size: int, name: str) -> Any:
-    """Applies a convolution, batch normalisation and a ReLU; height and width stay."""
-    x = keras.layers.Conv2D(filters, size, padding="same", use_bias=False, name=f"{name}_conv")(x)
-    x = BatchNormalization(momentum=0.9, name=f"{name}_normalize")(x)
-    return keras.layers.Activation("relu", name=f"{name}_relu")(x)
 
 
 def deep_layers(settings: ModelSettings) -> tuple[str, ...]:

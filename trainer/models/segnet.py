@@ -41,7 +41,7 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
         A model from RGB, 0 to 255, [B, H, W, 3], to logits, float32 [B, H, W, num_classes].
     """
     image = preprocessing.image_input(input_size)
-    x = encoders.pixels(settings, encoders.VGG16)(image)
+    x = encoders.pixels(settings, encoders.chosen(settings, "vgg16"))(image)
     indices = []
     for block, (convolutions, filters) in enumerate(_BLOCKS, 1):
         for k in range(1, convolutions + 1):

@@ -1,0 +1,49 @@
+"""Networks of Keras Applications with the strides and the padding that timm, torchvision and Hugging Face give them.
+
+Weights of theirs compute what they were trained for in such networks alone. Layers and shapes of weights are Keras'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import keras
+
+# PyTorch pads 3x3 convolutions by a pixel on each side. At stride 2 on even sizes, the pixel at the end is never read,
+# and `dilation` moves this padding as it moves Keras' own, ((0, 1), (0, 1)).
+_PADDING = ((1, 0), (1, 0))
+
+
+def ResNet50(**options: Any) -> keras.Model:
+    """Builds ResNet50 with strides in 3x3 convolutions ("v1.5"); Keras has them in the 1x1 convolutions before.
+
+    Source: `Bottleneck` in torchvision/models/resnet.py, torchvision 0.29.2.
+    """
+    first, second = ([f"conv{stage}_block1_{k}_conv" for stage in (3, 4, 5)] for k in (1, 2))
+    changes = {name: {"strides": 1} for name in first} | {name: {"strides": 2, "padding": "valid"} for name in second}
+    return _changed(keras.applications.ResNet50(**options), changes, padded=second)
+
+
+def MobileNetV2(**options: Any) -> keras.Model:
+    """Builds MobileNetV2 with padding before each side, not after, if the stride is 2.
+
+    Source: `DepthwiseSeparableConv` in timm/models/_efficientnet_blocks.py, timm 1.0.31.
+    """
+    pads = {f"block_{block}_pad": {"padding": _PADDING} for block in (1, 3, 6, 13)}
+    changes: dict[str, dict[str, Any]] = {**pads, "Conv1": {"padding": "valid"}}
+    return _changed(keras.applications.MobileNetV2(**options), changes, padded=["Conv1"])
+
+
+def _changed(network: keras.Model, changes: Mapping[str, Mapping[str, Any]], padded: Collection[str]) -> keras.Model:
+    """Returns a copy with other arguments of some layers, and with `_PADDING` before some."""
+
+    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return type(layer).from_config({**layer.get_config(), **changes.get(layer.name, {})})
+
+    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        if layer.name in padded:
+            args = (keras.layers.ZeroPadding2D(_PADDING, name=f"{layer.name}_pad")(*args),)
+        return layer(*args, **kwargs)
+
+    return keras.models.clone_model(network, input_tensors=network.inputs, clone_function=copy, call_function=call)
