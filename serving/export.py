@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from components.artifact_files import MODEL_METADATA
 from components.class_map import ClassMap
+from serving.instance_signatures import InstanceModule
 from serving.settings import ExportSettings
 from serving.signatures import ServingModule
 from serving.test_time import ONE_LOOK, Looks
@@ -31,12 +33,14 @@ def export(
     looks: Looks = ONE_LOOK,
     max_pixels: int = ExportSettings().max_pixels,
     tiling: Tiling | None = None,
+    things: Sequence[int] = (),
 ) -> None:
     """Exports a trained network as a SavedModel, with requests that warm it up.
 
     Args:
         network: a Keras model or `tf.Module` that maps RGB images, 0 to 255, float32 [B, H, W, 3],
-            to logits, [B, H, W, num_classes]; of any size, where `looks` are of several.
+            to logits, [B, H, W, num_classes]; of any size, where `looks` are of several. With `things`, to what
+            `trainer.models.mask_rcnn.model.build` says.
         transform_dir: Transform's output, whose graph decodes and resizes images.
         directory: where the SavedModel is written.
         class_map: the classes of the logits.
@@ -45,6 +49,7 @@ def export(
         looks: whose probabilities are averaged.
         max_pixels: height times width of the largest image that the model decodes.
         tiling: sliding windows over an image at its own size; None resizes the whole image to `input_size`.
+        things: class index of each thing of a model of instances, for which there are neither looks nor tiling.
     """
     content = {
         **metadata,
@@ -53,12 +58,18 @@ def export(
         "max_pixels": max_pixels,
         **looks.to_dict(),
         "tiling": tiling and tiling.to_dict(),
+        "task": "instance" if things else "semantic",
+        "things": [class_map.names[index] for index in things],
     }
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, os.path.basename(MODEL_METADATA))
         with open(path, "w") as file:
             file.write(json.dumps(content, indent=2, sort_keys=True))
-        module = ServingModule(network, transform_dir, path, input_size, max_pixels, looks, tiling)
+        module = (
+            InstanceModule(network, transform_dir, path, input_size, max_pixels, things)
+            if things
+            else ServingModule(network, transform_dir, path, input_size, max_pixels, looks, tiling)
+        )
         # The metadata is an asset: copied, and read by the signature `describe`.
         tf.saved_model.save(module, directory, signatures=module.signatures())
     write_warmup(directory, metadata["model"], input_size, module.signatures())

@@ -10,18 +10,16 @@ from typing import Any
 import tensorflow as tf
 
 from components import features
-from serving.decoding import decode_each, encode_each, image_size
+from serving.decoding import encode_each, image_size
+from serving.image_module import BATCH_OF_STRINGS, CHUNK, ImageModule
 from serving.masks import class_mask, class_mask_and_confidence
 from serving.test_time import ONE_LOOK, Looks
 from serving.tiling import Tiling
-from serving.transform_graph import TransformGraph
 
-_CHUNK = 8
-_BATCH_OF_STRINGS = [tf.TensorSpec([None], tf.string, name=features.IMAGE)]
 _BATCH_OF_PIXELS = [tf.TensorSpec([None, None, None, 3], tf.uint8, name=features.IMAGE)]
 
 
-class ServingModule(tf.Module):
+class ServingModule(ImageModule):
     """A network between Transform's graph and the class maps that clients want."""
 
     def __init__(
@@ -46,18 +44,8 @@ class ServingModule(tf.Module):
             looks: whose probabilities are averaged.
             tiling: sliding windows over an image at its own size; None resizes the whole image.
         """
-        super().__init__()
-        # The weights are tracked as TensorFlow's own variables and the Keras model, in a lambda, is not:
-        # a tracked Keras 3 model is saved with a second copy of each variable, and only that copy is
-        # restored where TensorFlow Serving loads it ("Could not find variable").
-        self._weights = [variable.value for variable in network.variables]
-        self._logits = lambda pixels: network(pixels, training=False)
-        # Not `transform_features_layer()`, which is a tf_keras object and ends in PNG.
-        self._transform = TransformGraph(transform_dir)
-        self._metadata = tf.saved_model.Asset(metadata_file)
-        self._input_size = tuple(input_size)
+        super().__init__(network, transform_dir, metadata_file, input_size, max_pixels)
         self._num_classes = self._classes()
-        self._max_pixels = max_pixels
         self._looks = looks
         self._tiling = tiling
 
@@ -78,7 +66,7 @@ class ServingModule(tf.Module):
             del signatures["probabilities"]
         return signatures
 
-    @tf.function(input_signature=_BATCH_OF_STRINGS)
+    @tf.function(input_signature=BATCH_OF_STRINGS)
     def serving_default(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """Segments encoded images of any sizes.
 
@@ -102,12 +90,12 @@ class ServingModule(tf.Module):
         encoded = encode_each(image, self._max_pixels)
         return self._segment(encoded)
 
-    @tf.function(input_signature=_BATCH_OF_STRINGS)
+    @tf.function(input_signature=BATCH_OF_STRINGS)
     def probabilities(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns `probabilities`, float32 [B, H, W, N] at the network's input size, for encoded images."""
         return {"probabilities": self._probabilities(image)}
 
-    @tf.function(input_signature=_BATCH_OF_STRINGS)
+    @tf.function(input_signature=BATCH_OF_STRINGS)
     def evaluation(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns what the metrics compare with the truth.
 
@@ -123,38 +111,18 @@ class ServingModule(tf.Module):
         """
 
         def chunk(start: tf.Tensor) -> dict[str, tf.Tensor]:
-            part = image[start : start + _CHUNK]
+            part = image[start : start + CHUNK]
             found = self._segment(part, start, tf.size(image), with_confidence=True)
             return {name: found[name] for name in (features.MASK_PNG, features.CONFIDENCE_PNG)}
 
         ragged = tf.RaggedTensorSpec([None], tf.string, ragged_rank=0)
         chunks = tf.map_fn(
             chunk,
-            tf.range(0, tf.size(image, out_type=tf.int64), _CHUNK),
+            tf.range(0, tf.size(image, out_type=tf.int64), CHUNK),
             fn_output_signature={features.MASK_PNG: ragged, features.CONFIDENCE_PNG: ragged},
             parallel_iterations=1,
         )
         return {name: each.flat_values for name, each in chunks.items()}
-
-    @tf.function(input_signature=_BATCH_OF_STRINGS)
-    def preprocess(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns `pixels`, uint8 [B, H, W, 3]: exactly what the network is fed for encoded images."""
-        return {"pixels": self._pixels(image)}
-
-    def _describe(self) -> Any:
-        """Returns a signature whose `json`, string [B], is what the model says of itself, once for each unused string.
-
-        TensorFlow Serving batches every signature, and a batch is counted by its inputs: there must be
-        one. Its default lets a caller leave it out.
-        """
-
-        # Made here and not with the class: whoever imports this may still have to join other workers, which
-        # TensorFlow refuses once it has computed something.
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="unused")])
-        def describe(unused: tf.Tensor = tf.constant([""])) -> dict[str, tf.Tensor]:  # noqa: B008
-            return {"json": tf.fill(tf.shape(unused), tf.io.read_file(self._metadata.asset_path))}
-
-        return describe
 
     def _segment(
         self,
@@ -222,24 +190,16 @@ class ServingModule(tf.Module):
         """Returns an encoded image's pixels at its own size, uint8 [H, W, 3]."""
         return self._transform.own_pixels(data)
 
-    def _pixels(self, image: tf.Tensor, start: tf.Tensor | int = 0, total: tf.Tensor | None = None) -> tf.Tensor:
-        """Returns what the network is fed; `start` and `total` place a chunk in the caller's batch."""
-        output = tf.TensorSpec([*self._input_size, 3], tf.uint8)
-        return decode_each(image, self._pixels_of_one, output, self._max_pixels, start, total)
-
-    def _pixels_of_one(self, data: tf.Tensor) -> tf.Tensor:
-        return tf.ensure_shape(self._transform.pixels(data[tf.newaxis])[0], [*self._input_size, 3])
-
     def _probabilities(self, image: tf.Tensor, start: tf.Tensor | int = 0, total: tf.Tensor | None = None) -> tf.Tensor:
         pixels = tf.cast(self._pixels(image, start, total), tf.float32)
         return self._looks.average(self._softmax, pixels)
 
     def _classes(self) -> int:
         pixels = tf.TensorSpec([1, *self._input_size, 3], tf.float32)
-        return int(tf.function(self._logits).get_concrete_function(pixels).output_shapes[-1])
+        return int(tf.function(self._network).get_concrete_function(pixels).output_shapes[-1])
 
     def _softmax(self, pixels: tf.Tensor) -> tf.Tensor:
-        logits = self._logits(pixels)
+        logits = self._network(pixels)
         return tf.nn.softmax(tf.cast(logits, tf.float32))
 
     def _pngs_at_own_size(

@@ -15,8 +15,8 @@ from components.errors import UsageError
 from trainer import color, resampling
 from trainer.config import TrainingSettings
 
-# Images, RGB 0 to 255, uint8 or float32 [B, H, W, 3], masks, uint8 [B, H, W], and seed, int64 [2] -> images, float32
-# [B, h, w, 3], and masks, int32 [B, h, w]. All sizes but B are static; XLA needs B too.
+# Images, RGB 0 to 255, uint8 or float32 [B, H, W, 3], masks, uint8 [B, H, W] or [B, H, W, M], and seed, int64 [2] ->
+# images, float32 [B, h, w, 3], and masks, int32 [B, h, w] or [B, h, w, M]. All sizes but B are static; XLA needs B too.
 Augmentation = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 

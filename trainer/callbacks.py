@@ -17,7 +17,12 @@ from components.class_map import ClassMap
 PROGRESS = logging.getLogger("segpipe.progress")
 
 # What a person calls the figures that a progress record carries.
-_WORDS = {"loss": "loss", "mean_iou": "mean IoU", "val_mean_iou": "validation mean IoU"}
+_WORDS = {
+    "loss": "loss",
+    "mean_iou": "mean IoU",
+    "val_mean_iou": "validation mean IoU",
+    "val_mean_ap50": "validation mean AP50",
+}
 
 # Seconds between two progress records of one epoch.
 PROGRESS_INTERVAL = 1.0
@@ -84,7 +89,7 @@ class TensorBoardLog:
     def epoch(self, entry: dict[str, Any], predict: Callable[[np.ndarray], np.ndarray]) -> None:
         """Writes a finished epoch: its line of history and, if it was validated, predictions of the frames."""
         self._write_curves(entry)
-        if entry["val_mean_iou"] is None:
+        if entry["val_loss"] is None:
             return
         panels = example_panels(self._images, self._masks, predict(self._images), self._class_map)
         with self._validation.as_default(step=entry["epoch"]):
@@ -100,7 +105,7 @@ class TensorBoardLog:
     def _write_curves(self, entry: dict[str, Any]) -> None:
         curves = (
             (self._train, "", ("loss", "mean_iou", "learning_rate")),
-            (self._validation, "val_", ("loss", "mean_iou")),
+            (self._validation, "val_", ("loss", "mean_iou", "mean_ap50")),
         )
         for writer, prefix, names in curves:
             with writer.as_default(step=entry["epoch"]):

@@ -15,16 +15,25 @@ from components.settings import Settings
 class ModelSettings(Settings):
     """What network is built. The defaults are the architecture as its source has it."""
 
-    name: Literal["fcn8", "fcn16", "fcn32", "fcn8_conv7", "unet", "segnet", "pspnet"] = Field(
-        "fcn8", description="architecture"
-    )
-    encoder: Literal["default", "vgg16", "resnet50", "mobilenet_v2", "efficientnet_lite0", "efficientnet_lite2"] = (
-        Field(
-            "default", description="network that extracts the features; default is the one of the architecture's source"
-        )
+    name: Literal[
+        "fcn8", "fcn16", "fcn32", "fcn8_conv7", "unet", "segnet", "pspnet", "deeplabv3plus", "segformer", "mask_rcnn"
+    ] = Field("fcn8", description="architecture")
+    encoder: Literal[
+        "default",
+        "vgg16",
+        "resnet50",
+        "mobilenet_v2",
+        "efficientnet_lite0",
+        "efficientnet_lite2",
+        "convnext_tiny",
+        "mit_b0",
+    ] = Field(
+        "default", description="network that extracts the features; default is the one of the architecture's source"
     )
     encoder_weights: str = Field(
-        "none", description="where the encoder starts: none, edges, imagenet, or the path of a .weights.h5 file"
+        "none",
+        description="where the encoder starts: none, edges, imagenet, or the path of a file of Keras or safetensors, "
+        "or of a folder of Hugging Face or keras-hub",
     )
     upsampling: Literal["default", "transposed", "nearest", "bilinear"] = Field(
         "default", description="how features grow in height and width; default is the way of the architecture's source"
@@ -34,11 +43,16 @@ class ModelSettings(Settings):
     )
     base_filters: int = Field(64, ge=4, description="channels of the first block; each block doubles them (unet)")
     head_filters: int = Field(0, ge=0, description="channels of a 3x3 convolution on pool5, 0 for none (fcn8)")
+    pyramid_filters: int = Field(256, ge=8, description="channels of the feature pyramid and of the heads (mask_rcnn)")
+    proposals: int = Field(1000, ge=1, description="region proposals of an image (mask_rcnn)")
+    max_instances: int = Field(50, ge=1, description="most instances that are found in an image (mask_rcnn)")
+    min_score: float = Field(0.1, ge=0, lt=1, description="instances need a higher score (mask_rcnn)")
     dropout: float | None = Field(
         None,
         ge=0,
         lt=1,
-        description="share of features dropped; null for the source's: 0.3 (unet), 0.5 (fcn16, fcn32), 0.1 (pspnet)",
+        description="share of features dropped; null for the source's: 0.3 (unet), 0.5 (fcn16, fcn32), 0.1 (pspnet, "
+        "deeplabv3plus, segformer)",
     )
     test_time_flip: bool = Field(
         False, description="average the scores of an image and its mirror image, for twice the cost of a prediction"
@@ -48,6 +62,11 @@ class ModelSettings(Settings):
         min_length=1,
         description="average the scores of an image at these sizes, as shares of the input size; each costs its square",
     )
+
+    @property
+    def task(self) -> Literal["semantic", "instance"]:
+        """What the network finds: the class of each pixel, or instances."""
+        return "instance" if self.name == "mask_rcnn" else "semantic"
 
 
 class TrainingSettings(Settings):
@@ -116,9 +135,15 @@ class TrainingSettings(Settings):
     checkpoint_steps: int = Field(
         0, ge=0, description="steps between two checkpoints within an epoch; 0 for one at its end"
     )
+    proposals: int = Field(
+        512,
+        ge=4,
+        description="region proposals of an image that the heads learn from, at most a quarter of them "
+        "instances (mask_rcnn)",
+    )
     warm_start: bool = Field(False, description="start from the weights of the last blessed model on other data")
     keep: Literal["best", "last"] = Field(
-        "best", description="which epoch's weights are exported, by validation mean IoU"
+        "best", description="which epoch's weights are exported, by validation mean IoU, or mean AP50 of instances"
     )
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ import functools
 import os
 import tempfile
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +19,7 @@ import tensorflow as tf
 from components import features
 from components.errors import DataRejectedError, SegpipeError, UsageError
 from trainer import memory
+from trainer.losses.padding import PADDING
 from trainer.sharding import WHOLE, Sharding, assign
 
 # Values that an 8-bit mask can hold: counting all of them shows a label outside of the class map.
@@ -57,7 +59,10 @@ class DecodedSplit:
         owners: number of the device that each example belongs to, int64 [N].
         sharding: the process.
         in_memory: False if the pixels lie in a file.
+        padding: what stands for the mask of an image that only fills up a batch, or for each of its pixels, [].
     """
+
+    padding: ClassVar[np.ndarray] = np.array(PADDING, np.int32)
 
     images: np.ndarray
     masks: np.ndarray
@@ -71,17 +76,25 @@ class DecodedSplit:
 
     def counts(self) -> list[int]:
         """Returns what `facts` needs of each process: plain numbers, so that processes can exchange them."""
+        shards = [len(self.rows(device)) for device in self.sharding.own]
+        return [len(self.masks), min(shards), max(shards), *self.label_counts()]
+
+    def label_counts(self) -> list[int]:
+        """Returns, for each value of a mask, its pixels, and then the pixels of all masks that hold it."""
         class_pixels, present_pixels = np.zeros((2, _LABELS), np.int64)
         for mask in self.masks:
             pixels = np.bincount(mask.ravel(), minlength=_LABELS)
             class_pixels += pixels
             present_pixels += mask.size * (pixels > 0)
-        shards = [len(self.rows(device)) for device in self.sharding.own]
-        return [len(self.masks), min(shards), max(shards), *class_pixels.tolist(), *present_pixels.tolist()]
+        return [*class_pixels.tolist(), *present_pixels.tolist()]
 
 
 def load(
-    files: Sequence[str], input_size: tuple[int, int], memory_fraction: float, sharding: Sharding = WHOLE
+    files: Sequence[str],
+    input_size: tuple[int, int],
+    memory_fraction: float,
+    sharding: Sharding = WHOLE,
+    encoded: str | None = None,
 ) -> DecodedSplit:
     """Decodes what the devices of one process own of a split.
 
@@ -90,6 +103,7 @@ def load(
         input_size: height and width of the stored images in pixels.
         memory_fraction: largest fraction of the available memory that the pixels may take.
         sharding: the process.
+        encoded: a feature of bytes to keep as it is in place of the masks: `masks` is then object [N].
 
     Raises:
         SegpipeError: when the pixels fit neither in memory nor on the disk.
@@ -97,12 +111,13 @@ def load(
     records = _records(files, sharding)
     owners = np.fromiter(records.map(lambda owner, _: owner).as_numpy_iterator(), np.int64)
     shape = (len(owners), *input_size)
-    size = 4 * int(np.prod(shape))
+    values = int(np.prod(shape))
+    size = (3 if encoded else 4) * values
     in_memory = size <= memory_fraction * memory.available()
     pixels = np.empty(size, np.uint8) if in_memory else _on_disk(size)
-    masks = pixels[: size // 4].reshape(shape)
-    images = pixels[size // 4 :].reshape(*shape, 3)
-    decode = functools.partial(_decode, input_size=input_size)
+    images = pixels[-3 * values :].reshape(*shape, 3)
+    masks = np.empty(len(owners), object) if encoded else pixels[:values].reshape(shape)
+    decode = functools.partial(_decode, input_size=input_size, encoded=encoded)
     chunks = records.map(lambda _, record: decode(record), tf.data.AUTOTUNE).batch(_CHUNK).prefetch(2)
     for index, (image, mask) in enumerate(chunks.as_numpy_iterator()):
         rows = slice(index * _CHUNK, index * _CHUNK + len(image))
@@ -123,6 +138,19 @@ def facts(counts: Sequence[Sequence[int]], num_classes: int, split: str, files: 
         DataRejectedError: when the split is empty, or a mask holds a label outside of the class map.
         UsageError: when a device has no example.
     """
+    examples, largest = sizes(counts, split, files)
+    class_pixels, present_pixels = np.array(counts, np.int64)[:, 3:].sum(axis=0).reshape(2, _LABELS)
+    stray = np.flatnonzero(class_pixels[num_classes:])
+    if stray.size:
+        raise DataRejectedError(
+            f"split {split}: masks hold label {num_classes + stray[0]}, expected 0 to {num_classes - 1}; "
+            "correct the class map or the masks"
+        )
+    return SplitFacts(examples, largest, class_pixels[:num_classes], present_pixels[:num_classes])
+
+
+def sizes(counts: Sequence[Sequence[int]], split: str, files: Sequence[str]) -> tuple[int, int]:
+    """Returns the examples of a split and those of its largest shard; arguments and errors are those of `facts`."""
     table = np.array(counts, np.int64)
     examples, smallest, largest = int(table[:, 0].sum()), int(table[:, 1].min()), int(table[:, 2].max())
     if not examples:
@@ -131,14 +159,7 @@ def facts(counts: Sequence[Sequence[int]], num_classes: int, split: str, files: 
         raise UsageError(
             f"split {split}: found {examples} examples, expected at least one for each device; train on fewer devices"
         )
-    class_pixels, present_pixels = table[:, 3:].sum(axis=0).reshape(2, _LABELS)
-    stray = np.flatnonzero(class_pixels[num_classes:])
-    if stray.size:
-        raise DataRejectedError(
-            f"split {split}: masks hold label {num_classes + stray[0]}, expected 0 to {num_classes - 1}; "
-            "correct the class map or the masks"
-        )
-    return SplitFacts(examples, largest, class_pixels[:num_classes], present_pixels[:num_classes])
+    return examples, largest
 
 
 def _records(files: Sequence[str], sharding: Sharding) -> tf.data.Dataset:
@@ -181,12 +202,11 @@ def _on_disk(size: int) -> np.ndarray:
         ) from error
 
 
-def _decode(record: tf.Tensor, input_size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
-    spec = {
-        features.TRANSFORMED_IMAGE: tf.io.FixedLenFeature([], tf.string),
-        features.TRANSFORMED_MASK: tf.io.FixedLenFeature([], tf.string),
-    }
-    parsed = tf.io.parse_single_example(record, spec)
-    image = tf.io.decode_png(parsed[features.TRANSFORMED_IMAGE], channels=3)
-    mask = tf.io.decode_png(parsed[features.TRANSFORMED_MASK], channels=1)
-    return tf.ensure_shape(image, [*input_size, 3]), tf.ensure_shape(mask, [*input_size, 1])[..., 0]
+def _decode(record: tf.Tensor, input_size: tuple[int, int], encoded: str | None) -> tuple[tf.Tensor, tf.Tensor]:
+    names = (features.TRANSFORMED_IMAGE, encoded or features.TRANSFORMED_MASK)
+    parsed = tf.io.parse_single_example(record, {name: tf.io.FixedLenFeature([], tf.string) for name in names})
+    image, mask = (parsed[name] for name in names)
+    image = tf.ensure_shape(tf.io.decode_png(image, channels=3), [*input_size, 3])
+    if encoded:
+        return image, mask
+    return image, tf.ensure_shape(tf.io.decode_png(mask, channels=1), [*input_size, 1])[..., 0]

@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from components.errors import UsageError
 from trainer.decoded import DecodedSplit
-from trainer.losses.padding import PADDING
 
 
 def find_files(patterns: Sequence[str]) -> list[str]:
@@ -47,7 +46,7 @@ def training_batches(
         skip: steps of the first epoch that were made before.
 
     Returns:
-        Images, RGB, uint8 [B, H, W, 3], masks, uint8 [B, H, W], and a seed for their augmentation, int64 [2].
+        Images, RGB, uint8 [B, H, W, 3], masks as the split has them, and a seed for their augmentation, int64 [2].
     """
     devices, replicas = split.sharding.own, split.sharding.replicas
 
@@ -64,14 +63,14 @@ def training_batches(
         return split.images[rows], split.masks[rows], augmentation_seed
 
     first, last = epochs.start * steps + skip, epochs.stop * steps
-    spec = (*_pairs_spec(split, batch_size, tf.uint8), tf.TensorSpec([2], tf.int64))
+    spec = (*_pairs_spec(split, batch_size, split.masks.dtype), tf.TensorSpec([2], tf.int64))
     return _batches(range(first * len(devices), last * len(devices)), take, spec)
 
 
 def evaluation_batches(split: DecodedSplit, batch_size: int, steps: int) -> tf.data.Dataset:
     """Returns the batches of a whole split in its stored order.
 
-    The last batch is filled up with black images whose masks are `PADDING`, which counts in no loss and no score.
+    The last batch is filled up with black images whose masks are padding, which counts in no loss and no score.
 
     Args:
         split: the shards of this process's devices, which take turns.
@@ -79,7 +78,7 @@ def evaluation_batches(split: DecodedSplit, batch_size: int, steps: int) -> tf.d
         steps: as in `training_batches`.
 
     Returns:
-        Images, RGB, uint8 [B, H, W, 3], and masks, int32 [B, H, W].
+        Images, RGB, uint8 [B, H, W, 3], and masks, of the type of `split.padding`.
     """
     devices = split.sharding.own
 
@@ -87,18 +86,18 @@ def evaluation_batches(split: DecodedSplit, batch_size: int, steps: int) -> tf.d
         step, turn = divmod(int(number), len(devices))
         rows = split.rows(devices[turn])[step * batch_size : (step + 1) * batch_size]
         images = np.zeros((batch_size, *split.images.shape[1:]), np.uint8)
-        masks = np.full((batch_size, *split.masks.shape[1:]), PADDING, np.int32)
+        masks = np.full((batch_size, *split.masks.shape[1:]), split.padding, split.padding.dtype)
         images[: len(rows)], masks[: len(rows)] = split.images[rows], split.masks[rows]
         return images, masks
 
-    return _batches(range(steps * len(devices)), take, _pairs_spec(split, batch_size, tf.int32))
+    return _batches(range(steps * len(devices)), take, _pairs_spec(split, batch_size, split.padding.dtype))
 
 
 def sample(split: DecodedSplit, number: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns pairs spread evenly over a split: neighbouring frames of a video are nearly the same picture.
 
     Returns:
-        Images, RGB, uint8 [number, H, W, 3], and masks, uint8 [number, H, W]; fewer of a split that holds fewer.
+        Images, RGB, uint8 [number, H, W, 3], and masks as the split has them; fewer of a split that holds fewer.
     """
     rows = sorted({index * len(split.masks) // number for index in range(number)})
     return split.images[rows], split.masks[rows]
@@ -117,6 +116,6 @@ def _batches(
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
-def _pairs_spec(split: DecodedSplit, batch_size: int, mask_type: tf.DType) -> tuple[tf.TensorSpec, tf.TensorSpec]:
+def _pairs_spec(split: DecodedSplit, batch_size: int, mask_type: np.dtype) -> tuple[tf.TensorSpec, tf.TensorSpec]:
     images, masks = ((batch_size, *values.shape[1:]) for values in (split.images, split.masks))
-    return tf.TensorSpec(images, tf.uint8), tf.TensorSpec(masks, mask_type)
+    return tf.TensorSpec(images, tf.uint8), tf.TensorSpec(masks, tf.as_dtype(mask_type))

@@ -13,13 +13,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from components.class_map import ClassMap
-from trainer import deep_supervision, metrics, strategy
+from trainer import metrics, strategy
 from trainer.augmentation import Augmentation
 from trainer.compiled_step import CompiledStep
-from trainer.losses import Loss
-from trainer.losses.padding import real_images
 from trainer.optimizer import averaged, swap_averages
+from trainer.tasks import Objective
 
 
 class Learner:
@@ -32,50 +30,43 @@ class Learner:
 
     def __init__(
         self,
-        model: keras.Model,
-        supervised: keras.Model,
+        objective: Objective,
         optimizer: keras.optimizers.Optimizer,
-        objective: Loss,
-        class_map: ClassMap,
         spread: tf.distribute.Strategy,
-        head_weight: float = 0.0,
         xla: bool = False,
         augment: Augmentation | None = None,
     ) -> None:
         """Compiles nothing yet; call it in the strategy's scope.
 
         Args:
-            model: from images to logits [B, H, W, num_classes].
-            supervised: the model to train, around the same layers: gives that and the logits of heads, if there are
-                any; see `deep_supervision`.
+            objective: the network, its loss and its score, made in the same scope.
             optimizer: made in the same scope by `optimizer.build`, under loss scaling or not.
-            objective: the loss.
-            class_map: the classes of the masks.
             spread: the strategy.
-            head_weight: weight of the mean loss of the heads, while training.
             xla: whether to compile with XLA.
             augment: varies each training batch on the device; None trains on the images as they are.
         """
-        self.model = model
+        self.model = objective.model
         self.strategy = spread
-        self._supervised = supervised
-        self._head_weight = head_weight
-        self._optimizer = optimizer
         self._objective = objective
+        self._optimizer = optimizer
         self._augment = augment
         self._loss = metrics.MeanLoss()
-        self._mean_iou = metrics.MeanIoU(class_map)
         # Built here, the optimizer has slots for a checkpoint; built by the first step, it makes
         # TensorFlow trace that step twice.
-        optimizer.build(supervised.trainable_variables)
+        optimizer.build(objective.trained.trainable_variables)
         self._train = CompiledStep(self._train_step, spread, xla, "training")
         self._validate = CompiledStep(self._validation_step, spread, xla, "validation")
 
     @property
     def variables(self) -> list[Any]:
         """All that a checkpoint must hold: weights, random states, the optimizer's state, the scores so far."""
-        scores = [*self._loss.variables, *self._mean_iou.variables]
-        return [*self._supervised.variables, *self._optimizer.variables, *scores]
+        scores = [*self._loss.variables, *self._objective.score.variables]
+        return [*self._objective.trained.variables, *self._optimizer.variables, *scores]
+
+    @property
+    def score_name(self) -> str:
+        """Name of the score that the epoch is chosen by, in `scores`."""
+        return str(self._objective.score.name)
 
     @property
     def learning_rate(self) -> float:
@@ -93,16 +84,16 @@ class Learner:
     def reset_scores(self) -> None:
         """Forgets all batches seen."""
         self._loss.reset_state()
-        self._mean_iou.reset_state()
+        self._objective.score.reset_state()
 
     def scores(self) -> dict[str, float]:
-        """Returns `loss` and `mean_iou` over all batches since the last reset; not a number where undefined."""
-        return {score.name: float(score.result()) for score in (self._loss, self._mean_iou)}
+        """Returns `loss` and the score over all batches since the last reset; not a number where undefined."""
+        return {score.name: float(score.result()) for score in (self._loss, self._objective.score)}
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Returns the class indices, int64 [B, H, W], of RGB, 0 to 255, [B, H, W, 3]; on this worker alone."""
+        """Returns class indices to draw, [B, H, W], of RGB, 0 to 255, [B, H, W, 3]; on this worker alone."""
         with self.averaged():
-            return np.argmax(self.model(images, training=False), axis=-1)
+            return self._objective.predict(images)
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
         """Gives the model the moving average of its weights inside a `with` block, where one is kept."""
@@ -116,23 +107,20 @@ class Learner:
         if self._augment:
             images, masks = self._augment(images, masks, seed)
         with tf.GradientTape() as tape:
-            logits, *heads = keras.tree.flatten(self._supervised(images, training=True))
-            loss = self._objective(masks, logits)
-            if heads:
-                loss += self._head_weight * deep_supervision.loss(self._objective, masks, heads)
+            loss, outputs = self._objective.loss(images, masks, seed)
             # Every device has the whole loss, and the optimizer adds up the gradients of all.
             scaled = self._optimizer.scale_loss(loss / self.strategy.num_replicas_in_sync)
-        weights = self._supervised.trainable_variables
+        weights = self._objective.trained.trainable_variables
         self._optimizer.apply(self._same_on_all(tape.gradient(scaled, weights)), weights)
-        self._add_scores(loss, masks, logits)
+        self._add_scores(loss, masks, outputs)
 
     def _validation_step(self, images: tf.Tensor, masks: tf.Tensor) -> None:
-        logits = self.model(images, training=False)
-        self._add_scores(self._objective(masks, logits), masks, logits)
+        loss, outputs = self._objective.loss(images, masks, None)
+        self._add_scores(loss, masks, outputs)
 
-    def _add_scores(self, loss: tf.Tensor, masks: tf.Tensor, logits: tf.Tensor) -> None:
-        self._loss.update_state(loss, real_images(masks))
-        self._mean_iou.update_state(masks, logits)
+    def _add_scores(self, loss: tf.Tensor, masks: tf.Tensor, outputs: Any) -> None:
+        self._loss.update_state(loss, self._objective.real_images(masks))
+        self._objective.add_score(masks, outputs)
 
     def _same_on_all(self, gradients: list[Any]) -> list[Any]:
         """Makes gradients that overflow on one device overflow on all of them.

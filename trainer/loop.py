@@ -158,7 +158,7 @@ def _end_epoch(
         "learning_rate": learner.learning_rate,
         "seconds": round(time.monotonic() - began, 3),
     }
-    state = state.after_epoch(entry, validated.get("mean_iou", math.nan))
+    state = state.after_epoch(entry, validated.get(learner.score_name, math.nan))
     if course.is_chief and (validated or checkpoints.age() >= _CHECKPOINT_SECONDS):
         checkpoints.save(learner.variables, state)
     for watcher in watchers:

@@ -39,11 +39,11 @@ def linear(images: tf.Tensor, rows: Span, columns: Span, size: tuple[int, int], 
 
 
 def nearest(masks: tf.Tensor, rows: Span, columns: Span, size: tuple[int, int]) -> tf.Tensor:
-    """Resamples masks [B, H, W]: each pixel of the result, int32 [B, *size], is the one in which its centre lies."""
-    height, width = masks.shape[1:]
+    """Resamples masks [B, H, W, ...]: each pixel of the result, int32, is the one in which its centre lies."""
+    height, width = masks.shape[1:3]
     row, column = _pixels(_centres(rows, size[0]), height), _pixels(_centres(columns, size[1]), width)
     places = row[:, :, tf.newaxis] * width + column[:, tf.newaxis]
-    return tf.gather(tf.reshape(tf.cast(masks, tf.int32), [-1, height * width]), places, batch_dims=1)
+    return tf.gather(tf.reshape(tf.cast(masks, tf.int32), [-1, height * width, *masks.shape[3:]]), places, batch_dims=1)
 
 
 def _weighted_rows(images: tf.Tensor, span: Span, length: int, largest_step: float) -> tf.Tensor:

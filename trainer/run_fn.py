@@ -12,7 +12,6 @@ import tensorflow as tf
 from components import artifact_files, files, tensorflow_start
 from components.class_map import ClassMap
 from serving.export import export
-from serving.precision import with_precision
 from serving.test_time import Looks
 from serving.tiling import Tiling
 from trainer import attempts, checkpoints, cluster, input_pipeline, saved_network, warm_start
@@ -31,6 +30,7 @@ def run_fn(fn_args: Any) -> None:
             input_size: height and width in pixels, as Transform stored the images.
             auto_exposure: whether Transform brought the images to one exposure.
             class_map: `ClassMap.to_json()`.
+            things: class indices of the classes that have instances, of a network of instances.
             seed: an integer, or None.
             max_pixels: height times width of the largest image that the model accepts.
             tile_size: height and width of sliding windows in pixels, or None.
@@ -58,6 +58,7 @@ def run_fn(fn_args: Any) -> None:
         seed=config["seed"],
         log_dir=fn_args.model_run_dir,
         base_model=getattr(fn_args, "base_model", None),
+        things=tuple(config["things"]),
     )
     with _checkpoints(config, job, fn_args.model_run_dir) as kept:
         trained = train(job, kept)
@@ -70,7 +71,7 @@ def run_fn(fn_args: Any) -> None:
         metadata = {**_metadata(job, trained), **facts}
         transform_dir = fn_args.transform_output
         export(
-            with_precision(trained.model, config["export_precision"]),
+            job.task.exported(trained.model, config["export_precision"]),
             transform_dir,
             fn_args.serving_model_dir,
             job.class_map,
@@ -79,6 +80,7 @@ def run_fn(fn_args: Any) -> None:
             Looks(job.model.test_time_flip, job.model.test_time_scales),
             config["max_pixels"],
             Tiling(tuple(config["tile_size"]), config["tile_overlap"]) if config["tile_size"] else None,
+            job.things,
         )
         warm_start.save(trained.model, fn_args.serving_model_dir)
         # Only now: a kill during the export must not cost the training.
@@ -118,5 +120,5 @@ def _metadata(job: TrainingJob, trained: TrainedModel) -> dict[str, Any]:
         "precision": trained.policy,
         "seed": trained.seed,
         "epoch": trained.epoch,
-        "val_mean_iou": trained.history[trained.epoch - 1]["val_mean_iou"],
+        f"val_{trained.score}": trained.history[trained.epoch - 1][f"val_{trained.score}"],
     }

@@ -22,11 +22,8 @@ from trainer import (
     augmentation,
     callbacks,
     cluster,
-    decoded,
-    deep_supervision,
     input_pipeline,
     loop,
-    losses,
     optimizer,
     precision,
     schedule,
@@ -37,8 +34,10 @@ from trainer.checkpoints import Checkpoints, State
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.decoded import DecodedSplit, SplitFacts
 from trainer.learner import Learner
-from trainer.losses import balance
 from trainer.models import registry
+from trainer.tasks import Task
+from trainer.tasks.instance import InstanceTask
+from trainer.tasks.semantic import SemanticTask
 
 # Validation frames shown in TensorBoard.
 EXAMPLE_FRAMES = 3
@@ -58,6 +57,7 @@ class TrainingJob:
         seed: makes the training repeatable; None draws one.
         log_dir: where TensorBoard's logs go.
         base_model: folder of an earlier training's export whose weights this one starts from; None for none.
+        things: class indices of the classes that have instances, for instance segmentation.
     """
 
     model: ModelSettings
@@ -69,6 +69,14 @@ class TrainingJob:
     seed: int | None
     log_dir: str
     base_model: str | None = None
+    things: tuple[int, ...] = ()
+
+    @property
+    def task(self) -> Task:
+        """What the network learns."""
+        if self.model.task == "instance":
+            return InstanceTask(self.model, self.training, self.things, self.input_size)
+        return SemanticTask(self.model, self.training, self.class_map, self.input_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +97,13 @@ class TrainedModel:
     """What a training ends with.
 
     Attributes:
-        model: from RGB, 0 to 255, [B, H, W, 3], to logits, float32 [B, H, W, num_classes]; without optimizer.
+        model: from RGB, 0 to 255, [B, H, W, 3], to logits, float32 [B, H, W, num_classes], or to what
+            `mask_rcnn.model.build` says; without optimizer.
         history: one entry an epoch, over all resumptions.
         epoch: 1-based epoch whose weights the model has.
         policy: the Keras dtype policy it was trained with.
         seed: the seed used.
+        score: name of the score that chose the epoch, with `val_` before it in the history.
     """
 
     model: keras.Model
@@ -101,6 +111,7 @@ class TrainedModel:
     epoch: int
     policy: str
     seed: int
+    score: str
 
 
 def train(
@@ -144,7 +155,6 @@ def train(
         registry.check_batch(job.model, settings.batch_size * spread.num_replicas_in_sync)
     training = load_split(job, "train", job.train_files, spread)
     validation = load_split(job, "eval", job.eval_files, spread)
-    balance.check_scored("eval", validation.facts, job.class_map)
     # Keras draws initial weights and dropout from the global generators.
     keras.utils.set_random_seed(state.seed)
     with precision.policy(policy):
@@ -159,20 +169,19 @@ def train(
             checkpoints.restore_best(learner.variables, state)
             epoch = state.best_epoch
         learner.keep_average()
-        return TrainedModel(_on_one_device(learner), state.history, epoch, policy, state.seed)
+        return TrainedModel(_on_one_device(learner), state.history, epoch, policy, state.seed, learner.score_name)
 
 
 def load_split(job: TrainingJob, name: str, files: Sequence[str], spread: tf.distribute.Strategy) -> Split:
     """Decodes what this process reads of a split, and counts all of it together with the other processes.
 
     Raises:
-        DataRejectedError: when the split is empty, or its masks do not fit the class map.
+        DataRejectedError: when the split is empty, its masks do not fit the class map, or nothing in it counts.
         UsageError: when a device has no example.
         SegpipeError: when the pixels fit neither in memory nor on the disk.
     """
-    pixels = decoded.load(files, job.input_size, job.training.memory_fraction, strategy.sharding(spread))
-    counts = strategy.gather(spread, pixels.counts())
-    return Split(pixels, decoded.facts(counts, job.class_map.num_classes, name, files))
+    pixels = job.task.load(files, strategy.sharding(spread))
+    return Split(pixels, job.task.facts(strategy.gather(spread, pixels.counts()), name, files))
 
 
 def make_learner(job: TrainingJob, facts: SplitFacts, spread: tf.distribute.Strategy, fresh: bool = True) -> Learner:
@@ -192,22 +201,15 @@ def make_learner(job: TrainingJob, facts: SplitFacts, spread: tf.distribute.Stra
     steps = input_pipeline.steps(facts.largest_shard, settings.batch_size)
     rate = schedule.learning_rate(settings, steps, devices)
     with spread.scope():
-        # Of no fixed size: it trains on windows and is validated and exported for whole images.
-        pretrained = fresh and not job.base_model
-        model = registry.build(job.model, None, job.class_map.num_classes, pretrained)
+        model = job.task.build(pretrained=fresh and not job.base_model)
         if job.base_model and fresh:
             warm_start.load(model, job.base_model)
         registry.freeze(model, job.model, settings.frozen_blocks)
         strategy.share_statistics(model, spread)
-        heads = registry.deep_layers(job.model) if settings.deep_supervision else ()
         return Learner(
-            model,
-            deep_supervision.attach(model, heads, job.class_map.num_classes),
+            job.task.objective(model, facts),
             _optimizer(model, job, rate),
-            losses.build(settings, facts, job.class_map),
-            job.class_map,
             spread,
-            head_weight=settings.deep_supervision,
             xla=_use_xla(job, steps, devices),
             augment=augmentation.build(settings, job.input_size),
         )
@@ -279,12 +281,17 @@ def _run(
         course,
         strategy.distribute(
             spread,
-            input_pipeline.training_batches(
-                training.pixels, settings.batch_size, course.steps, epochs, state.seed, skip=state.step
+            job.task.decode(
+                input_pipeline.training_batches(
+                    training.pixels, settings.batch_size, course.steps, epochs, state.seed, skip=state.step
+                )
             ),
         ),
         strategy.distribute(
-            spread, input_pipeline.evaluation_batches(validation.pixels, settings.batch_size, course.validation_steps)
+            spread,
+            job.task.decode(
+                input_pipeline.evaluation_batches(validation.pixels, settings.batch_size, course.validation_steps)
+            ),
         ),
         checkpoints,
         state,
@@ -292,7 +299,8 @@ def _run(
     if not course.is_chief:
         return run([])
     progress = callbacks.Progress(settings.epochs, course.steps, resumed_from=state.epoch or None)
-    frames = input_pipeline.sample(validation.pixels, EXAMPLE_FRAMES)
+    images, truth = input_pipeline.sample(validation.pixels, EXAMPLE_FRAMES)
+    frames = images, job.task.class_maps(truth)
     with contextlib.closing(callbacks.TensorBoardLog(job.log_dir, job.class_map, frames, state.history)) as log:
         return run([log, progress])
 

@@ -20,7 +20,7 @@ STEPS = 3
 BFLOAT16, FLOAT16, FLOAT32 = "mixed_bfloat16", "mixed_float16", "float32"
 
 SMALL = {"unet": {"base_filters": 8}}
-NETWORKS = {name: {"name": name, **SMALL.get(name, {})} for name in registry.ARCHITECTURES}
+NETWORKS = {name: {"name": name, **SMALL.get(name, {})} for name in registry.ARCHITECTURES if name != "mask_rcnn"}
 BILINEAR, SUPERVISED = "fcn8 with options", "unet on vgg16"
 NETWORKS[BILINEAR] = {"name": "fcn8", "upsampling": "bilinear", "head_filters": 16, "normalization": True}
 NETWORKS[SUPERVISED] = {"name": "unet", "encoder": "vgg16", "base_filters": 8}

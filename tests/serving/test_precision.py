@@ -12,7 +12,7 @@ from trainer.models import registry
 
 # Every architecture as its source has it, and the options that add other layers.
 _NETWORKS = [
-    *({"name": name} for name in registry.ARCHITECTURES if name != "unet"),
+    *({"name": name} for name in registry.ARCHITECTURES if name not in ("unet", "mask_rcnn")),
     {"name": "unet", "base_filters": 4},
     {"name": "unet", "base_filters": 4, "normalization": True, "upsampling": "bilinear"},
     {"name": "unet", "base_filters": 4, "encoder": "mobilenet_v2"},

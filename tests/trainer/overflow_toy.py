@@ -11,6 +11,7 @@ from trainer import deep_supervision, optimizer, precision
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.learner import Learner
 from trainer.models import registry
+from trainer.tasks.semantic import SemanticObjective
 
 
 def overflowing(masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -26,7 +27,7 @@ def main() -> None:
         model = registry.build(ModelSettings(name="unet", base_filters=4, dropout=0), None, 4)
         scaled = keras.optimizers.LossScaleOptimizer(optimizer.build(TrainingSettings(), 1e-2, model, ()))
         supervised = deep_supervision.attach(model, (), 4)
-        learner = Learner(model, supervised, scaled, overflowing, toy.CLASS_MAP, spread)
+        learner = Learner(SemanticObjective(model, supervised, overflowing, toy.CLASS_MAP), scaled, spread)
     rng = np.random.default_rng(0)
     images, masks = zip(*(toy.pair(rng) for _ in range(4)), strict=True)
     values = np.stack(images).astype(np.float32), np.stack(masks), np.zeros((4, 2), np.int64)

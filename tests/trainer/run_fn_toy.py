@@ -17,7 +17,7 @@ from components.errors import SegpipeError
 from trainer.run_fn import run_fn
 
 
-def write_transform(directory: pathlib.Path) -> str:
+def write_transform(directory: pathlib.Path, size: tuple[int, int] = toy.SIZE) -> str:
     """Returns the folder of Transform's output for the toy's raw features."""
     # Here, as workers start faster without.
     import apache_beam as beam
@@ -27,7 +27,7 @@ def write_transform(directory: pathlib.Path) -> str:
     rows = [{name: toy.png(array) for name, array in zip((features.IMAGE, features.MASK), _pair(), strict=True)}]
     schema = tft.DatasetMetadata.from_feature_spec({name: tf.io.FixedLenFeature([], tf.string) for name in rows[0]})
     prepare = functools.partial(
-        preprocessing.preprocessing_fn, custom_config={"input_size": list(toy.SIZE), "auto_exposure": False}
+        preprocessing.preprocessing_fn, custom_config={"input_size": list(size), "auto_exposure": False}
     )
     with beam.Pipeline() as pipeline, tft_beam.Context(temp_dir=str(directory / "temp")):
         transform_fn = (pipeline | beam.Create(rows), schema) | tft_beam.AnalyzeDataset(prepare)
@@ -50,6 +50,7 @@ def arguments(directory: pathlib.Path, transform_output: str, **training: object
             "input_size": list(toy.SIZE),
             "auto_exposure": False,
             "class_map": toy.CLASS_MAP.to_json(),
+            "things": [],
             "seed": 3,
             "max_pixels": 1000000,
             "tile_size": None,

@@ -1,4 +1,4 @@
-"""What every architecture does with every encoder that it allows."""
+"""What every architecture of semantic segmentation does with every encoder that it allows."""
 
 import keras
 import numpy as np
@@ -15,8 +15,8 @@ CHOICES = [
     (name, encoder)
     for name, architecture in registry.ARCHITECTURES.items()
     for encoder in ("default", *architecture.encoder_choices)
-    # The default again, under its name.
-    if encoder != architecture.encoder
+    # The default again, under its name; networks of instances have one size.
+    if encoder != architecture.encoder and name != "mask_rcnn"
 ]
 
 
@@ -66,6 +66,9 @@ SLOW_TO_COMPILE = {
     "unet-mobilenet_v2": {**SMALL_UNET, "encoder": "mobilenet_v2", "upsampling": "bilinear"},
     "segnet": {"name": "segnet"},
     "pspnet": {"name": "pspnet", "dropout": 0},
+    "deeplabv3plus": {"name": "deeplabv3plus", "dropout": 0},
+    "segformer": {"name": "segformer", "dropout": 0},
+    "unet-convnext_tiny": {**SMALL_UNET, "encoder": "convnext_tiny"},
 }
 
 

@@ -11,6 +11,7 @@ from trainer.learner import Learner
 from trainer.losses import CrossEntropy
 from trainer.metrics import MeanIoU
 from trainer.models import registry
+from trainer.tasks.semantic import SemanticObjective
 
 HEADS = ("decoder3_relu2", "decoder2_relu2")
 LOSS = CrossEntropy(np.array([1, 2, 3, 0], np.float32))
@@ -35,13 +36,9 @@ def learner(augment: Augmentation | None = None, **training: float) -> tuple[Lea
     settings = TrainingSettings(**training)
     supervised = deep_supervision.attach(model, HEADS if settings.deep_supervision else (), 4)
     made = Learner(
-        model,
-        supervised,
+        SemanticObjective(model, supervised, LOSS, toy.CLASS_MAP, settings.deep_supervision),
         optimizer.build(settings, 1e-2, model, ()),
-        LOSS,
-        toy.CLASS_MAP,
         tf.distribute.get_strategy(),
-        head_weight=settings.deep_supervision,
         augment=augment,
     )
     return made, supervised

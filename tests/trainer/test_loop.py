@@ -79,6 +79,7 @@ class Learned(Diverging):
 
     strategy = tf.distribute.get_strategy()
     learning_rate = 0.1
+    score_name = "mean_iou"
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()

@@ -8,16 +8,19 @@ padding (see `padding`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from components.class_map import ClassMap
 from trainer.config import TrainingSettings
-from trainer.decoded import SplitFacts
 from trainer.losses.balance import class_weights
 from trainer.losses.cross_entropy import CrossEntropy, Focal
 from trainer.losses.dice import Dice
 from trainer.losses.lovasz import Lovasz
+
+if TYPE_CHECKING:
+    from trainer.decoded import SplitFacts
 
 # Masks, class indices or padding [B, H, W], and logits, float32 [B, H, W, num_classes], of one device -> the
 # loss of the global batch, float32 [].

@@ -15,6 +15,7 @@ from components.errors import UsageError
 from trainer import encoder_weights
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.models import (
+    deeplabv3plus,
     encoder_unet,
     encoders,
     fcn8,
@@ -24,9 +25,11 @@ from trainer.models import (
     fcn_encoder,
     preprocessing,
     pspnet,
+    segformer,
     segnet,
     unet,
 )
+from trainer.models.mask_rcnn import model as mask_rcnn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +64,11 @@ class Architecture:
 
 
 # Settings of the network that not every architecture has a place for.
-OPTIONS = ("normalization", "base_filters", "head_filters", "dropout")
+_INSTANCE_OPTIONS = ("pyramid_filters", "proposals", "max_instances", "min_score")
+OPTIONS = ("normalization", "base_filters", "head_filters", "dropout", *_INSTANCE_OPTIONS)
+
+# The attention of MiT-B0 reads its features at fixed strides.
+_DILATABLE = tuple(name for name in encoders.ENCODERS if name != "mit_b0")
 
 ARCHITECTURES = {
     "fcn8": Architecture(fcn8.build, fcn8.STRIDE, fcn_encoder.deep_layers, options=("normalization", "head_filters")),
@@ -98,7 +105,33 @@ ARCHITECTURES = {
         pspnet.deep_layers,
         encoder=pspnet.ENCODER,
         options=("dropout",),
+        encoder_choices=_DILATABLE,
         min_batch=pspnet.MIN_BATCH,
+    ),
+    "deeplabv3plus": Architecture(
+        deeplabv3plus.build,
+        deeplabv3plus.STRIDE,
+        deeplabv3plus.deep_layers,
+        encoder=deeplabv3plus.ENCODER,
+        encoder_choices=_DILATABLE,
+        options=("dropout",),
+        min_batch=deeplabv3plus.MIN_BATCH,
+    ),
+    "segformer": Architecture(
+        segformer.build,
+        segformer.STRIDE,
+        segformer.deep_layers,
+        encoder=segformer.ENCODER,
+        encoder_choices=(segformer.ENCODER,),
+        options=("dropout",),
+    ),
+    "mask_rcnn": Architecture(
+        mask_rcnn.build,
+        mask_rcnn.STRIDE,
+        mask_rcnn.deep_layers,
+        encoder=mask_rcnn.ENCODER,
+        upsampling_choices=(),
+        options=_INSTANCE_OPTIONS,
     ),
 }
 
@@ -111,12 +144,12 @@ def build(
     Args:
         settings: architecture and options.
         input_size: height and width of the input in pixels; None for a network that takes any that its stride divides.
-        num_classes: channels of the logits.
+        num_classes: channels of the logits; for instances, number of classes that have some.
         pretrained: False leaves the encoder's weights random too, for a network whose weights come from elsewhere.
 
     Returns:
         A model from RGB, 0 to 255, uint8 or float32 [B, H, W, 3], to logits, float32
-        [B, H, W, num_classes]. Pre-processing is part of it.
+        [B, H, W, num_classes], or to what `mask_rcnn.model.build` says. Pre-processing is part of it.
 
     Raises:
         UsageError: for an input size that the stride does not divide, an encoder, upsampling or option
@@ -139,12 +172,14 @@ def check(settings: ModelSettings, size: tuple[int, int], training: TrainingSett
     Args:
         settings: the network.
         size: height and width of the images in pixels.
-        training: `crop_size`, `frozen_blocks` and `encoder_rate`.
+        training: `crop_size`, `frozen_blocks`, `encoder_rate`, `deep_supervision` and `proposals`.
 
     Raises:
         UsageError: for options that do not fit the network, a size of images or windows that does not, frozen
             blocks that start from random weights, or a rate of an encoder that the network does not have.
     """
+    if settings.task == "instance":
+        _check_semantic_settings(settings, training)
     check_options(settings)
     check_input_size(settings, "size", size)
     if training.crop_size:
@@ -159,6 +194,21 @@ def check(settings: ModelSettings, size: tuple[int, int], training: TrainingSett
             f"training.encoder_rate: found {training.encoder_rate}, but {settings.name} has no encoder apart from the "
             "rest; set it to 1, or choose one by model.encoder"
         )
+
+
+def _check_semantic_settings(settings: ModelSettings, training: TrainingSettings) -> None:
+    """Raises UsageError for settings that a network of instances has no place for."""
+    for group, found, names in (
+        ("model", settings, ("test_time_flip", "test_time_scales")),
+        ("training", training, ("crop_size", "deep_supervision")),
+    ):
+        for name in names:
+            value, default = getattr(found, name), type(found).model_fields[name].default
+            if value != default:
+                raise UsageError(
+                    f"{group}.{name}: found {value}, but {settings.name} has no place for it; leave it at "
+                    f"{'null' if default is None else str(default).lower()}"
+                )
 
 
 def check_options(settings: ModelSettings) -> None:
@@ -212,7 +262,7 @@ def encoder_name(settings: ModelSettings) -> str | None:
 def encoder_blocks(settings: ModelSettings) -> encoders.Blocks:
     """Returns the encoder's layers with weights, one tuple of names for each of the five blocks.
 
-    Blocks end where the features halve; none for an encoder of the architecture's own.
+    Blocks end where the features halve; an empty tuple for an encoder of the architecture's own.
     """
     name = encoder_name(settings)
     if name is None:
@@ -224,9 +274,9 @@ def compiles_with_xla(settings: ModelSettings) -> bool:
     """Returns whether `training.xla` "auto" may compile a network for a GPU.
 
     False for PSPNet and EfficientNet-Lite2, which XLA had not compiled after 190 s beside seven other networks on an
-    H200 (not by a command), and for ResNet50, MobileNetV2 and EfficientNet-Lite0, which were not tried.
+    H200 (not by a command), and for DeepLabV3+, Mask R-CNN and the other encoders, which were not tried.
     """
-    return settings.name != "pspnet" and encoder_name(settings) in (None, "vgg16")
+    return settings.name not in ("pspnet", "deeplabv3plus", "mask_rcnn") and encoder_name(settings) in (None, "vgg16")
 
 
 def deep_layers(settings: ModelSettings) -> tuple[str, ...]:
@@ -239,7 +289,7 @@ def pixels(settings: ModelSettings) -> str:
     name = encoder_name(settings)
     if name is None:
         return preprocessing.minus_one_to_one.__name__
-    return encoders.pixels(settings, encoders.ENCODERS[name]).__name__
+    return encoders.pixels(settings, encoders.chosen(settings, name)).__name__
 
 
 def freeze(model: keras.Model, settings: ModelSettings, blocks: int) -> None:

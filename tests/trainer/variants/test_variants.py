@@ -15,12 +15,12 @@ from tfx.types.standard_artifacts import Examples, Model, ModelRun, TransformGra
 from components import features, preprocessing
 from components.artifact_files import read_model_metadata, weights_beside
 from components.class_map import ClassMap
-from components.optimizer.component import Optimizer
 from serving.export import export
 from serving.litert import LITERT_FILE, LiteRTNetwork
 from serving.settings import ExportSettings
 from serving.test_time import Looks
 from trainer import saved_network, warm_start
+from trainer.variants.component import Optimizer
 
 _SIZE = (32, 32)
 _CLASS_MAP = ClassMap(("dark", "light"), ((0, 0, 0), (255, 255, 255)))
@@ -100,7 +100,6 @@ def _optimize(trained, folder: pathlib.Path, variants: list[str], eval_split: st
         optimized_model=result,
         **trained,
         settings=ExportSettings(variants=variants, precision=precision).model_dump_json(),
-        network_fn="trainer.saved_network.load",
         train_split="train",
         eval_split=eval_split,
         code="abc",

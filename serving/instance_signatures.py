@@ -1,0 +1,119 @@
+"""The calls that an exported model of instances answers: encoded images in, boxes and masks out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from components import features
+from serving.decoding import image_size
+from serving.image_module import BATCH_OF_STRINGS, CHUNK, ImageModule
+from serving.instance_masks import paste
+
+
+class InstanceModule(ImageModule):
+    """A network of instances behind Transform's graph."""
+
+    def __init__(
+        self,
+        network: Any,
+        transform_dir: str,
+        metadata_file: str,
+        input_size: tuple[int, int],
+        max_pixels: int,
+        things: Sequence[int],
+    ) -> None:
+        """Connects the parts.
+
+        Args:
+            network: as `ImageModule` takes it; returns what `trainer.models.mask_rcnn.model.build` says.
+            transform_dir: as `ImageModule` takes it.
+            metadata_file: likewise.
+            input_size: likewise.
+            max_pixels: likewise.
+            things: class index of each thing.
+        """
+        super().__init__(network, transform_dir, metadata_file, input_size, max_pixels)
+        # The last is that of no instance, whose position is -1.
+        self._things = [*things, -1]
+        most = network.output["scores"].shape[1]
+        self._specs = {
+            features.BOXES: tf.TensorSpec([most, 4], tf.float32),
+            features.CLASSES: tf.TensorSpec([most], tf.int64),
+            features.SCORES: tf.TensorSpec([most], tf.float32),
+            features.INSTANCE_PNG: tf.TensorSpec([most], tf.string),
+        }
+
+    def signatures(self) -> dict[str, Any]:
+        """Returns the signatures by name, as `tf.saved_model.save` takes them."""
+        return {
+            "serving_default": self.serving_default,
+            "describe": self._describe(),
+            "evaluation": self.evaluation,
+            "preprocess": self.preprocess,
+        }
+
+    @tf.function(input_signature=BATCH_OF_STRINGS)
+    def serving_default(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Finds the instances in encoded images of any sizes.
+
+        Args:
+            image: string [B], PNG or JPEG.
+
+        Returns:
+            boxes: float32 [B, M, 4], (y_min, x_min, y_max, x_max) in pixels of the image's own size.
+            classes: int64 [B, M], class index; -1 for no instance.
+            scores: float32 [B, M], falling; 0 for no instance.
+            instance_png_bytes: string [B, M], a grey PNG, 0 and 255, at the image's own size; empty for no instance.
+        """
+        return self._find(image)
+
+    @tf.function(input_signature=BATCH_OF_STRINGS)
+    def evaluation(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns what `serving_default` returns, for batches of any size: the network takes them in small chunks."""
+        chunks = tf.map_fn(
+            lambda start: self._find(image[start : start + CHUNK], start, tf.size(image)),
+            tf.range(0, tf.size(image, out_type=tf.int64), CHUNK),
+            fn_output_signature={
+                name: tf.RaggedTensorSpec([None, *spec.shape], spec.dtype, ragged_rank=0)
+                for name, spec in self._specs.items()
+            },
+            parallel_iterations=1,
+        )
+        return {name: chunks[name].flat_values for name in self._specs}
+
+    def _find(
+        self, image: tf.Tensor, start: tf.Tensor | int = 0, total: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Returns what `serving_default` returns; `start` and `total` place a chunk in the caller's batch."""
+        found = self._network(tf.cast(self._pixels(image, start, total), tf.float32))
+        return tf.map_fn(self._at_own_size, (image, found), parallel_iterations=1, fn_output_signature=self._specs)
+
+    def _at_own_size(self, pair: tuple[tf.Tensor, dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
+        """Returns what was found in one image, string [], in its own pixels."""
+        data, found = pair
+        size = image_size(data)
+        boxes = found["boxes"] * tf.tile(tf.cast(size, tf.float32) / tf.constant(self._input_size, tf.float32), [2])
+
+        # One at a time, as all masks of a large image would take its pixels fifty times.
+        def png(instance: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            score, mask, box = instance
+            return tf.cond(
+                score > 0,
+                lambda: tf.io.encode_png(
+                    tf.cast(paste(mask, box, size), tf.uint8)[..., tf.newaxis] * 255, compression=1
+                ),
+                lambda: tf.constant(b""),
+            )
+
+        scores = found["scores"]
+        return {
+            features.BOXES: boxes,
+            features.CLASSES: tf.gather(tf.constant(self._things, tf.int64), found["classes"] % len(self._things)),
+            features.SCORES: scores,
+            features.INSTANCE_PNG: tf.map_fn(
+                png, (scores, found["masks"], boxes), parallel_iterations=1, fn_output_signature=tf.string
+            ),
+        }

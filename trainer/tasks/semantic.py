@@ -1,0 +1,111 @@
+"""Semantic segmentation: a class for each pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from components.class_map import ClassMap
+from serving.precision import with_precision
+from trainer import decoded, deep_supervision, losses, metrics
+from trainer.config import ModelSettings, TrainingSettings
+from trainer.decoded import DecodedSplit, SplitFacts
+from trainer.losses import Loss, balance
+from trainer.losses.padding import real_images
+from trainer.models import registry
+from trainer.sharding import Sharding
+
+
+class SemanticObjective:
+    """A loss on logits; the score is the mean IoU, which is counted while training too."""
+
+    def __init__(
+        self, model: keras.Model, trained: keras.Model, loss: Loss, class_map: ClassMap, head_weight: float = 0.0
+    ) -> None:
+        """Connects the parts.
+
+        Args:
+            model: from images to logits [B, H, W, num_classes].
+            trained: gives that and the logits of heads, if there are any; see `deep_supervision`.
+            loss: of masks and logits.
+            class_map: the classes of the masks.
+            head_weight: weight of the mean loss of the heads, while training.
+        """
+        self.model, self.trained = model, trained
+        self.score = metrics.MeanIoU(class_map)
+        self._loss, self._head_weight = loss, head_weight
+
+    def loss(self, images: tf.Tensor, truth: tf.Tensor, seed: tf.Tensor | None) -> tuple[tf.Tensor, Any]:
+        """Returns the loss and the logits. Truth: class indices or padding, [B, H, W]."""
+        if seed is None:
+            logits = self.model(images, training=False)
+            return self._loss(truth, logits), logits
+        logits, *heads = keras.tree.flatten(self.trained(images, training=True))
+        loss = self._loss(truth, logits)
+        if heads:
+            loss += self._head_weight * deep_supervision.loss(self._loss, truth, heads)
+        return loss, logits
+
+    def add_score(self, truth: tf.Tensor, outputs: Any) -> None:
+        """Adds a batch to the mean IoU."""
+        self.score.update_state(truth, outputs)
+
+    def real_images(self, truth: tf.Tensor) -> tf.Tensor:
+        """Returns how many images are data."""
+        return real_images(truth)
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Returns the class of each pixel."""
+        return np.argmax(self.model(images, training=False), axis=-1)
+
+
+class SemanticTask:
+    """Builds the objective, and checks the masks."""
+
+    def __init__(
+        self, model: ModelSettings, training: TrainingSettings, class_map: ClassMap, input_size: tuple[int, int]
+    ) -> None:
+        self._model, self._training = model, training
+        self._class_map, self._input_size = class_map, input_size
+
+    def load(self, files: Sequence[str], sharding: Sharding) -> DecodedSplit:
+        """Decodes images and masks."""
+        return decoded.load(files, self._input_size, self._training.memory_fraction, sharding)
+
+    def facts(self, counts: Sequence[Sequence[int]], split: str, files: Sequence[str]) -> SplitFacts:
+        """Adds up the pixels of the classes; rejects labels outside of the class map and splits of ignored pixels."""
+        facts = decoded.facts(counts, self._class_map.num_classes, split, files)
+        balance.check_scored(split, facts, self._class_map)
+        return facts
+
+    def build(self, pretrained: bool) -> keras.Model:
+        """Builds the network for any size: it trains on windows and is validated and exported for whole images."""
+        return registry.build(self._model, None, self._class_map.num_classes, pretrained)
+
+    def objective(self, model: keras.Model, facts: SplitFacts) -> SemanticObjective:
+        """Returns the losses that the settings ask for."""
+        settings = self._training
+        heads = registry.deep_layers(self._model) if settings.deep_supervision else ()
+        return SemanticObjective(
+            model,
+            deep_supervision.attach(model, heads, self._class_map.num_classes),
+            losses.build(settings, facts, self._class_map),
+            self._class_map,
+            settings.deep_supervision,
+        )
+
+    def exported(self, model: keras.Model, precision: str) -> keras.Model:
+        """Returns a copy in a precision; see `with_precision`."""
+        return with_precision(model, precision)
+
+    def decode(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Returns the batches: their masks are decoded already."""
+        return batches
+
+    def class_maps(self, truth: np.ndarray) -> np.ndarray:
+        """Returns the masks as they are."""
+        return truth
