@@ -5,15 +5,17 @@ Used by `segpipe predict` and by the report; needs nothing but Pillow and NumPy.
 
 from __future__ import annotations
 
+import colorsys
 import io
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from components.class_map import ClassMap
+from components.class_map import ClassMap, Color
 from components.dataset.encoded import has_16_bits
 from components.dataset.orientation import upright
+from components.instances import boxes as instance_boxes
 
 WRONG = (220, 38, 38)
 IGNORED = (24, 24, 27)
@@ -21,6 +23,7 @@ INK = (31, 35, 40)
 PAPER = (255, 255, 255)
 EDGE = (140, 149, 159)
 LEGEND_FONT = 14  # pixels
+LABEL_FONT = 11  # pixels
 
 
 def photo(data: bytes) -> np.ndarray:
@@ -108,6 +111,55 @@ def error_map(
         shown[ignored] = IGNORED
         shown[ignored & ((rows + columns) % 8 == 0)] = 70
     return shown
+
+
+def instances(image: np.ndarray, masks: np.ndarray, labels: Sequence[str], opacity: float = 0.5) -> np.ndarray:
+    """Lays each mask over an image in a colour of its own, with its box and a label.
+
+    Args:
+        image: uint8 [H, W, 3].
+        masks: bool [N, H, W]; the first ones lie on top.
+        labels: what is written at each box.
+        opacity: fraction of the colours, 0 to 1.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    canvas = image.astype(np.float32)
+    # Hues a golden ratio apart differ most, however many there are.
+    hues = [0.1 + index * 0.618034 for index in range(len(masks))]
+    colors = [_bright(hue % 1) for hue in hues]
+    for mask, color in reversed(list(zip(masks, colors, strict=True))):
+        canvas[mask] = canvas[mask] * (1 - opacity) + np.float32(color) * opacity
+    picture = Image.fromarray(np.rint(canvas).astype(np.uint8))
+    boxes = instance_boxes(masks)
+    return draw_boxes(picture, boxes[::-1], labels[::-1], colors[::-1])
+
+
+def _bright(hue: float) -> Color:
+    red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.75, 0.95))
+    return red, green, blue
+
+
+def draw_boxes(picture: Image.Image, boxes: np.ndarray, labels: Sequence[str], colors: Sequence[Color]) -> np.ndarray:
+    """Draws boxes with a label at each one's upper left corner into a picture.
+
+    Args:
+        picture: RGB; drawn into.
+        boxes: (y_min, x_min, y_max, x_max) in pixels, the maximum exclusive, [N, 4].
+        labels: what is written, N texts.
+        colors: N colours.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(LABEL_FONT)
+    for (top, left, bottom, right), label, color in zip(boxes.tolist(), labels, colors, strict=True):
+        draw.rectangle((left, top, right - 1, bottom - 1), outline=color)
+        place = (left + 1, max(0, top - LABEL_FONT - 2))
+        draw.rectangle(draw.textbbox(place, label, font=font), fill=INK)
+        draw.text(place, label, fill=PAPER, font=font)
+    return np.asarray(picture)
 
 
 def legend(class_map: ClassMap, names: Sequence[str] | None = None, width: int | None = None) -> Image.Image:

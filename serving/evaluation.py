@@ -147,7 +147,7 @@ class Evaluation:
     @property
     def intervals(self) -> dict[str, Interval]:
         """95 % intervals of the first model's scores by metric name, without those that are undefined."""
-        return _defined(score_intervals(self.tallies[0].resamples, self.class_map))
+        return _defined(score_intervals(self.tallies[0].resampled()))
 
     @property
     def change_intervals(self) -> dict[str, Interval]:
@@ -155,7 +155,7 @@ class Evaluation:
         if len(self.tallies) < 2:
             return {}
         candidate, baseline = self.tallies
-        return _defined(change_intervals(candidate.resamples, baseline.resamples, self.class_map))
+        return _defined(change_intervals(candidate.resampled(), baseline.resampled()))
 
     @property
     def worst_sequences(self) -> tuple[SequenceScore, ...]:

@@ -1,4 +1,4 @@
-"""Writes predictions as pictures: class indices, coloured masks, overlays with a legend.
+"""Writes predictions as pictures: class indices, coloured masks, overlays with a legend, boxes.
 
 A mask file carries who made it from which image, so a run that was cut off goes on where it stopped.
 """
@@ -16,12 +16,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from components import drawing
+from components.class_map import ClassMap
 from components.dataset.conversion import as_png
 from components.dataset.encoded import BadFileError, Limits
+from components.mask_boxes import mask_boxes
 from serving.client.results import Description, Refused, Segmentation, Segmenter
 
 _ORIGIN = "segpipe"  # keyword of the text that a mask file carries
@@ -95,6 +98,42 @@ def write_pictures(segmenter: Segmenter, paths: Sequence[Path], directory: str) 
         else:
             yield _write(folder, path, names[path], data, image, result)
     yield from _drained(settled)
+
+
+def write_boxes(
+    outcomes: Sequence[Outcome], class_map: ClassMap, names: Sequence[str], least_pixels: int
+) -> dict[Path, list[dict[str, Any]]]:
+    """Writes `<name>_boxes.json` and `<name>_boxes.png` beside each mask: boxes around its connected areas.
+
+    Args:
+        outcomes: what `write_pictures` yielded; those without a mask are left out.
+        class_map: the classes of the masks.
+        names: the classes that get boxes.
+        least_pixels: smaller areas get none.
+
+    Returns:
+        The boxes by image, as they are written.
+    """
+    written = {}
+    for outcome in outcomes:
+        if outcome.mask is None:
+            continue
+        with Image.open(outcome.mask) as opened:
+            mask = np.asarray(opened)
+        found = mask_boxes(mask, [class_map.index(name) for name in names], least_pixels)
+        rows = [
+            {"class": class_map.names[each.index], "box": each.box, "pixels": each.pixels, "fill": round(each.fill, 4)}
+            for each in found
+        ]
+        stem = outcome.mask.removesuffix("_mask.png")
+        Path(f"{stem}_boxes.json").write_text(json.dumps(rows, indent=2))
+        picture = Image.fromarray(drawing.photo(outcome.path.read_bytes()))
+        texts = [class_map.names[each.index] for each in found]
+        colors = [class_map.colors[each.index] for each in found]
+        boxes = np.array([each.box for each in found]).reshape(-1, 4)
+        Path(f"{stem}_boxes.png").write_bytes(drawing.png_bytes(drawing.draw_boxes(picture, boxes, texts, colors)))
+        written[outcome.path] = rows
+    return written
 
 
 def unique_names(paths: Sequence[Path]) -> dict[Path, str]:

@@ -6,13 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import gpu_table, held_out, machine, recipes, records, scaling, training
+from benchmarks import boxes, gpu_table, held_out, machine, recipes, records, scaling, training
 from components.dataset import synthetic
 from components.dataset.pairs import find_pairs
 from components.errors import UsageError
 from components.gpu import Build, Device, Found
+from components.instances import Instances
 from pipeline.cli.run import build_config
 from pipeline.config import describe, with_gate_split
 from pipeline.store import NodeExecution
@@ -257,3 +259,16 @@ def test_memory_of_a_process_includes_that_of_the_processes_that_it_started():
 
     assert during - before > 60 << 20
     assert scaling.memory_of(child.pid) == 0
+
+
+def test_objects_that_touch_and_objects_in_pieces_are_counted():
+    masks = np.zeros((3, 4, 9), bool)
+    masks[0, 1:3, 0:2] = True
+    masks[1, 3, 2] = True  # touches the first by a corner
+    masks[2, 0, [4, 8]] = True
+    counts = boxes.Counts()
+
+    counts.add_instances(Instances(masks, np.full(3, 1), np.zeros(3, bool)), 1)
+    counts.add(masks.any(axis=0).astype(np.uint8), 1, pixels=1)
+
+    assert boxes.table({"car": counts}).splitlines()[-1] == "| car | 3 | 85% | 3 | 2 | 1 |"

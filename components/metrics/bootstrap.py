@@ -3,9 +3,9 @@
 A bootstrap scores many resamples of the images, each drawn with replacement. Here a resample gives every image a
 weight from Poisson(1) instead, so that it can be summed while images stream past (Hanley and MacGibbon, Creating
 non-parametric bootstrap samples using Poisson frequencies, Computer Methods and Programs in Biomedicine 2006;
-Chamandy et al., Estimating Uncertainty for Massive Data Streams, Google 2012). Scores are functions of three counts a
-class, so the sums hold `RESAMPLES` x 3 x classes numbers, however many images there are: 264 kB for 11 classes, 6 MB
-for 255.
+Chamandy et al., Estimating Uncertainty for Massive Data Streams, Google 2012). Scores of masks are functions of three
+counts a class, so the sums hold `RESAMPLES` x 3 x classes numbers, however many images there are: 264 kB for 11
+classes, 6 MB for 255. Average precision is no function of sums: see `average_precision.py`.
 
 The weights come from a hash of the image. Two models therefore see the same resamples, and the difference of their
 scores, resample by resample, is the paired bootstrap of the change. Identical images get the same weight.
@@ -29,6 +29,8 @@ RESAMPLES = 1000
 _TAIL = 0.025
 
 Interval = tuple[float, float]
+# Scores by metric name, `class_iou/<class name>` included, float64 [RESAMPLES] each; NaN where undefined.
+Resampled = dict[str, np.ndarray]
 
 
 def poisson_weights(image: bytes) -> np.ndarray:
@@ -37,15 +39,12 @@ def poisson_weights(image: bytes) -> np.ndarray:
     return np.random.Generator(np.random.PCG64(seed)).poisson(1.0, RESAMPLES).astype(np.int64)
 
 
-def resampled_scores(resamples: np.ndarray, class_map: ClassMap) -> dict[str, np.ndarray]:
+def resampled_scores(resamples: np.ndarray, class_map: ClassMap) -> Resampled:
     """Scores every resample.
 
     Args:
         resamples: pixels hit, true and predicted of each scored class, int64 [RESAMPLES, 3, scored classes].
         class_map: names of the classes.
-
-    Returns:
-        Scores by metric name, `class_iou/<class name>` included, float64 [RESAMPLES]; NaN where undefined.
     """
     counts = np.moveaxis(resamples, 1, 0)
     result = {}
@@ -69,29 +68,23 @@ def interval(values: np.ndarray, comparisons: int = 1) -> Interval:
     return float(low), float(high)
 
 
-def score_intervals(resamples: np.ndarray, class_map: ClassMap) -> dict[str, Interval]:
-    """Returns the 95 % interval of each score by metric name; see `resampled_scores`."""
-    return {name: interval(values) for name, values in resampled_scores(resamples, class_map).items()}
+def score_intervals(resampled: Resampled) -> dict[str, Interval]:
+    """Returns the 95 % interval of each score by metric name."""
+    return {name: interval(values) for name, values in resampled.items()}
 
 
-def change_intervals(
-    candidate: np.ndarray, baseline: np.ndarray, class_map: ClassMap, jointly: bool = False
-) -> dict[str, Interval]:
+def change_intervals(candidate: Resampled, baseline: Resampled, jointly: bool = False) -> dict[str, Interval]:
     """Returns the 95 % interval of each score's change, candidate minus baseline, by metric name.
 
     Args:
-        candidate: counts as in `resampled_scores`.
+        candidate: the scores of every resample.
         baseline: the same of the baseline, on the same images.
-        class_map: names of the classes.
         jointly: widen those of the classes so that 95 % holds for all classes together. The gate compares every class,
             and with 11 classes one in four equal models would otherwise seem worse in one of them by chance.
     """
-    before = resampled_scores(baseline, class_map)
-    joint = len(class_map.scored_names) if jointly else 1
-    return {
-        name: interval(after - before[name], joint if name.startswith("class_") else 1)
-        for name, after in resampled_scores(candidate, class_map).items()
-    }
+    classes = {name.partition("/")[2] for name in candidate} - {""}
+    joint = len(classes) if jointly else 1
+    return {name: interval(after - baseline[name], joint if "/" in name else 1) for name, after in candidate.items()}
 
 
 def counted_change(change: float, bounds: Interval, significant_only: bool) -> float:

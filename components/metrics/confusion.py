@@ -43,6 +43,15 @@ def decode_confidence(png: bytes) -> np.ndarray:
     return _decode_grey(png, "confidence", "probabilities", "0 to 255 for 0 to 1")
 
 
+def decode_instance(png: bytes) -> np.ndarray:
+    """Decodes the mask of an instance, bool [H, W], from an 8-bit grey PNG of 0 and 255.
+
+    Raises:
+        DataRejectedError: the bytes are no image, are cut short, or hold anything but 8-bit grey.
+    """
+    return _decode_grey(png, "mask of an instance", "0 and 255", "255 where the instance is") > 127
+
+
 def _decode_grey(png: bytes, what: str, content: str, remedy: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(png)) as image:

@@ -7,19 +7,20 @@ bounds on a change if not.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from tensorflow_model_analysis.proto import config_pb2
 
 from components import features
 from components.class_map import ClassMap
-from components.metrics import scores, tfma_metrics
+from components.metrics import scores, tfma_base, tfma_instances, tfma_metrics
 from components.metrics.settings import GateSettings
 
 SIGNATURE = "evaluation"
 
 
 def eval_config(
-    class_map: ClassMap, gate: GateSettings, code_hash: str, selection_split: str = ""
+    class_map: ClassMap, gate: GateSettings, code_hash: str, selection_split: str = "", things: Sequence[str] = ()
 ) -> config_pb2.EvalConfig:
     """Returns the Evaluator's configuration.
 
@@ -29,14 +30,16 @@ def eval_config(
         code_hash: hash of the code that computes the metrics, part of the cache key.
         selection_split: the split that chose the epoch, if examples of it are evaluated beside those that the gate
             judges; empty if the gate judges all examples.
+        things: names of the classes that have instances, for the task instance; empty for the task semantic.
 
     Raises:
-        UsageError: the gate names a class that is unknown or ignored.
+        UsageError: the gate names a class that is unknown or not scored.
     """
-    gate.check_classes(class_map)
+    gate.check_classes(class_map, things)
     config = json.dumps(
         {
             "class_map": class_map.to_json(),
+            "things": list(things),
             "significant_drops": gate.significant_drops,
             "selection_split": selection_split,
             "code": code_hash,
@@ -53,26 +56,29 @@ def eval_config(
             config_pb2.MetricsSpec(
                 metrics=[
                     config_pb2.MetricConfig(class_name=metric.__name__, module=metric.__module__, config=config)
-                    for metric in tfma_metrics.METRIC_CLASSES
+                    for metric in (tfma_instances if things else tfma_metrics).METRIC_CLASSES
                 ],
-                thresholds=_thresholds(class_map, gate),
+                thresholds=_thresholds(gate, class_map.scored_names, things),
             )
         ],
     )
 
 
-def _thresholds(class_map: ClassMap, gate: GateSettings) -> dict[str, config_pb2.MetricThreshold]:
+def _thresholds(
+    gate: GateSettings, scored_names: Sequence[str], things: Sequence[str]
+) -> dict[str, config_pb2.MetricThreshold]:
     """Returns the gate's bounds by metric name."""
-    bounds = {"mean_iou": gate.min_mean_iou}
-    drops = {"mean_iou": gate.max_mean_drop}
-    for name, bound in gate.min_class_iou.items():
-        bounds[scores.metric_name("class_iou", name)] = bound
-    for name in class_map.scored_names:
-        drops[scores.metric_name("class_iou", name)] = gate.max_class_drop
+    task = scores.INSTANCE if things else scores.SEMANTIC
+    bounds = {task.main: gate.min_mask_ap if things else gate.min_mean_iou}
+    drops = {task.main: gate.max_mean_drop}
+    for name, bound in (gate.min_class_ap if things else gate.min_class_iou).items():
+        bounds[scores.metric_name(task.by_class, name)] = bound
+    for name in things or scored_names:
+        drops[scores.metric_name(task.by_class, name)] = gate.max_class_drop
     return {
         **{name: config_pb2.MetricThreshold(value_threshold=_at_least(bound)) for name, bound in bounds.items()},
         **{
-            f"{tfma_metrics.COUNTED_CHANGE}/{name}": config_pb2.MetricThreshold(change_threshold=_loses_at_most(drop))
+            f"{tfma_base.COUNTED_CHANGE}/{name}": config_pb2.MetricThreshold(change_threshold=_loses_at_most(drop))
             for name, drop in drops.items()
         },
     }

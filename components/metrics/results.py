@@ -7,17 +7,30 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow_model_analysis as tfma
 
 from components.class_map import ClassMap
-from components.metrics import tfma_metrics
+from components.metrics import tfma_base, tfma_instances, tfma_metrics
+from components.metrics.average_precision import SCORES
 from components.metrics.bootstrap import Interval
 from components.metrics.diagnostics import Diagnostics
-from components.metrics.scores import Scores, accuracy, dice, iou, mean, metric_name, scores
+from components.metrics.scores import (
+    INSTANCE,
+    Scores,
+    accuracy,
+    dice,
+    iou,
+    mean,
+    metric_name,
+    nested,
+    or_null,
+    scores,
+    task_scores,
+)
 from components.metrics.threshold_check import ThresholdCheck
 
 # Values by model name, metric name and whether it is a difference of models.
@@ -26,11 +39,33 @@ _Values = dict[tuple[str, str, bool], Any]
 
 @dataclasses.dataclass(frozen=True)
 class SequenceResult:
-    """What one model scored in one sequence, 0 to 1; NaN if there is nothing to score."""
+    """What one model scored in one sequence, 0 to 1; NaN if there is nothing to score, None for another task."""
 
-    mean_iou: float
-    mean_dice: float
-    pixel_accuracy: float
+    mean_iou: float | None = None
+    mean_dice: float | None = None
+    pixel_accuracy: float | None = None
+    mask_ap: float | None = None
+
+    @property
+    def main(self) -> float:
+        """The task's main score."""
+        found = self.mean_iou if self.mask_ap is None else self.mask_ap
+        return math.nan if found is None else found
+
+
+@dataclasses.dataclass(frozen=True)
+class InstanceScores:
+    """Average precision by metric name, `class_mask_ap/<class name>` included, 0 to 1; NaN without an instance."""
+
+    values: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the scores as plain JSON types, null for NaN."""
+        return nested(self.values)
+
+    def flat(self) -> dict[str, float | None]:
+        """Returns the scores by metric name, null for NaN."""
+        return {name: or_null(value) for name, value in self.values.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,25 +73,33 @@ class ModelResult:
     """What one model scored.
 
     Attributes:
-        matrix: confusion matrix over the whole split, int64 [N, N], rows the truth, columns the prediction.
-        scores: the scores of it.
+        matrix: confusion matrix over the whole split, int64 [N, N], rows the truth, columns the prediction; [0, 0] for
+            the task instance.
+        scores: the scores over the whole split.
         sequences: the scores of each sequence by its name; empty if there are more than `tally.MAX_SEQUENCES`.
         intervals: 95 % interval by metric name, `class_iou/<class name>` included; scores that are NaN have none.
-        selection: `mean_iou` and `class_iou/<class name>` on the split that chose the epoch, None if undefined; empty
+        selection: the main score and those of the classes on the split that chose the epoch, None if undefined; empty
             if the gate judged that split.
-        diagnostics: the counts of the scores that do not gate; without confidence if the model returns none.
+        diagnostics: the counts of the scores that do not gate; without confidence if the model returns none, and None
+            for the task instance.
     """
 
     matrix: np.ndarray
-    scores: Scores
+    scores: Scores | InstanceScores
     sequences: dict[str, SequenceResult]
     intervals: dict[str, Interval]
-    diagnostics: Diagnostics
+    diagnostics: Diagnostics | None
     selection: dict[str, float | None] = dataclasses.field(default_factory=dict)
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """Names of the classes that have instances; none for the task semantic."""
+        prefix = metric_name(INSTANCE.by_class, "")
+        return tuple(name.removeprefix(prefix) for name in self.scores.flat() if name.startswith(prefix))
 
     def flat(self, class_map: ClassMap) -> dict[str, float | None]:
         """Returns all scores by metric name, those that do not gate included; None or NaN if undefined."""
-        return {**self.scores.flat(), **self.diagnostics.flat(class_map)}
+        return {**self.scores.flat(), **(self.diagnostics.flat(class_map) if self.diagnostics else {})}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,19 +129,20 @@ def load_evaluation(evaluation_uri: str, class_map: ClassMap) -> Evaluation:
         class_map: the class map it was evaluated with.
 
     Raises:
-        ValueError: the directory holds no confusion matrix over the whole split.
+        ValueError: the directory holds no scores over the whole split.
     """
     values = _read_values(evaluation_uri)
+    main = task_scores({name: None for _, name, _ in values}).main
     # Without a baseline TFMA leaves the candidate nameless.
-    matrix = (tfma_metrics.CONFUSION_MATRIX, False)
-    name = tfma.CANDIDATE_KEY if (tfma.CANDIDATE_KEY, *matrix) in values else ""
-    if (name, *matrix) not in values:
+    name = tfma.CANDIDATE_KEY if (tfma.CANDIDATE_KEY, main, False) in values else ""
+    if (name, main, False) not in values:
         raise ValueError(
-            f"{evaluation_uri}: found no {tfma_metrics.CONFUSION_MATRIX} of a candidate over the whole split, "
+            f"{evaluation_uri}: found no {main} of a candidate over the whole split, "
             "expected what the pipeline's Evaluator writes"
         )
-    candidate = _model_result(values, name, class_map)
-    baseline = _model_result(values, tfma.BASELINE_KEY, class_map) if (tfma.BASELINE_KEY, *matrix) in values else None
+    read = _instance_result if main == INSTANCE.main else _model_result
+    candidate = read(values, name, class_map)
+    baseline = read(values, tfma.BASELINE_KEY, class_map) if (tfma.BASELINE_KEY, main, False) in values else None
     validation = tfma.load_validation_result(evaluation_uri)
     failed = {
         (failure.metric_key.name, failure.metric_key.is_diff)
@@ -111,7 +155,7 @@ def load_evaluation(evaluation_uri: str, class_map: ClassMap) -> Evaluation:
         baseline=baseline,
         checks=tuple(_checks(thresholds, values, name, failed)),
         blessed=validation.validation_ok,
-        change_intervals=_intervals(values, name, tfma_metrics.CHANGE_INTERVAL, is_diff=True),
+        change_intervals=_intervals(values, name, tfma_base.CHANGE_INTERVAL, is_diff=True),
     )
 
 
@@ -137,15 +181,30 @@ def _array(found: Any) -> np.ndarray:
 
 def _model_result(values: _Values, model: str, class_map: ClassMap) -> ModelResult:
     matrix = values[model, tfma_metrics.CONFUSION_MATRIX, False]
-    names = values.get((model, tfma_metrics.SEQUENCE_NAMES, False), ())
+    names = values.get((model, tfma_base.SEQUENCE_NAMES, False), ())
     counts = values.get((model, tfma_metrics.SEQUENCE_COUNTS, False), ())
     return ModelResult(
         matrix,
         scores(matrix, class_map),
         {str(name): _sequence_result(own) for name, own in zip(names, counts, strict=True)},
-        _intervals(values, model, tfma_metrics.INTERVAL, is_diff=False),
+        _intervals(values, model, tfma_base.INTERVAL, is_diff=False),
         _diagnostics(values, model, class_map),
         _selection_scores(values.get((model, tfma_metrics.SELECTION_COUNTS, False)), class_map),
+    )
+
+
+def _instance_result(values: _Values, model: str, class_map: ClassMap) -> ModelResult:
+    known = (*SCORES, *(metric_name(f"class_{score}", name) for score in SCORES for name in class_map.names))
+    own = {name: value for (owner, name, is_diff), value in values.items() if (owner, is_diff) == (model, False)}
+    names, found = (own.get(key, ()) for key in (tfma_base.SEQUENCE_NAMES, tfma_instances.SEQUENCE_SCORES))
+    prefix = f"{tfma_instances.SELECTION}/"
+    return ModelResult(
+        np.zeros((0, 0), np.int64),
+        InstanceScores({name: own[name] for name in known if name in own}),
+        {str(name): SequenceResult(mask_ap=float(value)) for name, value in zip(names, found, strict=True)},
+        _intervals(values, model, tfma_base.INTERVAL, is_diff=False),
+        diagnostics=None,
+        selection={name.removeprefix(prefix): or_null(value) for name, value in own.items() if name.startswith(prefix)},
     )
 
 
@@ -186,14 +245,14 @@ def _checks(
     failed: set[tuple[str, bool]],
 ) -> Iterator[ThresholdCheck]:
     """Yields every bound that was set, with the value it was compared with."""
-    intervals = _intervals(values, candidate, tfma_metrics.JOINT_INTERVAL, is_diff=True)
+    intervals = _intervals(values, candidate, tfma_base.JOINT_INTERVAL, is_diff=True)
     for name, threshold in sorted(thresholds.items()):
         if threshold.HasField("value_threshold"):
             bound = threshold.value_threshold.lower_bound.value
             yield ThresholdCheck(name, "value", bound, values[candidate, name, False], (name, False) not in failed)
         if threshold.HasField("change_threshold"):
             bound = threshold.change_threshold.absolute.value
-            metric = name.removeprefix(f"{tfma_metrics.COUNTED_CHANGE}/")
+            metric = name.removeprefix(f"{tfma_base.COUNTED_CHANGE}/")
             yield ThresholdCheck(
                 metric,
                 "change",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,43 @@ from components.class_map import ClassMap
 
 Metric = Callable[[np.ndarray, ClassMap], float]
 ClassMetric = Callable[[np.ndarray, ClassMap], dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskScores:
+    """The names of a task's scores.
+
+    Attributes:
+        main: the score that the gate, the choice of frames and lists of runs go by.
+        by_class: the same of each class, named as in `class_iou/road`.
+        listed: the scores that stand first in a report and in lists of runs.
+    """
+
+    main: str
+    by_class: str
+    listed: tuple[str, ...]
+
+
+SEMANTIC = TaskScores("mean_iou", "class_iou", ("mean_iou", "mean_dice", "pixel_accuracy"))
+INSTANCE = TaskScores("mask_ap", "class_mask_ap", ("mask_ap", "mask_ap50", "box_ap"))
+
+
+def task_scores(scores: Mapping[str, Any]) -> TaskScores:
+    """Returns the names of the task's scores that a model's scores by name are of."""
+    return INSTANCE if INSTANCE.main in scores else SEMANTIC
+
+
+def nested(scores: Mapping[str, float | None]) -> dict[str, Any]:
+    """Returns scores by metric name as plain JSON types, those of classes by class name; null for NaN.
+
+    `class_iou/road` becomes `{"class_iou": {"road": ...}}`.
+    """
+    result: dict[str, Any] = {}
+    for name, value in scores.items():
+        family, _, class_name = name.partition("/")
+        group = result.setdefault(family, {}) if class_name else result
+        group[class_name or family] = None if value is None else or_null(value)
+    return result
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:

@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 
 from components.class_map import ClassMap
-from components.metrics.bootstrap import RESAMPLES, poisson_weights
+from components.metrics.bootstrap import RESAMPLES, Resampled, poisson_weights, resampled_scores
 from components.metrics.diagnostics import Diagnostics
-from components.metrics.scores import counts
+from components.metrics.scores import counts, scores
 
 # More sequences than a person reads: names without a sequence in them make one of each image.
 MAX_SEQUENCES = 100
@@ -78,6 +78,14 @@ class Tally:
         self.resamples += other.resamples
         self.diagnostics.add(other.diagnostics)
         self._add_sequences(other.sequences)
+
+    def flat(self) -> dict[str, float | None]:
+        """Returns the scores by metric name, None if undefined."""
+        return scores(self.matrix, self.class_map).flat()
+
+    def resampled(self) -> Resampled:
+        """Returns the scores of every bootstrap resample."""
+        return resampled_scores(self.resamples, self.class_map)
 
     def _add_sequences(self, added: dict[str, np.ndarray] | None) -> None:
         if self.sequences is None or added is None:

@@ -17,7 +17,7 @@ from components import artifact_files, features, files
 from components.class_map import ClassMap
 from components.example_gen.quarantine import read_counts, read_faults
 from components.examples import example_files
-from components.metrics.results import Evaluation, load_evaluation
+from components.metrics.results import Evaluation, SequenceResult, load_evaluation
 from components.report.data import Lineage, ReportData, SequenceScore, Verdict
 from components.report.frames import choose_frames
 
@@ -69,12 +69,13 @@ def assemble(
         max_frames: largest number of frames to predict when choosing some to show.
 
     Raises:
-        ValueError: the evaluation holds no confusion matrix over the whole split.
+        ValueError: the evaluation holds no scores over the whole split.
         OSError: a file is missing.
     """
     evaluation = load_evaluation(sources.evaluation, class_map)
+    candidate, diagnostics = evaluation.candidate, evaluation.candidate.diagnostics
     frames, frames_scored = choose_frames(
-        example_files(sources.examples, gate_split), sources.model, class_map, max_frames
+        example_files(sources.examples, gate_split), sources.model, class_map, max_frames, things=candidate.things
     )
     counts, faults = read_counts(sources.quarantine), read_faults(sources.quarantine)
     return ReportData(
@@ -82,11 +83,11 @@ def assemble(
         class_map=class_map,
         gate_split=gate_split,
         verdict=Verdict(blessed, pushed, evaluation.checks),
-        scores=evaluation.candidate.flat(class_map),
+        scores=candidate.flat(class_map),
         baseline_scores=evaluation.baseline.flat(class_map) if evaluation.baseline else None,
-        intervals=evaluation.candidate.intervals,
+        intervals=candidate.intervals,
         change_intervals=evaluation.change_intervals,
-        confusion=tuple(tuple(int(pixels) for pixels in row) for row in evaluation.candidate.matrix),
+        confusion=tuple(tuple(int(pixels) for pixels in row) for row in candidate.matrix),
         sequences=sequence_scores(evaluation),
         frames=frames,
         frames_scored=frames_scored,
@@ -97,27 +98,22 @@ def assemble(
         quarantine_rows=tuple(dataclasses.asdict(fault) for fault in faults[:_QUARANTINE_ROWS]),
         lineage=lineage,
         selection_split=selection_split,
-        selection_scores=evaluation.candidate.selection,
-        reliability=evaluation.candidate.diagnostics.reliability,
-        object_sizes=evaluation.candidate.diagnostics.sizes,
-        class_object_sizes=evaluation.candidate.diagnostics.class_sizes(class_map),
+        selection_scores=candidate.selection,
+        reliability=diagnostics.reliability if diagnostics else (),
+        object_sizes=diagnostics.sizes if diagnostics else {},
+        class_object_sizes=diagnostics.class_sizes(class_map) if diagnostics else {},
     )
 
 
 def sequence_scores(evaluation: Evaluation) -> tuple[SequenceScore, ...]:
-    """Returns the scores of each video sequence, the baseline's beside them: the lowest mean IoU first, NaN last."""
+    """Returns the scores of each video sequence, the baseline's beside them: the lowest main score first, NaN last."""
     baseline = evaluation.baseline.sequences if evaluation.baseline else {}
-    results = evaluation.candidate.sequences.items()
-    return tuple(
-        SequenceScore(
-            name=name,
-            mean_iou=result.mean_iou,
-            mean_dice=result.mean_dice,
-            pixel_accuracy=result.pixel_accuracy,
-            baseline_mean_iou=baseline[name].mean_iou if name in baseline else None,
-        )
-        for name, result in sorted(results, key=lambda item: (math.isnan(item[1].mean_iou), item[1].mean_iou))
-    )
+    rows = []
+    for name, result in evaluation.candidate.sequences.items():
+        before = baseline.get(name, SequenceResult())
+        compared = {"baseline_mean_iou": before.mean_iou, "baseline_mask_ap": before.mask_ap}
+        rows.append((result.main, SequenceScore(name, **dataclasses.asdict(result), **compared)))
+    return tuple(row for _, row in sorted(rows, key=lambda item: (math.isnan(item[0]), item[0])))
 
 
 def read_history(model_run: str) -> tuple[dict[str, Any], ...]:

@@ -22,6 +22,7 @@ from tfx.v1.types.standard_artifacts import (
 from components import files
 from components.class_map import ClassMap
 from components.example_gen.artifacts import Quarantine
+from components.metrics.scores import task_scores
 from components.report import artifacts
 from components.report.assemble import Sources, assemble, read_model_name
 from components.report.data import DATA_FILE, PAGE_FILE, Lineage, ReportData
@@ -37,8 +38,6 @@ _BLESSED = "blessed"
 _BASELINE = "baseline_model"
 _PUSHED = "pushed"
 _PUSHED_DESTINATION = "pushed_destination"
-
-_LISTED_METRICS = ("mean_iou", "mean_dice", "pixel_accuracy")
 
 
 @component
@@ -86,7 +85,7 @@ def Report(  # TFX's naming: a component is a noun
     )
     write(data, report.uri)
     # Listing many runs reads these from the metadata store without opening a file.
-    for metric in _LISTED_METRICS:
+    for metric in task_scores(data.scores).listed:
         value = data.scores[metric]
         if value is not None and not math.isnan(value):
             report.set_float_custom_property(metric, value)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from components import artifact_files, files
+from components.baseline.reasons import Reason
 from components.class_map import ClassMap
 from components.metrics.calibration import ReliabilityBin
 from components.metrics.object_sizes import SizeScore
@@ -45,18 +46,33 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class SequenceScore:
-    """The scores over all frames of one video sequence; the baseline's is None without a baseline."""
+    """The scores over all frames of one video sequence; None without a baseline, and for those of another task."""
 
     name: str
-    mean_iou: Score
+    mean_iou: Score = None
     mean_dice: Score = None
     pixel_accuracy: Score = None
     baseline_mean_iou: Score = None
+    mask_ap: Score = None
+    baseline_mask_ap: Score = None
+
+    @property
+    def score(self) -> Score:
+        """The task's main score."""
+        return self.mean_iou if self.mask_ap is None else self.mask_ap
+
+    @property
+    def baseline(self) -> Score:
+        """The baseline's."""
+        return self.baseline_mean_iou if self.mask_ap is None else self.baseline_mask_ap
 
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """One evaluated frame in four pictures, each a `data:` address of a JPEG or PNG of the same size."""
+    """One evaluated frame in four pictures, each a `data:` address of a JPEG or PNG of the same size.
+
+    `mask_ap` is the score of the task instance, whose mean IoU is None.
+    """
 
     group: Literal["best", "worst", "random"]
     name: str
@@ -66,6 +82,12 @@ class Frame:
     prediction: str
     error: str
     sequence: str = ""
+    mask_ap: Score = None
+
+    @property
+    def score(self) -> Score:
+        """The task's main score."""
+        return self.mean_iou if self.mask_ap is None else self.mask_ap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +101,15 @@ class Timing:
 
 @dataclasses.dataclass(frozen=True)
 class RelatedRun:
-    """Another model: the run that made it, its version if it was pushed, and its report's address, relative to this."""
+    """Another model: the run that made it, its version if it was pushed, and its report's address, relative to this.
+
+    `why` says of a baseline how it was chosen: it is the served version, or a better one before it.
+    """
 
     run_id: str | None = None
     version: int | None = None
     report: str | None = None
+    why: Reason = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,12 @@ def mask(indices: np.ndarray) -> np.ndarray:
     return np.asarray(_shrink(Image.fromarray(indices), Image.Resampling.NEAREST))
 
 
+def masks(stack: np.ndarray) -> np.ndarray:
+    """Returns masks, bool [N, H, W], shrunk by nearest neighbour."""
+    size = mask(np.zeros(stack.shape[1:], np.uint8)).shape
+    return np.array([mask(each.astype(np.uint8)) for each in stack], bool).reshape(-1, *size)
+
+
 def photo_address(image: Image.Image) -> str:
     """Returns a photo as a JPEG's address."""
     return _address(image, "JPEG", quality=_JPEG_QUALITY)

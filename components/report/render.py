@@ -13,12 +13,16 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
+from components.metrics.scores import task_scores
 from components.report import views, wording
 from components.report.charts import last_entries, reliability_diagram, resumed_epochs
 from components.report.data import ReportData
 
 _FOLDER = Path(__file__).parent
 _SHOWN_SEQUENCES = 20
+_OTHER_FIGURES = (
+    "frequency_weighted_iou", "mean_iou_with_void", "mean_boundary_iou", "mask_ap75", "box_ap50", "box_ap75",
+)  # fmt: skip
 
 
 def render(data: ReportData) -> str:
@@ -27,10 +31,8 @@ def render(data: ReportData) -> str:
     A run's own page, with timings the component could not know:
     `render(dataclasses.replace(data, timings=...))`.
     """
-    iou_rows = views.class_rows(data, "class_iou")
-    families = {"class_iou": "IoU", "class_boundary_iou": "Boundary IoU", "class_dice": "Dice"}
-    if "mean_boundary_iou" not in data.scores:  # a report of an earlier version
-        del families["class_boundary_iou"]
+    task = task_scores(data.scores)
+    class_scores = {title: views.class_rows(data, family) for family, title in wording.CLASS_METRICS.items()}
     heat_rows = views.heat_map(data)
     return compile_template("page.html").render(
         data=data,
@@ -44,11 +46,14 @@ def render(data: ReportData) -> str:
         key_figures=views.key_figures(data),
         other_figures=[
             views.score_row(data, metric, wording.metric_name(metric))
-            for metric in ("frequency_weighted_iou", "mean_iou_with_void", "mean_boundary_iou")
+            for metric in _OTHER_FIGURES
             if metric in data.scores
         ],
-        class_scores=[(title, views.class_rows(data, family)) for family, title in families.items()],
-        absent=any(row.value is None for row in iou_rows),
+        main=task.main,
+        main_name=wording.metric_name(task.main),
+        class_name=wording.CLASS_METRICS[task.by_class],
+        class_scores=[(title, rows) for title, rows in class_scores.items() if rows],
+        absent=any(row.value is None for row in views.class_rows(data, task.by_class)),
         gates=views.ordered_gates(data),
         heat_rows=heat_rows,
         confusions=views.largest_confusions(heat_rows),
@@ -56,6 +61,8 @@ def render(data: ReportData) -> str:
         frame_groups=views.frame_groups(data),
         reliability=reliability_diagram(data.reliability),
         sizes=views.size_rows(data),
+        precisions=views.precision_rows(data),
+        precision_names=list(views.PRECISIONS.values()),
         charts=views.training_charts(data),
         epochs=last_entries(data.history),
         resumed=resumed_epochs(data.history),

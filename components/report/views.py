@@ -12,11 +12,21 @@ from typing import Protocol
 from components import drawing
 from components.class_map import ClassMap, Color
 from components.metrics.object_sizes import SizeScore
+from components.metrics.scores import INSTANCE, task_scores
 from components.metrics.threshold_check import ThresholdCheck
 from components.report import wording
 from components.report.charts import Chart, curves, finite, last_entries
 from components.report.data import Frame, ReportData, Timing
 
+# Average precision of masks over all thresholds, at an IoU of 0.5 and of 0.75, and by size.
+PRECISIONS = {
+    "mask_ap": "AP",
+    "mask_ap50": "AP50",
+    "mask_ap75": "AP75",
+    "mask_ap_small": "Small",
+    "mask_ap_medium": "Medium",
+    "mask_ap_large": "Large",
+}
 _GROUPS = {"worst": "Worst frames", "best": "Best frames", "random": "Random frames"}
 
 
@@ -93,23 +103,36 @@ def score_row(data: Scored, metric: str, name: str, color: str = "") -> ScoreRow
 
 def key_figures(data: Scored) -> list[ScoreRow]:
     """Returns the three figures of the verdict banner."""
-    return [
-        score_row(data, metric, wording.metric_name(metric)) for metric in ("mean_iou", "mean_dice", "pixel_accuracy")
-    ]
+    return [score_row(data, metric, wording.metric_name(metric)) for metric in task_scores(data.scores).listed]
 
 
 def class_rows(data: Scored, family: str) -> list[ScoreRow]:
-    """Returns one row a scored class, `family` being `class_iou`, `class_dice` or `class_boundary_iou`."""
-    class_map = data.class_map
+    """Returns one row a class that has a score of a family, as of `class_iou` or `class_mask_ap`."""
     return [
-        score_row(data, f"{family}/{class_map.names[index]}", class_map.names[index], color(class_map, index))
-        for index in class_map.scored_indices
+        score_row(data, f"{family}/{name}", name, color(data.class_map, index))
+        for index, name in enumerate(data.class_map.names)
+        if f"{family}/{name}" in data.scores
+    ]
+
+
+def precision_rows(data: ReportData) -> list[tuple[str, str, list[float | None]]]:
+    """Returns name, colour and average precision of masks of each class and of the mean; none without instances.
+
+    The columns are those of `PRECISIONS`.
+    """
+    names = [row.name for row in class_rows(data, INSTANCE.by_class)]
+    if not names:
+        return []
+    rows = [(name, color(data.class_map, data.class_map.index(name)), f"class_{{}}/{name}") for name in names]
+    return [
+        (name, css, [finite(data.scores.get(form.format(metric))) for metric in PRECISIONS])
+        for name, css, form in [*rows, ("mean", "", "{}")]
     ]
 
 
 @dataclasses.dataclass(frozen=True)
 class GapRow:
-    """One IoU of two splits: of the one that the gate judges, and of the one that chose the epoch."""
+    """One main score of two splits: of the one that the gate judges, and of the one that chose the epoch."""
 
     name: str
     value: float | None
@@ -126,9 +149,9 @@ def gap_rows(data: ReportData) -> list[GapRow]:
     """Returns one row a scored class and the mean; none if one split did both."""
     if not data.selection_scores:
         return []
-    class_map = data.class_map
-    names = [(class_map.names[index], color(class_map, index)) for index in class_map.scored_indices]
-    metrics = [(f"class_iou/{name}", name, css) for name, css in names] + [("mean_iou", "mean", "")]
+    task = task_scores(data.scores)
+    classes = [(f"{task.by_class}/{row.name}", row.name, row.color) for row in class_rows(data, task.by_class)]
+    metrics = [*classes, (task.main, "mean", "")]
     return [
         GapRow(name, finite(data.scores.get(metric)), finite(data.selection_scores.get(metric)), css)
         for metric, name, css in metrics
@@ -229,13 +252,15 @@ def training_charts(data: ReportData) -> list[Chart]:
     charts = [
         curves("Loss", history, {"train": "loss", "validation": "val_loss"}),
         curves("Mean IoU", history, {"train": "mean_iou", "validation": "val_mean_iou"}),
+        curves("Mask AP", history, {"validation": "val_mask_ap"}),
     ]
     return [chart for chart in charts if chart]
 
 
 def best_epoch(data: ReportData) -> tuple[int, float] | None:
-    """Returns the epoch of the highest validation mean IoU and its value."""
-    scored = [(finite(entry.get("val_mean_iou")), int(entry["epoch"])) for entry in last_entries(data.history)]
+    """Returns the epoch of the highest validation score, which is the task's main one, and its value."""
+    name = f"val_{task_scores(data.scores).main}"
+    scored = [(finite(entry.get(name)), int(entry["epoch"])) for entry in last_entries(data.history)]
     known = [(value, -epoch) for value, epoch in scored if value is not None]
     if not known:
         return None

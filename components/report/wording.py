@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from components.baseline.reasons import REASON_TEXTS
+from components.metrics.scores import task_scores
 from components.metrics.threshold_check import ThresholdCheck
 from components.report.charts import finite
 from components.report.data import RelatedRun, ReportData, Verdict
@@ -23,15 +25,27 @@ _METRIC_NAMES = {
     "frequency_weighted_iou": "Frequency-weighted IoU",
     "mean_iou_with_void": "Mean IoU with void",
     "mean_boundary_iou": "Mean boundary IoU",
+    "mask_ap": "Mask AP",
+    "mask_ap50": "Mask AP50",
+    "mask_ap75": "Mask AP75",
+    "box_ap": "Box AP",
+    "box_ap50": "Box AP50",
+    "box_ap75": "Box AP75",
 }
-_CLASS_METRICS = {"class_iou": "IoU", "class_boundary_iou": "Boundary IoU", "class_dice": "Dice"}
+CLASS_METRICS = {
+    "class_iou": "IoU",
+    "class_boundary_iou": "Boundary IoU",
+    "class_dice": "Dice",
+    "class_mask_ap": "Mask AP",
+    "class_box_ap": "Box AP",
+}
 
 
 def metric_name(metric: str) -> str:
     """Writes a metric's name for people: `class_iou/road` becomes `IoU of road`."""
     family, _, class_name = metric.partition("/")
-    if class_name and family in _CLASS_METRICS:
-        return f"{_CLASS_METRICS[family]} of {class_name}"
+    if class_name and family in CLASS_METRICS:
+        return f"{CLASS_METRICS[family]} of {class_name}"
     return _METRIC_NAMES.get(metric, metric)
 
 
@@ -133,7 +147,7 @@ def verdict_reason(data: ReportData) -> str:
     if not margins:
         return met + "."
     margin, closest = min(margins, key=lambda pair: pair[0])
-    what = "" if len(verdict.gates) == 1 else f" ({gate_name(closest, in_sentence=True)})"
+    what = "" if len(verdict.gates) == 1 else f" ({gate_name(closest, within=True)})"
     closely = "with" if len(verdict.gates) == 1 else "the closest with"
     return f"{met}, {closely} {margin:.3f} to spare{what}."
 
@@ -161,12 +175,13 @@ def split_note(data: ReportData) -> str:
             f"The gate's scores, on split {gate}, also chose {chosen}, so they are slightly too high. For a split that "
             "chose nothing, add a split test to the data set, or set data.held_out_share."
         )
-    found = data.selection_scores.get("mean_iou")
-    gap = change(difference(found, data.scores.get("mean_iou")))
+    main = task_scores(data.scores).main
+    found = data.selection_scores.get(main)
+    gap = change(difference(found, data.scores.get(main)))
     where, causes = (f"{selection}, which chose {chosen},", "that choice and ") if chosen else (selection, "")
     return (
-        f"The gate judges split {gate}, which chose nothing. On split {where} mean IoU is {score(found)}: "
-        f"a gap of {gap}, from {causes}differences between the splits."
+        f"The gate judges split {gate}, which chose nothing. On split {where} {in_sentence(metric_name(main))} is "
+        f"{score(found)}: a gap of {gap}, from {causes}differences between the splits."
     )
 
 
@@ -223,12 +238,17 @@ def gate_value(gate: ThresholdCheck) -> str:
     return score(gate.value) if gate.kind == "value" else change(gate.value)
 
 
-def gate_name(gate: ThresholdCheck, in_sentence: bool = False) -> str:
+def gate_name(gate: ThresholdCheck, within: bool = False) -> str:
     """Names a gate by its metric and, where it is one, as a change from the baseline."""
     name = metric_name(gate.metric)
-    if in_sentence and not name.startswith(("IoU", "Dice")):
-        name = name[0].lower() + name[1:]
+    if within and not name.startswith(("IoU", "Dice")):
+        name = in_sentence(name)
     return f"{name}, change from the baseline" if gate.kind == "change" else name
+
+
+def in_sentence(name: str) -> str:
+    """Writes a metric's name within a sentence: `mean IoU`."""
+    return name[0].lower() + name[1:]
 
 
 def moment(time: str) -> str:
@@ -243,4 +263,6 @@ def related_run(run: RelatedRun | None, name: str | None = None) -> str:
         parts.append(f"run {run.run_id}")
     if run and run.version is not None:
         parts.append(f"version {run.version}")
+    if run and run.why:
+        parts.append(REASON_TEXTS[run.why])
     return ", ".join(parts)

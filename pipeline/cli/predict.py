@@ -41,6 +41,11 @@ def predict(
     ] = None,
     out: Annotated[str, typer.Option(help="Folder for the pictures.")] = "predictions",
     opacity: Annotated[float, typer.Option(help="Share of the class colour in a video.", min=0, max=1)] = 0.5,
+    boxes: Annotated[
+        list[str] | None,
+        typer.Option(help="Draw and write boxes around this class's connected areas. Repeatable.", metavar="CLASS"),
+    ] = None,
+    box_pixels: Annotated[int, typer.Option(help="Fewest pixels of an area that gets a box.", min=1)] = 20,
     model_name: Annotated[
         str | None,
         typer.Option(
@@ -62,6 +67,7 @@ def predict(
 
     For IMAGE.png: IMAGE_mask.png (class indices), IMAGE_color.png and IMAGE_overlay.png; what this version of the
     model has made from the same image is kept. For VIDEO.mp4: VIDEO_overlay.mp4 and VIDEO_legend.png, without sound.
+    With --boxes also IMAGE_boxes.json and IMAGE_boxes.png.
     An image that cannot be read is named and skipped; the exit code is then 1.
     """
     images, videos = _sorted_out(inputs)
@@ -74,12 +80,17 @@ def predict(
     settings = {"version": version, "label": label, "deadline": deadline}
     settings |= {"batch_size": batch_size, "concurrency": concurrency}
     with _segmenter(model, server, model_name, settings, (tls, tls_ca, tls_cert, tls_key)) as segmenter:
+        if boxes:
+            _check_boxes(boxes, segmenter.describe().class_map.names)
         seen = _on_videos(segmenter, videos, out, opacity) if videos else {}
         outcomes = _on_images(segmenter, images, out) if images else []
+        found = _boxes(segmenter, outcomes, boxes, box_pixels) if boxes else {}
     if as_json:
-        print(json.dumps(_as_json(outcomes, seen), indent=2))
+        print(json.dumps(_as_json(outcomes, seen, found), indent=2))
     else:
         _print(outcomes, seen, out)
+        if boxes:
+            print(f"{sum(map(len, found.values()))} boxes around areas of {', '.join(boxes)}")
     if any(outcome.refused for outcome in outcomes):
         raise typer.Exit(EXIT_FAILED)
 
@@ -117,6 +128,20 @@ def _on_images(segmenter: Segmenter, paths: list[Path], out: str) -> list[Outcom
             on_progress(len(outcomes), len(paths))
     order = {path: place for place, path in enumerate(paths)}
     return sorted(outcomes, key=lambda outcome: order[outcome.path])
+
+
+def _check_boxes(boxes: list[str], names: tuple[str, ...]) -> None:
+    for name in boxes:
+        if name not in names:
+            raise UsageError(f"--boxes: found {name}, expected a class of the model: {', '.join(names)}")
+
+
+def _boxes(
+    segmenter: Segmenter, outcomes: list[Outcome], names: list[str], least_pixels: int
+) -> dict[Path, list[dict[str, Any]]]:
+    from serving.pictures import write_boxes
+
+    return write_boxes(outcomes, segmenter.describe().class_map, names, least_pixels)
 
 
 def _on_videos(segmenter: Segmenter, paths: list[Path], out: str, opacity: float) -> dict[Path, VideoSummary]:
@@ -168,13 +193,22 @@ def _share_table(shares: list[dict[str, float]]) -> Table:
     return table
 
 
-def _as_json(outcomes: list[Outcome], seen: dict[Path, VideoSummary]) -> dict[str, Any]:
+def _as_json(
+    outcomes: list[Outcome], seen: dict[Path, VideoSummary], boxes: dict[Path, list[dict[str, Any]]]
+) -> dict[str, Any]:
     videos = []
     for path, video in seen.items():
         answered = [{"model": model, "version": version} for model, version in video.versions]
         videos.append({**dataclasses.asdict(video), "path": str(path), "versions": answered})
     return {
-        "images": [{**dataclasses.asdict(outcome), "path": str(outcome.path)} for outcome in outcomes],
+        "images": [
+            {
+                **dataclasses.asdict(outcome),
+                "path": str(outcome.path),
+                **({"boxes": boxes[outcome.path]} if outcome.path in boxes else {}),
+            }
+            for outcome in outcomes
+        ],
         "videos": videos,
     }
 

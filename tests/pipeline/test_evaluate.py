@@ -126,7 +126,7 @@ def test_scores_and_intervals_are_those_of_the_split(data, predictor):
     assert found["class_iou"]["bird"] is None
     assert found["diagnostics"] == diagnostics.to_dict(predictor.class_map)
     assert found["diagnostics"]["expected_calibration_error"] > 0.1
-    expected = score_intervals(tally.resamples, predictor.class_map)
+    expected = score_intervals(tally.resampled())
     assert found["intervals"]["mean_iou"] == pytest.approx(expected["mean_iou"])
     assert "class_iou/bird" not in found["intervals"]
 
@@ -182,7 +182,7 @@ def test_a_comparison_pairs_the_models_by_image(data, predictors):
     assert (found["model"], found["against"]) == ("model 0", "model 1")
     assert found["class_iou"] == scores(tallies[0].matrix, class_map).to_dict()["class_iou"]
     assert found["baseline"] == scores(tallies[1].matrix, class_map).to_dict()
-    expected = change_intervals(tallies[0].resamples, tallies[1].resamples, class_map)
+    expected = change_intervals(tallies[0].resampled(), tallies[1].resampled())
     assert found["change_intervals"]["mean_iou"] == pytest.approx(expected["mean_iou"])
     assert found["better"] == sum(change > 0 for change in changes) > 5
     assert found["worse"] == sum(change < 0 for change in changes) > 5

@@ -6,6 +6,7 @@ import numpy as np
 from rich.console import Console
 
 from components.class_map import ClassMap
+from components.metrics.results import InstanceScores
 from components.metrics.scores import scores
 from pipeline.tables import score_table
 
@@ -24,7 +25,7 @@ def test_changes_and_their_intervals_stand_beside_the_scores():
     before = scores(np.array([[8, 0, 0], [0, 8, 0], [0, 0, 0]]), _CLASS_MAP)
 
     heading, *rows = _lines(
-        score_table(after, before, _CLASS_MAP, {"class_iou/road": (0.5, 0.7)}, {"class_iou/road": (-0.5, -0.25)})
+        score_table(after, before, {"class_iou/road": (0.5, 0.7)}, {"class_iou/road": (-0.5, -0.25)})
     )
 
     assert heading == ["class", "IoU", "95", "%", "Dice", "IoU", "before", "change", "95", "%"]
@@ -33,4 +34,18 @@ def test_changes_and_their_intervals_stand_beside_the_scores():
         ["sky", "0.600", "0.750", "1.000", "-0.400"],
         ["traffic", "light", "absent", "absent", "absent"],
         ["mean", "0.600", "0.750", "1.000", "-0.400"],
+    ]
+
+
+def test_instances_have_average_precision():
+    values = {"mask_ap": 0.5, "box_ap": 0.6, "class_mask_ap/bus": 0.5, "class_box_ap/bus": 0.6}
+    values |= {"class_mask_ap/car": float("nan"), "class_box_ap/car": float("nan")}
+
+    heading, *rows = _lines(score_table(InstanceScores(values), None, {"mask_ap": (0.4, 0.6)}))
+
+    assert heading == ["class", "AP", "95", "%", "box", "AP"]
+    assert rows == [
+        ["bus", "0.500", "0.600"],
+        ["car", "absent", "absent"],
+        ["mean", "0.500", "0.400", "0.600", "0.600"],
     ]

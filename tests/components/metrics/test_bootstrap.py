@@ -55,7 +55,7 @@ def models() -> tuple[np.ndarray, np.ndarray]:
 def test_intervals_are_those_of_a_direct_bootstrap(models):
     candidate, _ = models
 
-    found = bootstrap.score_intervals(tally_of(candidate).resamples, CLASS_MAP)
+    found = bootstrap.score_intervals(tally_of(candidate).resampled())
 
     expected = np.quantile(direct_scores(candidate), (0.025, 0.975), axis=0)
     for column, name in enumerate(("mean_iou", "mean_dice")):
@@ -65,22 +65,22 @@ def test_intervals_are_those_of_a_direct_bootstrap(models):
 
 def test_the_change_is_paired_on_the_same_images(models):
     candidate, baseline = models
-    changes = bootstrap.change_intervals(tally_of(candidate).resamples, tally_of(baseline).resamples, CLASS_MAP)
+    changes = bootstrap.change_intervals(tally_of(candidate).resampled(), tally_of(baseline).resampled())
 
     expected = np.quantile(direct_scores(candidate) - direct_scores(baseline), (0.025, 0.975), axis=0)[:, 0]
     low, high = changes["mean_iou"]
     assert (low, high) == pytest.approx(expected, abs=0.15 * (expected[1] - expected[0]))
-    alone = bootstrap.score_intervals(tally_of(candidate).resamples, CLASS_MAP)["mean_iou"]
+    alone = bootstrap.score_intervals(tally_of(candidate).resampled())["mean_iou"]
     assert high - low < 0.2 * (alone[1] - alone[0])
     assert high < 0
 
 
 def test_intervals_of_all_classes_together_are_wider(models):
-    sides = [tally_of(model).resamples for model in models]
-    alone = bootstrap.change_intervals(*sides, CLASS_MAP)
-    together = bootstrap.change_intervals(*sides, CLASS_MAP, jointly=True)
+    sides = [tally_of(model).resampled() for model in models]
+    alone = bootstrap.change_intervals(*sides)
+    together = bootstrap.change_intervals(*sides, jointly=True)
 
-    differences = np.subtract(*(bootstrap.resampled_scores(side, CLASS_MAP)["class_iou/class 0"] for side in sides))
+    differences = np.subtract(*(side["class_iou/class 0"] for side in sides))
     assert together["mean_iou"] == alone["mean_iou"]
     assert together["class_iou/class 0"] == pytest.approx(np.quantile(differences, (0.025 / 3, 1 - 0.025 / 3)))
     assert together["class_iou/class 0"][0] < alone["class_iou/class 0"][0]
@@ -139,7 +139,7 @@ def test_a_class_without_a_true_pixel_has_no_interval():
     tally = Tally.empty(CLASS_MAP)
     tally.add(np.diag([5, 5, 0, 5]), b"image")
 
-    found = bootstrap.score_intervals(tally.resamples, CLASS_MAP)
+    found = bootstrap.score_intervals(tally.resampled())
 
     assert all(math.isnan(bound) for bound in found["class_iou/class 2"])
     assert found["mean_iou"] == (1.0, 1.0)

@@ -33,6 +33,14 @@ def test_the_ignored_class_cannot_be_bounded():
         GateSettings(min_class_iou={"void": 0.1}).check_classes(CLASS_MAP)
 
 
+def test_a_class_without_instances_has_no_average_precision_to_bound():
+    gate = GateSettings(min_class_ap={"pedestrian": 0.1})
+
+    gate.check_classes(CLASS_MAP, things=("pedestrian", "bicyclist"))
+    with pytest.raises(UsageError, match=r"gate\.min_class_ap: found class 'pedestrian', expected one of .* bicyclist"):
+        gate.check_classes(CLASS_MAP, things=("bicyclist",))
+
+
 @pytest.mark.parametrize(
     "values", [{"min_iou": 0.1}, {"min_mean_iou": 1.2}, {"max_class_drop": -0.1}, {"min_class_iou": {"road": 12}}]
 )

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import math
-import os
 import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
-from google.protobuf import text_format
 from PIL import Image
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tfx.components.evaluator import executor
-from tfx.types import artifact_utils, standard_artifacts
-from tfx.utils import proto_utils
+from tfx.types import standard_artifacts
+from tfx_evaluator import evaluate, model_artifact, schema_artifact, write_examples
 
 from components import features
 from components.class_map import ClassMap
@@ -107,25 +103,17 @@ def frames() -> list[tuple[str, np.ndarray, np.ndarray]]:
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory, frames) -> standard_artifacts.Examples:
     """The frames as ExampleGen writes them, in the split val."""
-    return write_examples(tmp_path_factory.mktemp("examples"), {"val": frames})
+    return examples_of(tmp_path_factory.mktemp("examples"), {"val": frames})
 
 
-def write_examples(folder: pathlib.Path, frames_by_split: dict[str, list]) -> standard_artifacts.Examples:
-    artifact = standard_artifacts.Examples()
-    folder.mkdir(exist_ok=True)
-    artifact.uri = str(folder)
-    artifact.split_names = artifact_utils.encode_split_names(list(frames_by_split))
-    artifact.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
-    options = tf.io.TFRecordOptions(compression_type="GZIP")
-    for split, frames in frames_by_split.items():
-        (folder / f"Split-{split}").mkdir()
-        with tf.io.TFRecordWriter(str(folder / f"Split-{split}" / "data-00000-of-00001.gz"), options) as writer:
-            for sequence, image, truth in frames:
-                writer.write(serialized_example(split, sequence, image, truth))
-    return artifact
+def examples_of(folder: pathlib.Path, frames_by_split: dict[str, list]) -> standard_artifacts.Examples:
+    return write_examples(
+        folder,
+        {split: [raw_example(split, *frame) for frame in frames] for split, frames in frames_by_split.items()},
+    )
 
 
-def serialized_example(split: str, sequence: str, image: np.ndarray, truth: np.ndarray) -> bytes:
+def raw_example(split: str, sequence: str, image: np.ndarray, truth: np.ndarray) -> tf.train.Example:
     values = {
         features.IMAGE: png(image),
         features.MASK: png(truth),
@@ -133,19 +121,15 @@ def serialized_example(split: str, sequence: str, image: np.ndarray, truth: np.n
         features.SPLIT: split.encode(),
     }
     feature = {name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for name, value in values.items()}
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+    return tf.train.Example(features=tf.train.Features(feature=feature))
 
 
 @pytest.fixture(scope="module")
 def schema(tmp_path_factory) -> standard_artifacts.Schema:
-    artifact = standard_artifacts.Schema()
-    artifact.uri = str(tmp_path_factory.mktemp("schema"))
     message = schema_pb2.Schema()
     for name in (features.IMAGE, features.MASK, features.SEQUENCE, features.SPLIT):
         message.feature.add(name=name, type=schema_pb2.BYTES, shape={}, presence={"min_fraction": 1})
-    with open(os.path.join(artifact.uri, "schema.pbtxt"), "w") as file:
-        file.write(text_format.MessageToString(message))
-    return artifact
+    return schema_artifact(tmp_path_factory.mktemp("schema"), message)
 
 
 @pytest.fixture(scope="module")
@@ -159,32 +143,6 @@ def models(tmp_path_factory) -> dict[str, str]:
     }
 
 
-def model_artifact(uri: str) -> standard_artifacts.Model:
-    artifact = standard_artifacts.Model()
-    artifact.uri = uri
-    return artifact
-
-
-def run_evaluator(
-    root: pathlib.Path, inputs: dict, gate: GateSettings, splits: tuple[str, ...] = ("val",), selection_split: str = ""
-) -> tuple[str, bool]:
-    """Runs TFX's own Evaluator; returns the evaluation's directory and whether the model is blessed."""
-    evaluation, blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.ModelBlessing()
-    evaluation.uri, blessing.uri = str(root / "evaluation"), str(root / "blessing")
-    context = executor.Executor.Context(
-        beam_pipeline_args=["--runner=DirectRunner", "--direct_running_mode=in_memory"], tmp_dir=str(root)
-    )
-    executor.Executor(context).Do(
-        inputs,
-        {"evaluation": [evaluation], "blessing": [blessing]},
-        {
-            "eval_config": proto_utils.proto_to_json(eval_config(CLASS_MAP, gate, "abc", selection_split)),
-            "example_splits": json.dumps(splits),
-        },
-    )
-    return evaluation.uri, blessing.get_int_custom_property("blessed") == 1
-
-
 @dataclasses.dataclass(frozen=True)
 class Run:
     uri: str
@@ -196,8 +154,11 @@ class Run:
         return check
 
 
-def run(root: pathlib.Path, inputs: dict, gate: GateSettings, **splits) -> Run:
-    uri, blessed = run_evaluator(root, inputs, gate, **splits)
+def run(
+    root: pathlib.Path, inputs: dict, gate: GateSettings, splits: tuple[str, ...] = ("val",), selection_split: str = ""
+) -> Run:
+    """Runs TFX's own Evaluator."""
+    uri, blessed = evaluate(root, inputs, eval_config(CLASS_MAP, gate, "abc", selection_split), splits)
     return Run(uri, blessed, load_evaluation(uri, CLASS_MAP))
 
 
@@ -325,9 +286,9 @@ def test_intervals_come_from_the_same_pass(better_run, frames):
     good, blind = expected_tally(frames, GOOD), expected_tally(frames, BLIND)
 
     assert "class_iou/tram" not in evaluation.candidate.intervals
-    assert evaluation.candidate.intervals == defined(score_intervals(good.resamples, CLASS_MAP))
-    assert evaluation.baseline.intervals == defined(score_intervals(blind.resamples, CLASS_MAP))
-    assert evaluation.change_intervals == defined(change_intervals(good.resamples, blind.resamples, CLASS_MAP))
+    assert evaluation.candidate.intervals == defined(score_intervals(good.resampled()))
+    assert evaluation.baseline.intervals == defined(score_intervals(blind.resampled()))
+    assert evaluation.change_intervals == defined(change_intervals(good.resampled(), blind.resampled()))
 
 
 def defined(intervals: dict[str, Interval]) -> dict[str, Interval]:
@@ -402,7 +363,7 @@ def test_the_gate_counts_its_own_split_alone(tmp_path, schema, models, gate_spli
     frames = {split: [(split, mask, mask)] for split, mask in masks.items()}
     (selection_split,) = masks.keys() - {gate_split}
     inputs = {
-        "examples": [write_examples(tmp_path / "examples", frames)],
+        "examples": [examples_of(tmp_path / "examples", frames)],
         "schema": [schema],
         "model": [model_artifact(models["blind to pedestrians"])],
         "baseline_model": [model_artifact(models["good"])],
@@ -443,5 +404,5 @@ def test_a_drop_in_one_image_of_five_blocks_only_if_all_drops_count(tmp_path, ex
 
 
 def test_a_directory_without_an_evaluation_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="confusion_matrix"):
+    with pytest.raises(ValueError, match="found no mean_iou of a candidate"):
         load_evaluation(str(tmp_path), CLASS_MAP)

@@ -43,6 +43,25 @@ def test_a_folder_becomes_pictures_and_a_table(server, images, tmp_path):
     assert row == ["void", "0.00%", "0"]
 
 
+def test_boxes_are_drawn_and_written_for_chosen_classes(server, images, tmp_path):
+    out = tmp_path / "out"
+    words = ("--server", server, "--model-name", "toy", "--out", out, images)
+    _predict(*words)
+
+    done = _predict(*words, "--boxes", "road", "--boxes", "void", "--json")
+
+    assert done.returncode == 0, done.stderr
+    mask = np.asarray(Image.open(out / "1_mask.png")) == CLASS_MAP.index("road")
+    (rows,), (columns,) = mask.any(axis=1).nonzero(), mask.any(axis=0).nonzero()
+    box = [int(edge) for edge in (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1)]
+    expected = [{"class": "road", "box": box, "pixels": int(mask.sum()), "fill": 1.0}]
+    assert json.loads((out / "1_boxes.json").read_text()) == expected
+    assert json.loads(done.stdout)["images"][1]["boxes"] == expected
+    drawn = np.asarray(Image.open(out / "1_boxes.png"))
+    assert drawn.shape == (20, 31, 3)
+    assert drawn[box[2] - 1, box[3] - 1].tolist() == list(CLASS_MAP.colors[CLASS_MAP.index("road")])
+
+
 def test_tiff_bmp_and_webp_images_are_sent_as_png_and_what_cannot_be_converted_is_refused(server, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
@@ -99,6 +118,7 @@ def test_a_corrupt_image_is_named_and_the_others_are_written(server, images, tmp
         (("--server", "localhost:1"), 1, "server localhost:1: found UNAVAILABLE"),
         (("--server", "SERVER", "--model-name", "fcn8"), 2, "expected model fcn8"),
         (("--server", "SERVER"), 2, "TensorFlow Serving has no call for that. Expected --model-name NAME"),
+        (("--server", "SERVER", "--model-name", "toy", "--boxes", "tram"), 2, "--boxes: found tram, expected a class"),
         (("--server", "SERVER", "--version", "1", "--label", "stable"), 2, "found version 1 and label stable"),
         (("--server", "SERVER", "--tls-ca", "absent.pem"), 2, "TLS: absent.pem: found No such file"),
     ],
