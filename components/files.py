@@ -15,9 +15,10 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
+from filelock import FileLock
 from tenacity import before_sleep_log, retry, retry_if_exception, stop_after_attempt, wait_exponential
 
 from components import object_store
@@ -177,6 +178,28 @@ def write_bytes(path: str, content: bytes) -> None:
         return
     with created(path) as file:
         file.write(content)
+
+
+def update(path: str, change: Callable[[bytes | None], bytes]) -> None:
+    """Changes a small file in one step. Of several writers at a time, none loses what another wrote.
+
+    On a disk they take turns, by a hidden lock file. An object store refuses a write if the object was changed since it
+    was read, and the change is then made of what is there now.
+
+    Args:
+        path: the file, in a folder that exists.
+        change: returns the new content; takes the old one, or None without a file. It may be called several times,
+            and must add nothing to its own result.
+
+    Raises:
+        OSError: the file cannot be read or written.
+    """
+    if is_remote(path) and not path.startswith("file://"):
+        object_store.update(path, change)
+        return
+    folder, name = os.path.split(path.removeprefix("file://"))
+    with FileLock(os.path.join(folder, f".{name}.lock")):
+        write_bytes(path, change(read_bytes(path) if exists(path) else None))
 
 
 def exists(path: str) -> bool:

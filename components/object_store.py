@@ -14,7 +14,7 @@ import itertools
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tenacity import retry, retry_if_exception, stop_after_attempt
@@ -34,6 +34,7 @@ SILENCE_SECONDS = 60.0
 RETRIES = 4
 LONGEST_PAUSE = 8.0  # seconds between two tries; the first is a second
 _CHUNK_BYTES = 8 << 20
+_UPDATES = 50  # tries of a write that others may come before
 _PARTS_AT_ONCE = 4  # of 5 MiB, each of which must arrive within the limit of silence
 # obstore 0.11 and 0.12 raise their general error if the listing of a bucket is refused or finds none.
 _STATUS = re.compile(r"status code: (\d+)")
@@ -75,6 +76,35 @@ def write(path: str, content: Any) -> None:
     with _explained(path):
         store, key = _locate(path)
         obstore.put(store, key, content, max_concurrency=_PARTS_AT_ONCE)
+
+
+def update(path: str, change: Callable[[bytes | None], bytes]) -> None:
+    """Replaces an object's content by what a function makes of it, unless it was changed meanwhile; then again.
+
+    Args:
+        path: the address; not `file://`, which knows no conditional writes.
+        change: takes the content, None without an object. A repeated change of its own result must change nothing: a
+            write whose answer is lost is made again.
+
+    Raises:
+        OSError: the store cannot be read or written, or others change the object all the time.
+    """
+    import obstore
+    from obstore import exceptions
+
+    # A refusal means that another writer's change went through.
+    for _ in range(_UPDATES):
+        before, mode = None, "create"  # type: bytes | None, Any
+        with _explained(path):
+            store, key = _locate(path)
+            with contextlib.suppress(FileNotFoundError):
+                found = obstore.get(store, key)
+                state = {name: found.meta[name] for name in ("e_tag", "version")}
+                before, mode = bytes(found.bytes()), {name: value for name, value in state.items() if value}
+            with contextlib.suppress(exceptions.AlreadyExistsError, exceptions.PreconditionError):
+                obstore.put(store, key, change(before), mode=mode)
+                return
+    raise OSError(errno.EBUSY, f"was changed by others {_UPDATES} times while this process wrote it", path)
 
 
 def write_chunks(path: str, content: Iterator[bytes]) -> None:

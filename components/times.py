@@ -5,6 +5,11 @@ from __future__ import annotations
 import datetime
 
 
+def now() -> datetime.datetime:
+    """Returns the time in UTC, in whole seconds."""
+    return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+
+
 def utc_text(time: datetime.datetime | float) -> str:
     """Returns a time as ISO 8601 in UTC.
 

@@ -124,8 +124,8 @@ class Proxy:
 
     Attributes:
         endpoint: its own address.
-        rule: takes a request's method and path, and returns the status to answer instead, or `hang`, or None to pass
-            the request on.
+        rule: takes a request's method and path, and returns the status to answer instead, or `hang`, or `lose` to pass
+            the request on and answer 503, or None to pass it on.
         requests: method and path of each request that came.
     """
 
@@ -145,7 +145,7 @@ class Proxy:
                     proxy.released.wait()
                     self.close_connection = True
                     return
-                if verdict is not None:
+                if verdict not in (None, "lose"):
                     self.send_response(int(verdict))
                     self.send_header("Content-Length", "0")
                     self.end_headers()
@@ -155,7 +155,7 @@ class Proxy:
                 connection.request(self.command, self.path, body, dict(self.headers.items()))
                 answer = connection.getresponse()
                 content = answer.read()
-                self.send_response(answer.status)
+                self.send_response(503 if verdict == "lose" else answer.status)
                 for name, value in answer.getheaders():
                     if name.lower() not in ("transfer-encoding", "connection", "content-length", "server", "date"):
                         self.send_header(name, value)

@@ -7,17 +7,22 @@ from typing import Any
 from tfx import v1 as tfx
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import component_spec, standard_component_specs
-from tfx.types.standard_artifacts import ModelEvaluation, PushedModel
+from tfx.types.standard_artifacts import Examples, ModelEvaluation, PushedModel
 
-from components.pusher.executor import EVALUATION, AtomicPusherExecutor
+from components.pusher.executor import EVALUATION, EXAMPLES, GATE_SPLIT, AtomicPusherExecutor
 
 
 class AtomicPusherSpec(standard_component_specs.PusherSpec):
-    """TFX's pusher plus the evaluation."""
+    """TFX's pusher plus the evaluation and what it was made on."""
 
     INPUTS = {  # noqa: RUF012 - the base class declares it so
         **standard_component_specs.PusherSpec.INPUTS,
         EVALUATION: component_spec.ChannelParameter(type=ModelEvaluation, optional=True),
+        EXAMPLES: component_spec.ChannelParameter(type=Examples, optional=True),
+    }
+    PARAMETERS = {  # noqa: RUF012
+        **standard_component_specs.PusherSpec.PARAMETERS,
+        GATE_SPLIT: component_spec.ExecutionParameter(type=str),
     }
 
 
@@ -33,17 +38,29 @@ class AtomicPusher(base_component.BaseComponent):
         model_blessing: channel of the blessing that decides whether it is pushed.
         base_directory: directory of the versions, local or on an object store.
         evaluation: channel of the evaluation, whose scores the pushed model says of itself.
+        examples: channel of the raw examples that were evaluated.
+        gate_split: the split of them that the scores are of.
     """
 
     SPEC_CLASS = AtomicPusherSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(AtomicPusherExecutor)
 
-    def __init__(self, model: Any, model_blessing: Any, base_directory: str, evaluation: Any = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        model_blessing: Any,
+        base_directory: str,
+        evaluation: Any = None,
+        examples: Any = None,
+        gate_split: str = "",
+    ) -> None:
         filesystem = tfx.proto.PushDestination.Filesystem(base_directory=base_directory)
         spec = AtomicPusherSpec(
             model=model,
             model_blessing=model_blessing,
             evaluation=evaluation,
+            examples=examples,
+            gate_split=gate_split,
             push_destination=tfx.proto.PushDestination(filesystem=filesystem),
             custom_config="null",
             pushed_model=tfx.dsl.Channel(type=PushedModel),

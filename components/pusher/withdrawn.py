@@ -1,27 +1,43 @@
-"""The record of withdrawn versions: `withdrawn.json` beside a model's versions, on a disk or an object store.
-
-TensorFlow Serving ignores names that are not numbers.
-"""
+"""The record of withdrawn versions: `withdrawn.json` beside a model's versions, on a disk or an object store."""
 
 from __future__ import annotations
 
-from pydantic import AwareDatetime, TypeAdapter, ValidationError
+import hashlib
+
+from pydantic import AwareDatetime, TypeAdapter
 
 from components import files
-from components.errors import SegpipeError
+from components.artifact_files import MODEL_METADATA
+from components.errors import UsageError
+from components.pusher.beside import RecordBeside
+from components.pusher.versions import find_versions
 from components.settings import Settings
+from components.stored_folder import hash_files, read_manifest
+from components.times import now
 
-WITHDRAWN_FILE = "withdrawn.json"
+# Property of a PushedModel that is not pushed again: the withdrawn version that it was.
+WITHDRAWN = "withdrawn"
 
 
 class Withdrawal(Settings):
-    """Why a version was withdrawn, and when (ISO 8601, in UTC)."""
+    """Why a version was withdrawn, and when (ISO 8601, in UTC).
+
+    Attributes:
+        why: the reason.
+        when: the time.
+        model: hash of the model's files, by which the Pusher knows it again; None if the version was not there.
+    """
 
     why: str
     when: AwareDatetime
+    model: str | None = None
 
 
-_RECORD = TypeAdapter(dict[int, Withdrawal])
+_RECORD = RecordBeside(
+    "withdrawn.json",
+    TypeAdapter(dict[int, Withdrawal]),
+    '{"VERSION": {"why": "...", "when": "2026-01-31T12:00:00Z"}}',
+)
 
 
 def read_withdrawn(base_directory: str) -> dict[int, Withdrawal]:
@@ -33,17 +49,67 @@ def read_withdrawn(base_directory: str) -> dict[int, Withdrawal]:
     Raises:
         SegpipeError: the record is damaged, or the store cannot be read.
     """
-    path = files.join(base_directory, WITHDRAWN_FILE)
-    try:
-        content = files.read_bytes(path) if files.exists(path) else b"{}"
-    except OSError as error:
-        raise SegpipeError(f"{path}: cannot be read ({error}); expected the record of withdrawn versions") from None
-    try:
-        return _RECORD.validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise SegpipeError(
-            f"{path}: {where}: found {first['msg']}, expected "
-            '{"VERSION": {"why": "...", "when": "2026-01-31T12:00:00Z"}}. Correct the file'
-        ) from None
+    return _RECORD.read(base_directory)
+
+
+def withdraw(base_directory: str, version: int, why: str) -> None:
+    """Records that a version is withdrawn; one that is already gets the new reason and keeps its time.
+
+    Its files stay where they are. The record is written also for a version that was removed: the gate and the warm
+    start read models from the pipeline's own artifacts.
+
+    Args:
+        base_directory: directory of the versions, local or on an object store.
+        version: its number.
+        why: the reason.
+
+    Raises:
+        SegpipeError: the version or the record cannot be read, or the record cannot be written.
+    """
+    directory = find_versions(base_directory).get(version)
+    given = Withdrawal(why=why, when=now(), model=directory and _hash(directory))
+
+    def add(record: dict[int, Withdrawal]) -> dict[int, Withdrawal]:
+        before = record.get(version, given)
+        same = {"when": before.when, "model": given.model or before.model}
+        return {**record, version: given.model_copy(update=same)}
+
+    _RECORD.change(base_directory, add)
+
+
+def restore(base_directory: str, version: int) -> None:
+    """Takes a version out of the record.
+
+    Raises:
+        UsageError: it is not withdrawn.
+        SegpipeError: the record is damaged, or cannot be read or written.
+    """
+    known = read_withdrawn(base_directory)
+    if version not in known:
+        raise UsageError(
+            f"{_RECORD.path(base_directory)}: found no withdrawn version {version}, "
+            f"expected one of: {', '.join(map(str, sorted(known))) or 'none'}"
+        )
+    _RECORD.change(base_directory, lambda record: {number: record[number] for number in record if number != version})
+
+
+def withdrawn_as(model_path: str, base_directory: str) -> int | None:
+    """Returns the withdrawn version that has the files of a model; None if there is none.
+
+    Args:
+        model_path: an exported model, local or on an object store.
+        base_directory: directory of the versions, local or on an object store.
+
+    Raises:
+        SegpipeError: the model or the record cannot be read.
+    """
+    known = {withdrawal.model: version for version, withdrawal in read_withdrawn(base_directory).items()}
+    return known.get(_hash(model_path)) if set(known) - {None} else None
+
+
+def _hash(directory: str) -> str:
+    """Returns a hash of a model's files but for the one that the Pusher adds the scores to."""
+    published = files.is_remote(directory) and directory in find_versions(directory.rpartition("/")[0]).values()
+    found = read_manifest(directory).files if published else hash_files(directory)
+    lines = [f"{path} {file.sha256}\n" for path, file in sorted(found.items()) if path != MODEL_METADATA]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

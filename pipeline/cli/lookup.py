@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -24,6 +24,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ConfigFile = Annotated[
     str, typer.Option(help="The servers' --model_config_file; its labels say what is served.", metavar="FILE")
 ]
+ConfigMap = Annotated[
+    str,
+    typer.Option(
+        "--configmap", metavar="NAMESPACE/NAME", help="The ConfigMap that the servers mount, to read instead."
+    ),
+]
 Servers = Annotated[
     list[str] | None,
     typer.Option("--server", metavar="HOST:PORT", help="gRPC address of a model server to ask instead; repeatable."),
@@ -41,15 +47,21 @@ def open_workdir(out: str, config: str) -> Workdir:
     return Workdir(out, load_config([(config, read_config_file(config))]).kubeflow.metadata)
 
 
-def served_models(config_file: str, servers: list[str] | None, tls: Tls | None = None) -> ServedModels:
-    """Returns what tells how versions are served. Raises UsageError if both are named, ReleaseError."""
+def served_models(config_file: str, configmap: str, servers: list[str] | None, tls: Tls | None = None) -> ServedModels:
+    """Returns what tells how versions are served. Raises UsageError if several are named, ReleaseError."""
     from pipeline.served import ServedModels
-    from serving.release.states import served_by_file, served_by_servers
+    from serving.release.states import served_by_configmap, served_by_file, served_by_servers
 
-    if config_file and servers:
-        raise UsageError("found --config-file and --server, expected one: where to see what is served")
+    if sum(map(bool, (config_file, configmap, servers))) > 1:
+        raise UsageError(
+            "found several of --config-file, --configmap and --server, expected one: where to see what is served"
+        )
     if config_file:
         return ServedModels(served_by_file(config_file))
+    if configmap:
+        from serving.release.records import cluster
+
+        return ServedModels(served_by_configmap(configmap, cluster()))
     if not servers:
         return ServedModels()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -57,10 +69,15 @@ def served_models(config_file: str, servers: list[str] | None, tls: Tls | None =
         return ServedModels(served_by_servers(servers, tls))
 
 
-def check_served(served: ServedModels, runs: Iterable[dict[str, Any]], config_file: str) -> None:
-    """Raises UsageError if servers or their configuration know none of the models that some runs pushed."""
-    pushed = [run["pushed"] for run in runs if run["pushed"]]
+def check_served(served: ServedModels, pushed: Collection[str]) -> None:
+    """Raises UsageError if servers or their configuration know none of the models that some versions are of.
+
+    Args:
+        served: what the options --config-file, --configmap and --server lead to.
+        pushed: directories of versions.
+    """
     if pushed and not any(served.serves(version) for version in pushed):
         names = ", ".join(sorted({os.path.basename(os.path.dirname(version.rstrip("/"))) for version in pushed}))
-        option = f"--config-file {config_file}" if config_file else "--server"
-        raise UsageError(f"{option}: found none of the models that these runs pushed, expected one of: {names}")
+        raise UsageError(
+            f"--config-file, --configmap or --server: found none of the models of these runs, expected one of: {names}"
+        )

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from components.errors import ReleaseError, UsageError
 from serving.release.configuration import copy_of, find_model, load_also, parse, to_text
 from serving.release.labels import CANARY, PREVIOUS, STABLE
-from serving.release.servers import Fleet, ModelServer
+
+if TYPE_CHECKING:
+    from serving.release.servers import Fleet, ModelServer
 
 _CONFIG_MAP_KEY = "models.config"
 _CONFLICT = 409
@@ -23,6 +25,28 @@ _CONFLICT = 409
 
 class FinalError(ReleaseError):
     """A write failed, and what is there shall stay: the work of somebody else, or labels that every server has."""
+
+
+def cluster() -> Any:
+    """Returns the cluster's CoreV1Api: of the kubeconfig's current context, or the one this pod runs in.
+
+    Raises:
+        UsageError: there is neither.
+    """
+    from kubernetes import client, config
+    from kubernetes.config.config_exception import ConfigException
+
+    try:
+        config.load_kube_config()
+    except ConfigException:
+        try:
+            config.load_incluster_config()
+        except ConfigException:
+            raise UsageError(
+                "--configmap: found neither a kubeconfig nor a pod's service account. "
+                "Set KUBECONFIG, or run this inside the cluster"
+            ) from None
+    return client.CoreV1Api()
 
 
 class Record(Protocol):

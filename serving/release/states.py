@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from components.errors import ReleaseError
 from components.times import utc_text
 from serving.release.labels import CANARY, PREVIOUS, STABLE
 
 if TYPE_CHECKING:
+    from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
     from serving.client.settings import Tls
     from serving.release.labels import Release
 
@@ -27,11 +28,13 @@ class ServedState:
             serves; `loading`; `loaded` without a label; `failed` to load; `withdrawn`; `removed`; or `unknown`.
         since: ISO 8601 in UTC; None if it is not known.
         why: the reason, if one is recorded.
+        by: who moved the label: USER@HOST, or a pod's name; None if it is not recorded.
     """
 
     state: str
     since: str | None = None
     why: str | None = None
+    by: str | None = None
 
 
 # The states of a model's versions by number, given the directory of the versions. None for a model that is not served;
@@ -48,15 +51,31 @@ def served_by_file(path: str) -> ServedBy:
     Raises:
         ReleaseError: the file cannot be read, or is no configuration.
     """
-    # TensorFlow Serving's configuration messages do not import TensorFlow.
-    from serving.release.configuration import parse, release_of
+    from serving.release.records import FileRecord
 
-    try:
-        with open(path) as file:
-            text, changed = file.read(), utc_text(os.fstat(file.fileno()).st_mtime)
-    except OSError as error:
-        raise ReleaseError(f"--config-file {path}: {error.strerror}; expected a readable file") from None
-    models = parse(text, f"--config-file {path}").model_config_list.config
+    config = FileRecord(path).read()
+    return _served_by(config, utc_text(os.stat(path).st_mtime))
+
+
+def served_by_configmap(name: str, api: Any) -> ServedBy:
+    """Reads the ConfigMap that servers mount, as `served_by_file` reads a file; it tells no times.
+
+    Args:
+        name: NAMESPACE/NAME.
+        api: the cluster's CoreV1Api.
+
+    Raises:
+        ReleaseError: the ConfigMap cannot be read, or holds no configuration.
+    """
+    from serving.release.records import ConfigMapRecord
+
+    return _served_by(ConfigMapRecord(name, api).read(), None)
+
+
+def _served_by(config: ModelServerConfig, changed: str | None) -> ServedBy:
+    from serving.release.configuration import release_of
+
+    models = config.model_config_list.config
 
     def states(base: str) -> dict[int, list[ServedState]] | None:
         name = _name(base)

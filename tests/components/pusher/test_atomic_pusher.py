@@ -11,6 +11,7 @@ from tfx.types.standard_artifacts import Model, ModelBlessing, PushedModel
 
 from components.pusher.component import AtomicPusher
 from components.pusher.executor import AtomicPusherExecutor
+from components.pusher.withdrawn import withdraw
 
 FILES = {
     "saved_model.pb": "graph",
@@ -75,6 +76,20 @@ def test_a_second_push_keeps_the_first_version(tmp_path, saved_model):
 
     assert int(second) > int(first)
     assert content(base / first) == content(base / second) == FILES
+
+
+def test_a_model_that_was_withdrawn_is_not_pushed_again(tmp_path, saved_model):
+    base = tmp_path / "serving"
+    first = execute(saved_model, base, blessed=1).get_string_custom_property("pushed_version")
+    withdraw(str(base), int(first), "flickers")
+
+    again = execute(saved_model, base, blessed=1)
+    (saved_model / "saved_model.pb").write_text("another graph")
+    other = execute(saved_model, base, blessed=1)
+
+    assert again.get_int_custom_property("pushed") == 0
+    assert again.get_int_custom_property("withdrawn") == int(first)
+    assert other.get_int_custom_property("pushed") == 1
 
 
 def test_the_node_is_called_pusher():

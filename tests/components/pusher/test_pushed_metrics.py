@@ -61,10 +61,11 @@ def evaluated(tmp_path_factory):
 def test_the_scores_of_the_evaluation_travel_in_the_model(evaluated):
     model, evaluation = evaluated
 
-    add_metrics(model, evaluation)
+    add_metrics(model, evaluation, "test", "d1ce")
 
     metadata = read_model_metadata(model)
     assert metadata["model"] == "echo"
+    assert metadata["evaluated_on"] == {"split": "test", "fingerprint": "d1ce"}
     assert metadata["metrics"]["class_iou/road"] == pytest.approx(16 / 24)
     assert metadata["metrics"]["class_iou/sky"] == pytest.approx(16 / 24)
     assert metadata["metrics"]["mean_iou"] == pytest.approx(2 / 3)

@@ -5,65 +5,10 @@ import json
 import os
 
 import pytest
-from toy_cluster import ToyCluster
+from release_commands import UNLABELLED, config_text, options_of, release
 from toy_model_server import ToyModelServer
-from typer.testing import CliRunner
 
 from components.errors import ReleaseError, UsageError
-from pipeline.cli.main import app
-
-_UNLABELLED = """# Which versions are served.
-model_config_list {
-  config { name: "fcn8" base_path: "/models/fcn8" model_platform: "tensorflow" }
-}
-"""
-
-
-def _config(versions, labels):
-    policy = "".join(f"versions: {version} " for version in versions)
-    labelled = "".join(f'version_labels {{ key: "{label}" value: {version} }} ' for label, version in labels.items())
-    return _UNLABELLED.replace(
-        'model_platform: "tensorflow"',
-        f'model_platform: "tensorflow" model_version_policy {{ specific {{ {policy} }} }} {labelled}',
-    )
-
-
-def _release(*words):
-    return CliRunner().invoke(app, ["release", *words])
-
-
-@pytest.fixture
-def start():
-    """Starts model servers and clusters that end with the test."""
-    started = []
-
-    def start_one(what, *arguments, **options):
-        started.append(what(*arguments, **options))
-        return started[-1]
-
-    yield start_one
-    for one in started:
-        one.stop()
-
-
-@pytest.fixture
-def config_file(tmp_path):
-    file = tmp_path / "models.config"
-    file.write_text(_UNLABELLED)
-    return file
-
-
-@pytest.fixture
-def following(start, config_file):
-    """Two servers that follow one file, on which version 13 is the newest."""
-    servers = [start(ToyModelServer, {11, 12, 13}) for _ in range(2)]
-    for server in servers:
-        server.follow(config_file.read_text)
-    return servers
-
-
-def _options(servers, config_file):
-    return [*(word for server in servers for word in ("--server", server.address)), "--config-file", str(config_file)]
 
 
 def test_a_proxy_is_not_asked_for_servers_on_this_machine(following, config_file, monkeypatch):
@@ -71,22 +16,22 @@ def test_a_proxy_is_not_asked_for_servers_on_this_machine(following, config_file
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # where nobody listens
 
-    assert _release("promote", "13", *_options(following, config_file)).exit_code == 0
+    assert release("promote", "13", *options_of(following, config_file)).exit_code == 0
 
 
 def test_a_release_goes_from_the_first_label_over_a_canary_and_a_promotion_back(following, config_file):
-    options = _options(following, config_file)
+    options = options_of(following, config_file)
 
-    assert _release("promote", "13", *options).exit_code == 0
+    assert release("promote", "13", *options).exit_code == 0
     for server in following:
         server.on_disk.add(14)
-    tried = _release("canary", "14", *options)
+    tried = release("canary", "14", *options)
     assert tried.exit_code == 0, tried.exception
     assert [server.labels for server in following] == [{"stable": 13, "canary": 14}] * 2
-    promoted = _release("promote", *options)
-    assert promoted.stdout == "fcn8: stable 14 (was 13), canary 14, previous 13\n"
+    promoted = release("promote", *options)
+    assert promoted.stdout.splitlines()[0] == "fcn8: stable 14 (was 13), canary 14, previous 13"
     assert [server.versions() for server in following] == [[13, 14]] * 2
-    assert _release("rollback", *options).exit_code == 0
+    assert release("rollback", *options).exit_code == 0
 
     assert [server.labels for server in following] == [{"stable": 13, "canary": 13}] * 2
     assert [server.versions() for server in following] == [[13]] * 2
@@ -98,17 +43,17 @@ def test_a_release_needs_no_label_on_a_version_that_is_not_available(start, conf
     # The manifests set --allow_version_labels_for_unavailable_models; other servers may not.
     server = start(ToyModelServer, {12, 13}, allows_labels_for_unavailable=allows)
     server.follow(config_file.read_text)
-    options = _options([server], config_file)
+    options = options_of([server], config_file)
 
-    done = [_release(*words, *options).exit_code for words in (["promote", "13"], ["canary", "12"], ["promote"])]
+    done = [release(*words, *options).exit_code for words in (["promote", "13"], ["canary", "12"], ["promote"])]
 
     assert done == [0, 0, 0]
     assert server.labels == {"stable": 12, "canary": 12, "previous": 13}
 
 
 def test_no_moment_of_a_release_leaves_the_stable_label_without_its_version(following, config_file):
-    options = _options(following, config_file)
-    steps = [_release(*words, *options) for words in (("promote", "13"), ("canary", "12"), ("promote",))]
+    options = options_of(following, config_file)
+    steps = [release(*words, *options) for words in (("promote", "13"), ("canary", "12"), ("promote",))]
 
     assert [step.exit_code for step in steps] == [0, 0, 0]
     for server in following:
@@ -119,14 +64,14 @@ def test_no_moment_of_a_release_leaves_the_stable_label_without_its_version(foll
 
 
 def test_a_canary_that_does_not_load_is_taken_back(following, config_file):
-    options = _options(following, config_file)
-    _release("promote", "13", *options)
+    options = options_of(following, config_file)
+    release("promote", "13", *options)
     before = config_file.read_text()
     for server in following:
         server.on_disk.add(14)
         server.broken.add(14)
 
-    refused = _release("canary", "14", *options)
+    refused = release("canary", "14", *options)
 
     assert isinstance(refused.exception, ReleaseError)
     assert "version 14 of fcn8 failed to load: Could not find variables" in str(refused.exception)
@@ -135,22 +80,22 @@ def test_a_canary_that_does_not_load_is_taken_back(following, config_file):
 
 
 def test_a_canary_that_is_nowhere_is_given_up_after_the_timeout(following, config_file):
-    options = _options(following, config_file)
-    _release("promote", "13", *options)
+    options = options_of(following, config_file)
+    release("promote", "13", *options)
     before = config_file.read_text()
 
-    refused = _release("canary", "99", *options, "--timeout", "0")
+    refused = release("canary", "99", *options, "--timeout", "0")
 
     assert "after 0 s, version 99 of fcn8 is unknown to it, expected AVAILABLE" in str(refused.exception)
     assert config_file.read_text() == before
 
 
 def test_a_version_that_is_not_available_is_not_promoted(following, config_file):
-    refused = _release("promote", "11", *_options(following, config_file))
+    refused = release("promote", "11", *options_of(following, config_file))
 
     assert isinstance(refused.exception, ReleaseError)
     assert "version 11 of fcn8 is unknown to it, expected AVAILABLE" in str(refused.exception)
-    assert config_file.read_text() == _UNLABELLED
+    assert config_file.read_text() == UNLABELLED
 
 
 def test_a_file_that_another_changed_meanwhile_is_left_alone(start, config_file):
@@ -158,7 +103,7 @@ def test_a_file_that_another_changed_meanwhile_is_left_alone(start, config_file)
 
     record = FileRecord(str(config_file))
     config = record.read()
-    config_file.write_text(_UNLABELLED.replace("fcn8", "unet"))
+    config_file.write_text(UNLABELLED.replace("fcn8", "unet"))
 
     with pytest.raises(ReleaseError, match="changed while this command ran"):
         record.write(config)
@@ -188,29 +133,29 @@ def test_a_file_that_cannot_be_replaced_is_named_and_nothing_changes(following, 
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr("tempfile.mkstemp", refuse)
-    refused = _release("promote", "13", *_options(following, config_file))
+    refused = release("promote", "13", *options_of(following, config_file))
 
     assert isinstance(refused.exception, ReleaseError)
     assert f"--config-file {config_file}: Permission denied; expected a folder" in str(refused.exception)
     assert "could not be put back" not in str(refused.exception)
-    assert config_file.read_text() == _UNLABELLED
+    assert config_file.read_text() == UNLABELLED
 
 
 def test_a_dry_run_prints_the_configuration_and_changes_nothing(following, config_file):
-    shown = _release("promote", "13", "--dry-run", *_options(following, config_file))
+    shown = release("promote", "13", "--dry-run", *options_of(following, config_file))
 
     assert 'key: "stable"\n      value: 13' in shown.stdout
-    assert config_file.read_text() == _UNLABELLED
+    assert config_file.read_text() == UNLABELLED
 
 
 def test_without_a_record_the_servers_get_the_configuration_by_rpc(start):
     server = start(ToyModelServer, {12, 13})
-    server.start_with(_config([12], {"stable": 12}))
+    server.start_with(config_text([12], {"stable": 12}))
     options = ["--server", server.address, "--model", "fcn8", "--base-path", "/models/fcn8"]
 
-    assert _release("canary", "13", *options).exit_code == 0
+    assert release("canary", "13", *options).exit_code == 0
     assert server.labels == {"stable": 12, "canary": 13}
-    assert _release("canary", "--withdraw", *options).exit_code == 0
+    assert release("canary", "--withdraw", *options).exit_code == 0
 
     assert server.labels == {"stable": 12, "canary": 12}
     assert server.versions() == [12]
@@ -219,11 +164,11 @@ def test_without_a_record_the_servers_get_the_configuration_by_rpc(start):
 
 def test_servers_that_disagree_are_shown_and_not_changed(start):
     servers = [start(ToyModelServer, {12, 13}) for _ in range(2)]
-    servers[0].start_with(_config([12], {"stable": 12}))
-    servers[1].start_with(_config([13], {"stable": 13}))
+    servers[0].start_with(config_text([12], {"stable": 12}))
+    servers[1].start_with(config_text([13], {"stable": 13}))
     words = [word for server in servers for word in ("--server", server.address)]
 
-    refused = _release("promote", "13", *words, "--model", "fcn8", "--base-path", "/models/fcn8")
+    refused = release("promote", "13", *words, "--model", "fcn8", "--base-path", "/models/fcn8")
 
     assert "servers with different labels" in str(refused.exception)
     assert [server.labels for server in servers] == [{"stable": 12}, {"stable": 13}]
@@ -233,7 +178,7 @@ def _pair(start, versions, labels):
     """Two servers without a record, and the options that name them."""
     servers = [start(ToyModelServer, {12, 13, 14}) for _ in range(2)]
     for server in servers:
-        server.start_with(_config(versions, labels))
+        server.start_with(config_text(versions, labels))
     words = [word for server in servers for word in ("--server", server.address)]
     return servers, [*words, "--model", "fcn8", "--base-path", "/models/fcn8"]
 
@@ -254,7 +199,7 @@ def test_labels_that_one_server_does_not_take_are_put_back_on_the_others(start, 
     (taker, other), options = _pair(start, loaded, labels)
     other.is_lost = lambda config: _labels_of(config) != labels
 
-    refused = _release(*step, *options)
+    refused = release(*step, *options)
 
     assert isinstance(refused.exception, ReleaseError)
     assert f"Taken by: {taker.address}. Not taken: --server {other.address}: " in str(refused.exception)
@@ -270,7 +215,7 @@ def test_what_cannot_be_put_back_on_one_server_is_put_back_on_the_others_and_sai
     arrives = iter([True, False])
     lost.is_lost = lambda config: not next(arrives)
 
-    refused = _release("canary", "13", *options)
+    refused = release("canary", "13", *options)
 
     message = str(refused.exception)
     assert f"--server {lost.address}: version 13 of fcn8 failed to load" in message
@@ -282,14 +227,14 @@ def test_what_cannot_be_put_back_on_one_server_is_put_back_on_the_others_and_sai
 
 def test_a_server_that_lacks_a_step_takes_it_when_it_is_named_alone(start):
     (ahead, behind), options = _pair(start, [12, 13], {"stable": 12, "canary": 13})
-    ahead.start_with(_config([12, 13], {"stable": 13, "canary": 13, "previous": 12}))
+    ahead.start_with(config_text([12, 13], {"stable": 13, "canary": 13, "previous": 12}))
 
-    assert "Name those alone that lack a step" in str(_release("rollback", *options).exception)
+    assert "Name those alone that lack a step" in str(release("rollback", *options).exception)
     alone = ["--server", behind.address, "--model", "fcn8", "--base-path", "/models/fcn8"]
 
-    assert _release("promote", *alone).exit_code == 0
+    assert release("promote", *alone).exit_code == 0
     assert behind.labels == ahead.labels
-    assert _release("rollback", *options).exit_code == 0
+    assert release("rollback", *options).exit_code == 0
 
 
 def test_labels_that_every_server_has_stay_where_one_does_not_unload(start):
@@ -298,20 +243,10 @@ def test_labels_that_every_server_has_stay_where_one_does_not_unload(start):
         13 not in config.model_config_list.config[0].model_version_policy.specific.versions
     )
 
-    refused = _release("rollback", *options)
+    refused = release("rollback", *options)
 
     assert "every server has the labels" in str(refused.exception)
     assert [server.labels for server in servers] == [{"stable": 12, "canary": 12}] * 2
-
-
-@pytest.fixture
-def cluster(start, tmp_path, monkeypatch):
-    """A cluster whose ConfigMap has version 12 stable, as the current context."""
-    cluster = start(ToyCluster, "segpipe", "segpipe-models", {"models.config": _config([12], {"stable": 12})})
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(cluster.kubeconfig())
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
-    return cluster
 
 
 def test_a_configmap_is_patched_and_the_pods_follow_it(start, cluster):
@@ -319,9 +254,9 @@ def test_a_configmap_is_patched_and_the_pods_follow_it(start, cluster):
     pod.follow(lambda: cluster.data["models.config"])
     options = ["--server", pod.address, "--configmap", "segpipe/segpipe-models"]
 
-    tried = _release("canary", "13", *options)
+    tried = release("canary", "13", *options)
 
-    assert tried.stdout == "fcn8: stable 12, canary 13 (was 12)\n"
+    assert tried.stdout.splitlines()[0] == "fcn8: stable 12, canary 13 (was 12)"
     assert pod.labels == {"stable": 12, "canary": 13}
     assert "value: 13" in cluster.data["models.config"]
 
@@ -329,10 +264,10 @@ def test_a_configmap_is_patched_and_the_pods_follow_it(start, cluster):
 def test_a_configmap_that_another_changed_meanwhile_is_left_alone(start, cluster):
     pod = start(ToyModelServer, {12, 13})
     pod.follow(lambda: cluster.data["models.config"])
-    theirs = _config([12], {"stable": 12, "shadow": 12})
+    theirs = config_text([12], {"stable": 12, "shadow": 12})
     cluster.before_patch = lambda: cluster.set("models.config", theirs)
 
-    refused = _release("canary", "13", "--server", pod.address, "--configmap", "segpipe/segpipe-models")
+    refused = release("canary", "13", "--server", pod.address, "--configmap", "segpipe/segpipe-models")
 
     assert str(refused.exception).endswith("changed while this command ran; look at it and run it again")
     assert cluster.data["models.config"] == theirs
@@ -340,18 +275,18 @@ def test_a_configmap_that_another_changed_meanwhile_is_left_alone(start, cluster
 
 def test_a_configmap_that_is_not_there_is_named(start, cluster):
     pod = start(ToyModelServer, {12})
-    pod.start_with(_config([12], {"stable": 12}))
+    pod.start_with(config_text([12], {"stable": 12}))
 
-    refused = _release("rollback", "--server", pod.address, "--configmap", "segpipe/other")
+    refused = release("rollback", "--server", pod.address, "--configmap", "segpipe/other")
 
     assert "--configmap segpipe/other: the cluster answered 404" in str(refused.exception)
 
 
 def test_status_shows_each_server_s_versions_states_and_labels(start):
     server = start(ToyModelServer, {12, 13, 14}, broken={14})
-    server.start_with(_config([12, 13, 14], {"stable": 12, "canary": 13}))
+    server.start_with(config_text([12, 13, 14], {"stable": 12, "canary": 13}))
 
-    rows = json.loads(_release("status", "--server", server.address, "--model", "fcn8", "--json").stdout)
+    rows = json.loads(release("status", "--server", server.address, "--model", "fcn8", "--json").stdout)
 
     assert [(row["version"], row["state"], row["labels"]) for row in rows] == [
         (12, "AVAILABLE", ["stable"]),
@@ -359,7 +294,7 @@ def test_status_shows_each_server_s_versions_states_and_labels(start):
         (14, "END", []),
     ]
     assert rows[2]["error"] == "Could not find variables"
-    unknown = _release("status", "--server", server.address, "--model", "other")
+    unknown = release("status", "--server", server.address, "--model", "other")
     assert "no server knows it" in str(unknown.exception)
 
 
@@ -373,7 +308,7 @@ def test_status_shows_each_server_s_versions_states_and_labels(start):
     ],
 )
 def test_a_wrong_command_line_is_explained(words, message):
-    refused = _release(*words)
+    refused = release(*words)
 
     assert isinstance(refused.exception, UsageError)
     assert message in str(refused.exception)
@@ -383,6 +318,6 @@ def test_a_server_that_is_not_there_is_named(start, config_file):
     server = start(ToyModelServer, {12})
     server.stop()
 
-    refused = _release("promote", "12", *_options([server], config_file))
+    refused = release("promote", "12", *options_of([server], config_file))
 
     assert f"--server {server.address}: GetModelStatus answered UNAVAILABLE" in str(refused.exception)

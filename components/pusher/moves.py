@@ -1,0 +1,86 @@
+"""The record of releases: which label moved to which version, when and by whom, beside a model's versions."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Mapping
+
+from pydantic import AwareDatetime, TypeAdapter
+
+from components.pusher.beside import RecordBeside
+from components.settings import Settings
+from components.times import now
+
+_KEPT = 50
+
+
+class Move(Settings):
+    """One move of a label.
+
+    Attributes:
+        label: the label.
+        version: the version that it leads to since; None if the label was removed.
+        when: the time (ISO 8601, in UTC).
+        by: USER@HOST, or the pod's name.
+    """
+
+    label: str
+    version: int | None = None
+    when: AwareDatetime
+    by: str
+
+
+_RECORD = RecordBeside(
+    "moves.json",
+    TypeAdapter(list[Move]),
+    '[{"label": "stable", "version": 1790000001, "when": "2026-01-31T12:00:00Z", "by": "ann@desk"}]',
+)
+
+
+def read_moves(base_directory: str) -> list[Move]:
+    """Returns the last moves of a model's labels, oldest first; none without a record.
+
+    Args:
+        base_directory: directory of the versions, local or on an object store.
+
+    Raises:
+        SegpipeError: the record is damaged, or the store cannot be read.
+    """
+    return _RECORD.read(base_directory)
+
+
+def newest_moves(base_directory: str) -> dict[str, Move]:
+    """Returns the newest move of each label. Raises SegpipeError as `read_moves` does."""
+    return {move.label: move for move in read_moves(base_directory)}
+
+
+def record_moves(base_directory: str, before: Mapping[str, int], after: Mapping[str, int]) -> None:
+    """Records the labels that moved, with the time and who runs this process; the last 50 moves are kept.
+
+    Args:
+        base_directory: directory of the versions, local or on an object store.
+        before: the version of each label until now.
+        after: the version of each label from now on.
+
+    Raises:
+        SegpipeError: the record is damaged, or cannot be read or written.
+    """
+    time, who = now(), _who()
+    moves = [
+        Move(label=label, version=after.get(label), when=time, by=who)
+        for label in sorted({*before, *after})
+        if before.get(label) != after.get(label)
+    ]
+    _RECORD.change(base_directory, lambda known: [*(each for each in known if each not in moves), *moves][-_KEPT:])
+
+
+def _who() -> str:
+    """Returns the pod's name, which is its host's, or USER@HOST; a user without a name is its number."""
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        return socket.gethostname()
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):  # OSError since Python 3.13
+        return f"{os.getuid()}@{socket.gethostname()}"
