@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, Literal, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -31,8 +31,30 @@ from pipeline.tracking import TrackingSettings
 from serving.settings import ExportSettings
 from trainer.config import ModelSettings, TrainingSettings
 
+Task = Literal["semantic", "instance"]
 AUTO = "auto"
 _TEST = "test"
+
+
+class ProjectSettings(Settings):
+    """What a run belongs to: runs of one project share the served model, baselines, warm starts and the cache."""
+
+    # A label of RFC 1123: also a name for Kubernetes, for kfp (kfp/dsl/utils.py, `validate_pipeline_name`, 2.5) and for
+    # TFX's compiler for Vertex AI (tfx/orchestration/kubeflow/v2/pipeline_builder.py, 1.16), and any folder's.
+    name: str = Field(
+        "segpipe",
+        description="name of the project and of its pipeline: lower-case letters, digits and hyphens, at most 63",
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if not re.fullmatch("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", value):
+            raise ValueError(
+                "expected at most 63 lower-case letters, digits and hyphens, with no hyphen at either end, such as "
+                "street-scenes"
+            )
+        return value
 
 
 class DataSettings(Settings):
@@ -112,6 +134,11 @@ class ReportSettings(Settings):
 class RunConfig(Settings):
     """Everything that decides what a run does."""
 
+    project: ProjectSettings = Field(default_factory=ProjectSettings)
+    task: Task = Field(
+        "semantic",
+        description="what the network finds: `semantic` a class for each pixel, `instance` a mask for each object",
+    )
     data: DataSettings = Field(default_factory=DataSettings)
     size: tuple[int, int] = Field((224, 224), description="height and width of the network's input, in pixels")
     auto_exposure: bool = Field(
@@ -127,7 +154,7 @@ class RunConfig(Settings):
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     serving_dir: str = Field("", description="where versions are pushed; WORKDIR/serving if empty")
     serving_name: str = Field(
-        "", description="name of the served model and of its folder in serving_dir; the architecture's name if empty"
+        "", description="name of the served model and of its folder in serving_dir; project.name if empty"
     )
     tracking: TrackingSettings = Field(default_factory=TrackingSettings)
     notify: NotifySettings = Field(default_factory=NotifySettings)
@@ -136,7 +163,7 @@ class RunConfig(Settings):
     @property
     def served_name(self) -> str:
         """The name of the served model, which clients ask for."""
-        return self.serving_name or self.model.name
+        return self.serving_name or self.project.name
 
     @field_validator("size", mode="before")
     @classmethod
@@ -163,6 +190,21 @@ class RunConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _settings_fit_task(self) -> RunConfig:
+        if self.task != self.model.task:
+            raise ValueError(
+                f"task: found {self.task}, but model.name is {self.model.name}, a network of the task "
+                f"{self.model.task}; set task to {self.model.task}, or choose another model"
+            )
+        export = self.export
+        if self.task == "instance" and (export.precision != "float32" or export.tile_size or export.variants):
+            raise ValueError(
+                "export: found a precision, tile_size or variants, which the task instance has no place for; leave "
+                "export.precision at float32, export.tile_size at null and export.variants empty"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _crop_within_size(self) -> RunConfig:
         crop = self.training.crop_size
         if crop and (crop[0] > self.size[0] or crop[1] > self.size[1]):
@@ -173,13 +215,22 @@ class RunConfig(Settings):
         return self
 
 
-def describe(data: DataSettings) -> DatasetDescription:
+def describe(data: DataSettings, task: Task = "semantic") -> DatasetDescription:
     """Returns the description of a configured data set, with the sequences that the settings hold out.
 
+    It has instances only for a task that needs them.
+
     Raises:
-        UsageError: its layout is not known.
+        UsageError: its layout is not known, or the task needs instances and it has none.
     """
     description = detect(data.dir) if data.description == "auto" else load(data.description)
+    if task == "semantic":
+        description = description.without_instances()
+    elif not description.things:
+        raise UsageError(
+            f"task: found instance, and {data.dir} has no instances; expected `things` in the description"
+            f" {description.name!r}, and the files of layout.instances if it has them. Add them, or set task: semantic"
+        )
     if not data.held_out_share and not data.held_out_sequences:
         return description
     held_out = HeldOut(split=data.train_split, share=data.held_out_share, sequences=data.held_out_sequences)
@@ -219,7 +270,7 @@ def _gate_split(data: DataSettings, description: DatasetDescription) -> str:
 def find_data(config: RunConfig) -> tuple[str, DatasetDescription]:
     """Returns the folder of the data set that a configuration names, and its description. Raises UsageError."""
     folder = spans.locate(config.data.dir, config.data.span)
-    return folder, describe(config.data.model_copy(update={"dir": folder}))
+    return folder, describe(config.data.model_copy(update={"dir": folder}), config.task)
 
 
 def build_config(
@@ -262,7 +313,7 @@ def choose_model(model: str | None, layers: Sequence[tuple[str, Mapping[str, Any
         group = settings.get("model")
         named = str(group.get("name")) if isinstance(group, Mapping) else ""
         # A name that is none is for the settings' own check to refuse.
-        if named not in presets.PRESETS["cpu"]:
+        if named not in presets.MODELS:
             continue
         if model is not None and model != named:
             raise UsageError(f"--model {model}: found model.name {named} in {source}, expected the same; remove one")

@@ -18,7 +18,6 @@ from components.errors import UsageError
 from components.example_gen.component import ImageMaskExampleGen
 from components.gates import AnomalyGate, QuarantineGate
 from components.metrics.gate import eval_config
-from components.optimizer.component import Optimizer
 from components.pusher.component import AtomicPusher
 from components.report.component import Report
 from pipeline import resolvers
@@ -28,8 +27,7 @@ from pipeline.fingerprint import source_hash
 from pipeline.workdir import Workdir
 from trainer import encoder_weights
 from trainer.models import registry
-
-PIPELINE_NAME = "segpipe"
+from trainer.variants.component import Optimizer
 
 _PACKAGES = ("tfx", "tensorflow", "keras", "tensorflow-transform", "tensorflow-model-analysis", "apache-beam")
 
@@ -104,7 +102,7 @@ def assemble(config: RunConfig, workdir: Workdir, nodes: list[Any]) -> tfx.dsl.P
         # Beam takes the last of repeated options, and the pipeline's come first.
         node.with_beam_pipeline_args([*own, *without_tfx_package([*config.beam.args, *own])])
     return tfx.dsl.Pipeline(
-        pipeline_name=PIPELINE_NAME,
+        pipeline_name=config.project.name,
         pipeline_root=workdir.artifacts,
         components=nodes,
         enable_cache=True,
@@ -117,7 +115,7 @@ def data_components(
     config: RunConfig, workdir: Workdir, description: DatasetDescription, platform: Platform = TFX_LAUNCHER
 ) -> DataComponents:
     """Returns the components that turn the folder into checked, resized examples."""
-    class_map = description.class_map
+    class_map, has_instances = description.class_map, bool(description.things)
     train, evaluate, judge = config.data.train_split, config.data.eval_split, config.data.gate_split
 
     # Reads images and masks into TFRecords; what cannot be used goes to quarantine.
@@ -145,15 +143,16 @@ def data_components(
 
     # Brings the schema into the pipeline, where Transform and Evaluator need it too.
     schema_gen = tfx.components.ImportSchemaGen(
-        schema_file=schema.write_raw_schema(class_map, config.data.max_side, workdir.schemas)
+        schema_file=schema.write_raw_schema(class_map, config.data.max_side, workdir.schemas, has_instances)
     )
     raw_schema = schema_gen.outputs["schema"]
 
-    # Statistics by split of every feature but images and masks, whose bytes are not decoded.
+    # Statistics by split of every feature but images and masks, of instances too, which are not decoded.
     statistics_gen = tfx.components.StatisticsGen(
         examples=examples,
         stats_options=tfdv.StatsOptions(
-            schema=schema.statistics_schema(class_map, config.data.max_side), experimental_filter_read_paths=True
+            schema=schema.statistics_schema(class_map, config.data.max_side, has_instances),
+            experimental_filter_read_paths=True,
         ),
     )
     statistics_gen.add_upstream_node(quarantine_gate)
@@ -175,6 +174,7 @@ def data_components(
             "input_size": list(config.size),
             "auto_exposure": config.auto_exposure,
             "image_range": description.image_range and list(description.image_range),
+            "things": list(description.thing_indices),
             "code": source_hash("components.preprocessing"),
         },
     )
@@ -207,7 +207,7 @@ def model_components(
         transform_graph=data.transform.outputs["transform_graph"],
         train_args=tfx.proto.TrainArgs(splits=[config.data.train_split]),
         eval_args=tfx.proto.EvalArgs(splits=[config.data.eval_split]),
-        custom_config=platform.parameter("trainer", _trainer_config(config, workdir, class_map)),
+        custom_config=platform.parameter("trainer", _trainer_config(config, workdir, description)),
         base_model=start[0].outputs["model"] if start else None,
     )
     model = trainer.outputs["model"]
@@ -217,8 +217,8 @@ def model_components(
     for optimizer in optimizers:
         model = optimizer.outputs["optimized_model"]
 
-    # Finds what the new model must not fall behind: the last blessed one of the same kind.
-    baseline = resolvers.baseline(config, class_map, model, platform.own_resolver)
+    # Finds what the new model must not fall behind: what is served.
+    baseline = resolvers.baseline(config, model, examples, platform.own_resolver)
 
     # Scores the model and its baseline on the raw examples, as served, and gives or withholds the blessing. The gate
     # counts one split; the scores on the split that chose the epoch are told beside.
@@ -232,8 +232,9 @@ def model_components(
         eval_config=eval_config(
             class_map,
             config.gate,
-            code_hash=source_hash("components.metrics.tfma_metrics", "components.metrics.gate"),
+            code_hash=source_hash("components.metrics.gate"),
             selection_split=chooses if chooses != judges else "",
+            things=description.things,
         ),
     )
 
@@ -242,6 +243,8 @@ def model_components(
         model=model,
         model_blessing=evaluator.outputs["blessing"],
         evaluation=evaluator.outputs["evaluation"],
+        examples=examples,
+        gate_split=judges,
         base_directory=f"{workdir.serving(config)}/{config.served_name}",
     )
 
@@ -258,10 +261,9 @@ def _optimizer(config: RunConfig, data: DataComponents, trainer: tfx.components.
         transform_graph=data.transform.outputs["transform_graph"],
         examples=data.example_gen.outputs["examples"],
         settings=config.export.model_dump_json(),
-        network_fn="trainer.saved_network.load",
         train_split=config.data.train_split,
         eval_split=config.data.eval_split,
-        code=source_hash("components.optimizer.component", "trainer.saved_network"),
+        code=source_hash("trainer.variants.component"),
     )
 
 
@@ -288,14 +290,15 @@ def _report(
     )
 
 
-def _trainer_config(config: RunConfig, workdir: Workdir, class_map: ClassMap) -> dict[str, Any]:
+def _trainer_config(config: RunConfig, workdir: Workdir, description: DatasetDescription) -> dict[str, Any]:
     """Returns what `trainer.run_fn` is told, in plain JSON types."""
     return {
         "model": config.model.model_dump(),
         "training": config.training.model_dump(),
         "input_size": list(config.size),
         "auto_exposure": config.auto_exposure,
-        "class_map": class_map.to_json(),
+        "class_map": description.class_map.to_json(),
+        "things": list(description.thing_indices),
         "seed": config.seed,
         "max_pixels": config.export.max_pixels,
         "tile_size": config.export.tile_size,

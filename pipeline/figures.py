@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from components import artifact_files, files
 from components.example_gen.quarantine import SIMILAR_FILE, read_counts, read_similar_images
+from components.pusher.withdrawn import WITHDRAWN
 from pipeline.store import Artifact, NodeExecution
 
 
@@ -50,8 +51,9 @@ def _transform(execution: NodeExecution) -> str:
 
 def _trainer(execution: NodeExecution) -> str:
     history = json.loads(files.read_bytes(files.join(_output(execution, "model_run").uri, artifact_files.HISTORY)))
-    best = max(epoch["val_mean_iou"] for epoch in history if epoch["val_mean_iou"] is not None)
-    return f"best mean IoU {best:.3f}, {len(history)} epochs"
+    score, words = ("val_mean_ap50", "AP50") if "val_mean_ap50" in history[0] else ("val_mean_iou", "IoU")
+    best = max(epoch[score] for epoch in history if epoch[score] is not None)
+    return f"best mean {words} {best:.3f}, {len(history)} epochs"
 
 
 def _optimizer(execution: NodeExecution) -> str:
@@ -71,6 +73,8 @@ def _evaluator(execution: NodeExecution) -> str:
 
 def _pusher(execution: NodeExecution) -> str:
     properties = _output(execution, "pushed_model").properties
+    if withdrawn := properties.get(WITHDRAWN):
+        return f"nothing pushed: it is version {withdrawn}, which was withdrawn"
     return f"version {properties['pushed_version']}" if properties.get("pushed") else "nothing pushed"
 
 

@@ -121,6 +121,7 @@ def _overview(
         "state": state_now(_state(executions), under_way),
         "mean_iou": property_of(executions, "Report", "report", "mean_iou"),
         "mean_dice": property_of(executions, "Report", "report", "mean_dice"),
+        "mask_ap": property_of(executions, "Report", "report", "mask_ap"),
         "gate": {None: "", 0: "not blessed", 1: "blessed"}[blessed],
         "pushed": pushed,
         "version": version_number(pushed) if pushed else None,
@@ -132,7 +133,8 @@ def _describe_related(workdir: Workdir, store: Store, model: RelatedModel | None
     if model is None:
         return None
     report = find_report(workdir, model.run_id, store.executions(model.run_id)) if model.run_id else None
-    return {"run_id": model.run_id, "version": model.version, "pushed": model.pushed, "report": report}
+    found = {"run_id": model.run_id, "version": model.version, "pushed": model.pushed, "report": report}
+    return {**found, "why": model.why} if model.why else found
 
 
 def _state(executions: Sequence[NodeExecution]) -> str:

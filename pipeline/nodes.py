@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import time
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -210,8 +211,13 @@ class PipelineRun:
             (execution,) = store.store.get_executions_by_id([execution_id])
         # The launcher records inputs that it cannot find and returns as if all were well.
         if not execution_lib.is_execution_successful(execution):
+            result = execution_lib.get_execution_result(execution, ignore_parse_errors=True)
+            # The traceback of an error in a strategy of our own, which TFX's errors are raised from.
+            own = re.search(r"^components\.errors\.\w+: (.+)$", result.result_message if result else "", re.MULTILINE)
             raise SegpipeError(
-                f"{node_id}: TFX could not find the node's inputs; expected the outputs of "
+                f"{node_id}: {own[1]}"
+                if own
+                else f"{node_id}: TFX could not find the node's inputs; expected the outputs of "
                 f"{', '.join(self.upstream(node_id)) or 'no other node'} in this run. The log says which is missing"
             )
         return "cached" if execution.last_known_state == metadata_store_pb2.Execution.CACHED else "ran"

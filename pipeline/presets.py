@@ -34,6 +34,12 @@ _SMOKE: dict[str, dict[str, Any]] = {
         "training": {"epochs": 4, "batch_size": 8, "learning_rate": 4e-4},
         "gate": {"min_mean_iou": 0.05},
     },
+    "mask_rcnn": {
+        "task": "instance",
+        "size": (96, 128),
+        "model": {"name": "mask_rcnn", "encoder": "mobilenet_v2", "pyramid_filters": 64, "proposals": 200},
+        "training": {"epochs": 12, "batch_size": 4, "learning_rate": 1e-3, "proposals": 64, "validate_every": 4},
+    },
 }
 
 # Steps on windows of frames of full size: a window costs what its pixels cost, and poles keep their width.
@@ -186,6 +192,8 @@ _SOURCE: dict[str, dict[str, Any]] = {
     "segnet": _source((352, 480), 170, 12, name="segnet", encoder_weights="imagenet"),
     # 16 images a step. The paper adds an auxiliary loss, random scales and mirror images, and has no CamVid.
     "pspnet": _source((352, 480), 170, 16, name="pspnet", encoder_weights="imagenet"),
+    # 16 images a step. The paper adds an auxiliary data set, random scales and mirror images, and has no CamVid.
+    "deeplabv3plus": _source((352, 480), 170, 16, name="deeplabv3plus", encoder_weights="imagenet"),
 }
 
 # What the other architectures are given in place of `fcn8`'s model settings.
@@ -195,9 +203,14 @@ _OTHERS: dict[str, dict[str, Any]] = {
     "fcn8_conv7": {"head_filters": 0},
     # It unpools with the encoder's indices.
     "segnet": {"head_filters": 0, "normalization": False, "upsampling": "default"},
-    # Its own ResNet50 has no weights in any package, and from random ones a few epochs do not suffice.
+    # Their own ResNet50 has no weights in any package, and from random ones a few epochs do not suffice.
     "pspnet": {"head_filters": 0, "normalization": False, "encoder": "vgg16"},
+    "deeplabv3plus": {"head_filters": 0, "normalization": False, "encoder": "vgg16"},
+    # No package has weights of its encoder.
+    "segformer": {"head_filters": 0, "normalization": False, "encoder_weights": "none"},
 }
+# Random weights must learn, and as fast as the others.
+_RANDOM_ENCODER = {"frozen_blocks": 0, "encoder_rate": 1.0}
 
 
 def _with_others(presets: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -207,6 +220,7 @@ def _with_others(presets: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
         name: {
             **fcn8,
             "model": {**fcn8["model"], **changes, "name": name},
+            "training": fcn8["training"] | (_RANDOM_ENCODER if changes.get("encoder_weights") == "none" else {}),
             "gate": {"min_mean_iou": min(fcn8["gate"]["min_mean_iou"], 0.30)},
         }
         for name, changes in _OTHERS.items()
@@ -221,6 +235,8 @@ PRESETS: Mapping[str, Mapping[str, dict[str, Any]]] = {
     "gpu": _with_others(_GPU),
     "source": _SOURCE,
 }
+
+MODELS = tuple(PRESETS["smoke"])
 
 
 def preset(name: str, model: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from components import files
+from components.baseline.reasons import Reason
 from components.errors import SegpipeError
 from components.pusher.versions import find_versions, version_number
 from pipeline.store import NodeExecution, Store
@@ -16,6 +17,9 @@ from pipeline.workdir import REPORT_FILE, Workdir
 
 if TYPE_CHECKING:
     from components.report.data import Lineage, RelatedRun
+
+
+BASELINE = "BaselineResolver"  # the node that finds the baseline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +30,13 @@ class RelatedModel:
         run_id: the run that made it; None if the metadata does not know it, as of a model pushed by hand.
         pushed: directory of its version; None if it was not pushed.
         model_id: of the Model artifact in the metadata; None if it is not known.
+        why: of a baseline, why it is the baseline.
     """
 
     run_id: str | None
     pushed: str | None
     model_id: int | None = None
+    why: Reason = ""
 
     @property
     def version(self) -> int | None:
@@ -40,9 +46,11 @@ class RelatedModel:
 
 def find_baseline(store: Store, executions: Sequence[NodeExecution]) -> RelatedModel | None:
     """Returns the model that a run's candidate was compared with; None without one."""
-    for execution in executions:
-        for model in execution.inputs.get("baseline_model", []) if execution.node_id == "Evaluator" else []:
-            return RelatedModel(store.run_that_made(model.id), store.pushed_to(model.id), model.id)
+    nodes = {execution.node_id: execution for execution in executions}
+    evaluator, resolver = nodes.get("Evaluator"), nodes.get(BASELINE)
+    for model in evaluator.inputs.get("baseline_model", []) if evaluator else []:
+        why: Reason = "best_of" if resolver and resolver.outputs.get("served") else "served"
+        return RelatedModel(store.run_that_made(model.id), store.pushed_to(model.id), model.id, why)
     return None
 
 
@@ -141,4 +149,4 @@ def _as_link(workdir: Workdir, model: RelatedModel | None) -> RelatedRun | None:
     page = os.path.join(workdir.run(model.run_id), REPORT_FILE) if model.run_id else ""
     is_there = page and not files.is_remote(page) and os.path.exists(page)
     address = f"../{quote(str(model.run_id))}/{REPORT_FILE}" if is_there else None
-    return RelatedRun(model.run_id, model.version, address)
+    return RelatedRun(model.run_id, model.version, address, model.why)

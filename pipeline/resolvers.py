@@ -6,39 +6,41 @@ from typing import Any
 
 from tfx import v1 as tfx
 
-from components.baseline.strategy import LatestBlessedBaseline
-from components.baseline.warm_start import LatestBlessedStart
+from components.baseline.strategy import ServedBaseline
+from components.baseline.warm_start import LastVersionStart
 from components.class_map import ClassMap
 from pipeline.config import RunConfig
+from pipeline.related import BASELINE
 
-_BASELINE = "BaselineResolver"
 _START = "StartResolver"
 # They only look up; there is nothing of them to cache.
-RESOLVERS = (_BASELINE, _START)
+RESOLVERS = (BASELINE, _START)
 
 
-def baseline(config: RunConfig, class_map: ClassMap, candidate: Any, own_strategy: bool) -> tfx.dsl.Resolver:
-    """Returns the node that finds the last blessed model of the candidate's kind.
+def baseline(config: RunConfig, candidate: Any, examples: Any, own_strategy: bool) -> tfx.dsl.Resolver:
+    """Returns the node that finds the served model, or a better one before it, of the project and the classes.
 
     Args:
         config: every setting of the run.
-        class_map: the classes of the data set.
         candidate: the channel of the model to judge.
-        own_strategy: whether the platform runs a strategy of our own; with TFX's, models of any kind qualify.
+        examples: the channel of the raw examples to judge it on.
+        own_strategy: whether the platform runs a strategy of our own; TFX's takes the last blessed model of any kind.
     """
     if not own_strategy:
         strategy = tfx.dsl.experimental.LatestBlessedModelStrategy
-        return tfx.dsl.Resolver(strategy_class=strategy, **_blessed_models()).with_id(_BASELINE)
+        return tfx.dsl.Resolver(strategy_class=strategy, **_blessed_models()).with_id(BASELINE)
     return tfx.dsl.Resolver(
-        strategy_class=LatestBlessedBaseline,
-        config={"model_name": config.model.name, "class_names": list(class_map.names)},
+        strategy_class=ServedBaseline,
+        config={"gate_split": config.data.gate_split, "best_of": config.gate.best_of},
         **_blessed_models(),
+        served=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
         candidate=candidate,
-    ).with_id(_BASELINE)
+        examples=examples,
+    ).with_id(BASELINE)
 
 
 def start(config: RunConfig, class_map: ClassMap, examples: Any) -> tfx.dsl.Resolver:
-    """Returns the node that finds the last blessed model that learned from other examples than this run's.
+    """Returns the node that finds the last version that learned from other examples than this run's.
 
     Args:
         config: every setting of the run.
@@ -46,7 +48,7 @@ def start(config: RunConfig, class_map: ClassMap, examples: Any) -> tfx.dsl.Reso
         examples: the channel of the examples to train on.
     """
     return tfx.dsl.Resolver(
-        strategy_class=LatestBlessedStart,
+        strategy_class=LastVersionStart,
         config={"model_settings": config.model.model_dump_json(), "class_names": list(class_map.names)},
         **_blessed_models(),
         examples=examples,
@@ -54,7 +56,11 @@ def start(config: RunConfig, class_map: ClassMap, examples: Any) -> tfx.dsl.Reso
 
 
 def _blessed_models() -> dict[str, tfx.dsl.Channel]:
-    """Returns the channels of all models and blessings."""
+    """Returns the channels of all models and blessings of the project.
+
+    TFX limits a channel without a producer to the context of its pipeline, which has the project's name
+    (`_compile_channel_pb` in tfx/dsl/compiler/node_inputs_compiler.py, 1.16 and 1.21).
+    """
     return {
         "model": tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
         "model_blessing": tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),

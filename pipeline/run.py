@@ -26,6 +26,7 @@ from pipeline.beam_workers import refuse_local_paths
 from pipeline.config import RunConfig, describe, with_gate_split
 from pipeline.console import RunConsole
 from pipeline.notifications import RunNotices
+from pipeline.served import check_served_name
 from pipeline.tfx_start import import_tfx
 from pipeline.workdir import CONFIG_FILE, LOG_FILE, REPORT_FILE, Workdir
 
@@ -51,9 +52,10 @@ def run_pipeline(config: RunConfig, out: str, wait: bool = False) -> bool:
     workdir = Workdir(out)
     files.refuse_pattern("--out", workdir.root)
     files.refuse_pattern("serving_dir", workdir.serving(config))
-    description = describe(config.data)
+    description = describe(config.data, config.task)
     config = with_gate_split(config, description)
-    config.gate.check_classes(description.class_map)
+    config.gate.check_classes(description.class_map, description.things)
+    check_served_name(config, workdir)
     workdir.create()
     with workdir.lock(wait):
         if wait:
@@ -68,7 +70,7 @@ def run_pipeline(config: RunConfig, out: str, wait: bool = False) -> bool:
         with logs.captured(log) as stream, RunConsole(stream) as console:
             say = functools.partial(console.console.print, markup=False, emoji=False, soft_wrap=True)
             say(f"run {run_id}, log {log}")
-            notices = RunNotices("segpipe", run_id, say, config.notify, {"log": log})
+            notices = RunNotices(config.project.name, run_id, say, config.notify, {"log": log})
             with notices.of_failures(), _explained(log):
                 blessed = _run(config, description, workdir, run_id, console, notices)
             if config.retention.after_run:
@@ -130,17 +132,17 @@ def _conclude(
     from components.report.data import load
     from components.report.wording import split_note
     from pipeline.after_run import announce
-    from pipeline.related import add_related
+    from pipeline.related import add_related, find_baseline
     from pipeline.resolvers import RESOLVERS
     from pipeline.store import Store
-    from pipeline.summary import RunOutcome, check_served, write_summary
+    from pipeline.summary import RunOutcome, check_served, push_text, write_summary
     from pipeline.tables import failure_table, score_table
 
     store = Store(workdir.metadata)
     executions = store.executions(run_id)
     outcome = RunOutcome(run_id, executions, description.class_map)
     directory = workdir.run(run_id)
-    summary = write_summary(directory, outcome.to_dict(results, startup_seconds))
+    summary = write_summary(directory, outcome.to_dict(results, startup_seconds, find_baseline(store, executions)))
     reported = load(outcome.report_uri)
     lineage = add_related(reported.lineage, workdir, store, run_id, executions)
     report = _write_report(dataclasses.replace(reported, lineage=lineage), directory, results)
@@ -151,7 +153,7 @@ def _conclude(
     candidate, before = evaluation.candidate, evaluation.baseline.scores if evaluation.baseline else None
     intervals = (candidate.intervals, evaluation.change_intervals)
     say()
-    say(score_table(candidate.scores, before, description.class_map, *intervals))
+    say(score_table(candidate.scores, before, *intervals))
     say(split_note(reported), soft_wrap=True)
     say()
     if outcome.evaluation.failures:
@@ -160,13 +162,14 @@ def _conclude(
     if all(result.state == "cached" for result in results if result.node_id not in RESOLVERS):
         say("Nothing has changed since an earlier run: every component came from the cache.")
     say(f"summary  {summary}", soft_wrap=True)
-    say(f"model    {outcome.pushed or 'not pushed: the gate withheld its blessing'}", soft_wrap=True)
+    pushed_model = outcome.output("Pusher", "pushed_model")
+    say(f"model    {push_text(pushed_model)}", soft_wrap=True)
     say(f"report   {report}", soft_wrap=True)
     notices.links["report"] = report
     announce(config, executions, report, notices)
     say(f"Open the report: {_address(report)}", style="bold", soft_wrap=True)
     if outcome.pushed:
-        check_served(outcome.pushed, outcome.output("Pusher", "pushed_model").uri)
+        check_served(outcome.pushed, pushed_model.uri)
     return outcome.blessed
 
 

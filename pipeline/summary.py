@@ -9,19 +9,21 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from components import files
 from components.class_map import ClassMap
 from components.errors import SegpipeError
 from components.example_gen.quarantine import read_counts
-from components.metrics.results import Evaluation, load_evaluation
-from components.metrics.scores import metric_name
-from components.pusher.versions import find_versions
+from components.metrics.results import Evaluation, ModelResult, load_evaluation
+from components.metrics.scores import nested
+from components.pusher.versions import find_versions, version_number
+from components.pusher.withdrawn import WITHDRAWN, Withdrawal, read_withdrawn
 from components.stored_folder import hash_files, read_manifest
 from pipeline.nodes import NodeResult
-from pipeline.served import served_instead
+from pipeline.related import RelatedModel
+from pipeline.served import is_stable, served_instead
 from pipeline.store import Artifact, NodeExecution
 from pipeline.workdir import SUMMARY_FILE
 
@@ -49,22 +51,25 @@ class RunOutcome:
         properties = self.output("Pusher", "pushed_model").properties
         return properties["pushed_destination"] if properties.get("pushed") else None
 
-    def to_dict(self, results: Sequence[NodeResult], startup_seconds: float) -> dict[str, Any]:
+    def to_dict(
+        self, results: Sequence[NodeResult], startup_seconds: float, chosen: RelatedModel | None
+    ) -> dict[str, Any]:
         """Returns the content of `summary.json`; docs/reference.md describes every field."""
         counts = read_counts(self.output("ImageMaskExampleGen", "quarantine").uri)
-        baseline = self.evaluation.baseline
+        candidate, baseline = self.evaluation.candidate, self.evaluation.baseline
         examples = self.output("ImageMaskExampleGen", "examples")
         return {
             "run_id": self.run_id,
             "blessed": self.blessed,
             "pushed": self.pushed,
-            "metrics": self.evaluation.candidate.scores.to_dict(),
+            "metrics": candidate.scores.to_dict(),
             "splits": self._splits,
-            "selection_metrics": _nested(self.evaluation.candidate.selection),
+            "selection_metrics": nested(candidate.selection) or None,
+            "baseline": chosen and {"run_id": chosen.run_id, "version": chosen.version, "why": chosen.why},
             "baseline_metrics": baseline.scores.to_dict() if baseline else None,
-            "diagnostics": self.evaluation.candidate.diagnostics.to_dict(self.class_map),
-            "baseline_diagnostics": baseline.diagnostics.to_dict(self.class_map) if baseline else None,
-            "intervals": self.evaluation.candidate.intervals,
+            "diagnostics": self._diagnostics(candidate),
+            "baseline_diagnostics": self._diagnostics(baseline),
+            "intervals": candidate.intervals,
             "change_intervals": self.evaluation.change_intervals,
             "failures": [failure.reason for failure in self.evaluation.failures],
             "timings": {result.node_id: round(result.seconds, 3) for result in results},
@@ -73,16 +78,28 @@ class RunOutcome:
             "data": {**counts, "content_hash": examples.properties.get("input_fingerprint")},
         }
 
+    def _diagnostics(self, result: ModelResult | None) -> dict[str, Any] | None:
+        return result.diagnostics.to_dict(self.class_map) if result and result.diagnostics else None
 
-def _nested(scores: Mapping[str, float | None]) -> dict[str, Any] | None:
-    """Returns scores by metric name in the form of `metrics`, or None for no score."""
-    prefix = metric_name("class_iou", "")
-    classes = {name.removeprefix(prefix): value for name, value in scores.items() if name.startswith(prefix)}
-    return {"mean_iou": scores["mean_iou"], "class_iou": classes} if scores else None
+
+def push_text(pushed_model: Artifact) -> str:
+    """Returns where a model was pushed, or why it is not served."""
+    properties = pushed_model.properties
+    if version := properties.get(WITHDRAWN):
+        return f"not pushed: it is version {version}, which was withdrawn"
+    if not properties.get("pushed"):
+        return "not pushed: the gate withheld its blessing"
+    directory = properties["pushed_destination"]
+    withdrawal = _withdrawal(directory)
+    return f"{directory}, which was withdrawn: {withdrawal.why}" if withdrawal else directory
+
+
+def _withdrawal(version: str) -> Withdrawal | None:
+    return read_withdrawn(os.path.dirname(version)).get(version_number(version) or 0)
 
 
 def check_served(version: str, archive: str) -> None:
-    """Checks that a version that the cache calls pushed is still served.
+    """Checks that a version that the cache calls pushed is still served, unless it was withdrawn.
 
     Args:
         version: the version's directory.
@@ -91,6 +108,8 @@ def check_served(version: str, archive: str) -> None:
     Raises:
         SegpipeError: it was removed since, or a newer version took its place.
     """
+    if _withdrawal(version):
+        return
     if files.is_remote(version):
         _check_published(version, archive)
         return
@@ -115,7 +134,11 @@ def _check_published(version: str, archive: str) -> None:
     base = os.path.dirname(version)
     versions = find_versions(base)
     newest = versions[max(versions)] if versions else None
-    if newest == version or (newest and read_manifest(newest).files == hash_files(archive)):
+    if (
+        newest == version
+        or (version in versions.values() and is_stable(version))
+        or (newest and read_manifest(newest).files == hash_files(archive))
+    ):
         return
     raise SegpipeError(
         f"{version}: an earlier run pushed this version, found {newest or 'no published version'} in its place, "

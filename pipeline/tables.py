@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.table import Table
 from rich.text import Text
 
-from components.class_map import ClassMap
 from components.metrics.bootstrap import Interval
-from components.metrics.scores import Scores, difference, metric_name
+from components.metrics.scores import INSTANCE, difference, task_scores
 
 if TYPE_CHECKING:
     from components.metrics.results import Evaluation
@@ -19,34 +18,49 @@ if TYPE_CHECKING:
     from serving.evaluation import ScoredImage
 
 
+class Scores(Protocol):
+    """What one model scored."""
+
+    def flat(self) -> Mapping[str, float | None]:
+        """Returns the scores by metric name."""
+
+
 def score_table(
     candidate: Scores,
     baseline: Scores | None,
-    class_map: ClassMap,
     intervals: Mapping[str, Interval],
     change_intervals: Mapping[str, Interval] | None = None,
 ) -> Table:
-    """Returns IoU and Dice per class and their means, beside the baseline's.
+    """Returns two scores per class and their means, beside the baseline's: IoU and Dice, or AP of masks and boxes.
 
     Args:
         candidate: the scores to show.
         baseline: those to compare with, or None.
-        class_map: the classes of both.
         intervals: 95 % intervals of the candidate's scores by metric name.
         change_intervals: those of the changes against the baseline.
     """
+    after, before = candidate.flat(), baseline.flat() if baseline else {}
+    task = task_scores(after)
+    headings, means, families = (
+        (("AP", "box AP"), ("mask_ap", "box_ap"), ("class_mask_ap", "class_box_ap"))
+        if task is INSTANCE
+        else (("IoU", "Dice"), ("mean_iou", "mean_dice"), ("class_iou", "class_dice"))
+    )
     table = Table(box=None, padding=(0, 1), show_header=True, header_style="bold")
     table.add_column("class")
-    for column in ("IoU", "95 %", "Dice", *(("IoU before", "change", "95 %") if baseline else ())):
+    compared = (f"{headings[0]} before", "change", "95 %") if baseline else ()
+    for column in (headings[0], "95 %", headings[1], *compared):
         table.add_column(column, justify="right")
-    rows = [(name, metric_name("class_iou", name), metric_name("class_dice", name)) for name in class_map.scored_names]
-    after, before = candidate.flat(), baseline.flat() if baseline else {}
-    for name, iou, dice in (*rows, ("mean", "mean_iou", "mean_dice")):
-        cells = [_number(after[iou]), _interval(intervals.get(iou), "{:.3f}"), _number(after[dice])]
+    names = [name.partition("/")[2] for name in after if name.startswith(f"{task.by_class}/")]
+    for name, main, other in (
+        *((name, *(f"{family}/{name}" for family in families)) for name in names),
+        ("mean", *means),
+    ):
+        cells = [_number(after[main]), _interval(intervals.get(main), "{:.3f}"), _number(after[other])]
         if baseline:
-            changed = _interval((change_intervals or {}).get(iou), "{:+.3f}")
-            cells += [_number(before[iou]), _change(difference(after[iou], before[iou])), changed]
-        table.add_row(name, *cells, style="bold" if iou == "mean_iou" else None)
+            changed = _interval((change_intervals or {}).get(main), "{:+.3f}")
+            cells += [_number(before[main]), _change(difference(after[main], before[main])), changed]
+        table.add_row(name, *cells, style="bold" if main == task.main else None)
     return table
 
 

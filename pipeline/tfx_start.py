@@ -8,17 +8,23 @@ from __future__ import annotations
 import sys
 import types
 
-_EXTENSIONS = "tfx.v1.extensions"
-# Optional imports, guarded where they are made: keras.wrappers, the plots of TFMA, and Beam's io.mongodbio and io.gcp.
-_HIDDEN = ("sklearn", "matplotlib", "pymongo", "google.cloud.bigquery")
+# Modules that TFX 1.16 and 1.21 import unguarded, with the names that they take from them: extensions for Vertex AI and
+# BigQuery, and a component that brings the client of Kubernetes (tfx/components/__init__.py).
+_EMPTY = {"tfx.v1.extensions": (), "tfx.components.infra_validator.component": ("InfraValidator",)}
+# Optional imports, guarded where they are made: keras.wrappers, the plots of TFMA, Beam's io.mongodbio and io.gcp, and
+# TFX's compilers for Kubeflow (tfx/v1/orchestration/experimental/__init__.py).
+_HIDDEN = ("sklearn", "matplotlib", "pymongo", "google.cloud.bigquery", "kfp")
 
 
 def import_tfx() -> None:
-    """Imports `tfx.v1` without its extensions for Vertex AI and BigQuery, and without optional packages.
+    """Imports `tfx.v1` without its extensions for Vertex AI and BigQuery, InfraValidator, and optional packages.
 
     The packages can be imported afterwards as usual. Modules that looked for them meanwhile go without.
     """
-    sys.modules.setdefault(_EXTENSIONS, types.ModuleType(_EXTENSIONS))
+    for module, names in _EMPTY.items():
+        empty = types.ModuleType(module)
+        empty.__dict__.update(dict.fromkeys(names))
+        sys.modules.setdefault(module, empty)
     hidden = [name for name in _HIDDEN if name not in sys.modules]
     # Python refuses to import what sys.modules has None for, as if it were not installed.
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]

@@ -46,7 +46,7 @@ class TrackingSettings(Settings):
     mlflow_uri: str = Field(
         "", description="MLflow server that finished runs are logged to, as https://mlflow.example.com; empty for none"
     )
-    experiment: str = Field("", description="MLflow experiment; the pipeline's name if empty")
+    experiment: str = Field("", description="MLflow experiment; project.name if empty")
     log_model: bool = Field(False, description="upload the model to MLflow, not only where it is")
 
     @field_validator("mlflow_uri")
@@ -147,7 +147,7 @@ def _experiment(client: Any, config: RunConfig) -> str:
     """Returns the id of the experiment, which is created if it does not exist."""
     from mlflow.exceptions import MlflowException
 
-    name = config.tracking.experiment or _default_experiment(config)
+    name = config.tracking.experiment or config.project.name
     known = client.get_experiment_by_name(name)
     if known is None:
         try:
@@ -158,10 +158,6 @@ def _experiment(client: Any, config: RunConfig) -> str:
                 raise
             known = client.get_experiment_by_name(name)
     return known.experiment_id
-
-
-def _default_experiment(config: RunConfig) -> str:
-    return "segpipe"
 
 
 def _find(client: Any, experiment: str, run: FinishedRun) -> Any:

@@ -86,7 +86,7 @@ def test_a_first_run_pushes_a_model_and_leaves_what_it_promises(life):
     run = Path(life["work"], "runs", summary["run_id"])
     assert code == 0, output
     assert summary["blessed"]
-    assert Path(summary["pushed"]).parent == Path(life["work"], "serving", "unet")
+    assert Path(summary["pushed"]).parent == Path(life["work"], "serving", "segpipe")
     assert Path(summary["pushed"], "saved_model.pb").is_file()
     assert {path.name for path in run.iterdir()} >= {"summary.json", "report.html", "config.yaml", "log.txt"}
     assert summary["data"]["examples"] == {"train": 24, "val": 8}
@@ -185,7 +185,7 @@ def test_predict_writes_pictures_and_names_what_it_could_not_read(life, tmp_path
     images = sorted(Path(life["data"], "val").iterdir())[:2]
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
-    command = [*_SEGPIPE, "predict", "--model", f"{life['work']}/serving/unet", "--out", str(tmp_path / "out")]
+    command = [*_SEGPIPE, "predict", "--model", f"{life['work']}/serving/segpipe", "--out", str(tmp_path / "out")]
 
     done = subprocess.run([*command, *map(str, images), str(broken)], capture_output=True, text=True, check=False)
 

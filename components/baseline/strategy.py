@@ -1,4 +1,4 @@
-"""Picks the model that a candidate must not fall behind: the latest blessed one of its kind.
+"""Picks the model that a candidate must not fall behind: the version that is served, or a better one before it.
 
 The candidate itself never is its own baseline. Running an unchanged pipeline again therefore finds
 the same baseline as before, and the cached evaluation still fits.
@@ -6,89 +6,108 @@ the same baseline as before, and the cached evaluation still fits.
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from tfx import v1 as tfx
 
-# Not part of tfx.v1: the names under which the Evaluator marks a blessing, and where a Trainer's model lies.
-from tfx.components.evaluator import constants
-from tfx.utils import path_utils
-
 from components.artifact_files import read_model_metadata
+from components.baseline.versions import Version, good_versions, saved_model
 from components.dataset.encoded import MAX_PIXELS
+from components.example_gen.artifacts import split_fingerprint
+from components.metrics.scores import task_scores
 
 MODEL = "model"
 MODEL_BLESSING = "model_blessing"
+SERVED = "served"
 CANDIDATE = "candidate"
+EXAMPLES = "examples"
 
 Artifacts = dict[str, list[Any]]
 
 
-class LatestBlessedBaseline(tfx.dsl.experimental.ResolverStrategy):
-    """Strategy of a `tfx.dsl.Resolver` with the channels `model`, `model_blessing` and `candidate`.
+class ServedBaseline(tfx.dsl.experimental.ResolverStrategy):
+    """Strategy of a `tfx.dsl.Resolver` with the channels `model`, `model_blessing`, `served`, `candidate`, `examples`.
 
-    Resolves `model` and `model_blessing` to one artifact each, or to none where no model qualifies;
-    `candidate`, which it only compares with, to none. A baseline must accept images as large as the candidate
-    does, or the evaluation, which asks both, would end at the first one that is too large for it.
+    Resolves `model`, with its blessing, to the version that was pushed last, of those that are blessed, not withdrawn
+    and comparable with the candidate, whatever its architecture. If one of the last `best_of` has a higher score on
+    record, on the same gate data, it is the baseline instead, and `served` is the one that was pushed last: drops that
+    the gate tolerates one by one thus do not add up. Whatever does not apply is resolved to nothing.
+
+    A version is comparable if it has the candidate's task and classes, and accepts images as large, because the
+    evaluation asks both models.
 
     Args:
-        model_name: name of the architecture that a baseline must have, as in `segpipe.json`.
-        class_names: names of the classes, in index order, that a baseline must have.
+        gate_split: the split that the gate judges.
+        best_of: how many versions are considered; 1 for the last alone.
     """
 
-    def __init__(self, model_name: str, class_names: Sequence[str]) -> None:
-        self._model_name = model_name
-        self._class_names = list(class_names)
+    def __init__(self, gate_split: str, best_of: int) -> None:
+        self._gate_split = gate_split
+        self._best_of = best_of
 
     def resolve_artifacts(self, store: Any, input_dict: Artifacts) -> Artifacts:
         """Returns the artifacts that the resolver passes on.
 
         Args:
-            store: the metadata store, not used.
-            input_dict: all models and blessings of the pipeline, and the run's candidate.
+            store: the metadata store, asked for the version of a model.
+            input_dict: all models and blessings of the project, and the run's candidate and raw examples.
+
+        Raises:
+            SegpipeError: a record of withdrawn versions cannot be read.
         """
-        candidates = {model.id for model in input_dict[CANDIDATE]}
-        blessings = {
-            blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY): blessing
-            for blessing in input_dict[MODEL_BLESSING]
-            if blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == constants.BLESSED_VALUE
-        }
-        max_pixels = max(
-            (_max_pixels(read_model_metadata(_directory(model))) for model in input_dict[CANDIDATE]), default=0
+        (candidate,), (examples,) = input_dict[CANDIDATE], input_dict[EXAMPLES]
+        others = [model for model in input_dict[MODEL] if model.id != candidate.id]
+        wanted = read_model_metadata(saved_model(candidate))
+        versions = (
+            version
+            for version in good_versions(store, others, input_dict[MODEL_BLESSING])
+            if _is_comparable(saved_model(version.model), wanted)
         )
-        for model in sorted(input_dict[MODEL], key=lambda model: model.id, reverse=True):
-            if model.id in blessings and model.id not in candidates and self._is_comparable(model, max_pixels):
-                return {MODEL: [model], MODEL_BLESSING: [blessings[model.id]], CANDIDATE: []}
-        return {MODEL: [], MODEL_BLESSING: [], CANDIDATE: []}
-
-    def _is_comparable(self, model: Any, max_pixels: int) -> bool:
-        """Tells whether a model has the architecture and the classes that are asked for, and takes the same images.
-
-        A model whose files are gone or unreadable cannot be evaluated, so it is none.
-        """
-        directory = _directory(model)
-        try:
-            description = read_model_metadata(directory)
-            name, classes = description["model"], description["class_map"]["names"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            logging.getLogger(__name__).warning("%s: not taken as a baseline: %s", directory, error)
-            return False
-        if name != self._model_name or classes != self._class_names:
-            return False
-        if _max_pixels(description) < max_pixels:
-            message = "%s: not taken as a baseline: it accepts %d pixels an image, the candidate %d"
-            logging.getLogger(__name__).warning(message, directory, _max_pixels(description), max_pixels)
-            return False
-        return True
+        last = list(itertools.islice(versions, self._best_of))
+        nothing: Artifacts = {key: [] for key in input_dict}
+        if not last:
+            return nothing
+        baseline = _best(last, split_fingerprint(examples, self._gate_split))
+        passed_over = [] if baseline is last[0] else [last[0].model]
+        return {**nothing, MODEL: [baseline.model], MODEL_BLESSING: [baseline.blessing], SERVED: passed_over}
 
 
-def _directory(model: Any) -> str:
-    """Returns where a Model artifact keeps its SavedModel."""
-    return path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
+def _best(versions: list[Version], gate_data: str) -> Version:
+    """Returns the version with the highest score on the gate data; the first if its own is not known."""
+    scores = [_recorded_score(version, gate_data) for version in versions]
+    known = [(score, -place) for place, score in enumerate(scores) if score is not None]
+    return versions[-max(known)[1]] if scores[0] is not None else versions[0]
 
 
-def _max_pixels(description: Mapping[str, Any]) -> int:
-    """Returns the height times width of the largest image that a model accepts."""
-    return description.get("max_pixels", MAX_PIXELS)
+def _recorded_score(version: Version, gate_data: str) -> float | None:
+    """Returns the main score that a pushed model says it has on data of a fingerprint; None if it does not say."""
+    try:
+        description = read_model_metadata(version.archive)
+        same = gate_data and description["evaluated_on"]["fingerprint"] == gate_data
+        metrics = description["metrics"]
+        return float(metrics[task_scores(metrics).main]) if same else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_comparable(directory: str, wanted: Mapping[str, Any]) -> bool:
+    """Tells whether a model has the task and the classes of another, and takes its images.
+
+    A model whose files are gone or unreadable cannot be evaluated, so it is not comparable.
+    """
+    try:
+        description = read_model_metadata(directory)
+        kinds = [(each.get("task", "semantic"), each["class_map"]["names"]) for each in (description, wanted)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        logging.getLogger(__name__).warning("%s: not taken as a baseline: %s", directory, error)
+        return False
+    if kinds[0] != kinds[1]:
+        return False
+    found, least = (each.get("max_pixels", MAX_PIXELS) for each in (description, wanted))
+    if found < least:
+        message = "%s: not taken as a baseline: it accepts %d pixels an image, the candidate %d"
+        logging.getLogger(__name__).warning(message, directory, found, least)
+    return found >= least

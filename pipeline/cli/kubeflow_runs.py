@@ -43,7 +43,10 @@ PipelineFile = Annotated[str, typer.Option("--pipeline", help="What `segpipe kub
 Params = Annotated[
     list[str] | None, typer.Option("--param", help="A pipeline parameter; repeatable.", metavar="NAME=VALUE")
 ]
-Experiment = Annotated[str, typer.Option(help="Experiment that groups the runs.")]
+Experiment = Annotated[
+    str,
+    typer.Option(help="Experiment that groups the runs.", show_default="the pipeline's name, which is the project's"),
+]
 ServiceAccount = Annotated[str, typer.Option(help="Service account of the pods; default: the server's.")]
 
 
@@ -61,7 +64,7 @@ def submit(
     pipeline: PipelineFile = "pipeline.yaml",
     params: Params = None,
     name: Annotated[str, typer.Option(help="Name of the run; default: the pipeline's and the time.")] = "",
-    experiment: Experiment = "segpipe",
+    experiment: Experiment = "",
     service_account: ServiceAccount = "",
     no_overlap: Annotated[
         bool, typer.Option("--no-overlap", help="Start none while one of the experiment is under way.")
@@ -76,7 +79,7 @@ def submit(
     package = read_package(pipeline)
     arguments = read_arguments(package, params or [])
     kubeflow = connect(host, namespace, token_file, ca)
-    version, experiment_id = kubeflow.upload(package), kubeflow.experiment(experiment)
+    version, experiment_id = kubeflow.upload(package), kubeflow.experiment(experiment or package.name)
     console = Console(highlight=False, soft_wrap=True)
     running = kubeflow.unfinished(version, experiment_id) if no_overlap else None
     if running:
@@ -97,7 +100,7 @@ def schedule(
     pause: Annotated[bool, typer.Option("--pause", help="Stop it from firing.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Let it fire again.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="Delete it; its runs stay.")] = False,
-    experiment: Experiment = "segpipe",
+    experiment: Experiment = "",
     service_account: ServiceAccount = "",
     namespace: Namespace = "",
     token_file: TokenFile = "",
@@ -126,7 +129,12 @@ def schedule(
     arguments = read_arguments(package, params or [])
     kubeflow = connect(*connection)
     wanted = schedules.Schedule(
-        name, trigger, kubeflow.upload(package), arguments, kubeflow.experiment(experiment), service_account
+        name,
+        trigger,
+        kubeflow.upload(package),
+        arguments,
+        kubeflow.experiment(experiment or package.name),
+        service_account,
     )
     change = schedules.apply(kubeflow, wanted)
     console.print(f"schedule {name} {change}: {trigger}, pipeline {package.name} version {package.version}")

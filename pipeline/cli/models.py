@@ -53,7 +53,7 @@ def evaluate(
     options = {"--model": model} if against is None else {"--model": model, "--against": against}
     for option, directory in options.items():
         read_metadata(find_version(directory, option))
-    described = detect(data) if description == "auto" else load(description)
+    described = (detect(data) if description == "auto" else load(description)).without_instances()
     predictors = [load_predictor(directory, option) for option, directory in options.items()]
     _check_classes(predictors, data, described.class_map.names)
 
@@ -138,7 +138,7 @@ def _print(result: Evaluation) -> None:
     console.print(f"{result.models[0]} on {result.frames} frames of {result.split}{against}\n", soft_wrap=True)
     scored = result.scores
     console.print(
-        score_table(scored, result.baseline_scores, result.class_map, result.intervals, result.change_intervals)
+        score_table(scored, result.baseline_scores, result.intervals, result.change_intervals)
     )
     console.print(f"\npixel accuracy {scored.pixel_accuracy:.3f}, mean IoU with void {scored.mean_iou_with_void:.3f}")
     if result.worst_sequences:

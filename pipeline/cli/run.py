@@ -12,15 +12,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from components import weight_sources
 from components.errors import EXIT_NOT_BLESSED, UsageError
 from pipeline import spans
 from pipeline.cli.extras import require
-from pipeline.presets import DEFAULT_MODEL, PRESETS
+from pipeline.presets import DEFAULT_MODEL, MODELS, PRESETS
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
 
-_ARCHITECTURES = f"Architecture: {', '.join(PRESETS['cpu'])}."
+_ARCHITECTURES = f"Architecture: {', '.join(MODELS)}."
 Model = Annotated[str, typer.Option(help=_ARCHITECTURES)]
 # Left out, the model is the one that the settings name.
 ChosenModel = Annotated[
@@ -29,7 +30,7 @@ ChosenModel = Annotated[
 # Settings that name a file or folder, and the words that they take besides.
 _PATHS = {
     "data.description": ("auto",),
-    "model.encoder_weights": ("none", "edges", "imagenet"),
+    "model.encoder_weights": weight_sources.NAMES,
     "serving_dir": ("",),
 }
 Preset = Annotated[str, typer.Option(help=f"Settings that go together: {', '.join(PRESETS)}.")]

@@ -9,10 +9,11 @@ import typer
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
+from components.baseline.reasons import REASON_TEXTS
 from pipeline.cli import lookup
 from pipeline.cli import tls as tls_options
 
-_FIELDS = ("run_id", "project", "started", "state", "gate", "mean_iou", "mean_dice", "pushed")
+_FIELDS = ("run_id", "project", "started", "state", "gate", "mean_iou", "mean_dice", "mask_ap", "pushed")
 
 
 def list_runs(
@@ -20,6 +21,7 @@ def list_runs(
     project: Annotated[str, typer.Option(help="List the runs of this project alone.")] = "",
     config: lookup.Config = "",
     config_file: lookup.ConfigFile = "",
+    configmap: lookup.ConfigMap = "",
     server: lookup.Servers = None,
     as_json: lookup.AsJson = False,
     tls: tls_options.Encrypt = False,
@@ -30,25 +32,27 @@ def list_runs(
     """List the runs of a work directory, newest last, and how the versions that they pushed are served."""
     from pipeline.history import describe_runs
 
-    served = lookup.served_models(config_file, server, tls_options.settings(tls, tls_ca, tls_cert, tls_key))
+    served = lookup.served_models(config_file, configmap, server, tls_options.settings(tls, tls_ca, tls_cert, tls_key))
     rows = describe_runs(lookup.open_workdir(out, config), served, project)
-    lookup.check_served(served, rows, config_file)
+    lookup.check_served(served, [row["pushed"] for row in rows if row["pushed"]])
     if as_json:
         print(json.dumps(rows, indent=2))
         return
     several = len({row["project"] for row in rows}) > 1
-    columns = ["run", *(["project"] if several else []), "state", "mean IoU", "gate", "version", "served"]
+    scores = {"mean IoU": "mean_iou", "mask AP": "mask_ap"}
+    scores = {title: name for title, name in scores.items() if any(row[name] is not None for row in rows)}
+    columns = ["run", *(["project"] if several else []), "state", *scores, "gate", "version", "served"]
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
-        justify: JustifyMethod = "right" if column == "mean IoU" else "left"
+        justify: JustifyMethod = "right" if column in scores else "left"
         wraps = column == "state" or column == "served"
         table.add_column(column, justify=justify, no_wrap=not wraps, min_width=10 if column == "served" else None)
     for row in rows:
-        score = "" if row["mean_iou"] is None else f"{row['mean_iou']:.3f}"
+        found = ["" if row[name] is None else f"{row[name]:.3f}" for name in scores.values()]
         version = "" if row["version"] is None else str(row["version"])
         own = [row["project"]] if several else []
         states = ", ".join(_since(state, len("2026-01-31")) for state in row["served"])
-        table.add_row(row["run_id"], *own, row["state"], score, row["gate"], version, states)
+        table.add_row(row["run_id"], *own, row["state"], *found, row["gate"], version, states)
     Console(highlight=False, markup=False, emoji=False).print(table)
 
 
@@ -57,6 +61,7 @@ def show(
     out: lookup.Out = "work",
     config: lookup.Config = "",
     config_file: lookup.ConfigFile = "",
+    configmap: lookup.ConfigMap = "",
     server: lookup.Servers = None,
     as_json: lookup.AsJson = False,
     tls: tls_options.Encrypt = False,
@@ -67,9 +72,9 @@ def show(
     """Show one run: its components, data, code and scores, how it is served, its baseline and its predecessor."""
     from pipeline.history import describe_run
 
-    served = lookup.served_models(config_file, server, tls_options.settings(tls, tls_ca, tls_cert, tls_key))
+    served = lookup.served_models(config_file, configmap, server, tls_options.settings(tls, tls_ca, tls_cert, tls_key))
     details = describe_run(lookup.open_workdir(out, config), run_id, served)
-    lookup.check_served(served, [details], config_file)
+    lookup.check_served(served, [details["pushed"]] if details["pushed"] else [])
     if as_json:
         print(json.dumps(details, indent=2))
         return
@@ -96,7 +101,8 @@ def _since(state: dict[str, Any], length: int) -> str:
 
 def _with_reason(state: dict[str, Any]) -> str:
     zone = " UTC" if state["since"] else ""
-    return _since(state, len("2026-01-31T12:00")) + zone + (f" ({state['why']})" if state["why"] else "")
+    by = f" by {state['by']}" if state["by"] else ""
+    return _since(state, len("2026-01-31T12:00")) + zone + by + (f" ({state['why']})" if state["why"] else "")
 
 
 def _related(model: dict[str, Any] | None) -> str:
@@ -104,7 +110,8 @@ def _related(model: dict[str, Any] | None) -> str:
     if model is None:
         return "none"
     version = "not pushed" if model["version"] is None else f"version {model['version']}"
-    known = [model["run_id"] and f"run {model['run_id']}", version, model["report"] and f"report {model['report']}"]
+    known = [model["run_id"] and f"run {model['run_id']}", version, REASON_TEXTS[model.get("why", "")]]
+    known += [model["report"] and f"report {model['report']}"]
     return ", ".join(filter(None, known))
 
 

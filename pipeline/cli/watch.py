@@ -29,6 +29,9 @@ def watch(
         str, typer.Argument(help="Folder of images, logged requests (PredictionLog TFRecords), or a new data set.")
     ],
     out: Annotated[str, typer.Option(help="Work directory whose last pushed model is watched.")] = "work",
+    project: Annotated[
+        str, typer.Option(help="Project whose model is watched; default: the one that pushed last.")
+    ] = "",
     model: Annotated[str, typer.Option(help="Model to predict with; default: the one that was pushed.")] = "",
     bound: Annotated[float, typer.Option(help="Largest Jensen-Shannon divergence of a feature.", min=0, max=1)] = 0.2,
     class_bound: Annotated[float, typer.Option(help="Most that a class's share may move.", min=0, max=1)] = 0.1,
@@ -67,7 +70,7 @@ def watch(
     from pipeline.watch.reference import find_reference, find_run
 
     store = Store(lookup.open_workdir(out, config).source)
-    run_id = find_run(store)
+    run_id = find_run(store, project)
     layers = _settings_of(out, run_id, config, required=then_run and not host)
     configured = load_config(layers)
     settings, sizes = configured.data, Limits(configured.data.max_side, max_pixels=configured.export.max_pixels)
@@ -111,7 +114,8 @@ def _notify(verdict: Verdict, config: RunConfig, source: str) -> None:
         f"{finding.feature}: {finding.measure} {finding.distance:.3f}, the bound is {finding.bound:.3f}"
         for finding in verdict.drifted
     )
-    RunNotices("segpipe", verdict.run_id, say, config.notify, {"source": source}).send("drifted", reason)
+    notices = RunNotices(config.project.name, verdict.run_id, say, config.notify, {"source": source})
+    notices.send("drifted", reason)
 
 
 def _check_limits(limit: int, at_least: int) -> None:

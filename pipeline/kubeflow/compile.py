@@ -17,7 +17,7 @@ from kfp import compiler, dsl
 from components.dataset.description import built_in
 from pipeline.beam_workers import refuse_local_paths
 from pipeline.config import RunConfig
-from pipeline.create_pipeline import PIPELINE_NAME, create_pipeline
+from pipeline.create_pipeline import create_pipeline
 from pipeline.kubeflow import kubernetes_options
 from pipeline.kubeflow.outputs import ARTIFACTS, name_of
 from pipeline.kubeflow.parameters import PARAMETERS, RUN_ID, Layers, Parameter
@@ -63,8 +63,9 @@ def compile_pipeline(config: RunConfig, layers: Layers, defaults: Mapping[str, A
             kubernetes_options.apply(task, config.kubeflow.of_task(nodes), config.kubeflow)
             tasks[name] = task
 
-    function = _with_interface(wire, PIPELINE_NAME, [_input(item, defaults[item.name]) for item in PARAMETERS])
-    pipeline = dsl.pipeline(name=PIPELINE_NAME, description=_DESCRIPTION)(function)
+    name = config.project.name
+    function = _with_interface(wire, name, [_input(item, defaults[item.name]) for item in PARAMETERS])
+    pipeline = dsl.pipeline(name=name, description=_DESCRIPTION)(function)
     compiler.Compiler().compile(pipeline, path)
 
 

@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import functools
 import json
+import os
 import sys
 import time
 import traceback
@@ -25,12 +26,13 @@ from components.errors import EXIT_FAILED, SegpipeError, UsageError
 from components.tensorflow_start import prepare
 from pipeline import logs, spans
 from pipeline.beam_workers import refuse_local_paths
-from pipeline.config import RunConfig, describe, with_gate_split
+from pipeline.config import ProjectSettings, RunConfig, describe, with_gate_split
 from pipeline.console import RunConsole
 from pipeline.kubeflow.connection import OLDEST_SERVER
 from pipeline.kubeflow.parameters import RUN_ID, configure
 from pipeline.kubeflow.tasks import TASKS, tasks_of
 from pipeline.notifications import RunNotices
+from pipeline.served import check_served_name
 from pipeline.store import NodeExecution
 from pipeline.tfx_start import import_tfx
 from pipeline.workdir import Workdir
@@ -83,20 +85,21 @@ def run_task(name: str, layers: Any, values: Mapping[str, Any], executor_input: 
             f"{RUN_ID}: found {run_id!r}, expected the id of the run, which Kubeflow Pipelines fills in from version "
             f"{OLDEST_SERVER} on; update the server"
         )
-    notices = RunNotices("segpipe", run_id, functools.partial(print, file=sys.stderr))
+    notices = RunNotices(ProjectSettings().name, run_id, functools.partial(print, file=sys.stderr))
 
     def found(named: RunConfig) -> tuple[str, DatasetDescription]:
         # Before the data is looked for, so that a failure of that is sent too.
-        notices.settings = named.notify
+        notices.pipeline, notices.settings = named.project.name, named.notify
         return find(named, run_id)[:2]
 
     with notices.of_failures():
         config = configure(values, layers, found)
         _, description, gate_split = find(config, run_id)
         config = with_gate_split(config, description, gate_split)
-        config.gate.check_classes(description.class_map)
+        config.gate.check_classes(description.class_map, description.things)
         workdir = workdir_of(config)
         workdir.create()
+        check_served_name(config, workdir)
         own = files.join(workdir.run(run_id), name.replace(" ", "-"))
         notices.links["log"], notices.markers = f"{own}.log", f"{own}-notified-"
         with logs.captured_anywhere(f"{own}.log") as stream, RunConsole(stream) as console:
@@ -204,8 +207,10 @@ def find(config: RunConfig, run_id: str) -> tuple[str, DatasetDescription, str]:
     if read and judged and judged.state in ("ran", "cached"):
         description = DatasetDescription.from_json(read.properties["description"])
         return folder, description, str(judged.properties["gate_split"])
-    return folder, describe(config.data.model_copy(update={"dir": folder})), ""
+    return folder, describe(config.data.model_copy(update={"dir": folder}), config.task), ""
 
 
 if __name__ == "__main__":
+    # Without its compiler and client, as in the containers of kfp's own components (kfp/__init__.py in 2.13 and 2.17).
+    os.environ.setdefault("_KFP_RUNTIME", "true")
     sys.exit(main())

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import collections
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,6 @@ from kfp import dsl
 
 from components import files
 from components.class_map import ClassMap
-from components.metrics.scores import CLASS_METRICS, METRICS, Scores, metric_name
 from components.stored_folder import fetch
 from pipeline.store import Artifact, NodeExecution
 
@@ -91,8 +89,9 @@ def _write_evaluation(execution: NodeExecution, class_map: ClassMap, artifacts: 
     from components.metrics.results import load_evaluation
 
     candidate = load_evaluation(fetch(execution.outputs["evaluation"][0].uri), class_map).candidate
-    log_scores(artifacts["scores"], candidate.scores)
-    artifacts["confusion_matrix"].log_confusion_matrix(list(class_map.names), candidate.matrix.tolist())
+    log_scores(artifacts["scores"], candidate.scores.flat())
+    if candidate.matrix.size:
+        artifacts["confusion_matrix"].log_confusion_matrix(list(class_map.names), candidate.matrix.tolist())
 
 
 def _write_report(execution: NodeExecution, class_map: ClassMap, artifacts: Mapping[str, Any]) -> None:
@@ -102,14 +101,11 @@ def _write_report(execution: NodeExecution, class_map: ClassMap, artifacts: Mapp
     files.write_bytes(artifacts["page"].path, page)
 
 
-def log_scores(metrics: dsl.Metrics, scores: Scores) -> None:
-    """Adds every score to Kubeflow's metrics; one that is undefined is left out, as JSON has no NaN."""
-    values = {name: getattr(scores, name) for name in METRICS}
-    for family in CLASS_METRICS:
-        values |= {metric_name(family, name): value for name, value in getattr(scores, family).items()}
-    for name, value in values.items():
-        if value is not None and not math.isnan(value):
-            metrics.log_metric(name, float(value))
+def log_scores(metrics: dsl.Metrics, scores: Mapping[str, float | None]) -> None:
+    """Adds every score to Kubeflow's metrics; one that is undefined is left out."""
+    for name, value in scores.items():
+        if value is not None:
+            metrics.log_metric(name, value)
 
 
 def _executor_output(artifacts: Mapping[str, dsl.Artifact]) -> dict[str, Any]:

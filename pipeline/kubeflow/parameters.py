@@ -22,7 +22,7 @@ from pipeline.config import (
     read_assignments,
     read_config_file,
 )
-from pipeline.presets import PRESETS
+from pipeline.presets import MODELS, PRESETS
 
 # Settings that a pipeline was compiled with: (where they come from, nested settings), later over earlier.
 Layers = Sequence[tuple[str, Mapping[str, Any]]]
@@ -61,7 +61,7 @@ class Parameter:
 PARAMETERS = (
     Parameter("data", str, "data.dir", None, "folder of images and masks, local to the tasks, gs:// or s3://"),
     Parameter("span", str, "data.span", ""),
-    Parameter("model", str, "", None, f"architecture: {', '.join(PRESETS['cpu'])}"),
+    Parameter("model", str, "", None, f"architecture: {', '.join(MODELS)}"),
     Parameter("preset", str, "", None, f"settings that go together: {', '.join(PRESETS)}"),
     Parameter("size", str, "size", "", "height and width of the network's input in pixels, as 192x256"),
     Parameter("epochs", int, "training.epochs", 0),
@@ -96,7 +96,7 @@ def compiled_in(model: str | None, config: str | None, assignments: Sequence[str
 
 def _without_model_name(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     model = settings.get("model")
-    if not isinstance(model, Mapping) or str(model.get("name")) not in PRESETS["cpu"]:
+    if not isinstance(model, Mapping) or str(model.get("name")) not in MODELS:
         return settings
     return {**settings, "model": {key: value for key, value in model.items() if key != "name"}}
 

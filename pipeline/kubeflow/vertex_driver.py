@@ -17,6 +17,7 @@ from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils
 from tfx.types import standard_component_specs
 
 from components import files
+from components.example_gen.artifacts import SPLIT_FINGERPRINTS
 from components.example_gen.component import Driver
 from components.example_gen.executor import LISTING
 
@@ -25,6 +26,7 @@ _FOUND = (
     utils.SPAN_PROPERTY_NAME,
     standard_component_specs.INPUT_CONFIG_KEY,
     LISTING,
+    SPLIT_FINGERPRINTS,
 )
 
 

@@ -5,7 +5,8 @@ A run is kept, with every artifact that its executions read or wrote, the cached
 - it is among the newest runs of its project, or it is younger than a given age,
 - it is under way,
 - it finished last,
-- it pushed a version that is kept: one of the newest of its model, or one that a server's configuration names,
+- it pushed a version that is kept: one of the newest of its model, or one that a server's configuration or the
+  record of releases names,
 - its model is among the newest blessed ones of its project and classes, of which the next run takes its baseline,
 - it used another root on the same metadata store.
 
@@ -23,6 +24,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
 
 from components import files
+from components.pusher.moves import newest_moves
 from components.pusher.versions import find_versions, version_number
 from components.pusher.withdrawn import read_withdrawn
 from pipeline.config import RunConfig
@@ -91,6 +93,8 @@ def make_plan(workdir: Workdir, config: RunConfig, now: float | None = None) -> 
 class _Planner:
     def __init__(self, workdir: Workdir, config: RunConfig, now: float) -> None:
         self._workdir, self._settings = workdir, config.retention
+        # The gate chooses its baseline among so many.
+        self._keep_models = max(config.retention.keep_versions, config.gate.best_of)
         self._records = Records(workdir.connection)
         self._runs = self._records.runs()
         self._artifacts = self._records.artifacts({i for run in self._runs for i in run.inputs | run.outputs})
@@ -165,9 +169,9 @@ class _Planner:
         for run in reversed(self._own):
             known = blessed.setdefault((run.project, run.classes), set())
             given = {i for i in run.outputs if is_blessed(self._artifacts[i])} - known
-            if given and len(known) < self._settings.keep_versions and not self._is_withdrawn(run):
+            if given and len(known) < self._keep_models and not self._is_withdrawn(run):
                 known |= given
-                kept.setdefault(run.name, f"among the newest {self._settings.keep_versions} blessed models")
+                kept.setdefault(run.name, f"among the newest {self._keep_models} blessed models")
 
     def _is_under_way(self, run: Run) -> bool:
         """Tells whether a run on a cluster may still write; a local one holds the lock of its work directory."""
@@ -190,7 +194,8 @@ class _Planner:
     def _wanted(self, base: str) -> set[int]:
         """Returns the versions in a directory that are kept whatever the runs need."""
         there = self._versions[base]
-        named = named_versions(self._settings.served_by, base, there)
+        labelled = {move.version for move in newest_moves(base).values() if move.version}
+        named = named_versions(self._settings.served_by, base, there) | labelled
         return (named | set(newest(there, self._settings.keep_versions))) & set(there)
 
     def _is_removable(self, uri: str, used: Collection[str]) -> bool:

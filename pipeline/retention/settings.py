@@ -20,8 +20,8 @@ class RetentionSettings(Settings):
     keep_versions: int = Field(
         5,
         ge=1,
-        description="newest versions of each served model that `segpipe gc` keeps, and newest blessed models, each with"
-        " the run it is from",
+        description="newest versions of each served model that `segpipe gc` keeps, and newest blessed models, at"
+        " least gate.best_of, each with the run it is from",
     )
     older_than: str = Field(
         "0d", pattern=f"^{_AGE}$", description="least age of what `segpipe gc` removes, in hours or days, as 12h or 30d"

@@ -32,8 +32,12 @@ class Reference:
     model: str
 
 
-def find_run(store: Store) -> str:
+def find_run(store: Store, project: str = "") -> str:
     """Finds the run whose model is served: the last that pushed one, unless a newer version took its place.
+
+    Args:
+        store: metadata of the runs.
+        project: the project that the run must be of; empty for any.
 
     Raises:
         UsageError: there is none.
@@ -41,10 +45,12 @@ def find_run(store: Store) -> str:
     for run_id in reversed(store.run_ids()):
         nodes = _nodes(store, run_id)
         model = _pushed_model(nodes)
-        if model and _uri(nodes, "StatisticsGen", "statistics") and not served_instead(model):
+        of_project = project in ("", *(node.project for node in nodes.values()))
+        if model and of_project and _uri(nodes, "StatisticsGen", "statistics") and not served_instead(model):
             return run_id
+    whose = f" of project {project}" if project else ""
     raise UsageError(
-        "the metadata holds no run that pushed the model that is served, expected one to compare with. "
+        f"the metadata holds no run{whose} that pushed the model that is served, expected one to compare with. "
         "Start one first: segpipe run --data DIR, or name the work directory with --out"
     )
 

@@ -106,9 +106,27 @@ def test_paths_among_settings_mean_the_same_in_any_folder(tmp_path, monkeypatch)
     )
 
 
-def test_the_served_name_is_the_architectures_unless_it_is_set():
-    assert load_config([("test", {"model": {"name": "unet"}})]).served_name == "unet"
-    assert load_config([("test", {"serving_name": "street-scenes"})]).served_name == "street-scenes"
+def test_the_served_name_is_the_projects_unless_it_is_set():
+    project = {"project": {"name": "streets"}}
+    assert load_config([("test", {"model": {"name": "unet"}})]).served_name == "segpipe"
+    assert load_config([("test", project)]).served_name == "streets"
+    assert load_config([("test", {**project, "serving_name": "Street_scenes.2"})]).served_name == "Street_scenes.2"
+
+
+@pytest.mark.parametrize("name", ["", "Streets", "street_scenes", "a.b", "-a", "a-", "a/b", "a" * 64])
+def test_a_project_name_that_kubernetes_would_refuse_is_refused(name):
+    with pytest.raises(UsageError, match="project.name: found .*expected at most 63 lower-case letters"):
+        load_config([("test", {"project": {"name": name}})])
+
+
+@pytest.mark.parametrize("name", ["a", "street-scenes-2", "a" * 63])
+def test_a_project_name_is_one_for_kfp_and_vertex_ai_too(name):
+    from kfp.dsl.utils import validate_pipeline_name
+    from tfx.orchestration.kubeflow.v2 import pipeline_builder
+
+    assert load_config([("test", {"project": {"name": name}})]).project.name == name
+    validate_pipeline_name(name)
+    assert pipeline_builder._LEGAL_NAME_PATTERN.fullmatch(name)
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "street scenes", "v1:predict"])
@@ -205,3 +223,16 @@ def test_an_unknown_preset_or_model_lists_the_known():
 def test_one_split_to_train_and_to_evaluate_on_is_refused():
     with pytest.raises(UsageError, match="data: train_split and eval_split: found 'val' for both, expected two splits"):
         load_config([("test", {"data": {"train_split": "val"}})])
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["model.name=mask_rcnn"], "task: found semantic, but model.name is mask_rcnn.* set task to instance"),
+        (["task=instance"], "task: found instance, but model.name is unet.* set task to semantic"),
+        (["task=instance", "model.name=mask_rcnn", "export.precision=bfloat16"], "export.precision at float32"),
+    ],
+)
+def test_a_network_of_another_task_is_refused(assignments, message):
+    with pytest.raises(UsageError, match=message):
+        load_config([("--set", {"model": {"name": "unet"}}), ("--set", read_assignments(assignments))])

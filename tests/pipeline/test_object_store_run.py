@@ -172,10 +172,10 @@ def test_the_run_goes_on_after_the_kill_and_publishes_all(story, cluster):
 
 
 def test_the_model_that_was_pushed_is_whole(story, cluster, tmp_path):
-    versions = find_versions(f"{cluster.bucket}/serving/unet")
+    versions = find_versions(f"{cluster.bucket}/serving/segpipe")
     assert len(versions) == 1
 
-    assert sync(f"{cluster.bucket}/serving/unet", str(tmp_path)).copied == tuple(versions)
+    assert sync(f"{cluster.bucket}/serving/segpipe", str(tmp_path)).copied == tuple(versions)
     about = json.loads((tmp_path / str(*versions) / "assets" / "segpipe.json").read_text())
     assert "mean_iou" in about["metrics"]
 

@@ -22,6 +22,7 @@ def workdir(tmp_path):
     first = recorder.train("first #1")
     recorder.push("first #1", first, tmp_path / "serving" / "street" / "1790000001")
     second = recorder.train("second #1")
+    recorder.node("second #1", "BaselineResolver", outputs={"model": first})
     recorder.node("second #1", "Evaluator", inputs={"model": second, "baseline_model": first})
     recorder.push("second #1", second, tmp_path / "serving" / "street" / "1790000002")
     return workdir
@@ -40,11 +41,22 @@ def test_pages_of_one_work_directory_are_linked(workdir):
     open(page, "w").close()
 
     expected = RelatedRun("first #1", 1790000001, "../first%20%231/report.html")
-    assert _related(workdir) == (expected, expected)
+    assert _related(workdir) == (dataclasses.replace(expected, why="served"), expected)
 
 
 def test_without_a_page_they_are_named_alone(workdir):
-    assert _related(workdir) == (RelatedRun("first #1", 1790000001),) * 2
+    first = RelatedRun("first #1", 1790000001)
+    assert _related(workdir) == (dataclasses.replace(first, why="served"), first)
+
+
+def test_a_baseline_that_is_better_than_the_served_version_is_called_so(workdir):
+    first, second = (artifact.id for artifact in Store(workdir.metadata).artifacts("Model"))
+    recorder = Recorder(workdir.metadata)
+    third = recorder.train("third")
+    recorder.node("third", "BaselineResolver", outputs={"model": first, "served": second})
+    recorder.node("third", "Evaluator", inputs={"model": third, "baseline_model": first})
+
+    assert _related(workdir, "third") == (RelatedRun("first #1", 1790000001, why="best_of"), None)
 
 
 def test_the_first_run_has_neither(workdir):
@@ -59,9 +71,13 @@ def test_a_report_component_s_files_are_completed(workdir, tmp_path):
     complete_report(str(tmp_path / "report"), workdir, Store(workdir.metadata), "second #1")
 
     first = RelatedRun("first #1", 1790000001)
-    completed = dataclasses.replace(lineage, run_id="second #1", baseline_run=first, predecessor=first)
+    baseline = dataclasses.replace(first, why="served")
+    completed = dataclasses.replace(lineage, run_id="second #1", baseline_run=baseline, predecessor=first)
     assert load(str(tmp_path / "report")).lineage == completed
-    assert "unet of execution 3, run first #1, version 1790000001" in (tmp_path / "report" / "report.html").read_text()
+    assert (
+        "unet of execution 3, run first #1, version 1790000001, the served version"
+        in (tmp_path / "report" / "report.html").read_text()
+    )
 
 
 def test_the_versions_on_an_object_store_that_is_out_of_reach_are_known_from_the_metadata(tmp_path, monkeypatch):

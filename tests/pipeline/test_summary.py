@@ -8,9 +8,12 @@ import subprocess
 import pytest
 
 from components.errors import SegpipeError
+from components.pusher.moves import record_moves
 from components.pusher.push import push
+from components.pusher.withdrawn import withdraw
 from pipeline.served import served_instead
-from pipeline.summary import check_served
+from pipeline.store import Artifact
+from pipeline.summary import check_served, push_text
 
 
 @pytest.mark.parametrize("left", ["", "12", "12/variables", ".copy/variables"])
@@ -49,12 +52,37 @@ def test_a_version_beside_a_newer_one_is_refused_until_it_is_copied(tmp_path):
     assert check_served(str(tmp_path / "9"), "kept") is None
 
 
+def test_a_version_that_is_stable_passes_beside_a_newer_one(tmp_path):
+    _write_versions(tmp_path, {"models/9": "seed 8", "models/12": "seed 7"})
+    record_moves(str(tmp_path / "models"), {}, {"stable": 9})
+
+    assert check_served(str(tmp_path / "models" / "9"), "kept") is None
+
+
+def test_a_version_that_was_withdrawn_need_not_be_served(tmp_path):
+    _write_versions(tmp_path, {"models/9": "seed 8", "models/12": "seed 7"})
+    version = str(tmp_path / "models" / "9")
+    pushed = Artifact(1, "PushedModel", "", {"pushed": 1, "pushed_destination": version})
+    assert push_text(pushed) == version
+    withdraw(str(tmp_path / "models"), 9, "flickers")
+
+    assert check_served(version, "kept") is None
+    assert push_text(pushed) == f"{version}, which was withdrawn: flickers"
+
+
+def test_a_model_that_was_not_pushed_says_why():
+    assert push_text(Artifact(1, "PushedModel", "", {"pushed": 0})) == "not pushed: the gate withheld its blessing"
+    assert push_text(Artifact(1, "PushedModel", "", {"pushed": 0, "withdrawn": 9})) == (
+        "not pushed: it is version 9, which was withdrawn"
+    )
+
+
 def test_a_version_on_an_object_store_is_checked_against_what_is_published(tmp_path):
     _write_versions(tmp_path, {"seven": "seed 7", "eight": "seed 8"})
     seven, eight, base = str(tmp_path / "seven"), str(tmp_path / "eight"), (tmp_path / "my-store").as_uri()
     first, _ = push(seven, base)
     check_served(first, seven)
-    second, _ = push(eight, base)
+    second, number = push(eight, base)
 
     with pytest.raises(SegpipeError, match=f"{first}: .*found {second} in its place") as refusal:
         check_served(first, seven)
@@ -66,6 +94,8 @@ def test_a_version_on_an_object_store_is_checked_against_what_is_published(tmp_p
     check_served(first, seven)
     assert served_instead(first) is None
     assert served_instead(second) == third
+    record_moves(base, {}, {"stable": number})
+    assert served_instead(second) is check_served(second, eight) is None
     for version in (first, second, third):
         pathlib.Path(f"{version.removeprefix('file://')}.json").unlink()
     with pytest.raises(SegpipeError, match=f"{first}: .*found no published version"):

@@ -7,24 +7,17 @@ import pathlib
 
 import ml_metadata as mlmd
 import pytest
+from baseline_toys import Input, Output, Parameter, ToyData, ToyPusher
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
 
 from components.artifact_files import weights_beside
-from components.baseline.warm_start import LatestBlessedStart
-
-Input = tfx.dsl.components.InputArtifact
-Output = tfx.dsl.components.OutputArtifact
-Parameter = tfx.dsl.components.Parameter
+from components.baseline.warm_start import LastVersionStart
+from components.pusher.versions import find_versions
+from components.pusher.withdrawn import withdraw
 
 _SETTINGS = {"name": "fcn8", "upsampling": "nearest", "dropout": None}
-
-
-@tfx.dsl.components.component
-def ToyData(examples: Output[Examples], span: Parameter[str]):
-    """Other data for another span."""
-    pathlib.Path(examples.uri, "span").write_text(span)
 
 
 @tfx.dsl.components.component
@@ -68,9 +61,9 @@ def run(tmp_path):
         return [e for e in store.get_executions() if e.type.endswith(kind)]
 
     def run_pipeline(span, blessed=True, weights=True, **settings):
-        data = ToyData(span=span)
+        data = ToyData(span=span, test="t")
         start = tfx.dsl.Resolver(
-            strategy_class=LatestBlessedStart,
+            strategy_class=LastVersionStart,
             config={"model_settings": json.dumps({**_SETTINGS, **settings}), "class_names": ["sky", "road"]},
             model=tfx.dsl.Channel(type=Model),
             model_blessing=tfx.dsl.Channel(type=ModelBlessing),
@@ -83,11 +76,15 @@ def run(tmp_path):
             weights=int(weights),
         )
         gate = ToyGate(model=trainer.outputs["model"], blessed=int(blessed))
+        blessing = gate.outputs["blessing"]
+        pusher = ToyPusher(
+            model=trainer.outputs["model"], blessing=blessing, base=str(tmp_path / "serving"), description="{}"
+        )
         tfx.orchestration.LocalDagRunner().run(
             tfx.dsl.Pipeline(
                 pipeline_name="toy",
                 pipeline_root=str(tmp_path / "artifacts"),
-                components=[data, start, trainer, gate],
+                components=[data, start, trainer, gate, pusher],
                 enable_cache=True,
                 metadata_connection_config=connection,
             )
@@ -133,3 +130,11 @@ def test_only_a_blessed_model_with_weights_that_fit_is_a_start(run):
     # Pretrained weights expect other pixels than random ones.
     assert edges.start == ""
     assert imagenet.start == edges.model
+
+
+def test_a_withdrawn_version_is_no_start(run, tmp_path):
+    good = run("1")
+    run("2")
+    withdraw(str(tmp_path / "serving"), max(find_versions(str(tmp_path / "serving"))), "rolled back")
+
+    assert run("3").start == good.model

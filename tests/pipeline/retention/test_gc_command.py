@@ -99,10 +99,11 @@ print(json.dumps(results))
 
 @pytest.fixture
 def history(tmp_path):
-    """Three runs, each with a version; the last one is unblessed, so the second one's model is the newest blessed."""
+    """Three runs, two of them with a version; the second one's model is the only blessed one."""
     history = made_up.History(Workdir(str(tmp_path / "work")))
     for number in (1, 2):
-        history.run(f"run-{number}", version=os.path.join(history.workdir.root, "serving", "unet", str(number)))
+        version = os.path.join(history.workdir.root, "serving", "unet", str(number))
+        history.run(f"run-{number}", version=version, blessed=number == 2)
     history.run("unblessed", blessed=False)
     return history
 

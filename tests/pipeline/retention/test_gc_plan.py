@@ -11,6 +11,7 @@ from ml_metadata.proto import metadata_store_pb2 as pb
 
 from components import files
 from components.errors import SegpipeError, UsageError
+from components.pusher.moves import record_moves
 from pipeline.config import load_config
 from pipeline.retention import collect as collecting
 from pipeline.retention.collect import collect
@@ -27,8 +28,9 @@ def history(tmp_path):
     return made_up.History(Workdir(str(tmp_path / "work")))
 
 
-def _settings(**retention):
-    return load_config([("test", {"retention": {"keep_runs": 1, "keep_versions": 1, **retention}})])
+def _settings(best_of=1, **retention):
+    settings = {"gate": {"best_of": best_of}, "retention": {"keep_runs": 1, "keep_versions": 1, **retention}}
+    return load_config([("test", settings)])
 
 
 def _version(history, number, model="unet"):
@@ -129,6 +131,19 @@ def test_the_versions_of_a_server_s_policy_are_kept(history, tmp_path, policy, k
     assert {*os.listdir(os.path.dirname(_version(history, 1)))} - {".lock"} == kept
 
 
+def test_the_versions_that_releases_labelled_are_kept(history):
+    for n in (1, 2, 3, 4):
+        history.run(f"run-{n}", version=_version(history, n), blessed=False)
+    base = os.path.dirname(_version(history, 1))
+    record_moves(base, {}, {"stable": 1})
+    record_moves(base, {"stable": 1, "canary": 1}, {"stable": 2, "canary": 2, "previous": 1})
+    record_moves(base, {"stable": 2, "canary": 2, "previous": 1}, {"stable": 2, "canary": 2})
+
+    collect(history.workdir, _settings())
+
+    assert {"1", "2", "3", "4"} & set(os.listdir(base)) == {"2", "4"}
+
+
 def test_a_server_s_configuration_that_cannot_be_read_stops_it_before_anything_is_removed(history):
     for n in (1, 2):
         history.run(f"run-{n}", version=_version(history, n))
@@ -153,6 +168,15 @@ def test_withdrawn_models_do_not_count_among_the_newest_blessed(history):
 
     # "bad" stays for the newest version, which a server without labels serves.
     assert set(plan.kept) == {"good", "bad", "unblessed"}
+
+
+def test_the_models_that_the_gate_chooses_its_baseline_among_are_kept(history):
+    for number in (1, 2, 3, 4):
+        history.run(f"run-{number}", version=_version(history, number))
+
+    plan = make_plan(history.workdir, _settings(best_of=3))
+
+    assert set(plan.kept) == {"run-2", "run-3", "run-4"}
 
 
 def test_each_project_keeps_its_newest_runs(history):

@@ -18,6 +18,7 @@ _SETTINGS = (
     "gate.min_class_iou={}",
     "gate.max_class_drop=1.0",
     "gate.max_mean_drop=1.0",
+    "gate.best_of=1",
 )
 
 
@@ -39,7 +40,10 @@ def _run(data, work, *more):
 
 
 def _gc(work, *options):
-    command = [*_SEGPIPE, "gc", "--out", work, "--keep-runs", "1", "--keep-versions", "1", *options]
+    settings = os.path.join(os.path.dirname(work), "settings.yaml")
+    with open(settings, "w") as file:
+        file.write("{gate: {best_of: 1}, retention: {keep_runs: 1, keep_versions: 1}}")
+    command = [*_SEGPIPE, "gc", "--out", work, "--config", settings, *options]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -20,7 +20,7 @@ class _Store:
         pushed = {"pushed": 1, "pushed_destination": str(self._versions[run_id])}
         outputs = {"StatisticsGen": ("statistics", {}), "Pusher": ("pushed_model", pushed)}
         return [
-            NodeExecution(0, node, "cached", 0, 0, {}, {}, {key: [Artifact(0, "", "uri", properties)]})
+            NodeExecution(0, node, "cached", 0, 0, {}, {}, {key: [Artifact(0, "", "uri", properties)]}, project=run_id)
             for node, (key, properties) in outputs.items()
         ]
 
@@ -39,6 +39,14 @@ def test_a_run_whose_version_was_replaced_is_not_watched(versions, latest, watch
     store = _Store({"earlier": versions / "3", "latest": versions / latest})
 
     assert find_run(store) == watched
+
+
+def test_each_project_has_its_own_served_model(tmp_path):
+    store = _Store({"streets": tmp_path / "streets" / "1", "parks": tmp_path / "parks" / "1"})
+
+    assert [find_run(store, project) for project in ("streets", "parks", "")] == ["streets", "parks", "parks"]
+    with pytest.raises(UsageError, match="no run of project fields that pushed"):
+        find_run(store, "fields")
 
 
 def test_versions_that_were_moved_elsewhere_are_taken_to_be_served(tmp_path):

@@ -3,7 +3,7 @@
 import yaml
 
 
-def write_package(path, image="example.com/segpipe:1"):
+def write_package(path, image="example.com/segpipe:1", name="segpipe"):
     parameters = {
         "data": {"parameterType": "STRING"},
         "epochs": {"parameterType": "NUMBER_INTEGER", "defaultValue": 12},
@@ -12,7 +12,7 @@ def write_package(path, image="example.com/segpipe:1"):
         "min_class_iou": {"parameterType": "STRUCT", "isOptional": True},
     }
     spec = {
-        "pipelineInfo": {"name": "segpipe"},
+        "pipelineInfo": {"name": name},
         "root": {"dag": {"tasks": {}}, "inputDefinitions": {"parameters": parameters}},
         "deploymentSpec": {"executors": {"exec-trainer": {"container": {"image": image}}}},
         "schemaVersion": "2.1.0",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from compiled_package import write_package
 from kubeflow_server import KubeflowServer
 from typer.testing import CliRunner
 
@@ -58,6 +59,18 @@ def test_a_run_is_submitted_listed_and_stopped(server, call):
     assert [(row["run"], row["state"]) for row in listed["runs"]] == [("first", "pending")]
     assert "is being stopped" in stopped
     assert run["state"] == "CANCELING"
+
+
+def test_each_project_has_its_own_experiment(server, tmp_path):
+    for name in ("streets", "parks", "streets"):
+        package = write_package(tmp_path / f"{name}.yaml", name=name)
+        submitted = _call(
+            "submit", "--host", server.host, "--pipeline", package, "--param", "data=/data", "--no-overlap"
+        )
+
+    assert [each["display_name"] for each in server.all("experiments")] == ["streets", "parks"]
+    assert [run["display_name"].rsplit("-", 2)[0] for run in server.all("runs")] == ["streets", "parks"]
+    assert "is under way; none started" in submitted.output
 
 
 def test_stopping_what_has_ended_changes_nothing(server, call):
