@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfx import types
@@ -18,11 +20,11 @@ from tfx.utils import proto_utils
 
 from components.dataset.data_files import forget, listed_once
 from components.dataset.description import DatasetDescription
-from components.dataset.fingerprint import content_fingerprint
-from components.dataset.pairs import find_pairs
+from components.dataset.fingerprint import content_hashes, fingerprint_of
+from components.dataset.pairs import Pair, find_pairs
 from components.errors import DataRejectedError
 from components.example_gen import listing
-from components.example_gen.artifacts import Quarantine
+from components.example_gen.artifacts import SPLIT_FINGERPRINTS, Quarantine
 from components.example_gen.executor import (
     CODE,
     DESCRIPTION,
@@ -46,6 +48,7 @@ class ImageMaskExampleGenSpec(component_spec.ComponentSpec):
         CODE: component_spec.ExecutionParameter(type=str),
         INDEX: component_spec.ExecutionParameter(type=str),
         LISTING: component_spec.ExecutionParameter(type=str),
+        SPLIT_FINGERPRINTS: component_spec.ExecutionParameter(type=str),
     }
     INPUTS: dict[str, Any] = {}  # noqa: RUF012
     OUTPUTS = {  # noqa: RUF012
@@ -72,7 +75,7 @@ class Driver(tfx_driver.FileBasedDriver):
         description = DatasetDescription.from_json(exec_properties[DESCRIPTION])
         with listed_once():
             pairs, faults = find_pairs(root, description)
-            fingerprint = content_fingerprint(root, description, exec_properties[INDEX])
+            hashes = content_hashes(root, description, exec_properties[INDEX])
             # Nothing after this needs the list, which is large; a run that waits for others lists again.
             forget()
         if not pairs:
@@ -85,11 +88,22 @@ class Driver(tfx_driver.FileBasedDriver):
             splits=[example_gen_pb2.Input.Split(name=split, pattern="*") for split in splits]
         )
         exec_properties[standard_component_specs.INPUT_CONFIG_KEY] = proto_utils.proto_to_json(input_config)
-        exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = fingerprint
+        exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = fingerprint_of(description, hashes)
+        exec_properties[SPLIT_FINGERPRINTS] = json.dumps(
+            {split: _fingerprint_of_split(split, pairs, description, hashes) for split in splits}
+        )
         exec_properties[LISTING] = listing.write(exec_properties[INDEX], pairs, faults)
         exec_properties[utils.SPAN_PROPERTY_NAME] = 0
         exec_properties[utils.VERSION_PROPERTY_NAME] = None
         return exec_properties
+
+
+def _fingerprint_of_split(
+    split: str, pairs: Iterable[Pair], description: DatasetDescription, hashes: Mapping[str, str]
+) -> str:
+    """Returns the fingerprint of a split's files: the same for a folder that adds images to other splits alone."""
+    used = {path for pair in pairs if pair.split == split for path in (pair.image, pair.mask, pair.instances) if path}
+    return fingerprint_of(description, {path: hashes[path] for path in sorted(used)})
 
 
 class ImageMaskExampleGen(FileBasedExampleGen):
@@ -132,8 +146,9 @@ class ImageMaskExampleGen(FileBasedExampleGen):
             max_pixels=max_pixels,
             code=code,
             index=index,
-            # The driver fills it in.
+            # The driver fills these in.
             listing="",
+            split_fingerprints="",
             examples=types.Channel(type=standard_artifacts.Examples),
             quarantine=types.Channel(type=Quarantine),
         )

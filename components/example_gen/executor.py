@@ -26,6 +26,7 @@ from components.dataset.description import DatasetDescription
 from components.dataset.near_duplicates import HashedImage
 from components.dataset.pairs import Fault, Pair
 from components.example_gen import listing
+from components.example_gen.artifacts import SPLIT_FINGERPRINTS
 from components.example_gen.quarantine import COUNTS_FILE, FAULTS_FILE
 from components.example_gen.shared_images import write_shared_images
 from components.example_gen.single_file import write_single_file
@@ -58,6 +59,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
         examples.split_names = artifact_utils.encode_split_names(splits)
         examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
+        examples.set_string_custom_property(SPLIT_FINGERPRINTS, exec_properties[SPLIT_FINGERPRINTS])
         quarantine_uri = artifact_utils.get_single_uri(output_dict[QUARANTINE])
 
         limits = Limits(max_side=exec_properties[MAX_SIDE], max_pixels=exec_properties[MAX_PIXELS])
