@@ -1,8 +1,8 @@
 """What the tests on a real cluster share: images, a namespace of their own, and a volume that all pods mount.
 
-They run on any cluster that KUBECONFIG leads to. SEGPIPE_PIPELINE_IMAGE and SEGPIPE_SERVING_TOOLS_IMAGE name the
-images of `make images`, as the cluster's nodes pull them. The volume is a folder of the only node, or is made by the
-storage class SEGPIPE_STORAGE_CLASS, which several nodes must be able to mount.
+They run on any cluster that KUBECONFIG leads to. SEGPIPE_PIPELINE_IMAGE, SEGPIPE_SERVING_TOOLS_IMAGE and
+SEGPIPE_BEAM_WORKER_IMAGE name the images of `make images`, as the cluster's nodes pull them. The volume is a folder of
+the only node, or is made by the storage class SEGPIPE_STORAGE_CLASS, which several nodes must be able to mount.
 """
 
 import os
@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli.main import app
 
-_PIPELINE, _TOOLS, _STORAGE_CLASS = "SEGPIPE_PIPELINE_IMAGE", "SEGPIPE_SERVING_TOOLS_IMAGE", "SEGPIPE_STORAGE_CLASS"
+_STORAGE_CLASS = "SEGPIPE_STORAGE_CLASS"
 
 
 @pytest.fixture(scope="session")
@@ -30,13 +30,19 @@ def reachable():
 @pytest.fixture(scope="session")
 def pipeline_image(reachable):
     """Returns the name of the pipeline's image."""
-    return _image(_PIPELINE)
+    return _image("SEGPIPE_PIPELINE_IMAGE")
 
 
 @pytest.fixture(scope="session")
 def tools_image(reachable):
     """Returns the name of the image serving-tools."""
-    return _image(_TOOLS)
+    return _image("SEGPIPE_SERVING_TOOLS_IMAGE")
+
+
+@pytest.fixture(scope="session")
+def beam_worker_image(reachable):
+    """Returns the name of the image beam-worker."""
+    return _image("SEGPIPE_BEAM_WORKER_IMAGE")
 
 
 def _image(variable):

@@ -50,15 +50,20 @@ class Cluster:
             "volumes": [{"name": "work", **(volume or {"persistentVolumeClaim": {"claimName": CLAIM}})}],
         }
         self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
-        pod = until(lambda: self._ended(name), seconds, lambda: self.kubectl("describe", "pod", name))
-        printed = self.kubectl("logs", name)
-        assert pod["status"]["phase"] == "Succeeded", printed
+        printed = self.finish(name, seconds)
         self.kubectl("delete", "pod", name)
         return printed
 
-    def _ended(self, name):
-        pod = self.get("pod", name)
-        return pod if pod["status"]["phase"] in ("Succeeded", "Failed") else None
+    def finish(self, name, seconds):
+        """Waits until a pod has succeeded, and returns what it printed."""
+        phase = until(lambda: self._final_phase(name), seconds, lambda: self.kubectl("describe", "pod", name))
+        printed = self.kubectl("logs", name)
+        assert phase == "Succeeded", printed
+        return printed
+
+    def _final_phase(self, name):
+        phase = self.get("pod", name)["status"]["phase"]
+        return phase if phase in ("Succeeded", "Failed") else None
 
 
 def until(look, seconds, explain=lambda: ""):

@@ -10,7 +10,7 @@ from pipeline.cli.main import app
 
 pytestmark = pytest.mark.slow
 
-_NAME, _EPOCHS = "night-1", 60
+_NAME, _EPOCHS = "night-1", 30
 _MAKE_DATA = f"""
 from components.dataset import synthetic
 synthetic.make("{MOUNT}/data", pairs={{"train": 24, "val": 8}}, size=(64, 96))
