@@ -208,16 +208,14 @@ def _log_values(client: Any, run_id: str, config: RunConfig, run: FinishedRun) -
         client.log_batch(run_id, metrics=metrics[start : start + validation.MAX_METRICS_PER_BATCH])
 
 
-def _settings(config: RunConfig) -> Iterator[tuple[str, str]]:
+def _settings(group: Settings, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yields every setting by its dotted name; a text as it is, everything else as JSON."""
-    from pipeline.config import field_names
-
-    values = config.model_dump(mode="json")
-    for name, _, _ in field_names():
-        value: Any = values
-        for part in name.split("."):
-            value = value[part]
-        yield name, value if isinstance(value, str) else json.dumps(value)
+    values = group.model_dump(mode="json")
+    for name, setting in group:
+        if isinstance(setting, Settings):
+            yield from _settings(setting, f"{prefix}{name}.")
+        else:
+            yield prefix + name, values[name] if isinstance(values[name], str) else json.dumps(values[name])
 
 
 def _metrics(report: ReportData) -> Iterator[tuple[str, float, int]]:

@@ -16,21 +16,12 @@ from collections.abc import Callable
 
 from components import files
 from components.errors import SegpipeError
-from components.pusher.versions import STORED_VERSION, next_version
+from components.pusher.versions import STORED_VERSION, next_version, published_versions, stored_names
 from components.stored_folder import MANIFEST_SUFFIX, Manifest, copy_files, explained, read_manifest, withdraw
 from components.stored_folder import publish as publish_folder
 
 # A folder of a push that is older and has no manifest was left by a push that was killed.
 _LEFTOVER_SECONDS = 24 * 3600
-
-
-def published_versions(base_directory: str) -> dict[int, str]:
-    """Returns the published versions below a directory of an object store: directory by number.
-
-    Raises:
-        SegpipeError: the store cannot be listed.
-    """
-    return _versions(base_directory, _list(base_directory))
 
 
 def publish(model_path: str, base_directory: str) -> tuple[str, int]:
@@ -46,7 +37,7 @@ def publish(model_path: str, base_directory: str) -> tuple[str, int]:
     Raises:
         SegpipeError: the store fails, or another push published the same number meanwhile.
     """
-    names = _list(base_directory)
+    names = stored_names(base_directory)
     _remove_leftovers(base_directory, names)
     number = next_version(name.removesuffix(MANIFEST_SUFFIX) for name in names)
     directory = files.join(base_directory, f"version-{number}-{uuid.uuid4().hex[:8]}")
@@ -83,19 +74,6 @@ def unpublish(directory: str, is_wanted: Callable[[], bool]) -> bool:
         return False
     withdraw(directory)
     return True
-
-
-def _list(base_directory: str) -> list[str]:
-    """Returns the names of files and folders in a directory; none if it does not exist."""
-    with explained(base_directory):
-        return files.list_names(base_directory)
-
-
-def _versions(base_directory: str, names: list[str]) -> dict[int, str]:
-    """Returns the published versions among the names in a directory."""
-    folders = sorted(name.removesuffix(MANIFEST_SUFFIX) for name in names if name.endswith(MANIFEST_SUFFIX))
-    found = filter(None, map(STORED_VERSION.fullmatch, folders))
-    return {int(match[1]): files.join(base_directory, match[0]) for match in found}
 
 
 def _remove_leftovers(base_directory: str, names: list[str]) -> None:

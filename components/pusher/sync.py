@@ -6,8 +6,7 @@ import dataclasses
 
 from components import files
 from components.errors import SegpipeError, UsageError
-from components.pusher.published import published_versions
-from components.pusher.versions import find_versions, new_version, remove_version
+from components.pusher.versions import find_versions, new_version, published_versions, remove_version
 from components.stored_folder import check, copy_paths, read_manifest
 
 

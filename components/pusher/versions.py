@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from components import files
+from components.stored_folder import MANIFEST_SUFFIX, explained
 
 # Name of a version's folder on an object store: see components/pusher/published.py.
 STORED_VERSION = re.compile(r"version-([0-9]{1,18})-[0-9a-f]{8}")
@@ -48,19 +49,39 @@ def find_versions(base_directory: str) -> dict[int, str]:
 
     Args:
         base_directory: directory of the versions: a local one, whose numbered folders are the versions, or an object
-            store, where `components.pusher.published` says which are.
+            store, see `published_versions`.
 
     Raises:
         SegpipeError: the object store cannot be listed.
     """
     if files.is_remote(base_directory):
-        from components.pusher.published import published_versions  # here, because it imports this module
-
         return published_versions(base_directory)
     if not os.path.isdir(base_directory):
         return {}
     folders = {int(name): os.path.join(base_directory, name) for name in os.listdir(base_directory) if is_number(name)}
     return {number: folder for number, folder in folders.items() if os.path.isdir(folder)}
+
+
+def published_versions(base_directory: str) -> dict[int, str]:
+    """Returns the versions on an object store whose manifest was written: directory by number.
+
+    Raises:
+        SegpipeError: the store cannot be listed.
+    """
+    names = stored_names(base_directory)
+    folders = sorted(name.removesuffix(MANIFEST_SUFFIX) for name in names if name.endswith(MANIFEST_SUFFIX))
+    found = filter(None, map(STORED_VERSION.fullmatch, folders))
+    return {int(match[1]): files.join(base_directory, match[0]) for match in found}
+
+
+def stored_names(base_directory: str) -> list[str]:
+    """Returns the names of files and folders in a directory of an object store; none if it does not exist.
+
+    Raises:
+        SegpipeError: the store cannot be listed.
+    """
+    with explained(base_directory):
+        return files.list_names(base_directory)
 
 
 def version_number(directory: str) -> int | None:

@@ -21,7 +21,7 @@ from serving.server.errors import ServingError, failed_precondition, invalid_arg
 from serving.server.options import ServeOptions
 from serving.server.servable import AVAILABLE, END, LOADING, START, UNLOADING, Model, Servable
 from serving.server.session import SavedModelSession, load
-from serving.server.version_policy import find_versions
+from serving.server.version_policy import list_versions
 
 _LOG = logging.getLogger("segpipe.serving")
 
@@ -178,7 +178,7 @@ class ModelRegistry:
                 wait = self._options.file_system_poll_wait_seconds
                 self._next_poll = time.monotonic() + (wait if wait > 0 else math.inf)
                 paths = {name: self.models[name].config.base_path for name in self.model_names()}
-        found = {name: find_versions(path) for name, path in paths.items()}
+        found = {name: list_versions(path) for name, path in paths.items()}
         with self.changed:
             for name, versions in found.items():
                 model = self.models[name]

@@ -10,7 +10,7 @@ import tensorflow as tf
 from components import files
 
 
-def find_versions(base_path: str) -> dict[int, str] | None:
+def list_versions(base_path: str) -> dict[int, str] | None:
     """Returns the paths of the versions below a base path by number, or None if it cannot be listed.
 
     Source: `file_system_storage_path_source.cc` of TensorFlow Serving at 9d981c5. Every child whose name

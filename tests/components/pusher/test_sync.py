@@ -29,7 +29,7 @@ def served(tmp_path) -> pathlib.Path:
 
 def whole(served: pathlib.Path) -> set[int]:
     """Returns the versions that TensorFlow Serving would take, each of which must be whole."""
-    versions = version_policy.find_versions(str(served)) or {}
+    versions = version_policy.list_versions(str(served)) or {}
     for version in versions.values():
         assert content(pathlib.Path(version)) == FILES
     return set(versions)

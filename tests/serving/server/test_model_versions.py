@@ -32,7 +32,7 @@ from serving.server import registry as server_registry
 from serving.server.errors import ServingError
 from serving.server.servable import AVAILABLE, END, UNLOADING
 from serving.server.session import SavedModelSession
-from serving.server.version_policy import find_versions
+from serving.server.version_policy import list_versions
 
 _X = {"x": np.ones((1, 2), np.float32)}
 
@@ -195,7 +195,7 @@ def test_every_child_whose_name_is_a_number_is_a_version(tmp_path):
         (tmp_path / name).mkdir(exist_ok=True)
     (tmp_path / "9").write_text("a file")
 
-    found = find_versions(str(tmp_path))
+    found = list_versions(str(tmp_path))
 
     names = {1: "1", 2: "+2", -3: "-3", 4: " 4 ", largest: str(largest), 9: "9"}
     assert found == {number: str(tmp_path / name) for number, name in names.items()}
@@ -208,7 +208,7 @@ def test_a_base_path_that_cannot_be_listed_changes_nothing(toys, tmp_path):
         (tmp_path / "toy").rename(tmp_path / "away")
         server.core.reload(_config(("toy", tmp_path / "toy", ""), ("other", tmp_path / "away", "")))
 
-        assert find_versions(str(tmp_path / "toy")) is None
+        assert list_versions(str(tmp_path / "toy")) is None
         assert _answered_by(connection) == 1
 
 
@@ -342,16 +342,16 @@ def test_call_waits_for_no_load_that_none_waited_for(toys, tmp_path, monkeypatch
 
 def test_configuration_that_is_read_again_while_folders_are_listed_hides_no_version(toys, tmp_path, monkeypatch):
     push(toys, tmp_path, 1)
-    find_versions = server_registry.find_versions
+    list_versions = server_registry.list_versions
     with serving(model_base_path=tmp_path) as server:
         config = _config(("toy", tmp_path, ""))
 
         def slow(base_path):
-            found = find_versions(base_path)
+            found = list_versions(base_path)
             server.core.reload(config)
             return found
 
-        monkeypatch.setattr(server_registry, "find_versions", slow)
+        monkeypatch.setattr(server_registry, "list_versions", slow)
         push(toys, tmp_path, 2)
 
         wait_until(server, lambda registry: state_of(registry, 2) == AVAILABLE)
