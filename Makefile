@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make run` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lock images clean
+.PHONY: help setup run test check docs lock images clean
 
 PYTHON_FILES := pipeline components trainer serving tests benchmarks setup.py
 SEGPIPE := .venv/bin/segpipe
@@ -29,10 +29,14 @@ run: setup  ## Run the whole pipeline on a synthetic data set that it makes itse
 test: setup check  ## Run every check and every test.
 	@.venv/bin/pytest -m "slow or not slow" --numprocesses 2 --dist loadfile
 
-check: setup  ## Check format, lint and types.
+check: setup docs  ## Check format, lint, types, which package imports which, and the links of the documentation.
 	@.venv/bin/ruff format --check --quiet $(PYTHON_FILES)
 	@.venv/bin/ruff check --quiet $(PYTHON_FILES)
 	@.venv/bin/mypy --no-error-summary
+	@found=$$(.venv/bin/lint-imports --no-cache --no-logo) || { echo "$$found"; exit 1; }
+
+docs: setup  ## Build the documentation into .cache/site; a dead link is an error.
+	@NO_MKDOCS_2_WARNING=true .venv/bin/mkdocs build --strict --quiet
 
 lock:  ## Compile the lock of each stack anew from pyproject.toml.
 	@scripts/lock.sh
