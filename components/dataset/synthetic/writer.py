@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
-import dataclasses
+import functools
+import itertools
 import json
 import math
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from PIL import Image
 
-from components.dataset.synthetic.frame import render
+from components.dataset.synthetic.scene import render
 from components.errors import UsageError
 
 DEFAULT_PAIRS: Mapping[str, int] = {"train": 160, "val": 40}
 DEFAULT_SIZE = (120, 160)
 MANIFEST = "segpipe-synthetic.json"
 
-DRAWING = 1  # to be raised by whoever changes a single pixel, so that older sets are not taken for new ones
+DRAWING = 2  # to be raised by whoever changes a single pixel, so that older sets are not taken for new ones
 LONGEST_SEQUENCE = 500
 SMALLEST, LARGEST = 32, 2048
-_LABELS = ("annot", "inst")  # what the folders of masks and of instance ids add to the split's name
-
-
-@dataclasses.dataclass(frozen=True)
-class _Pair:
-    """One frame to draw and the files it goes to."""
-
-    seed: int
-    sequence: int
-    frame: int
-    size: tuple[int, int]
-    image: str
-    mask: str
-    instances: str
+_SUFFIXES = ("", "annot", "inst", "depth")  # what the folder of each of a frame's pictures adds to the split's name
+_Planned = tuple[str, int, int]  # split, sequence and frame
 
 
 def make(
@@ -48,23 +36,21 @@ def make(
     workers: int = 1,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> bool:
-    """Writes the data set: `<split>/` with images, `<split>annot/` with masks, `<split>inst/` with instance ids.
+    """Writes images to `<split>/`, masks to `<split>annot/`, instances to `<split>inst/`, depth to `<split>depth/`.
 
-    Files are called `<sequence>_<frame>.png`. Images are 8-bit RGB, masks 8-bit grey class indices, instance ids 8-bit
-    grey, 0 for no instance. The same arguments give the same pixels on every
-    machine, however many workers draw them, and the same bytes wherever Pillow compresses alike. No
-    sequence is shared between splits.
+    Files are called `<sequence>_<frame>.png` and hold what `Frame` says. The same arguments give the same pixels on
+    every machine, however many workers draw them. No sequence is shared between splits.
 
     Args:
         destination: folder to write; it must not exist, be empty, or hold this very set.
-        pairs: number of pairs by split, by default 160 for train and 40 for val.
-        size: height and width of images and masks in pixels.
+        pairs: number of pairs by split.
+        size: height and width in pixels.
         seed: seed of every random choice, not negative.
         workers: number of processes that draw.
         on_progress: called with the pairs done and the pairs in all, after each pair.
 
     Returns:
-        Whether anything was written: False where this very set was already there.
+        Whether anything was written: False if this very set was already there.
 
     Raises:
         UsageError: an argument is out of range, or the folder holds something else.
@@ -78,45 +64,60 @@ def make(
     partial = os.path.join(os.path.dirname(destination), f".{os.path.basename(destination)}.{os.getpid()}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        _make_folders(partial, destination, pairs)
-        _draw_all(list(_plan(partial, pairs, size, seed)), workers, on_progress)
+        try:
+            for split, suffix in itertools.product(pairs, _SUFFIXES):
+                os.makedirs(os.path.join(partial, split + suffix))
+        except OSError as error:
+            raise UsageError(
+                f"{destination}: cannot make a folder beside it ({error.strerror}), where the set is drawn first; "
+                "name a new folder where you may write"
+            ) from None
+        planned = list(_plan(pairs))
+        for done, _ in enumerate(_each(functools.partial(_draw, partial, seed, size), planned, workers), start=1):
+            if on_progress is not None:
+                on_progress(done, len(planned))
         with open(os.path.join(partial, MANIFEST), "w", encoding="utf-8") as file:
             json.dump(manifest, file, indent=2)
-        return _publish(partial, destination, manifest)
+        try:
+            os.replace(partial, destination)
+        except OSError:
+            if not _is_there(destination, manifest):
+                raise
+            return False  # another process was first
+        return True
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def _check(pairs: Mapping[str, int], size: tuple[int, int], seed: int, workers: int) -> None:
     """Raises UsageError for arguments that cannot be drawn."""
-    if not pairs:
-        raise UsageError("synthetic data: no split was asked for; name at least one, as in {'train': 160}")
+    problems = [(not pairs, "no split was asked for; name at least one, as in {'train': 160}")]
     for split, count in pairs.items():
-        if not split or split.startswith(".") or "/" in split or os.sep in split:
-            raise UsageError(f"synthetic data: split name {split!r} cannot be a folder name; use one such as 'train'")
-        if any(split == other + suffix for other in pairs for suffix in _LABELS):
-            raise UsageError(f"synthetic data: split {split!r} would share a folder with masks; rename it")
-        if count < 1:
-            raise UsageError(f"synthetic data: split {split!r} asks for {count} pairs; ask for at least 1")
-    if not all(SMALLEST <= side <= LARGEST for side in size):
-        raise UsageError(
-            f"synthetic data: size {size[0]}x{size[1]} is out of range; choose {SMALLEST} to {LARGEST} pixels a side"
-        )
-    if seed < 0:
-        raise UsageError(f"synthetic data: seed {seed} is negative; choose 0 or more")
-    if workers < 1:
-        raise UsageError(f"synthetic data: {workers} workers cannot draw; choose 1 or more")
+        unsafe = not split or split.startswith(".") or "/" in split or os.sep in split
+        shared = any(split == other + suffix for other in pairs for suffix in _SUFFIXES[1:])
+        problems += [
+            (unsafe, f"split name {split!r} cannot be a folder name; use one such as 'train'"),
+            (shared, f"split {split!r} would share a folder with another's labels; rename it"),
+            (count < 1, f"split {split!r} asks for {count} pairs; ask for at least 1"),
+        ]
+    fits = all(SMALLEST <= side <= LARGEST for side in size)
+    problems += [
+        (not fits, f"size {size[0]}x{size[1]} is out of range; choose {SMALLEST} to {LARGEST} pixels a side"),
+        (seed < 0, f"seed {seed} is negative; choose 0 or more"),
+        (workers < 1, f"{workers} workers cannot draw; choose 1 or more"),
+    ]
+    for found, problem in problems:
+        if found:
+            raise UsageError(f"synthetic data: {problem}")
 
 
 def _is_there(destination: str, manifest: Mapping[str, object]) -> bool:
-    """Tells whether the folder holds this very set; raises UsageError where it holds something else."""
-    if not os.path.exists(destination):
-        return False
-    if not os.path.isdir(destination):
-        raise UsageError(
-            f"{destination}: expected a folder to write synthetic data to, found a file; name a new folder"
-        )
-    if not os.listdir(destination):
+    """Tells whether the folder holds this very set; raises UsageError if it cannot become that."""
+    if os.path.ismount(destination):
+        raise UsageError(f"{destination}: found a mount point, which a folder cannot replace; name a new folder in it")
+    if os.path.exists(destination) and not os.path.isdir(destination):
+        raise UsageError(f"{destination}: expected a folder for the synthetic data, found a file; name a new folder")
+    if not os.path.exists(destination) or not os.listdir(destination):
         return False
     try:
         with open(os.path.join(destination, MANIFEST), encoding="utf-8") as file:
@@ -134,66 +135,32 @@ def _is_there(destination: str, manifest: Mapping[str, object]) -> bool:
     return True
 
 
-def _make_folders(partial: str, destination: str, splits: Iterable[str]) -> None:
-    """Makes the folders to draw into; raises UsageError where they, or what they become later, cannot be made."""
-    if os.path.ismount(destination):
-        raise UsageError(
-            f"{destination}: found a mount point, in whose place no finished set can be put; name a new folder in it"
-        )
-    try:
-        for split in splits:
-            for suffix in ("", *_LABELS):
-                os.makedirs(os.path.join(partial, split + suffix))
-    except OSError as error:
-        raise UsageError(
-            f"{destination}: cannot make a folder beside it ({error.strerror}), where the set is drawn first; "
-            "name a new folder where you may write"
-        ) from None
-
-
-def _publish(partial: str, destination: str, manifest: Mapping[str, object]) -> bool:
-    """Moves the finished set into place in one step; whoever comes second keeps the first one's set."""
-    try:
-        os.replace(partial, destination)
-    except OSError:
-        if not _is_there(destination, manifest):
-            raise
-        return False
-    return True
-
-
-def _plan(root: str, pairs: Mapping[str, int], size: tuple[int, int], seed: int) -> Iterator[_Pair]:
-    """Yields every pair to draw. The largest split sees at least three streets, as their light differs most."""
+def _plan(pairs: Mapping[str, int]) -> Iterator[_Planned]:
+    """Yields split, sequence and frame of each pair. The largest split has at least three streets, as light differs."""
     largest = max(pairs, key=lambda split: pairs[split])
     sequence = 0
     for split, count in pairs.items():
         streets = min(max(3 if split == largest else 1, math.ceil(count / LONGEST_SEQUENCE)), count)
         for street in range(streets):
-            for frame in range(count * street // streets, count * (street + 1) // streets):
-                frame -= count * street // streets
-                name = f"Synth{sequence + 1}_{frame:06d}.png"
-                paths = (os.path.join(root, split + suffix, name) for suffix in ("", *_LABELS))
-                yield _Pair(seed, sequence, frame, size, *paths)
+            for frame in range(count * (street + 1) // streets - count * street // streets):
+                yield split, sequence, frame
             sequence += 1
 
 
-def _draw_all(pairs: list[_Pair], workers: int, on_progress: Callable[[int, int], None] | None) -> None:
+def _each(draw: Callable[[_Planned], None], planned: list[_Planned], workers: int) -> Iterator[None]:
     """Draws all pairs, here or in a pool of processes."""
-    with contextlib.ExitStack() as stack:
-        done: Iterator[None] = map(_draw, pairs)
-        if workers > 1:
-            # A forked child would inherit the locks of whatever threads run here.
-            context = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(concurrent.futures.ProcessPoolExecutor(workers, mp_context=context))
-            done = pool.map(_draw, pairs, chunksize=16)
-        for count, _ in enumerate(done, start=1):
-            if on_progress is not None:
-                on_progress(count, len(pairs))
+    if workers == 1:
+        yield from map(draw, planned)
+    else:
+        # A forked child would inherit the locks of whatever threads run here.
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+            yield from pool.map(draw, planned, chunksize=16)
 
 
-def _draw(pair: _Pair) -> None:
+def _draw(root: str, seed: int, size: tuple[int, int], planned: _Planned) -> None:
     """Draws one pair and writes its files."""
-    image, mask, instances = render(pair.seed, pair.sequence, pair.frame, pair.size)
-    Image.fromarray(image).save(pair.image, compress_level=3)
-    for labels, path in ((mask, pair.mask), (instances, pair.instances)):
-        Image.fromarray(labels).save(path, compress_level=6)
+    split, sequence, frame = planned
+    for suffix, pixels in zip(_SUFFIXES, render(seed, sequence, frame, size), strict=True):
+        path = os.path.join(root, split + suffix, f"Synth{sequence + 1}_{frame:06d}.png")
+        Image.fromarray(pixels).save(path, compress_level=6 if suffix else 3)

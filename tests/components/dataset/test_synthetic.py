@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from components.dataset.synthetic import CLASS_NAMES, MANIFEST, Class, make, render
+from components.dataset.synthetic.street import Thing
 from components.errors import UsageError
 
 SIZE = (48, 64)
@@ -29,25 +30,25 @@ def test_layout_has_a_mask_for_every_image_and_nothing_else(tmp_path):
 
     assert written
     assert sorted(path.name for path in root.iterdir()) == sorted(
-        [split + kind for split in SMALL for kind in ("", "annot", "inst")] + [MANIFEST]
+        [split + kind for split in SMALL for kind in ("", "annot", "inst", "depth")] + [MANIFEST]
     )
     for split, count in SMALL.items():
         images = sorted(path.name for path in (root / split).iterdir())
-        for kind in ("annot", "inst"):
+        for kind in ("annot", "inst", "depth"):
             assert images == sorted(path.name for path in (root / f"{split}{kind}").iterdir())
         assert len(images) == count
 
 
-def test_images_are_rgb_and_masks_are_class_indices_of_the_size_asked_for(tmp_path):
+def test_images_are_rgb_and_labels_grey_of_the_size_asked_for(tmp_path):
     root = tmp_path / "set"
 
     make(str(root), {"train": 2}, (40, 72))
 
     for path in (root / "train").iterdir():
-        image, mask = Image.open(path), Image.open(root / "trainannot" / path.name)
-        assert (image.mode, mask.mode) == ("RGB", "L")
-        assert image.size == mask.size == (72, 40)
-        assert np.asarray(mask).max() < len(CLASS_NAMES)
+        image, *labels = (Image.open(root / f"train{kind}" / path.name) for kind in ("", "annot", "inst", "depth"))
+        assert [image.mode, *(each.mode for each in labels)] == ["RGB", "L", "L", "I;16"]
+        assert {image.size, *(each.size for each in labels)} == {(72, 40)}
+        assert np.asarray(labels[0]).max() < len(CLASS_NAMES)
 
 
 def test_splits_share_no_sequence(tmp_path):
@@ -115,7 +116,7 @@ def test_frames_do_not_depend_on_what_was_drawn_before():
 
 
 def test_every_pixel_of_a_vehicle_or_a_person_belongs_to_one_instance_of_its_class():
-    _, mask, instances = render(7, 0, 3, (120, 160))
+    _, mask, instances, _ = render(7, 0, 3, (120, 160))
 
     things = np.isin(mask, (Class.VEHICLE, Class.PEDESTRIAN, Class.BICYCLIST))
     np.testing.assert_array_equal(instances > 0, things)
@@ -126,11 +127,57 @@ def test_every_pixel_of_a_vehicle_or_a_person_belongs_to_one_instance_of_its_cla
 
 def test_two_neighbours_are_two_instances():
     """Connected components would take them for one."""
-    _, mask, instances = render(7, 0, 3, (120, 160))
+    _, mask, instances, _ = render(7, 0, 3, (120, 160))
 
     sides = [(instances[:, 1:], instances[:, :-1], mask[:, 1:], mask[:, :-1])]
     sides += [(instances[1:], instances[:-1], mask[1:], mask[:-1])]
     assert any(((one != other) & (one > 0) & (other > 0) & (a == b)).any() for one, other, a, b in sides)
+
+
+def test_depth_is_that_of_a_pinhole_camera_over_a_plane():
+    """On the ground the distance is f * h / (row - horizon), so its inverse grows evenly from row to row."""
+    _, mask, _, depth = render(7, 0, 3, (120, 160))
+
+    rows = np.arange(68, 112)
+    metres = np.array([np.median(depth[row][mask[row] == Class.ROAD]) / 256 for row in rows])
+    slope, horizon = np.polyfit(rows, 1 / metres, 1)
+    np.testing.assert_allclose(1 / metres, slope * rows + horizon, rtol=0.02)
+    focal, above = 0.9 * 160, 1.5  # of the middle of what a street's camera may be
+    assert 1 / slope == pytest.approx(focal * above, rel=0.2)
+
+
+def test_depth_is_unknown_in_the_sky_and_nowhere_else():
+    _, mask, _, depth = render(7, 2, 5, (120, 160))
+
+    np.testing.assert_array_equal(depth == 0, mask == Class.SKY)
+
+
+def test_people_and_cars_are_the_smaller_the_farther_away():
+    """A person is 1.4 to 2.1 m tall, those cut off or hidden in part less."""
+    heights = []
+    for index in range(0, 60, 5):
+        _, mask, instances, depth = render(7, 0, index, (120, 160))
+        for number in np.unique(instances[mask == Class.PEDESTRIAN]):
+            rows = np.flatnonzero((instances == number).any(axis=1))
+            distance = np.median(depth[instances == number]) / 256
+            heights.append((len(rows) * distance / (0.9 * 160), distance, len(rows)))
+
+    tall = np.array([height for height, distance, rows in heights if rows >= 8])
+    assert len(tall) > 10
+    assert 1.2 < np.quantile(tall, 0.75) < 2.3
+    assert tall.max() < 2.6
+    assert min(distance for _, distance, _ in heights) < 15 < 40 < max(distance for _, distance, _ in heights)
+
+
+@pytest.mark.parametrize(
+    ("speed", "stroll", "distance", "x"),
+    [(0, 0, 15, 2), (-1, 0, 30, 2), (0.72, 0, 4.2, 2), (0, 0.1, 15, 0.5)],
+    ids=["parked", "oncoming", "ahead", "crossing"],
+)
+def test_things_move_while_the_camera_does(speed, stroll, distance, x):
+    seen = Thing("vehicle", 2, 20, speed, stroll, []).seen_from(5)
+
+    assert (seen.z - 5, seen.x) == pytest.approx((distance, x))
 
 
 def test_neighbouring_frames_look_more_alike_than_other_streets():
@@ -145,7 +192,7 @@ def test_neighbouring_frames_look_more_alike_than_other_streets():
 
 
 def test_far_frames_of_a_long_street_are_drawn_too():
-    image, mask, _ = render(7, 0, 20_000, SIZE)
+    image, mask, *_ = render(7, 0, 20_000, SIZE)
 
     assert image.std() > 20
     assert {Class.SKY, Class.ROAD} <= set(mask.ravel().tolist())
