@@ -37,6 +37,7 @@ BUILT_IN_NAMES = (
     "pascal_voc",
     "ade20k",
     "oxford_pets",
+    "oxford_pets_outline",
     "bdd100k",
     "kitti_semantic",
 )
@@ -120,6 +121,11 @@ class DatasetDescription(Settings):
     min_instance_pixels: int = Field(
         1, ge=1, description="smaller instances count as a crowd, which is neither trained on nor scored"
     )
+    depth_scale: float = Field(
+        256,
+        gt=0,
+        description="value of a depth map's pixel at a distance of 1 metre; 0 is unknown. Default: KITTI's, 256",
+    )
     splits: dict[str, str] = Field(default_factory=dict, description="what {split} stands for, by the split's name")
     sequence: str | None = Field(
         None,
@@ -181,6 +187,10 @@ class DatasetDescription(Settings):
         """Returns the description for semantic segmentation: instances are not read, unless masks are made of them."""
         layout = self.layout if self.layout.masks is None else self.layout.model_copy(update={"instances": None})
         return self.model_copy(update={"things": (), "layout": layout})
+
+    def without_depth(self) -> DatasetDescription:
+        """Returns the description for a model without depth: depth maps are not read."""
+        return self.model_copy(update={"layout": self.layout.model_copy(update={"depth": None})})
 
     @property
     def has_split_folders(self) -> bool:
@@ -296,9 +306,13 @@ def detect(root: str) -> DatasetDescription:
     if not fitting:
         raise UsageError(_nothing_fits(root, paths, candidates))
     found = min(fitting, key=lambda candidate: len(_absent_folders(candidate, paths)))
-    instances = compile_layout(found).instances
+    layout = compile_layout(found)
     # A copy of the data set may lack them.
-    return found if instances is None or any(map(instances.fullmatch, paths)) else found.without_instances()
+    if layout.depth and not any(map(layout.depth.fullmatch, paths)):
+        found = found.without_depth()
+    if layout.instances and not any(map(layout.instances.fullmatch, paths)):
+        found = found.without_instances()
+    return found
 
 
 def _fits(description: DatasetDescription, paths: list[str]) -> bool:
@@ -324,11 +338,12 @@ def _absent_folders(description: DatasetDescription, paths: list[str]) -> set[st
 
 
 class LayoutPatterns(NamedTuple):
-    """The patterns of image paths, mask paths and paths of instances; None for files that a layout does not have."""
+    """The patterns of the paths of each kind of files; None for those that a layout does not have."""
 
     images: patterns.PathPattern
     masks: patterns.PathPattern | None
     instances: patterns.PathPattern | None
+    depth: patterns.PathPattern | None
 
 
 def compile_layout(description: DatasetDescription) -> LayoutPatterns:
@@ -336,11 +351,11 @@ def compile_layout(description: DatasetDescription) -> LayoutPatterns:
     folders = description.splits.values()
     layout = description.layout
     images = patterns.compile_pattern(layout.images, folders, layout.extensions)
-    masks, instances = (
+    masks, instances, depth = (
         patterns.compile_pattern(pattern, folders, ["png"]) if pattern else None
-        for pattern in (layout.masks, layout.instances)
+        for pattern in (layout.masks, layout.instances, layout.depth)
     )
-    return LayoutPatterns(images, masks, instances)
+    return LayoutPatterns(images, masks, instances, depth)
 
 
 def _nothing_fits(root: str, paths: list[str], candidates: Iterable[DatasetDescription]) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
+
+from filelock import FileLock
 
 from components import files
 from components.stored_folder import MANIFEST_SUFFIX, explained
@@ -106,7 +107,7 @@ def next_version(names: Iterable[str], now: float | None = None) -> int:
 
 @contextlib.contextmanager
 def new_version(base_directory: str, number: int | None = None) -> Iterator[Version]:
-    """Yields a version to fill, which is served once the block ends without an exception.
+    """Yields a version to fill, which is served once the block ends without an exception; not if it is left empty.
 
     Writers into one directory take turns.
 
@@ -124,7 +125,8 @@ def new_version(base_directory: str, number: int | None = None) -> Iterator[Vers
         os.mkdir(version.staging)
         try:
             yield version
-            os.rename(version.staging, version.directory)
+            if os.listdir(version.staging):
+                os.rename(version.staging, version.directory)
         finally:
             shutil.rmtree(version.staging, ignore_errors=True)
 
@@ -160,8 +162,7 @@ def _locked(base_directory: str) -> Iterator[None]:
     The lock ends with its process, so no writer owns the hidden directories found under the lock.
     """
     os.makedirs(base_directory, exist_ok=True)
-    with open(os.path.join(base_directory, _LOCK_FILE), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(os.path.join(base_directory, _LOCK_FILE)):
         for name in os.listdir(base_directory):
             if name.startswith(_STAGING_PREFIX):
                 shutil.rmtree(os.path.join(base_directory, name))

@@ -59,7 +59,7 @@ def test_help_teaches_and_loads_nothing_heavy(words):
     [
         (("run", "--data", "absent"), "--data absent: found nothing"),
         (("run", "--data", ".", "--set", "training.epoch=1"), "did you mean training.epochs?"),
-        (("run", "--data", ".", "--preset", "quick"), "smoke, cpu, cpu-long, gpu, source"),
+        (("run", "--data", ".", "--preset", "quick"), "smoke, cpu, cpu-long, gpu, source, pets"),
         (("run", "--data", ".", "--size", "10"), "HEIGHTxWIDTH"),
         (("serve", "--model_base_path", "models [v2]"), "--model_base_path: found"),
         (("evaluate", "--model", "absent", "--data", "."), "expected an exported model"),

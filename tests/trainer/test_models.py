@@ -310,9 +310,12 @@ def test_the_preset_source_adds_nothing_to_a_source_s_network(model):
 
 
 # The first is what Keras prints in the source; UNet's is the sum over the layers that its source lists.
-@pytest.mark.parametrize(("model", "classes", "parameters"), [("fcn8_conv7", 12, 135_066_008), ("unet", 3, 34_513_475)])
-def test_the_preset_source_has_the_parameters_of_the_source(model, classes, parameters):
-    config = load_config([("preset", preset("source", model))])
+@pytest.mark.parametrize(
+    ("name", "model", "classes", "parameters"),
+    [("source", "fcn8_conv7", 12, 135_066_008), ("source", "unet", 3, 34_513_475), ("pets", "unet", 3, 34_513_475)],
+)
+def test_a_preset_of_a_source_has_the_parameters_of_the_source(name, model, classes, parameters):
+    config = load_config([("preset", preset(name, model))])
 
     network = registry.build(config.model, config.size, classes, pretrained=False)
 

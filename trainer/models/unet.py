@@ -17,6 +17,8 @@ from trainer.models.normalization import BatchNormalization
 STRIDE = 16
 DROPOUT = 0.3
 LEVELS = 4
+# The layer that ends the encoder.
+DEEPEST = "bottleneck_relu2"
 
 
 def build(settings: ModelSettings, input_size: tuple[int | None, int | None], num_classes: int) -> keras.Model:
@@ -48,9 +50,18 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
 
 def conv2d_block(x: Any, filters: int, normalization: bool, name: str, convolutions: int = 2) -> Any:
     """Applies 3x3 convolutions, each with a ReLU; height and width stay."""
+    # Without normalisation, weights of this variance keep that of the features (section 3 of the source).
+    initializer = "glorot_uniform" if normalization else "he_normal"
     for k in range(1, convolutions + 1):
         # Batch normalisation subtracts the mean, so a bias before it could learn nothing.
-        x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=not normalization, name=f"{name}_conv{k}")(x)
+        x = keras.layers.Conv2D(
+            filters,
+            3,
+            padding="same",
+            use_bias=not normalization,
+            kernel_initializer=initializer,
+            name=f"{name}_conv{k}",
+        )(x)
         if normalization:
             x = BatchNormalization(momentum=0.9, name=f"{name}_normalize{k}")(x)
         x = keras.layers.Activation("relu", name=f"{name}_relu{k}")(x)

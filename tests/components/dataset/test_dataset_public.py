@@ -145,6 +145,19 @@ def test_what_is_stored_are_indices_from_0(folder, make):
     assert np.bincount(stored.ravel(), minlength=len(described.classes)).tolist() == sample.class_pixels.tolist()
 
 
+def test_the_outline_of_pets_is_a_class_if_its_description_is_named(folder):
+    oxford_pets(folder)
+    described = load("oxford_pets_outline")
+
+    found = survey(str(folder.root), described)
+
+    assert found.faults == ()
+    assert {name: split.pairs for name, split in found.splits.items()} == {"train": 2, "val": 1}
+    assert described.class_map.scored_names == ("background", "pet", "outline")
+    assert described.index_of_value() == {2: 0, 1: 1, 3: 2}
+    assert all(found.splits["train"].class_pixels)
+
+
 def test_cityscapes_ids_are_instances_of_the_scored_classes_and_a_plain_value_is_a_crowd(folder):
     cityscapes(folder)
     described = detect(str(folder.root))

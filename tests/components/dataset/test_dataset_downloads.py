@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import io
 import os
 import socket
+import stat
+import tarfile
 import threading
 from collections import Counter, defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,9 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from typer.testing import CliRunner
 
-from components.dataset import camvid
-from components.dataset.camvid import DownloadError, fetch, read_manifest
+from components.dataset.downloads import DATASETS, DownloadError, PublicDataset, fetch
 from components.errors import UsageError
+from pipeline.cli.data import PUBLIC_DATASETS
 from pipeline.cli.main import app
 
 FILES = {
@@ -22,13 +26,15 @@ FILES = {
 }
 FILES |= {f"{folder}/c.png": folder.encode() for folder in ("val", "valannot", "test", "testannot")}
 MANIFEST = {path: hashlib.sha256(data).hexdigest() for path, data in FILES.items()}
+DATASET = dataclasses.replace(DATASETS["camvid"], sha256=MANIFEST)
 TRAIN = [path for path in FILES if path.startswith("train")]
 
 
 class Server:
     """A real HTTP server whose answers a test can spoil: a list of actions by path, used one a request."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = files
         self.actions: dict[str, list[str | int]] = defaultdict(list)
         self.requests: Counter[str] = Counter()
         outer = self
@@ -51,7 +57,7 @@ class Server:
         if isinstance(action, int):
             handler.send_error(action)
             return
-        body = FILES[path]
+        body = self.files[path]
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
@@ -74,7 +80,7 @@ def no_proxy(monkeypatch):
 
 @pytest.fixture
 def server():
-    server = Server()
+    server = Server(dict(FILES))
     yield server
     server.close()
 
@@ -84,8 +90,8 @@ def get(server, tmp_path):
     """Downloads the train split into `tmp_path`, without waiting between attempts."""
 
     def run(**options):
-        settings = {"base_url": server.url, "splits": ["train"], "workers": 2, "manifest": MANIFEST, "pause_seconds": 0}
-        return fetch(tmp_path, **{**settings, **options})
+        settings = {"address": server.url, "splits": ["train"], "workers": 2, "pause_seconds": 0}
+        return fetch(DATASET, tmp_path, **{**settings, **options})
 
     return run
 
@@ -101,10 +107,11 @@ def test_it_downloads_the_splits_asked_for(get, tmp_path):
     assert fetched.bytes == sum(len(FILES[path]) for path in TRAIN)
     assert files_below(tmp_path) == set(TRAIN)
     assert all((tmp_path / path).read_bytes() == FILES[path] for path in TRAIN)
+    assert all((tmp_path / path).stat().st_mode & stat.S_IROTH for path in TRAIN)
 
 
 def test_it_takes_all_splits_by_default(server, tmp_path):
-    fetch(tmp_path, server.url, manifest=MANIFEST)
+    fetch(DATASET, tmp_path, server.url)
 
     assert files_below(tmp_path) == set(FILES)
 
@@ -143,7 +150,7 @@ def test_a_passing_failure_is_tried_again(get, server, tmp_path, spoilt):
     ("spoilt", "expected"),
     [
         ("corrupt", [MANIFEST["train/b.png"], hashlib.sha256(FILES["train/b.png"][:-1] + b"X").hexdigest()]),
-        ("interrupt", ["connection broke off after"]),
+        ("interrupt", ["IncompleteRead", "100 more expected"]),
         (500, ["500"]),
     ],
 )
@@ -162,7 +169,7 @@ def test_a_lasting_failure_names_the_file_and_leaves_nothing_half_written(get, s
 def test_a_file_the_server_does_not_have_is_not_asked_for_again(get, server):
     server.actions["train/b.png"] = [404] * 10
 
-    with pytest.raises(DownloadError, match=r"train/b\.png: the server answered 404"):
+    with pytest.raises(DownloadError, match=r"train/b\.png: 404 .* expected a file of CamVid there"):
         get()
 
     assert server.requests["train/b.png"] == 1
@@ -186,8 +193,8 @@ def test_no_server_at_all_names_the_address(get):
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}/CamVid"
 
-        with pytest.raises(DownloadError, match="no answer") as raised:
-            get(base_url=address, attempts=2)
+        with pytest.raises(DownloadError, match="Connection refused") as raised:
+            get(address=address, attempts=2)
 
     assert f"{address}/train" in str(raised.value)
     assert "Check the network" in str(raised.value)
@@ -198,7 +205,10 @@ def test_progress_counts_every_file(get):
 
     get(on_progress=lambda done, total: calls.append((done, total)))
 
-    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [done for done, total in calls] == sorted(done for done, total in calls)
+    assert {1, 2, 3, 4} <= {round(done) for done, total in calls}
+    assert {total for done, total in calls} == {4}
+    assert calls[-1] == (4, 4)
 
 
 def test_an_unknown_split_is_refused(get):
@@ -206,8 +216,29 @@ def test_an_unknown_split_is_refused(get):
         get(splits=["train", "vall"])
 
 
+def test_files_are_copied_from_a_folder(get, tmp_path):
+    mirror = tmp_path / "a mirror"
+    for path in set(TRAIN) - {"train/b.png"}:
+        (mirror / path).parent.mkdir(parents=True, exist_ok=True)
+        (mirror / path).write_bytes(FILES[path])
+
+    with pytest.raises(DownloadError, match=r"train/b\.png: .*No such file"):
+        get(address=mirror.as_uri())
+
+    (mirror / "train/b.png").write_bytes(FILES["train/b.png"])
+    assert get(address=mirror.as_uri()).downloaded >= 1
+    assert (tmp_path / "train/b.png").read_bytes() == FILES["train/b.png"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(get, tmp_path):
+    (tmp_path / "train").write_bytes(b"a file in the folder's place")
+
+    with pytest.raises(DownloadError, match=f"Not a directory: '{tmp_path}/train"):
+        get(attempts=1)
+
+
 def test_the_command_tells_what_came_and_what_it_may_be_used_for(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(camvid, "read_manifest", lambda: MANIFEST)
+    monkeypatch.setitem(DATASETS, "camvid", DATASET)
 
     done = CliRunner().invoke(app, ["data", "fetch", str(tmp_path), "--address", server.url, "--split", "val"])
 
@@ -217,7 +248,7 @@ def test_the_command_tells_what_came_and_what_it_may_be_used_for(server, tmp_pat
 
 
 def test_the_manifest_lists_camvid_whole():
-    manifest = read_manifest()
+    manifest = DATASETS["camvid"].sha256
 
     counts = Counter(path.split("/")[0] for path in manifest)
     assert counts == {"train": 367, "trainannot": 367, "val": 101, "valannot": 101, "test": 233, "testannot": 233}
@@ -228,7 +259,7 @@ def test_the_manifest_lists_camvid_whole():
 
 
 def test_the_manifest_fits_real_camvid(real_camvid):
-    manifest = {path: digest for path, digest in read_manifest().items() if not path.startswith("test")}
+    manifest = {path: digest for path, digest in DATASETS["camvid"].sha256.items() if not path.startswith("test")}
 
     wrong = [
         path
@@ -237,3 +268,81 @@ def test_the_manifest_fits_real_camvid(real_camvid):
     ]
 
     assert wrong == []
+
+
+def archive(files: dict[str, bytes]) -> bytes:
+    """Returns a tar file as `images.tar.gz` is one."""
+    stored = io.BytesIO()
+    with tarfile.open(fileobj=stored, mode="w:gz") as opened:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            opened.addfile(member, io.BytesIO(data))
+    return stored.getvalue()
+
+
+@pytest.fixture
+def get_archive(server, tmp_path):
+    """Downloads an archive of some files into `tmp_path` / "pets"."""
+
+    def run(files):
+        server.files = {"images.tar.gz": archive(files)}
+        digest = hashlib.sha256(server.files["images.tar.gz"]).hexdigest()
+        pets = PublicDataset("Pets", server.url, {"images.tar.gz": digest}, "licence")
+        return fetch(pets, tmp_path / "pets", pause_seconds=0)
+
+    return run
+
+
+PHOTOS = {"images/a.jpg": b"a photo", "images/b.jpg": b"another photo"}
+
+
+def test_an_archive_is_unpacked_beside_itself(get_archive, tmp_path):
+    get_archive(PHOTOS)
+
+    assert files_below(tmp_path / "pets") == {"images.tar.gz", *PHOTOS}
+    assert (tmp_path / "pets/images/b.jpg").read_bytes() == PHOTOS["images/b.jpg"]
+
+
+def test_unpacking_goes_on_where_it_was_interrupted(get_archive, server, tmp_path):
+    get_archive(PHOTOS)
+    whole, half = tmp_path / "pets/images/a.jpg", tmp_path / "pets/images/b.jpg"
+    half.write_bytes(b"anot")
+    os.utime(whole, (1, 1))
+
+    fetched = get_archive(PHOTOS)
+
+    assert (fetched.downloaded, fetched.kept) == (0, 1)
+    assert half.read_bytes() == PHOTOS["images/b.jpg"]
+    assert whole.stat().st_mtime == 1
+    assert server.requests["images.tar.gz"] == 1
+
+
+@pytest.mark.parametrize("name", ["../outside.jpg", "images/../../outside.jpg"])
+def test_no_file_of_an_archive_leaves_the_folder(get_archive, tmp_path, name):
+    with pytest.raises(DownloadError, match=r"images\.tar\.gz: cannot be unpacked: .*outside the destination"):
+        get_archive({name: b"-"})
+
+    assert files_below(tmp_path) == {"pets/images.tar.gz"}
+
+
+def test_the_command_fetches_pets_whole_and_refuses_a_split_of_it(server, tmp_path, monkeypatch):
+    server.files = {name: archive({f"{name[:6]}/a": b"-"}) for name in DATASETS["pets"].sha256}
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in server.files.items()}
+    monkeypatch.setitem(DATASETS, "pets", dataclasses.replace(DATASETS["pets"], sha256=digests))
+    words = ["data", "fetch", str(tmp_path / "pets"), "--dataset", "pets", "--address", server.url]
+
+    done, refused = CliRunner().invoke(app, words), CliRunner().invoke(app, [*words, "--split", "val"])
+
+    assert done.exit_code == 0
+    assert "2 files fetched" in done.stdout
+    assert "CC BY-SA 4.0" in done.stdout
+    assert files_below(tmp_path / "pets") == {*server.files, "annota/a", "images/a"}
+    assert "--split: found val, but Oxford-IIIT Pets comes in one piece" in str(refused.exception)
+
+
+def test_the_command_names_the_data_sets(tmp_path):
+    done = CliRunner().invoke(app, ["data", "fetch", str(tmp_path), "--dataset", "cats"])
+
+    assert tuple(DATASETS) == PUBLIC_DATASETS
+    assert "--dataset: found cats, expected one of camvid, pets" in str(done.exception)
