@@ -126,14 +126,18 @@ def instances(image: np.ndarray, masks: np.ndarray, labels: Sequence[str], opaci
         uint8 [H, W, 3].
     """
     canvas = image.astype(np.float32)
-    # Hues a golden ratio apart differ most, however many there are.
-    hues = [0.1 + index * 0.618034 for index in range(len(masks))]
-    colors = [_bright(hue % 1) for hue in hues]
+    colors = instance_colors(len(masks))
     for mask, color in reversed(list(zip(masks, colors, strict=True))):
         canvas[mask] = canvas[mask] * (1 - opacity) + np.float32(color) * opacity
     picture = Image.fromarray(np.rint(canvas).astype(np.uint8))
     boxes = instance_boxes(masks)
     return draw_boxes(picture, boxes[::-1], labels[::-1], colors[::-1])
+
+
+def instance_colors(number: int) -> list[Color]:
+    """Returns the colours that `instances` gives to a number of instances, in their order."""
+    # Hues a golden ratio apart differ most, however many there are.
+    return [_bright((0.1 + index * 0.618034) % 1) for index in range(number)]
 
 
 def _bright(hue: float) -> Color:
@@ -142,7 +146,9 @@ def _bright(hue: float) -> Color:
 
 
 def draw_boxes(picture: Image.Image, boxes: np.ndarray, labels: Sequence[str], colors: Sequence[Color]) -> np.ndarray:
-    """Draws boxes with a label at each one's upper left corner into a picture.
+    """Draws boxes with a label at each one's upper left corner into a picture; the last ones lie on top.
+
+    A label that would touch one above it is left out.
 
     Args:
         picture: RGB; drawn into.
@@ -154,11 +160,17 @@ def draw_boxes(picture: Image.Image, boxes: np.ndarray, labels: Sequence[str], c
         uint8 [H, W, 3].
     """
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(LABEL_FONT)
-    for (top, left, bottom, right), label, color in zip(boxes.tolist(), labels, colors, strict=True):
+    drawn = list(zip(boxes.tolist(), labels, colors, strict=True))
+    for (top, left, bottom, right), _, color in drawn:
         draw.rectangle((left, top, right - 1, bottom - 1), outline=color)
+    written: list[tuple[float, float, float, float]] = []
+    for (top, left, _, _), label, _ in reversed(drawn):
         place = (left + 1, max(0, top - LABEL_FONT - 2))
-        draw.rectangle(draw.textbbox(place, label, font=font), fill=INK)
-        draw.text(place, label, fill=PAPER, font=font)
+        area = draw.textbbox(place, label, font=font)
+        if all(area[2] < x0 or x1 < area[0] or area[3] < y0 or y1 < area[1] for x0, y0, x1, y1 in written):
+            written.append(area)
+            draw.rectangle(area, fill=INK)
+            draw.text(place, label, fill=PAPER, font=font)
     return np.asarray(picture)
 
 

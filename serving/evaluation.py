@@ -147,7 +147,7 @@ class Evaluation:
     @property
     def intervals(self) -> dict[str, Interval]:
         """95 % intervals of the first model's scores by metric name, without those that are undefined."""
-        return _defined(score_intervals(self.tallies[0].resampled()))
+        return defined(score_intervals(self.tallies[0].resampled()))
 
     @property
     def change_intervals(self) -> dict[str, Interval]:
@@ -155,7 +155,7 @@ class Evaluation:
         if len(self.tallies) < 2:
             return {}
         candidate, baseline = self.tallies
-        return _defined(change_intervals(candidate.resampled(), baseline.resampled()))
+        return defined(change_intervals(candidate.resampled(), baseline.resampled()))
 
     @property
     def worst_sequences(self) -> tuple[SequenceScore, ...]:
@@ -194,7 +194,8 @@ class Evaluation:
         )
 
 
-def _defined(intervals: dict[str, Interval]) -> dict[str, Interval]:
+def defined(intervals: dict[str, Interval]) -> dict[str, Interval]:
+    """Returns the intervals that are not NaN."""
     return {name: bounds for name, bounds in intervals.items() if not math.isnan(bounds[0])}
 
 
@@ -243,7 +244,7 @@ def evaluate(
     tallies = tuple(Tally.empty(class_map) for _ in predictors)
     changes, frames = Changes(), 0
     limits = Limits(max_pixels=min(predictor.metadata.get("max_pixels", MAX_PIXELS) for predictor in predictors))
-    for batch in batches((_read(data, pair, description, limits) for pair in pairs), _BATCH):
+    for batch in batches((read_sample(data, pair, description, limits) for pair in pairs), _BATCH):
         images = [sample.image for sample in batch]
         for sample, *found in zip(batch, *(predictor.evaluate(images) for predictor in predictors), strict=True):
             truth, masks = decode_mask(sample.mask), [mask for mask, _ in found]
@@ -258,7 +259,7 @@ def evaluate(
     return Evaluation(split, frames, tuple(predictor.directory for predictor in predictors), tallies, changes)
 
 
-def _read(data: str, pair: Pair, description: DatasetDescription, limits: Limits) -> Sample:
+def read_sample(data: str, pair: Pair, description: DatasetDescription, limits: Limits) -> Sample:
     """Reads one pair. Raises DataRejectedError if it is bad."""
     sample = checks.read_pair(data, pair, description, limits)
     if not isinstance(sample, Sample):

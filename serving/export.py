@@ -34,6 +34,7 @@ def export(
     max_pixels: int = ExportSettings().max_pixels,
     tiling: Tiling | None = None,
     things: Sequence[int] = (),
+    depth_scale: float | None = None,
 ) -> None:
     """Exports a trained network as a SavedModel, with requests that warm it up.
 
@@ -50,6 +51,7 @@ def export(
         max_pixels: height times width of the largest image that the model decodes.
         tiling: sliding windows over an image at its own size; None resizes the whole image to `input_size`.
         things: class index of each thing of a model of instances, for which there are neither looks nor tiling.
+        depth_scale: of a network that estimates depth, value of a depth map at a distance of 1 metre.
     """
     content = {
         **metadata,
@@ -59,6 +61,7 @@ def export(
         **looks.to_dict(),
         "tiling": tiling and tiling.to_dict(),
         "task": "instance" if things else "semantic",
+        "depth_scale": depth_scale,
         "things": [class_map.names[index] for index in things],
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -68,7 +71,7 @@ def export(
         module = (
             InstanceModule(network, transform_dir, path, input_size, max_pixels, things)
             if things
-            else ServingModule(network, transform_dir, path, input_size, max_pixels, looks, tiling)
+            else ServingModule(network, transform_dir, path, input_size, max_pixels, looks, tiling, depth_scale)
         )
         # The metadata is an asset: copied, and read by the signature `describe`.
         tf.saved_model.save(module, directory, signatures=module.signatures())

@@ -38,7 +38,7 @@ class InstanceModule(ImageModule):
         super().__init__(network, transform_dir, metadata_file, input_size, max_pixels)
         # The last is that of no instance, whose position is -1.
         self._things = [*things, -1]
-        most = network.output["scores"].shape[1]
+        most = self._most = network.output["scores"].shape[1]
         self._specs = {
             features.BOXES: tf.TensorSpec([most, 4], tf.float32),
             features.CLASSES: tf.TensorSpec([most], tf.int64),
@@ -50,6 +50,7 @@ class InstanceModule(ImageModule):
         """Returns the signatures by name, as `tf.saved_model.save` takes them."""
         return {
             "serving_default": self.serving_default,
+            features.FIND_INSTANCES: self._find_instances(),
             "describe": self._describe(),
             "evaluation": self.evaluation,
             "preprocess": self.preprocess,
@@ -84,11 +85,55 @@ class InstanceModule(ImageModule):
         )
         return {name: chunks[name].flat_values for name in self._specs}
 
+    def _find_instances(self) -> Any:
+        """Returns a signature that returns what `serving_default` returns, with a choice of instances for each image.
+
+        Args of the signature:
+            image: string [B], PNG or JPEG.
+            score_threshold: float32 [B]; instances need a higher score. Default: 0, whatever the network finds.
+            max_instances: int64 [B]; most instances of an image. Default: M, all of them.
+
+        Both may be left out or have one value for all images. A server that batches wants all inputs to be [B], as
+        does TensorFlow Serving (batching_session.cc, ComputeInputSize, at 9d981c5), which fills in a default of one
+        row before. Over REST it wants every input (json_tensor.cc), so `serving_default` takes the image alone.
+        """
+
+        # Made here for the reason that `_describe` has.
+        @tf.function(
+            input_signature=[
+                *BATCH_OF_STRINGS,
+                tf.TensorSpec([None], tf.float32, name=features.SCORE_THRESHOLD),
+                tf.TensorSpec([None], tf.int64, name=features.MAX_INSTANCES),
+            ]
+        )
+        def find_instances(
+            image: tf.Tensor,
+            score_threshold: tf.Tensor = tf.constant([0.0]),  # noqa: B008
+            max_instances: tf.Tensor = tf.constant([self._most], tf.int64),  # noqa: B008
+        ) -> dict[str, tf.Tensor]:
+            return self._find(image, limits=(score_threshold, max_instances))
+
+        return find_instances
+
     def _find(
-        self, image: tf.Tensor, start: tf.Tensor | int = 0, total: tf.Tensor | None = None
+        self,
+        image: tf.Tensor,
+        start: tf.Tensor | int = 0,
+        total: tf.Tensor | None = None,
+        limits: tuple[tf.Tensor, tf.Tensor] | None = None,
     ) -> dict[str, tf.Tensor]:
         """Returns what `serving_default` returns; `start` and `total` place a chunk in the caller's batch."""
         found = self._network(tf.cast(self._pixels(image, start, total), tf.float32))
+        if limits is not None:
+            threshold, most = (tf.broadcast_to(each, tf.shape(image))[:, tf.newaxis] for each in limits)
+            scores = found["scores"]
+            kept = (scores > threshold) & (tf.range(self._most, dtype=tf.int64) < most)
+            found = {
+                **found,
+                "boxes": tf.where(kept[..., tf.newaxis], found["boxes"], 0.0),
+                "classes": tf.where(kept, found["classes"], -1),
+                "scores": tf.where(kept, scores, 0.0),
+            }
         return tf.map_fn(self._at_own_size, (image, found), parallel_iterations=1, fn_output_signature=self._specs)
 
     def _at_own_size(self, pair: tuple[tf.Tensor, dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:

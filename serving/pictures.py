@@ -1,6 +1,6 @@
-"""Writes predictions as pictures: class indices, coloured masks, overlays with a legend, boxes.
+"""Writes predictions as files: class indices, coloured masks, overlays with a legend, boxes, instances as JSON.
 
-A mask file carries who made it from which image, so a run that was cut off goes on where it stopped.
+The last file of an image carries who made it from which image, so a run that was cut off goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -24,11 +25,23 @@ from components import drawing
 from components.class_map import ClassMap
 from components.dataset.conversion import as_png
 from components.dataset.encoded import BadFileError, Limits
+from components.instances import encode_runs
 from components.mask_boxes import mask_boxes
-from serving.client.results import Description, Refused, Segmentation, Segmenter
+from serving.client.results import (
+    Answer,
+    Description,
+    InstanceLimits,
+    InstanceSegmentation,
+    Refused,
+    Segmentation,
+    Segmenter,
+)
+from serving.painting import paint
 
 _ORIGIN = "segpipe"  # keyword of the text that a mask file carries
-_KINDS = ("mask", "color", "overlay")
+_SEMANTIC = ("color.png", "overlay.png", "mask.png")
+_INSTANCES = ("overlay.png", "instances.json")
+_TOLD = ("class_share", "confidence", "class_count", "model", "version")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +51,12 @@ class Outcome:
     Attributes:
         path: the image.
         refused: why there are no pictures of it, empty where there are.
-        mask: the mask file, None where there is none.
+        mask: the mask file, None if it was refused or the model finds instances.
+        instances: the JSON file of instances, None if it was refused or the model finds none.
         class_share: each class's share of the pixels by class name.
-        confidence: mean over pixels of the winning class's probability, None where the image was refused.
+        class_count: number of instances by class name.
+        confidence: mean over pixels of the winning class's probability, or over instances of the score; None if the
+            image was refused.
         model: name of the model that answered.
         version: its version.
         kept: whether the pictures were there already, made by this version from this image.
@@ -49,27 +65,38 @@ class Outcome:
     path: Path
     refused: str = ""
     mask: str | None = None
+    instances: str | None = None
     class_share: dict[str, float] = dataclasses.field(default_factory=dict)
+    class_count: dict[str, int] = dataclasses.field(default_factory=dict)
     confidence: float | None = None
     model: str = ""
     version: int | None = None
     kept: bool = False
 
 
-def write_pictures(segmenter: Segmenter, paths: Sequence[Path], directory: str) -> Iterator[Outcome]:
+def write_pictures(
+    segmenter: Segmenter,
+    paths: Sequence[Path],
+    directory: str,
+    limits: InstanceLimits = InstanceLimits(),  # noqa: B008
+) -> Iterator[Outcome]:
     """Predicts images and writes `<name>_mask.png`, `<name>_color.png` and `<name>_overlay.png` for each.
+
+    Of depth it writes `<name>_depth.png` too, as the model returns it. Of instances it writes `<name>_overlay.png` and
+    `<name>_instances.json`.
 
     Args:
         segmenter: the model.
         paths: encoded images. TIFF, BMP and WebP images are sent to the model as PNG, as ExampleGen stores them.
         directory: an existing folder for the pictures.
+        limits: which instances the model was set to find; files of other limits are made anew.
 
     Yields:
         What became of each image, as it comes; one that cannot be read does not stop the others.
     """
     folder, names, description = Path(directory), unique_names(paths), segmenter.describe()
     max_pixels = description.details.get("max_pixels", sys.maxsize)
-    limits = Limits(max_side=sys.maxsize, min_side=1, max_pixels=max_pixels)
+    sizes = Limits(max_side=sys.maxsize, min_side=1, max_pixels=max_pixels)
     settled: list[Outcome] = []
 
     def unanswered() -> Iterator[tuple[tuple[Path, bytes, bytes], bytes]]:
@@ -79,12 +106,13 @@ def write_pictures(segmenter: Segmenter, paths: Sequence[Path], directory: str) 
             except OSError as error:
                 settled.append(Outcome(path, f"found {error.strerror}, expected a readable file"))
                 continue
-            origin = _kept(folder, names[path], data, description)
-            if origin is not None:
-                settled.append(_outcome(path, folder / f"{names[path]}_mask.png", origin, kept=True))
+            origin = _origin(data, description.model, description.version, limits)
+            kept = _kept(folder, names[path], origin, description)
+            if kept is not None:
+                settled.append(_outcome(path, folder, names[path], kept, kept=True))
                 continue
             try:
-                image = as_png(data, limits, str(path))
+                image = as_png(data, sizes, str(path))
             except BadFileError as error:
                 action = f". {error.action[:1].upper()}{error.action[1:]}" if error.action else ""
                 settled.append(Outcome(path, f"found {error.found}, expected {error.expected}{action}"))
@@ -96,7 +124,8 @@ def write_pictures(segmenter: Segmenter, paths: Sequence[Path], directory: str) 
         if isinstance(result, Refused):
             yield Outcome(path, result.reason)
         else:
-            yield _write(folder, path, names[path], data, image, result)
+            origin = _origin(data, result.model, result.version, limits)
+            yield _write(folder, path, names[path], origin, image, result)
     yield from _drained(settled)
 
 
@@ -161,45 +190,87 @@ def _drained(outcomes: list[Outcome]) -> list[Outcome]:
     return held
 
 
-def _write(folder: Path, path: Path, name: str, data: bytes, image: bytes, result: Segmentation) -> Outcome:
-    """Writes the pictures of an image, given its file's data and what the model was sent."""
+def _origin(data: bytes, model: str, version: int | None, limits: InstanceLimits) -> dict[str, Any]:
+    """Returns what the files of an image are made from."""
+    return {
+        "image_sha256": hashlib.sha256(data).hexdigest(),
+        "model": model,
+        "version": version,
+        "limits": dataclasses.asdict(limits) if limits else None,
+    }
+
+
+def _write(folder: Path, path: Path, name: str, origin: dict[str, Any], image: bytes, result: Answer) -> Outcome:
+    """Writes the files of an image, given what the model was sent."""
     try:
         pixels = drawing.photo(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # the model was more lenient
         return Outcome(path, f"found {error}, expected a sound PNG or JPEG image")
-    sheet = drawing.prediction_sheet(pixels, result.class_map, result.legend)
-    mask, part = folder / f"{name}_mask.png", folder / f".{name}_mask.png.part"
-    # It is last and appears at once, and an older one goes first: where it is, the others are whole and its own.
-    mask.unlink(missing_ok=True)
-    (folder / f"{name}_color.png").write_bytes(drawing.png_bytes(result.legend.colorize(result.class_map)))
-    (folder / f"{name}_overlay.png").write_bytes(drawing.png_bytes(sheet))
-    origin = {
-        "image_sha256": hashlib.sha256(data).hexdigest(),
-        "model": result.model,
-        "version": result.version,
-        "class_share": result.class_share,
-        "confidence": result.confidence,
-    }
-    text = PngInfo()
+    told: dict[str, Any] = {**origin, "class_share": result.class_share, "confidence": result.confidence}
+    if isinstance(result, InstanceSegmentation):
+        told["class_count"] = result.class_count
+        files = _instance_files(pixels, result, told)
+    else:
+        files = _mask_files(pixels, result, told)
+    # The last one appears at once, and an older one goes first: if it is there, the others are whole and its own.
+    *others, (last, content) = files.items()
+    target, part = folder / f"{name}_{last}", folder / f".{name}_{last}.part"
+    target.unlink(missing_ok=True)
+    for kind, each in others:
+        (folder / f"{name}_{kind}").write_bytes(each)
+    part.write_bytes(content)
+    os.replace(part, target)
+    return _outcome(path, folder, name, told, kept=False)
+
+
+def _mask_files(pixels: np.ndarray, result: Segmentation, origin: dict[str, Any]) -> dict[str, bytes]:
+    text, mask = PngInfo(), io.BytesIO()
     text.add_text(_ORIGIN, json.dumps(origin))
-    Image.fromarray(result.class_map).save(part, "PNG", pnginfo=text)
-    os.replace(part, mask)
-    return _outcome(path, mask, origin, kept=False)
+    Image.fromarray(result.class_map).save(mask, "PNG", pnginfo=text)
+    color = drawing.png_bytes(result.legend.colorize(result.class_map))
+    sheet = drawing.png_bytes(drawing.prediction_sheet(pixels, result.class_map, result.legend))
+    depth = {"depth.png": result.depth_png} if result.depth_png else {}
+    return {**depth, **dict(zip(_SEMANTIC, (color, sheet, mask.getvalue()), strict=True))}
 
 
-def _kept(folder: Path, name: str, data: bytes, description: Description) -> dict[str, Any] | None:
-    """Returns the origin of an image's pictures, where the model that answers now made them all."""
-    if description.version is None or not all((folder / f"{name}_{kind}.png").is_file() for kind in _KINDS):
+def _instance_files(pixels: np.ndarray, result: InstanceSegmentation, origin: dict[str, Any]) -> dict[str, bytes]:
+    height, width = pixels.shape[:2]
+    found = zip(result.names, result.boxes.tolist(), result.scores.tolist(), result.masks, strict=True)
+    rows = [
+        {
+            "class": name,
+            "score": round(score, 4),
+            "box": [round(edge, 2) for edge in box],
+            # As COCO writes crowds; pycocotools reads it with `frPyObjects`.
+            "segmentation": {"size": [height, width], "counts": encode_runs(mask[np.newaxis])[1].tolist()},
+        }
+        for name, box, score, mask in found
+    ]
+    overlay = drawing.png_bytes(paint(pixels, result))
+    return dict(zip(_INSTANCES, (overlay, json.dumps({**origin, "instances": rows}).encode()), strict=True))
+
+
+def _kept(folder: Path, name: str, origin: dict[str, Any], description: Description) -> dict[str, Any] | None:
+    """Returns what the files of an image say of themselves, None unless they are all there and of this origin."""
+    kinds = _INSTANCES if description.finds_instances else _SEMANTIC
+    if description.version is None or not all((folder / f"{name}_{kind}").is_file() for kind in kinds):
         return None
+    path = folder / f"{name}_{kinds[-1]}"
     try:
-        with Image.open(folder / f"{name}_mask.png") as mask:
-            origin = json.loads(mask.info[_ORIGIN])
-        made = (origin["image_sha256"], origin["model"], origin["version"])
-    except (OSError, KeyError, TypeError, ValueError):
+        if description.finds_instances:
+            told = json.loads(path.read_bytes())
+        else:
+            with Image.open(path) as mask:
+                told = json.loads(mask.info[_ORIGIN])
+        made = {key: told.get(key) for key in origin}
+    except (OSError, AttributeError, KeyError, ValueError):
         return None
-    return origin if made == (hashlib.sha256(data).hexdigest(), description.model, description.version) else None
+    return told if made == origin else None
 
 
-def _outcome(path: Path, mask: Path, origin: dict[str, Any], kept: bool) -> Outcome:
-    told = {name: origin[name] for name in ("class_share", "confidence", "model", "version")}
-    return Outcome(path, mask=str(mask), kept=kept, **told)
+def _outcome(path: Path, folder: Path, name: str, told: dict[str, Any], kept: bool) -> Outcome:
+    """Returns what became of an image whose files are there."""
+    own = {key: told[key] for key in _TOLD if key in told}
+    if "class_count" in told:
+        return Outcome(path, instances=str(folder / f"{name}_{_INSTANCES[-1]}"), kept=kept, **own)
+    return Outcome(path, mask=str(folder / f"{name}_{_SEMANTIC[-1]}"), kept=kept, **own)

@@ -1,4 +1,4 @@
-"""Runs an exported model in this process: encoded images in, class maps out, with TensorFlow alone."""
+"""Runs an exported model in this process: encoded images in, masks out, with TensorFlow alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import io
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,11 +30,13 @@ class Prediction:
         mask: class indices at the image's own size, uint8 [H, W].
         class_share: each class's share of the pixels, float32 [num_classes].
         confidence: mean over pixels of the winning class's probability, 0 to 1.
+        depth_png: the depth map as a 16-bit grey PNG at the image's own size, None without depth.
     """
 
     mask: np.ndarray
     class_share: np.ndarray
     confidence: float
+    depth_png: bytes | None = None
 
 
 class Predictor:
@@ -75,15 +77,32 @@ class Predictor:
     def predict(self, images: Sequence[bytes]) -> list[Prediction]:
         """Segments encoded PNG or JPEG images of any sizes, as one batch."""
         outputs: dict[str, Any] = self._serve(image=self._tf.constant(list(images)))
+        depth = outputs.get(features.DEPTH_PNG)
         return [
-            Prediction(decode_mask_png(mask), share, float(confidence))
-            for mask, share, confidence in zip(
+            Prediction(decode_mask_png(mask), share, float(confidence), depth_png)
+            for mask, share, confidence, depth_png in zip(
                 features.mask_png(outputs).numpy(),
                 outputs["class_share"].numpy(),
                 outputs["confidence"].numpy(),
+                [None] * len(images) if depth is None else depth.numpy().tolist(),
                 strict=True,
             )
         ]
+
+    def find_instances(self, images: Sequence[bytes], limits: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+        """Asks a model of instances for encoded PNG or JPEG images of any sizes, as one batch.
+
+        Args:
+            images: as `predict` takes them.
+            limits: the other inputs of the signature `find_instances` by name, one value an image.
+
+        Returns:
+            The outputs of each image by name, as `components/features.py` describes them.
+        """
+        inputs = {features.IMAGE: list(images), **limits}
+        found = self._model.signatures[features.FIND_INSTANCES](**{k: self._tf.constant(v) for k, v in inputs.items()})
+        outputs = {name: tensor.numpy() for name, tensor in found.items()}
+        return [{name: rows[index] for name, rows in outputs.items()} for index in range(len(images))]
 
     def evaluate(self, images: Sequence[bytes]) -> list[tuple[np.ndarray, np.ndarray | None]]:
         """Returns what the pipeline's Evaluator scores: each image's mask and the probability of each pixel's class.
@@ -137,7 +156,7 @@ def read_metadata(directory: str) -> dict[str, Any]:
 
 
 def decode_mask_png(data: bytes) -> np.ndarray:
-    """Returns the class indices, uint8 [H, W], of a grey PNG."""
+    """Returns the values, uint8 [H, W], of a grey PNG."""
     return np.asarray(Image.open(io.BytesIO(data)))
 
 

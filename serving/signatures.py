@@ -1,4 +1,4 @@
-"""The calls that an exported model answers, as graphs: encoded images in, class maps out.
+"""The calls that an exported model answers, as graphs: encoded images in, class maps and maybe depth maps out.
 
 Every one begins with Transform's own graph, so serving sees the pixels that training saw.
 """
@@ -31,23 +31,27 @@ class ServingModule(ImageModule):
         max_pixels: int,
         looks: Looks = ONE_LOOK,
         tiling: Tiling | None = None,
+        depth_scale: float | None = None,
     ) -> None:
         """Connects the parts.
 
         Args:
             network: a Keras model, or what is called like one and has `variables`; from float32
-                [B, H, W, 3], 0 to 255, to logits [B, H, W, N]; of any size, where `looks` are of several.
+                [B, H, W, 3], 0 to 255, to logits [B, H, W, N]; of any size, where `looks` are of several. With
+                `depth_scale`, to a list of these and the logarithm of depth in metres, [B, H, W, 1].
             transform_dir: Transform's output, whose graph decodes and resizes images.
             metadata_file: JSON that the signature `describe` returns.
             input_size: height and width of the network's input, in pixels.
             max_pixels: height times width of the largest image that is decoded.
             looks: whose probabilities are averaged.
             tiling: sliding windows over an image at its own size; None resizes the whole image.
+            depth_scale: value of a depth map at a distance of 1 metre; None without depth, or with `tiling`.
         """
         super().__init__(network, transform_dir, metadata_file, input_size, max_pixels)
         self._num_classes = self._classes()
         self._looks = looks
         self._tiling = tiling
+        self._depth_scale = depth_scale
 
     def signatures(self) -> dict[str, Any]:
         """Returns the signatures by name, as `tf.saved_model.save` takes them.
@@ -78,6 +82,8 @@ class ServingModule(ImageModule):
             mask_png_bytes: string [B], the class map as a grey PNG at each image's own size.
             class_share: float32 [B, num_classes], each class's share of the pixels.
             confidence: float32 [B], mean over pixels of the winning class's probability.
+            depth_png_bytes: string [B], with depth alone: a 16-bit grey PNG at each image's own size, whose values are
+                the distance in metres times the metadata's `depth_scale`.
         """
         return self._segment(image)
 
@@ -93,7 +99,7 @@ class ServingModule(ImageModule):
     @tf.function(input_signature=BATCH_OF_STRINGS)
     def probabilities(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns `probabilities`, float32 [B, H, W, N] at the network's input size, for encoded images."""
-        return {"probabilities": self._probabilities(image)}
+        return {"probabilities": self._seen(image)[..., : self._num_classes]}
 
     @tf.function(input_signature=BATCH_OF_STRINGS)
     def evaluation(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -108,18 +114,20 @@ class ServingModule(ImageModule):
             mask_png_bytes: as `serving_default` returns it.
             confidence_png_bytes: string [B], the probability of each pixel's class as a grey PNG of the same size, 0 to
                 255 for 0 to 1.
+            depth_png_bytes: as `serving_default` returns it.
         """
+        names = [features.MASK_PNG, features.CONFIDENCE_PNG, *([features.DEPTH_PNG] if self._depth_scale else [])]
 
         def chunk(start: tf.Tensor) -> dict[str, tf.Tensor]:
             part = image[start : start + CHUNK]
             found = self._segment(part, start, tf.size(image), with_confidence=True)
-            return {name: found[name] for name in (features.MASK_PNG, features.CONFIDENCE_PNG)}
+            return {name: found[name] for name in names}
 
         ragged = tf.RaggedTensorSpec([None], tf.string, ragged_rank=0)
         chunks = tf.map_fn(
             chunk,
             tf.range(0, tf.size(image, out_type=tf.int64), CHUNK),
-            fn_output_signature={features.MASK_PNG: ragged, features.CONFIDENCE_PNG: ragged},
+            fn_output_signature=dict.fromkeys(names, ragged),
             parallel_iterations=1,
         )
         return {name: each.flat_values for name, each in chunks.items()}
@@ -137,7 +145,8 @@ class ServingModule(ImageModule):
         """
         if self._tiling is not None:
             return self._segment_tiled(image, self._tiling, start, total, with_confidence)
-        probabilities = self._probabilities(image, start, total)
+        seen = self._seen(image, start, total)
+        probabilities = seen[..., : self._num_classes]
         class_map = tf.cast(tf.argmax(probabilities, axis=-1), tf.uint8)
         one_hot = tf.one_hot(tf.cast(class_map, tf.int32), probabilities.shape[-1])
         return {
@@ -145,6 +154,7 @@ class ServingModule(ImageModule):
             **self._pngs_at_own_size(image, probabilities, with_confidence),
             "class_share": tf.reduce_mean(one_hot, axis=[1, 2]),
             "confidence": tf.reduce_mean(tf.reduce_max(probabilities, axis=-1), axis=[1, 2]),
+            **(self._depth_pngs(image, seen[..., self._num_classes :]) if self._depth_scale else {}),
         }
 
     def _segment_tiled(
@@ -190,17 +200,32 @@ class ServingModule(ImageModule):
         """Returns an encoded image's pixels at its own size, uint8 [H, W, 3]."""
         return self._transform.own_pixels(data)
 
-    def _probabilities(self, image: tf.Tensor, start: tf.Tensor | int = 0, total: tf.Tensor | None = None) -> tf.Tensor:
+    def _seen(self, image: tf.Tensor, start: tf.Tensor | int = 0, total: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns the probabilities, float32 [B, H, W, N], and the logarithm of the depth behind them, if any."""
         pixels = tf.cast(self._pixels(image, start, total), tf.float32)
         return self._looks.average(self._softmax, pixels)
 
     def _classes(self) -> int:
         pixels = tf.TensorSpec([1, *self._input_size, 3], tf.float32)
-        return int(tf.function(self._network).get_concrete_function(pixels).output_shapes[-1])
+        outputs = tf.function(self._network).get_concrete_function(pixels).structured_outputs
+        return int(tf.nest.flatten(outputs)[0].shape[-1])
 
     def _softmax(self, pixels: tf.Tensor) -> tf.Tensor:
-        logits = self._network(pixels)
-        return tf.nn.softmax(tf.cast(logits, tf.float32))
+        logits, *log_depth = (tf.cast(each, tf.float32) for each in tf.nest.flatten(self._network(pixels)))
+        return tf.concat([tf.nn.softmax(logits), *log_depth], axis=-1)
+
+    def _depth_pngs(self, image: tf.Tensor, log_depth: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns each image's depth at its own size, of its logarithm at the network's, float32 [B, H, W, 1]."""
+
+        def png(pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            data, values = pair
+            resized = tf.image.resize(values, image_size(data))
+            return tf.io.encode_png(tf.cast(tf.round(resized), tf.uint16), compression=1)
+
+        # 0 would be unknown.
+        values = tf.clip_by_value(tf.exp(log_depth) * self._depth_scale, 1, 65535)
+        pngs = tf.map_fn(png, (image, values), parallel_iterations=1, fn_output_signature=tf.TensorSpec([], tf.string))
+        return {features.DEPTH_PNG: pngs}
 
     def _pngs_at_own_size(
         self, image: tf.Tensor, probabilities: tf.Tensor, with_confidence: bool

@@ -1,4 +1,4 @@
-"""Lays a model's class maps over a video: frames in, predictions, frames out at the same size and times.
+"""Lays what a model sees over a video: frames in, predictions, frames out at the same size and times.
 
 Frames are asked for several requests at a time and written in order; memory holds only those under way.
 """
@@ -18,9 +18,9 @@ import av.error
 import numpy as np
 from PIL import Image
 
-from components import drawing
 from components.errors import SegpipeError, UsageError
-from serving.client.results import Refused, Segmentation, Segmenter
+from serving.client.results import Answer, Refused, Segmenter
+from serving.painting import paint
 
 # Divides the usual frame rates, 24000/1001 and 30000/1001 among them, and is within MPEG-4's 16 bits.
 _TIME_BASE = Fraction(1, 60_000)
@@ -36,7 +36,7 @@ class VideoSummary:
         frames: how many there were.
         frames_per_second: how many were carried over in a second.
         class_share: each class's share of the pixels, mean over the frames.
-        confidence: mean over the frames.
+        confidence: mean over the frames; of instances, the mean of their mean scores.
         versions: model and version of those that answered, in order of their first answer.
     """
 
@@ -55,7 +55,7 @@ def overlay_video(
     codec: str | None = None,
     on_frame: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> VideoSummary:
-    """Writes a video with class colours over it, H.264 or MPEG-4 in MP4, without sound.
+    """Writes a video with the colours of classes or instances over it, H.264 or MPEG-4 in MP4, without sound.
 
     Args:
         segmenter: the model.
@@ -115,7 +115,7 @@ def _copy(
     for (pts, pixels), result in segmenter.segment_all(_frames(video, read)):
         if isinstance(result, Refused):
             raise SegpipeError(f"frame {seen.frames + 1}: found {result.reason}. The model cannot read frames like it")
-        painted = drawing.overlay(pixels, result.class_map, result.legend, opacity)
+        painted = paint(pixels, result, opacity)
         frame = av.VideoFrame.from_ndarray(painted, format="rgb24")
         frame.pts, frame.time_base = pts, _TIME_BASE
         output.mux(written.encode(frame))
@@ -163,7 +163,7 @@ class _Seen:
         self._confidence = 0.0
         self._versions: dict[tuple[str, int | None], None] = {}
 
-    def add(self, result: Segmentation) -> None:
+    def add(self, result: Answer) -> None:
         """Adds one frame."""
         self.frames += 1
         self._confidence += result.confidence

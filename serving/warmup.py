@@ -44,7 +44,8 @@ def warmup_requests(model_name: str, input_size: tuple[int, int]) -> Iterator[pr
         batch = [encoded[index % len(encoded)] for index in range(size)]
         yield _request(model_name, "serving_default", features.IMAGE, batch)
     yield _request(model_name, "raw", features.IMAGE, pixels[np.newaxis])
-    yield _request(model_name, "probabilities", features.IMAGE, list(encoded[:1]))
+    for signature in ("probabilities", features.FIND_INSTANCES):
+        yield _request(model_name, signature, features.IMAGE, list(encoded[:1]))
 
 
 def _pixels(height: int, width: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from components.tensorflow_start import prepare
 
 if TYPE_CHECKING:
     from serving.evaluation import Evaluation
+    from serving.instance_evaluation import InstanceEvaluation
     from serving.predictor import Predictor
 
 
@@ -51,16 +52,29 @@ def evaluate(
     if report is not None:
         prepare_file("--report", report)
     options = {"--model": model} if against is None else {"--model": model, "--against": against}
-    for option, directory in options.items():
-        read_metadata(find_version(directory, option))
-    described = (detect(data) if description == "auto" else load(description)).without_instances()
+    tasks = {
+        option: read_metadata(find_version(directory, option)).get("task", "semantic")
+        for option, directory in options.items()
+    }
+    of_instances = _check_tasks(tasks, report)
+    described = (detect(data) if description == "auto" else load(description)).without_depth()
+    described = described if of_instances else described.without_instances()
     predictors = [load_predictor(directory, option) for option, directory in options.items()]
     _check_classes(predictors, data, described.class_map.names)
 
-    from serving import evaluation
+    from serving import evaluation, instance_evaluation
 
+    if of_instances:
+        _check_things(predictors, data, described.things)
     pairs = evaluation.split_pairs(data, described, split)
     progress = track(pairs, "scoring", console=Console(stderr=True))
+    if of_instances:
+        found = instance_evaluation.evaluate(predictors, data, progress, described, split)
+        if as_json:
+            print(json.dumps(found.to_dict(), indent=2))
+        else:
+            _print_scores(found)
+        return
     result = evaluation.evaluate(predictors, data, progress, described, split)
     if report is not None:
         from components.report.comparison import render
@@ -85,6 +99,28 @@ def load_predictor(model: str, option: str = "--model") -> Predictor:
     prepare(quiet=True)
     with console.status("loading TensorFlow and the model"):
         return Predictor(directory)
+
+
+def _check_tasks(tasks: dict[str, str], report: str | None) -> bool:
+    """Returns whether the models find instances. Raises UsageError if they differ, or a report cannot show them."""
+    if len(set(tasks.values())) > 1:
+        found = " and ".join(f"{option} of the task {task}" for option, task in tasks.items())
+        raise UsageError(f"--against: found {found}; expected two models of one task. Compare models that do the same")
+    of_instances = "instance" in tasks.values()
+    if of_instances and report is not None:
+        raise UsageError("--report: found models of instances; expected models of masks. Leave --report out")
+    return of_instances
+
+
+def _check_things(predictors: list[Predictor], data: str, things: tuple[str, ...]) -> None:
+    """Raises UsageError unless models and data have the same things."""
+    for predictor in predictors:
+        expected = tuple(predictor.metadata["things"])
+        if things != expected:
+            raise UsageError(
+                f"--data {data}: found the things {', '.join(things) or 'none'}; expected those of "
+                f"{predictor.directory}, {', '.join(expected)}. Name them as `things` in the description"
+            )
 
 
 def _check_classes(predictors: list[Predictor], data: str, names: tuple[str, ...]) -> None:
@@ -130,16 +166,20 @@ def _to_dict(result: Evaluation) -> dict[str, Any]:
     }
 
 
-def _print(result: Evaluation) -> None:
-    from pipeline.tables import changed_images_table, score_table, sequence_table
+def _print_scores(result: Evaluation | InstanceEvaluation) -> None:
+    from pipeline.tables import score_table
 
     console = Console(highlight=False, markup=False, emoji=False)
     against = f", against {result.models[1]}" if result.models[1:] else ""
     console.print(f"{result.models[0]} on {result.frames} frames of {result.split}{against}\n", soft_wrap=True)
-    scored = result.scores
-    console.print(
-        score_table(scored, result.baseline_scores, result.intervals, result.change_intervals)
-    )
+    console.print(score_table(result.scores, result.baseline_scores, result.intervals, result.change_intervals))
+
+
+def _print(result: Evaluation) -> None:
+    from pipeline.tables import changed_images_table, sequence_table
+
+    _print_scores(result)
+    console, scored = Console(highlight=False, markup=False, emoji=False), result.scores
     console.print(f"\npixel accuracy {scored.pixel_accuracy:.3f}, mean IoU with void {scored.mean_iou_with_void:.3f}")
     if result.worst_sequences:
         console.print(sequence_table(result.worst_sequences))

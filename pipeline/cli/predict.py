@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +23,7 @@ from pipeline.cli.models import load_predictor
 from pipeline.cli.outputs import prepare_folder
 
 if TYPE_CHECKING:
-    from serving.client.results import Segmenter
+    from serving.client.results import Description, InstanceLimits, Segmenter
     from serving.pictures import Outcome
     from serving.video import VideoSummary
 
@@ -46,6 +46,19 @@ def predict(
         typer.Option(help="Draw and write boxes around this class's connected areas. Repeatable.", metavar="CLASS"),
     ] = None,
     box_pixels: Annotated[int, typer.Option(help="Fewest pixels of an area that gets a box.", min=1)] = 20,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Find instances with a higher score alone; default: the model's min_score.",
+            min=0,
+            max=1,
+            show_default=False,
+        ),
+    ] = None,
+    max_instances: Annotated[
+        int | None,
+        typer.Option(help="Most instances of an image; default: the model's max_instances.", min=1, show_default=False),
+    ] = None,
     model_name: Annotated[
         str | None,
         typer.Option(
@@ -67,7 +80,8 @@ def predict(
 
     For IMAGE.png: IMAGE_mask.png (class indices), IMAGE_color.png and IMAGE_overlay.png; what this version of the
     model has made from the same image is kept. For VIDEO.mp4: VIDEO_overlay.mp4 and VIDEO_legend.png, without sound.
-    With --boxes also IMAGE_boxes.json and IMAGE_boxes.png.
+    With --boxes also IMAGE_boxes.json and IMAGE_boxes.png. A model of instances writes IMAGE_overlay.png,
+    IMAGE_instances.json (boxes, classes, scores and masks as COCO's run-length encoding) and VIDEO_overlay.mp4.
     An image that cannot be read is named and skipped; the exit code is then 1.
     """
     images, videos = _sorted_out(inputs)
@@ -77,13 +91,16 @@ def predict(
             "--model DIR for a model on this machine, or --server HOST:PORT for one behind a server"
         )
     prepare_folder("--out", out)
+    from serving.client.results import InstanceLimits
+
+    limits = InstanceLimits(threshold, max_instances)
     settings = {"version": version, "label": label, "deadline": deadline}
     settings |= {"batch_size": batch_size, "concurrency": concurrency}
-    with _segmenter(model, server, model_name, settings, (tls, tls_ca, tls_cert, tls_key)) as segmenter:
+    with _segmenter(model, server, model_name, settings, limits, (tls, tls_ca, tls_cert, tls_key)) as segmenter:
         if boxes:
-            _check_boxes(boxes, segmenter.describe().class_map.names)
+            _check_boxes(boxes, segmenter.describe())
         seen = _on_videos(segmenter, videos, out, opacity) if videos else {}
-        outcomes = _on_images(segmenter, images, out) if images else []
+        outcomes = _on_images(segmenter, images, out, limits) if images else []
         found = _boxes(segmenter, outcomes, boxes, box_pixels) if boxes else {}
     if as_json:
         print(json.dumps(_as_json(outcomes, seen, found), indent=2))
@@ -101,36 +118,43 @@ def _segmenter(
     server: str | None,
     model_name: str | None,
     settings: dict[str, Any],
+    limits: InstanceLimits,
     tls: tuple[bool, str | None, str | None, str | None],
 ) -> Iterator[Segmenter]:
     """Opens the model, here or behind a server."""
     if server is None:
         from serving.local import LocalModel
 
-        yield LocalModel(load_predictor(str(model)))
+        yield LocalModel(load_predictor(str(model)), limits)
         return
     from serving.client import Client
     from serving.client.model_names import only_model
 
-    settings["tls"] = tls_options.settings(*tls)
+    settings |= {"tls": tls_options.settings(*tls), **dataclasses.asdict(limits)}
     with Client(server, model=model_name or only_model(server, **settings), **settings) as client:
         yield client
 
 
-def _on_images(segmenter: Segmenter, paths: list[Path], out: str) -> list[Outcome]:
+def _on_images(segmenter: Segmenter, paths: list[Path], out: str, limits: InstanceLimits) -> list[Outcome]:
     from serving.pictures import write_pictures
 
     outcomes = []
     with _bar("predicting", "images") as on_progress:
         on_progress(0, len(paths))
-        for outcome in write_pictures(segmenter, paths, out):
+        for outcome in write_pictures(segmenter, paths, out, limits):
             outcomes.append(outcome)
             on_progress(len(outcomes), len(paths))
     order = {path: place for place, path in enumerate(paths)}
     return sorted(outcomes, key=lambda outcome: order[outcome.path])
 
 
-def _check_boxes(boxes: list[str], names: tuple[str, ...]) -> None:
+def _check_boxes(boxes: list[str], description: Description) -> None:
+    if description.finds_instances:
+        raise UsageError(
+            f"--boxes: found {description.model}, a model of instances, which has boxes of its own; expected a "
+            "model of masks. Leave --boxes out"
+        )
+    names = description.class_map.names
     for name in boxes:
         if name not in names:
             raise UsageError(f"--boxes: found {name}, expected a class of the model: {', '.join(names)}")
@@ -149,12 +173,13 @@ def _on_videos(segmenter: Segmenter, paths: list[Path], out: str, opacity: float
     from serving.pictures import unique_names
     from serving.video import overlay_video
 
-    seen = {}
+    seen, description = {}, segmenter.describe()
     for path, name in unique_names(paths).items():
         with _bar(path.name, "frames") as on_progress:
             destination = os.path.join(out, f"{name}_overlay.mp4")
             seen[path] = overlay_video(segmenter, str(path), destination, opacity, on_frame=on_progress)
-        legend(segmenter.describe().class_map).save(os.path.join(out, f"{name}_legend.png"))
+        if not description.finds_instances:  # which are labelled
+            legend(description.class_map).save(os.path.join(out, f"{name}_legend.png"))
     return seen
 
 
@@ -173,22 +198,26 @@ def _print(outcomes: list[Outcome], seen: dict[Path, VideoSummary], out: str) ->
         versions = ", ".join(sorted({_version(outcome.model, outcome.version) for outcome in answered}))
         confidence = sum(outcome.confidence or 0.0 for outcome in answered) / len(answered)
         console.print(f"{versions}, mean confidence {confidence:.3f}")
-        console.print(_share_table([outcome.class_share for outcome in answered]))
+        counts = [outcome.class_count for outcome in answered if outcome.instances]
+        console.print(_share_table([outcome.class_share for outcome in answered], counts))
     for outcome in outcomes:
         if outcome.refused:
             console.print(Text("skipped", "red"), f"{outcome.path}: {outcome.refused}")
 
 
-def _share_table(shares: list[dict[str, float]]) -> Table:
-    """Returns each class's mean share of the pixels, and in how many images it occurs where there are several."""
+def _share_table(shares: list[dict[str, float]], counts: Sequence[dict[str, int]] = ()) -> Table:
+    """Returns each class's mean share of the pixels, in how many of several images it occurs, and its instances."""
     table = Table(box=None, padding=(0, 2), header_style="bold")
-    for column in ("class", "share of pixels", *(("images with it",) if len(shares) > 1 else ())):
+    columns = ["class", "share of pixels", *(["images with it"] * (len(shares) > 1)), *(["instances"] * bool(counts))]
+    for column in columns:
         table.add_column(column, justify="left" if column == "class" else "right")
     for name in dict.fromkeys(name for share in shares for name in share):
         found = [share.get(name, 0.0) for share in shares]
         cells = [f"{sum(found) / len(found):.2%}"]
         if len(shares) > 1:
             cells.append(str(sum(value > 0 for value in found)))
+        if counts:
+            cells.append(str(sum(count.get(name, 0) for count in counts)))
         table.add_row(name, *cells)
     return table
 

@@ -6,7 +6,7 @@ import dataclasses
 
 from components import files
 from components.errors import UsageError
-from pipeline.served import served_instead
+from pipeline.served import is_served
 from pipeline.store import NodeExecution, Store
 
 _STATISTICS_FILE = "FeatureStats.pb"
@@ -33,7 +33,7 @@ class Reference:
 
 
 def find_run(store: Store, project: str = "") -> str:
-    """Finds the run whose model is served: the last that pushed one, unless a newer version took its place.
+    """Finds the last run whose model is served: the one labelled stable, or the newest of a model without labels.
 
     Args:
         store: metadata of the runs.
@@ -46,7 +46,7 @@ def find_run(store: Store, project: str = "") -> str:
         nodes = _nodes(store, run_id)
         model = _pushed_model(nodes)
         of_project = project in ("", *(node.project for node in nodes.values()))
-        if model and of_project and _uri(nodes, "StatisticsGen", "statistics") and not served_instead(model):
+        if model and of_project and _uri(nodes, "StatisticsGen", "statistics") and is_served(model):
             return run_id
     whose = f" of project {project}" if project else ""
     raise UsageError(

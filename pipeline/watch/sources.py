@@ -87,6 +87,7 @@ def read_source(
     split: str,
     description: DatasetDescription | None = None,
     sizes: Limits | None = None,
+    model: str = "",
 ) -> Observations:
     """Reads a source of whatever kind it is.
 
@@ -96,24 +97,26 @@ def read_source(
         split: of a data set, the one to read.
         description: of a data set; where it does not fit, and for None, its own is to be found.
         sizes: those that the pairs of a data set may have; of images and requests, the pixels that the model takes.
+        model: name of the model whose requests to read, if a server logs those of several; empty for all.
 
     Raises:
         UsageError: there is nothing of the kind, or a data set's own description is faulty.
     """
     described = description if description and has_pairs(description, list(data_files(path))) else _describe(path)
     if described:
-        return _read_pairs(path, described.without_instances(), split, limit, sizes)
+        return _read_pairs(path, described.without_instances().without_depth(), split, limit, sizes)
     max_pixels = (sizes or Limits()).max_pixels
     images = _newest(file for file in _files(path) if _is_image(file))[-limit:]
     if images:
         return _collect(IMAGES, (file.read_bytes() for file in images), max_pixels)
     logs = _newest(file for file in _files(path) if not file.name.startswith("."))
-    requests = _collect(REQUESTS, _requests(logs, limit), max_pixels)
+    requests = _collect(REQUESTS, _requests(logs, limit, model), max_pixels)
     if requests.images or requests.unreadable:
         return requests
+    of_model = f" with requests for model {model}" if model else ""
     raise UsageError(
         f"{path}: found nothing to watch, expected a data set of images and masks, a folder of images, "
-        "or TFRecords of TensorFlow Serving's PredictionLog"
+        f"or TFRecords of TensorFlow Serving's PredictionLog{of_model}"
     )
 
 
@@ -151,18 +154,18 @@ def _collect(kind: str, encoded: Iterator[bytes], max_pixels: int) -> Observatio
     return Observations(kind, images, unreadable)
 
 
-def _requests(logs: Sequence[Path], limit: int) -> Iterator[bytes]:
+def _requests(logs: Sequence[Path], limit: int, model: str) -> Iterator[bytes]:
     """Yields the images of the newest requests, oldest first. Raises UsageError for a file that is no log."""
     images: list[bytes] = []
     for path in reversed(logs):
         if len(images) == limit:
             break
-        images = [*_requests_of(path, limit - len(images)), *images]
+        images = [*_requests_of(path, limit - len(images), model), *images]
     yield from images
 
 
-def _requests_of(path: Path, limit: int) -> Iterable[bytes]:
-    """Returns the last images of one log, at most `limit`, which is all that is held of it at any moment."""
+def _requests_of(path: Path, limit: int, model: str) -> Iterable[bytes]:
+    """Returns the last images that a model was sent, at most `limit`, which is all that is held at any moment."""
     import tensorflow as tf
     from google.protobuf.message import DecodeError
     from tensorflow_serving.apis import prediction_log_pb2
@@ -171,7 +174,8 @@ def _requests_of(path: Path, limit: int) -> Iterable[bytes]:
     try:
         for record in tf.data.TFRecordDataset(str(path), compression_type="GZIP" if path.suffix == ".gz" else ""):
             request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
-            images += request.inputs[features.IMAGE].string_val
+            if model in ("", request.model_spec.name):
+                images += request.inputs[features.IMAGE].string_val
     except (tf.errors.DataLossError, DecodeError) as error:
         # A server that is writing the file has not finished its last record. The words are those of `ReadChecksummed`
         # in tensorflow/core/lib/io/record_reader.cc; a wrong checksum is a "corrupted record".

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from components import features
 from components.dataset.description import DatasetDescription
@@ -24,9 +27,10 @@ from pipeline.watch.comparison import (
 )
 from pipeline.watch.reference import Reference
 from pipeline.watch.sources import DATA, IMAGES, REQUESTS, Observation, observe, read_source
-from serving.predictor import Predictor, batches, find_version, read_metadata
+from serving.client.results import Refused
+from serving.local import LocalModel
+from serving.predictor import Predictor, find_version, read_metadata
 
-_BATCH = 8
 # Data with masks is the next span to train on; the others are what is served.
 _HOW: dict[str, Comparator] = {DATA: "drift", IMAGES: "skew", REQUESTS: "skew"}
 
@@ -72,6 +76,8 @@ def watch(
 ) -> Verdict:
     """Compares a source with the training data of a run.
 
+    Of logged requests, those for the served model count: one server may log those of several.
+
     Image sizes, and the class shares of data with masks, are compared with StatisticsGen's statistics;
     brightness and contrast with those of the run's examples. Requests have no masks: the model's own
     predictions stand for them, on the training images too, so that what the model always gets wrong is
@@ -90,7 +96,8 @@ def watch(
     Raises:
         UsageError: nothing to watch, or nothing to compare with.
     """
-    found = read_source(source, limit, reference.split, description, sizes)
+    served_name = os.path.basename(os.path.dirname(reference.model))
+    found = read_source(source, limit, reference.split, description, sizes, served_name)
     verdict = Verdict(reference.run_id, found.kind, len(found.images), found.unreadable, [])
     if len(found.images) < at_least:
         return verdict
@@ -101,8 +108,8 @@ def watch(
     ]
     images, how = found.images, _HOW[found.kind]
     if found.class_names is None:
-        predictor = Predictor(directory)
-        training, images = _predicted(training, predictor), _predicted(images, predictor)
+        predicting = LocalModel(Predictor(directory))
+        training, images = _predicted(training, predicting), _predicted(images, predicting)
     elif found.class_names != names:
         raise UsageError(
             f"{source}: found classes {', '.join(found.class_names)}; expected the model's, {', '.join(names)}"
@@ -113,12 +120,12 @@ def watch(
     return dataclasses.replace(verdict, findings=compare(before, now, names, how, bounds))
 
 
-def _predicted(images: Sequence[Observation], predictor: Predictor) -> list[Observation]:
-    """Returns images with the class shares that a model sees in them."""
+def _predicted(images: Sequence[Observation], model: LocalModel) -> list[Observation]:
+    """Returns images with the class shares that a model sees in them, without those that it refuses."""
     return [
-        dataclasses.replace(image, class_share=prediction.class_share)
-        for batch in batches(images, _BATCH)
-        for image, prediction in zip(batch, predictor.predict([item.image for item in batch]), strict=True)
+        dataclasses.replace(image, class_share=np.array(list(result.class_share.values())))
+        for image, result in model.segment_all((image, image.image) for image in images)
+        if not isinstance(result, Refused)
     ]
 
 

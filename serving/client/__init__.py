@@ -11,7 +11,7 @@ from serving.client.errors import (
     ServerError,
     ServerUnavailableError,
 )
-from serving.client.results import Description, Refused, Result, Segmentation, VersionStatus
+from serving.client.results import Description, InstanceSegmentation, Refused, Result, Segmentation, VersionStatus
 from serving.client.retries import Retries
 from serving.client.settings import Settings, Tls
 
@@ -20,6 +20,7 @@ __all__ = [
     "Client",
     "DeadlineError",
     "Description",
+    "InstanceSegmentation",
     "MessageTooLargeError",
     "ModelNotFoundError",
     "Refused",

@@ -11,7 +11,7 @@ import grpc
 
 from serving.client import batching, protocol
 from serving.client.conversation import Call, Conversation, Pause, Steps, refused
-from serving.client.results import Description, Key, Refused, Result, Segmentation, VersionStatus
+from serving.client.results import Answer, Description, Key, Refused, Result, VersionStatus
 from serving.client.retries import Retries
 from serving.client.settings import Settings
 
@@ -50,15 +50,15 @@ class AsyncClient:
         """Ends the connection; questions under way fail."""
         await self._channel.close()
 
-    async def segment(self, image: bytes) -> Segmentation:
-        """Asks for the class map of one encoded PNG or JPEG image; raises as `Client.segment`."""
+    async def segment(self, image: bytes) -> Answer:
+        """Asks what the model sees in one encoded PNG or JPEG image; raises as `Client.segment`."""
         (result,) = await self._run(self._conversation.segment([image]))
         if isinstance(result, Refused):
             raise refused(self.settings, result)
         return result
 
     async def segment_batch(self, images: Sequence[bytes]) -> list[Result]:
-        """Asks for the class maps of many images; raises as `Client.segment_batch`."""
+        """Asks what the model sees in many images; raises as `Client.segment_batch`."""
         return [result async for _, result in self.segment_all(enumerate(images))]
 
     async def segment_all(self, images: Iterable[tuple[Key, bytes]]) -> AsyncIterator[tuple[Key, Result]]:

@@ -12,7 +12,7 @@ import grpc
 
 from serving.client import batching, protocol
 from serving.client.conversation import Call, Conversation, Pause, Steps, refused
-from serving.client.results import Description, Key, Refused, Result, Segmentation, VersionStatus
+from serving.client.results import Answer, Description, Key, Refused, Result, VersionStatus
 from serving.client.retries import Retries
 from serving.client.settings import Settings
 
@@ -33,7 +33,7 @@ class Client:
             target: HOST:PORT of the server's gRPC port.
             retries: how often and when to try again.
             settings: the other fields of `Settings`: model, version, label, tls, deadline, batch_size,
-                concurrency, max_message_bytes.
+                concurrency, max_message_bytes, score_threshold, max_instances.
 
         Raises:
             UsageError: a setting makes no sense, or a file of TLS cannot be read.
@@ -63,12 +63,16 @@ class Client:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._channel.close()
 
-    def segment(self, image: bytes) -> Segmentation:
-        """Asks for the class map of one encoded PNG or JPEG image.
+    def segment(self, image: bytes) -> Answer:
+        """Asks what the model sees in one encoded PNG or JPEG image.
+
+        Returns:
+            A `Segmentation`, or an `InstanceSegmentation` of a model of instances.
 
         Raises:
             RequestRefusedError: the model cannot read the image.
             ServerError: the server cannot be reached, is busy, or does not serve the model.
+            UsageError: the settings limit instances and the model finds none.
         """
         (result,) = self._run(self._conversation.segment([image]))
         if isinstance(result, Refused):
@@ -76,7 +80,7 @@ class Client:
         return result
 
     def segment_batch(self, images: Sequence[bytes]) -> list[Result]:
-        """Asks for the class maps of many images, in requests of `batch_size`; a refused one is in its place.
+        """Asks what the model sees in many images, in requests of `batch_size`; a refused one is in its place.
 
         Raises:
             ServerError: the server cannot be reached, is busy, or does not serve the model.

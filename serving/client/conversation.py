@@ -14,22 +14,29 @@ from collections.abc import Generator, Sequence
 from typing import Any, TypeVar
 
 import grpc
+import numpy as np
 
 from components import features
 from serving.client import protocol
 from serving.client.errors import ModelNotFoundError, RequestRefusedError, ServerError, explain
 from serving.client.protocol import MESSAGES
-from serving.client.results import Description, Refused, Result, Segmentation, VersionStatus
+from serving.client.results import (
+    Description,
+    InstanceSegmentation,
+    Refused,
+    Result,
+    Segmentation,
+    VersionStatus,
+)
 from serving.client.retries import Retries
 from serving.client.settings import Settings
 from serving.predictor import decode_mask_png
 
 _Value = TypeVar("_Value")
 _SCORES = ("class_share", "confidence")
-_OTHER_NAME = {
-    features.MASK_PNG: features.OLDER_MASK_PNG,
-    features.OLDER_MASK_PNG: features.MASK_PNG,
-}
+_INSTANCES = (features.BOXES, features.CLASSES, features.SCORES, features.INSTANCE_PNG)
+# What is asked of a model of masks, one of a segpipe before version 0.2, and one of instances.
+_OUTPUTS: tuple[tuple[str, ...], ...] = ((features.MASK_PNG, *_SCORES), (features.OLDER_MASK_PNG, *_SCORES), _INSTANCES)
 _STATES = {10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 _NO_SUCH_SIGNATURE = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT}
 _SWAPS = 3
@@ -62,10 +69,10 @@ class Conversation:
         self.settings = settings
         self._retries = retries
         self._descriptions: dict[int, Description] = {}
-        self._mask_name = features.MASK_PNG
+        self._outputs = _OUTPUTS[0]
 
     def segment(self, images: Sequence[bytes]) -> Steps[list[Result]]:
-        """Asks for the class maps of one batch; an image that the model refuses does not spoil its neighbours'."""
+        """Asks for what the model sees in one batch; an image that the model refuses does not spoil its neighbours'."""
         return (yield from self._settle(list(images), time.monotonic() + self.settings.deadline))
 
     def describe(self) -> Steps[Description]:
@@ -130,16 +137,16 @@ class Conversation:
     def _answer(self, images: list[bytes], until: float) -> Steps[list[Result]]:
         """Asks for one batch and for the description of the version that answered, where that is news."""
         started = time.monotonic()
-        for _ in range(_SWAPS):
-            asked = self._mask_name
-            request = MESSAGES["PredictRequest"](model_spec=self._spec("serving_default"))
-            request.output_filter.extend((asked, *_SCORES))
-            request.inputs.add(key="image", value=protocol.strings_tensor(images))
+        for _ in range(_SWAPS + len(_OUTPUTS) - 1):
+            asked = self._outputs
+            request = self._question(asked, images)
             try:
                 response = yield from self._exchange(protocol.PREDICT, request, until)
             except RequestRefusedError as error:
-                if asked == self._mask_name and error.is_about_output(asked):
-                    self._mask_name = _OTHER_NAME[asked]  # another version of segpipe exported the model that answers
+                if error.is_about_output(asked[0]):
+                    # It is another kind of model. Another thread may know that by now, and have chosen.
+                    if asked is self._outputs:
+                        self._outputs = _OUTPUTS[(_OUTPUTS.index(asked) + 1) % len(_OUTPUTS)]
                     continue
                 if not self._descriptions:
                     # Another kind of model refuses every image: its missing description says so better.
@@ -158,7 +165,18 @@ class Conversation:
                 f"server {self.settings.target}: found {self.settings.wanted} swapped {_SWAPS} times during one "
                 "question, expected a version that stays for a while. Ask again when its versions have settled"
             )
+        self.settings.limits.check(self._descriptions[version])
         return self._read(response, len(images), self._descriptions[version], time.monotonic() - started)
+
+    def _question(self, outputs: tuple[str, ...], images: list[bytes]) -> Any:
+        """Returns the request for some outputs of one batch."""
+        limits = self.settings.limits.inputs(len(images)) if self.settings.limits and outputs is _INSTANCES else {}
+        signature = features.FIND_INSTANCES if limits else "serving_default"
+        request = MESSAGES["PredictRequest"](model_spec=self._spec(signature), output_filter=outputs)
+        request.inputs.add(key=features.IMAGE, value=protocol.strings_tensor(images))
+        for name, values in limits.items():
+            request.inputs.add(key=name, value=protocol.numbers_tensor(values))
+        return request
 
     def _ask_description(self, spec: Any, until: float) -> Steps[Description]:
         try:
@@ -188,29 +206,34 @@ class Conversation:
     def _read(self, response: Any, count: int, description: Description, seconds: float) -> list[Result]:
         """Turns a response into results. Raises ServerError where it is not what segpipe's models answer."""
         outputs = {entry.key: entry.value for entry in response.outputs}
-        names = description.class_map.names
+        answered = {
+            "legend": description.class_map,
+            "model": self.settings.model,
+            "version": response.model_spec.version.value,
+            "seconds": seconds,
+        }
         try:
+            if features.BOXES in outputs:
+                return _read_instances(outputs, count, answered)
+            names = description.class_map.names
             masks = protocol.strings_of(features.mask_png(outputs))
-            shares = protocol.floats_of(outputs["class_share"]).reshape(count, len(names)).tolist()
-            confidences = protocol.floats_of(outputs["confidence"]).reshape(count).tolist()
+            shares = protocol.numbers_of(outputs["class_share"]).reshape(count, len(names)).tolist()
+            confidences = protocol.numbers_of(outputs["confidence"]).reshape(count).tolist()
             return [
                 Segmentation(
                     class_map=decode_mask_png(mask),
                     class_share=dict(zip(names, share, strict=True)),
                     confidence=confidence,
-                    legend=description.class_map,
-                    model=self.settings.model,
-                    version=response.model_spec.version.value,
-                    seconds=seconds,
+                    **answered,
                 )
                 for mask, share, confidence in zip(masks, shares, confidences, strict=True)
             ]
         except (KeyError, ValueError, OSError) as error:
+            expected = _INSTANCES if description.finds_instances else _OUTPUTS[0]
             raise ServerError(
                 f"server {self.settings.target}: found an answer of {self.settings.wanted} with outputs "
-                f"{', '.join(sorted(outputs)) or 'none'} ({error!r}); expected "
-                f"{', '.join((features.MASK_PNG, *_SCORES))} for {count} images and {len(names)} classes. "
-                "Serve a model that segpipe exported"
+                f"{', '.join(sorted(outputs)) or 'none'} ({error!r}); expected {', '.join(expected)} for {count} "
+                f"images and {description.class_map.num_classes} classes. Serve a model that segpipe exported"
             ) from None
 
     def _exchange(self, method: str, request: Any, until: float) -> Steps[Any]:
@@ -235,6 +258,24 @@ class Conversation:
         elif self.settings.label is not None:
             spec.version_label = self.settings.label
         return spec
+
+
+def _read_instances(outputs: dict[str, Any], count: int, answered: dict[str, Any]) -> list[Result]:
+    """Returns the instances of each image. Raises KeyError or ValueError for other outputs."""
+    scores = protocol.numbers_of(outputs[features.SCORES]).reshape(count, -1)
+    most = scores.shape[1]
+    rows = {
+        features.BOXES: protocol.numbers_of(outputs[features.BOXES]).reshape(count, most, 4),
+        features.CLASSES: protocol.numbers_of(outputs[features.CLASSES], "int64").reshape(count, most),
+        features.SCORES: scores,
+        features.INSTANCE_PNG: np.array(protocol.strings_of(outputs[features.INSTANCE_PNG]), object).reshape(
+            count, most
+        ),
+    }
+    return [
+        InstanceSegmentation.of_outputs({name: each[index] for name, each in rows.items()}, **answered)
+        for index in range(count)
+    ]
 
 
 def refused(settings: Settings, result: Refused) -> RequestRefusedError:

@@ -24,7 +24,7 @@ _DECLARATIONS = {
     "Dim": "int64 size = 1",
     "TensorShape": "repeated Dim dim = 2; bool unknown_rank = 3",
     "Tensor": "int32 dtype = 1; TensorShape tensor_shape = 2; bytes tensor_content = 4; repeated float float_val = 5; "
-    "repeated int32 int_val = 7; repeated bytes string_val = 8",
+    "repeated int32 int_val = 7; repeated bytes string_val = 8; repeated int64 int64_val = 10",
     "NamedTensor": "string key = 1; Tensor value = 2",
     "PredictRequest": "ModelSpec model_spec = 1; repeated NamedTensor inputs = 2; repeated string output_filter = 3",
     "PredictResponse": "repeated NamedTensor outputs = 1; ModelSpec model_spec = 2",
@@ -53,7 +53,9 @@ MODELS_HEADER = "segpipe-models-bin"
 
 # tensorflow/core/framework/types.proto
 DTYPES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 7: "string", 9: "int64", 10: "bool", 14: "bfloat16"}
-_FLOAT, _UINT8, _STRING = 1, 4, 7
+_STRING = 7
+# The types of numbers that a client sends and reads, and the field of `Tensor` for each.
+_NUMBERS = {"float32": (1, "float_val"), "int64": (9, "int64_val")}
 
 
 def _field(declaration: str, package: str, messages: Container[str]) -> Any:
@@ -113,12 +115,21 @@ def strings_of(tensor: Any) -> list[bytes]:
     return list(tensor.string_val)
 
 
-def floats_of(tensor: Any) -> np.ndarray:
-    """Returns a tensor of float32 as an array of its shape. Raises ValueError for another type or size."""
-    if tensor.dtype != _FLOAT:
-        raise ValueError(f"a tensor of type {DTYPES.get(tensor.dtype, tensor.dtype)} in place of float32")
+def numbers_tensor(values: np.ndarray) -> Any:
+    """Returns an array of float32 or int64 as a tensor of its shape."""
+    tensor = MESSAGES["Tensor"](dtype=_NUMBERS[values.dtype.name][0], tensor_content=values.tobytes())
+    for size in values.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    return tensor
+
+
+def numbers_of(tensor: Any, dtype: str = "float32") -> np.ndarray:
+    """Returns a tensor of float32 or int64 as an array of its shape. Raises ValueError for another type or size."""
+    number, field = _NUMBERS[dtype]
+    if tensor.dtype != number:
+        raise ValueError(f"a tensor of type {DTYPES.get(tensor.dtype, tensor.dtype)} in place of {dtype}")
     if tensor.tensor_content:
-        return np.frombuffer(tensor.tensor_content, np.float32).reshape(shape_of(tensor))
-    values = np.array(tensor.float_val, np.float32)
+        return np.frombuffer(tensor.tensor_content, dtype).reshape(shape_of(tensor))
+    values = np.array(getattr(tensor, field), dtype)
     # One value may stand for all of them (tensorflow/core/framework/tensor.proto).
     return np.broadcast_to(values, shape_of(tensor)) if values.size == 1 else values.reshape(shape_of(tensor))

@@ -10,6 +10,7 @@ import grpc
 
 from components.errors import UsageError
 from serving.client.proxies import proxy_options
+from serving.client.results import InstanceLimits
 
 _MIB = 1 << 20
 
@@ -52,6 +53,9 @@ class Settings:
         batch_size: most images in one request.
         concurrency: most requests at a time while many images are under way.
         max_message_bytes: largest request sent and largest answer taken; keep it below the server's limit.
+        score_threshold: of a model of instances: find those with a higher score alone, 0 to 1; None for the model's own
+            `model.min_score`.
+        max_instances: likewise: find at most this many in an image; None for the model's own `model.max_instances`.
     """
 
     target: str
@@ -63,6 +67,8 @@ class Settings:
     batch_size: int = 8
     concurrency: int = 2
     max_message_bytes: int = 64 * _MIB
+    score_threshold: float | None = None
+    max_instances: int | None = None
 
     def __post_init__(self) -> None:
         if self.version is not None and self.label is not None:
@@ -73,6 +79,12 @@ class Settings:
         for name in ("deadline", "batch_size", "concurrency", "max_message_bytes"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"{name}: found {getattr(self, name)}, expected more than 0")
+        _ = self.limits  # which checks them
+
+    @property
+    def limits(self) -> InstanceLimits:
+        """Which instances are wanted."""
+        return InstanceLimits(self.score_threshold, self.max_instances)
 
     @property
     def wanted(self) -> str:

@@ -1,4 +1,4 @@
-"""What the page answers: itself, the samples, the model's description, and class maps for pictures.
+"""What the page answers: itself, the samples, the model's description, and what the model sees in pictures.
 
 Every prediction goes over the same gRPC client that users have.
 """
@@ -23,17 +23,21 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from components import drawing
+from components.class_map import Color
 from components.errors import SegpipeError
 from serving.client import (
     Client,
     DeadlineError,
+    InstanceSegmentation,
     MessageTooLargeError,
     ModelNotFoundError,
     RequestRefusedError,
-    Segmentation,
     ServerBusyError,
     ServerUnavailableError,
 )
+from serving.client.results import Answer
+from serving.painting import layer
 from serving.ui.samples import Samples
 
 MAX_UPLOAD = 20 << 20  # bytes
@@ -98,6 +102,7 @@ class _Handlers:
                 "classes": description.class_map.num_classes,
                 "input": f"{width} x {height}",
                 "mean_iou": description.metrics.get("mean_iou"),
+                "mask_ap": description.metrics.get("mask_ap"),
             }
         )
 
@@ -107,7 +112,7 @@ class _Handlers:
         return FileResponse(path) if path is not None else _no_sample()
 
     async def segment(self, request: Request) -> Response:
-        """The class map of the image in the body, or of the sample in `?sample=`."""
+        """What the model sees in the image in the body, or in the sample of `?sample=`."""
         name = request.query_params.get("sample")
         if name is not None:
             path = await run_in_threadpool(self._samples.path, name)
@@ -119,7 +124,7 @@ class _Handlers:
             if uploaded is None:
                 return _too_large()
             data = uploaded
-        return JSONResponse(await run_in_threadpool(lambda: _shown(self._client.segment(data))))
+        return JSONResponse(await run_in_threadpool(lambda: _shown(self._client.segment(data), data)))
 
 
 async def _body(request: Request) -> bytes | None:
@@ -135,19 +140,32 @@ async def _body(request: Request) -> bytes | None:
     return bytes(body)
 
 
-def _shown(answer: Segmentation) -> dict[str, Any]:
-    """Returns an answer as the page's script reads it; classes are in order of their share."""
+def _shown(answer: Answer, image: bytes) -> dict[str, Any]:
+    """Returns an answer as the page's script reads it, with a bar for each class, or for each instance.
+
+    Args:
+        answer: what the model sees.
+        image: the encoded image.
+    """
     legend = answer.legend
-    colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in legend.colors]
-    classes = [
-        {"name": name.replace("_", " "), "color": color, "share": answer.class_share[name]}
-        for name, color in zip(legend.names, colors, strict=True)
+    ignored = None
+    if isinstance(answer, InstanceSegmentation):
+        unit, values = "instance", list(zip(answer.names, answer.scores.tolist(), strict=True))
+        colors = drawing.instance_colors(len(values))
+        height, width = answer.masks.shape[1:] if len(values) else drawing.photo(image).shape[:2]
+    else:
+        unit, values, colors = "class", list(answer.class_share.items()), list(legend.colors)
+        height, width = answer.class_map.shape
+        ignored = None if legend.ignore_index is None else _hex(colors[legend.ignore_index])
+    bars = [
+        {"name": name.replace("_", " "), "color": _hex(color), "share": value}
+        for (name, value), color in zip(values, colors, strict=True)
     ]
-    height, width = answer.class_map.shape
     return {
-        "mask": _data_address(answer),
-        "ignored_color": None if legend.ignore_index is None else colors[legend.ignore_index],
-        "classes": sorted(classes, key=lambda each: -each["share"]),
+        "mask": _data_address(layer(answer, (height, width))),
+        "ignored_color": ignored,
+        "unit": unit,
+        "classes": sorted(bars, key=lambda each: -each["share"]),
         "confidence": answer.confidence,
         "model": answer.model,
         "version": answer.version,
@@ -156,13 +174,14 @@ def _shown(answer: Segmentation) -> dict[str, Any]:
     }
 
 
-def _data_address(answer: Segmentation) -> str:
-    """Returns the coloured class map as a PNG in a data address; the ignored class is transparent."""
-    opaque = answer.class_map != answer.legend.ignore_index
-    alpha = (opaque * np.uint8(255)).astype(np.uint8)
-    pixels = np.dstack([answer.legend.colorize(answer.class_map), alpha])
+def _hex(color: Color) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def _data_address(pixels: np.ndarray) -> str:
+    """Returns RGBA pixels, uint8 [H, W, 4], as a PNG in a data address."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels, "RGBA").save(buffer, "PNG", compress_level=1)
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -14,6 +14,7 @@ from components.drawing import (
     IGNORED,
     PAPER,
     WRONG,
+    draw_boxes,
     error_map,
     legend,
     overlay,
@@ -189,3 +190,16 @@ def test_a_photo_of_16_bits_is_shown_from_black_to_white(low, high):
     white = 255 if high > low else 0
     assert shown.shape == (2, 2, 3)
     np.testing.assert_allclose(shown[..., 0].astype(int), [[0, white], [white // 2, 0]], atol=1)
+
+
+@pytest.mark.parametrize(("left", "seen"), [(20, False), (150, True)])
+def test_a_label_that_would_touch_one_above_it_is_left_out(left, seen):
+    boxes = np.array([(40, left, 60, left + 30), (45, 10, 70, 30)])
+
+    first, second = (
+        draw_boxes(Image.new("RGB", (240, 90)), boxes, (below, "vehicle"), ((255, 0, 0), (0, 255, 0)))
+        for below in ("bicyclist", "pedestrian")
+    )
+
+    assert np.any(first != second) == seen
+    assert first.min(axis=-1).max() > 100  # the text above

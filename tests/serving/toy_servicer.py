@@ -110,12 +110,12 @@ class ToyModel(prediction_service_pb2_grpc.PredictionServiceServicer, model_serv
             Image.fromarray(mask).save(buffer, "PNG")
             masks.append(buffer.getvalue())
             shares.append([np.mean(mask == each) for each in range(num_classes)])
-        if request.output_filter and self.mask_name not in request.output_filter:
+        unknown = [n for n in request.output_filter if n not in (self.mask_name, "class_share", "confidence")]
+        if unknown:
             # tensorflow_serving/servables/tensorflow/predict_util.cc at 2.20, PreProcessPrediction.
-            wrong = next(name for name in request.output_filter if name.startswith("mask_png"))
             context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT,
-                f"output tensor alias not found in signature: {wrong} Outputs expected to be in the set {{}}.",
+                f"output tensor alias not found in signature: {unknown[0]} Outputs expected to be in the set {{}}.",
             )
         _strings(response.outputs[self.mask_name], masks)
         _floats(response.outputs["class_share"], np.array(shares, np.float32))

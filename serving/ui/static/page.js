@@ -39,7 +39,8 @@ async function segment(address, body, pictureAddress, name) {
     const answer = await ask(address, { method: "POST", body, signal: question.signal });
     show(answer, pictureAddress);
     if (!knowsModel) showModel(); // it was not there yet when the page was opened
-    byId("status").textContent = `${name}: ${answer.classes.filter((each) => each.share > 0).length} classes found.`;
+    const found = answer.classes.filter((each) => each.share > 0).length;
+    byId("status").textContent = `${name}: ${found} ${answer.unit === "class" ? "classes" : "instances"} found.`;
   } catch (error) {
     if (question.signal.aborted) return;
     byId("result").dataset.state = "empty";
@@ -58,6 +59,7 @@ function show(answer, pictureAddress) {
   byId("seconds").textContent = `${Math.round(1000 * answer.seconds)} ms`;
   byId("confidence").textContent = percent(answer.confidence, 1);
   byId("size").textContent = `${answer.size} pixels`;
+  byId("heading").textContent = answer.unit === "class" ? "Share of pixels" : "Score of each instance";
   const present = answer.classes.filter((each) => each.share > 0);
   byId("classes").replaceChildren(...present.map(classBar));
   const absent = answer.classes.filter((each) => each.share === 0).map((each) => each.name);
@@ -106,7 +108,8 @@ function chooseFile(file) {
 async function showModel() {
   try {
     const about = await ask("model");
-    const score = about.mean_iou == null ? "" : `, mean IoU ${about.mean_iou.toFixed(3)}`;
+    const [measure, value] = about.mask_ap == null ? ["mean IoU", about.mean_iou] : ["mask AP", about.mask_ap];
+    const score = value == null ? "" : `, ${measure} ${value.toFixed(3)}`;
     knowsModel = true;
     byId("model").textContent = `${about.model} version ${about.version}, ${about.classes} classes, input ${about.input}${score}`;
   } catch (error) {

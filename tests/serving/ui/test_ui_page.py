@@ -83,6 +83,7 @@ def test_the_model_is_described(http):
         "classes": 3,
         "input": "32 x 24",
         "mean_iou": 0.5,
+        "mask_ap": None,
     }
 
 
