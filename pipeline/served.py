@@ -47,6 +47,16 @@ def served_instead(version: str) -> str | None:
     return None if served == version or is_stable(version) or _same_files(version, served) else served
 
 
+def is_served(version: str) -> bool:
+    """Tells whether a pushed version is served: the stable one, or, if no label was moved, what `served_instead` says.
+
+    Raises:
+        SegpipeError: the object store cannot be read.
+    """
+    has_labels = STABLE in newest_moves(os.path.dirname(version.rstrip("/")))
+    return is_stable(version) if has_labels else served_instead(version) is None
+
+
 def is_stable(version: str) -> bool:
     """Tells whether `segpipe release` made a version stable. Raises SegpipeError if the object store cannot be read."""
     base, _ = os.path.split(version.rstrip("/"))

@@ -60,7 +60,7 @@ class AtomicPusherExecutor(executor.Executor):
             evaluation = artifact_utils.get_single_instance(input_dict[EVALUATION])
             examples, split = artifact_utils.get_single_instance(input_dict[EXAMPLES]), exec_properties[GATE_SPLIT]
             add_metrics(pushed_model.uri, evaluation.uri, split, split_fingerprint(examples, split))
-        directory, number = push(pushed_model.uri, base)
+        directory, number = push(pushed_model.uri, base, again=False)
         self._MarkPushed(pushed_model, pushed_destination=directory, pushed_version=str(number))
         logging.getLogger(__name__).info("pushed %s to %s", model_path, directory)
 

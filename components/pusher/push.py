@@ -5,19 +5,21 @@ from __future__ import annotations
 from components import files
 from components.errors import UsageError
 from components.pusher.published import publish
-from components.pusher.versions import new_version
+from components.pusher.versions import find_versions, new_version
+from components.pusher.withdrawn import model_hash
 from components.stored_folder import copy_files, explained
 
 
-def push(model_path: str, base_directory: str) -> tuple[str, int]:
+def push(model_path: str, base_directory: str, again: bool = True) -> tuple[str, int]:
     """Copies a SavedModel into a new version, which readers see whole or not at all.
 
     Args:
         model_path: the SavedModel's directory, local or on an object store.
         base_directory: directory of the versions, local or on an object store.
+        again: whether to push a model that the newest version has already, as two runs at once may.
 
     Returns:
-        The version's directory and number.
+        The directory and number of the version that has the model.
 
     Raises:
         UsageError: there is no SavedModel.
@@ -28,7 +30,19 @@ def push(model_path: str, base_directory: str) -> tuple[str, int]:
         if not files.exists(saved_model):
             raise UsageError(f"{model_path}: found no saved_model.pb, expected an exported model. Check the path")
     if files.is_remote(base_directory):
-        return publish(model_path, base_directory)
+        known = None if again else _newest_alike(model_path, base_directory)
+        return known or publish(model_path, base_directory)
     with new_version(base_directory) as version:
-        copy_files(model_path, version.staging)
-    return version.directory, version.number
+        known = None if again else _newest_alike(model_path, base_directory)
+        if known is None:
+            copy_files(model_path, version.staging)
+    return known or (version.directory, version.number)
+
+
+def _newest_alike(model_path: str, base_directory: str) -> tuple[str, int] | None:
+    """Returns directory and number of the newest version if it is a copy of a model, its scores aside."""
+    versions = find_versions(base_directory)
+    newest = max(versions, default=None)
+    if newest is None or model_hash(versions[newest]) != model_hash(model_path):
+        return None
+    return versions[newest], newest

@@ -67,7 +67,7 @@ def withdraw(base_directory: str, version: int, why: str) -> None:
         SegpipeError: the version or the record cannot be read, or the record cannot be written.
     """
     directory = find_versions(base_directory).get(version)
-    given = Withdrawal(why=why, when=now(), model=directory and _hash(directory))
+    given = Withdrawal(why=why, when=now(), model=directory and model_hash(directory))
 
     def add(record: dict[int, Withdrawal]) -> dict[int, Withdrawal]:
         before = record.get(version, given)
@@ -104,10 +104,10 @@ def withdrawn_as(model_path: str, base_directory: str) -> int | None:
         SegpipeError: the model or the record cannot be read.
     """
     known = {withdrawal.model: version for version, withdrawal in read_withdrawn(base_directory).items()}
-    return known.get(_hash(model_path)) if set(known) - {None} else None
+    return known.get(model_hash(model_path)) if set(known) - {None} else None
 
 
-def _hash(directory: str) -> str:
+def model_hash(directory: str) -> str:
     """Returns a hash of a model's files but for the one that the Pusher adds the scores to."""
     published = files.is_remote(directory) and directory in find_versions(directory.rpartition("/")[0]).values()
     found = read_manifest(directory).files if published else hash_files(directory)

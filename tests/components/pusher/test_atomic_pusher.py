@@ -72,10 +72,28 @@ def test_a_second_push_keeps_the_first_version(tmp_path, saved_model):
     base = tmp_path / "serving"
 
     first = execute(saved_model, base, blessed=1).get_string_custom_property("pushed_version")
+    (saved_model / "saved_model.pb").write_text("another graph")
     second = execute(saved_model, base, blessed=1).get_string_custom_property("pushed_version")
 
     assert int(second) > int(first)
-    assert content(base / first) == content(base / second) == FILES
+    assert content(base / first) == FILES
+    assert content(base / second) == {**FILES, "saved_model.pb": "another graph"}
+
+
+def test_a_model_that_the_newest_version_has_is_not_pushed_again(tmp_path, saved_model):
+    base = tmp_path / "serving"
+    first = execute(saved_model, base, blessed=1)
+    # The scores of another evaluation.
+    (saved_model / "assets" / "segpipe.json").write_text('{"metrics": {}}')
+
+    again = execute(saved_model, base, blessed=1)
+
+    assert [entry.name for entry in base.iterdir() if entry.name.isdigit()] == [
+        first.get_string_custom_property("pushed_version")
+    ]
+    assert again.get_int_custom_property("pushed") == 1
+    for name in ("pushed_destination", "pushed_version"):
+        assert again.get_string_custom_property(name) == first.get_string_custom_property(name)
 
 
 def test_a_model_that_was_withdrawn_is_not_pushed_again(tmp_path, saved_model):

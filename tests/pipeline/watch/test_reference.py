@@ -3,6 +3,7 @@
 import pytest
 
 from components.errors import UsageError
+from components.pusher.moves import record_moves
 from pipeline.store import Artifact, NodeExecution
 from pipeline.watch.reference import find_run
 
@@ -39,6 +40,16 @@ def test_a_run_whose_version_was_replaced_is_not_watched(versions, latest, watch
     store = _Store({"earlier": versions / "3", "latest": versions / latest})
 
     assert find_run(store) == watched
+
+
+def test_after_a_rollback_the_stable_version_is_watched_and_not_the_newest(versions):
+    store = _Store({"earlier": versions / "2", "rolled_back": versions / "3"})
+    record_moves(str(versions), {}, {"stable": 3})
+    assert find_run(store) == "rolled_back"
+
+    record_moves(str(versions), {"stable": 3}, {"stable": 2})
+
+    assert find_run(store) == "earlier"
 
 
 def test_each_project_has_its_own_served_model(tmp_path):

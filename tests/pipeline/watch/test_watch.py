@@ -81,10 +81,11 @@ def _large(width, height):
     return data.getvalue()
 
 
-def _write_log(path, images, compression=""):
+def _write_log(path, images, compression="", model="fcn8"):
     with tf.io.TFRecordWriter(str(path), tf.io.TFRecordOptions(compression_type=compression)) as writer:
         for image in images:
             log = prediction_log_pb2.PredictionLog()
+            log.predict_log.request.model_spec.name = model
             tensor = log.predict_log.request.inputs[features.IMAGE]
             tensor.CopyFrom(tf.make_tensor_proto([image]))
             writer.write(log.SerializeToString())
@@ -202,6 +203,17 @@ def test_logs_are_read_from_the_newest_on_until_there_are_enough(look, tmp_path)
 
     brightness = next(finding.now for finding in verdict.findings if finding.feature == "brightness")
     assert (verdict.images, brightness) == (30, pytest.approx(0.4, abs=0.05))
+
+
+def test_requests_for_another_model_of_the_server_do_not_count(tmp_path, look):
+    _write_log(tmp_path / "own", pictures(40, brightness=0.4, seed=6))
+    _write_log(tmp_path / "other", pictures(40, brightness=0.9, seed=7), model="yard")
+
+    verdict = look(tmp_path)
+
+    assert (verdict.images, verdict.drifted) == (40, [])
+    with pytest.raises(UsageError, match="PredictionLog with requests for model fcn8"):
+        look(tmp_path / "other")
 
 
 def test_a_request_in_a_format_that_the_model_does_not_read_is_counted(look, tmp_path):

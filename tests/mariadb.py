@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,7 +40,8 @@ def running(folder: Path) -> Iterator[int]:
     command += ["--bind-address=127.0.0.1", "--socket=mariadb.sock", f"--init-file={grant}", "--skip-name-resolve"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
-            _wait_until_ready(process)
+            assert process.stdout is not None
+            _wait_until_ready(process.stdout)
             # Nobody reads on, and a full pipe would stop the server.
             threading.Thread(target=process.stdout.read, daemon=True).start()
             yield port
@@ -49,9 +50,9 @@ def running(folder: Path) -> Iterator[int]:
             process.wait()
 
 
-def _wait_until_ready(process: subprocess.Popen) -> None:
+def _wait_until_ready(output: Iterable[str]) -> None:
     seen = []
-    for line in process.stdout:
+    for line in output:
         seen.append(line)
         if "ready for connections" in line:
             return
