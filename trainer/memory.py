@@ -19,17 +19,28 @@ _CONTROL_GROUPS = (
 def available() -> int:
     """Returns the bytes that can be allocated before the machine swaps or the container is killed."""
     bounds = [_free_in_group(*paths) for paths in _CONTROL_GROUPS]
-    return min(bound for bound in (_free_on_machine(), *bounds) if bound is not None)
+    return min(bound for bound in (_on_machine("MemAvailable"), *bounds) if bound is not None)
 
 
-def _free_on_machine() -> int:
+def total() -> int:
+    """Returns the bytes of the machine, or those that a container may take."""
+    bounds = [_number(limit) for limit, _ in _CONTROL_GROUPS]
+    return min(bound for bound in (_on_machine("MemTotal"), *bounds) if bound is not None)
+
+
+def _on_machine(what: str) -> int:
     lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
-    return 1024 * int(lines["MemAvailable"].split()[0])
+    return 1024 * int(lines[what].split()[0])
 
 
 def _free_in_group(limit: pathlib.Path, use: pathlib.Path) -> int | None:
+    bound, used = _number(limit), _number(use)
+    return None if bound is None or used is None else max(0, bound - used)
+
+
+def _number(path: pathlib.Path) -> int | None:
     try:
-        return max(0, int(limit.read_text()) - int(use.read_text()))
+        return int(path.read_text())
     except (OSError, ValueError):
         # No such control group, or one without a limit ("max").
         return None

@@ -19,6 +19,7 @@ from pipeline.cli.extras import require
 from pipeline.presets import DEFAULT_MODEL, MODELS, PRESETS
 
 if TYPE_CHECKING:
+    from pipeline.auto.choose import Chosen
     from pipeline.config import RunConfig
 
 _ARCHITECTURES = f"Architecture: {', '.join(MODELS)}."
@@ -34,15 +35,30 @@ _PATHS = {
     "serving_dir": ("",),
 }
 Preset = Annotated[str, typer.Option(help=f"Settings that go together: {', '.join(PRESETS)}.")]
+_AUTO = "auto"
+RunPreset = Annotated[
+    str,
+    typer.Option(
+        help=f"Settings that go together: {', '.join(PRESETS)}; or {_AUTO}, which chooses them for the data, this "
+        "machine and --minutes."
+    ),
+]
+_MINUTES = 30
+Minutes = Annotated[
+    float | None,
+    typer.Option(help=f"Time for the whole run, with --preset {_AUTO}.", show_default=str(_MINUTES), min=1),
+]
+Out = Annotated[str, typer.Option(help="Work directory: results, cache, served versions.")]
 
 
 def run(
     data: Annotated[str, typer.Option(help="Folder of images and masks: a path, or gs:// or s3://.")],
     model: ChosenModel = None,
-    preset: Preset = "cpu",
+    preset: RunPreset = "cpu",
+    minutes: Minutes = None,
     size: Annotated[str | None, typer.Option(help="Input size in pixels, HEIGHTxWIDTH.", metavar="HxW")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
-    out: Annotated[str, typer.Option(help="Work directory: results, cache, served versions.")] = "work",
+    out: Out = "work",
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any setting, as training.learning_rate=1e-4; repeatable.", metavar="KEY=VALUE"),
@@ -59,7 +75,13 @@ def run(
     from components.dataset.data_files import listed_once
 
     with listed_once():
-        settings = build_config(data, model, preset, size, epochs, config, assignments or [])
+        if preset == _AUTO:
+            chosen = _choose(_layers(data, size, epochs, config, assignments or []), model, minutes, out)
+            _print_choices(chosen)
+            settings = chosen.config
+        else:
+            _refuse_minutes(minutes)
+            settings = build_config(data, model, preset, size, epochs, config, assignments or [])
         from pipeline.run import run_pipeline
 
         require("tfx")
@@ -71,12 +93,29 @@ def run(
 
 
 def show_config(
-    model: Model = DEFAULT_MODEL,
-    preset: Preset = "cpu",
+    model: ChosenModel = None,
+    preset: RunPreset = "cpu",
+    data: Annotated[str, typer.Option(help=f"Data folder that --preset {_AUTO} chooses for.")] = "",
+    minutes: Minutes = None,
+    out: Out = "work",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List every setting with its value under a preset, for --set and --config."""
-    settings = build_config("", model, preset, None, None, None, [])
+    """List every setting with its value under a preset, for --set and --config.
+
+    With --preset auto, print what it chooses for --data as YAML for --config, with the reasons. It times a few steps on
+    this machine and remembers them in --out.
+    """
+    if preset == _AUTO:
+        chosen = _choose(_layers(data, None, None, None, []), model, minutes, out)
+        settings = chosen.config
+        if not as_json:
+            from pipeline.auto.choose import as_yaml
+
+            print(f"# {chosen.note}\n{as_yaml(chosen)}", end="")
+            return
+    else:
+        _refuse_minutes(minutes)
+        settings = build_config(data, model, preset, None, None, None, [])
     from pipeline.config import field_names
 
     values = settings.model_dump(mode="json")
@@ -110,6 +149,16 @@ def build_config(
     """
     from pipeline import config as configuration
 
+    layers = _layers(data, size, epochs, config_file, assignments)
+    return configuration.build_config(preset, configuration.choose_model(model, layers), layers)
+
+
+def _layers(
+    data: str, size: str | None, epochs: int | None, config_file: str | None, assignments: list[str]
+) -> list[tuple[str, dict[str, Any]]]:
+    """Returns what the user set, and where, the last over the first."""
+    from pipeline import config as configuration
+
     options: dict[str, Any] = {"data": {"dir": _data_dir(data)}}
     if size:
         options["size"] = size
@@ -118,8 +167,31 @@ def build_config(
     layers = [("command line", options), ("--set", configuration.read_assignments(assignments))]
     if config_file:
         layers.insert(0, (config_file, configuration.read_config_file(config_file)))
-    layers = [(source, _with_absolute_paths(settings)) for source, settings in layers]
-    return configuration.build_config(preset, configuration.choose_model(model, layers), layers)
+    return [(source, _with_absolute_paths(settings)) for source, settings in layers]
+
+
+def _choose(layers: list[tuple[str, dict[str, Any]]], model: str | None, minutes: float | None, out: str) -> Chosen:
+    """Chooses for the preset auto; see `choose`."""
+    require("tensorflow")
+    from pipeline.auto.choose import choose
+    from pipeline.config import choose_model
+
+    named = model or any(settings.get("model", {}).get("name") for _, settings in layers)
+    with Console(stderr=True).status("timing a few training steps on this machine"):
+        return choose(layers, choose_model(model, layers) if named else None, minutes or _MINUTES, out)
+
+
+def _refuse_minutes(minutes: float | None) -> None:
+    if minutes is not None:
+        raise UsageError(f"--minutes {minutes:g}: expected with --preset {_AUTO} alone; add it, or use --epochs")
+
+
+def _print_choices(chosen: Chosen) -> None:
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    width = max(len(choice.setting) for choice in chosen.choices)
+    for setting, value, reason in chosen.choices:
+        console.print(f"{setting:{width}}  {json.dumps(value)}: {reason}")
+    console.print(chosen.note)
 
 
 def _with_absolute_paths(settings: Mapping[str, Any]) -> dict[str, Any]:

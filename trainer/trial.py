@@ -1,0 +1,152 @@
+"""Times a few steps of a training on made-up pixels, in a process that may run out of memory.
+
+`python -m trainer.trial` reads a job as JSON from the standard input: `model` and `training` as in a configuration,
+`size`, and `classes`, their number. It prints the fields of `Timing` as JSON. If the steps do not fit the memory, it
+ends with `OUT_OF_MEMORY`, or the kernel kills it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+OUT_OF_MEMORY = 75
+_STEPS = 7
+# Later steps are left out if the earlier ones took so many seconds.
+_ENOUGH_SECONDS = 20.0
+# TensorFlow has errors of other types too in which a device or a library runs out of memory.
+_SIGNS = ("out of memory", "out_of_memory", "oom when allocating", "resource_exhausted", "failed to allocate")
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """What the steps took.
+
+    Attributes:
+        step: seconds of a training step, the median.
+        alone: what it would at least take if no other program used the processor: its processor seconds by cores.
+        validation_step: seconds of a validation step at the input size.
+        start: seconds until the first steps of both kinds were made, the import of TensorFlow left out.
+        devices: number of devices that share a step.
+        memory: most bytes that the process held, those of GPUs left out.
+    """
+
+    step: float
+    alone: float
+    validation_step: float
+    start: float
+    devices: int
+    memory: int
+
+
+def measure(model: dict[str, Any], training: dict[str, Any], size: tuple[int, int], classes: int) -> Timing:
+    """Makes a training's first steps and times the next.
+
+    Args:
+        model: settings of `ModelSettings`.
+        training: settings of `TrainingSettings`.
+        size: height and width of the input, in pixels.
+        classes: number of classes.
+
+    Raises:
+        UsageError: settings that do not fit each other, or no GPU where one is required.
+    """
+    import keras
+    import numpy as np
+
+    from components import gpu
+    from components.class_map import ClassMap
+    from trainer import input_pipeline, precision, strategy
+    from trainer.config import ModelSettings, TrainingSettings
+    from trainer.decoded import DecodedSplit, SplitFacts
+    from trainer.models import registry
+    from trainer.training import TrainingJob, make_learner
+
+    class_map = ClassMap(tuple(map(str, range(classes))), ((0, 0, 0),) * classes)
+    settings = TrainingSettings(**training)
+    job = TrainingJob(ModelSettings(**model), settings, class_map, size, (), (), seed=0, log_dir="")
+    registry.check(job.model, size, settings)
+    if settings.require_gpu:
+        gpu.require_gpu(gpu.usable_gpus())
+    began = time.monotonic()
+    spread = strategy.choose()
+    devices = spread.num_replicas_in_sync
+    registry.check_batch(job.model, settings.batch_size * devices)
+    random, images = np.random.default_rng(0), settings.batch_size * devices
+    masks = random.integers(0, classes, (images, *size), np.uint8)
+    split = DecodedSplit(
+        random.integers(0, 256, (images, *size, 3), np.uint8),
+        masks,
+        np.arange(images) % devices,
+        strategy.sharding(spread),
+    )
+    pixels = np.bincount(masks.ravel(), minlength=classes)
+    keras.utils.set_random_seed(0)
+    with precision.policy(precision.detect(settings.precision)):
+        # As if a checkpoint gave the weights: what they are does not change the time.
+        learner = make_learner(job, SplitFacts(images, settings.batch_size, pixels, pixels), spread, fresh=False)
+        training_batches = input_pipeline.training_batches(split, settings.batch_size, 1, range(10**6), seed=0)
+        evaluation_batches = input_pipeline.evaluation_batches(split, settings.batch_size, 1).repeat()
+        train = _timed(learner.train, iter(strategy.distribute(spread, training_batches)), learner.scores)
+        validate = _timed(learner.validate, iter(strategy.distribute(spread, evaluation_batches)), learner.scores)
+        train()
+        validate()
+        start = time.monotonic() - began
+        busy = time.process_time()
+        step, steps = _median(train)
+        alone = (time.process_time() - busy) / steps / len(os.sched_getaffinity(0))
+        validation_step, _ = _median(validate)
+    # Linux counts in KiB: getrusage(2).
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Timing(step, alone, validation_step, start, devices, memory)
+
+
+def _timed(make: Callable[[Any], None], batches: Iterator[Any], wait: Callable[[], Any]) -> Callable[[], float]:
+    def step() -> float:
+        began = time.monotonic()
+        make(next(batches))
+        wait()
+        return time.monotonic() - began
+
+    return step
+
+
+def _median(step: Callable[[], float]) -> tuple[float, int]:
+    """Returns the median of some steps' seconds, and how many there were."""
+    seconds: list[float] = []
+    while len(seconds) < _STEPS and sum(seconds) < _ENOUGH_SECONDS:
+        seconds.append(step())
+    return statistics.median(seconds), len(seconds)
+
+
+def main() -> None:
+    """Reads the job from the standard input."""
+    from components.errors import SegpipeError
+    from components.tensorflow_start import prepare
+
+    # The kernel then kills this process before any other that runs beside it: proc_pid_oom_score_adj(5).
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+    prepare(quiet=True)
+    job = json.load(sys.stdin)
+    try:
+        timing = measure(job["model"], job["training"], tuple(job["size"]), job["classes"])
+    except SegpipeError as error:
+        sys.exit(str(error))
+    except Exception as error:
+        if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _SIGNS):
+            sys.exit(OUT_OF_MEMORY)
+        raise
+    print(json.dumps(dataclasses.asdict(timing)))
+
+
+if __name__ == "__main__":
+    main()
