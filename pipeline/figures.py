@@ -51,9 +51,9 @@ def _transform(execution: NodeExecution) -> str:
 
 def _trainer(execution: NodeExecution) -> str:
     history = json.loads(files.read_bytes(files.join(_output(execution, "model_run").uri, artifact_files.HISTORY)))
-    score, words = ("val_mean_ap50", "AP50") if "val_mean_ap50" in history[0] else ("val_mean_iou", "IoU")
+    score, words = ("val_mask_ap50", "mask AP50") if "val_mask_ap50" in history[0] else ("val_mean_iou", "mean IoU")
     best = max(epoch[score] for epoch in history if epoch[score] is not None)
-    return f"best mean {words} {best:.3f}, {len(history)} epochs"
+    return f"best {words} {best:.3f}, {len(history)} epochs"
 
 
 def _optimizer(execution: NodeExecution) -> str:

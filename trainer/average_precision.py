@@ -15,14 +15,14 @@ _MIN_IOU = 0.5
 _STEPS = 1000
 
 
-class MeanAP50(keras.metrics.Metric):
+class MaskAP50(keras.metrics.Metric):
     """Mean over the classes in the truth of the average precision at an IoU of masks of 0.5.
 
     As COCO's AP50, but with the area under the whole curve of precision and recall in place of 101 points, scores in
     steps of a thousandth, and masks at the size of the network's input.
     """
 
-    def __init__(self, things: int, name: str = "mean_ap50") -> None:
+    def __init__(self, things: int, name: str = "mask_ap50") -> None:
         super().__init__(name=name)
         self._things = things
         # Hits and misses.

@@ -21,7 +21,7 @@ _WORDS = {
     "loss": "loss",
     "mean_iou": "mean IoU",
     "val_mean_iou": "validation mean IoU",
-    "val_mean_ap50": "validation mean AP50",
+    "val_mask_ap50": "validation mask AP50",
 }
 
 # Seconds between two progress records of one epoch.
@@ -105,7 +105,7 @@ class TensorBoardLog:
     def _write_curves(self, entry: dict[str, Any]) -> None:
         curves = (
             (self._train, "", ("loss", "mean_iou", "learning_rate")),
-            (self._validation, "val_", ("loss", "mean_iou", "mean_ap50")),
+            (self._validation, "val_", ("loss", "mean_iou", "mask_ap50")),
         )
         for writer, prefix, names in curves:
             with writer.as_default(step=entry["epoch"]):

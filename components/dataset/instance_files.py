@@ -92,15 +92,15 @@ def of_ids(data: bytes, indices: np.ndarray, description: DatasetDescription, li
         if divisor:
             rest = ignore if description.unnamed == "ignore" else None
             return index_of_value.get(value // divisor if value >= divisor else value, rest)
-        return int(np.bincount(indices[mask]).argmax()) if value else ignore
+        return int(np.bincount(indices[mask]).argmax())
 
     found = []
-    for value in map(int, np.unique(ids)):
+    for value in map(int, np.unique(ids if divisor else ids[ids > 0])):
         mask = ids == value
         index = class_of(value, mask)
         if index in description.thing_indices:
             found.append((mask, index, value < (divisor or 0)))
-        elif index is None or not (divisor or value == 0 or index == ignore):
+        elif index is None or not (divisor or index == ignore):
             raise BadFileError(
                 LABEL_OUTSIDE_MAP,
                 f"the instance id {value} of {'no class' if index is None else description.classes[index].name}",

@@ -33,15 +33,21 @@ class TaskScores:
         main: the score that the gate, the choice of frames and lists of runs go by.
         by_class: the same of each class, named as in `class_iou/road`.
         listed: the scores that stand first in a report and in lists of runs.
+        of_epoch: the score that chooses the epoch; in a training's history with `val_` before it.
     """
 
     main: str
     by_class: str
     listed: tuple[str, ...]
+    of_epoch: str
 
 
-SEMANTIC = TaskScores("mean_iou", "class_iou", ("mean_iou", "mean_dice", "pixel_accuracy"))
-INSTANCE = TaskScores("mask_ap", "class_mask_ap", ("mask_ap", "mask_ap50", "box_ap"))
+SEMANTIC = TaskScores("mean_iou", "class_iou", ("mean_iou", "mean_dice", "pixel_accuracy"), "mean_iou")
+INSTANCE = TaskScores("mask_ap", "class_mask_ap", ("mask_ap", "mask_ap50", "box_ap"), "mask_ap50")
+
+# The scores of depth; see `components.metrics.depth`.
+DEPTH = ("abs_rel", "rmse", "delta_1")
+LOWER_IS_BETTER = ("abs_rel", "rmse")
 
 
 def task_scores(scores: Mapping[str, Any]) -> TaskScores:

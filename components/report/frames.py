@@ -182,7 +182,13 @@ def _draw_instances(
     # What lies in a crowd is not scored.
     crowd = sides[0][truth.crowd].any(axis=0)
     error = drawing.error_map(np.where(crowd, flat[1], flat[0]), flat[1], class_map, image)
-    drawn = [drawing.instances(image, masks, texts) for masks, texts in zip(sides, (labels, found_labels), strict=True)]
+    # Labels keep their size, so small images are enlarged.
+    times = max(1, pictures.MAX_WIDTH // photo.width)
+    image = image.repeat(times, axis=0).repeat(times, axis=1)
+    drawn = [
+        drawing.instances(image, masks.repeat(times, axis=1).repeat(times, axis=2), texts)
+        for masks, texts in zip(sides, (labels, found_labels), strict=True)
+    ]
     return Frame(
         group=group,
         name=pair.name,

@@ -49,7 +49,8 @@ def render(data: ReportData) -> str:
             for metric in _OTHER_FIGURES
             if metric in data.scores
         ],
-        main=task.main,
+        epoch_score=task.of_epoch,
+        epoch_score_name=wording.metric_name(task.of_epoch),
         main_name=wording.metric_name(task.main),
         class_name=wording.CLASS_METRICS[task.by_class],
         class_scores=[(title, rows) for title, rows in class_scores.items() if rows],

@@ -12,7 +12,7 @@ from typing import Protocol
 from components import drawing
 from components.class_map import ClassMap, Color
 from components.metrics.object_sizes import SizeScore
-from components.metrics.scores import INSTANCE, task_scores
+from components.metrics.scores import DEPTH, INSTANCE, LOWER_IS_BETTER, task_scores
 from components.metrics.threshold_check import ThresholdCheck
 from components.report import wording
 from components.report.charts import Chart, curves, finite, last_entries
@@ -57,6 +57,7 @@ class ScoreRow:
     color: str = ""
     interval: tuple[float, float] | None = None
     change_interval: tuple[float, float] | None = None
+    lower_is_better: bool = False
 
     @property
     def change(self) -> float | None:
@@ -98,12 +99,14 @@ def score_row(data: Scored, metric: str, name: str, color: str = "") -> ScoreRow
         color,
         data.intervals.get(metric),
         data.change_intervals.get(metric),
+        metric in LOWER_IS_BETTER,
     )
 
 
 def key_figures(data: Scored) -> list[ScoreRow]:
-    """Returns the three figures of the verdict banner."""
-    return [score_row(data, metric, wording.metric_name(metric)) for metric in task_scores(data.scores).listed]
+    """Returns the figures of the verdict banner: the task's three, and those of depth."""
+    names = (*task_scores(data.scores).listed, *(name for name in DEPTH if name in data.scores))
+    return [score_row(data, metric, wording.metric_name(metric)) for metric in names]
 
 
 def class_rows(data: Scored, family: str) -> list[ScoreRow]:
@@ -247,19 +250,19 @@ def frame_groups(data: ReportData) -> list[tuple[str, list[Frame]]]:
 
 
 def training_charts(data: ReportData) -> list[Chart]:
-    """Returns the curves of loss and mean IoU, those that the history holds."""
+    """Returns the curves of loss and score, those that the history holds."""
     history = last_entries(data.history)
     charts = [
         curves("Loss", history, {"train": "loss", "validation": "val_loss"}),
         curves("Mean IoU", history, {"train": "mean_iou", "validation": "val_mean_iou"}),
-        curves("Mask AP", history, {"validation": "val_mask_ap"}),
+        curves("Mask AP50", history, {"validation": "val_mask_ap50"}),
     ]
     return [chart for chart in charts if chart]
 
 
 def best_epoch(data: ReportData) -> tuple[int, float] | None:
-    """Returns the epoch of the highest validation score, which is the task's main one, and its value."""
-    name = f"val_{task_scores(data.scores).main}"
+    """Returns the epoch of the highest validation score, by which epochs are chosen, and its value."""
+    name = f"val_{task_scores(data.scores).of_epoch}"
     scored = [(finite(entry.get(name)), int(entry["epoch"])) for entry in last_entries(data.history)]
     known = [(value, -epoch) for value, epoch in scored if value is not None]
     if not known:

@@ -31,6 +31,9 @@ _METRIC_NAMES = {
     "box_ap": "Box AP",
     "box_ap50": "Box AP50",
     "box_ap75": "Box AP75",
+    "abs_rel": "Relative error of depth",
+    "rmse": "RMSE of depth in metres",
+    "delta_1": "Depth within 25 %",
 }
 CLASS_METRICS = {
     "class_iou": "IoU",
@@ -204,13 +207,14 @@ def _shortfall(gate: ThresholdCheck) -> str:
             f"{name} is undefined, as the split has no pixel to score it on, so its bound of {gate.bound:.3f} is missed"
         )
     short_by = f"{-gate.margin:.3f}"
+    side, limit = ("above", "maximum") if gate.lower_is_better else ("below", "minimum")
     if gate.kind == "value":
-        return f"{name} is {score(gate.value)}, {short_by} below its minimum of {score(gate.bound)}"
+        return f"{name} is {score(gate.value)}, {short_by} {side} its {limit} of {score(gate.bound)}"
     return (
         f"{name} changed by {change(gate.value)} "
         + (f"(95 % interval {change_interval(gate.interval)}) " if gate.interval else "")
         + "against the baseline, "
-        + f"{short_by} below the {change(gate.bound)} allowed"
+        + f"{short_by} {side} the {change(gate.bound)} allowed"
     )
 
 
@@ -228,7 +232,8 @@ def timing_summary(data: ReportData) -> str:
 
 def gate_bound(gate: ThresholdCheck) -> str:
     """Writes a bound as a score or as a change."""
-    return score(gate.bound) if gate.kind == "value" else change(gate.bound)
+    bound = score(gate.bound) if gate.kind == "value" else change(gate.bound)
+    return f"at most {bound}" if gate.lower_is_better else bound
 
 
 def gate_value(gate: ThresholdCheck) -> str:

@@ -15,7 +15,7 @@ import training_toy
 from components.class_map import ClassMap
 from components.errors import DataRejectedError, UsageError
 from trainer import instance_split
-from trainer.average_precision import MeanAP50, mask_iou
+from trainer.average_precision import MaskAP50, mask_iou
 from trainer.checkpoints import Checkpoints
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.models import encoders, registry
@@ -35,10 +35,10 @@ def test_it_finds_what_it_learned_from(tmp_path):
     trained = train(job, Checkpoints(str(tmp_path / "checkpoints")))
 
     last = trained.history[-1]
-    assert trained.score == "mean_ap50"
-    assert last["val_mean_ap50"] > 0.5
+    assert trained.score == "mask_ap50"
+    assert last["val_mask_ap50"] > 0.5
     # Training counts no score, which would cost a detection at each step.
-    assert last["mean_ap50"] is None
+    assert last["mask_ap50"] is None
     assert last["loss"] < trained.history[0]["loss"] / 2
 
 
@@ -64,7 +64,7 @@ def test_run_fn_leaves_a_model_that_finds_instances_at_each_images_own_size(tmp_
     (text,) = loaded.signatures["describe"](unused=tf.constant([""]))["json"].numpy()
     described = json.loads(text)
     assert (described["task"], described["things"]) == ("instance", ["box", "stripe"])
-    assert described["val_mean_ap50"] == history[0]["val_mean_ap50"]
+    assert described["val_mask_ap50"] == history[0]["val_mask_ap50"]
     image, _ = toy.example(np.random.default_rng(5))
     images = [image] * 8 + [image[:32, :48]]
     encoded = tf.constant([training_toy.png(each) for each in images])
@@ -146,7 +146,7 @@ def test_pictures_have_the_smaller_instance_in_front(tmp_path):
 
 
 def _score(overlap, labels, classes, scores) -> float:
-    metric = MeanAP50(2)
+    metric = MaskAP50(2)
     for part in zip(overlap, labels, classes, scores, strict=True):
         metric.update_state(*(tf.constant(each)[tf.newaxis] for each in part))
     return float(metric.result())

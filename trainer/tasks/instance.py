@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from serving.instance_masks import paste
 from trainer import instance_split
-from trainer.average_precision import MeanAP50, mask_iou
+from trainer.average_precision import MaskAP50, mask_iou
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.decoded import DecodedSplit, SplitFacts
 from trainer.models import registry
@@ -39,7 +39,7 @@ class InstanceObjective:
             proposals: number that the heads learn from, an image.
         """
         self.model = self.trained = model
-        self.score = MeanAP50(len(things))
+        self.score = MaskAP50(len(things))
         # The last is that of no instance, whose position is -1.
         self._classes = np.array([*things, _NO_CLASS])
         self._proposals = proposals

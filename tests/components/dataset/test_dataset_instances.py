@@ -80,10 +80,12 @@ def found(sample):
     }
 
 
-def test_each_id_is_an_instance_of_the_class_below_it(folder):
+@pytest.mark.parametrize("ignored", ["ignore: void\n", ""], ids=["with an ignored class", "without"])
+def test_each_id_is_an_instance_of_the_class_below_it(folder, ignored):
     write_ids(folder, drawn((1, LEFT), (2, RIGHT), (200, PEOPLE)))
+    text = CLASSES.replace("ignore: void\n", ignored) + IDS + THINGS
 
-    instances = found(one(folder, described(IDS)))
+    instances = found(one(folder, parse(text, "streets.yaml")))
 
     assert instances.keys() == {(CAR, 0, 0, False), (CAR, 0, 5, False), (PERSON, 8, 2, False)}
     np.testing.assert_array_equal(instances[CAR, 0, 0, False], LEFT)
