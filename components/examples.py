@@ -51,6 +51,8 @@ def to_example(sample: Sample, class_map: ClassMap) -> tf.train.Example:
     shares = sample.class_pixels / (sample.height * sample.width)
     for class_name, share in zip(class_map.names, shares, strict=True):
         feature[features.class_share(class_name)].float_list.value.append(float(share))
+    if sample.depth:
+        feature[features.DEPTH].bytes_list.value.append(sample.depth)
     if sample.instances is not None:
         num_runs, runs = encode_runs(sample.instances.masks)
         columns = (sample.instances.classes, sample.instances.crowd, num_runs, runs)

@@ -18,6 +18,10 @@ WIDTH = "width"  # int64: pixels
 CONTENT_HASH = "content_hash"  # bytes: SHA-256 of image and mask, hexadecimal
 CLASS_SHARE_PREFIX = "class_share/"  # float: one feature a class, its share of the mask's pixels, 0 to 1
 
+# bytes, of a data set with depth: a 16-bit grey PNG of the image's size. Metres are value / `depth_scale` of the data
+# set's description, 0 is unknown.
+DEPTH = "depth"
+
 # Raw features of a data set with instances, N of them in an image. The masks are COCO's run-length encodings, not
 # compressed: runs go down the columns and count zeros and ones in turn, zeros first (maybe 0 of them). The runs of one
 # mask sum up to height * width.
@@ -35,12 +39,17 @@ TRANSFORMED_MASK = "mask_resized"  # bytes: grey PNG of class indices at the mod
 # 1 + the position of its class among the things, others 0. Crowds and masks without a pixel are left out; b"" if no
 # mask is left.
 TRANSFORMED_INSTANCES = "instances_resized"
+TRANSFORMED_DEPTH = "depth_resized"  # bytes: `DEPTH` at the model's input size, nearest
 
 # The exported model's output of masks. TensorFlow Serving's REST API encodes a string output as base64 only if its
 # name ends in `_bytes` (api_rest.md, "Encoding binary values").
 MASK_PNG = "mask_png_bytes"
 # Its name before version 0.2, in models that are still served or compared with.
 OLDER_MASK_PNG = "mask_png"
+# The inputs of a model of instances beside the image, one value an image.
+SCORE_THRESHOLD = "score_threshold"  # float32: instances need a higher score
+MAX_INSTANCES = "max_instances"  # int64: most instances of the image, the best ones
+FIND_INSTANCES = "find_instances"  # the signature that takes them
 # The outputs of a model of instances, M of them in an image, the highest score first.
 BOXES = "boxes"  # float32 [M, 4]: (y_min, x_min, y_max, x_max) in pixels of the image's own size, exclusive maximum
 CLASSES = "classes"  # int64 [M]: class index, -1 for no instance
@@ -48,6 +57,8 @@ SCORES = "scores"  # float32 [M]: 0 for no instance
 INSTANCE_PNG = "instance_png_bytes"  # bytes [M]: grey PNG of 0 and 255 at the image's own size, b"" for no instance
 # The probability of each pixel's class, 0 to 255 for 0 to 1; of the signature `evaluation`, since version 0.2.
 CONFIDENCE_PNG = "confidence_png_bytes"
+# The output of a model of depth: a 16-bit grey PNG at the image's own size, in the data set's `depth_scale`.
+DEPTH_PNG = "depth_png_bytes"
 
 
 def mask_png(outputs: Mapping[str, _Value]) -> _Value:

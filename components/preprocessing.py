@@ -30,14 +30,16 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
     Args:
         inputs: raw features; IMAGE, string [B] or [B, 1], encoded PNG or JPEG; MASK likewise, grey PNG; with "things"
             HEIGHT and WIDTH, int64 likewise, and the features of instances, ragged int64 [B, None].
+            With "depth" DEPTH, grey PNG of 16 bits.
         custom_config: "things": class indices of the classes with instances, or nothing for semantic segmentation;
-            "input_size": [height, width] in pixels; "auto_exposure": whether images are brought to one
-            exposure, see `even_exposure`; "image_range": [low, high], the values of a 16-bit PNG that become 0 and
-            255, or None for `FULL_RANGE`.
+            "depth": whether there are depth maps; "input_size": [height, width] in pixels; "auto_exposure": whether
+            images are brought to one exposure, see `even_exposure`; "image_range": [low, high], the values of a 16-bit
+            PNG that become 0 and 255, or None for `FULL_RANGE`.
 
     Returns:
         TRANSFORMED_IMAGE and TRANSFORMED_MASK, string [B]: PNG at the input size. PNG is lossless
-        and the smallest of the types Transform can write. With "things" also TRANSFORMED_INSTANCES, string [B].
+        and the smallest of the types Transform can write. With "things" also TRANSFORMED_INSTANCES, with "depth"
+        TRANSFORMED_DEPTH, string [B].
     """
     height, width = custom_config["input_size"]
     even = custom_config["auto_exposure"]
@@ -56,6 +58,10 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
             lambda data: resize_mask(data, height, width), tf.reshape(inputs[features.MASK], [-1])
         ),
     }
+    if custom_config.get("depth"):
+        outputs[features.TRANSFORMED_DEPTH] = _map_each(
+            lambda data: resize_mask(data, height, width, tf.uint16), tf.reshape(inputs[features.DEPTH], [-1])
+        )
     if things := custom_config.get("things"):
         outputs[features.TRANSFORMED_INSTANCES] = tf.map_fn(
             lambda each: resize_instances(*each, things=things, height=height, width=width),
@@ -173,9 +179,9 @@ def exposure_gain(image: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(KEY / key, 1 / MAX_GAIN, MAX_GAIN)
 
 
-def resize_mask(data: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Decodes a grey PNG mask, string [], and returns it resized as a grey PNG, string []."""
-    mask = tf.io.decode_png(data, channels=1)
+def resize_mask(data: tf.Tensor, height: int, width: int, dtype: tf.DType = tf.uint8) -> tf.Tensor:
+    """Decodes a grey PNG, string [], of a mask or a depth map, and returns it resized (nearest) as such a PNG."""
+    mask = tf.io.decode_png(data, channels=1, dtype=dtype)
     resized = tf.image.resize(mask, (height, width), method="nearest")
     return tf.io.encode_png(resized, compression=1)
 

@@ -14,19 +14,22 @@ from components import features, files
 from components.class_map import ClassMap
 
 
-def raw_schema(class_map: ClassMap, max_side: int, has_instances: bool = False) -> schema_pb2.Schema:
+def raw_schema(
+    class_map: ClassMap, max_side: int, has_instances: bool = False, has_depth: bool = False
+) -> schema_pb2.Schema:
     """Returns the schema of raw examples.
 
     Args:
         class_map: its classes give one share feature each.
         max_side: largest height or width allowed, in pixels.
         has_instances: whether the examples have instances.
+        has_depth: whether they have depth maps.
     """
     schema = statistics_schema(class_map, max_side, has_instances)
     tensors = schema.tensor_representation_group[""].tensor_representation
     # Without `presence`, so that ExampleValidator accepts statistics that leave the features out. The tensors' shapes
     # are then explicit: tfx_bsl infers a dense tensor only for a feature with `presence`.
-    dense = [features.IMAGE, features.MASK]
+    dense = [features.IMAGE, features.MASK, *([features.DEPTH] if has_depth else [])]
     for name in dense:
         schema.feature.add(name=name, type=schema_pb2.BYTES)
     if has_instances:
@@ -43,7 +46,7 @@ def raw_schema(class_map: ClassMap, max_side: int, has_instances: bool = False) 
 
 
 def statistics_schema(class_map: ClassMap, max_side: int, has_instances: bool = False) -> schema_pb2.Schema:
-    """Returns the schema of the features that statistics are made of: all but images, masks and instances' runs.
+    """Returns the schema of the features that statistics are made of: all but the encoded pictures and instances' runs.
 
     Args:
         class_map: its classes give one share feature each.
@@ -68,12 +71,14 @@ def statistics_schema(class_map: ClassMap, max_side: int, has_instances: bool = 
     return schema
 
 
-def write_raw_schema(class_map: ClassMap, max_side: int, directory: str, has_instances: bool = False) -> str:
+def write_raw_schema(
+    class_map: ClassMap, max_side: int, directory: str, has_instances: bool = False, has_depth: bool = False
+) -> str:
     """Writes the schema to a file named after its content and returns the path.
 
     ImportSchemaGen's cache key is the path, not the content; the name makes the two one.
     """
-    text = text_format.MessageToString(raw_schema(class_map, max_side, has_instances))
+    text = text_format.MessageToString(raw_schema(class_map, max_side, has_instances, has_depth))
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = files.join(directory, f"raw-{digest}.pbtxt")
     if not files.exists(path):

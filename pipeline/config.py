@@ -202,6 +202,12 @@ class RunConfig(Settings):
                 "export: found a precision, tile_size or variants, which the task instance has no place for; leave "
                 "export.precision at float32, export.tile_size at null and export.variants empty"
             )
+        if self.model.depth and (export.tile_size or export.variants or self.model.test_time_scales != (1.0,)):
+            raise ValueError(
+                "model.depth: found it with export.tile_size, export.variants or model.test_time_scales, which it has "
+                "no place for: what is enlarged looks nearer. Leave export.tile_size at null, export.variants empty "
+                "and model.test_time_scales at [1.0]"
+            )
         return self
 
     @model_validator(mode="after")
@@ -215,13 +221,13 @@ class RunConfig(Settings):
         return self
 
 
-def describe(data: DataSettings, task: Task = "semantic") -> DatasetDescription:
+def describe(data: DataSettings, task: Task = "semantic", depth: bool = False) -> DatasetDescription:
     """Returns the description of a configured data set, with the sequences that the settings hold out.
 
-    It has instances only for a task that needs them.
+    It has instances only for a task that needs them, and depth only for a network that estimates it.
 
     Raises:
-        UsageError: its layout is not known, or the task needs instances and it has none.
+        UsageError: its layout is not known, or instances or depth are needed and it has none.
     """
     description = detect(data.dir) if data.description == "auto" else load(data.description)
     if task == "semantic":
@@ -230,6 +236,13 @@ def describe(data: DataSettings, task: Task = "semantic") -> DatasetDescription:
         raise UsageError(
             f"task: found instance, and {data.dir} has no instances; expected `things` in the description"
             f" {description.name!r}, and the files of layout.instances if it has them. Add them, or set task: semantic"
+        )
+    if not depth:
+        description = description.without_depth()
+    elif not description.layout.depth:
+        raise UsageError(
+            f"model.depth: found true, and {data.dir} has no depth maps; expected layout.depth in the description"
+            f" {description.name!r}, and its files. Add them, or set model.depth: false"
         )
     if not data.held_out_share and not data.held_out_sequences:
         return description
@@ -270,7 +283,7 @@ def _gate_split(data: DataSettings, description: DatasetDescription) -> str:
 def find_data(config: RunConfig) -> tuple[str, DatasetDescription]:
     """Returns the folder of the data set that a configuration names, and its description. Raises UsageError."""
     folder = spans.locate(config.data.dir, config.data.span)
-    return folder, describe(config.data.model_copy(update={"dir": folder}), config.task)
+    return folder, describe(config.data.model_copy(update={"dir": folder}), config.task, config.model.depth)
 
 
 def build_config(

@@ -116,6 +116,7 @@ def data_components(
 ) -> DataComponents:
     """Returns the components that turn the folder into checked, resized examples."""
     class_map, has_instances = description.class_map, bool(description.things)
+    has_depth = description.layout.depth is not None
     train, evaluate, judge = config.data.train_split, config.data.eval_split, config.data.gate_split
 
     # Reads images and masks into TFRecords; what cannot be used goes to quarantine.
@@ -143,7 +144,7 @@ def data_components(
 
     # Brings the schema into the pipeline, where Transform and Evaluator need it too.
     schema_gen = tfx.components.ImportSchemaGen(
-        schema_file=schema.write_raw_schema(class_map, config.data.max_side, workdir.schemas, has_instances)
+        schema_file=schema.write_raw_schema(class_map, config.data.max_side, workdir.schemas, has_instances, has_depth)
     )
     raw_schema = schema_gen.outputs["schema"]
 
@@ -175,6 +176,7 @@ def data_components(
             "auto_exposure": config.auto_exposure,
             "image_range": description.image_range and list(description.image_range),
             "things": list(description.thing_indices),
+            "depth": has_depth,
             "code": source_hash("components.preprocessing"),
         },
     )
@@ -235,6 +237,7 @@ def model_components(
             code_hash=source_hash("components.metrics.gate"),
             selection_split=chooses if chooses != judges else "",
             things=description.things,
+            depth_scale=description.depth_scale if config.model.depth else None,
         ),
     )
 
@@ -299,6 +302,7 @@ def _trainer_config(config: RunConfig, workdir: Workdir, description: DatasetDes
         "auto_exposure": config.auto_exposure,
         "class_map": description.class_map.to_json(),
         "things": list(description.thing_indices),
+        "depth_scale": description.depth_scale,
         "seed": config.seed,
         "max_pixels": config.export.max_pixels,
         "tile_size": config.export.tile_size,

@@ -52,7 +52,7 @@ def run_pipeline(config: RunConfig, out: str, wait: bool = False) -> bool:
     workdir = Workdir(out)
     files.refuse_pattern("--out", workdir.root)
     files.refuse_pattern("serving_dir", workdir.serving(config))
-    description = describe(config.data, config.task)
+    description = describe(config.data, config.task, config.model.depth)
     config = with_gate_split(config, description)
     config.gate.check_classes(description.class_map, description.things)
     check_served_name(config, workdir)
@@ -136,7 +136,7 @@ def _conclude(
     from pipeline.resolvers import RESOLVERS
     from pipeline.store import Store
     from pipeline.summary import RunOutcome, check_served, push_text, write_summary
-    from pipeline.tables import failure_table, score_table
+    from pipeline.tables import depth_line, failure_table, score_table
 
     store = Store(workdir.metadata)
     executions = store.executions(run_id)
@@ -154,6 +154,8 @@ def _conclude(
     intervals = (candidate.intervals, evaluation.change_intervals)
     say()
     say(score_table(candidate.scores, before, *intervals))
+    if candidate.depth:
+        say(depth_line(candidate.depth))
     say(split_note(reported), soft_wrap=True)
     say()
     if outcome.evaluation.failures:

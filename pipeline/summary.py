@@ -69,6 +69,8 @@ class RunOutcome:
             "baseline_metrics": baseline.scores.to_dict() if baseline else None,
             "diagnostics": self._diagnostics(candidate),
             "baseline_diagnostics": self._diagnostics(baseline),
+            "depth": nested(candidate.depth) or None,
+            "baseline_depth": (nested(baseline.depth) or None) if baseline else None,
             "intervals": candidate.intervals,
             "change_intervals": self.evaluation.change_intervals,
             "failures": [failure.reason for failure in self.evaluation.failures],

@@ -64,6 +64,11 @@ def score_table(
     return table
 
 
+def depth_line(scores: Mapping[str, float]) -> str:
+    """Returns the scores of depth in a line."""
+    return "depth: absolute relative error {abs_rel:.3f}, RMSE {rmse:.2f} m, within 25 % {delta_1:.3f}".format(**scores)
+
+
 def sequence_table(sequences: Sequence[SequenceScore]) -> Table:
     """Returns the mean IoU of sequences, beside the baseline's if there is one."""
     compared = any(row.baseline_mean_iou is not None for row in sequences)

@@ -20,12 +20,13 @@ from trainer.config import TrainingSettings
 Augmentation = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
-def build(settings: TrainingSettings, input_size: tuple[int, int]) -> Augmentation | None:
+def build(settings: TrainingSettings, input_size: tuple[int, int], depth: bool = False) -> Augmentation | None:
     """Returns the augmentation that the settings ask for, or None.
 
     Args:
         settings: `augment`, `crop_size`, `min_scale`, `max_scale`, `color`, `exposure` and `blur`.
         input_size: height and width of the stored images in pixels.
+        depth: whether the masks hold depth, see `scale_and_crop`.
 
     Raises:
         UsageError: for a crop that the image does not hold.
@@ -36,26 +37,33 @@ def build(settings: TrainingSettings, input_size: tuple[int, int]) -> Augmentati
             f"training.crop_size: found {crop[0]}x{crop[1]}, expected at most the input size, "
             f"{input_size[0]}x{input_size[1]}; make it smaller, or raise size"
         )
-    return functools.partial(augment, crop_size=crop, settings=settings) if settings.augment else None
+    return functools.partial(augment, crop_size=crop, settings=settings, depth=depth) if settings.augment else None
 
 
 def augment(
-    images: tf.Tensor, masks: tf.Tensor, seed: tf.Tensor, crop_size: tuple[int, int], settings: TrainingSettings
+    images: tf.Tensor,
+    masks: tf.Tensor,
+    seed: tf.Tensor,
+    crop_size: tuple[int, int],
+    settings: TrainingSettings,
+    depth: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Varies a batch, each pair by itself; a mask follows every geometric change of its image exactly.
 
     Args:
         images: RGB, 0 to 255, uint8 or float32 [B, H, W, 3].
-        masks: class indices, uint8 [B, H, W].
+        masks: class indices, uint8 [B, H, W]; with depth as `scale_and_crop` has them.
         seed: integer [2].
         crop_size: height and width of the result in pixels, at most the images'.
         settings: `min_scale` and `max_scale`, see `scale_and_crop`; `color`, `exposure`, `blur`, see `trainer.color`.
+        depth: whether the masks hold depth.
 
     Returns:
-        Images, 0 to 255, float32 [B, *crop_size, 3], and masks, int32 [B, *crop_size].
+        Images, 0 to 255, float32 [B, *crop_size, 3], and masks, int32 [B, *crop_size, ...].
     """
     seeds = tf.unstack(tf.random.split(seed, 3, alg="philox"))
-    images, masks = scale_and_crop(images, masks, seeds[0], crop_size, settings.min_scale, settings.max_scale)
+    scales = settings.min_scale, settings.max_scale
+    images, masks = scale_and_crop(images, masks, seeds[0], crop_size, *scales, depth=depth)
     images = color.jitter(images, seeds[1], settings.color, settings.exposure)
     if settings.blur:
         images = color.blur(images, seeds[2], settings.blur)
@@ -70,6 +78,7 @@ def scale_and_crop(
     min_scale: float,
     max_scale: float,
     flip: float = 0.5,
+    depth: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Cuts a random window of each pair, scaled and mirrored at random.
 
@@ -77,17 +86,20 @@ def scale_and_crop(
     image: at the smallest scale it holds all of one side. The window lies anywhere; its borders may cross pixels.
     Left and right are exchanged with the probability `flip`. Up and down are never exchanged.
 
+    What is enlarged looks nearer, so depth is divided by the scale (Eigen et al. 2014, arXiv 1406.2283, section 3.4).
+
     Args:
         images: uint8 or float32 [B, H, W, 3].
-        masks: class indices, uint8 or int32 [B, H, W].
+        masks: class indices, uint8 or int32 [B, H, W]; with depth, class indices and depth, uint16 [B, H, W, 2].
         seed: integer [2].
         crop_size: height and width of the result in pixels, at most H and W.
         min_scale: smallest scale, above 0.
         max_scale: largest scale.
         flip: probability of mirroring.
+        depth: whether the masks hold depth.
 
     Returns:
-        Images, interpolated, float32 [B, *crop_size, 3], and masks, nearest, int32 [B, *crop_size].
+        Images, interpolated, float32 [B, *crop_size, 3], and masks, nearest, int32 [B, *crop_size, ...].
     """
     height, width = images.shape[1:3]
     smallest = max(min_scale, crop_size[0] / height, crop_size[1] / width)
@@ -100,7 +112,9 @@ def scale_and_crop(
     right, mirrored = left + extents[1], side < flip
     rows = top, top + extents[0]
     columns = tf.where(mirrored, right, left), tf.where(mirrored, left, right)
-    return (
-        resampling.linear(images, rows, columns, crop_size, largest_step=1 / smallest),
-        resampling.nearest(masks, rows, columns, crop_size),
-    )
+    masks = resampling.nearest(masks, rows, columns, crop_size)
+    if depth:
+        # As float32, because TensorFlow computes int32 on the CPU.
+        factors = tf.stack([tf.ones_like(scale), 1 / scale], axis=-1)[:, tf.newaxis, tf.newaxis]
+        masks = tf.cast(tf.round(tf.cast(masks, tf.float32) * factors), tf.int32)
+    return resampling.linear(images, rows, columns, crop_size, largest_step=1 / smallest), masks

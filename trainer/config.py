@@ -47,6 +47,7 @@ class ModelSettings(Settings):
     proposals: int = Field(1000, ge=1, description="region proposals of an image (mask_rcnn)")
     max_instances: int = Field(50, ge=1, description="most instances that are found in an image (mask_rcnn)")
     min_score: float = Field(0.1, ge=0, lt=1, description="instances need a higher score (mask_rcnn)")
+    depth: bool = Field(False, description="estimate depth too, by a second decoder (fcn8, unet)")
     dropout: float | None = Field(
         None,
         ge=0,
@@ -92,6 +93,9 @@ class TrainingSettings(Settings):
     lovasz: float = Field(0.0, ge=0, description="weight of the Lovasz-softmax loss in the loss")
     deep_supervision: float = Field(
         0.0, ge=0, description="weight of the mean loss on features inside the network, while training; 0 for none"
+    )
+    depth_weight: float = Field(
+        1.0, gt=0, description="weight of the scale-invariant error of log depth in the loss, with model.depth"
     )
     class_balance: float = Field(
         0.5, ge=0, le=1, description="exponent of the median-frequency class weights; 0 weighs all classes alike"
@@ -143,7 +147,7 @@ class TrainingSettings(Settings):
     )
     warm_start: bool = Field(False, description="start from the weights of the last blessed model on other data")
     keep: Literal["best", "last"] = Field(
-        "best", description="which epoch's weights are exported, by validation mean IoU, or mean AP50 of instances"
+        "best", description="which epoch's weights are exported, by validation mean IoU, or mask AP50 of instances"
     )
 
     @model_validator(mode="after")

@@ -55,7 +55,7 @@ class DecodedSplit:
 
     Attributes:
         images: RGB, uint8 [N, H, W, 3].
-        masks: class indices, uint8 [N, H, W].
+        masks: class indices, uint8 [N, H, W]; with depth, class indices and values of depth maps, uint16 [N, H, W, 2].
         owners: number of the device that each example belongs to, int64 [N].
         sharding: the process.
         in_memory: False if the pixels lie in a file.
@@ -82,7 +82,7 @@ class DecodedSplit:
     def label_counts(self) -> list[int]:
         """Returns, for each value of a mask, its pixels, and then the pixels of all masks that hold it."""
         class_pixels, present_pixels = np.zeros((2, _LABELS), np.int64)
-        for mask in self.masks:
+        for mask in self.masks if self.masks.ndim == 3 else self.masks[..., 0]:
             pixels = np.bincount(mask.ravel(), minlength=_LABELS)
             class_pixels += pixels
             present_pixels += mask.size * (pixels > 0)
@@ -95,6 +95,7 @@ def load(
     memory_fraction: float,
     sharding: Sharding = WHOLE,
     encoded: str | None = None,
+    depth: bool = False,
 ) -> DecodedSplit:
     """Decodes what the devices of one process own of a split.
 
@@ -104,6 +105,7 @@ def load(
         memory_fraction: largest fraction of the available memory that the pixels may take.
         sharding: the process.
         encoded: a feature of bytes to keep as it is in place of the masks: `masks` is then object [N].
+        depth: whether depth maps are read too.
 
     Raises:
         SegpipeError: when the pixels fit neither in memory nor on the disk.
@@ -112,12 +114,18 @@ def load(
     owners = np.fromiter(records.map(lambda owner, _: owner).as_numpy_iterator(), np.int64)
     shape = (len(owners), *input_size)
     values = int(np.prod(shape))
-    size = (3 if encoded else 4) * values
+    of_masks = 0 if encoded else 4 if depth else 1  # bytes a pixel
+    size = (3 + of_masks) * values
     in_memory = size <= memory_fraction * memory.available()
     pixels = np.empty(size, np.uint8) if in_memory else _on_disk(size)
-    images = pixels[-3 * values :].reshape(*shape, 3)
-    masks = np.empty(len(owners), object) if encoded else pixels[:values].reshape(shape)
-    decode = functools.partial(_decode, input_size=input_size, encoded=encoded)
+    # The masks come first, as 16-bit numbers must be aligned.
+    rest, images = np.split(pixels, [of_masks * values])
+    images = images.reshape(*shape, 3)
+    if encoded:
+        masks = np.empty(len(owners), object)
+    else:
+        masks = rest.view(np.uint16).reshape(*shape, 2) if depth else rest.reshape(shape)
+    decode = functools.partial(_decode, input_size=input_size, encoded=encoded, depth=depth)
     chunks = records.map(lambda _, record: decode(record), tf.data.AUTOTUNE).batch(_CHUNK).prefetch(2)
     for index, (image, mask) in enumerate(chunks.as_numpy_iterator()):
         rows = slice(index * _CHUNK, index * _CHUNK + len(image))
@@ -202,11 +210,21 @@ def _on_disk(size: int) -> np.ndarray:
         ) from error
 
 
-def _decode(record: tf.Tensor, input_size: tuple[int, int], encoded: str | None) -> tuple[tf.Tensor, tf.Tensor]:
-    names = (features.TRANSFORMED_IMAGE, encoded or features.TRANSFORMED_MASK)
+def _decode(
+    record: tf.Tensor, input_size: tuple[int, int], encoded: str | None, depth: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    names = [features.TRANSFORMED_IMAGE, encoded or features.TRANSFORMED_MASK]
+    names += [features.TRANSFORMED_DEPTH] if depth else []
     parsed = tf.io.parse_single_example(record, {name: tf.io.FixedLenFeature([], tf.string) for name in names})
-    image, mask = (parsed[name] for name in names)
+    image, *maps = (parsed[name] for name in names)
     image = tf.ensure_shape(tf.io.decode_png(image, channels=3), [*input_size, 3])
     if encoded:
-        return image, mask
-    return image, tf.ensure_shape(tf.io.decode_png(mask, channels=1), [*input_size, 1])[..., 0]
+        return image, maps[0]
+
+    def grey(data: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+        return tf.ensure_shape(tf.io.decode_png(data, channels=1, dtype=dtype), [*input_size, 1])
+
+    if depth:
+        mask, distance = maps
+        return image, tf.concat([tf.cast(grey(mask, tf.uint8), tf.uint16), grey(distance, tf.uint16)], axis=-1)
+    return image, grey(maps[0], tf.uint8)[..., 0]

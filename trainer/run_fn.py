@@ -31,6 +31,7 @@ def run_fn(fn_args: Any) -> None:
             auto_exposure: whether Transform brought the images to one exposure.
             class_map: `ClassMap.to_json()`.
             things: class indices of the classes that have instances, of a network of instances.
+            depth_scale: value of a depth map at a distance of 1 metre.
             seed: an integer, or None.
             max_pixels: height times width of the largest image that the model accepts.
             tile_size: height and width of sliding windows in pixels, or None.
@@ -59,6 +60,7 @@ def run_fn(fn_args: Any) -> None:
         log_dir=fn_args.model_run_dir,
         base_model=getattr(fn_args, "base_model", None),
         things=tuple(config["things"]),
+        depth_scale=config["depth_scale"],
     )
     with _checkpoints(config, job, fn_args.model_run_dir) as kept:
         trained = train(job, kept)
@@ -81,6 +83,7 @@ def run_fn(fn_args: Any) -> None:
             config["max_pixels"],
             Tiling(tuple(config["tile_size"]), config["tile_overlap"]) if config["tile_size"] else None,
             job.things,
+            job.depth_scale if job.model.depth else None,
         )
         warm_start.save(trained.model, fn_args.serving_model_dir)
         # Only now: a kill during the export must not cost the training.

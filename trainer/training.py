@@ -58,6 +58,7 @@ class TrainingJob:
         log_dir: where TensorBoard's logs go.
         base_model: folder of an earlier training's export whose weights this one starts from; None for none.
         things: class indices of the classes that have instances, for instance segmentation.
+        depth_scale: value of a depth map at a distance of 1 metre.
     """
 
     model: ModelSettings
@@ -70,13 +71,14 @@ class TrainingJob:
     log_dir: str
     base_model: str | None = None
     things: tuple[int, ...] = ()
+    depth_scale: float = 256
 
     @property
     def task(self) -> Task:
         """What the network learns."""
         if self.model.task == "instance":
             return InstanceTask(self.model, self.training, self.things, self.input_size)
-        return SemanticTask(self.model, self.training, self.class_map, self.input_size)
+        return SemanticTask(self.model, self.training, self.class_map, self.input_size, self.depth_scale)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +100,7 @@ class TrainedModel:
 
     Attributes:
         model: from RGB, 0 to 255, [B, H, W, 3], to logits, float32 [B, H, W, num_classes], or to what
-            `mask_rcnn.model.build` says; without optimizer.
+            `mask_rcnn.model.build` or `depth_decoder.attach` says; without optimizer.
         history: one entry an epoch, over all resumptions.
         epoch: 1-based epoch whose weights the model has.
         policy: the Keras dtype policy it was trained with.
@@ -211,7 +213,7 @@ def make_learner(job: TrainingJob, facts: SplitFacts, spread: tf.distribute.Stra
             _optimizer(model, job, rate),
             spread,
             xla=_use_xla(job, steps, devices),
-            augment=augmentation.build(settings, job.input_size),
+            augment=augmentation.build(settings, job.input_size, job.model.depth),
         )
 
 

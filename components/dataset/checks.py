@@ -1,4 +1,4 @@
-"""Reads one pair with its instances and either returns it ready for a `tf.train.Example` or says what is wrong with it.
+"""Reads one pair with what belongs to it and returns it ready for a `tf.train.Example`, or says what is wrong with it.
 
 Both files are decoded in full, so that a pair that passes cannot stop the pipeline further on. What is stored of an
 image is the file itself if it is a PNG or JPEG, else a PNG of the same pixels: Transform's graph alone decides which
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from components import files
-from components.dataset import instance_files, levels, masks
+from components.dataset import depth_files, instance_files, levels, masks
 from components.dataset.conversion import as_png
 from components.dataset.description import DatasetDescription
 from components.dataset.encoded import BadFileError, Limits, decode, pixel_hash
@@ -74,6 +74,7 @@ class Sample:
         perceptual_hash: of the image's pixels, 32 hexadecimal digits; see `near_duplicates.perceptual_hash`.
         class_pixels: pixels of each class in the mask, int64 [num_classes].
         instances: those of the things; None if the data set has none.
+        depth: the depth map as its file has it, a 16-bit grey PNG of the mask's size; b"" if the data set has none.
     """
 
     pair: Pair
@@ -86,6 +87,7 @@ class Sample:
     perceptual_hash: str
     class_pixels: np.ndarray
     instances: Instances | None = None
+    depth: bytes = b""
 
 
 def read_pair(root: str, pair: Pair, description: DatasetDescription, limits: Limits | None = None) -> Sample | Fault:
@@ -123,6 +125,9 @@ def read_pair(root: str, pair: Pair, description: DatasetDescription, limits: Li
         if indices is None:
             indices = instance_files.drawn(instances, description)
             stored = _stored(image, image_bytes, indices.shape[::-1])
+        height, width = indices.shape
+        file = pair.depth
+        depth = depth_files.read(root, pair, (width, height), limits)
     except OSError as error:
         found = f"{type(error).__name__}: {error.strerror or error}"
         return Fault(pair.split, pair.name, file, UNREADABLE, found, "a readable file", _ACTIONS[UNREADABLE])
@@ -130,18 +135,18 @@ def read_pair(root: str, pair: Pair, description: DatasetDescription, limits: Li
         action = f"in the data folder, {error.action}" if error.action else _ACTIONS[error.reason]
         return Fault(pair.split, pair.name, file, error.reason, error.found, error.expected, action)
     turned = upright(image)
-    height, width = indices.shape
     return Sample(
         pair=pair,
         image=stored,
         mask=mask_png or masks.encode(indices),
         height=height,
         width=width,
-        content_hash=hashlib.sha256(image_file + mask_file + annotation).hexdigest(),
+        content_hash=hashlib.sha256(image_file + mask_file + annotation + depth).hexdigest(),
         image_hash=pixel_hash(turned, image_bytes),
         perceptual_hash=perceptual_hash(turned),
         class_pixels=np.bincount(indices.ravel(), minlength=len(description.classes)).astype(np.int64),
         instances=instance_files.of_things(instances, description) if description.things else None,
+        depth=depth,
     )
 
 

@@ -20,6 +20,7 @@ class Group:
     images: list[str] = dataclasses.field(default_factory=list)
     masks: list[str] = dataclasses.field(default_factory=list)
     instances: list[str] = dataclasses.field(default_factory=list)
+    depth: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass
@@ -38,7 +39,7 @@ class Groups:
 
 
 def group_files(paths: list[str], description: DatasetDescription) -> Groups:
-    """Groups paths of images, masks and instances by split and name; files that no pattern matches are passed over.
+    """Groups the paths of each kind of files by split and name; files that no pattern matches are passed over.
 
     A TIFF, BMP or WebP image beside a PNG or JPEG of the same name is passed over: it is taken to be its original.
     If masks of all splits share one folder, a mask that no split has an image for is passed over as well.
@@ -47,15 +48,18 @@ def group_files(paths: list[str], description: DatasetDescription) -> Groups:
     split_of_folder = {patterns.normalize(folder): split for split, folder in description.splits.items()}
     groups: dict[tuple[str, str], Group] = defaultdict(Group)
     shared_masks: dict[str, list[str]] = defaultdict(list)
-    # By split, None if all splits share the folder, and name, None if a file holds the instances of all images.
-    instances: dict[tuple[str | None, str | None], list[str]] = defaultdict(list)
+    kinds = {"instances": layout.instances, "depth": layout.depth}
+    # By kind, split, None if all splits share the folder, and name, None if a file holds the instances of all images.
+    beside: dict[tuple[str, str | None, str | None], list[str]] = defaultdict(list)
     rest: list[str] = []
     for path in paths:
         # Images last: if all lie in one folder, X_mask.png would also pass for an image.
-        if layout.instances and (match := layout.instances.fullmatch(path)):
+        found = [(kind, match) for kind, pattern in kinds.items() if pattern and (match := pattern.fullmatch(path))]
+        if found:
+            kind, match = found[0]
             parts = match.groupdict()
             split = split_of_folder[parts["split"]] if "split" in parts else None
-            instances[split, patterns.name_of(match) if "name" in parts else None].append(path)
+            beside[kind, split, patterns.name_of(match) if "name" in parts else None].append(path)
         elif layout.masks and (match := layout.masks.fullmatch(path)):
             folder = match.groupdict().get("split")
             if folder is None and description.has_split_folders:
@@ -70,7 +74,9 @@ def group_files(paths: list[str], description: DatasetDescription) -> Groups:
     for (split, name), group in groups.items():
         group.masks += shared_masks.get(name, [])
         keys = [(a, b) for a in (split, None) for b in (name, None)]
-        group.instances = [path for key in keys for path in instances.get(key, [])]
+        group.instances, group.depth = (
+            [path for key in keys for path in beside.get((kind, *key), [])] for kind in kinds
+        )
         stored = [path for path in group.images if path.lower().endswith(STORED_EXTENSIONS)]
         group.images = stored or group.images
 

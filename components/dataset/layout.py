@@ -1,10 +1,10 @@
-"""The path patterns of a data set's images, masks and instances, validated."""
+"""The path patterns of a data set's images, masks, instances and depth maps, validated."""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from components.dataset import patterns
 from components.settings import Settings
@@ -29,13 +29,16 @@ class Layout(Settings):
         " annotations/instances_{split}.json; without it, each connected component of a thing's pixels in the mask"
         " is an instance",
     )
+    depth: str | None = Field(
+        None, description="path pattern of a depth map, a 16-bit grey PNG, e.g. {split}depth/{name}.png"
+    )
     extensions: tuple[ImageExtension, ...] = Field(
         IMAGE_EXTENSIONS,
         min_length=1,
         description=f"image files to take if `images` names no extension; default: {', '.join(IMAGE_EXTENSIONS)}",
     )
 
-    @field_validator("images", "masks", "instances")
+    @field_validator("images", "masks", "instances", "depth")
     @classmethod
     def _check_placeholders(cls, value: str | None) -> str | None:
         if value is None:
@@ -59,11 +62,12 @@ class Layout(Settings):
             raise ValueError(f"expected images to be files of {known}, or no extension for all of them")
         return value
 
-    @field_validator("masks")
+    @field_validator("masks", "depth")
     @classmethod
-    def _masks_are_png(cls, value: str | None) -> str | None:
+    def _masks_are_png(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and patterns.extension_of(value).lower() not in ("", "png"):
-            raise ValueError("expected masks to be .png files; convert other formats, and never store masks as JPEG")
+            kind = "masks" if info.field_name == "masks" else "depth maps"
+            raise ValueError(f"expected {kind} to be .png files; convert other formats, and never store {kind} as JPEG")
         return value
 
     @field_validator("instances")
@@ -77,7 +81,7 @@ class Layout(Settings):
     def _check_together(self) -> Layout:
         if self.masks is None and not self.has_coco:
             raise ValueError("masks: missing; expected a path pattern, or COCO's annotations (.json) as `instances`")
-        for kind, pattern in (("masks", self.masks), ("instances", self.instances)):
+        for kind, pattern in (("masks", self.masks), ("instances", self.instances), ("depth", self.depth)):
             if pattern is None:
                 continue
             if patterns.SPLIT in pattern and patterns.SPLIT not in self.images:

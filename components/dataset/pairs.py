@@ -1,4 +1,4 @@
-"""Finds the pairs of image and mask, with their instances, below a data root, and the files that make no pair.
+"""Finds the pairs of image and mask, with instances and depth, below a data root, and the files that make no pair.
 
 Of the images and masks only the paths are used; `components.dataset.checks` reads the files.
 """
@@ -32,6 +32,7 @@ UNSUPPORTED = "unsupported"
 INSTANCES_MISSING = "instances_missing"
 EMPTY_INSTANCE = "empty_instance"
 BAD_ANNOTATION = "bad_annotation"
+DEPTH_MISSING = "depth_missing"
 REASONS = (
     EMPTY,
     UNREADABLE,
@@ -50,6 +51,7 @@ REASONS = (
     INSTANCES_MISSING,
     EMPTY_INSTANCE,
     BAD_ANNOTATION,
+    DEPTH_MISSING,
 )
 
 
@@ -64,6 +66,7 @@ class Pair:
         image: path of the image, relative to the data root.
         mask: path of the mask, relative to the data root; "" if it is made of the instances.
         instances: path of the file of its instances, relative to the data root; "" if they are made of the mask.
+        depth: path of the depth map, relative to the data root; "" if none is read.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Pair:
     image: str
     mask: str
     instances: str = ""
+    depth: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,8 +135,8 @@ def find_pairs(root: str, description: DatasetDescription) -> tuple[list[Pair], 
         faults += found
         if not found:
             sequence = description.sequence_of(name) or name
-            mask, instances = ("".join(paths) for paths in (group.masks, group.instances))
-            pairs.append(Pair(name, split, sequence, group.images[0], mask, instances))
+            mask, instances, depth = ("".join(paths) for paths in (group.masks, group.instances, group.depth))
+            pairs.append(Pair(name, split, sequence, group.images[0], mask, instances, depth))
     return _hold_out(description, pairs, faults)
 
 
@@ -209,7 +213,7 @@ def _faults(
 
     `other_image` and `other_mask` are files in the place of its image and mask whose extension is not accepted.
     """
-    paths = [*group.images, *group.masks, *(group.instances if group.images else [])]
+    paths = [*group.images, *group.masks, *([*group.instances, *group.depth] if group.images else [])]
     if any(advice.printable(path) != path for path in paths):
         return [
             Fault(
@@ -225,7 +229,7 @@ def _faults(
         ]
     kinds = {"images": group.images}
     if group.images:
-        kinds |= {"masks": group.masks, "instances": group.instances}
+        kinds |= {"masks": group.masks, "instances": group.instances, "depth maps": group.depth}
     kind, clashing = next(((kind, found) for kind, found in kinds.items() if len(found) > 1), ("", []))
     if clashing:
         return [
@@ -241,7 +245,9 @@ def _faults(
             for path in clashing
         ]
     layout, folder = description.layout, description.splits.get(split, "")
-    mask, instances = (patterns.fill(pattern or "", name, folder) for pattern in (layout.masks, layout.instances))
+    mask, instances, depth = (
+        patterns.fill(pattern or "", name, folder) for pattern in (layout.masks, layout.instances, layout.depth)
+    )
     image = patterns.fill(layout.images, name, folder)
     if not patterns.extension_of(layout.images):
         image += f".{'|'.join(layout.extensions)}"
@@ -265,4 +271,7 @@ def _faults(
         found = "an image without a file of instances"
         action = f"add {instances}; if no image has one, leave `instances` out of the layout"
         return [Fault(split, name, group.images[0], INSTANCES_MISSING, found, f"instances at {instances}", action)]
+    if not group.depth and layout.depth:
+        found, action = "an image without a depth map", f"add {depth}, or set model.depth: false"
+        return [Fault(split, name, group.images[0], DEPTH_MISSING, found, f"a depth map at {depth}", action)]
     return []

@@ -102,7 +102,8 @@ def _fingerprint_of_split(
     split: str, pairs: Iterable[Pair], description: DatasetDescription, hashes: Mapping[str, str]
 ) -> str:
     """Returns the fingerprint of a split's files: the same for a folder that adds images to other splits alone."""
-    used = {path for pair in pairs if pair.split == split for path in (pair.image, pair.mask, pair.instances) if path}
+    own = [pair for pair in pairs if pair.split == split]
+    used = {path for pair in own for path in (pair.image, pair.mask, pair.instances, pair.depth) if path}
     return fingerprint_of(description, {path: hashes[path] for path in sorted(used)})
 
 

@@ -87,17 +87,20 @@ def change_intervals(candidate: Resampled, baseline: Resampled, jointly: bool = 
     return {name: interval(after - baseline[name], joint if "/" in name else 1) for name, after in candidate.items()}
 
 
-def counted_change(change: float, bounds: Interval, significant_only: bool) -> float:
+def counted_change(change: float, bounds: Interval, significant_only: bool, lower_is_better: bool = False) -> float:
     """Returns the change that the gate compares with its bound.
 
     Args:
         change: the score minus the baseline's; NaN for a class without a true pixel, which cannot drop.
         bounds: the interval of the change.
         significant_only: count a drop only if its whole interval lies below 0.
+        lower_is_better: whether the score is an error: a rise then counts as a drop of others.
 
     Returns:
         The change, or 0 if it is undefined or a drop that does not count.
     """
+    if lower_is_better:
+        return -counted_change(-change, (-bounds[1], -bounds[0]), significant_only)
     if math.isnan(change) or (significant_only and change < 0 <= bounds[1]):
         return 0.0
     return change

@@ -13,14 +13,19 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from components import features
 from components.class_map import ClassMap
-from components.metrics import scores, tfma_base, tfma_instances, tfma_metrics
+from components.metrics import scores, tfma_base, tfma_depth, tfma_instances, tfma_metrics
 from components.metrics.settings import GateSettings
 
 SIGNATURE = "evaluation"
 
 
 def eval_config(
-    class_map: ClassMap, gate: GateSettings, code_hash: str, selection_split: str = "", things: Sequence[str] = ()
+    class_map: ClassMap,
+    gate: GateSettings,
+    code_hash: str,
+    selection_split: str = "",
+    things: Sequence[str] = (),
+    depth_scale: float | None = None,
 ) -> config_pb2.EvalConfig:
     """Returns the Evaluator's configuration.
 
@@ -31,6 +36,7 @@ def eval_config(
         selection_split: the split that chose the epoch, if examples of it are evaluated beside those that the gate
             judges; empty if the gate judges all examples.
         things: names of the classes that have instances, for the task instance; empty for the task semantic.
+        depth_scale: of a model that estimates depth, value of a depth map at a distance of 1 metre.
 
     Raises:
         UsageError: the gate names a class that is unknown or not scored.
@@ -41,6 +47,7 @@ def eval_config(
             "class_map": class_map.to_json(),
             "things": list(things),
             "significant_drops": gate.significant_drops,
+            "depth_scale": depth_scale,
             "selection_split": selection_split,
             "code": code_hash,
         },
@@ -56,9 +63,13 @@ def eval_config(
             config_pb2.MetricsSpec(
                 metrics=[
                     config_pb2.MetricConfig(class_name=metric.__name__, module=metric.__module__, config=config)
-                    for metric in (tfma_instances if things else tfma_metrics).METRIC_CLASSES
+                    for module in (tfma_instances if things else tfma_metrics, *([tfma_depth] if depth_scale else []))
+                    for metric in module.METRIC_CLASSES
                 ],
-                thresholds=_thresholds(gate, class_map.scored_names, things),
+                thresholds={
+                    **_thresholds(gate, class_map.scored_names, things),
+                    **(_depth_thresholds(gate) if depth_scale else {}),
+                },
             )
         ],
     )
@@ -81,6 +92,19 @@ def _thresholds(
             f"{tfma_base.COUNTED_CHANGE}/{name}": config_pb2.MetricThreshold(change_threshold=_loses_at_most(drop))
             for name, drop in drops.items()
         },
+    }
+
+
+def _depth_thresholds(gate: GateSettings) -> dict[str, config_pb2.MetricThreshold]:
+    """Returns the gate's bounds on the error of depth by metric name."""
+    most = config_pb2.GenericValueThreshold(upper_bound={"value": gate.max_abs_rel})
+    rise = config_pb2.GenericChangeThreshold(
+        direction=config_pb2.MetricDirection.LOWER_IS_BETTER, absolute={"value": gate.max_abs_rel_rise}
+    )
+    error = scores.DEPTH[0]
+    return {
+        error: config_pb2.MetricThreshold(value_threshold=most),
+        f"{tfma_base.COUNTED_CHANGE}/{error}": config_pb2.MetricThreshold(change_threshold=rise),
     }
 
 

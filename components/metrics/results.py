@@ -19,7 +19,9 @@ from components.metrics.average_precision import SCORES
 from components.metrics.bootstrap import Interval
 from components.metrics.diagnostics import Diagnostics
 from components.metrics.scores import (
+    DEPTH,
     INSTANCE,
+    LOWER_IS_BETTER,
     Scores,
     accuracy,
     dice,
@@ -82,6 +84,7 @@ class ModelResult:
             if the gate judged that split.
         diagnostics: the counts of the scores that do not gate; without confidence if the model returns none, and None
             for the task instance.
+        depth: the scores of depth by metric name, NaN without a known pixel; empty without depth.
     """
 
     matrix: np.ndarray
@@ -90,6 +93,7 @@ class ModelResult:
     intervals: dict[str, Interval]
     diagnostics: Diagnostics | None
     selection: dict[str, float | None] = dataclasses.field(default_factory=dict)
+    depth: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def things(self) -> tuple[str, ...]:
@@ -99,7 +103,8 @@ class ModelResult:
 
     def flat(self, class_map: ClassMap) -> dict[str, float | None]:
         """Returns all scores by metric name, those that do not gate included; None or NaN if undefined."""
-        return {**self.scores.flat(), **(self.diagnostics.flat(class_map) if self.diagnostics else {})}
+        others = self.diagnostics.flat(class_map) if self.diagnostics else {}
+        return {**self.scores.flat(), **self.depth, **others}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,6 +195,7 @@ def _model_result(values: _Values, model: str, class_map: ClassMap) -> ModelResu
         _intervals(values, model, tfma_base.INTERVAL, is_diff=False),
         _diagnostics(values, model, class_map),
         _selection_scores(values.get((model, tfma_metrics.SELECTION_COUNTS, False)), class_map),
+        {name: float(values[model, name, False]) for name in DEPTH if (model, name, False) in values},
     )
 
 
@@ -248,8 +254,16 @@ def _checks(
     intervals = _intervals(values, candidate, tfma_base.JOINT_INTERVAL, is_diff=True)
     for name, threshold in sorted(thresholds.items()):
         if threshold.HasField("value_threshold"):
-            bound = threshold.value_threshold.lower_bound.value
-            yield ThresholdCheck(name, "value", bound, values[candidate, name, False], (name, False) not in failed)
+            is_error = name in LOWER_IS_BETTER
+            limits = threshold.value_threshold
+            yield ThresholdCheck(
+                name,
+                "value",
+                (limits.upper_bound if is_error else limits.lower_bound).value,
+                values[candidate, name, False],
+                (name, False) not in failed,
+                lower_is_better=is_error,
+            )
         if threshold.HasField("change_threshold"):
             bound = threshold.change_threshold.absolute.value
             metric = name.removeprefix(f"{tfma_base.COUNTED_CHANGE}/")
@@ -261,4 +275,5 @@ def _checks(
                 (name, True) not in failed,
                 intervals.get(metric),
                 values[candidate, name, True],
+                metric in LOWER_IS_BETTER,
             )

@@ -19,7 +19,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class GateSettings(Settings):
-    """Bounds on the scores over the whole split that the gate judges; all scores are 0 to 1."""
+    """Bounds on the scores over the whole split that the gate judges; all scores but those of depth are 0 to 1."""
 
     min_mean_iou: Fraction = Field(0.25, description="lowest mean IoU that is blessed")
     min_class_iou: dict[str, Fraction] = Field(
@@ -35,6 +35,12 @@ class GateSettings(Settings):
     )
     max_mean_drop: Fraction = Field(
         0.02, description="most mean IoU or average precision that may be lost against the baseline"
+    )
+    max_abs_rel: float = Field(
+        0.5, gt=0, description="model.depth: highest absolute relative error of depth that is blessed"
+    )
+    max_abs_rel_rise: float = Field(
+        0.02, ge=0, description="model.depth: most that the absolute relative error may rise against the baseline"
     )
     best_of: int = Field(
         5,

@@ -23,9 +23,6 @@ CHANGE_INTERVAL = "change_interval"
 JOINT_INTERVAL = "joint_change_interval"
 COUNTED_CHANGE = "counted_change"
 
-# A leading underscore keeps a metric out of the results.
-_TALLY = "_tally"
-
 MetricsDict = dict[tfma.metrics.MetricKey, Any]
 
 
@@ -119,6 +116,7 @@ class TallyMetric(tfma.metrics.Metric):
         class_map: the class map as `ClassMap.to_json` writes it.
         things: names of the classes that have instances; the metrics of masks read none.
         significant_drops: see `GateSettings`; only `PairedChange` reads it.
+        depth_scale: value of a depth map at a distance of 1 metre; only the metrics of depth read it.
         selection_split: the split that chose the epoch, of which only the metric of its scores tells; empty if the
             gate judges it.
         code: hash of the code that computes the scores. It changes nothing here; as part of the
@@ -127,22 +125,26 @@ class TallyMetric(tfma.metrics.Metric):
     """
 
     metric = ""
+    # Name of the tally; a leading underscore keeps a metric out of the results.
+    tally = "_tally"
 
     def __init__(
         self,
         class_map: str,
         things: Iterable[str] = (),
         significant_drops: bool = True,
+        depth_scale: float | None = None,
         selection_split: str = "",
         code: str = "",
         name: str | None = None,
     ) -> None:
-        self._significant_drops = significant_drops
+        self._significant_drops, self._depth_scale = significant_drops, depth_scale
         super().__init__(
             tfma.metrics.merge_per_key_computations(self._create),
             class_map=class_map,
             things=list(things),
             significant_drops=significant_drops,
+            depth_scale=depth_scale,
             selection_split=selection_split,
             code=code,
             name=name,
@@ -156,6 +158,7 @@ class TallyMetric(tfma.metrics.Metric):
         class_map: str,
         things: Iterable[str] = (),
         significant_drops: bool = True,
+        depth_scale: float | None = None,
         selection_split: str = "",
         code: str = "",
         name: str | None = None,
@@ -169,8 +172,8 @@ class TallyMetric(tfma.metrics.Metric):
         computation = self.computation(
             ClassMap.from_json(class_map), tuple(things), selection_split, model_name, output_name
         )
-        tally_key = _key(_TALLY, model_name, output_name)
-        baseline_key = _key(_TALLY, tfma.BASELINE_KEY, output_name)
+        tally_key = _key(self.tally, model_name, output_name)
+        baseline_key = _key(self.tally, tfma.BASELINE_KEY, output_name)
 
         def result(metrics: MetricsDict) -> MetricsDict:
             tally = metrics[tally_key]
@@ -190,9 +193,8 @@ class TallyMetric(tfma.metrics.Metric):
             tfma.metrics.DerivedMetricComputation(keys=[_key(self.metric, model_name, output_name)], result=result),
         ]
 
-    @classmethod
     def computation(
-        cls, class_map: ClassMap, things: tuple[str, ...], selection_split: str, model_name: str, output_name: str
+        self, class_map: ClassMap, things: tuple[str, ...], selection_split: str, model_name: str, output_name: str
     ) -> Computation:
         """Returns how the task counts images; see the class for the arguments."""
         raise NotImplementedError
@@ -214,7 +216,7 @@ class ScoreInterval(TallyMetric):
     def derive(self, tally: Tally) -> Mapping[str, Any]:
         """Returns the intervals."""
         found = bootstrap.score_intervals(tally.resampled())
-        return {f"{self.metric}/{name}": np.array(bounds) for name, bounds in found.items()}
+        return {f"{INTERVAL}/{name}": np.array(bounds) for name, bounds in found.items()}
 
 
 class PairedChange(TallyMetric):
@@ -236,5 +238,7 @@ class PairedChange(TallyMetric):
         for name, bounds in bootstrap.change_intervals(*sides, jointly=True).items():
             change = scores.difference(after[name], before[name])
             values[f"{JOINT_INTERVAL}/{name}"] = np.array(bounds)
-            values[f"{self.metric}/{name}"] = bootstrap.counted_change(change, bounds, self._significant_drops)
+            values[f"{COUNTED_CHANGE}/{name}"] = bootstrap.counted_change(
+                change, bounds, self._significant_drops, name in scores.LOWER_IS_BETTER
+            )
         return values

@@ -116,9 +116,8 @@ def _integers(value: Any) -> np.ndarray:
 class InstanceMetric(tfma_base.TallyMetric):
     """Base of the metrics of instances."""
 
-    @classmethod
     def computation(
-        cls, class_map: ClassMap, things: tuple[str, ...], selection_split: str, model_name: str, output_name: str
+        self, class_map: ClassMap, things: tuple[str, ...], selection_split: str, model_name: str, output_name: str
     ) -> tfma_base.Computation:
         """Returns how instances are matched."""
         indices = tuple(map(class_map.index, things))

@@ -70,9 +70,8 @@ def _add(tally: Tally, counted: _Counted) -> None:
 class MaskMetric(tfma_base.TallyMetric):
     """Base of the metrics of masks."""
 
-    @classmethod
     def computation(
-        cls, class_map: ClassMap, things: tuple[str, ...], selection_split: str, model_name: str, output_name: str
+        self, class_map: ClassMap, things: tuple[str, ...], selection_split: str, model_name: str, output_name: str
     ) -> tfma_base.Computation:
         """Returns how masks are counted."""
         del things

@@ -15,11 +15,12 @@ class ThresholdCheck:
         metric: name of the metric, as in `summary.json`: `mean_iou`, `class_iou/road`.
         kind: `value` if the score itself must reach the bound, `change` if the score minus the
             baseline's must.
-        bound: the smallest value that passes.
+        bound: the smallest value that passes, or the largest of an error.
         value: the score or change that was found; NaN, in JSON null, if there was nothing to score.
         passed: the gate's verdict on this bound.
         interval: 95 % interval of a change, for all classes together; None if it is not known.
         counted: the change as the gate counts it: 0 for a drop that is not significant; None counts `value`.
+        lower_is_better: whether the metric is an error.
     """
 
     metric: str
@@ -29,13 +30,15 @@ class ThresholdCheck:
     passed: bool
     interval: tuple[float, float] | None = None
     counted: float | None = None
+    lower_is_better: bool = False
 
     @property
     def margin(self) -> float | None:
-        """The counted value minus the bound, negative by how much it falls short; None if the value is undefined."""
+        """How far the counted value is on the good side of the bound, negative if it fails; None if undefined."""
         if self.value is None or math.isnan(self.value):
             return None
-        return (self.value if self.counted is None else self.counted) - self.bound
+        margin = (self.value if self.counted is None else self.counted) - self.bound
+        return -margin if self.lower_is_better else margin
 
     @property
     def ignored(self) -> bool:
@@ -51,7 +54,9 @@ class ThresholdCheck:
             what = f"{self.metric} changed by {self.value:+.3f}"
             if self.interval:
                 what += f" (95 % interval {self.interval[0]:+.3f} to {self.interval[1]:+.3f})"
-            what += f" against the baseline, {-self.bound:.3f} may be lost"
+            allowed = f"it may rise by {self.bound:.3f}" if self.lower_is_better else f"{-self.bound:.3f} may be lost"
+            what += f" against the baseline, {allowed}"
         else:
-            what = f"{self.metric} is {self.value:.3f}, the minimum is {self.bound:.3f}"
-        return what if self.passed else f"{what}: {-self.margin:.3f} short"
+            limit = "maximum" if self.lower_is_better else "minimum"
+            what = f"{self.metric} is {self.value:.3f}, the {limit} is {self.bound:.3f}"
+        return what if self.passed else f"{what}: {-self.margin:.3f} {'too high' if self.lower_is_better else 'short'}"

@@ -207,7 +207,7 @@ def find(config: RunConfig, run_id: str) -> tuple[str, DatasetDescription, str]:
     if read and judged and judged.state in ("ran", "cached"):
         description = DatasetDescription.from_json(read.properties["description"])
         return folder, description, str(judged.properties["gate_split"])
-    return folder, describe(config.data.model_copy(update={"dir": folder}), config.task), ""
+    return folder, describe(config.data.model_copy(update={"dir": folder}), config.task, config.model.depth), ""
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def compile_vertex(config: RunConfig, path: str) -> None:
     _check(config)
     parameters = _Parameters()
     workdir = Workdir(config.kubeflow.root, shared=True)
-    description = describe(config.data, config.task)
+    description = describe(config.data, config.task, config.model.depth)
     config = with_gate_split(config, description)
     pipeline = create_pipeline(config, workdir, description, Platform(parameters.take, own_resolver=False))
     settings = compiler.KubeflowV2DagRunnerConfig(default_image=config.kubeflow.image, use_pipeline_spec_2_1=True)

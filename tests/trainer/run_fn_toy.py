@@ -51,6 +51,7 @@ def arguments(directory: pathlib.Path, transform_output: str, **training: object
             "auto_exposure": False,
             "class_map": toy.CLASS_MAP.to_json(),
             "things": [],
+            "depth_scale": 256,
             "seed": 3,
             "max_pixels": 1000000,
             "tile_size": None,

@@ -16,6 +16,7 @@ from trainer import encoder_weights
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.models import (
     deeplabv3plus,
+    depth_decoder,
     encoder_unet,
     encoders,
     fcn8,
@@ -65,13 +66,15 @@ class Architecture:
 
 # Settings of the network that not every architecture has a place for.
 _INSTANCE_OPTIONS = ("pyramid_filters", "proposals", "max_instances", "min_score")
-OPTIONS = ("normalization", "base_filters", "head_filters", "dropout", *_INSTANCE_OPTIONS)
+OPTIONS = ("normalization", "base_filters", "head_filters", "dropout", "depth", *_INSTANCE_OPTIONS)
 
 # The attention of MiT-B0 reads its features at fixed strides.
 _DILATABLE = tuple(name for name in encoders.ENCODERS if name != "mit_b0")
 
 ARCHITECTURES = {
-    "fcn8": Architecture(fcn8.build, fcn8.STRIDE, fcn_encoder.deep_layers, options=("normalization", "head_filters")),
+    "fcn8": Architecture(
+        fcn8.build, fcn8.STRIDE, fcn_encoder.deep_layers, options=("normalization", "head_filters", "depth")
+    ),
     "fcn16": Architecture(fcn16.build, fcn16.STRIDE, fcn_encoder.deep_layers, source_options=("dropout",)),
     "fcn32": Architecture(fcn32.build, fcn32.STRIDE, fcn_encoder.deep_layers, source_options=("dropout",)),
     "fcn8_conv7": Architecture(
@@ -82,12 +85,12 @@ ARCHITECTURES = {
         unet.STRIDE,
         unet.deep_layers,
         encoder=None,
-        options=("normalization", "base_filters", "dropout"),
+        options=("normalization", "base_filters", "dropout", "depth"),
         on_encoder=Architecture(
             encoder_unet.build,
             encoder_unet.STRIDE,
             encoder_unet.deep_layers,
-            options=("normalization", "base_filters", "dropout"),
+            options=("normalization", "base_filters", "dropout", "depth"),
         ),
     ),
     "segnet": Architecture(
@@ -149,7 +152,8 @@ def build(
 
     Returns:
         A model from RGB, 0 to 255, uint8 or float32 [B, H, W, 3], to logits, float32
-        [B, H, W, num_classes], or to what `mask_rcnn.model.build` says. Pre-processing is part of it.
+        [B, H, W, num_classes], or to what `mask_rcnn.model.build` or, with `depth`, `depth_decoder.attach` says.
+        Pre-processing is part of it.
 
     Raises:
         UsageError: for an input size that the stride does not divide, an encoder, upsampling or option
@@ -163,6 +167,9 @@ def build(
     model = architecture.build(settings, input_size or (None, None), num_classes)
     if pretrained and settings.encoder_weights != "none":
         encoder_weights.load(model, settings.encoder_weights, encoder_name(settings) or "")
+    if settings.depth:
+        name = encoder_name(settings)
+        model = depth_decoder.attach(model, encoders.ENCODERS[name].deepest if name else unet.DEEPEST)
     return model
 
 

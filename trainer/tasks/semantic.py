@@ -1,4 +1,4 @@
-"""Semantic segmentation: a class for each pixel."""
+"""Semantic segmentation: a class for each pixel, and its depth if the network has a decoder of depth."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from trainer import decoded, deep_supervision, losses, metrics
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.decoded import DecodedSplit, SplitFacts
 from trainer.losses import Loss, balance
+from trainer.losses.depth import ScaleInvariantError
 from trainer.losses.padding import real_images
 from trainer.models import registry
 from trainer.sharding import Sharding
@@ -24,57 +25,76 @@ class SemanticObjective:
     """A loss on logits; the score is the mean IoU, which is counted while training too."""
 
     def __init__(
-        self, model: keras.Model, trained: keras.Model, loss: Loss, class_map: ClassMap, head_weight: float = 0.0
+        self,
+        model: keras.Model,
+        trained: keras.Model,
+        loss: Loss,
+        class_map: ClassMap,
+        head_weight: float = 0.0,
+        depth_loss: Loss | None = None,
     ) -> None:
         """Connects the parts.
 
         Args:
-            model: from images to logits [B, H, W, num_classes].
+            model: from images to logits [B, H, W, num_classes]; with depth to what `depth_decoder.attach` says.
             trained: gives that and the logits of heads, if there are any; see `deep_supervision`.
             loss: of masks and logits.
             class_map: the classes of the masks.
             head_weight: weight of the mean loss of the heads, while training.
+            depth_loss: of depth maps and the logarithm of depth; None without depth.
         """
         self.model, self.trained = model, trained
         self.score = metrics.MeanIoU(class_map)
-        self._loss, self._head_weight = loss, head_weight
+        self._loss, self._head_weight, self._depth_loss = loss, head_weight, depth_loss
 
     def loss(self, images: tf.Tensor, truth: tf.Tensor, seed: tf.Tensor | None) -> tuple[tf.Tensor, Any]:
-        """Returns the loss and the logits. Truth: class indices or padding, [B, H, W]."""
-        if seed is None:
-            logits = self.model(images, training=False)
-            return self._loss(truth, logits), logits
-        logits, *heads = keras.tree.flatten(self.trained(images, training=True))
-        loss = self._loss(truth, logits)
+        """Returns the loss and the logits. Truth: class indices or padding, [B, H, W]; with depth, [B, H, W, 2]."""
+        training = seed is not None
+        logits, *heads = keras.tree.flatten((self.trained if training else self.model)(images, training=training))
+        masks = self._masks(truth)
+        loss = self._loss(masks, logits)
+        if self._depth_loss:
+            loss += self._depth_loss(tf.cast(truth, tf.float32)[..., 1], heads.pop(0))
         if heads:
-            loss += self._head_weight * deep_supervision.loss(self._loss, truth, heads)
+            loss += self._head_weight * deep_supervision.loss(self._loss, masks, heads)
         return loss, logits
 
     def add_score(self, truth: tf.Tensor, outputs: Any) -> None:
         """Adds a batch to the mean IoU."""
-        self.score.update_state(truth, outputs)
+        self.score.update_state(self._masks(truth), outputs)
 
     def real_images(self, truth: tf.Tensor) -> tf.Tensor:
         """Returns how many images are data."""
-        return real_images(truth)
+        return real_images(self._masks(truth))
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Returns the class of each pixel."""
-        return np.argmax(self.model(images, training=False), axis=-1)
+        logits, *_ = keras.tree.flatten(self.model(images, training=False))
+        return np.argmax(logits, axis=-1)
+
+    def _masks(self, truth: tf.Tensor) -> tf.Tensor:
+        # Sliced as float32, because TensorFlow slices int32 on the CPU, even tensors on a GPU.
+        return tf.cast(tf.cast(truth, tf.float32)[..., 0], tf.int32) if self._depth_loss else truth
 
 
 class SemanticTask:
     """Builds the objective, and checks the masks."""
 
     def __init__(
-        self, model: ModelSettings, training: TrainingSettings, class_map: ClassMap, input_size: tuple[int, int]
+        self,
+        model: ModelSettings,
+        training: TrainingSettings,
+        class_map: ClassMap,
+        input_size: tuple[int, int],
+        depth_scale: float,
     ) -> None:
-        self._model, self._training = model, training
+        self._model, self._training, self._depth_scale = model, training, depth_scale
         self._class_map, self._input_size = class_map, input_size
 
     def load(self, files: Sequence[str], sharding: Sharding) -> DecodedSplit:
-        """Decodes images and masks."""
-        return decoded.load(files, self._input_size, self._training.memory_fraction, sharding)
+        """Decodes images and masks, and depth maps if they are needed."""
+        fraction = self._training.memory_fraction
+        return decoded.load(files, self._input_size, fraction, sharding, depth=self._model.depth)
 
     def facts(self, counts: Sequence[Sequence[int]], split: str, files: Sequence[str]) -> SplitFacts:
         """Adds up the pixels of the classes; rejects labels outside of the class map and splits of ignored pixels."""
@@ -96,6 +116,9 @@ class SemanticTask:
             losses.build(settings, facts, self._class_map),
             self._class_map,
             settings.deep_supervision,
+            losses.WeightedSum([(settings.depth_weight, ScaleInvariantError(self._depth_scale))])
+            if self._model.depth
+            else None,
         )
 
     def exported(self, model: keras.Model, precision: str) -> keras.Model:
@@ -107,5 +130,5 @@ class SemanticTask:
         return batches
 
     def class_maps(self, truth: np.ndarray) -> np.ndarray:
-        """Returns the masks as they are."""
-        return truth
+        """Returns the masks without depth."""
+        return truth[..., 0] if self._model.depth else truth

@@ -1,0 +1,183 @@
+"""Depth beside classes: data, augmentation, loss, network, and a training on drawn boxes."""
+
+import dataclasses
+import json
+import pathlib
+import re
+import types
+
+import numpy as np
+import pytest
+import run_fn_toy
+import tensorflow as tf
+import training_toy as toy
+
+from components import features
+from components.errors import UsageError
+from serving.local import LocalModel
+from serving.pictures import write_pictures
+from serving.predictor import Predictor
+from trainer import augmentation
+from trainer.checkpoints import Checkpoints
+from trainer.config import ModelSettings, TrainingSettings
+from trainer.losses.depth import SCALE_INVARIANCE, ScaleInvariantError
+from trainer.losses.padding import PADDING
+from trainer.models import registry
+from trainer.run_fn import run_fn
+from trainer.training import TrainingJob, train
+
+SCALE = 100.0
+UNET = ModelSettings(name="unet", base_filters=4, dropout=0.0, depth=True)
+
+
+def metres(mask: np.ndarray) -> np.ndarray:
+    """Returns the distance of each pixel of the toy's masks: its ground, box and stripe; the border's is unknown."""
+    return np.array([40, 8, 15, 0])[mask]
+
+
+def job(directory: pathlib.Path, model: ModelSettings = UNET, **training: object) -> TrainingJob:
+    """Writes pairs with depth as Transform does, and returns a job on them."""
+    rng = np.random.default_rng(0)
+    for split, number in (("train", 8), ("eval", 2)):
+        with tf.io.TFRecordWriter(str(directory / f"{split}.gz"), "GZIP") as writer:
+            for image, mask in (toy.pair(rng) for _ in range(number)):
+                depth = (metres(mask) * SCALE).astype(np.uint16)
+                names = (features.TRANSFORMED_IMAGE, features.TRANSFORMED_MASK, features.TRANSFORMED_DEPTH)
+                values = {name: toy.png(each) for name, each in zip(names, (image, mask, depth), strict=True)}
+                feature = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in values.items()}
+                writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    made = toy.job(directory, directory / "logs", model=model, **training)
+    return dataclasses.replace(made, depth_scale=SCALE)
+
+
+def test_a_split_holds_classes_and_depth(tmp_path):
+    split = toy.split(job(tmp_path))
+
+    assert (split.pixels.masks.dtype, split.pixels.masks.shape) == (np.uint16, (8, *toy.SIZE, 2))
+    masks, depth = np.moveaxis(split.pixels.masks, -1, 0)
+    np.testing.assert_array_equal(depth, metres(masks) * SCALE)
+    assert split.facts.class_pixels.sum() == masks.size
+
+
+def test_it_learns_classes_and_depth(tmp_path):
+    made = job(tmp_path, epochs=60, validate_every=60, batch_size=2, augment=False, deep_supervision=0.4)
+
+    trained = train(made, Checkpoints(str(tmp_path / "checkpoints")))
+
+    split = toy.split(made, "eval").pixels
+    logits, log_depth = trained.model(split.images)
+    masks = split.masks[..., 0]
+    known = masks < 3
+    truth = np.log(metres(masks)[known])
+    error = np.square(truth - log_depth.numpy()[..., 0][known]).mean()
+    assert trained.history[-1]["val_mean_iou"] > 0.5
+    # The same depth everywhere has at least the variance.
+    assert error < 0.5 * truth.var()
+    assert logits.shape == (*masks.shape, toy.CLASS_MAP.num_classes)
+
+
+def test_run_fn_leaves_a_model_that_estimates_depth_at_each_images_own_size(tmp_path):
+    arguments = run_fn_toy.arguments(tmp_path, run_fn_toy.write_transform(tmp_path / "transform"))
+    made = job(tmp_path)
+    arguments |= {"train_files": made.train_files, "eval_files": made.eval_files}
+    training = {"epochs": 1, "batch_size": 4, "precision": "mixed_bfloat16", "crop_size": [16, 32]}
+    arguments["custom_config"] |= {
+        "model": {**UNET.model_dump(), "test_time_flip": True},
+        "training": training,
+        "depth_scale": SCALE,
+    }
+
+    run_fn(types.SimpleNamespace(**arguments))
+
+    loaded = tf.saved_model.load(arguments["serving_model_dir"])
+    (text,) = loaded.signatures["describe"](unused=tf.constant([""]))["json"].numpy()
+    assert json.loads(text)["depth_scale"] == SCALE
+    image, _ = toy.pair(np.random.default_rng(5))
+    images = [image] * 8 + [image[:20, :40]]
+    encoded = tf.constant([toy.png(each) for each in images])
+    served, evaluated = (loaded.signatures[name](image=encoded) for name in ("serving_default", "evaluation"))
+    assert set(evaluated) == {"mask_png_bytes", "confidence_png_bytes", "depth_png_bytes"}
+    for found in (served, evaluated):
+        depths = [tf.io.decode_png(png, dtype=tf.uint16).numpy() for png in found["depth_png_bytes"].numpy()]
+        assert [each.shape for each in depths] == [(*each.shape[:2], 1) for each in images]
+        # A network begins with estimates of about 10 metres.
+        assert all(0.5 * SCALE < each.min() <= each.max() < 100 * SCALE for each in depths)
+    (tmp_path / "image.png").write_bytes(encoded[8].numpy())
+    (outcome,) = write_pictures(
+        LocalModel(Predictor(arguments["serving_model_dir"])), [tmp_path / "image.png"], str(tmp_path)
+    )
+    assert not outcome.refused
+    assert (tmp_path / "image_depth.png").read_bytes() == served["depth_png_bytes"][8].numpy()
+    probabilities = loaded.signatures["probabilities"](image=encoded)["probabilities"]
+    assert probabilities.shape == (9, *toy.SIZE, toy.CLASS_MAP.num_classes)
+    np.testing.assert_allclose(tf.reduce_sum(probabilities, axis=-1), 1, rtol=1e-5)
+
+
+def test_the_loss_is_the_scale_invariant_error_of_known_pixels():
+    rng = np.random.default_rng(1)
+    depth = rng.integers(1, 60000, (3, 4, 5)).astype(np.float32)
+    log_depth = rng.normal(2, 1, (3, 4, 5, 1)).astype(np.float32)
+    depth[0, :2] = 0  # unknown
+    depth[2] = PADDING
+
+    errors = []
+    for truth, estimate in zip(depth[:2], log_depth[:2, ..., 0], strict=True):
+        d = (estimate - np.log(np.maximum(truth, 1) / SCALE))[truth > 0]
+        errors.append((d**2).mean() - SCALE_INVARIANCE * d.mean() ** 2)
+    loss = ScaleInvariantError(SCALE)
+    np.testing.assert_allclose(loss(tf.constant(depth), tf.constant(log_depth)), np.mean(errors), rtol=1e-5)
+    # Where nothing is known, nothing is learned.
+    with tf.GradientTape() as tape:
+        estimate = tf.Variable(log_depth)
+        value = loss(tf.zeros((3, 4, 5)), estimate)
+    assert value == 0
+    assert not np.any(tape.gradient(value, estimate))
+
+
+def test_what_is_enlarged_is_nearer():
+    columns = np.arange(1, 33, dtype=np.uint16) * 100
+    depth = np.broadcast_to(columns, (4, 32, 32))
+    masks = np.stack([np.broadcast_to(np.arange(32, dtype=np.uint16), (4, 32, 32)), depth], axis=-1)
+    images = np.repeat(masks[..., :1], 3, axis=-1).astype(np.float32)
+
+    for scale in (1.0, 2.0):
+        varied, both = augmentation.scale_and_crop(
+            tf.constant(images), tf.constant(masks), tf.constant([1, 2], tf.int64), (32, 32), scale, scale, depth=True
+        )
+        labels, values = np.moveaxis(both.numpy(), -1, 0)
+        # Each pixel's depth is that of the column its class names, divided by the scale.
+        np.testing.assert_array_equal(values, (labels + 1) * 100 / scale)
+        assert varied.shape == images.shape
+
+
+ARCHITECTURES = {
+    "fcn8": ModelSettings(name="fcn8", depth=True),
+    "unet": ModelSettings(name="unet", base_filters=4, normalization=True, depth=True),
+    "unet-resnet50": ModelSettings(name="unet", encoder="resnet50", base_filters=4, depth=True),
+    "unet-convnext": ModelSettings(name="unet", encoder="convnext_tiny", base_filters=4, depth=True),
+}
+
+
+@pytest.mark.parametrize("settings", ARCHITECTURES.values(), ids=ARCHITECTURES)
+def test_the_decoders_share_the_encoder_alone(settings):
+    plain = registry.build(settings.model_copy(update={"depth": False}), None, 4)
+    model = registry.build(settings, None, 4)
+
+    logits, log_depth = model(np.zeros((2, 64, 96, 3), np.uint8))
+    assert (logits.shape, log_depth.shape) == ((2, 64, 96, 4), (2, 64, 96, 1))
+    kinds = {layer.name: layer for layer in model.layers if layer.weights}
+    own = {name for name in kinds if name.startswith("depth_")}
+    assert {layer.name for layer in plain.layers if layer.weights} == set(kinds) - own - {"log_depth"}
+    # What has a copy is the decoder; the encoder has none.
+    copied = {name.removeprefix("depth_") for name in own}
+    assert copied
+    assert copied < set(kinds)
+    assert not any(re.match("block|conv1_|conv[2-5]_|stage|encoder|bottleneck", name) for name in copied)
+    assert all(kinds[f"depth_{name}"].weights[0] is not kinds[name].weights[0] for name in copied)
+
+
+def test_an_architecture_without_a_place_for_it_is_refused():
+    settings = ModelSettings(name="segnet", depth=True)
+
+    with pytest.raises(UsageError, match=r"model.depth: found True, but segnet has no place for it; leave it at false"):
+        registry.check(settings, (64, 96), TrainingSettings())
