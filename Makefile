@@ -1,8 +1,8 @@
 # Two commands do everything on a fresh machine: `make run` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check docs lock images clean
+.PHONY: help setup run test check docs reference lock images clean
 
-PYTHON_FILES := pipeline components trainer serving tests benchmarks setup.py
+PYTHON_FILES := pipeline components trainer serving tests benchmarks scripts setup.py
 SEGPIPE := .venv/bin/segpipe
 # Not from the environment, where a name like this may stand for all that somebody has.
 WORK = work
@@ -37,6 +37,9 @@ check: setup docs  ## Check format, lint, types, which package imports which, an
 
 docs: setup  ## Build the documentation into .cache/site; a dead link is an error.
 	@NO_MKDOCS_2_WARNING=true .venv/bin/mkdocs build --strict --quiet
+
+reference: setup  ## Write the pages of commands and settings anew.
+	@.venv/bin/python scripts/reference.py
 
 lock:  ## Compile the lock of each stack anew from pyproject.toml.
 	@scripts/lock.sh

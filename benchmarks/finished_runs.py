@@ -7,8 +7,8 @@ import os
 from typing import Any
 
 from components.errors import UsageError
-from pipeline.store import NodeExecution, Store
-from pipeline.workdir import SUMMARY_FILE, Workdir
+from pipeline.storage.store import NodeExecution, Store
+from pipeline.storage.workdir import SUMMARY_FILE, Workdir
 
 
 def newest_training(root: str) -> tuple[dict[str, Any], dict[str, NodeExecution]]:

@@ -18,7 +18,7 @@ from benchmarks.finished_runs import newest_training
 from components.artifact_files import read_model_metadata
 from components.class_map import ClassMap
 from components.examples import example_files, read_examples
-from pipeline.store import NodeExecution
+from pipeline.storage.store import NodeExecution
 from serving.comparison import Measurement, measure
 from serving.export import export
 from serving.precision import with_precision

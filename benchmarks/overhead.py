@@ -21,7 +21,7 @@ from PIL import Image
 
 from components.dataset.description import detect
 from components.dataset.pairs import find_pairs
-from pipeline.presets import preset
+from pipeline.configuration.presets import preset
 
 
 def plain_loop(data: str, size: tuple[int, int]) -> float:

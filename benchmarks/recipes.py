@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.finished_runs import named, newest_training
 from components.errors import UsageError
-from pipeline.store import NodeExecution
+from pipeline.storage.store import NodeExecution
 
 # Thin or small in a street scene, and so the hardest; see the published tables.
 THIN_CLASSES = ("column_pole", "traffic_light", "pedestrian", "bicyclist")

@@ -115,10 +115,10 @@ def measure(data: str, work: str, workers: int = 1) -> dict[str, float]:
         work: folder for the results.
         workers: processes of Beam's DirectRunner; 1 for a thread of this process.
     """
-    from pipeline.config import describe, load_config
-    from pipeline.create_pipeline import assemble, data_components
-    from pipeline.local_runner import LocalRunner
-    from pipeline.workdir import Workdir
+    from pipeline.configuration.config import describe, load_config
+    from pipeline.running.local_runner import LocalRunner
+    from pipeline.storage.workdir import Workdir
+    from pipeline.wiring.create_pipeline import assemble, data_components
 
     workdir = Workdir(work)
     workdir.create()

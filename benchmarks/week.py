@@ -241,7 +241,7 @@ class Run:
 
 # Each run is forked from a process that has imported TensorFlow and TFX, and has used neither.
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["pipeline.create_pipeline"])
+_PROCESSES.set_forkserver_preload(["pipeline.wiring.create_pipeline"])
 
 
 def _run_tasks(run_id: str, layers: Any, data: str, epochs: int, log: Path) -> None:

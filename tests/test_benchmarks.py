@@ -16,8 +16,8 @@ from components.errors import UsageError
 from components.gpu import Build, Device, Found
 from components.instances import Instances
 from pipeline.cli.run import build_config
-from pipeline.config import describe, with_gate_split
-from pipeline.store import NodeExecution
+from pipeline.configuration.config import describe, with_gate_split
+from pipeline.storage.store import NodeExecution
 from trainer import decoded
 
 _ROOT = Path(__file__).parent.parent

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from components import files
 from components.errors import UsageError
-from pipeline import presets
 from pipeline.auto import facts, rules, trial
 from pipeline.auto.rules import Choice, Recipe
-from pipeline.config import RunConfig, find_data, load_config, with_gate_split
+from pipeline.configuration import presets
+from pipeline.configuration.config import RunConfig, find_data, load_config, with_gate_split
 
 _SOURCE = "preset auto"
 Layers = Sequence[tuple[str, Mapping[str, Any]]]

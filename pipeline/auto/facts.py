@@ -20,7 +20,7 @@ from components.dataset.checks import Limits, Sample, read_pair
 from components.dataset.description import DatasetDescription
 from components.dataset.pairs import find_pairs
 from components.errors import DataRejectedError
-from pipeline.config import DataSettings
+from pipeline.configuration.config import DataSettings
 from trainer import memory
 
 # Training pairs that are read: enough for sizes and proportions, and a few seconds.

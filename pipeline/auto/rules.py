@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from components.errors import UsageError
 from pipeline.auto.facts import DataFacts, MachineFacts
-from pipeline.presets import PRESETS, RANDOM_ENCODER
+from pipeline.configuration.presets import PRESETS, RANDOM_ENCODER
 
 # Every network's encoder halves its input five times.
 _STRIDE = 32

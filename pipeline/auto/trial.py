@@ -20,7 +20,7 @@ from components import files
 from components.errors import SegpipeError, UsageError
 from pipeline.auto.facts import MachineFacts
 from pipeline.auto.rules import Speed
-from pipeline.config import RunConfig
+from pipeline.configuration.config import RunConfig
 from trainer import memory
 from trainer.cluster import TF_CONFIG
 from trainer.trial import OUT_OF_MEMORY, Timing

@@ -25,7 +25,7 @@ def compare(
     as_json: lookup.AsJson = False,
 ) -> None:
     """Compare two runs: settings, data, code, package versions, scores, and which components ran anew."""
-    from pipeline.compare import compare_runs
+    from pipeline.history.compare import compare_runs
 
     found = compare_runs(lookup.open_workdir(out, config), run_a, run_b)
     if as_json:

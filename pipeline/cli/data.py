@@ -41,7 +41,7 @@ def make(
 ) -> None:
     """Make a synthetic street-scene data set with CamVid's twelve classes."""
     from components.dataset.synthetic import make as make_synthetic
-    from pipeline.config import parse_size
+    from pipeline.configuration.config import parse_size
 
     try:
         height_and_width = parse_size(size)
@@ -188,8 +188,8 @@ def check(
 def _write_report(path: str, folder: str, description: DatasetDescription, result: Survey, limits: Limits) -> None:
     """Writes the page and names it on standard error, as standard output may be JSON."""
     from components import files
-    from components.dataset.check_report.contents import collect
-    from components.dataset.check_report.render import render
+    from components.data_report.contents import collect
+    from components.data_report.render import render
 
     with _bar("drawing pictures") as on_progress:
         contents = collect(folder, description, result, limits, on_progress)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from components.gpu import Found, Problem
 
 _SHARED_MEMORY = "/dev/shm"
-# NVIDIA advises it for NCCL: see pipeline/kubeflow/settings.py.
+# NVIDIA advises it for NCCL: see pipeline/configuration/kubeflow.py.
 _ENOUGH_SHARED_MEMORY = 2**30
 
 

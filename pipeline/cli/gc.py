@@ -10,10 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.workdir import Workdir
+from pipeline.storage.workdir import Workdir
 
 if TYPE_CHECKING:
-    from pipeline.config import RunConfig
+    from pipeline.configuration.config import RunConfig
     from pipeline.retention.plan import Plan
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -82,7 +82,7 @@ def gc(
 
 
 def _settings(config_file: str | None, retention: dict[str, Any]) -> RunConfig:
-    from pipeline.config import load_config, read_config_file
+    from pipeline.configuration.config import load_config, read_config_file
 
     layers = [("command line", {"retention": retention})]
     return load_config([(config_file, read_config_file(config_file)), *layers] if config_file else layers)
@@ -95,7 +95,7 @@ def _workdir(out: str | None, settings: RunConfig) -> Workdir:
 
 
 def _require_metadata(workdir: Workdir) -> None:
-    from pipeline.store import Store
+    from pipeline.storage.store import Store
 
     Store(workdir.source)
 

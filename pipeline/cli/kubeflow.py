@@ -86,7 +86,7 @@ def _warn_of_tag(image: str) -> None:
 @contextlib.contextmanager
 def _starting_tfx() -> Iterator[None]:
     """Shows that TFX is being imported, which takes a while."""
-    from pipeline.tfx_start import import_tfx
+    from pipeline.running.tfx_start import import_tfx
 
     with Console(stderr=True).status("starting TFX"):
         import_tfx()

@@ -12,8 +12,8 @@ from rich.console import Console
 from components.errors import UsageError
 
 if TYPE_CHECKING:
-    from pipeline.served import ServedModels
-    from pipeline.workdir import Workdir
+    from pipeline.history.served import ServedModels
+    from pipeline.storage.workdir import Workdir
     from serving.client.settings import Tls
 
 Out = Annotated[str, typer.Option(help="Work directory, or kubeflow.root.")]
@@ -38,18 +38,18 @@ Servers = Annotated[
 
 def open_workdir(out: str, config: str) -> Workdir:
     """Returns a work directory whose metadata is where a file of settings says. Raises UsageError."""
-    from pipeline.workdir import Workdir
+    from pipeline.storage.workdir import Workdir
 
     if not config:
         return Workdir(out)
-    from pipeline.config import load_config, read_config_file
+    from pipeline.configuration.config import load_config, read_config_file
 
     return Workdir(out, load_config([(config, read_config_file(config))]).kubeflow.metadata)
 
 
 def served_models(config_file: str, configmap: str, servers: list[str] | None, tls: Tls | None = None) -> ServedModels:
     """Returns what tells how versions are served. Raises UsageError if several are named, ReleaseError."""
-    from pipeline.served import ServedModels
+    from pipeline.history.served import ServedModels
     from serving.release.states import served_by_configmap, served_by_file, served_by_servers
 
     if sum(map(bool, (config_file, configmap, servers))) > 1:

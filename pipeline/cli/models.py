@@ -167,7 +167,7 @@ def _to_dict(result: Evaluation) -> dict[str, Any]:
 
 
 def _print_scores(result: Evaluation | InstanceEvaluation) -> None:
-    from pipeline.tables import score_table
+    from pipeline.running.tables import score_table
 
     console = Console(highlight=False, markup=False, emoji=False)
     against = f", against {result.models[1]}" if result.models[1:] else ""
@@ -176,7 +176,7 @@ def _print_scores(result: Evaluation | InstanceEvaluation) -> None:
 
 
 def _print(result: Evaluation) -> None:
-    from pipeline.tables import changed_images_table, sequence_table
+    from pipeline.running.tables import changed_images_table, sequence_table
 
     _print_scores(result)
     console, scored = Console(highlight=False, markup=False, emoji=False), result.scores

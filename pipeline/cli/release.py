@@ -24,7 +24,7 @@ from pipeline.cli import tls as tls_options
 from serving.release.labels import CANARY, PREVIOUS, STABLE
 
 if TYPE_CHECKING:
-    from pipeline.served import ServedModels
+    from pipeline.history.served import ServedModels
     from serving.client import Tls
     from serving.release.labels import Release
     from serving.release.records import Record

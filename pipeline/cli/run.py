@@ -14,13 +14,13 @@ from rich.table import Table
 
 from components import weight_sources
 from components.errors import EXIT_NOT_BLESSED, UsageError
-from pipeline import spans
 from pipeline.cli.extras import require
-from pipeline.presets import DEFAULT_MODEL, MODELS, PRESETS
+from pipeline.configuration import spans
+from pipeline.configuration.presets import DEFAULT_MODEL, MODELS, PRESETS
 
 if TYPE_CHECKING:
     from pipeline.auto.choose import Chosen
-    from pipeline.config import RunConfig
+    from pipeline.configuration.config import RunConfig
 
 _ARCHITECTURES = f"Architecture: {', '.join(MODELS)}."
 Model = Annotated[str, typer.Option(help=_ARCHITECTURES)]
@@ -82,7 +82,7 @@ def run(
         else:
             _refuse_minutes(minutes)
             settings = build_config(data, model, preset, size, epochs, config, assignments or [])
-        from pipeline.run import run_pipeline
+        from pipeline.running.run import run_pipeline
 
         require("tfx")
         if settings.tracking.mlflow_uri:
@@ -116,7 +116,7 @@ def show_config(
     else:
         _refuse_minutes(minutes)
         settings = build_config(data, model, preset, None, None, None, [])
-    from pipeline.config import field_names
+    from pipeline.configuration.config import field_names
 
     values = settings.model_dump(mode="json")
     if as_json:
@@ -147,7 +147,7 @@ def build_config(
     Raises:
         UsageError: a wrong setting, no data set, or a model that the file or an assignment names otherwise.
     """
-    from pipeline import config as configuration
+    from pipeline.configuration import config as configuration
 
     layers = _layers(data, size, epochs, config_file, assignments)
     return configuration.build_config(preset, configuration.choose_model(model, layers), layers)
@@ -157,7 +157,7 @@ def _layers(
     data: str, size: str | None, epochs: int | None, config_file: str | None, assignments: list[str]
 ) -> list[tuple[str, dict[str, Any]]]:
     """Returns what the user set, and where, the last over the first."""
-    from pipeline import config as configuration
+    from pipeline.configuration import config as configuration
 
     options: dict[str, Any] = {"data": {"dir": _data_dir(data)}}
     if size:
@@ -174,7 +174,7 @@ def _choose(layers: list[tuple[str, dict[str, Any]]], model: str | None, minutes
     """Chooses for the preset auto; see `choose`."""
     require("tensorflow")
     from pipeline.auto.choose import choose
-    from pipeline.config import choose_model
+    from pipeline.configuration.config import choose_model
 
     named = model or any(settings.get("model", {}).get("name") for _, settings in layers)
     with Console(stderr=True).status("timing a few training steps on this machine"):

@@ -30,7 +30,7 @@ def list_runs(
     tls_key: tls_options.KeyFile = None,
 ) -> None:
     """List the runs of a work directory, newest last, and how the versions that they pushed are served."""
-    from pipeline.history import describe_runs
+    from pipeline.history.runs import describe_runs
 
     served = lookup.served_models(config_file, configmap, server, tls_options.settings(tls, tls_ca, tls_cert, tls_key))
     rows = describe_runs(lookup.open_workdir(out, config), served, project)
@@ -70,7 +70,7 @@ def show(
     tls_key: tls_options.KeyFile = None,
 ) -> None:
     """Show one run: its components, data, code and scores, how it is served, its baseline and its predecessor."""
-    from pipeline.history import describe_run
+    from pipeline.history.runs import describe_run
 
     served = lookup.served_models(config_file, configmap, server, tls_options.settings(tls, tls_ca, tls_cert, tls_key))
     details = describe_run(lookup.open_workdir(out, config), run_id, served)

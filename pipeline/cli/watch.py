@@ -18,8 +18,8 @@ from components.tensorflow_start import prepare
 from pipeline.cli import kubeflow_runs, lookup
 
 if TYPE_CHECKING:
-    from pipeline.config import RunConfig
-    from pipeline.watch.watch import Verdict
+    from pipeline.configuration.config import RunConfig
+    from pipeline.watch.check import Verdict
 
 _Layers = list[tuple[str, dict[str, Any]]]
 
@@ -64,9 +64,9 @@ def watch(
     _check_run(then_run, host, data, params or [])
     from components.dataset.description import load
     from components.dataset.encoded import Limits
-    from pipeline import spans
-    from pipeline.config import load_config
-    from pipeline.store import Store
+    from pipeline.configuration import spans
+    from pipeline.configuration.config import load_config
+    from pipeline.storage.store import Store
     from pipeline.watch.reference import find_reference, find_run
 
     store = Store(lookup.open_workdir(out, config).source)
@@ -79,8 +79,8 @@ def watch(
     source = spans.locate(source)
     with Console(stderr=True).status("comparing"):
         prepare(quiet=True)
+        from pipeline.watch.check import watch as look
         from pipeline.watch.comparison import Bounds
-        from pipeline.watch.watch import watch as look
 
         verdict = look(source, reference, Bounds(bound, class_bound), limit, at_least, model, description, sizes)
     if as_json:
@@ -107,7 +107,7 @@ def watch(
 
 def _notify(verdict: Verdict, config: RunConfig, source: str) -> None:
     """Sends `drifted`, with the features that moved."""
-    from pipeline.notifications import RunNotices
+    from pipeline.running.notifications import RunNotices
 
     say = functools.partial(typer.echo, err=True)
     reason = "; ".join(
@@ -150,8 +150,8 @@ def _settings_of(out: str, run_id: str, config: str, required: bool) -> _Layers:
     Raises:
         UsageError: settings cannot be read.
     """
-    from pipeline.config import read_config_file
-    from pipeline.workdir import CONFIG_FILE, Workdir
+    from pipeline.configuration.config import read_config_file
+    from pipeline.storage.workdir import CONFIG_FILE, Workdir
 
     own = files.join(Workdir(out).run(run_id), CONFIG_FILE)
     layers: _Layers = []
@@ -167,9 +167,9 @@ def _settings_of(out: str, run_id: str, config: str, required: bool) -> _Layers:
 
 def _run_here(out: str, layers: _Layers) -> None:
     """Runs the pipeline in a work directory. Raises UsageError where there is no span of the data."""
-    from pipeline import spans
-    from pipeline.config import load_config
-    from pipeline.run import run_pipeline
+    from pipeline.configuration import spans
+    from pipeline.configuration.config import load_config
+    from pipeline.running.run import run_pipeline
 
     data = load_config(layers).data
     located = ("data", {"data": {"dir": _absolute(spans.locate(data.dir, data.span))}})

@@ -15,15 +15,15 @@ from typing import Any
 from kfp import compiler, dsl
 
 from components.dataset.description import built_in
-from pipeline.beam_workers import refuse_local_paths
-from pipeline.config import RunConfig
-from pipeline.create_pipeline import create_pipeline
+from pipeline.configuration.config import RunConfig
 from pipeline.kubeflow import kubernetes_options
 from pipeline.kubeflow.outputs import ARTIFACTS, name_of
 from pipeline.kubeflow.parameters import PARAMETERS, RUN_ID, Layers, Parameter
 from pipeline.kubeflow.tasks import TASKS, tasks_of
-from pipeline.nodes import PipelineRun
-from pipeline.workdir import Workdir
+from pipeline.running.nodes import PipelineRun
+from pipeline.storage.workdir import Workdir
+from pipeline.wiring.beam_workers import refuse_local_paths
+from pipeline.wiring.create_pipeline import create_pipeline
 
 _DESCRIPTION = "Trains, evaluates, gates and pushes a segmentation model from a folder of images and masks."
 _ENTRY_POINT = ["python", "-m", "pipeline.kubeflow.node"]

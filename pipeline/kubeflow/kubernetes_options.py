@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kfp import dsl, kubernetes
 
-from pipeline.kubeflow.settings import SHARED_MEMORY, ComponentResources, KubeflowSettings
+from pipeline.configuration.kubeflow import SHARED_MEMORY, ComponentResources, KubeflowSettings
 
 
 def apply(task: dsl.PipelineTask, resources: ComponentResources, settings: KubeflowSettings) -> None:

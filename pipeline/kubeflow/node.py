@@ -24,18 +24,19 @@ from components.dataset.data_files import listed_once
 from components.dataset.description import DatasetDescription
 from components.errors import EXIT_FAILED, SegpipeError, UsageError
 from components.tensorflow_start import prepare
-from pipeline import logs, spans
-from pipeline.beam_workers import refuse_local_paths
-from pipeline.config import ProjectSettings, RunConfig, describe, with_gate_split
-from pipeline.console import RunConsole
+from pipeline.configuration import spans
+from pipeline.configuration.config import ProjectSettings, RunConfig, describe, with_gate_split
+from pipeline.history.served import check_served_name
 from pipeline.kubeflow.connection import OLDEST_SERVER
 from pipeline.kubeflow.parameters import RUN_ID, configure
 from pipeline.kubeflow.tasks import TASKS, tasks_of
-from pipeline.notifications import RunNotices
-from pipeline.served import check_served_name
-from pipeline.store import NodeExecution
-from pipeline.tfx_start import import_tfx
-from pipeline.workdir import Workdir
+from pipeline.running import logs
+from pipeline.running.console import RunConsole
+from pipeline.running.notifications import RunNotices
+from pipeline.running.tfx_start import import_tfx
+from pipeline.storage.store import NodeExecution
+from pipeline.storage.workdir import Workdir
+from pipeline.wiring.beam_workers import refuse_local_paths
 
 # Nodes of the first task, whose properties hold what the run found in its data.
 _READS_DATA = "ImageMaskExampleGen"
@@ -127,14 +128,14 @@ def _launch(
     import_tfx()
     refuse_local_paths(config.beam, config.data.dir, config.kubeflow.root)
     from components.report.data import PAGE_FILE
-    from pipeline.after_run import announce
-    from pipeline.create_pipeline import create_pipeline
-    from pipeline.figures import main_figure
+    from pipeline.history.figures import main_figure
+    from pipeline.history.related import complete_report
     from pipeline.kubeflow.outputs import write_outputs
-    from pipeline.nodes import PipelineRun
-    from pipeline.related import complete_report
-    from pipeline.store import Store
-    from pipeline.summary import check_served
+    from pipeline.running.after_run import announce
+    from pipeline.running.nodes import PipelineRun
+    from pipeline.running.summary import check_served
+    from pipeline.storage.store import Store
+    from pipeline.wiring.create_pipeline import create_pipeline
 
     # TensorFlow and TFX change the loggers when they are imported.
     logs.log_everything()
@@ -198,7 +199,7 @@ def find(config: RunConfig, run_id: str) -> tuple[str, DatasetDescription, str]:
     workdir = workdir_of(config)
     # The store makes no folder.
     workdir.create()
-    from pipeline.store import Store
+    from pipeline.storage.store import Store
 
     store = Store(workdir.connection)
     recorded = {each.node_id: each for each in (store.executions(run_id) if store.has_run(run_id) else [])}

@@ -18,7 +18,7 @@ from kfp import dsl
 from components import files
 from components.class_map import ClassMap
 from components.stored_folder import fetch
-from pipeline.store import Artifact, NodeExecution
+from pipeline.storage.store import Artifact, NodeExecution
 
 # A component's inputs have one name each, and `model` is a parameter.
 _RENAMED = {"model": "trained_model"}

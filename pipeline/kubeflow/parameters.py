@@ -12,8 +12,8 @@ from typing import Any
 
 from components.dataset.description import DatasetDescription
 from components.errors import UsageError
-from pipeline import spans
-from pipeline.config import (
+from pipeline.configuration import spans
+from pipeline.configuration.config import (
     RunConfig,
     build_config,
     choose_model,
@@ -22,7 +22,7 @@ from pipeline.config import (
     read_assignments,
     read_config_file,
 )
-from pipeline.presets import MODELS, PRESETS
+from pipeline.configuration.presets import MODELS, PRESETS
 
 # Settings that a pipeline was compiled with: (where they come from, nested settings), later over earlier.
 Layers = Sequence[tuple[str, Mapping[str, Any]]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from pipeline.kubeflow.settings import Node
+from pipeline.configuration.kubeflow import Node
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 
 from components.errors import UsageError
+from pipeline.configuration.kubeflow import SHARED_MEMORY, KubeflowSettings
 from pipeline.kubeflow.parameters import Layers
-from pipeline.kubeflow.settings import SHARED_MEMORY, KubeflowSettings
 from pipeline.kubeflow.training_worker import TRAINER
 
 _PORT = 2222

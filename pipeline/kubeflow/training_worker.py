@@ -25,12 +25,12 @@ from components import files
 from components.errors import SegpipeError, UsageError
 from components.stored_folder import fetch, scratch_path
 from components.tensorflow_start import prepare
-from pipeline import logs
 from pipeline.kubeflow.node import workdir_of
 from pipeline.kubeflow.parameters import RUN_ID, configure
 from pipeline.kubeflow.tasks import TASKS
-from pipeline.store import NodeExecution, Store
-from pipeline.workdir import Workdir
+from pipeline.running import logs
+from pipeline.storage.store import NodeExecution, Store
+from pipeline.storage.workdir import Workdir
 from trainer import cluster
 from trainer.cluster import TF_CONFIG
 

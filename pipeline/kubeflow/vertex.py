@@ -12,15 +12,15 @@ from typing import Any
 import yaml
 from tfx import v1 as tfx
 
-# Not by tfx.v1.orchestration.experimental, which lacks it after import_tfx (pipeline/tfx_start.py).
+# Not by tfx.v1.orchestration.experimental, which lacks it after import_tfx (pipeline/running/tfx_start.py).
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner as compiler
 
 from components import files
 from components.errors import UsageError
-from pipeline.config import RunConfig, describe, field_names, with_gate_split
-from pipeline.create_pipeline import Platform, create_pipeline
-from pipeline.kubeflow.settings import ComponentResources, KubeflowSettings, amount
-from pipeline.workdir import Workdir
+from pipeline.configuration.config import RunConfig, describe, field_names, with_gate_split
+from pipeline.configuration.kubeflow import ComponentResources, KubeflowSettings, amount
+from pipeline.storage.workdir import Workdir
+from pipeline.wiring.create_pipeline import Platform, create_pipeline
 
 _EXAMPLE_GEN = "ImageMaskExampleGen"
 _DRIVER = ["python", "-m", "pipeline.kubeflow.vertex_driver"]

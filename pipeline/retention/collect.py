@@ -16,11 +16,11 @@ import time
 from components import files, stored_folder
 from components.pusher.published import unpublish
 from components.pusher.versions import find_versions, remove_version, version_number
-from pipeline.config import RunConfig
+from pipeline.configuration.config import RunConfig
 from pipeline.retention.plan import Item, Plan, make_plan
 from pipeline.retention.records import Records
 from pipeline.retention.served import named_versions
-from pipeline.workdir import Workdir
+from pipeline.storage.workdir import Workdir
 from trainer.attempts import Attempt
 
 # TFX looks up cached outputs, checks that their folders exist, and then records that it took them: seconds.

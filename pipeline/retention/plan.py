@@ -27,11 +27,11 @@ from components import files
 from components.pusher.moves import newest_moves
 from components.pusher.versions import find_versions, version_number
 from components.pusher.withdrawn import read_withdrawn
-from pipeline.config import RunConfig
+from pipeline.configuration.config import RunConfig
+from pipeline.configuration.retention import seconds
 from pipeline.retention.records import Records, Run, below, is_blessed, pushed_destination
 from pipeline.retention.served import named_versions, newest
-from pipeline.retention.settings import seconds
-from pipeline.workdir import Workdir
+from pipeline.storage.workdir import Workdir
 from trainer.checkpoints import execution_of
 
 Kind = Literal["artifacts", "checkpoints", "versions", "runs"]

@@ -16,7 +16,7 @@ from typing import Any
 from ml_metadata.proto import metadata_store_pb2
 
 from components import files
-from pipeline.store import REMOVED, connect
+from pipeline.storage.store import REMOVED, connect
 
 _Execution = metadata_store_pb2.Execution
 _DONE = (_Execution.COMPLETE, _Execution.CACHED)

@@ -6,8 +6,8 @@ import dataclasses
 
 from components import files
 from components.errors import UsageError
-from pipeline.served import is_served
-from pipeline.store import NodeExecution, Store
+from pipeline.history.served import is_served
+from pipeline.storage.store import NodeExecution, Store
 
 _STATISTICS_FILE = "FeatureStats.pb"
 _COMPLETE = ("ran", "cached")

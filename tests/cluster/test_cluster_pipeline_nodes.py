@@ -18,7 +18,7 @@ synthetic.make("{MOUNT}/data", pairs={{"train": 6, "val": 2}}, size=(32, 48))
 """
 _READ_STATES = f"""
 import json
-from pipeline.store import Store
+from pipeline.storage.store import Store
 executions = Store("{MOUNT}/runs/metadata.sqlite").executions("run-1")
 print("RESULT", json.dumps({{one.node_id: one.state for one in executions}}))
 """

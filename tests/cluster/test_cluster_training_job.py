@@ -19,7 +19,7 @@ synthetic.make("{MOUNT}/data", pairs={{"train": 24, "val": 8}}, size=(64, 96))
 _READ_RESULT = f"""
 import json
 from pathlib import Path
-from pipeline.store import Store
+from pipeline.storage.store import Store
 store = Store("{MOUNT}/runs/metadata.sqlite")
 (run,) = store.run_ids()
 found = [one for one in store.executions(run) if one.node_id == "Trainer" and one.state == "ran"]

@@ -8,11 +8,11 @@ from webhook_receiver import receiving
 from components.class_map import ClassMap
 from components.metrics.threshold_check import ThresholdCheck
 from components.report.data import DATA_FILE, ReportData, Verdict
-from pipeline import tracking
-from pipeline.after_run import announce
-from pipeline.config import load_config
-from pipeline.notifications import RunNotices
-from pipeline.store import Artifact, NodeExecution
+from pipeline.configuration.config import load_config
+from pipeline.running import tracking
+from pipeline.running.after_run import announce
+from pipeline.running.notifications import RunNotices
+from pipeline.storage.store import Artifact, NodeExecution
 
 
 def _executions(folder, blessed):

@@ -6,7 +6,7 @@ from mlflow import MlflowClient
 from webhook_receiver import receiving
 
 from pipeline.cli.run import build_config
-from pipeline.run import run_pipeline
+from pipeline.running.run import run_pipeline
 
 pytestmark = pytest.mark.slow
 

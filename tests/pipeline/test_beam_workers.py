@@ -9,8 +9,8 @@ from apache_beam.options import pipeline_options
 from tfx.utils import dependency_utils
 
 from components.errors import UsageError
-from pipeline.beam_workers import refuse_local_paths, without_tfx_package
-from pipeline.config import BeamSettings
+from pipeline.configuration.config import BeamSettings
+from pipeline.wiring.beam_workers import refuse_local_paths, without_tfx_package
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _DATAFLOW = ("--runner=DataflowRunner", "--project=p", "--region=r", "--temp_location=gs://b/t")

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from pipeline.cli.run import build_config
-from pipeline.config import load_config
-from pipeline.presets import PRESETS, preset
+from pipeline.configuration.config import load_config
+from pipeline.configuration.presets import PRESETS, preset
 
 
 def _segpipe(*words, cwd=None):

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from components.errors import SegpipeError, UsageError
 from pipeline.cli.main import app
-from pipeline.compare import compare_runs
-from pipeline.workdir import Workdir
+from pipeline.history.compare import compare_runs
+from pipeline.storage.workdir import Workdir
 
 _SETTINGS = {
     "training": {"epochs": 3, "learning_rate": 0.01},

@@ -4,8 +4,8 @@ import pytest
 
 from components.errors import UsageError
 from pipeline.cli.run import build_config
-from pipeline.config import field_names, load_config, parse_size, read_assignments, read_config_file
-from pipeline.presets import PRESETS, preset
+from pipeline.configuration.config import field_names, load_config, parse_size, read_assignments, read_config_file
+from pipeline.configuration.presets import PRESETS, preset
 
 
 def _config(*assignments, config=None, model="unet", preset_name="smoke", epochs=None):

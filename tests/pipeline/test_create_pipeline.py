@@ -9,10 +9,10 @@ from tfx.dsl.compiler import compiler
 from components import features, schema
 from components.dataset.description import built_in
 from components.errors import UsageError
-from pipeline.config import load_config
-from pipeline.create_pipeline import create_pipeline
-from pipeline.resolvers import RESOLVERS
-from pipeline.workdir import Workdir
+from pipeline.configuration.config import load_config
+from pipeline.storage.workdir import Workdir
+from pipeline.wiring.create_pipeline import create_pipeline
+from pipeline.wiring.resolvers import RESOLVERS
 
 
 @pytest.fixture

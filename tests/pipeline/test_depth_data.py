@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from components import features
 from components.dataset import synthetic
 from components.errors import UsageError
-from pipeline.config import describe, load_config
-from pipeline.create_pipeline import assemble, data_components
-from pipeline.local_runner import LocalRunner
-from pipeline.store import Store
-from pipeline.workdir import Workdir
+from pipeline.configuration.config import describe, load_config
+from pipeline.running.local_runner import LocalRunner
+from pipeline.storage.store import Store
+from pipeline.storage.workdir import Workdir
+from pipeline.wiring.create_pipeline import assemble, data_components
 
 _SIZE = (48, 64)
 _YAML = """\

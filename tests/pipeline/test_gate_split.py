@@ -10,7 +10,7 @@ import pytest
 from components.dataset.pairs import find_pairs
 from components.errors import UsageError
 from pipeline.cli.run import build_config
-from pipeline.config import describe, load_config, with_gate_split
+from pipeline.configuration.config import describe, load_config, with_gate_split
 
 
 @pytest.fixture

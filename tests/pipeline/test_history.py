@@ -9,10 +9,10 @@ from recorded_runs import Recorder
 from typer.testing import CliRunner
 
 from components.errors import ReleaseError, UsageError
-from pipeline import history
 from pipeline.cli.main import app
-from pipeline.served import ServedModels
-from pipeline.workdir import Workdir
+from pipeline.history import runs as history
+from pipeline.history.served import ServedModels
+from pipeline.storage.workdir import Workdir
 from serving.release.states import served_by_file
 
 _OLD, _NEW = "20260101-000000-fcn8", "20260102-000000-fcn8"

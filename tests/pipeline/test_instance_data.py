@@ -16,11 +16,11 @@ from components.dataset.description import built_in
 from components.errors import UsageError
 from components.examples import example_files, read_examples
 from components.preprocessing import resize_mask
-from pipeline.config import describe, load_config
-from pipeline.create_pipeline import assemble, data_components
-from pipeline.local_runner import LocalRunner
-from pipeline.store import Store
-from pipeline.workdir import Workdir
+from pipeline.configuration.config import describe, load_config
+from pipeline.running.local_runner import LocalRunner
+from pipeline.storage.store import Store
+from pipeline.storage.workdir import Workdir
+from pipeline.wiring.create_pipeline import assemble, data_components
 
 _SIZE = (40, 56)
 

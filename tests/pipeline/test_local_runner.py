@@ -6,8 +6,8 @@ import pytest
 from tfx import v1 as tfx
 
 from components.errors import DataRejectedError, SegpipeError, UsageError
-from pipeline.local_runner import LocalRunner
-from pipeline.store import Store
+from pipeline.running.local_runner import LocalRunner
+from pipeline.storage.store import Store
 
 _Out = tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.String]
 _In = tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.String]

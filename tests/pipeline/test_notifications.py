@@ -7,12 +7,12 @@ import pytest
 from webhook_receiver import receiving
 
 from components.errors import DataRejectedError, SegpipeError, UsageError
-from pipeline import run
 from pipeline.cli.run import build_config
-from pipeline.config import load_config
+from pipeline.configuration.config import load_config
 from pipeline.kubeflow import node
 from pipeline.kubeflow.parameters import RUN_ID, defaults
-from pipeline.notifications import Notification, NotifySettings, send
+from pipeline.running import run
+from pipeline.running.notifications import Notification, NotifySettings, send
 
 _EVENT = Notification(
     "not_blessed",

@@ -29,11 +29,11 @@ _TASKS = """
 import sys
 from components.tensorflow_start import prepare
 prepare()
-from pipeline.config import describe, with_gate_split
-from pipeline.create_pipeline import create_pipeline
+from pipeline.configuration.config import describe, with_gate_split
+from pipeline.wiring.create_pipeline import create_pipeline
 from pipeline.kubeflow.node import workdir_of
 from pipeline.kubeflow.parameters import configure, defaults
-from pipeline.nodes import PipelineRun
+from pipeline.running.nodes import PipelineRun
 
 bucket, metadata, run_id, *nodes = sys.argv[1:]
 settings = {
@@ -137,9 +137,9 @@ def story(cluster):
 
 
 def _artifacts(cluster) -> list[str]:
-    from pipeline.kubeflow.settings import MetadataSettings
-    from pipeline.metadata import connection_config
-    from pipeline.store import Store
+    from pipeline.configuration.kubeflow import MetadataSettings
+    from pipeline.storage.metadata import connection_config
+    from pipeline.storage.store import Store
 
     store = Store(connection_config(MetadataSettings(path=str(cluster.metadata)), str(cluster.metadata)))
     return [

@@ -13,11 +13,11 @@ from PIL import Image
 
 from components.dataset.downloads import DATASETS, fetch
 from components.example_gen.quarantine import COUNTS_FILE
-from pipeline.config import build_config, describe
-from pipeline.create_pipeline import assemble, data_components
-from pipeline.local_runner import LocalRunner
-from pipeline.store import Store
-from pipeline.workdir import Workdir
+from pipeline.configuration.config import build_config, describe
+from pipeline.running.local_runner import LocalRunner
+from pipeline.storage.store import Store
+from pipeline.storage.workdir import Workdir
+from pipeline.wiring.create_pipeline import assemble, data_components
 from trainer.checkpoints import Checkpoints
 from trainer.training import TrainingJob, train
 

@@ -9,9 +9,9 @@ from recorded_runs import Recorder
 from components.class_map import ClassMap
 from components.report.component import write
 from components.report.data import Lineage, RelatedRun, ReportData, Verdict, load
-from pipeline.related import add_related, complete_report
-from pipeline.store import Store
-from pipeline.workdir import Workdir
+from pipeline.history.related import add_related, complete_report
+from pipeline.storage.store import Store
+from pipeline.storage.workdir import Workdir
 
 
 @pytest.fixture

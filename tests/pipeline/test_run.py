@@ -7,9 +7,9 @@ import urllib.request
 import pytest
 
 from components.errors import SegpipeError, UsageError
-from pipeline import run
 from pipeline.cli.run import build_config
-from pipeline.config import load_config, read_config_file
+from pipeline.configuration.config import load_config, read_config_file
+from pipeline.running import run
 
 
 def test_the_work_directory_is_printed_as_it_is(street_scenes, tmp_path, monkeypatch, capfd):

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from components import files
 from components.dataset.data_files import data_files
 from components.dataset.description import built_in, detect
-from pipeline import run
 from pipeline.cli.main import app
 from pipeline.kubeflow import node
 from pipeline.kubeflow.parameters import RUN_ID, defaults
+from pipeline.running import run
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import pathlib
 import pytest
 
 from components.errors import UsageError
-from pipeline import run
-from pipeline.config import load_config
-from pipeline.served import check_served_name
-from pipeline.workdir import Workdir
+from pipeline.configuration.config import load_config
+from pipeline.history.served import check_served_name
+from pipeline.running import run
+from pipeline.storage.workdir import Workdir
 
 
 def _config(data="", **settings):

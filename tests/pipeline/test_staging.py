@@ -8,8 +8,8 @@ from tfx import v1 as tfx
 
 from components import stored_folder
 from components.errors import SegpipeError
-from pipeline.nodes import PipelineRun
-from pipeline.store import Store
+from pipeline.running.nodes import PipelineRun
+from pipeline.storage.store import Store
 
 _Examples = tfx.types.standard_artifacts.Examples
 _Model = tfx.types.standard_artifacts.Model

@@ -11,9 +11,9 @@ from components.errors import SegpipeError
 from components.pusher.moves import record_moves
 from components.pusher.push import push
 from components.pusher.withdrawn import withdraw
-from pipeline.served import served_instead
-from pipeline.store import Artifact
-from pipeline.summary import check_served, push_text
+from pipeline.history.served import served_instead
+from pipeline.running.summary import check_served, push_text
+from pipeline.storage.store import Artifact
 
 
 @pytest.mark.parametrize("left", ["", "12", "12/variables", ".copy/variables"])

@@ -8,7 +8,7 @@ from rich.console import Console
 from components.class_map import ClassMap
 from components.metrics.results import InstanceScores
 from components.metrics.scores import scores
-from pipeline.tables import score_table
+from pipeline.running.tables import score_table
 
 _CLASS_MAP = ClassMap(("road", "sky", "traffic light"), ((1, 1, 1), (2, 2, 2), (3, 3, 3)))
 

@@ -20,9 +20,9 @@ import contextlib, json, runpy, sys
 sys.argv = ["node", "--help"]
 with contextlib.suppress(SystemExit):
     runpy.run_module("pipeline.kubeflow.node", run_name="__main__")
-from pipeline.tfx_start import import_tfx
+from pipeline.running.tfx_start import import_tfx
 import_tfx()
-import pipeline.create_pipeline, pipeline.kubeflow.outputs
+import pipeline.wiring.create_pipeline, pipeline.kubeflow.outputs
 import tensorflow_model_analysis as tfma
 tfma.run_model_analysis
 print(json.dumps(sorted({_UNUSED!r} & set(sys.modules))))

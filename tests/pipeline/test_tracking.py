@@ -13,9 +13,9 @@ from components.class_map import ClassMap
 from components.errors import UsageError
 from components.metrics.threshold_check import ThresholdCheck
 from components.report.data import Lineage, ReportData, Verdict
-from pipeline import tracking
-from pipeline.config import field_names, load_config
-from pipeline.tracking import FinishedRun, log_finished, log_run
+from pipeline.configuration.config import field_names, load_config
+from pipeline.running import tracking
+from pipeline.running.tracking import FinishedRun, log_finished, log_run
 
 _CLASSES = ("road", "traffic light: red/amber", "void")
 _COLORS = ((0, 0, 0), (1, 1, 1), (2, 2, 2))

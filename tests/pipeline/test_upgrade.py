@@ -17,8 +17,8 @@ from components.dataset import synthetic
 from components.errors import UsageError
 from components.pusher.withdrawn import read_withdrawn
 from pipeline.cli.main import app
-from pipeline.config import load_config, read_config_file
-from pipeline.run import run_pipeline
+from pipeline.configuration.config import load_config, read_config_file
+from pipeline.running.run import run_pipeline
 
 _PACKED = pathlib.Path(__file__).parent / "old_work_directory" / "work.tar.xz"
 _RUN, _VERSION = "20261127-194015-unet", 1795808545

@@ -7,12 +7,12 @@ import sys
 import pytest
 
 from components.errors import UsageError, WorkdirBusyError
-from pipeline.config import RunConfig
-from pipeline.workdir import Workdir
+from pipeline.configuration.config import RunConfig
+from pipeline.storage.workdir import Workdir
 
 _HOLD = """
 import sys
-from pipeline.workdir import Workdir
+from pipeline.storage.workdir import Workdir
 workdir = Workdir(sys.argv[1])
 with workdir.lock(wait=False):
     print("held", flush=True)

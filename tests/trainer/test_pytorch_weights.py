@@ -10,9 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from components.errors import UsageError
-from trainer import encoder_weights, pytorch_weights
 from trainer.config import ModelSettings
-from trainer.models import encoders, registry
+from trainer.models import encoder_weights, encoders, pytorch_weights, registry
 
 # First three channels of the first place and last three of the last place of the deepest features, from the libraries'
 # own networks in PyTorch 2.15.0 (timm 1.0.31, torchvision 0.29.2, transformers 5.24.0), every tensor drawn by

@@ -16,7 +16,7 @@ from typing import Any
 import keras
 
 from components.errors import UsageError
-from trainer import pytorch_file, pytorch_weights
+from trainer.models import pytorch_file, pytorch_weights
 from trainer.models.normalization import BatchNormalization
 
 # Channels of the first convolution, which no variant scales.

@@ -12,12 +12,12 @@ from collections.abc import Callable
 import keras
 
 from components.errors import UsageError
-from trainer import encoder_weights
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.models import (
     deeplabv3plus,
     depth_decoder,
     encoder_unet,
+    encoder_weights,
     encoders,
     fcn8,
     fcn8_conv7,

@@ -19,7 +19,7 @@ from components.baseline.strategy import ServedBaseline
 from components.errors import SegpipeError
 from components.pusher.versions import find_versions
 from components.pusher.withdrawn import withdraw
-from pipeline.local_runner import LocalRunner
+from pipeline.running.local_runner import LocalRunner
 
 
 @tfx.dsl.components.component

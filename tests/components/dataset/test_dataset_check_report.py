@@ -13,9 +13,9 @@ from dataset_folder import HEIGHT, WIDTH, encode, random_image
 from PIL import Image
 
 from components.class_map import ClassMap
-from components.dataset.check_report import contents, thumbnails
-from components.dataset.check_report.contents import choose_samples, collect, rarest_classes, spread
-from components.dataset.check_report.render import render
+from components.data_report import contents, thumbnails
+from components.data_report.contents import choose_samples, collect, rarest_classes, spread
+from components.data_report.render import render
 from components.dataset.pairs import EMPTY, LABEL_OUTSIDE_MAP, MASK_MISSING, REASONS, UNDECODABLE, Fault
 from components.dataset.survey import survey
 

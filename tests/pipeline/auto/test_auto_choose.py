@@ -18,7 +18,7 @@ from pipeline.auto import choose, facts, trial
 from pipeline.auto.facts import MachineFacts
 from pipeline.cli import run
 from pipeline.cli.run import build_config
-from pipeline.config import describe, load_config, with_gate_split
+from pipeline.configuration.config import describe, load_config, with_gate_split
 from trainer.trial import OUT_OF_MEMORY, Timing
 
 _PYTHON = sys.executable
@@ -179,7 +179,7 @@ def test_a_trial_that_fails_or_takes_the_whole_budget_is_explained(tmp_path, mon
 
 def test_run_prints_the_reasons_and_then_runs_the_plain_settings(street_scenes, tmp_path, trials, monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr("pipeline.run.run_pipeline", lambda config, out, wait: seen.append(config) or True)
+    monkeypatch.setattr("pipeline.running.run.run_pipeline", lambda config, out, wait: seen.append(config) or True)
 
     run.run(data=street_scenes, preset="auto", minutes=5, out=str(tmp_path / "work"))
 

@@ -8,8 +8,8 @@ from components.errors import UsageError
 from pipeline.auto import rules
 from pipeline.auto.facts import DataFacts, MachineFacts
 from pipeline.auto.rules import Recipe, Speed
-from pipeline.config import load_config
-from pipeline.presets import MODELS, PRESETS
+from pipeline.configuration.config import load_config
+from pipeline.configuration.presets import MODELS, PRESETS
 
 # What `inspect_data` finds of CamVid's splits train and val, rounded.
 _CAMVID = DataFacts(

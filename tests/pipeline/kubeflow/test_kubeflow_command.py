@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from components.errors import UsageError
 from pipeline.cli.main import app
-from pipeline.kubeflow.settings import KubeflowSettings
+from pipeline.configuration.kubeflow import KubeflowSettings
 
 
 def _compile(*options):

@@ -12,13 +12,13 @@ from tfx.dsl.compiler import compiler
 from components import gpu
 from components.dataset.description import BUILT_IN_FOLDER, built_in
 from components.errors import UsageError
-from pipeline.config import load_config
-from pipeline.create_pipeline import create_pipeline
+from pipeline.configuration.config import load_config
+from pipeline.configuration.kubeflow import Node
 from pipeline.kubeflow.compile import graph
 from pipeline.kubeflow.parameters import PARAMETERS, configure, defaults
-from pipeline.kubeflow.settings import Node
 from pipeline.kubeflow.tasks import TASKS, tasks_of
-from pipeline.workdir import Workdir
+from pipeline.storage.workdir import Workdir
+from pipeline.wiring.create_pipeline import create_pipeline
 
 _KUBEFLOW = {
     "image": "registry.example/segpipe:1",

@@ -11,8 +11,8 @@ import pytest
 # The two processes share this: a pipeline of three components with the node names that `segpipe gc` looks for.
 _SHARED = """
 import json, os, sys, time
-from pipeline.kubeflow.settings import MetadataSettings
-from pipeline.workdir import Workdir
+from pipeline.configuration.kubeflow import MetadataSettings
+from pipeline.storage.workdir import Workdir
 root, port, database, user = sys.argv[1:]
 settings = MetadataSettings(kind="mysql", host="127.0.0.1", port=int(port), database=database, user=user)
 workdir = Workdir(root, settings, shared=True)
@@ -26,7 +26,7 @@ _RUNS = (
     + """
 from tfx import v1 as tfx
 from components.errors import SegpipeError
-from pipeline.nodes import PipelineRun
+from pipeline.running.nodes import PipelineRun
 from toy_copies import Copy, Write
 
 def launch(run, node):
@@ -50,7 +50,7 @@ for number in range(24):
     )
     run = PipelineRun(pipeline, f"run-{number:02}")
     states = [launch(run, node) for node in run.node_ids]
-    from pipeline.store import Store
+    from pipeline.storage.store import Store
     last = Store(workdir.connection).executions(f"run-{number:02}")[-1].outputs["copy"][0]
     with open(last.uri) as file:
         print(json.dumps({"states": states, "read": file.read(), "written": "abc"[number // 2 % 3]}), flush=True)
@@ -61,7 +61,7 @@ for number in range(24):
 _GC = (
     _SHARED
     + """
-from pipeline.config import load_config
+from pipeline.configuration.config import load_config
 from pipeline.retention import plan
 from pipeline.retention.collect import collect
 

@@ -9,7 +9,7 @@ from kfp import dsl
 from pipeline.kubeflow import node
 from pipeline.kubeflow.node import main
 from pipeline.kubeflow.parameters import RUN_ID, defaults
-from pipeline.store import Artifact, NodeExecution
+from pipeline.storage.store import Artifact, NodeExecution
 
 
 def _main(layers, **values):

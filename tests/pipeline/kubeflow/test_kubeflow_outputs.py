@@ -9,7 +9,7 @@ from kfp import dsl
 from components.class_map import ClassMap
 from components.metrics.scores import scores
 from pipeline.kubeflow.outputs import log_scores, write_outputs
-from pipeline.store import Artifact, NodeExecution
+from pipeline.storage.store import Artifact, NodeExecution
 
 _CLASSES = ClassMap(("road", "sky", "void"), ((1, 2, 3), (4, 5, 6), (0, 0, 0)), 2)
 

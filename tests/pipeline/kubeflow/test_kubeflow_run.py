@@ -14,7 +14,7 @@ import mariadb
 import pytest
 
 from components.dataset import synthetic
-from pipeline.config import load_config
+from pipeline.configuration.config import load_config
 from pipeline.kubeflow.node import workdir_of
 from pipeline.kubeflow.tasks import TASKS
 
@@ -101,7 +101,7 @@ def _started(run):
 @pytest.fixture
 def store(settings, monkeypatch):
     """The metadata store that the runs left behind."""
-    from pipeline.store import Store
+    from pipeline.storage.store import Store
 
     monkeypatch.setenv("SEGPIPE_METADATA_PASSWORD", mariadb.PASSWORD)
     return Store(workdir_of(load_config([("test", settings)])).connection)

@@ -4,13 +4,13 @@ import pytest
 from kfp import dsl
 
 from components.errors import SegpipeError, UsageError
-from pipeline import spans
-from pipeline.config import load_config, read_assignments
+from pipeline.configuration import spans
+from pipeline.configuration.config import load_config, read_assignments
+from pipeline.configuration.kubeflow import KubeflowSettings, MetadataSettings
 from pipeline.kubeflow import kubernetes_options
 from pipeline.kubeflow.parameters import configure, defaults
-from pipeline.kubeflow.settings import KubeflowSettings, MetadataSettings
-from pipeline.store import Store
-from pipeline.workdir import Workdir
+from pipeline.storage.store import Store
+from pipeline.storage.workdir import Workdir
 
 
 def _values(**chosen):

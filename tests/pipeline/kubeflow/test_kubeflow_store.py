@@ -14,17 +14,17 @@ from ml_metadata.proto import metadata_store_service_pb2, metadata_store_service
 from self_signed import issue
 
 from components.errors import UsageError
-from pipeline import metadata
-from pipeline.kubeflow.settings import MetadataSettings
-from pipeline.metadata import connection_config, network_file_system
-from pipeline.store import Store
-from pipeline.workdir import Workdir
+from pipeline.configuration.kubeflow import MetadataSettings
+from pipeline.storage import metadata
+from pipeline.storage.metadata import connection_config, network_file_system
+from pipeline.storage.store import Store
+from pipeline.storage.workdir import Workdir
 
 _OPEN = """
 import sys
-from pipeline.kubeflow.settings import MetadataSettings
-from pipeline.metadata import connection_config
-from pipeline.store import Store
+from pipeline.configuration.kubeflow import MetadataSettings
+from pipeline.storage.metadata import connection_config
+from pipeline.storage.store import Store
 
 settings = MetadataSettings(kind="mysql", host="127.0.0.1", port=int(sys.argv[1]), user=sys.argv[2])
 sys.stdin.read(1)

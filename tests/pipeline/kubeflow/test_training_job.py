@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from components.errors import UsageError
-from pipeline.config import load_config
+from pipeline.configuration.config import load_config
 from pipeline.kubeflow import training_job
 from pipeline.kubeflow.parameters import defaults
 from pipeline.kubeflow.training_worker import TF_CONFIG, set_tf_config

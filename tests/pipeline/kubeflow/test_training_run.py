@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from components.dataset import synthetic
 from pipeline.cli.main import app
-from pipeline.store import Store
+from pipeline.storage.store import Store
 
 pytestmark = pytest.mark.slow
 

@@ -7,11 +7,11 @@ import os
 import pytest
 
 from components.errors import UsageError
+from pipeline.configuration.kubeflow import MetadataSettings
 from pipeline.kubeflow import training_worker
-from pipeline.kubeflow.settings import MetadataSettings
 from pipeline.kubeflow.training_worker import TF_CONFIG, await_chief, fn_args, main, open_store, set_tf_config
-from pipeline.store import Artifact, NodeExecution, Store
-from pipeline.workdir import Workdir
+from pipeline.storage.store import Artifact, NodeExecution, Store
+from pipeline.storage.workdir import Workdir
 
 
 def _execution(node_id, state, **fields):

@@ -11,7 +11,7 @@ from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
 
 from components import files
-from pipeline.workdir import Workdir
+from pipeline.storage.workdir import Workdir
 
 CLASSES = '{"names": ["sky"]}'
 _TYPES = {

@@ -6,10 +6,10 @@ import pytest
 from tfx import v1 as tfx
 from toy_copies import Copy, Write
 
-from pipeline.config import load_config
-from pipeline.local_runner import LocalRunner
+from pipeline.configuration.config import load_config
 from pipeline.retention.collect import collect
-from pipeline.workdir import Workdir
+from pipeline.running.local_runner import LocalRunner
+from pipeline.storage.workdir import Workdir
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from components import files
 from pipeline.cli.main import app
-from pipeline.config import load_config
+from pipeline.configuration.config import load_config
 from pipeline.retention.plan import make_plan
-from pipeline.workdir import Workdir
+from pipeline.storage.workdir import Workdir
 
 _GC = [sys.executable, "-m", "pipeline.cli.main", "gc", "--keep-runs", "1", "--keep-versions", "1"]
 _SETTINGS = load_config([("test", {"retention": {"keep_runs": 1, "keep_versions": 1}})])
@@ -22,9 +22,9 @@ _SETTINGS = load_config([("test", {"retention": {"keep_runs": 1, "keep_versions"
 _KILLED = """
 import os, shutil, signal, sys
 from components import files
-from pipeline.config import load_config
+from pipeline.configuration.config import load_config
 from pipeline.retention import collect, records
-from pipeline.workdir import Workdir
+from pipeline.storage.workdir import Workdir
 
 settings = load_config([("test", {"retention": {"keep_runs": 1, "keep_versions": 1}})])
 
@@ -56,9 +56,9 @@ for line in sys.stdin:
 _RELEASED = """
 import json, os, sys, time
 from components import files
-from pipeline.config import load_config
+from pipeline.configuration.config import load_config
 from pipeline.retention import collect
-from pipeline.workdir import Workdir
+from pipeline.storage.workdir import Workdir
 from serving.release.configuration import find_model, set_release
 from serving.release.labels import Release
 from serving.release.records import FileRecord

@@ -12,12 +12,12 @@ from ml_metadata.proto import metadata_store_pb2 as pb
 from components import files
 from components.errors import SegpipeError, UsageError
 from components.pusher.moves import record_moves
-from pipeline.config import load_config
+from pipeline.configuration.config import load_config
 from pipeline.retention import collect as collecting
 from pipeline.retention.collect import collect
 from pipeline.retention.plan import make_plan
-from pipeline.store import Store
-from pipeline.workdir import Workdir
+from pipeline.storage.store import Store
+from pipeline.storage.workdir import Workdir
 from trainer.checkpoints import Checkpoints, State
 
 _DAY = 86400

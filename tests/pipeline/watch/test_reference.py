@@ -4,7 +4,7 @@ import pytest
 
 from components.errors import UsageError
 from components.pusher.moves import record_moves
-from pipeline.store import Artifact, NodeExecution
+from pipeline.storage.store import Artifact, NodeExecution
 from pipeline.watch.reference import find_run
 
 

@@ -21,11 +21,11 @@ from components.dataset.description import load
 from components.errors import EXIT_DRIFTED, EXIT_NOT_BLESSED, UsageError
 from pipeline.cli import kubeflow_runs
 from pipeline.cli.main import app
-from pipeline.store import Store
+from pipeline.storage.store import Store
+from pipeline.storage.workdir import CONFIG_FILE, Workdir
+from pipeline.watch.check import watch
 from pipeline.watch.comparison import Bounds
 from pipeline.watch.reference import find_reference
-from pipeline.watch.watch import watch
-from pipeline.workdir import CONFIG_FILE, Workdir
 
 _BOUNDS = Bounds(distribution=0.2, class_share=0.1)
 
@@ -387,7 +387,7 @@ def started(monkeypatch):
         runs.append(config)
         return runs.blessed
 
-    monkeypatch.setattr("pipeline.run.run_pipeline", run_pipeline)
+    monkeypatch.setattr("pipeline.running.run.run_pipeline", run_pipeline)
     return runs
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from components import features
 from components.artifact_files import MODEL_METADATA
 from components.class_map import ClassMap
-from pipeline.workdir import CONFIG_FILE, Workdir
+from pipeline.storage.workdir import CONFIG_FILE, Workdir
 
 CLASS_MAP = ClassMap(("dark", "bright"), ((0, 0, 0), (255, 255, 255)), None)
 RUN_ID = "20260101-000000-fcn8"
@@ -131,7 +131,7 @@ class _BrightPixels(tf.Module):
 
 
 class _Metadata:
-    """Writes executions of one run as TFX's launcher does, as far as `pipeline.store` reads them."""
+    """Writes executions of one run as TFX's launcher does, as far as `pipeline.storage.store` reads them."""
 
     def __init__(self, path):
         config = mlmd.ConnectionConfig()

@@ -23,8 +23,8 @@ from typer.testing import CliRunner
 
 from components.errors import UsageError
 from pipeline.cli.main import app
+from pipeline.watch.check import _predicted
 from pipeline.watch.sources import REQUESTS, read_source
-from pipeline.watch.watch import _predicted
 from serving import ui
 from serving.client import AsyncClient, Client, InstanceSegmentation, Refused
 from serving.client.results import InstanceLimits

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from tfx import v1 as tfx
 
-from pipeline.nodes import NodeResult, PipelineRun, State
+from pipeline.running.nodes import NodeResult, PipelineRun, State
 
 
 class LocalRunner:

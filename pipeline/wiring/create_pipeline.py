@@ -20,13 +20,12 @@ from components.gates import AnomalyGate, QuarantineGate
 from components.metrics.gate import eval_config
 from components.pusher.component import AtomicPusher
 from components.report.component import Report
-from pipeline import resolvers
-from pipeline.beam_workers import without_tfx_package
-from pipeline.config import RunConfig
-from pipeline.fingerprint import source_hash
-from pipeline.workdir import Workdir
-from trainer import encoder_weights
-from trainer.models import registry
+from pipeline.configuration.config import RunConfig
+from pipeline.storage.workdir import Workdir
+from pipeline.wiring import resolvers
+from pipeline.wiring.beam_workers import without_tfx_package
+from pipeline.wiring.fingerprint import source_hash
+from trainer.models import encoder_weights, registry
 from trainer.variants.component import Optimizer
 
 _PACKAGES = ("tfx", "tensorflow", "keras", "tensorflow-transform", "tensorflow-model-analysis", "apache-beam")

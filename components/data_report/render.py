@@ -8,7 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from components.class_map import ClassMap
-from components.dataset.check_report.contents import Contents
+from components.data_report.contents import Contents
 from components.dataset.near_duplicates import BITS
 from components.dataset.survey import SplitSurvey, Survey
 from components.report import views, wording

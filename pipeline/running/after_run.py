@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from tfx.utils import path_utils  # where a Model artifact keeps its SavedModel; no public alias
 
 from components.report.data import load
-from pipeline import tracking
-from pipeline.config import RunConfig
-from pipeline.notifications import RunNotices
-from pipeline.store import NodeExecution
+from pipeline.configuration.config import RunConfig
+from pipeline.running import tracking
+from pipeline.running.notifications import RunNotices
+from pipeline.storage.store import NodeExecution
 
 
 def announce(config: RunConfig, executions: Sequence[NodeExecution], page: str, notices: RunNotices) -> None:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# The launcher has no public alias; see pipeline/nodes.py.
+# The launcher has no public alias; see pipeline/running/nodes.py.
 from tfx.orchestration.portable import launcher
 
 from components import files, stored_folder

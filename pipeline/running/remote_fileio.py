@@ -1,7 +1,8 @@
 """Teaches TFX's launcher the addresses of object stores, in the place of TensorFlow's own file systems.
 
 The launcher, drivers and resolvers of TFX ask `tfx.dsl.io.fileio` whether artifacts exist and make or remove their
-folders. TensorFlow knows `gs://` alone. Executors do not come here: pipeline/staging.py gives them local folders.
+folders. TensorFlow knows `gs://` alone. Executors do not come here: `pipeline.running.staging` gives them local
+folders.
 """
 
 from __future__ import annotations

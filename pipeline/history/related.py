@@ -12,8 +12,8 @@ from components import files
 from components.baseline.reasons import Reason
 from components.errors import SegpipeError
 from components.pusher.versions import find_versions, version_number
-from pipeline.store import NodeExecution, Store
-from pipeline.workdir import REPORT_FILE, Workdir
+from pipeline.storage.store import NodeExecution, Store
+from pipeline.storage.workdir import REPORT_FILE, Workdir
 
 if TYPE_CHECKING:
     from components.report.data import Lineage, RelatedRun

@@ -21,14 +21,14 @@ from components.dataset.description import DatasetDescription
 from components.errors import SegpipeError
 from components.gpu import require_gpu, usable_gpus
 from components.tensorflow_start import prepare
-from pipeline import logs
-from pipeline.beam_workers import refuse_local_paths
-from pipeline.config import RunConfig, describe, with_gate_split
-from pipeline.console import RunConsole
-from pipeline.notifications import RunNotices
-from pipeline.served import check_served_name
-from pipeline.tfx_start import import_tfx
-from pipeline.workdir import CONFIG_FILE, LOG_FILE, REPORT_FILE, Workdir
+from pipeline.configuration.config import RunConfig, describe, with_gate_split
+from pipeline.history.served import check_served_name
+from pipeline.running import logs
+from pipeline.running.console import RunConsole
+from pipeline.running.notifications import RunNotices
+from pipeline.running.tfx_start import import_tfx
+from pipeline.storage.workdir import CONFIG_FILE, LOG_FILE, REPORT_FILE, Workdir
+from pipeline.wiring.beam_workers import refuse_local_paths
 
 if TYPE_CHECKING:
     from components.report.data import ReportData
@@ -95,11 +95,11 @@ def _run(
     import_tfx()
     refuse_local_paths(config.beam, config.data.dir, workdir.artifacts)
     # Everything below needs TensorFlow and TFX, whose import takes longer than all that came before.
-    from pipeline.create_pipeline import create_pipeline
-    from pipeline.figures import main_figure
-    from pipeline.local_runner import LocalRunner
-    from pipeline.nodes import NodeResult
-    from pipeline.store import Store
+    from pipeline.history.figures import main_figure
+    from pipeline.running.local_runner import LocalRunner
+    from pipeline.running.nodes import NodeResult
+    from pipeline.storage.store import Store
+    from pipeline.wiring.create_pipeline import create_pipeline
 
     logs.log_everything()
     pipeline = create_pipeline(config, workdir, description)
@@ -131,12 +131,12 @@ def _conclude(
     """Writes summary and report, prints the closing tables and returns whether the model was blessed."""
     from components.report.data import load
     from components.report.wording import split_note
-    from pipeline.after_run import announce
-    from pipeline.related import add_related, find_baseline
-    from pipeline.resolvers import RESOLVERS
-    from pipeline.store import Store
-    from pipeline.summary import RunOutcome, check_served, push_text, write_summary
-    from pipeline.tables import depth_line, failure_table, score_table
+    from pipeline.history.related import add_related, find_baseline
+    from pipeline.running.after_run import announce
+    from pipeline.running.summary import RunOutcome, check_served, push_text, write_summary
+    from pipeline.running.tables import depth_line, failure_table, score_table
+    from pipeline.storage.store import Store
+    from pipeline.wiring.resolvers import RESOLVERS
 
     store = Store(workdir.metadata)
     executions = store.executions(run_id)

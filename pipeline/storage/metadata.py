@@ -9,7 +9,7 @@ from typing import Any
 from ml_metadata.proto import metadata_store_pb2
 
 from components.errors import UsageError
-from pipeline.kubeflow.settings import MetadataSettings
+from pipeline.configuration.kubeflow import MetadataSettings
 
 # Types of file systems as Linux names them, of FUSE too.
 _NETWORK_FILE_SYSTEM = re.compile(

@@ -16,13 +16,13 @@ from components.pusher.versions import find_versions, version_number
 from components.pusher.withdrawn import Withdrawal, read_withdrawn
 from components.stored_folder import read_manifest
 from components.times import utc_text
-from pipeline.presets import PRESETS
+from pipeline.configuration.presets import PRESETS
 from serving.release.labels import CANARY, PREVIOUS, STABLE
 from serving.release.states import LATEST, WITHDRAWN, ServedBy, ServedState
 
 if TYPE_CHECKING:
-    from pipeline.config import RunConfig
-    from pipeline.workdir import Workdir
+    from pipeline.configuration.config import RunConfig
+    from pipeline.storage.workdir import Workdir
 
 # A version's number is the time of its push, in seconds since 1970, if it is at least this one (2001).
 _OLDEST_TIME = 10**9

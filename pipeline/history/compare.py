@@ -11,10 +11,10 @@ import yaml
 from components import artifact_files, files
 from components.errors import SegpipeError
 from components.example_gen.quarantine import read_counts
-from pipeline.history import code_hashes, property_of, running_run, state_now
-from pipeline.related import find_baseline
-from pipeline.store import NodeExecution, Store
-from pipeline.workdir import CONFIG_FILE, Workdir
+from pipeline.history.related import find_baseline
+from pipeline.history.runs import code_hashes, property_of, running_run, state_now
+from pipeline.storage.store import NodeExecution, Store
+from pipeline.storage.workdir import CONFIG_FILE, Workdir
 
 # The only score of a report that is better if it is smaller.
 _SMALLER_IS_BETTER = "expected_calibration_error"

@@ -21,11 +21,11 @@ from components.metrics.scores import nested
 from components.pusher.versions import find_versions, version_number
 from components.pusher.withdrawn import WITHDRAWN, Withdrawal, read_withdrawn
 from components.stored_folder import hash_files, read_manifest
-from pipeline.nodes import NodeResult
-from pipeline.related import RelatedModel
-from pipeline.served import is_stable, served_instead
-from pipeline.store import Artifact, NodeExecution
-from pipeline.workdir import SUMMARY_FILE
+from pipeline.history.related import RelatedModel
+from pipeline.history.served import is_stable, served_instead
+from pipeline.running.nodes import NodeResult
+from pipeline.storage.store import Artifact, NodeExecution
+from pipeline.storage.workdir import SUMMARY_FILE
 
 
 class RunOutcome:

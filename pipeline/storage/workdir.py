@@ -15,10 +15,10 @@ from filelock import FileLock, Timeout
 
 from components import files
 from components.errors import UsageError, WorkdirBusyError
-from pipeline.kubeflow.settings import MetadataSettings
+from pipeline.configuration.kubeflow import MetadataSettings
 
 if TYPE_CHECKING:
-    from pipeline.config import RunConfig
+    from pipeline.configuration.config import RunConfig
 
 
 CONFIG_FILE = "config.yaml"
@@ -53,13 +53,13 @@ class Workdir:
     @property
     def connection(self) -> Any:
         """ML Metadata's connection to the store."""
-        from pipeline.metadata import connection_config
+        from pipeline.storage.metadata import connection_config
 
         return connection_config(self._store, self.metadata)
 
     @property
     def source(self) -> Any:
-        """What `pipeline.store.Store` opens: the file of the metadata store, else ML Metadata's connection."""
+        """What `pipeline.storage.store.Store` opens: the file of the metadata store, else ML Metadata's connection."""
         return self.metadata if self._store.kind == "sqlite" else self.connection
 
     def run(self, run_id: str) -> str:
@@ -89,7 +89,7 @@ class Workdir:
             raise self._unwritable(error) from None
 
     def _refuse_network_volume(self) -> None:
-        from pipeline.metadata import network_file_system
+        from pipeline.storage.metadata import network_file_system
 
         kind = network_file_system(self.metadata)
         if kind:

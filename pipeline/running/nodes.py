@@ -27,8 +27,8 @@ from tfx.v1.dsl.io import fileio
 
 from components import files, stored_folder
 from components.errors import DataRejectedError, SegpipeError, UsageError
-from pipeline import remote_fileio
-from pipeline.staging import StagingLauncher
+from pipeline.running import remote_fileio
+from pipeline.running.staging import StagingLauncher
 
 State = Literal["ran", "cached", "failed", "interrupted"]
 

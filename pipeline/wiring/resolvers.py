@@ -9,8 +9,8 @@ from tfx import v1 as tfx
 from components.baseline.strategy import ServedBaseline
 from components.baseline.warm_start import LastVersionStart
 from components.class_map import ClassMap
-from pipeline.config import RunConfig
-from pipeline.related import BASELINE
+from pipeline.configuration.config import RunConfig
+from pipeline.history.related import BASELINE
 
 _START = "StartResolver"
 # They only look up; there is nothing of them to cache.

@@ -16,7 +16,7 @@ from PIL import Image
 
 from components import files
 from components.class_map import ClassMap
-from components.dataset.check_report import thumbnails
+from components.data_report import thumbnails
 from components.dataset.checks import Limits, Sample, read_pair
 from components.dataset.description import DatasetDescription
 from components.dataset.near_duplicates import NearDuplicate

@@ -12,16 +12,13 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
-
-from pydantic import Field
 
 from components import files
 from components.errors import DataRejectedError
-from components.settings import Settings
+from pipeline.configuration.notifications import Event, NotifySettings
 
-Event = Literal["not_blessed", "data_rejected", "failed", "drifted"]
 Say = Callable[[str], None]
 
 _HEADLINES: dict[Event, str] = {
@@ -35,19 +32,6 @@ _LONGEST_ATTEMPT = 10  # seconds
 _LONGEST_REASON = 2000  # characters
 # Answers that another attempt may change.
 _PASSING = {408, 429, 500, 502, 503, 504}
-
-
-class NotifySettings(Settings):
-    """Which events are posted to a webhook."""
-
-    webhook_url_env: str = Field(
-        "SEGPIPE_WEBHOOK_URL",
-        description="environment variable that holds the webhook's address, a secret; nothing is sent if it is not set",
-    )
-    events: tuple[Event, ...] = Field(
-        ("not_blessed", "data_rejected", "failed", "drifted"), description="events that are sent"
-    )
-    timeout: float = Field(30, gt=0, le=600, description="seconds that sending may take, with all retries")
 
 
 @dataclasses.dataclass(frozen=True)

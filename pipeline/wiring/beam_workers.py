@@ -12,7 +12,7 @@ from components import files
 from components.errors import UsageError
 
 if TYPE_CHECKING:
-    from pipeline.config import BeamSettings
+    from pipeline.configuration.config import BeamSettings
 
 _EXAMPLE_GEN = "ImageMaskExampleGen"
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from components import artifact_files, files
 from components.example_gen.quarantine import SIMILAR_FILE, read_counts, read_similar_images
 from components.pusher.withdrawn import WITHDRAWN
-from pipeline.store import Artifact, NodeExecution
+from pipeline.storage.store import Artifact, NodeExecution
 
 
 def main_figure(execution: NodeExecution) -> str:

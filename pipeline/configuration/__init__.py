@@ -1,0 +1,1 @@
+"""What decides what a run does: settings, presets, spans of data."""

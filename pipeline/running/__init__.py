@@ -1,0 +1,1 @@
+"""What runs a pipeline, and what it tells people while and after it does."""

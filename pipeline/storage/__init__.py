@@ -1,0 +1,1 @@
+"""Where runs are kept: the work directory and the metadata store."""

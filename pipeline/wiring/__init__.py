@@ -1,0 +1,1 @@
+"""The pipeline of components, and what its cache keys depend on."""
