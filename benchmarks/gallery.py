@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=4, help="validation frames to draw (default: 4)")
     parser.add_argument("--picture", required=True, help="file to draw, such as gallery.png")
     arguments = parser.parse_args()
-    description = detect(arguments.data).without_instances()
+    description = detect(arguments.data).without_instances().without_depth()
     frames = read_frames(arguments.data, description, arguments.frames)
     rows = {}
     for run in arguments.runs:

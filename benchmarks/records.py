@@ -28,7 +28,7 @@ def write(data: str, size: tuple[int, int], path: str, count: int, split: str = 
     Returns:
         The data set's description.
     """
-    description = detect(data).without_instances()
+    description = detect(data).without_instances().without_depth()
     pairs = [pair for pair in find_pairs(data, description)[0] if pair.split == split]
     unfinished = f"{path}.unfinished"
     with tf.io.TFRecordWriter(unfinished, "GZIP") as writer:

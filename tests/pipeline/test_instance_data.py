@@ -26,7 +26,9 @@ _SIZE = (40, 56)
 
 
 def _config(data, task="instance"):
-    return load_config([("test", {"task": task, "size": list(_SIZE), "data": {"dir": data, "gate_split": "val"}})])
+    model = "mask_rcnn" if task == "instance" else "unet"
+    settings = {"task": task, "size": list(_SIZE), "model": {"name": model}}
+    return load_config([("test", {**settings, "data": {"dir": data, "gate_split": "val"}})])
 
 
 def _run(config, root):

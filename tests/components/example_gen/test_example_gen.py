@@ -116,7 +116,7 @@ def _files(folder):
 
 
 def test_every_pair_becomes_an_example_that_holds_its_pixels(pipeline, street_scenes):
-    pipeline.running.run(street_scenes)
+    pipeline.run(street_scenes)
 
     examples = pipeline.examples("train")
     names = {os.path.splitext(os.path.basename(path))[0] for path in _files(f"{street_scenes}/train")}
@@ -136,10 +136,10 @@ def test_every_pair_becomes_an_example_that_holds_its_pixels(pipeline, street_sc
 
 def test_the_cache_goes_by_content_not_by_time(tmp_path, street_scenes):
     pipeline = _Pipeline(tmp_path / "root", max_share=0.5)
-    first = pipeline.running.run(street_scenes)
+    first = pipeline.run(street_scenes)
     for path in _files(f"{street_scenes}/train"):
         os.utime(path, (1, 1))
-    touched = pipeline.running.run(street_scenes)
+    touched = pipeline.run(street_scenes)
     image = _files(f"{street_scenes}/val")[0]
     stat = os.stat(image)
     with open(image, "r+b") as file:
@@ -148,7 +148,7 @@ def test_the_cache_goes_by_content_not_by_time(tmp_path, street_scenes):
         file.seek(0)
         file.write(content)
     os.utime(image, (stat.st_atime, stat.st_mtime))
-    changed = pipeline.running.run(street_scenes)
+    changed = pipeline.run(street_scenes)
 
     states = [run["ImageMaskExampleGen"] for run in (first, touched)]
     assert states == ["ran", "cached"]
@@ -158,7 +158,7 @@ def test_the_cache_goes_by_content_not_by_time(tmp_path, street_scenes):
 def test_each_split_has_its_own_fingerprint(pipeline, street_scenes):
     fingerprints = []
     for _ in range(2):
-        pipeline.running.run(street_scenes)
+        pipeline.run(street_scenes)
         fingerprints.append(json.loads(pipeline.output("examples").properties["split_fingerprints"]))
         for folder in glob.glob(f"{street_scenes}/val*"):
             shutil.copy(_files(folder)[0], f"{folder}/more.png")
@@ -178,7 +178,7 @@ def test_bad_pairs_are_quarantined_and_their_neighbours_kept(tmp_path, street_sc
     os.remove(images[3])
     os.symlink("gone.png", images[3])
 
-    pipeline.running.run(street_scenes)
+    pipeline.run(street_scenes)
 
     uri = pipeline.output("quarantine").uri
     counts, faults = read_counts(uri), read_faults(uri)
@@ -202,7 +202,7 @@ def test_a_run_from_the_cache_opens_no_image_and_lists_the_folder_once(pipeline,
     monkeypatch.setattr(fingerprint.time, "time_ns", lambda: now + 3600 * 10**9)
     with listed_once():
         # `detect` needs the list as well as the driver.
-        pipeline.running.run(street_scenes)
+        pipeline.run(street_scenes)
     assert listings == [street_scenes]
 
     def refuse(name, mode):
@@ -211,10 +211,10 @@ def test_a_run_from_the_cache_opens_no_image_and_lists_the_folder_once(pipeline,
 
     monkeypatch.setattr(components.files, "open", refuse, raising=False)
 
-    assert pipeline.running.run(street_scenes) == {"ImageMaskExampleGen": "cached", "QuarantineGate": "cached"}
+    assert pipeline.run(street_scenes) == {"ImageMaskExampleGen": "cached", "QuarantineGate": "cached"}
     os.utime(_files(f"{street_scenes}/train")[0])
     with pytest.raises(AssertionError, match="was opened"):
-        pipeline.running.run(street_scenes)
+        pipeline.run(street_scenes)
 
 
 def _graph(tmp_path, monkeypatch, pairs):
@@ -255,10 +255,10 @@ def test_the_graph_of_the_job_has_the_same_size_for_every_number_of_pairs(tmp_pa
 
 
 def test_every_feature_that_is_written_is_in_the_schema(pipeline, street_scenes):
-    pipeline.running.run(street_scenes)
+    pipeline.run(street_scenes)
 
     written = next(iter(pipeline.examples("train").values())).features.feature
-    expected = raw_schema(detect(street_scenes).class_map, 4096, has_instances=True).feature
+    expected = raw_schema(detect(street_scenes).class_map, 4096, has_instances=True, has_depth=True).feature
     assert set(written) == {feature.name for feature in expected}
 
 
@@ -286,7 +286,7 @@ def test_a_read_error_that_passes_loses_no_pair(pipeline, street_scenes, fail):
     # The driver's fingerprint reads every file once before ExampleGen does.
     fail(_files(f"{street_scenes}/train")[0], after=1, times=1)
 
-    pipeline.running.run(street_scenes)
+    pipeline.run(street_scenes)
 
     assert len(pipeline.examples("train")) == 12
     assert read_faults(pipeline.output("quarantine").uri) == []
@@ -298,8 +298,8 @@ def test_a_read_error_that_stays_stops_the_run_and_is_not_cached(tmp_path, stree
     fail(image, after=1, times=5)
 
     with pytest.raises(SegpipeError, match=rf"{image}: cannot be read \(TimeoutError: Connection timed out\)"):
-        pipeline.running.run(street_scenes)
-    states = pipeline.running.run(street_scenes)
+        pipeline.run(street_scenes)
+    states = pipeline.run(street_scenes)
 
     assert states["ImageMaskExampleGen"] == "ran"
     assert len(pipeline.examples("train")) == 12
@@ -321,7 +321,7 @@ def test_a_pair_that_the_model_will_not_accept_is_quarantined(tmp_path, street_s
     for path, mode in ((image, "RGB"), (mask, "L")):
         Image.new(mode, (2049, 512)).save(path)
 
-    pipeline.running.run(street_scenes)
+    pipeline.run(street_scenes)
 
     (fault,) = read_faults(pipeline.output("quarantine").uri)
     assert (fault.reason, fault.found, fault.expected) == (
@@ -337,7 +337,7 @@ def test_too_many_bad_pairs_stop_the_run_and_are_listed(pipeline, street_scenes)
     with pytest.raises(
         DataRejectedError, match=r"1 of 12 pairs of split 'train' \(8\.3%\), expected at most 1\.0%"
     ) as error:
-        pipeline.running.run(street_scenes)
+        pipeline.run(street_scenes)
 
     assert os.path.basename(broken) in str(error.value)
     assert "max_quarantined_share" in str(error.value)
@@ -371,7 +371,7 @@ def test_images_to_evaluate_on_that_are_trained_on_stop_the_run(pipeline, street
     _copy_pixels(train[1], val[1])
 
     with pytest.raises(DataRejectedError, match="2 images of split 'val' are in split 'train' too") as error:
-        pipeline.running.run(street_scenes)
+        pipeline.run(street_scenes)
 
     message = str(error.value)
     for one, other in zip(train[:2], val[:2], strict=True):
@@ -387,7 +387,7 @@ def test_the_split_that_the_gate_judges_is_checked_as_well(tmp_path, street_scen
     with pytest.raises(DataRejectedError, match="split 'test' has no usable example"):
         judged.run(street_scenes)
 
-    for folder in ("train", "trainannot", "traininst"):
+    for folder in ("train", "trainannot", "traininst", "traindepth"):
         os.makedirs(f"{street_scenes}/{folder.replace('train', 'test')}")
         shutil.copy(_files(f"{street_scenes}/{folder}")[0], f"{street_scenes}/{folder.replace('train', 'test')}")
 
@@ -401,7 +401,7 @@ def test_images_in_both_splits_are_accepted_up_to_the_setting(tmp_path, street_s
     shutil.copy(_files(f"{street_scenes}/train")[0], _files(f"{street_scenes}/val")[0])
     pipeline = _Pipeline(tmp_path / "root", max_shared_images=1)
 
-    assert pipeline.running.run(street_scenes)["QuarantineGate"] == "ran"
+    assert pipeline.run(street_scenes)["QuarantineGate"] == "ran"
     (names,) = read_shared_images(pipeline.output("quarantine").uri)
     assert sorted(names) == ["train", "val"]
 
@@ -414,7 +414,7 @@ def test_near_duplicates_of_training_images_stop_the_run_from_the_setting_on(tmp
     shutil.copy(train[0], val[0])  # the same pixels are counted as shared, not as similar
     pipeline = _Pipeline(tmp_path / "root", max_shared_images=1)
 
-    assert pipeline.running.run(street_scenes)["QuarantineGate"] == "ran"
+    assert pipeline.run(street_scenes)["QuarantineGate"] == "ran"
     similar = read_similar_images(pipeline.output("quarantine").uri)
     one, other = (os.path.splitext(os.path.basename(path))[0] for path in (train[2], val[1]))
     assert [(pair.split, pair.name, pair.other_split, pair.other_name) for pair in similar] == [
@@ -433,16 +433,16 @@ def test_an_image_twice_in_one_split_does_not_stop_the_run(pipeline, street_scen
     images = _files(f"{street_scenes}/train")
     shutil.copy(images[0], images[1])
 
-    assert pipeline.running.run(street_scenes)["QuarantineGate"] == "ran"
+    assert pipeline.run(street_scenes)["QuarantineGate"] == "ran"
 
 
 def test_examples_whose_records_are_gone_are_written_again(pipeline, street_scenes):
-    pipeline.running.run(street_scenes)
+    pipeline.run(street_scenes)
     for split in ("train", "val"):
         for path in _files(os.path.join(pipeline.output("examples").uri, f"Split-{split}")):
             os.remove(path)
 
-    states = [pipeline.running.run(street_scenes), pipeline.running.run(street_scenes)]
+    states = [pipeline.run(street_scenes), pipeline.run(street_scenes)]
 
     assert [run["ImageMaskExampleGen"] for run in states] == ["ran", "cached"]
     assert len(pipeline.examples("train")) == 12
@@ -455,7 +455,7 @@ def test_a_split_without_a_usable_example_stops_the_run(tmp_path, street_scenes)
             pass
 
     with pytest.raises(DataRejectedError, match="split 'val' has no usable example"):
-        pipeline.running.run(street_scenes)
+        pipeline.run(street_scenes)
 
 
 def test_a_folder_without_pairs_is_rejected_before_anything_runs(pipeline, street_scenes):
@@ -465,14 +465,14 @@ def test_a_folder_without_pairs_is_rejected_before_anything_runs(pipeline, stree
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(f"{street_scenes}/{folder}/unrelated.png")
 
     with pytest.raises(DataRejectedError, match="no image with a mask"):
-        pipeline.running.run(street_scenes)
+        pipeline.run(street_scenes)
 
 
 def test_the_order_of_examples_is_the_same_in_every_run(tmp_path, street_scenes):
     orders = []
     for name in ("one", "two"):
         pipeline = _Pipeline(tmp_path / name)
-        pipeline.running.run(street_scenes)
+        pipeline.run(street_scenes)
         orders.append(list(pipeline.examples("train")))
 
     assert orders[0] == orders[1]
