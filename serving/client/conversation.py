@@ -35,8 +35,10 @@ from serving.predictor import decode_mask_png
 _Value = TypeVar("_Value")
 _SCORES = ("class_share", "confidence")
 _INSTANCES = (features.BOXES, features.CLASSES, features.SCORES, features.INSTANCE_PNG)
-# What is asked of a model of masks, one of a segpipe before version 0.2, and one of instances.
-_OUTPUTS: tuple[tuple[str, ...], ...] = ((features.MASK_PNG, *_SCORES), (features.OLDER_MASK_PNG, *_SCORES), _INSTANCES)
+_MASKS: tuple[str, ...] = (features.MASK_PNG, *_SCORES)
+_DEPTH: tuple[str, ...] = (features.DEPTH_PNG, *_MASKS)
+# What is asked of a model of masks, one of a segpipe before version 0.2, one of instances, and one of masks and depth.
+_OUTPUTS: tuple[tuple[str, ...], ...] = (_MASKS, (features.OLDER_MASK_PNG, *_SCORES), _INSTANCES, _DEPTH)
 _STATES = {10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 _NO_SUCH_SIGNATURE = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT}
 _SWAPS = 3
@@ -69,7 +71,7 @@ class Conversation:
         self.settings = settings
         self._retries = retries
         self._descriptions: dict[int, Description] = {}
-        self._outputs = _OUTPUTS[0]
+        self._outputs = _MASKS
 
     def segment(self, images: Sequence[bytes]) -> Steps[list[Result]]:
         """Asks for what the model sees in one batch; an image that the model refuses does not spoil its neighbours'."""
@@ -153,13 +155,15 @@ class Conversation:
                     yield from self._ask_description(self._spec("describe"), until)
                 raise
             version = response.model_spec.version.value
-            if version in self._descriptions:
+            if version not in self._descriptions:
+                try:
+                    yield from self._ask_description(self._spec("describe", version), until)
+                except ModelNotFoundError:
+                    continue  # the version was swapped for another since it answered: ask that one
+            if asked is not _MASKS or not self._descriptions[version].estimates_depth:
                 break
-            try:
-                yield from self._ask_description(self._spec("describe", version), until)
-                break
-            except ModelNotFoundError:
-                continue  # the version was swapped for another since it answered: ask that one
+            # Only its description tells that there is more to ask for.
+            self._outputs = _DEPTH
         else:
             raise ServerError(
                 f"server {self.settings.target}: found {self.settings.wanted} swapped {_SWAPS} times during one "
@@ -219,17 +223,21 @@ class Conversation:
             masks = protocol.strings_of(features.mask_png(outputs))
             shares = protocol.numbers_of(outputs["class_share"]).reshape(count, len(names)).tolist()
             confidences = protocol.numbers_of(outputs["confidence"]).reshape(count).tolist()
+            depths = (
+                protocol.strings_of(outputs[features.DEPTH_PNG]) if features.DEPTH_PNG in outputs else [None] * count
+            )
             return [
                 Segmentation(
                     class_map=decode_mask_png(mask),
                     class_share=dict(zip(names, share, strict=True)),
                     confidence=confidence,
+                    depth_png=depth,
                     **answered,
                 )
-                for mask, share, confidence in zip(masks, shares, confidences, strict=True)
+                for mask, share, confidence, depth in zip(masks, shares, confidences, depths, strict=True)
             ]
         except (KeyError, ValueError, OSError) as error:
-            expected = _INSTANCES if description.finds_instances else _OUTPUTS[0]
+            expected = _INSTANCES if description.finds_instances else _MASKS
             raise ServerError(
                 f"server {self.settings.target}: found an answer of {self.settings.wanted} with outputs "
                 f"{', '.join(sorted(outputs)) or 'none'} ({error!r}); expected {', '.join(expected)} for {count} "

@@ -53,6 +53,11 @@ class Description:
         """Whether it finds the masks of single objects, and not a class for each pixel."""
         return self.details.get("task") == "instance"
 
+    @property
+    def estimates_depth(self) -> bool:
+        """Whether it answers with a depth map too."""
+        return self.details.get("depth_scale") is not None
+
 
 @dataclasses.dataclass(frozen=True)
 class InstanceLimits:
@@ -118,7 +123,7 @@ class Segmentation(_Answer):
         class_map: class indices at the image's own size, uint8 [H, W].
         class_share: each class's share of the pixels by class name, 0 to 1.
         confidence: mean over pixels of the winning class's probability, 0 to 1.
-        depth_png: the depth map as a 16-bit grey PNG at the image's own size; None without depth, and from a server.
+        depth_png: the depth map as a 16-bit grey PNG at the image's own size; None without depth.
     """
 
     class_map: np.ndarray

@@ -34,6 +34,7 @@ class ToyModel(prediction_service_pb2_grpc.PredictionServiceServicer, model_serv
         self.labels = {"stable": 3}
         self.names_the_image = True
         self.mask_name = "mask_png_bytes"
+        self.depth_scale = None
         self.failures = []  # (status, details) of the next calls, the first first
         self.seconds_of_work = 0.0
         self.released = threading.Event()
@@ -56,6 +57,7 @@ class ToyModel(prediction_service_pb2_grpc.PredictionServiceServicer, model_serv
         class_map = self.versions[version]
         if request.model_spec.signature_name == "describe":
             about = {"class_map": class_map.to_dict(), "input_size": [24, 32], "metrics": {"mean_iou": 0.5}}
+            about |= {"depth_scale": self.depth_scale}
             _strings(response.outputs["json"], [json.dumps(about).encode()])
         else:
             self._segment(request, response, len(class_map.names), context)
@@ -110,7 +112,8 @@ class ToyModel(prediction_service_pb2_grpc.PredictionServiceServicer, model_serv
             Image.fromarray(mask).save(buffer, "PNG")
             masks.append(buffer.getvalue())
             shares.append([np.mean(mask == each) for each in range(num_classes)])
-        unknown = [n for n in request.output_filter if n not in (self.mask_name, "class_share", "confidence")]
+        depth = ["depth_png_bytes"] if self.depth_scale else []
+        unknown = [n for n in request.output_filter if n not in (self.mask_name, "class_share", "confidence", *depth)]
         if unknown:
             # tensorflow_serving/servables/tensorflow/predict_util.cc at 2.20, PreProcessPrediction.
             context.abort(
@@ -118,6 +121,8 @@ class ToyModel(prediction_service_pb2_grpc.PredictionServiceServicer, model_serv
                 f"output tensor alias not found in signature: {unknown[0]} Outputs expected to be in the set {{}}.",
             )
         _strings(response.outputs[self.mask_name], masks)
+        for name in set(depth) & set(request.output_filter):
+            _strings(response.outputs[name], [b"depth of %d" % index for index in range(len(masks))])
         _floats(response.outputs["class_share"], np.array(shares, np.float32))
         _floats(response.outputs["confidence"], np.full(len(masks), 0.75, np.float32))
 

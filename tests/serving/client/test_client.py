@@ -61,6 +61,19 @@ def test_models_of_the_version_before_are_read_and_swapped_either_way(client, to
     assert len(toy.requests) == asked + 1
 
 
+def test_depth_is_asked_for_once_the_model_says_that_it_has_it(client, toy):
+    assert client.segment(picture(0)).depth_png is None
+
+    toy.depth_scale, toy.versions = 256.0, {4: CLASS_MAP}
+    assert client.segment(picture(0)).depth_png == b"depth of 0"
+    asked = len(toy.requests)
+    assert [each.depth_png for each in client.segment_batch([picture(0), picture(9)])] == [b"depth of 0", b"depth of 1"]
+    assert len(toy.requests) == asked + 1
+
+    toy.depth_scale, toy.versions = None, {5: CLASS_MAP}
+    assert client.segment(picture(0)).depth_png is None
+
+
 def test_the_description_is_the_model_s(client):
     description = client.describe()
 
@@ -200,7 +213,9 @@ def test_the_deadline_holds_across_attempts(toy, server):
     toy.failures = [_UNAVAILABLE] * 100
     patient = Retries(attempts=1000, first_pause=0.05, longest_pause=0.05)
 
-    with Client(server, model="toy", deadline=0.5, retries=patient) as client, pytest.raises(ServerUnavailableError):
+    # The last attempt may run out of time itself.
+    ends = (ServerUnavailableError, DeadlineError)
+    with Client(server, model="toy", deadline=0.5, retries=patient) as client, pytest.raises(ends):
         client.segment(picture(250))
     assert len(toy.failures) > 80
 
