@@ -153,6 +153,8 @@ def fetch(
         """Returns the bytes downloaded, or None if the file was there."""
         source, download = url + urllib.parse.quote(path), functools.partial(_download, path=path, progress=progress)
         try:
+            # pooch would fail if another thread made the same folder meanwhile.
+            os.makedirs(os.path.dirname(os.path.join(os.path.abspath(destination), path)), exist_ok=True)
             target, action = retrying(store.fetch, path, processor=_with_action, downloader=download)
         except (OSError, ValueError) as error:
             if not _may_pass(error):
@@ -184,7 +186,8 @@ def _may_pass(error: BaseException) -> bool:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status:
         return status in _PASSING_STATUS
-    return isinstance(error, OSError | ValueError) and not isinstance(error, FileNotFoundError | PermissionError)
+    lasting = FileNotFoundError | FileExistsError | NotADirectoryError | PermissionError
+    return isinstance(error, OSError | ValueError) and not isinstance(error, lasting)
 
 
 def _with_action(path: str, action: str, store: pooch.Pooch) -> tuple[str, str]:
