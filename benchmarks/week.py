@@ -176,8 +176,10 @@ class Week:
         return json.loads(self.segpipe("gc", "--config", str(self._settings_file("street")), *keep, *words, "--json"))
 
     def wait_for_request_log(self) -> None:
-        """Waits until the server has completed a file of requests, which it does after a minute."""
-        while not list((self.work / "requests").glob("*.tfrecord")):
+        """Waits until the server has completed the file that it logs requests to now, which it does after a minute."""
+        logs = self.work / "requests"
+        complete = set(logs.glob("*.tfrecord"))
+        while set(logs.glob("*.tfrecord")) == complete:
             time.sleep(1)
 
     def _release(self, project: str, version: int) -> None:

@@ -315,7 +315,7 @@ class _Session:
         if files.is_remote(base) or os.path.isdir(base):
             _refuse_withdrawn(base, {after.labels()[label] for label in (STABLE, CANARY)} - set(was.values()))
         if must_be_available:
-            require_available(self._fleet, model.name, after.stable)
+            require_available(self._fleet, model.name, after.stable, Patience(timeout))
         if dry_run:
             set_release(model, after)
             print(to_text(config), end="")

@@ -27,15 +27,19 @@ class Patience:
     interval: float = 0.25
 
 
-def require_available(fleet: Fleet, model: str, version: int) -> None:
-    """Raises ReleaseError that names a server where a version does not answer requests."""
-    for server in fleet.servers:
+def require_available(fleet: Fleet, model: str, version: int, patience: Patience) -> None:
+    """Waits for a version that is loading; raises ReleaseError that names a server where it does not answer."""
+
+    def lacking(server: ModelServer) -> str:
         state = server.versions(model).get(version)
-        if state is None or not state.available:
-            raise ReleaseError(
-                f"--server {server.address}: version {version} of {model} is {_describe(state)}, expected AVAILABLE. "
-                f"Load it first: segpipe release canary {version}"
-            )
+        if state is not None and state.available:
+            return ""
+        lack = f"version {version} of {model} is {_describe(state)}, expected AVAILABLE"
+        if state is not None and state.state in ("START", "LOADING"):
+            return lack
+        raise ReleaseError(f"--server {server.address}: {lack}. Load it first: segpipe release canary {version}")
+
+    _await(fleet, lacking, patience, "See the server's log for what it waits for")
 
 
 def roll_out(

@@ -9,6 +9,7 @@ from release_commands import UNLABELLED, config_text, options_of, release
 from toy_model_server import ToyModelServer
 
 from components.errors import ReleaseError, UsageError
+from serving.release.servers import ModelServer, VersionState
 
 
 def test_a_proxy_is_not_asked_for_servers_on_this_machine(following, config_file, monkeypatch):
@@ -88,6 +89,30 @@ def test_a_canary_that_is_nowhere_is_given_up_after_the_timeout(following, confi
 
     assert "after 0 s, version 99 of fcn8 is unknown to it, expected AVAILABLE" in str(refused.exception)
     assert config_file.read_text() == before
+
+
+@pytest.mark.parametrize("state", ["START", "LOADING"])
+def test_a_version_that_is_loading_is_promoted_once_it_has_loaded(following, config_file, monkeypatch, state):
+    (version,) = following[0].versions()
+    known, asked = ModelServer.versions, []
+    loading = {version: VersionState(state, "")}
+    monkeypatch.setattr(
+        ModelServer, "versions", lambda server, model: known(server, model) if asked else (asked.append(0), loading)[1]
+    )
+
+    release("promote", str(version), *options_of(following, config_file))
+
+    assert following[0].labels["stable"] == version
+
+
+def test_a_version_that_keeps_loading_is_given_up_after_the_timeout(following, config_file, monkeypatch):
+    (version,) = following[0].versions()
+    monkeypatch.setattr(ModelServer, "versions", lambda server, model: {version: VersionState("LOADING", "")})
+
+    refused = release("promote", str(version), *options_of(following, config_file), "--timeout", "0")
+
+    assert f"after 0 s, version {version} of fcn8 is LOADING, expected AVAILABLE" in str(refused.exception)
+    assert config_file.read_text() == UNLABELLED
 
 
 def test_a_version_that_is_not_available_is_not_promoted(following, config_file):
