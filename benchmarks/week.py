@@ -237,8 +237,8 @@ class Run:
 
     @property
     def error(self) -> str:
-        """The message that the run ended with."""
-        return self._log.read_text().rpartition("segpipe: ")[2].strip()
+        """The first line of the message that the run ended with."""
+        return self._log.read_text().rpartition("segpipe: ")[2].strip().partition("\n")[0]
 
 
 # Each run is forked from a process that has imported TensorFlow and TFX, and has used neither.
