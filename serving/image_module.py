@@ -54,8 +54,8 @@ class ImageModule(tf.Module):
         one. Its default lets a caller leave it out.
         """
 
-        # Made here and not with the class: whoever imports this may still have to join other workers, which
-        # TensorFlow refuses once it has computed something.
+        # The default value is a tensor, and TensorFlow refuses to join other workers once it has computed one. So
+        # importing this module must not make it.
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="unused")])
         def describe(unused: tf.Tensor = tf.constant([""])) -> dict[str, tf.Tensor]:  # noqa: B008
             return {"json": tf.fill(tf.shape(unused), tf.io.read_file(self._metadata.asset_path))}

@@ -29,10 +29,10 @@ class InstanceModule(ImageModule):
 
         Args:
             network: as `ImageModule` takes it; returns what `trainer.models.mask_rcnn.model.build` says.
-            transform_dir: as `ImageModule` takes it.
-            metadata_file: likewise.
-            input_size: likewise.
-            max_pixels: likewise.
+            transform_dir: see `ImageModule`.
+            metadata_file: see `ImageModule`.
+            input_size: see `ImageModule`.
+            max_pixels: see `ImageModule`.
             things: class index of each thing.
         """
         super().__init__(network, transform_dir, metadata_file, input_size, max_pixels)

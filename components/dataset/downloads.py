@@ -222,7 +222,7 @@ def _unpack(archive: str) -> None:
     except (tarfile.TarError, OSError) as error:
         raise DownloadError(
             f"{archive}: cannot be unpacked: {error}; expected files below its folder, and space for them on the disk."
-            " Run the same command again: it goes on where it stopped"
+            " Run the same command again: it resumes"
         ) from None
 
 

@@ -94,7 +94,7 @@ def restore(base_directory: str, version: int) -> None:
 
 
 def withdrawn_as(model_path: str, base_directory: str) -> int | None:
-    """Returns the withdrawn version that has the files of a model; None if there is none.
+    """Returns the withdrawn version that has the files of a model; or None.
 
     Args:
         model_path: an exported model, local or on an object store.

@@ -110,7 +110,7 @@ def key_figures(data: Scored) -> list[ScoreRow]:
 
 
 def class_rows(data: Scored, family: str) -> list[ScoreRow]:
-    """Returns one row a class that has a score of a family, as of `class_iou` or `class_mask_ap`."""
+    """Returns one row for each class that has a score of a family, such as `class_iou` or `class_mask_ap`."""
     return [
         score_row(data, f"{family}/{name}", name, color(data.class_map, index))
         for index, name in enumerate(data.class_map.names)

@@ -172,18 +172,18 @@ def split_note(data: ReportData) -> str:
     if gate == selection:
         if not chosen:
             return (
-                f"The gate judges split {gate}, which chose nothing: the last epoch is kept, and no variant is built."
+                f"The gate uses split {gate}, which selected nothing: the last epoch is kept, and no variant is built."
             )
         return (
-            f"The gate's scores, on split {gate}, also chose {chosen}, so they are slightly too high. For a split that "
-            "chose nothing, add a split test to the data set, or set data.held_out_share."
+            f"Split {gate} also selected {chosen}, so the gate's scores on it are slightly too high. For unbiased "
+            "scores, add a split test to the data set, or set data.held_out_share."
         )
     main = task_scores(data.scores).main
     found = data.selection_scores.get(main)
     gap = change(difference(found, data.scores.get(main)))
-    where, causes = (f"{selection}, which chose {chosen},", "that choice and ") if chosen else (selection, "")
+    where, causes = (f"{selection}, which selected {chosen},", "that selection and ") if chosen else (selection, "")
     return (
-        f"The gate judges split {gate}, which chose nothing. On split {where} {in_sentence(metric_name(main))} is "
+        f"The gate uses split {gate}, which selected nothing. On split {where} {in_sentence(metric_name(main))} is "
         f"{score(found)}: a gap of {gap}, from {causes}differences between the splits."
     )
 

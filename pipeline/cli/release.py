@@ -171,7 +171,7 @@ def withdraw(
     tls_cert: tls_options.CertFile = None,
     tls_key: tls_options.KeyFile = None,
 ) -> None:
-    """Withdraw a version's blessing: it is no baseline and no warm start any more, and is not pushed again.
+    """Withdraw a version: it is no longer a baseline or a warm start, and is not pushed again.
 
     Its files stay. A version that is stable, on trial or loaded is refused. Where labels lead is read from the servers
     or their configuration; without these options, from the record of releases beside the versions.

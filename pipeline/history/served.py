@@ -74,7 +74,7 @@ def _same_files(version: str, other: str) -> bool:
 
 
 def check_served_name(config: RunConfig, workdir: Workdir) -> None:
-    """Checks that a project goes on under the name that its clients ask for: served models had their architecture's.
+    """Checks that clients can still find the served model, which was named after its architecture before.
 
     Raises:
         UsageError: there are versions of a model that is named after an architecture, and none of the project's.
@@ -85,9 +85,10 @@ def check_served_name(config: RunConfig, workdir: Workdir) -> None:
     earlier = [model for model in PRESETS["cpu"] if find_versions(files.join(serving, model))]
     if earlier:
         raise UsageError(
-            f"serving_name: found versions of {', '.join(earlier)} in {serving} and none of {name}, expected to know "
-            "which name clients ask for: a served model is named after its project now, not after its architecture. "
-            f"Set serving_name={earlier[0]} to go on under that name, or serving_name={name} to begin a new one"
+            f"serving_name: found versions of {', '.join(earlier)} in {serving} and none of {name}, "
+            "expected the name that clients use to be set: a served model is now named after its project, not its "
+            "architecture. "
+            f"Set serving_name={earlier[0]} to keep that name, or serving_name={name} to start a new one"
         )
 
 

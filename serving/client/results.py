@@ -61,7 +61,7 @@ class Description:
 
 @dataclasses.dataclass(frozen=True)
 class InstanceLimits:
-    """Which instances of an image are wanted; None for what the model does by itself.
+    """Limits on the instances of an image; None keeps the limit of the model.
 
     Attributes:
         score_threshold: instances need a higher score, 0 to 1. A model has a least score and a most of its own

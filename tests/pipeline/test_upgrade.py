@@ -108,7 +108,7 @@ def test_gc_removes_nothing_of_its_only_run(work):
 def test_a_run_says_that_the_served_model_has_another_name_now(work):
     config = load_config([("config.yaml", read_config_file(_settings(work)))])
 
-    with pytest.raises(UsageError, match="Set serving_name=unet to go on under that name"):
+    with pytest.raises(UsageError, match="Set serving_name=unet to keep that name"):
         run_pipeline(config, str(work))
 
 

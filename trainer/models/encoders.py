@@ -32,8 +32,8 @@ class Encoder:
     Attributes:
         application: the network's constructor, of Keras Applications or with the same arguments.
         pixels: what its pretrained weights expect of an image, a function of `preprocessing`.
-        features: layers whose output has stride 2, 4, 8, 16 and 32; None where there is none.
-        skips: the last layers before the size halves, at strides 1, 2, 4, 8 and 16; None where there is none.
+        features: layers whose output has stride 2, 4, 8, 16 and 32; None if no layer has that stride.
+        skips: the last layers before the size halves, at strides 1, 2, 4, 8 and 16; None if there is no such layer.
         deepest: the layer that ends the network when its last strides are dilated away.
         blocks: the layers with weights, block by block; all others have none.
         pytorch: the constructor of the network that weights from PyTorch's libraries fit, if it is another.

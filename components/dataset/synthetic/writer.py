@@ -21,7 +21,7 @@ DEFAULT_PAIRS: Mapping[str, int] = {"train": 160, "val": 40}
 DEFAULT_SIZE = (120, 160)
 MANIFEST = "segpipe-synthetic.json"
 
-DRAWING = 2  # to be raised by whoever changes a single pixel, so that older sets are not taken for new ones
+DRAWING = 2  # raise it with every change of a pixel, so that an older set is not mistaken for a new one
 LONGEST_SEQUENCE = 500
 SMALLEST, LARGEST = 32, 2048
 _SUFFIXES = ("", "annot", "inst", "depth")  # what the folder of each of a frame's pictures adds to the split's name

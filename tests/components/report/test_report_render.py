@@ -326,11 +326,11 @@ def test_both_splits_and_the_gap_stand_by_class(report):
         "mean": ["0.613", "0.663", "+0.050"],
     }
     assert "on split test" in page
-    assert "The gate judges split test, which chose nothing." in page
+    assert "The gate uses split test, which selected nothing." in page
 
 
 def test_one_split_has_no_table_of_gaps(report):
     page = render(dataclasses.replace(report, selection_split="val"))
 
     assert "gaps-title" not in page
-    assert "also chose the epoch" in page
+    assert "also selected the epoch" in page

@@ -78,17 +78,17 @@ def test_count_uses_the_plural_but_for_one():
     [
         (
             {},
-            "The gate judges split test, which chose nothing. On split val, which chose the epoch, mean IoU is 0.662: "
-            "a gap of +0.049, from that choice and differences between the splits.",
+            "The gate uses split test, which selected nothing. On split val, which selected the epoch, mean IoU is "
+            "0.662: a gap of +0.049, from that selection and differences between the splits.",
         ),
         (
             {"export": {"variants": ["int8"]}},
-            "The gate judges split test, which chose nothing. On split val, which chose the epoch and the variant, "
-            "mean IoU is 0.662: a gap of +0.049, from that choice and differences between the splits.",
+            "The gate uses split test, which selected nothing. On split val, which selected the epoch and the variant, "
+            "mean IoU is 0.662: a gap of +0.049, from that selection and differences between the splits.",
         ),
         (
             {"training": {"keep": "last"}},
-            "The gate judges split test, which chose nothing. On split val mean IoU is 0.662: a gap of +0.049, from "
+            "The gate uses split test, which selected nothing. On split val mean IoU is 0.662: a gap of +0.049, from "
             "differences between the splits.",
         ),
     ],
@@ -104,12 +104,12 @@ def test_a_gate_split_of_its_own_is_told_with_the_gap(report, configuration, not
     [
         (
             {"training": {"keep": "best"}, "export": {"variants": []}},
-            "The gate's scores, on split val, also chose the epoch, so they are slightly too high. For a split that "
-            "chose nothing, add a split test to the data set, or set data.held_out_share.",
+            "Split val also selected the epoch, so the gate's scores on it are slightly too high. For unbiased scores, "
+            "add a split test to the data set, or set data.held_out_share.",
         ),
         (
             {"training": {"keep": "last"}, "export": {"variants": []}},
-            "The gate judges split val, which chose nothing: the last epoch is kept, and no variant is built.",
+            "The gate uses split val, which selected nothing: the last epoch is kept, and no variant is built.",
         ),
     ],
 )
