@@ -154,7 +154,9 @@ class RunConfig(Settings):
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     serving_dir: str = Field("", description="where versions are pushed; WORKDIR/serving if empty")
     serving_name: str = Field(
-        "", description="name of the served model and of its folder in serving_dir; project.name if empty"
+        "",
+        description="name of the served model and of its folder in serving_dir; if empty, project.name, with -instance"
+        " appended for the task instance",
     )
     tracking: TrackingSettings = Field(default_factory=TrackingSettings)
     notify: NotifySettings = Field(default_factory=NotifySettings)
@@ -162,8 +164,9 @@ class RunConfig(Settings):
 
     @property
     def served_name(self) -> str:
-        """The name of the served model, which clients ask for."""
-        return self.serving_name or self.project.name
+        """The name of the served model, which clients ask for; models of another task answer with other outputs."""
+        suffix = "" if self.task == "semantic" else f"-{self.task}"
+        return self.serving_name or self.project.name + suffix
 
     @field_validator("size", mode="before")
     @classmethod

@@ -14,6 +14,8 @@ from pipeline.storage.workdir import Workdir
 from pipeline.wiring.create_pipeline import create_pipeline
 from pipeline.wiring.resolvers import RESOLVERS
 
+_INSTANCES = {"task": "instance", "size": (64, 96), "model": {"name": "mask_rcnn"}}
+
 
 @pytest.fixture
 def compiled(tmp_path):
@@ -77,10 +79,17 @@ def test_every_component_reached_by_dotted_path_carries_the_hash_of_its_source(c
 
 @pytest.mark.parametrize(
     ("settings", "folder"),
-    [({"project": {"name": "streets"}}, "streets"), ({"serving_name": "street-scenes"}, "street-scenes")],
+    [
+        ({"project": {"name": "streets"}}, "streets"),
+        ({"serving_name": "street-scenes"}, "street-scenes"),
+        # Clients of masks must not get the answers of another task.
+        ({**_INSTANCES, "project": {"name": "streets"}}, "streets-instance"),
+        ({**_INSTANCES, "serving_name": "street-scenes"}, "street-scenes"),
+    ],
 )
 def test_versions_are_pushed_under_the_served_name(compiled, tmp_path, settings, folder):
-    nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in compiled(**settings).nodes}
+    ir = compiled(built_in("segnet_tutorial") if "task" in settings else None, **settings)
+    nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in ir.nodes}
 
     destination = nodes["Pusher"].parameters.parameters["push_destination"].field_value.string_value
 

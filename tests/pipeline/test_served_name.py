@@ -23,7 +23,7 @@ def workdir(tmp_path):
 
 
 def test_a_run_ends_before_it_trains_and_says_what_to_set(workdir, street_scenes):
-    expected = r"serving_name: found versions of fcn8 in .*/serving and none of streets, .*serving_name=fcn8 to go on"
+    expected = r"serving_name: found versions of fcn8 in .*/serving and none of streets, .*serving_name=fcn8 to keep"
 
     with pytest.raises(UsageError, match=expected):
         run.run_pipeline(_config(street_scenes, project={"name": "streets"}), workdir.root)
