@@ -122,7 +122,7 @@ def test_the_page_shows_average_precision_by_class_and_size(report):
     for text in ("Mask AP</dt>", "0.432", "0.654", "AP75</th>", "Small</th>", "0.346", "0.111", "Mask AP by split"):
         assert text in page
     assert "best validation mask AP50 0.247 after epoch 1" in page
-    assert "On split val, which chose the epoch, mask AP is 0.500: a gap of +0.068" in page
+    assert "On split val, which selected the epoch, mask AP is 0.500: a gap of +0.068" in page
     assert "by mask AP over the classes" in page
     for absent in ("IoU<", "Confusion", "Calibration", "Pixel accuracy", "mean IoU"):
         assert absent not in page
