@@ -137,7 +137,7 @@ def write_transform(class_map: Any, input_size: tuple[int, int], work: str) -> s
     example |= dict.fromkeys((features.NAME, features.SEQUENCE, features.SPLIT, features.CONTENT_HASH), b"")
     example |= dict.fromkeys((features.HEIGHT, features.WIDTH), 64)
     example |= {features.class_share(name): 0.0 for name in class_map.names}
-    config = {"input_size": list(input_size), "auto_exposure": False}
+    config = {"input_size": list(input_size), "normalize_exposure": False}
     directory = os.path.join(work, "transform")
     with tft_beam.Context(temp_dir=os.path.join(work, "beam")):
         metadata = dataset_metadata.DatasetMetadata(schema.raw_schema(class_map, 8192))

@@ -31,7 +31,7 @@ from components import tensorflow_start
 from components.dataset import synthetic
 from components.dataset.description import built_in, detect
 from components.errors import UsageError
-from trainer import input_pipeline, precision, strategy
+from trainer import distribution, input_pipeline, precision
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.learner import Learner
 from trainer.models import registry
@@ -117,7 +117,7 @@ class Benchmark:
     def _batches(self) -> Iterator[Any]:
         batch_size, epochs = self._job.training.batch_size, range(1_000_000)
         batches = input_pipeline.training_batches(self._split.pixels, batch_size, self._epoch, epochs, seed=0)
-        return iter(strategy.distribute(self._strategy, batches))
+        return iter(distribution.distribute(self._strategy, batches))
 
     @functools.cached_property
     def _learner(self) -> Learner:

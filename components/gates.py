@@ -20,7 +20,7 @@ from components.example_gen.quarantine import (
     SHARED_FILE,
     SIMILAR_FILE,
     read_counts,
-    read_faults,
+    read_issues,
     read_shared_images,
     read_similar_images,
 )
@@ -37,7 +37,7 @@ PROGRESS = logging.getLogger("segpipe.progress")
 @component
 def QuarantineGate(  # TFX's naming: a component is a noun
     quarantine: InputArtifact[Quarantine],
-    max_share: Parameter[float],
+    max_fraction: Parameter[float],
     max_shared_images: Parameter[int],
     train_split: Parameter[str],
     eval_split: Parameter[str],
@@ -51,9 +51,9 @@ def QuarantineGate(  # TFX's naming: a component is a noun
 
     `code` is part of the cache key.
     """
-    counts, faults = read_counts(quarantine.uri), read_faults(quarantine.uri)
+    counts, issues = read_counts(quarantine.uri), read_issues(quarantine.uri)
     evaluated = tuple(dict.fromkeys((eval_split, gate_split)))
-    check_quarantine(counts, faults, max_share, (train_split, *evaluated), quarantine.uri)
+    check_quarantine(counts, issues, max_fraction, (train_split, *evaluated), quarantine.uri)
     shared, similar = read_shared_images(quarantine.uri), read_similar_images(quarantine.uri)
     for split in evaluated:
         check_shared_images(shared, max_shared_images, train_split, split, quarantine.uri)
@@ -67,39 +67,39 @@ def AnomalyGate(anomalies: InputArtifact[ExampleAnomalies], code: Parameter[str]
 
 
 def check_quarantine(
-    counts: dict[str, Any], faults: list[Any], max_share: float, needed_splits: tuple[str, ...], uri: str
+    counts: dict[str, Any], issues: list[Any], max_fraction: float, needed_splits: tuple[str, ...], uri: str
 ) -> None:
     """Raises DataRejectedError if a split has too many bad pairs, or a needed split no example.
 
     Args:
         counts: {"examples": {split: count}, "quarantined": {split: {reason: count}}}.
-        faults: the bad pairs, as `components.dataset.pairs.Fault`.
-        max_share: largest fraction of bad pairs allowed in each split, 0 to 1.
+        issues: the bad pairs, as `components.dataset.pairs.DataIssue`.
+        max_fraction: largest fraction of bad pairs allowed in each split, 0 to 1.
         needed_splits: the splits that must not be empty.
         uri: the quarantine artifact, for the message.
     """
     good: Counter[str] = Counter(counts["examples"])
     # A pair that is there twice is one bad pair of several files.
-    bad = Counter(split for split, _ in {(fault.split, fault.name) for fault in faults})
+    bad = Counter(split for split, _ in {(issue.split, issue.name) for issue in issues})
     empty = [split for split in needed_splits if not good[split]]
     if empty:
         raise DataRejectedError(
             f"split {empty[0]!r} has no usable example; found examples in {counts['examples']}, expected at least "
             f"one in each of {', '.join(needed_splits)}. Add pairs, or name another split with data.train_split, "
             f"data.eval_split or data.gate_split. All that was quarantined, with reasons: {uri}\n"
-            + _listing([_fault_line(fault) for fault in faults])
+            + _listing([_issue_line(issue) for issue in issues])
         )
-    shares = {split: count / (good[split] + count) for split, count in sorted(bad.items())}
-    rejected = {split: share for split, share in shares.items() if share > max_share}
+    fractions = {split: count / (good[split] + count) for split, count in sorted(bad.items())}
+    rejected = {split: fraction for split, fraction in fractions.items() if fraction > max_fraction}
     if rejected:
         numbers = ", ".join(
-            f"{bad[split]} of {good[split] + bad[split]} pairs of split {split!r} ({share:.1%})"
-            for split, share in rejected.items()
+            f"{bad[split]} of {good[split] + bad[split]} pairs of split {split!r} ({fraction:.1%})"
+            for split, fraction in rejected.items()
         )
         raise DataRejectedError(
-            f"bad pairs: found {numbers}, expected at most {max_share:.1%} of each split. "
-            f"Repair or remove them, or raise data.max_quarantined_share. All of them: {uri}\n"
-            + _listing([_fault_line(fault) for fault in faults if fault.split in rejected])
+            f"bad pairs: found {numbers}, expected at most {max_fraction:.1%} of each split. "
+            f"Repair or remove them, or raise data.max_quarantined_fraction. All of them: {uri}\n"
+            + _listing([_issue_line(issue) for issue in issues if issue.split in rejected])
         )
     progress = {"progress": {"component": "QuarantineGate"}}
     PROGRESS.info("%d examples, %d bad pairs", good.total(), bad.total(), extra=progress)
@@ -157,8 +157,8 @@ def check_similar_images(
         PROGRESS.warning("%s: see `segpipe data check`", what, extra={"progress": {"component": "QuarantineGate"}})
 
 
-def _fault_line(fault: Any) -> str:
-    return f"  {fault.file}: {fault.reason}; found {fault.found}, expected {fault.expected}"
+def _issue_line(issue: Any) -> str:
+    return f"  {issue.file}: {issue.reason}; found {issue.found}, expected {issue.expected}"
 
 
 def _listing(lines: list[str]) -> str:

@@ -32,7 +32,7 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
             HEIGHT and WIDTH, int64 likewise, and the features of instances, ragged int64 [B, None].
             With "depth" DEPTH, grey PNG of 16 bits.
         custom_config: "things": class indices of the classes with instances, or nothing for semantic segmentation;
-            "depth": whether there are depth maps; "input_size": [height, width] in pixels; "auto_exposure": whether
+            "depth": whether there are depth maps; "input_size": [height, width] in pixels; "normalize_exposure":
             images are brought to one exposure, see `even_exposure`; "image_range": [low, high], the values of a 16-bit
             PNG that become 0 and 255, or None for `FULL_RANGE`.
 
@@ -42,7 +42,7 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
         TRANSFORMED_DEPTH, string [B].
     """
     height, width = custom_config["input_size"]
-    even = custom_config["auto_exposure"]
+    even = custom_config["normalize_exposure"]
     low, high = custom_config.get("image_range") or FULL_RANGE
     settings = tf.constant([height, width, even, low, high], tf.float32, name=SETTINGS)
     pixels = tf.map_fn(

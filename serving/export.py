@@ -18,7 +18,7 @@ from components.class_map import ClassMap
 from serving.instance_signatures import InstanceModule
 from serving.settings import ExportSettings
 from serving.signatures import ServingModule
-from serving.test_time import ONE_LOOK, Looks
+from serving.test_time import NO_AUGMENTATION, TestTimeAugmentation
 from serving.tiling import Tiling
 from serving.warmup import write_warmup
 
@@ -30,7 +30,7 @@ def export(
     class_map: ClassMap,
     input_size: tuple[int, int],
     metadata: dict[str, Any],
-    looks: Looks = ONE_LOOK,
+    test_time: TestTimeAugmentation = NO_AUGMENTATION,
     max_pixels: int = ExportSettings().max_pixels,
     tiling: Tiling | None = None,
     things: Sequence[int] = (),
@@ -40,17 +40,17 @@ def export(
 
     Args:
         network: a Keras model or `tf.Module` that maps RGB images, 0 to 255, float32 [B, H, W, 3],
-            to logits, [B, H, W, num_classes]; of any size, where `looks` are of several. With `things`, to what
+            to logits, [B, H, W, num_classes]; of any size, where `test_time` has several scales. With `things`, to what
             `trainer.models.mask_rcnn.model.build` says.
         transform_dir: Transform's output, whose graph decodes and resizes images.
         directory: where the SavedModel is written.
         class_map: the classes of the logits.
         input_size: height and width of the network's input, in pixels.
         metadata: what else to say about the model, plain JSON types; "model" names the architecture.
-        looks: whose probabilities are averaged.
+        test_time: sizes and flips whose probabilities are averaged.
         max_pixels: height times width of the largest image that the model decodes.
         tiling: sliding windows over an image at its own size; None resizes the whole image to `input_size`.
-        things: class index of each thing of a model of instances, for which there are neither looks nor tiling.
+        things: class indices of a model of instances, which has neither test-time augmentation nor tiling.
         depth_scale: of a network that estimates depth, value of a depth map at a distance of 1 metre.
     """
     content = {
@@ -58,7 +58,7 @@ def export(
         "class_map": class_map.to_dict(),
         "input_size": list(input_size),
         "max_pixels": max_pixels,
-        **looks.to_dict(),
+        **test_time.to_dict(),
         "tiling": tiling and tiling.to_dict(),
         "task": "instance" if things else "semantic",
         "depth_scale": depth_scale,
@@ -71,7 +71,7 @@ def export(
         module = (
             InstanceModule(network, transform_dir, path, input_size, max_pixels, things)
             if things
-            else ServingModule(network, transform_dir, path, input_size, max_pixels, looks, tiling, depth_scale)
+            else ServingModule(network, transform_dir, path, input_size, max_pixels, test_time, tiling, depth_scale)
         )
         # The metadata is an asset: copied, and read by the signature `describe`.
         tf.saved_model.save(module, directory, signatures=module.signatures())

@@ -13,7 +13,7 @@ from components import features
 from serving.decoding import encode_each, image_size
 from serving.image_module import BATCH_OF_STRINGS, CHUNK, ImageModule
 from serving.masks import class_mask, class_mask_and_confidence
-from serving.test_time import ONE_LOOK, Looks
+from serving.test_time import NO_AUGMENTATION, TestTimeAugmentation
 from serving.tiling import Tiling
 
 _BATCH_OF_PIXELS = [tf.TensorSpec([None, None, None, 3], tf.uint8, name=features.IMAGE)]
@@ -29,7 +29,7 @@ class ServingModule(ImageModule):
         metadata_file: str,
         input_size: tuple[int, int],
         max_pixels: int,
-        looks: Looks = ONE_LOOK,
+        test_time: TestTimeAugmentation = NO_AUGMENTATION,
         tiling: Tiling | None = None,
         depth_scale: float | None = None,
     ) -> None:
@@ -37,19 +37,19 @@ class ServingModule(ImageModule):
 
         Args:
             network: a Keras model, or what is called like one and has `variables`; from float32
-                [B, H, W, 3], 0 to 255, to logits [B, H, W, N]; of any size, where `looks` are of several. With
+                [B, H, W, 3], 0 to 255, to logits [B, H, W, N]; of any size, where `test_time` has several scales. With
                 `depth_scale`, to a list of these and the logarithm of depth in metres, [B, H, W, 1].
             transform_dir: Transform's output, whose graph decodes and resizes images.
             metadata_file: JSON that the signature `describe` returns.
             input_size: height and width of the network's input, in pixels.
             max_pixels: height times width of the largest image that is decoded.
-            looks: whose probabilities are averaged.
+            test_time: sizes and flips whose probabilities are averaged.
             tiling: sliding windows over an image at its own size; None resizes the whole image.
             depth_scale: value of a depth map at a distance of 1 metre; None without depth, or with `tiling`.
         """
         super().__init__(network, transform_dir, metadata_file, input_size, max_pixels)
         self._num_classes = self._classes()
-        self._looks = looks
+        self._test_time = test_time
         self._tiling = tiling
         self._depth_scale = depth_scale
 
@@ -193,7 +193,7 @@ class ServingModule(ImageModule):
         assert self._tiling is not None
         whole = tuple(self._input_size) == self._tiling.window
         resized = pixels if whole else tf.round(tf.image.resize(pixels, self._input_size, antialias=True))
-        seen = self._looks.average(self._softmax, tf.ensure_shape(resized, [1, *self._input_size, 3]))
+        seen = self._test_time.average(self._softmax, tf.ensure_shape(resized, [1, *self._input_size, 3]))
         return seen if whole else tf.image.resize(seen, self._tiling.window)
 
     def _own_pixels(self, data: tf.Tensor) -> tf.Tensor:
@@ -203,7 +203,7 @@ class ServingModule(ImageModule):
     def _seen(self, image: tf.Tensor, start: tf.Tensor | int = 0, total: tf.Tensor | None = None) -> tf.Tensor:
         """Returns the probabilities, float32 [B, H, W, N], and the logarithm of the depth behind them, if any."""
         pixels = tf.cast(self._pixels(image, start, total), tf.float32)
-        return self._looks.average(self._softmax, pixels)
+        return self._test_time.average(self._softmax, pixels)
 
     def _classes(self) -> int:
         pixels = tf.TensorSpec([1, *self._input_size, 3], tf.float32)

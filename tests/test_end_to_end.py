@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import gallery, looks, recipes
+from benchmarks import gallery, recipes
 from benchmarks.finished_runs import newest_training
+from benchmarks.test_time_augmentation import measure_scales, parse
 from components.dataset import synthetic
 from components.dataset.description import detect
 
@@ -236,10 +237,10 @@ def test_the_benchmarks_draw_what_runs_came_to(life, tmp_path):
         assert picture.width / picture.height == pytest.approx(2 * 64 / (3 * 48), rel=0.05)
 
 
-def test_the_benchmark_of_looks_scores_as_the_evaluation_does(life):
+def test_the_benchmark_of_test_time_augmentation_scores_as_the_evaluation_does(life):
     _, executions = newest_training(life["work"])
 
-    once, twice = (looks.measure_looks(executions, *looks.parse(text)).mean_iou for text in ("1", "1,2,flip"))
+    once, twice = (measure_scales(executions, *parse(text)).mean_iou for text in ("1", "1,2,flip"))
 
     assert once == pytest.approx(life["resumed"][2]["metrics"]["mean_iou"], abs=1e-6)
     assert twice != once

@@ -24,7 +24,7 @@ def build(settings: TrainingSettings, input_size: tuple[int, int], depth: bool =
     """Returns the augmentation that the settings ask for, or None.
 
     Args:
-        settings: `augment`, `crop_size`, `min_scale`, `max_scale`, `color`, `exposure` and `blur`.
+        settings: `augment`, `crop_size`, `min_scale` and `max_scale`.
         input_size: height and width of the stored images in pixels.
         depth: whether the masks hold depth, see `scale_and_crop`.
 
@@ -55,18 +55,16 @@ def augment(
         masks: class indices, uint8 [B, H, W]; with depth as `scale_and_crop` has them.
         seed: integer [2].
         crop_size: height and width of the result in pixels, at most the images'.
-        settings: `min_scale` and `max_scale`, see `scale_and_crop`; `color`, `exposure`, `blur`, see `trainer.color`.
+        settings: `min_scale` and `max_scale`, see `scale_and_crop`.
         depth: whether the masks hold depth.
 
     Returns:
         Images, 0 to 255, float32 [B, *crop_size, 3], and masks, int32 [B, *crop_size, ...].
     """
-    seeds = tf.unstack(tf.random.split(seed, 3, alg="philox"))
+    seeds = tf.unstack(tf.random.split(seed, 2, alg="philox"))
     scales = settings.min_scale, settings.max_scale
     images, masks = scale_and_crop(images, masks, seeds[0], crop_size, *scales, depth=depth)
-    images = color.jitter(images, seeds[1], settings.color, settings.exposure)
-    if settings.blur:
-        images = color.blur(images, seeds[2], settings.blur)
+    images = color.jitter(images, seeds[1])
     return tf.clip_by_value(images, 0.0, 255.0), masks
 
 

@@ -80,7 +80,9 @@ class TrainingSettings(Settings):
     )
     warmup_epochs: float = Field(0.5, ge=0, description="epochs over which the learning rate climbs to its peak")
     weight_decay: float = Field(1e-4, ge=0, description="decoupled weight decay")
-    encoder_rate: float = Field(1.0, gt=0, le=1, description="factor on the learning rate of the encoder's weights")
+    encoder_lr_multiplier: float = Field(
+        1.0, gt=0, le=1, description="factor on the learning rate of the encoder's weights"
+    )
     ema: float = Field(
         0.0,
         ge=0,
@@ -88,9 +90,9 @@ class TrainingSettings(Settings):
         description="momentum of the moving average of the weights, which is validated and exported; 0 for none",
     )
     cross_entropy: float = Field(1.0, ge=0, description="weight of the cross-entropy in the loss")
-    focal: float = Field(0.0, ge=0, description="weight of the focal loss in the loss")
-    dice: float = Field(0.0, ge=0, description="weight of the Dice loss in the loss")
-    lovasz: float = Field(0.0, ge=0, description="weight of the Lovasz-softmax loss in the loss")
+    focal_weight: float = Field(0.0, ge=0, description="weight of the focal loss in the loss")
+    dice_weight: float = Field(0.0, ge=0, description="weight of the Dice loss in the loss")
+    lovasz_weight: float = Field(0.0, ge=0, description="weight of the Lovasz-softmax loss in the loss")
     deep_supervision: float = Field(
         0.0, ge=0, description="weight of the mean loss on features inside the network, while training; 0 for none"
     )
@@ -111,12 +113,7 @@ class TrainingSettings(Settings):
         0.5, gt=0, description="smallest random scale before the crop; raised to where the crop holds the whole image"
     )
     max_scale: float = Field(1.6, ge=1, description="largest random scale before the crop")
-    color: float = Field(0.0, ge=0, lt=1, description="largest random change of saturation and of each channel's gain")
-    exposure: float = Field(
-        1.0, ge=1, le=8, description="largest factor by which all pixel values are multiplied or divided at random"
-    )
-    blur: float = Field(0.0, ge=0, description="largest standard deviation of a random Gaussian blur, in pixels")
-    validate_every: int = Field(1, ge=1, description="epochs from one validation to the next; the last has one always")
+    validate_every: int = Field(1, ge=1, description="validate every N epochs, and after the last one")
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "auto", description="arithmetic; auto takes bfloat16 where the processor has it"
     )
@@ -152,9 +149,9 @@ class TrainingSettings(Settings):
 
     @model_validator(mode="after")
     def _some_loss(self) -> TrainingSettings:
-        if not (self.cross_entropy or self.focal or self.dice or self.lovasz):
+        if not (self.cross_entropy or self.focal_weight or self.dice_weight or self.lovasz_weight):
             raise ValueError(
-                "cross_entropy, focal, dice and lovasz are all 0, expected a weight above 0 for one of them"
+                "cross_entropy, focal_weight, dice_weight and lovasz_weight are all 0, expected one of them above 0"
             )
         return self
 
@@ -167,14 +164,10 @@ class TrainingSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _variations_need_augment(self) -> TrainingSettings:
-        # No scale is neutral, so they are not told from those that a preset sets.
-        for name in ("crop_size", "color", "exposure", "blur"):
-            found, off = getattr(self, name), type(self).model_fields[name].default
-            if found != off and not self.augment:
-                expected = "null" if off is None else f"{off:g}"
-                raise ValueError(
-                    f"{name} is {found}, expected {expected} where augment is false; set training.augment=true, or "
-                    f"training.{name}={expected}"
-                )
+    def _crop_needs_augment(self) -> TrainingSettings:
+        if self.crop_size and not self.augment:
+            raise ValueError(
+                f"crop_size is {self.crop_size}, expected null if augment is false; set training.augment=true, or "
+                "training.crop_size=null"
+            )
         return self

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer import metrics, strategy
+from trainer import distribution, metrics
 from trainer.augmentation import Augmentation
 from trainer.compiled_step import CompiledStep
 from trainer.optimizer import averaged, swap_averages
@@ -32,7 +32,7 @@ class Learner:
         self,
         objective: Objective,
         optimizer: keras.optimizers.Optimizer,
-        spread: tf.distribute.Strategy,
+        strategy: tf.distribute.Strategy,
         xla: bool = False,
         augment: Augmentation | None = None,
     ) -> None:
@@ -41,12 +41,12 @@ class Learner:
         Args:
             objective: the network, its loss and its score, made in the same scope.
             optimizer: made in the same scope by `optimizer.build`, under loss scaling or not.
-            spread: the strategy.
+            strategy: the strategy.
             xla: whether to compile with XLA.
             augment: varies each training batch on the device; None trains on the images as they are.
         """
         self.model = objective.model
-        self.strategy = spread
+        self.strategy = strategy
         self._objective = objective
         self._optimizer = optimizer
         self._augment = augment
@@ -54,8 +54,8 @@ class Learner:
         # Built here, the optimizer has slots for a checkpoint; built by the first step, it makes
         # TensorFlow trace that step twice.
         optimizer.build(objective.trained.trainable_variables)
-        self._train = CompiledStep(self._train_step, spread, xla, "training")
-        self._validate = CompiledStep(self._validation_step, spread, xla, "validation")
+        self._train = CompiledStep(self._train_step, strategy, xla, "training")
+        self._validate = CompiledStep(self._validation_step, strategy, xla, "validation")
 
     @property
     def variables(self) -> list[Any]:
@@ -131,5 +131,5 @@ class Learner:
         if not scaled or self.strategy.num_replicas_in_sync == 1:
             return gradients
         finite = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients]
-        overflows = strategy.total(tf.cast(tf.logical_not(tf.reduce_all(finite)), tf.float32))
+        overflows = distribution.total(tf.cast(tf.logical_not(tf.reduce_all(finite)), tf.float32))
         return [tf.where(overflows > 0, float("nan"), gradient) for gradient in gradients]

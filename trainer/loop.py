@@ -1,6 +1,6 @@
-"""The course of a training: epochs of steps, validation, checkpoints, and who is told of them.
+"""The schedule of a training: epochs of steps, validation, checkpoints, and who is told of them.
 
-Every worker of a training runs the same course; the chief alone writes. It begins wherever the
+Every worker of a training runs the same schedule; the chief alone writes. It begins wherever the
 state says, in the middle of an epoch too.
 """
 
@@ -16,12 +16,12 @@ import numpy as np
 import tensorflow as tf
 
 from components.errors import SegpipeError
-from trainer import cluster, strategy
+from trainer import cluster, distribution
 from trainer.callbacks import finite_or_none
 from trainer.checkpoints import Checkpoints, State
 from trainer.learner import Learner
 
-# Steps between two looks at the loss: a look makes a GPU wait, and a loss that is no number stays so.
+# Steps between two reads of the loss: a read makes the GPU wait, and a NaN or infinite loss stays so.
 _LOSS_CHECK_STEPS = 10
 
 # An epoch that ends without a validation is kept only if the last checkpoint is older than this: on a GPU an epoch can
@@ -38,8 +38,8 @@ _LOST_WORKER = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Course:
-    """The numbers of a training's course.
+class TrainingSchedule:
+    """The numbers of a training's schedule.
 
     Attributes:
         epochs: passes over the training split.
@@ -70,7 +70,7 @@ class Watcher(Protocol):
 
 def run(
     learner: Learner,
-    course: Course,
+    schedule: TrainingSchedule,
     batches: Iterable[Any],
     validation: Iterable[Any],
     checkpoints: Checkpoints,
@@ -81,7 +81,7 @@ def run(
 
     Args:
         learner: holds the variables of that state.
-        course: how many of everything.
+        schedule: how many of everything.
         batches: training batches of all epochs from the state on.
         validation: batches of a whole validation, anew each time it is iterated.
         checkpoints: where states are kept.
@@ -97,17 +97,17 @@ def run(
     stream = iter(batches)
     watchers = tuple(watchers)
     try:
-        while state.epoch < course.epochs:
+        while state.epoch < schedule.epochs:
             began = time.monotonic() - state.seconds
-            state = _train_epoch(learner, course, stream, checkpoints, state, watchers, began)
-            state = _end_epoch(learner, course, validation, checkpoints, state, watchers, began)
+            state = _train_epoch(learner, schedule, stream, checkpoints, state, watchers, began)
+            state = _end_epoch(learner, schedule, validation, checkpoints, state, watchers, began)
         if cluster.this_worker().workers > 1:
             # Whoever ends well is not started again: were the last checkpoint missing, the chief would wait for ever.
-            strategy.agree(learner.strategy, [state.epoch])
+            distribution.agree(learner.strategy, [state.epoch])
     except _LOST_WORKER as error:
         if cluster.this_worker().workers == 1:
             raise
-        epoch = min(state.epoch + 1, course.epochs)
+        epoch = min(state.epoch + 1, schedule.epochs)
         raise SegpipeError(
             f"Trainer: another worker is lost in epoch {epoch} ({_first_line(error)}); start all workers again with "
             f"the same TF_CONFIG, and they go on from the checkpoint in {checkpoints.folder}"
@@ -117,7 +117,7 @@ def run(
 
 def _train_epoch(
     learner: Learner,
-    course: Course,
+    schedule: TrainingSchedule,
     stream: Any,
     checkpoints: Checkpoints,
     state: State,
@@ -126,14 +126,14 @@ def _train_epoch(
 ) -> State:
     if not state.step:
         learner.reset_scores()
-    for step in range(state.step + 1, course.steps + 1):
+    for step in range(state.step + 1, schedule.steps + 1):
         learner.train(next(stream))
-        saves = course.checkpoint_steps and step % course.checkpoint_steps == 0 and step < course.steps
-        if saves or step % _LOSS_CHECK_STEPS == 0 or step == course.steps:
-            _check_loss(learner, course.steps * state.epoch + step, checkpoints.folder)
+        saves = schedule.checkpoint_steps and step % schedule.checkpoint_steps == 0 and step < schedule.steps
+        if saves or step % _LOSS_CHECK_STEPS == 0 or step == schedule.steps:
+            _check_loss(learner, schedule.steps * state.epoch + step, checkpoints.folder)
         if saves:
             state = state.after_step(step, round(time.monotonic() - began, 3))
-            if course.is_chief:
+            if schedule.is_chief:
                 checkpoints.save(learner.variables, state)
         for watcher in watchers:
             watcher.step(state.epoch + 1, step, learner.scores)
@@ -142,7 +142,7 @@ def _train_epoch(
 
 def _end_epoch(
     learner: Learner,
-    course: Course,
+    schedule: TrainingSchedule,
     validation: Iterable[Any],
     checkpoints: Checkpoints,
     state: State,
@@ -150,7 +150,7 @@ def _end_epoch(
     began: float,
 ) -> State:
     trained = learner.scores()
-    validated = _validate(learner, course, validation) if state.epoch + 1 in course.validated else {}
+    validated = _validate(learner, schedule, validation) if state.epoch + 1 in schedule.validated else {}
     entry = {
         "epoch": state.epoch + 1,
         **{name: finite_or_none(value) for name, value in trained.items()},
@@ -159,18 +159,18 @@ def _end_epoch(
         "seconds": round(time.monotonic() - began, 3),
     }
     state = state.after_epoch(entry, validated.get(learner.score_name, math.nan))
-    if course.is_chief and (validated or checkpoints.age() >= _CHECKPOINT_SECONDS):
+    if schedule.is_chief and (validated or checkpoints.age() >= _CHECKPOINT_SECONDS):
         checkpoints.save(learner.variables, state)
     for watcher in watchers:
         watcher.epoch(entry, learner.predict)
     return state
 
 
-def _validate(learner: Learner, course: Course, validation: Iterable[Any]) -> dict[str, float]:
+def _validate(learner: Learner, schedule: TrainingSchedule, validation: Iterable[Any]) -> dict[str, float]:
     learner.reset_scores()
     stream = iter(validation)
     with learner.averaged():
-        for _ in range(course.validation_steps):
+        for _ in range(schedule.validation_steps):
             learner.validate(next(stream))
     return learner.scores()
 

@@ -30,14 +30,14 @@ class Recipe:
 
     Attributes:
         decay: decoupled weight decay.
-        encoder_rate: factor on the learning rate, and so on the decay, of the encoder's variables.
+        encoder_lr_multiplier: factor on the learning rate, and so on the decay, of the encoder's variables.
         encoder: paths of these variables.
         momentum: of the moving average; 0 for none.
         statistics: the network's untrained variables that are averaged too.
     """
 
     decay: float = 0.0
-    encoder_rate: float = 1.0
+    encoder_lr_multiplier: float = 1.0
     encoder: frozenset[str] = frozenset()
     momentum: float = 0.0
     statistics: tuple[keras.Variable, ...] = ()
@@ -60,7 +60,7 @@ class RecipeAdamW(keras.optimizers.Adam):
             return
         super().build(variables)
         recipe = self._recipe
-        self._rates = [recipe.encoder_rate if v.path in recipe.encoder else 1.0 for v in variables]
+        self._rates = [recipe.encoder_lr_multiplier if v.path in recipe.encoder else 1.0 for v in variables]
         self._decays = [0.0 if v.name in UNDECAYED else recipe.decay for v in variables]
         if recipe.momentum:
             self._averages = [self.add_variable_from_reference(v, name="average") for v in variables]
@@ -127,7 +127,7 @@ def build(
     """Returns the optimizer of a network, not yet built.
 
     Args:
-        settings: `weight_decay`, `encoder_rate` and `ema`.
+        settings: `weight_decay`, `encoder_lr_multiplier` and `ema`.
         rate: learning rate, or a schedule of it.
         model: the network.
         encoder_blocks: names of the encoder's layers with weights, block by block; empty where the network
@@ -136,7 +136,7 @@ def build(
     encoder = (model.get_layer(name) for block in encoder_blocks for name in block)
     recipe = Recipe(
         decay=settings.weight_decay,
-        encoder_rate=settings.encoder_rate,
+        encoder_lr_multiplier=settings.encoder_lr_multiplier,
         encoder=frozenset(variable.path for layer in encoder for variable in layer.trainable_variables),
         momentum=settings.ema,
         statistics=tuple(_statistics(model)),

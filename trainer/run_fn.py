@@ -12,7 +12,7 @@ import tensorflow as tf
 from components import artifact_files, files, tensorflow_start
 from components.class_map import ClassMap
 from serving.export import export
-from serving.test_time import Looks
+from serving.test_time import TestTimeAugmentation
 from serving.tiling import Tiling
 from trainer import attempts, checkpoints, cluster, input_pipeline, saved_network, warm_start
 from trainer.config import ModelSettings, TrainingSettings
@@ -28,7 +28,7 @@ def run_fn(fn_args: Any) -> None:
             model: `ModelSettings` as a dict.
             training: `TrainingSettings` as a dict.
             input_size: height and width in pixels, as Transform stored the images.
-            auto_exposure: whether Transform brought the images to one exposure.
+            normalize_exposure: whether Transform brought the images to one exposure.
             class_map: `ClassMap.to_json()`.
             things: class indices of the classes that have instances, of a network of instances.
             depth_scale: value of a depth map at a distance of 1 metre.
@@ -69,7 +69,7 @@ def run_fn(fn_args: Any) -> None:
             return
         _write_history(fn_args.model_run_dir, trained)
         saved_network.save(trained.model, fn_args.model_run_dir)
-        facts = {name: config[name] for name in ("code", "auto_exposure", "export_precision")}
+        facts = {name: config[name] for name in ("code", "normalize_exposure", "export_precision")}
         metadata = {**_metadata(job, trained), **facts}
         transform_dir = fn_args.transform_output
         export(
@@ -79,7 +79,7 @@ def run_fn(fn_args: Any) -> None:
             job.class_map,
             job.input_size,
             metadata,
-            Looks(job.model.test_time_flip, job.model.test_time_scales),
+            TestTimeAugmentation(job.model.test_time_flip, job.model.test_time_scales),
             config["max_pixels"],
             Tiling(tuple(config["tile_size"]), config["tile_overlap"]) if config["tile_size"] else None,
             job.things,

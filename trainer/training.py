@@ -22,12 +22,12 @@ from trainer import (
     augmentation,
     callbacks,
     cluster,
+    distribution,
     input_pipeline,
     loop,
     optimizer,
     precision,
     schedule,
-    strategy,
     warm_start,
 )
 from trainer.checkpoints import Checkpoints, State
@@ -117,7 +117,7 @@ class TrainedModel:
 
 
 def train(
-    job: TrainingJob, checkpoints: Checkpoints, spread: tf.distribute.Strategy | None = None
+    job: TrainingJob, checkpoints: Checkpoints, strategy: tf.distribute.Strategy | None = None
 ) -> TrainedModel | None:
     """Trains a network, from its newest checkpoint if there is one.
 
@@ -126,7 +126,7 @@ def train(
     Args:
         job: what to train.
         checkpoints: where states are kept; of several workers, all of them must see the same folder.
-        spread: the strategy; None for what `strategy.choose` finds. A training whose last epoch is kept needs none,
+        strategy: None for what `distribution.choose` returns. A training whose last epoch is kept needs none,
             and no other worker.
 
     Returns:
@@ -149,18 +149,18 @@ def train(
         # The other workers may have ended for good, and nothing is left to compute with them.
         if not cluster.this_worker().is_chief:
             return None
-        spread = tf.distribute.get_strategy()
-    spread = spread or strategy.choose()
+        strategy = tf.distribute.get_strategy()
+    strategy = strategy or distribution.choose()
     policy = precision.detect(settings.precision)
-    state = _first_state(job, checkpoints, spread, policy)
+    state = _first_state(job, checkpoints, strategy, policy)
     if state.epoch < settings.epochs:
-        registry.check_batch(job.model, settings.batch_size * spread.num_replicas_in_sync)
-    training = load_split(job, "train", job.train_files, spread)
-    validation = load_split(job, "eval", job.eval_files, spread)
+        registry.check_batch(job.model, settings.batch_size * strategy.num_replicas_in_sync)
+    training = load_split(job, "train", job.train_files, strategy)
+    validation = load_split(job, "eval", job.eval_files, strategy)
     # Keras draws initial weights and dropout from the global generators.
     keras.utils.set_random_seed(state.seed)
     with precision.policy(policy):
-        learner = make_learner(job, training.facts, spread, fresh=state.values is None)
+        learner = make_learner(job, training.facts, strategy, fresh=state.values is None)
         checkpoints.restore(learner.variables, state)
         if state.epoch < settings.epochs:
             state = _run(learner, job, training, validation, checkpoints, state)
@@ -174,7 +174,7 @@ def train(
         return TrainedModel(_on_one_device(learner), state.history, epoch, policy, state.seed, learner.score_name)
 
 
-def load_split(job: TrainingJob, name: str, files: Sequence[str], spread: tf.distribute.Strategy) -> Split:
+def load_split(job: TrainingJob, name: str, files: Sequence[str], strategy: tf.distribute.Strategy) -> Split:
     """Decodes what this process reads of a split, and counts all of it together with the other processes.
 
     Raises:
@@ -182,36 +182,36 @@ def load_split(job: TrainingJob, name: str, files: Sequence[str], spread: tf.dis
         UsageError: when a device has no example.
         SegpipeError: when the pixels fit neither in memory nor on the disk.
     """
-    pixels = job.task.load(files, strategy.sharding(spread))
-    return Split(pixels, job.task.facts(strategy.gather(spread, pixels.counts()), name, files))
+    pixels = job.task.load(files, distribution.sharding(strategy))
+    return Split(pixels, job.task.facts(distribution.gather(strategy, pixels.counts()), name, files))
 
 
-def make_learner(job: TrainingJob, facts: SplitFacts, spread: tf.distribute.Strategy, fresh: bool = True) -> Learner:
+def make_learner(job: TrainingJob, facts: SplitFacts, strategy: tf.distribute.Strategy, fresh: bool = True) -> Learner:
     """Builds a network, its optimizer and its loss, under the global dtype policy.
 
     Args:
         job: what to train.
         facts: pixel counts of the training split.
-        spread: the strategy.
+        strategy: the strategy.
         fresh: False for a training that goes on: a checkpoint gives all weights, and what it once began with may
             be gone. An earlier training to start from gives all of them as well.
 
     Raises:
         UsageError: for settings that do not fit each other or the data.
     """
-    settings, devices = job.training, spread.num_replicas_in_sync
+    settings, devices = job.training, strategy.num_replicas_in_sync
     steps = input_pipeline.steps(facts.largest_shard, settings.batch_size)
     rate = schedule.learning_rate(settings, steps, devices)
-    with spread.scope():
+    with strategy.scope():
         model = job.task.build(pretrained=fresh and not job.base_model)
         if job.base_model and fresh:
             warm_start.load(model, job.base_model)
         registry.freeze(model, job.model, settings.frozen_blocks)
-        strategy.share_statistics(model, spread)
+        distribution.share_statistics(model, strategy)
         return Learner(
             job.task.objective(model, facts),
             _optimizer(model, job, rate),
-            spread,
+            strategy,
             xla=_use_xla(job, steps, devices),
             augment=augmentation.build(settings, job.input_size, job.model.depth),
         )
@@ -222,9 +222,9 @@ def validated_epochs(settings: TrainingSettings) -> frozenset[int]:
     return frozenset({*range(settings.validate_every, settings.epochs + 1, settings.validate_every), settings.epochs})
 
 
-def _first_state(job: TrainingJob, checkpoints: Checkpoints, spread: tf.distribute.Strategy, policy: str) -> State:
+def _first_state(job: TrainingJob, checkpoints: Checkpoints, strategy: tf.distribute.Strategy, policy: str) -> State:
     """Returns where the training goes on, once all workers are there and agree on it and on the arithmetic."""
-    devices = spread.num_replicas_in_sync
+    devices = strategy.num_replicas_in_sync
     seed = random.SystemRandom().getrandbits(31) if job.seed is None else job.seed
     state = checkpoints.read() or State(seed, devices)
     if state.devices != devices and state.epoch < job.training.epochs:
@@ -235,7 +235,7 @@ def _first_state(job: TrainingJob, checkpoints: Checkpoints, spread: tf.distribu
     if devices == 1:
         return state
     arithmetic = precision.POLICIES.index(policy)
-    seed, epoch, step, chiefs = strategy.agree(spread, [state.seed, state.epoch, state.step, arithmetic])
+    seed, epoch, step, chiefs = distribution.agree(strategy, [state.seed, state.epoch, state.step, arithmetic])
     if (epoch, step) != (state.epoch, state.step):
         raise UsageError(
             f"checkpoints: the chief goes on from epoch {epoch}, step {step}, and this worker finds epoch "
@@ -267,8 +267,8 @@ def _optimizer(model: keras.Model, job: TrainingJob, rate: Any) -> keras.optimiz
 def _run(
     learner: Learner, job: TrainingJob, training: Split, validation: Split, checkpoints: Checkpoints, state: State
 ) -> State:
-    settings, spread = job.training, learner.strategy
-    course = loop.Course(
+    settings, strategy = job.training, learner.strategy
+    training_schedule = loop.TrainingSchedule(
         epochs=settings.epochs,
         steps=input_pipeline.steps(training.facts.largest_shard, settings.batch_size),
         validation_steps=input_pipeline.steps(validation.facts.largest_shard, settings.batch_size),
@@ -280,27 +280,29 @@ def _run(
     run = functools.partial(
         loop.run,
         learner,
-        course,
-        strategy.distribute(
-            spread,
+        training_schedule,
+        distribution.distribute(
+            strategy,
             job.task.decode(
                 input_pipeline.training_batches(
-                    training.pixels, settings.batch_size, course.steps, epochs, state.seed, skip=state.step
+                    training.pixels, settings.batch_size, training_schedule.steps, epochs, state.seed, skip=state.step
                 )
             ),
         ),
-        strategy.distribute(
-            spread,
+        distribution.distribute(
+            strategy,
             job.task.decode(
-                input_pipeline.evaluation_batches(validation.pixels, settings.batch_size, course.validation_steps)
+                input_pipeline.evaluation_batches(
+                    validation.pixels, settings.batch_size, training_schedule.validation_steps
+                )
             ),
         ),
         checkpoints,
         state,
     )
-    if not course.is_chief:
+    if not training_schedule.is_chief:
         return run([])
-    progress = callbacks.Progress(settings.epochs, course.steps, resumed_from=state.epoch or None)
+    progress = callbacks.Progress(settings.epochs, training_schedule.steps, resumed_from=state.epoch or None)
     images, truth = input_pipeline.sample(validation.pixels, EXAMPLE_FRAMES)
     frames = images, job.task.class_maps(truth)
     with contextlib.closing(callbacks.TensorBoardLog(job.log_dir, job.class_map, frames, state.history)) as log:

@@ -64,7 +64,7 @@ def measure(model: dict[str, Any], training: dict[str, Any], size: tuple[int, in
 
     from components import gpu
     from components.class_map import ClassMap
-    from trainer import input_pipeline, precision, strategy
+    from trainer import distribution, input_pipeline, precision
     from trainer.config import ModelSettings, TrainingSettings
     from trainer.decoded import DecodedSplit, SplitFacts
     from trainer.models import registry
@@ -77,8 +77,8 @@ def measure(model: dict[str, Any], training: dict[str, Any], size: tuple[int, in
     if settings.require_gpu:
         gpu.require_gpu(gpu.usable_gpus())
     began = time.monotonic()
-    spread = strategy.choose()
-    devices = spread.num_replicas_in_sync
+    strategy = distribution.choose()
+    devices = strategy.num_replicas_in_sync
     registry.check_batch(job.model, settings.batch_size * devices)
     random, images = np.random.default_rng(0), settings.batch_size * devices
     masks = random.integers(0, classes, (images, *size), np.uint8)
@@ -86,17 +86,17 @@ def measure(model: dict[str, Any], training: dict[str, Any], size: tuple[int, in
         random.integers(0, 256, (images, *size, 3), np.uint8),
         masks,
         np.arange(images) % devices,
-        strategy.sharding(spread),
+        distribution.sharding(strategy),
     )
     pixels = np.bincount(masks.ravel(), minlength=classes)
     keras.utils.set_random_seed(0)
     with precision.policy(precision.detect(settings.precision)):
         # As if a checkpoint gave the weights: what they are does not change the time.
-        learner = make_learner(job, SplitFacts(images, settings.batch_size, pixels, pixels), spread, fresh=False)
+        learner = make_learner(job, SplitFacts(images, settings.batch_size, pixels, pixels), strategy, fresh=False)
         training_batches = input_pipeline.training_batches(split, settings.batch_size, 1, range(10**6), seed=0)
         evaluation_batches = input_pipeline.evaluation_batches(split, settings.batch_size, 1).repeat()
-        train = _timed(learner.train, iter(strategy.distribute(spread, training_batches)), learner.scores)
-        validate = _timed(learner.validate, iter(strategy.distribute(spread, evaluation_batches)), learner.scores)
+        train = _timed(learner.train, iter(distribution.distribute(strategy, training_batches)), learner.scores)
+        validate = _timed(learner.validate, iter(distribution.distribute(strategy, evaluation_batches)), learner.scores)
         train()
         validate()
         start = time.monotonic() - began

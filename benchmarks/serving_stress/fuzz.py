@@ -104,15 +104,15 @@ class Attack:
             return error.code().name, "" if proper else f"{error.code().name}: {error.details()}"
         return grpc.StatusCode.OK.name, ""
 
-    def tally(self, kind: str, status: str, fault: str) -> None:
-        """Counts one answer; `fault` says what is wrong with it, if anything."""
+    def tally(self, kind: str, status: str, issue: str) -> None:
+        """Counts one answer; `issue` says what is wrong with it, if anything."""
         with self._lock:
             self._tallies[kind][status] += 1
-            if fault:
-                self.improper.append(f"{kind}: {fault}")
+            if issue:
+                self.improper.append(f"{kind}: {issue}")
 
     def sound_answer(self) -> str:
-        """Returns the status of a request without fault."""
+        """Returns the status of a request without issue."""
         return self.grpc_status(malformed.PREDICT, predict_request(_MODEL, self._images[:1]).SerializeToString())[0]
 
     def print_table(self) -> None:

@@ -135,7 +135,7 @@ GRPC_KINDS: dict[str, Callable[[random.Random, str, bytes], GrpcCall]] = {
 def _mutated(chance: random.Random, data: bytes) -> bytes:
     changed = bytearray(data)
     if chance.random() < 0.5:
-        # Lengths stay as they are, so that more of it is read before the fault is met.
+        # Lengths stay as they are, so that more of it is read before the issue is met.
         for _ in range(chance.randint(1, 3)):
             changed[chance.randrange(len(changed))] = chance.randrange(256)
         return bytes(changed)

@@ -19,16 +19,16 @@ from components.class_map import ClassMap
 from components.data_report import thumbnails
 from components.dataset.checks import Limits, Sample, read_pair
 from components.dataset.description import DatasetDescription
+from components.dataset.inspection import Inspection, OnProgress, Record, crosses_splits, repeated_images
 from components.dataset.near_duplicates import NearDuplicate
-from components.dataset.pairs import Fault
-from components.dataset.survey import OnProgress, Record, Survey, crosses_splits, repeated_images
+from components.dataset.pairs import DataIssue
 from components.errors import SegpipeError
 
 SAMPLES = 36  # in all splits together
 SAMPLES_PER_SPLIT = 12
 RARE_CLASSES = 6
 DUPLICATES = 8
-FAULTS_PER_REASON = 20
+ISSUES_PER_REASON = 20
 PICTURES_PER_REASON = 4
 
 _Item = TypeVar("_Item")
@@ -61,20 +61,20 @@ class RareClass:
 
 
 @dataclasses.dataclass(frozen=True)
-class FaultRow:
+class IssueRow:
     """An issue and a picture of its file, None if the file cannot be shown."""
 
-    fault: Fault
+    issue: DataIssue
     picture: str | None
 
 
 @dataclasses.dataclass(frozen=True)
-class FaultGroup:
+class IssueGroup:
     """All issues of one reason: their number and the first of them."""
 
     reason: str
     count: int
-    rows: tuple[FaultRow, ...]
+    rows: tuple[IssueRow, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,30 +82,30 @@ class Contents:
     """Everything the page shows.
 
     Attributes:
-        survey: counts, issues and warnings.
+        inspection: counts, issues and warnings.
         class_map: the data set's classes.
         samples: pairs from all over each split, by split.
         rare: the scored classes with the fewest pixels, the rarest first.
         duplicates: the first images that are in more than one split, one pair from each split.
         duplicate_count: number of images that are in more than one split.
         similar: the first near duplicates across splits, one pair from each split, and the bits that differ.
-        faults: issues by reason, the most frequent first.
+        issues: issues by reason, the most frequent first.
     """
 
-    survey: Survey
+    inspection: Inspection
     class_map: ClassMap
     samples: dict[str, tuple[Example, ...]]
     rare: tuple[RareClass, ...]
     duplicates: tuple[tuple[Example, ...], ...]
     duplicate_count: int
     similar: tuple[tuple[int, tuple[Example, ...]], ...]
-    faults: tuple[FaultGroup, ...]
+    issues: tuple[IssueGroup, ...]
 
 
 def collect(
     root: str,
     description: DatasetDescription,
-    survey: Survey,
+    inspection: Inspection,
     limits: Limits | None = None,
     on_progress: OnProgress | None = None,
 ) -> Contents:
@@ -113,32 +113,32 @@ def collect(
 
     Args:
         root: the data root, local or remote.
-        description: what the survey was made with.
-        survey: what was found there.
-        limits: those that the survey was made with.
+        description: what the inspection was made with.
+        inspection: what was found there.
+        limits: those that the inspection was made with.
         on_progress: called with the pairs and files drawn so far and their number.
 
     Raises:
         SegpipeError: a file cannot be read.
     """
-    samples = {name: choose_samples(survey, name) for name in spread(list(survey.splits), SAMPLES)}
-    rare = rarest_classes(survey, description.class_map)
-    across = [group for group in repeated_images(survey.records) if crosses_splits(group)]
+    samples = {name: choose_samples(inspection, name) for name in spread(list(inspection.splits), SAMPLES)}
+    rare = rarest_classes(inspection, description.class_map)
+    across = [group for group in repeated_images(inspection.records) if crosses_splits(group)]
     duplicates = [_one_of_each_split(group) for group in across[:DUPLICATES]]
-    similar = _records_of(survey.similar[:DUPLICATES], survey.records)
-    by_reason: dict[str, list[Fault]] = defaultdict(list)
-    for fault in survey.faults:
-        by_reason[fault.reason].append(fault)
+    similar = _records_of(inspection.similar[:DUPLICATES], inspection.records)
+    by_reason: dict[str, list[DataIssue]] = defaultdict(list)
+    for issue in inspection.issues:
+        by_reason[issue.reason].append(issue)
     total = (
         sum(map(len, samples.values()))
         + sum(record is not None for _, _, _, record in rare)
         + sum(map(len, duplicates))
         + 2 * len(similar)
-        + sum(min(len(faults), PICTURES_PER_REASON) for faults in by_reason.values())
+        + sum(min(len(issues), PICTURES_PER_REASON) for issues in by_reason.values())
     )
     artist = _Artist(root, description, limits, _count_up(on_progress, total))
     return Contents(
-        survey=survey,
+        inspection=inspection,
         class_map=description.class_map,
         samples={name: artist.pairs(records) for name, records in samples.items() if records},
         rare=tuple(
@@ -148,20 +148,20 @@ def collect(
         duplicates=tuple(artist.pairs(group) for group in duplicates),
         duplicate_count=len(across),
         similar=tuple((distance, artist.pairs(records)) for distance, records in similar),
-        faults=tuple(
-            FaultGroup(reason, len(faults), artist.faults(faults[:FAULTS_PER_REASON]))
-            for reason, faults in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0]))
+        issues=tuple(
+            IssueGroup(reason, len(issues), artist.issues(issues[:ISSUES_PER_REASON]))
+            for reason, issues in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0]))
         ),
     )
 
 
-def choose_samples(survey: Survey, split: str) -> list[Record]:
+def choose_samples(inspection: Inspection, split: str) -> list[Record]:
     """Returns pairs of a split, spread evenly over its sequences and within each of them."""
     by_sequence: dict[str, list[Record]] = defaultdict(list)
-    for record in survey.records:
+    for record in inspection.records:
         if record.pair.split == split:
             by_sequence[record.pair.sequence].append(record)
-    limit = min(SAMPLES_PER_SPLIT, max(1, SAMPLES // len(survey.splits)))
+    limit = min(SAMPLES_PER_SPLIT, max(1, SAMPLES // len(inspection.splits)))
     sequences = spread(sorted(by_sequence.items()), limit)
     return [record for _, records in sequences for record in spread(records, limit // len(sequences))]
 
@@ -172,15 +172,15 @@ def spread(items: Sequence[_Item], count: int) -> list[_Item]:
     return [items[(2 * place + 1) * len(items) // (2 * count)] for place in range(count)]
 
 
-def rarest_classes(survey: Survey, class_map: ClassMap) -> list[tuple[int, float, int, Record | None]]:
+def rarest_classes(inspection: Inspection, class_map: ClassMap) -> list[tuple[int, float, int, Record | None]]:
     """Returns index, fraction of pixels, number of pairs and fullest pair of the rarest scored classes."""
-    if not survey.records:
+    if not inspection.records:
         return []
-    pixels = np.array([split.class_pixels for split in survey.splits.values()]).sum(axis=0)
+    pixels = np.array([split.class_pixels for split in inspection.splits.values()]).sum(axis=0)
     fractions = pixels / pixels.sum()
     found = []
     for index in sorted(class_map.scored_indices, key=lambda index: fractions[index])[:RARE_CLASSES]:
-        shown = [record for record in survey.records if record.class_pixels[index]]
+        shown = [record for record in inspection.records if record.class_pixels[index]]
         # Of the fraction, not the pixels: a small image may show the class better than a large one.
         fullest = max(shown, key=lambda record: record.class_pixels[index] / record.class_pixels.sum(), default=None)
         found.append((index, float(fractions[index]), len(shown), fullest))
@@ -240,16 +240,16 @@ class _Artist:
         name = f"{record.pair.split}/{record.pair.name}"
         return Example(name, thumbnails.jpeg_address(image), thumbnails.jpeg_address(second))
 
-    def faults(self, faults: list[Fault]) -> tuple[FaultRow, ...]:
+    def issues(self, issues: list[DataIssue]) -> tuple[IssueRow, ...]:
         """Draws the files of the first issues."""
-        drawn = [FaultRow(fault, self._file(fault)) for fault in faults[:PICTURES_PER_REASON]]
-        return (*drawn, *(FaultRow(fault, None) for fault in faults[PICTURES_PER_REASON:]))
+        drawn = [IssueRow(issue, self._file(issue)) for issue in issues[:PICTURES_PER_REASON]]
+        return (*drawn, *(IssueRow(issue, None) for issue in issues[PICTURES_PER_REASON:]))
 
-    def _file(self, fault: Fault) -> str | None:
+    def _file(self, issue: DataIssue) -> str | None:
         self.advance()
         try:
-            data = files.read_data_file(files.join(self.root, fault.file))
+            data = files.read_data_file(files.join(self.root, issue.file))
         except (OSError, SegpipeError):
             return None
-        picture = thumbnails.faulty_file(data, fault.reason, self.description)
+        picture = thumbnails.faulty_file(data, issue.reason, self.description)
         return thumbnails.jpeg_address(picture) if picture else None

@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from components.class_map import ClassMap
 from components.data_report.contents import Contents
+from components.dataset.inspection import Inspection, SplitInspection
 from components.dataset.near_duplicates import BITS
-from components.dataset.survey import SplitSurvey, Survey
 from components.report import views, wording
 from components.report.render import compile_template
 
@@ -38,7 +38,7 @@ class SplitView:
     """
 
     name: str
-    survey: SplitSurvey
+    inspection: SplitInspection
     issues: int
     sequences: tuple[CountRow, ...]
     more_sequences: int
@@ -49,30 +49,32 @@ class SplitView:
 
 def render(contents: Contents) -> str:
     """Returns the page as HTML, ready to be written as UTF-8."""
-    survey = contents.survey
-    shares = share_rows(survey, contents.class_map)
+    inspection = contents.inspection
+    shares = share_rows(inspection, contents.class_map)
     return compile_template("check.html", _FOLDER).render(
         data=contents,
-        survey=survey,
+        inspection=inspection,
         style=Markup(_read(_REPORT / "style.css") + _read(_FOLDER / "check.css")),
         script=Markup(_read(_REPORT / "script.js")),
-        title=title(survey),
-        splits=[split_view(name, split) for name, split in survey.splits.items()],
-        warnings=survey.warnings[:_SHOWN_WARNINGS],
+        title=title(inspection),
+        splits=[split_view(name, split) for name, split in inspection.splits.items()],
+        warnings=inspection.warnings[:_SHOWN_WARNINGS],
         bits=BITS,
         shares=shares,
         largest_share=max((share or 0 for row in shares for share in row.shares), default=0) or 1.0,
     )
 
 
-def title(survey: Survey) -> str:
+def title(inspection: Inspection) -> str:
     """Returns the result in a few words."""
-    if survey.faults:
-        return wording.count(len(survey.faults), "issue") + " found"
-    return "All pairs can be used" + (f", {wording.count(len(survey.warnings), 'warning')}" if survey.warnings else "")
+    if inspection.issues:
+        return wording.count(len(inspection.issues), "issue") + " found"
+    return "All pairs can be used" + (
+        f", {wording.count(len(inspection.warnings), 'warning')}" if inspection.warnings else ""
+    )
 
 
-def split_view(name: str, split: SplitSurvey) -> SplitView:
+def split_view(name: str, split: SplitInspection) -> SplitView:
     """Prepares one split's rows, the largest counts first."""
     sizes = {f"{width} × {height}": count for (height, width), count in split.sizes.items()}
     return SplitView(
@@ -92,14 +94,14 @@ def _largest(counts: dict[str, int], limit: int) -> tuple[CountRow, ...]:
     return tuple(CountRow(name, count, 100 * count / rows[0][1]) for name, count in rows)
 
 
-def share_rows(survey: Survey, class_map: ClassMap) -> list[views.ShareRow]:
+def share_rows(inspection: Inspection, class_map: ClassMap) -> list[views.ShareRow]:
     """Returns one row per class: its fraction of each split's pixels, None for a split without a usable pair."""
     return [
         views.ShareRow(
             name,
             views.color(class_map, index),
             index != class_map.ignore_index,
-            tuple(split.class_shares[index] if split.pairs else None for split in survey.splits.values()),
+            tuple(split.class_fractions[index] if split.pairs else None for split in inspection.splits.values()),
         )
         for index, name in enumerate(class_map.names)
     ]

@@ -32,7 +32,7 @@ from components.dataset.pairs import (
     UNKNOWN_COLOUR,
     UNREADABLE,
     UNSUITABLE_RANGE,
-    Fault,
+    DataIssue,
     Pair,
 )
 from components.instances import Instances
@@ -90,7 +90,9 @@ class Sample:
     depth: bytes = b""
 
 
-def read_pair(root: str, pair: Pair, description: DatasetDescription, limits: Limits | None = None) -> Sample | Fault:
+def read_pair(
+    root: str, pair: Pair, description: DatasetDescription, limits: Limits | None = None
+) -> Sample | DataIssue:
     """Reads and checks one pair.
 
     Args:
@@ -100,7 +102,7 @@ def read_pair(root: str, pair: Pair, description: DatasetDescription, limits: Li
         limits: sides allowed, in pixels; 8 to 8192 by default.
 
     Returns:
-        The sample, or the first fault found.
+        The sample, or the first issue found.
 
     Raises:
         SegpipeError: the disk or the store cannot read a file; see `files.read_data_file`.
@@ -130,10 +132,10 @@ def read_pair(root: str, pair: Pair, description: DatasetDescription, limits: Li
         depth = depth_files.read(root, pair, (width, height), limits)
     except OSError as error:
         found = f"{type(error).__name__}: {error.strerror or error}"
-        return Fault(pair.split, pair.name, file, UNREADABLE, found, "a readable file", _ACTIONS[UNREADABLE])
+        return DataIssue(pair.split, pair.name, file, UNREADABLE, found, "a readable file", _ACTIONS[UNREADABLE])
     except BadFileError as error:
         action = f"in the data folder, {error.action}" if error.action else _ACTIONS[error.reason]
-        return Fault(pair.split, pair.name, file, error.reason, error.found, error.expected, action)
+        return DataIssue(pair.split, pair.name, file, error.reason, error.found, error.expected, action)
     turned = upright(image)
     return Sample(
         pair=pair,

@@ -1,6 +1,6 @@
 """Checks that the parts of a data set description agree with each other.
 
-Each message starts with the field at fault, and says what was found and what was expected.
+Each message starts with the field at issue, and says what was found and what was expected.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ configuration to the workers that read the pairs.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterable
@@ -79,13 +80,21 @@ class HeldOut(Settings):
     """Which sequences are taken out of a split to become the split `held_out`, which neither trains nor chooses."""
 
     split: str = Field("train", description="split that they are taken from")
-    share: float = Field(0, ge=0, lt=1, description="fraction of its pairs to take, in whole sequences")
+    fraction: float = Field(0, ge=0, lt=1, description="fraction of its pairs to take, in whole sequences")
     sequences: tuple[str, ...] = Field((), description="the sequences by name, in place of a fraction")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_old_name(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "share" in values:
+            logging.getLogger(__name__).warning("held_out.share is now held_out.fraction; use the new name")
+            return {"fraction" if key == "share" else key: value for key, value in values.items()}
+        return values
 
     @model_validator(mode="after")
     def _one_way(self) -> HeldOut:
-        if bool(self.share) == bool(self.sequences):
-            raise ValueError("expected one of share and sequences")
+        if bool(self.fraction) == bool(self.sequences):
+            raise ValueError("expected one of fraction and sequences")
         return self
 
 

@@ -9,7 +9,7 @@ from components.dataset import patterns
 from components.dataset.description import DatasetDescription, compile_layout
 from components.dataset.layout import IMAGE_EXTENSIONS, STORED_EXTENSIONS
 
-# Formats that Pillow converts to PNG: a fault names such a file if it is in the place of a missing image or mask.
+# Formats that Pillow converts to PNG: an issue names such a file if it is in the place of a missing image or mask.
 OTHER_FORMATS = (*IMAGE_EXTENSIONS, "gif")
 
 

@@ -79,13 +79,13 @@ class Pair:
 
 
 @dataclasses.dataclass(frozen=True)
-class Fault:
+class DataIssue:
     """Why a file or a pair is left out.
 
     Attributes:
         split: the split it would have been in.
         name: the pair's name.
-        file: path of the file at fault, relative to the data root.
+        file: path of the file with the issue, relative to the data root.
         reason: one of `REASONS`.
         found: what is there.
         expected: what should be there.
@@ -101,16 +101,16 @@ class Fault:
     action: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fault as plain JSON types."""
+        """Returns the issue as plain JSON types."""
         return dataclasses.asdict(self)
 
 
-def find_pairs(root: str, description: DatasetDescription) -> tuple[list[Pair], list[Fault]]:
+def find_pairs(root: str, description: DatasetDescription) -> tuple[list[Pair], list[DataIssue]]:
     """Finds all pairs below a data root; files no pattern of the layout matches are passed over.
 
     If two files claim one name (`X.png` and `X.jpg`, or two masks) none of them is used: which one
     the mask was drawn on is unknown, and keeping the first would depend on the order of extensions.
-    Each of the files then has a fault of its own. So has a file whose name is not UTF-8, which no
+    Each of the files then has an issue of its own. So has a file whose name is not UTF-8, which no
     example could carry. A TIFF, BMP or WebP image beside a PNG or JPEG of the same name is passed
     over: it is taken to be its original.
 
@@ -119,7 +119,7 @@ def find_pairs(root: str, description: DatasetDescription) -> tuple[list[Pair], 
         description: its layout and splits.
 
     Returns:
-        The pairs and the faults, each sorted by split and name.
+        The pairs and the issues, each sorted by split and name.
 
     Raises:
         UsageError: the data cannot be split as described, or its own list of mask colours contradicts the
@@ -129,42 +129,42 @@ def find_pairs(root: str, description: DatasetDescription) -> tuple[list[Pair], 
     label_colors.check(root, paths, description)
     groups = group_files(paths, description)
     pairs: list[Pair] = []
-    faults: list[Fault] = []
+    issues: list[DataIssue] = []
     for (split, name), (key, group) in sorted(_by_split(root, groups.pairs, description).items()):
-        found = _faults(description, split, name, group, groups.other_images.get(key), groups.other_masks.get(key))
-        faults += found
+        found = _issues(description, split, name, group, groups.other_images.get(key), groups.other_masks.get(key))
+        issues += found
         if not found:
             sequence = description.sequence_of(name) or name
             mask, instances, depth = ("".join(paths) for paths in (group.masks, group.instances, group.depth))
             pairs.append(Pair(name, split, sequence, group.images[0], mask, instances, depth))
-    return _hold_out(description, pairs, faults)
+    return _hold_out(description, pairs, issues)
 
 
 def _hold_out(
-    description: DatasetDescription, pairs: list[Pair], faults: list[Fault]
-) -> tuple[list[Pair], list[Fault]]:
+    description: DatasetDescription, pairs: list[Pair], issues: list[DataIssue]
+) -> tuple[list[Pair], list[DataIssue]]:
     """Moves the sequences that a description holds out to a split of their own."""
     held_out = description.held_out
     names = [pair.name for pair in pairs if held_out and pair.split == held_out.split]
     if not held_out or not names:
-        return pairs, faults
+        return pairs, issues
     if any(pair.split == HELD_OUT for pair in pairs):
         raise UsageError(
-            f"data.held_out_share or data.held_out_sequences: the data set has a split {HELD_OUT!r} already, expected "
+            f"data.held_out_fraction or data.held_out_sequences: found a split {HELD_OUT!r} in the data set, expected "
             "none of that name; leave the setting out, or rename the split"
         )
     sequences = held_out_sequences(description, held_out, names)
 
-    def split_of(entry: Pair | Fault) -> str:
+    def split_of(entry: Pair | DataIssue) -> str:
         moves = entry.split == held_out.split and description.sequence_of(entry.name) in sequences
         return HELD_OUT if moves else entry.split
 
     moved_pairs = [dataclasses.replace(pair, split=split_of(pair)) for pair in pairs]
-    moved_faults = [dataclasses.replace(fault, split=split_of(fault)) for fault in faults]
-    return sorted(moved_pairs, key=_order), sorted(moved_faults, key=_order)
+    moved_issues = [dataclasses.replace(issue, split=split_of(issue)) for issue in issues]
+    return sorted(moved_pairs, key=_order), sorted(moved_issues, key=_order)
 
 
-def _order(entry: Pair | Fault) -> tuple[str, str]:
+def _order(entry: Pair | DataIssue) -> tuple[str, str]:
     return entry.split, entry.name
 
 
@@ -201,14 +201,14 @@ def member_files(paths: list[str], description: DatasetDescription) -> list[str]
     return [path for path in paths if path in lists or any(pattern.fullmatch(path) for pattern in expressions)]
 
 
-def _faults(
+def _issues(
     description: DatasetDescription,
     split: str,
     name: str,
     group: Group,
     other_image: str | None,
     other_mask: str | None,
-) -> list[Fault]:
+) -> list[DataIssue]:
     """Returns why a group of files is not a pair.
 
     `other_image` and `other_mask` are files in the place of its image and mask whose extension is not accepted.
@@ -216,7 +216,7 @@ def _faults(
     paths = [*group.images, *group.masks, *([*group.instances, *group.depth] if group.images else [])]
     if any(advice.printable(path) != path for path in paths):
         return [
-            Fault(
+            DataIssue(
                 split,
                 advice.printable(name),
                 advice.printable(path),
@@ -233,7 +233,7 @@ def _faults(
     kind, clashing = next(((kind, found) for kind, found in kinds.items() if len(found) > 1), ("", []))
     if clashing:
         return [
-            Fault(
+            DataIssue(
                 split,
                 name,
                 path,
@@ -256,22 +256,26 @@ def _faults(
         listed = description.split_lists[split]
         found = f"the listed name {name!r} without an image and a mask"
         action = f"add both, or take the name out of the list, {leave_out} such names"
-        return [Fault(split, name, listed, IMAGE_MISSING, found, f"an image at {image} and a mask at {mask}", action)]
+        return [
+            DataIssue(split, name, listed, IMAGE_MISSING, found, f"an image at {image} and a mask at {mask}", action)
+        ]
     if not group.masks and layout.masks:
         found = f"an image without a mask{advice.instead(other_mask)}"
         action = advice.convert(other_mask) if other_mask else f"add {mask}, {leave_out} images without a mask"
-        return [Fault(split, name, group.images[0], MASK_MISSING, found, f"a mask at {mask}", action)]
+        return [DataIssue(split, name, group.images[0], MASK_MISSING, found, f"a mask at {mask}", action)]
     if not group.images:
         found = f"a mask without an image{advice.instead(other_image)}"
         action = f"add {image}, {leave_out} masks without an image"
         if other_image:
             action = advice.accept(other_image) or advice.convert(other_image)
-        return [Fault(split, name, path, IMAGE_MISSING, found, f"an image at {image}", action) for path in group.masks]
+        return [
+            DataIssue(split, name, path, IMAGE_MISSING, found, f"an image at {image}", action) for path in group.masks
+        ]
     if not group.instances and layout.instances:
         found = "an image without a file of instances"
         action = f"add {instances}; if no image has one, leave `instances` out of the layout"
-        return [Fault(split, name, group.images[0], INSTANCES_MISSING, found, f"instances at {instances}", action)]
+        return [DataIssue(split, name, group.images[0], INSTANCES_MISSING, found, f"instances at {instances}", action)]
     if not group.depth and layout.depth:
         found, action = "an image without a depth map", f"add {depth}, or set model.depth: false"
-        return [Fault(split, name, group.images[0], DEPTH_MISSING, found, f"a depth map at {depth}", action)]
+        return [DataIssue(split, name, group.images[0], DEPTH_MISSING, found, f"a depth map at {depth}", action)]
     return []

@@ -59,14 +59,14 @@ def held_out_sequences(description: DatasetDescription, held_out: HeldOut, names
         raise UsageError(f"data.held_out_sequences: {absent[0]!r} is not there, {found}; name some of them")
     if len(counts) <= max(1, len(listed)):
         raise UsageError(
-            f"data.held_out_share or data.held_out_sequences: {found}, expected one to hold out and one to train on, "
+            f"data.held_out_fraction or data.held_out_sequences: {found}, expected one to hold out and one to train, "
             "because neighbouring frames of one sequence are nearly the same. Add data from another sequence, or hold "
             "out less"
         )
     if listed:
         return listed
     _check_guess(description, counts, names)
-    splits = assign_sequences(counts, {HELD_OUT: held_out.share})
+    splits = assign_sequences(counts, {HELD_OUT: held_out.fraction})
     return {sequence for sequence, split in splits.items() if split == HELD_OUT}
 
 
@@ -93,17 +93,17 @@ def _check_guess(description: DatasetDescription, counts: Mapping[str, int], nam
         )
 
 
-def assign_sequences(counts: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, str]:
-    """Holds out whole sequences for each split, greedily, to get nearest to its share of the pairs.
+def assign_sequences(counts: Mapping[str, int], fractions: Mapping[str, float]) -> dict[str, str]:
+    """Holds out whole sequences for each split, greedily, to get nearest to its fraction of the pairs.
 
-    Larger shares choose first. Each step takes the sequence that brings the split nearest to its
-    share, until none brings it nearer. Every split gets at least one sequence, train too. Among
+    Larger fractions choose first. Each step takes the sequence that brings the split nearest to its
+    fraction, until none brings it nearer. Every split gets at least one sequence, train too. Among
     sequences of one size a hash of the name decides: names that begin alike often show the same kind of scene,
     so the first of the alphabet would be no fair sample.
 
     Args:
         counts: pairs in each sequence.
-        shares: share of all pairs each held-out split should have, 0 to 1.
+        fractions: fraction of all pairs that each held-out split should have, 0 to 1.
 
     Returns:
         The split of every sequence; what is not held out is `train`.
@@ -111,19 +111,19 @@ def assign_sequences(counts: Mapping[str, int], shares: Mapping[str, float]) -> 
     Raises:
         UsageError: fewer sequences than splits.
     """
-    needed = len(shares) + 1
+    needed = len(fractions) + 1
     if 0 < len(counts) < needed:
         raise UsageError(
             f"split_by_sequence: found {len(counts)} sequence(s) ({', '.join(sorted(counts))}); expected at least"
-            f" {needed}, one for each of train, {', '.join(sorted(shares))}. A sequence cannot be divided: its"
+            f" {needed}, one for each of train, {', '.join(sorted(fractions))}. A sequence cannot be divided: its"
             " neighbouring frames would leak. Add data from another sequence, or give the splits folders of their own"
         )
     splits: dict[str, str] = {}
     free = list(counts)
-    order = sorted(shares, key=lambda split: (-shares[split], split))
+    order = sorted(fractions, key=lambda split: (-fractions[split], split))
     for position, split in enumerate(order):
         kept_for_others = len(order) - position
-        taken = _nearest_sequences(counts, free, shares[split] * sum(counts.values()), len(free) - kept_for_others)
+        taken = _nearest_sequences(counts, free, fractions[split] * sum(counts.values()), len(free) - kept_for_others)
         splits.update(dict.fromkeys(taken, split))
         free = [sequence for sequence in free if sequence not in splits]
     return {**splits, **dict.fromkeys(free, TRAIN)}

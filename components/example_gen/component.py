@@ -74,7 +74,7 @@ class Driver(tfx_driver.FileBasedDriver):
         root = exec_properties[standard_component_specs.INPUT_BASE_KEY]
         description = DatasetDescription.from_json(exec_properties[DESCRIPTION])
         with listed_once():
-            pairs, faults = find_pairs(root, description)
+            pairs, issues = find_pairs(root, description)
             hashes = content_hashes(root, description, exec_properties[INDEX])
             # Nothing after this needs the list, which is large; a run that waits for others lists again.
             forget()
@@ -92,7 +92,7 @@ class Driver(tfx_driver.FileBasedDriver):
         exec_properties[SPLIT_FINGERPRINTS] = json.dumps(
             {split: _fingerprint_of_split(split, pairs, description, hashes) for split in splits}
         )
-        exec_properties[LISTING] = listing.write(exec_properties[INDEX], pairs, faults)
+        exec_properties[LISTING] = listing.write(exec_properties[INDEX], pairs, issues)
         exec_properties[utils.SPAN_PROPERTY_NAME] = 0
         exec_properties[utils.VERSION_PROPERTY_NAME] = None
         return exec_properties

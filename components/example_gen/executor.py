@@ -24,10 +24,10 @@ from tfx.utils import proto_utils
 from components.dataset.checks import Limits, Sample, read_pair
 from components.dataset.description import DatasetDescription
 from components.dataset.near_duplicates import HashedImage
-from components.dataset.pairs import Fault, Pair
+from components.dataset.pairs import DataIssue, Pair
 from components.example_gen import listing
 from components.example_gen.artifacts import SPLIT_FINGERPRINTS
-from components.example_gen.quarantine import COUNTS_FILE, FAULTS_FILE
+from components.example_gen.quarantine import COUNTS_FILE, ISSUES_FILE
 from components.example_gen.shared_images import write_shared_images
 from components.example_gen.single_file import write_single_file
 from components.examples import to_example
@@ -41,7 +41,7 @@ LISTING = "listing"
 QUARANTINE = "quarantine"
 
 _RECORDS = "data_tfrecord"
-_FAULTS = "faults"
+_ISSUES = "issues"
 _IMAGES = "images"
 
 
@@ -71,7 +71,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 # Not by Beam's own file systems, which lack those of components/files.py.
                 | "ReadListing" >> beam.FlatMap(listing.read)
             )
-            faults = [listed | "ListingFaults" >> beam.FlatMap(_faults)]
+            issues = [listed | "ListingIssues" >> beam.FlatMap(_issues)]
             counts = []
             images = []
             for split in splits:
@@ -82,7 +82,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     # promises no order on several.
                     | f"Group[{split}]" >> beam.GroupByKey()
                     | f"Ungroup[{split}]" >> beam.FlatMap(lambda shard: shard[1])
-                    | f"Read[{split}]" >> beam.ParDo(read).with_outputs(_FAULTS, _IMAGES, main="records")
+                    | f"Read[{split}]" >> beam.ParDo(read).with_outputs(_ISSUES, _IMAGES, main="records")
                 )
                 path = os.path.join(artifact_utils.get_split_uri([examples], split), _RECORDS)
                 _ = results.records | f"Write[{split}]" >> beam.io.WriteToTFRecord(path, file_name_suffix=".gz")
@@ -91,24 +91,24 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     | f"Count[{split}]" >> beam.combiners.Count.Globally()
                     | f"CountOf[{split}]" >> beam.Map(lambda count, split: (split, count), split)
                 )
-                faults.append(results[_FAULTS])
+                issues.append(results[_ISSUES])
                 images.append(results[_IMAGES])
-            _write_quarantine(faults, counts, quarantine_uri)
+            _write_quarantine(issues, counts, quarantine_uri)
             write_shared_images(images, quarantine_uri)
 
 
-def _faults(listed: tuple[int, Pair | Fault]) -> list[Fault]:
-    """Returns what is listed if it is a fault."""
-    return [listed[1]] if isinstance(listed[1], Fault) else []
+def _issues(listed: tuple[int, Pair | DataIssue]) -> list[DataIssue]:
+    """Returns what is listed if it is an issue."""
+    return [listed[1]] if isinstance(listed[1], DataIssue) else []
 
 
-def _is_pair_of(listed: tuple[int, Pair | Fault], split: str) -> bool:
+def _is_pair_of(listed: tuple[int, Pair | DataIssue], split: str) -> bool:
     """Tells whether what is listed is a pair of a split."""
     return isinstance(listed[1], Pair) and listed[1].split == split
 
 
 class ReadPair(beam.DoFn):
-    """Turns a pair into a serialized example and its image's hashes, or into a fault."""
+    """Turns a pair into a serialized example and its image's hashes, or into an issue."""
 
     def __init__(self, root: str, description: DatasetDescription, limits: Limits) -> None:
         self._root = root
@@ -117,41 +117,41 @@ class ReadPair(beam.DoFn):
         self._class_map = description.class_map
 
     def process(self, pair: Pair) -> Iterator[Any]:
-        """Yields the example's bytes and the tagged hashes of its image, or the tagged fault."""
+        """Yields the example's bytes and the tagged hashes of its image, or the tagged issue."""
         result = read_pair(self._root, pair, self._description, self._limits)
         if isinstance(result, Sample):
             yield to_example(result, self._class_map).SerializeToString(deterministic=True)
             hashed = HashedImage(pair.split, pair.name, result.image_hash, result.perceptual_hash)
             yield beam.pvalue.TaggedOutput(_IMAGES, hashed)
         else:
-            yield beam.pvalue.TaggedOutput(_FAULTS, result)
+            yield beam.pvalue.TaggedOutput(_ISSUES, result)
 
 
-def _write_quarantine(faults: list[beam.PCollection], counts: list[beam.PCollection], uri: str) -> None:
-    """Adds the steps that write the quarantine artifact: the faults, and the counts by split."""
-    all_faults = faults | "Faults" >> beam.Flatten()
+def _write_quarantine(issues: list[beam.PCollection], counts: list[beam.PCollection], uri: str) -> None:
+    """Adds the steps that write the quarantine artifact: the issues, and the counts by split."""
+    all_issues = issues | "Issues" >> beam.Flatten()
     _ = (
-        all_faults
-        | "FaultToJson" >> beam.Map(lambda fault: json.dumps(dataclasses.asdict(fault), sort_keys=True))
-        | "WriteFaults" >> write_single_file(uri, FAULTS_FILE)
+        all_issues
+        | "IssueToJson" >> beam.Map(lambda issue: json.dumps(dataclasses.asdict(issue), sort_keys=True))
+        | "WriteIssues" >> write_single_file(uri, ISSUES_FILE)
     )
-    fault_counts = (
-        all_faults
-        | "FaultKey" >> beam.Map(lambda fault: ((fault.split, fault.reason), 1))
-        | "CountFaults" >> beam.CombinePerKey(sum)
-        | "ListFaultCounts" >> beam.combiners.ToList()
+    issue_counts = (
+        all_issues
+        | "IssueKey" >> beam.Map(lambda issue: ((issue.split, issue.reason), 1))
+        | "CountIssues" >> beam.CombinePerKey(sum)
+        | "ListIssueCounts" >> beam.combiners.ToList()
     )
     _ = (
         counts
         | "Counts" >> beam.Flatten()
         | "ListCounts" >> beam.combiners.ToList()
-        | "CountsToJson" >> beam.Map(_counts_json, beam.pvalue.AsSingleton(fault_counts))
+        | "CountsToJson" >> beam.Map(_counts_json, beam.pvalue.AsSingleton(issue_counts))
         | "WriteCounts" >> write_single_file(uri, COUNTS_FILE)
     )
 
 
-def _counts_json(examples: Iterable[tuple[str, int]], faults: Iterable[tuple[tuple[str, str], int]]) -> str:
+def _counts_json(examples: Iterable[tuple[str, int]], issues: Iterable[tuple[tuple[str, str], int]]) -> str:
     quarantined: dict[str, Counter[str]] = {}
-    for (split, reason), count in faults:
+    for (split, reason), count in issues:
         quarantined.setdefault(split, Counter())[reason] += count
     return json.dumps({"examples": dict(examples), "quarantined": quarantined}, sort_keys=True)

@@ -14,15 +14,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from components import files
-from components.dataset.pairs import Fault, Pair
+from components.dataset.pairs import DataIssue, Pair
 
 _PAIRS_A_SHARD = 64
 # More than the runs that share a work directory, start within one ExampleGen and read different data.
 KEPT_LISTS = 16
 
 
-def write(folder: str, pairs: list[Pair], faults: list[Fault]) -> str:
-    """Writes pairs and faults as JSON lines to a file that is named after its content.
+def write(folder: str, pairs: list[Pair], issues: list[DataIssue]) -> str:
+    """Writes pairs and issues as JSON lines to a file that is named after its content.
 
     Consecutive video frames are nearly the same picture. So the pairs of a split are sorted by a hash of their names,
     which mixes them in the same way on every machine, and then numbered in shards of 64.
@@ -30,10 +30,10 @@ def write(folder: str, pairs: list[Pair], faults: list[Fault]) -> str:
     Args:
         folder: where the list goes, local or remote.
         pairs: what `find_pairs` found.
-        faults: the same.
+        issues: the same.
 
     Returns:
-        The path of the file, the same for the same pairs and faults. Of older lists, only the newest are kept.
+        The path of the file, the same for the same pairs and issues. Of older lists, only the newest are kept.
 
     Raises:
         OSError: the folder cannot be written.
@@ -43,7 +43,7 @@ def write(folder: str, pairs: list[Pair], faults: list[Fault]) -> str:
     for pair in sorted(pairs, key=lambda pair: hashlib.sha256(pair.name.encode()).digest()):
         lines.append({"shard": counts[pair.split] // _PAIRS_A_SHARD, "pair": dataclasses.asdict(pair)})
         counts[pair.split] += 1
-    lines += [{"fault": fault.to_dict()} for fault in faults]
+    lines += [{"issue": issue.to_dict()} for issue in issues]
     content = "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines).encode()
     name = f"pairs-{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
     # Also if it exists, so that it is among the newest.
@@ -64,15 +64,15 @@ def _remove_old(folder: str, written: str) -> None:
         logging.getLogger(__name__).warning("%s: old lists of pairs are left (%s)", folder, error)
 
 
-def read(path: str) -> Iterator[tuple[int, Pair | Fault]]:
-    """Yields each pair of a list with the number of its shard, and then each fault with 0.
+def read(path: str) -> Iterator[tuple[int, Pair | DataIssue]]:
+    """Yields each pair of a list with the number of its shard, and then each issue with 0.
 
     Raises:
         OSError: the list cannot be read.
     """
     for line in files.read_bytes(path).splitlines():
         fields = json.loads(line)
-        if "fault" in fields:
-            yield 0, Fault(**fields["fault"])
+        if "issue" in fields:
+            yield 0, DataIssue(**fields["issue"])
         else:
             yield fields["shard"], Pair(**fields["pair"])

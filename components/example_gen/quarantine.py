@@ -7,9 +7,9 @@ from typing import Any
 
 from components import files
 from components.dataset.near_duplicates import NearDuplicate
-from components.dataset.pairs import Fault
+from components.dataset.pairs import DataIssue
 
-FAULTS_FILE = "quarantine.jsonl"
+ISSUES_FILE = "quarantine.jsonl"
 COUNTS_FILE = "counts.json"
 SHARED_FILE = "shared_images.jsonl"
 SIMILAR_FILE = "similar_images.jsonl"
@@ -20,11 +20,11 @@ def read_counts(uri: str) -> dict[str, Any]:
     return json.loads(files.read_bytes(files.join(uri, COUNTS_FILE)))
 
 
-def read_faults(uri: str) -> list[Fault]:
+def read_issues(uri: str) -> list[DataIssue]:
     """Returns the pairs that were left out, with file and reason, sorted by split, name and file."""
     return sorted(
-        (Fault(**line) for line in _read_lines(uri, FAULTS_FILE)),
-        key=lambda fault: (fault.split, fault.name, fault.file),
+        (DataIssue(**line) for line in _read_lines(uri, ISSUES_FILE)),
+        key=lambda issue: (issue.split, issue.name, issue.file),
     )
 
 

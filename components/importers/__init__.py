@@ -24,7 +24,7 @@ READERS = {
 }
 
 if TYPE_CHECKING:
-    from components.dataset.survey import OnProgress
+    from components.dataset.inspection import OnProgress
 
 __all__ = ["READERS", "Imported", "Options", "import_dataset"]
 

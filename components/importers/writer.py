@@ -39,7 +39,7 @@ from components.importers.source import (
 from components.instances import Instances
 
 if TYPE_CHECKING:
-    from components.dataset.survey import OnProgress
+    from components.dataset.inspection import OnProgress
 
 VAL, TEST = "val", "test"
 _ORDER = (TRAIN, VAL, TEST)

@@ -15,7 +15,7 @@ import tensorflow_data_validation as tfdv
 
 from components import artifact_files, features, files
 from components.class_map import ClassMap
-from components.example_gen.quarantine import read_counts, read_faults
+from components.example_gen.quarantine import read_counts, read_issues
 from components.examples import example_files
 from components.metrics.results import Evaluation, SequenceResult, load_evaluation
 from components.report.data import Lineage, ReportData, SequenceScore, Verdict
@@ -77,7 +77,7 @@ def assemble(
     frames, frames_scored = choose_frames(
         example_files(sources.examples, gate_split), sources.model, class_map, max_frames, things=candidate.things
     )
-    counts, faults = read_counts(sources.quarantine), read_faults(sources.quarantine)
+    counts, issues = read_counts(sources.quarantine), read_issues(sources.quarantine)
     return ReportData(
         model=read_model_name(sources.model),
         class_map=class_map,
@@ -95,7 +95,7 @@ def assemble(
         class_shares=read_class_shares(sources.statistics, list(counts["examples"]), class_map),
         examples=counts["examples"],
         quarantined=counts["quarantined"],
-        quarantine_rows=tuple(dataclasses.asdict(fault) for fault in faults[:_QUARANTINE_ROWS]),
+        quarantine_rows=tuple(dataclasses.asdict(issue) for issue in issues[:_QUARANTINE_ROWS]),
         lineage=lineage,
         selection_split=selection_split,
         selection_scores=candidate.selection,

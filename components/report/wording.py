@@ -176,7 +176,7 @@ def split_note(data: ReportData) -> str:
             )
         return (
             f"Split {gate} also selected {chosen}, so the gate's scores on it are slightly too high. For unbiased "
-            "scores, add a split test to the data set, or set data.held_out_share."
+            "scores, add a split test to the data set, or set data.held_out_fraction."
         )
     main = task_scores(data.scores).main
     found = data.selection_scores.get(main)

@@ -42,10 +42,10 @@ _PAIR = 360 * 480
 _UNEVEN = 4
 # Settings that a preset brings, and what each gave on CamVid.
 _REASONS = {
-    "auto_exposure": "0.18 more mean IoU on a street in another light, 0.01 less in the same",
+    "normalize_exposure": "0.18 more mean IoU on a street in another light, 0.01 less in the same",
     "model.test_time_flip": "about 0.01 more mean IoU, for twice the time of a prediction",
     "model.test_time_scales": "about 0.01 more mean IoU, for 3.5 times the time of a prediction",
-    "training.lovasz": "Lovász-softmax beside cross-entropy: follows the IoU, and finds more small objects",
+    "training.lovasz_weight": "Lovász-softmax beside cross-entropy: follows the IoU, and finds more small objects",
     "training.deep_supervision": "the loss on each level of the decoder too: faster at first",
     "training.frozen_blocks": "first blocks of the encoder that keep their weights: faster steps",
 }

@@ -19,14 +19,14 @@ from components.errors import EXIT_DATA_REJECTED, UsageError
 if TYPE_CHECKING:
     from components.dataset.description import DatasetDescription
     from components.dataset.encoded import Limits
-    from components.dataset.survey import Survey
+    from components.dataset.inspection import Inspection
 
 app = typer.Typer(help="Make, fetch, import or check a folder of images and masks.", no_args_is_help=True)
 
 # The keys of `downloads.DATASETS` and of `components.importers.READERS`, listed here so that --help imports neither.
 PUBLIC_DATASETS = ("camvid", "pets")
 FORMATS = ("coco", "voc", "yolo", "labelme", "cvat", "label-studio", "supervisely")
-_FAULTS_SHOWN = 20
+_ISSUES_SHOWN = 20
 # Names and bytes of a data set are printed as they are, square brackets and colons too.
 _PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
 
@@ -124,10 +124,10 @@ def import_(
         )
     for kind, count in sorted(result.lost.items()):
         console.print(Text("lost", "yellow"), f"{kind}: {count}")
-    for problem in result.problems[:_FAULTS_SHOWN]:
+    for problem in result.problems[:_ISSUES_SHOWN]:
         console.print(Text("left out", "red"), problem)
-    if len(result.problems) > _FAULTS_SHOWN:
-        console.print(f"... and {len(result.problems) - _FAULTS_SHOWN} more left out")
+    if len(result.problems) > _ISSUES_SHOWN:
+        console.print(f"... and {len(result.problems) - _ISSUES_SHOWN} more left out")
     console.print(f"Check it with: segpipe data check {shlex.quote(destination)}")
     if result.problems:
         raise typer.Exit(EXIT_DATA_REJECTED)
@@ -158,14 +158,14 @@ def check(
         ),
     ] = None,
 ) -> None:
-    """Report on a folder: counts, sizes, class shares and every fault.
+    """Report on a folder: counts, sizes, class frequencies and every issue.
 
     Exit code 4 where a pair is faulty, 0 where all are sound.
     """
     from components.dataset.data_files import listed_once
     from components.dataset.description import detect, load
     from components.dataset.encoded import Limits
-    from components.dataset.survey import survey
+    from components.dataset.inspection import inspect
     from pipeline.cli.outputs import prepare_file
 
     if report is not None:
@@ -174,18 +174,18 @@ def check(
     limits = Limits(**{name: value for name, value in given.items() if value is not None})
     with listed_once(), _bar("reading pairs") as on_progress:
         described = detect(folder) if description == "auto" else load(description)
-        result = survey(folder, described, on_progress=on_progress, limits=limits)
+        result = inspect(folder, described, on_progress=on_progress, limits=limits)
     if report is not None:
         _write_report(report, folder, described, result, limits)
     if as_json:
         print(json.dumps(result.to_dict(), indent=2))
     else:
-        _print_survey(result)
-    if result.faults:
+        _print_inspection(result)
+    if result.issues:
         raise typer.Exit(EXIT_DATA_REJECTED)
 
 
-def _write_report(path: str, folder: str, description: DatasetDescription, result: Survey, limits: Limits) -> None:
+def _write_report(path: str, folder: str, description: DatasetDescription, result: Inspection, limits: Limits) -> None:
     """Writes the page and names it on standard error, as standard output may be JSON."""
     from components import files
     from components.data_report.contents import collect
@@ -198,7 +198,7 @@ def _write_report(path: str, folder: str, description: DatasetDescription, resul
     Console(stderr=True, **_PLAIN).print(f"report in {path}")
 
 
-def _print_survey(result: Survey) -> None:
+def _print_inspection(result: Inspection) -> None:
     console = Console(**_PLAIN)
     console.print(f"{result.root}: layout {result.description}\n")
     overview = Table(box=None, padding=(0, 2), header_style="bold")
@@ -212,30 +212,30 @@ def _print_survey(result: Survey) -> None:
         overview.add_row(name, str(split.pairs), str(sum(split.quarantined.values())), sizes, sequences)
     console.print(overview)
     console.print()
-    console.print(_shares(result))
+    console.print(_class_fractions(result))
     for warning in result.warnings:
         console.print(Text("warning", "yellow"), warning)
-    for fault in result.faults[:_FAULTS_SHOWN]:
-        explanation = f"{fault.file}: found {fault.found}, expected {fault.expected}; {fault.action}"
-        console.print(Text(fault.reason, "red"), explanation)
-    if len(result.faults) > _FAULTS_SHOWN:
-        console.print(f"... and {len(result.faults) - _FAULTS_SHOWN} more faults; --json lists them all")
+    for issue in result.issues[:_ISSUES_SHOWN]:
+        explanation = f"{issue.file}: found {issue.found}, expected {issue.expected}; {issue.action}"
+        console.print(Text(issue.reason, "red"), explanation)
+    if len(result.issues) > _ISSUES_SHOWN:
+        console.print(f"... and {len(result.issues) - _ISSUES_SHOWN} more issues; --json lists them all")
 
 
-def _shares(result: Survey) -> Table:
-    """Returns each class's share of the pixels and number of instances, a column a split."""
+def _class_fractions(result: Inspection) -> Table:
+    """Returns the fraction of pixels and the number of instances of each class, a column for each split."""
     table = Table(box=None, padding=(0, 2), header_style="bold")
     table.add_column("class")
     for name in result.splits:
-        table.add_column(f"share in {name}", justify="right")
+        table.add_column(f"pixels in {name}", justify="right")
     with_instances = {name: split for name, split in result.splits.items() if split.class_instances}
     for name in with_instances:
         table.add_column(f"instances in {name}", justify="right")
     for index, class_name in enumerate(result.class_names):
-        shares = [f"{split.class_shares[index]:.2%}" for split in result.splits.values()]
+        fractions = [f"{split.class_fractions[index]:.2%}" for split in result.splits.values()]
         # Most classes are no things.
         counts = [str(split.class_instances[index] or "") for split in with_instances.values()]
-        table.add_row(class_name, *shares, *counts)
+        table.add_row(class_name, *fractions, *counts)
     return table
 
 

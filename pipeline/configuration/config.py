@@ -26,6 +26,7 @@ from components.settings import Settings
 from pipeline.configuration import presets, spans
 from pipeline.configuration.kubeflow import KubeflowSettings
 from pipeline.configuration.notifications import NotifySettings
+from pipeline.configuration.renamed import with_new_names
 from pipeline.configuration.retention import RetentionSettings
 from pipeline.configuration.tracking import TrackingSettings
 from serving.settings import ExportSettings
@@ -73,16 +74,17 @@ class DataSettings(Settings):
         AUTO,
         description="split that the gate judges; auto takes held_out or test if the data set has it, else eval_split",
     )
-    held_out_share: float = Field(
+    held_out_fraction: float = Field(
         0,
         ge=0,
         lt=1,
         description="fraction of train_split, in whole sequences, that becomes the split held_out instead",
     )
     held_out_sequences: tuple[str, ...] = Field(
-        (), description="sequences of train_split that become the split held_out, by name, in place of held_out_share"
+        (),
+        description="sequences of train_split that become the split held_out, by name, in place of held_out_fraction",
     )
-    max_quarantined_share: float = Field(0.01, ge=0, le=1, description="largest fraction of bad pairs in a split")
+    max_quarantined_fraction: float = Field(0.01, ge=0, le=1, description="largest fraction of bad pairs in a split")
     max_shared_images: int = Field(
         0,
         ge=0,
@@ -108,8 +110,8 @@ class DataSettings(Settings):
                 f"gate_split: found {self.gate_split!r}, which is train_split, expected another, because scores on "
                 "images that were trained on are too good; name another split, or auto"
             )
-        if self.held_out_share and self.held_out_sequences:
-            raise ValueError("held_out_share and held_out_sequences: found both, expected one; leave the other out")
+        if self.held_out_fraction and self.held_out_sequences:
+            raise ValueError("held_out_fraction and held_out_sequences: found both, expected one; leave the other out")
         return self
 
 
@@ -141,7 +143,7 @@ class RunConfig(Settings):
     )
     data: DataSettings = Field(default_factory=DataSettings)
     size: tuple[int, int] = Field((224, 224), description="height and width of the network's input, in pixels")
-    auto_exposure: bool = Field(
+    normalize_exposure: bool = Field(
         False, description="bring every image to about the same lightness, in what is exported too"
     )
     seed: int = Field(7, ge=0, lt=2**32, description="seed of everything random; the same seed gives the same weights")
@@ -247,9 +249,9 @@ def describe(data: DataSettings, task: Task = "semantic", depth: bool = False) -
             f"model.depth: found true, and {data.dir} has no depth maps; expected layout.depth in the description"
             f" {description.name!r}, and its files. Add them, or set model.depth: false"
         )
-    if not data.held_out_share and not data.held_out_sequences:
+    if not data.held_out_fraction and not data.held_out_sequences:
         return description
-    held_out = HeldOut(split=data.train_split, share=data.held_out_share, sequences=data.held_out_sequences)
+    held_out = HeldOut(split=data.train_split, fraction=data.held_out_fraction, sequences=data.held_out_sequences)
     return description.model_copy(update={"held_out": held_out})
 
 
@@ -355,7 +357,8 @@ def load_config(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> RunConfig:
         UsageError: an unknown key, with the nearest valid name, or a value of the wrong kind.
     """
     merged: dict[str, Any] = {}
-    for source, values in layers:
+    for source, given in layers:
+        values = with_new_names(given, source)
         _check_keys(values, source)
         _merge(merged, values)
     try:

@@ -67,7 +67,7 @@ _REPORT: dict[str, Any] = {"max_frames": 48}
 _CPU: dict[str, dict[str, Any]] = {
     "fcn8": {
         "size": (352, 480),
-        "auto_exposure": True,
+        "normalize_exposure": True,
         "model": {
             "name": "fcn8",
             "encoder_weights": "edges",
@@ -80,9 +80,9 @@ _CPU: dict[str, dict[str, Any]] = {
             **_WINDOWS,
             "epochs": 21,
             "learning_rate": 1e-3,
-            "encoder_rate": 0.4,
+            "encoder_lr_multiplier": 0.4,
             "class_balance": 0.4,
-            "lovasz": 1.0,
+            "lovasz_weight": 1.0,
             # A validation costs half a minute.
             "validate_every": 21,
         },
@@ -91,7 +91,7 @@ _CPU: dict[str, dict[str, Any]] = {
     },
     "unet": {
         "size": (352, 480),
-        "auto_exposure": True,
+        "normalize_exposure": True,
         "model": {
             "name": "unet",
             "encoder": "vgg16",
@@ -105,9 +105,9 @@ _CPU: dict[str, dict[str, Any]] = {
             **_WINDOWS,
             "epochs": 14,
             "learning_rate": 3e-3,
-            "encoder_rate": 0.15,
+            "encoder_lr_multiplier": 0.15,
             "deep_supervision": 1.0,
-            "lovasz": 0.5,
+            "lovasz_weight": 0.5,
             "validate_every": 7,
         },
         "report": _REPORT,
@@ -128,7 +128,7 @@ def _longer(settings: dict[str, Any], **training: Any) -> dict[str, Any]:
 # The same for over two hours, with predictions that cost three and a half times as much; only `unet` has been run.
 _CPU_LONG: dict[str, dict[str, Any]] = {
     "fcn8": _longer(_CPU["fcn8"], epochs=120),
-    "unet": _longer(_CPU["unet"], epochs=60, learning_rate=2e-3, class_balance=0.4, lovasz=1.0),
+    "unet": _longer(_CPU["unet"], epochs=60, learning_rate=2e-3, class_balance=0.4, lovasz_weight=1.0),
 }
 
 # On a GPU: larger windows, and nothing frozen. An earlier version trained these on an H200 and reached a mean IoU of
@@ -138,7 +138,7 @@ _GPU_TRAINING: dict[str, Any] = {
     "crop_size": (256, 352),
     "epochs": 40,
     "class_balance": 0.4,
-    "lovasz": 1.0,
+    "lovasz_weight": 1.0,
     "frozen_blocks": 0,
     "validate_every": 10,
     "require_gpu": True,
@@ -228,7 +228,7 @@ _OTHERS: dict[str, dict[str, Any]] = {
     "segformer": {"head_filters": 0, "normalization": False, "encoder_weights": "none"},
 }
 # Random weights must learn, and as fast as the others.
-RANDOM_ENCODER = {"frozen_blocks": 0, "encoder_rate": 1.0}
+RANDOM_ENCODER = {"frozen_blocks": 0, "encoder_lr_multiplier": 1.0}
 
 
 def _with_others(presets: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

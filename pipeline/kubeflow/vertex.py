@@ -26,7 +26,7 @@ _EXAMPLE_GEN = "ImageMaskExampleGen"
 _DRIVER = ["python", "-m", "pipeline.kubeflow.vertex_driver"]
 _DESCRIPTIONS = {
     "trainer": "what the training is told, JSON: settings of model and training, input size, classes, seed",
-    **{name.rpartition(".")[2]: text for name, text, _ in field_names() if name == "data.max_quarantined_share"},
+    **{name.rpartition(".")[2]: text for name, text, _ in field_names() if name == "data.max_quarantined_fraction"},
     "data": "folder of images and masks, gs://, of the layout that was compiled in",
 }
 

@@ -132,7 +132,7 @@ def data_components(
     # Stops the run if too much was quarantined, a split is empty, or images to evaluate on are trained on.
     quarantine_gate = QuarantineGate(
         quarantine=example_gen.outputs["quarantine"],
-        max_share=platform.parameter("max_quarantined_share", config.data.max_quarantined_share),
+        max_fraction=platform.parameter("max_quarantined_fraction", config.data.max_quarantined_fraction),
         max_shared_images=config.data.max_shared_images,
         max_similar_images=config.data.max_similar_images,
         train_split=train,
@@ -172,7 +172,7 @@ def data_components(
         disable_statistics=True,
         custom_config={
             "input_size": list(config.size),
-            "auto_exposure": config.auto_exposure,
+            "normalize_exposure": config.normalize_exposure,
             "image_range": description.image_range and list(description.image_range),
             "things": list(description.thing_indices),
             "depth": has_depth,
@@ -298,7 +298,7 @@ def _trainer_config(config: RunConfig, workdir: Workdir, description: DatasetDes
         "model": config.model.model_dump(),
         "training": config.training.model_dump(),
         "input_size": list(config.size),
-        "auto_exposure": config.auto_exposure,
+        "normalize_exposure": config.normalize_exposure,
         "class_map": description.class_map.to_json(),
         "things": list(description.thing_indices),
         "depth_scale": description.depth_scale,

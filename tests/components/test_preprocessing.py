@@ -29,13 +29,13 @@ def _log_average(image):
     return np.exp(np.mean(np.log(image @ [0.299, 0.587, 0.114] + 1)))
 
 
-def _transformed(image, auto_exposure=False, mask=None):
+def _transformed(image, normalize_exposure=False, mask=None):
     mask = np.arange(image[..., 0].size).reshape(_SIZE) if mask is None else mask
     files = io.BytesIO(), io.BytesIO()
     Image.fromarray(image.astype(np.uint8)).save(files[0], "PNG")
     Image.fromarray(mask.astype(np.uint8)).save(files[1], "PNG")
     inputs = {name: [file.getvalue()] for name, file in zip((features.IMAGE, features.MASK), files, strict=True)}
-    outputs = preprocessing_fn(inputs, {"input_size": list(_SIZE), "auto_exposure": auto_exposure})
+    outputs = preprocessing_fn(inputs, {"input_size": list(_SIZE), "normalize_exposure": normalize_exposure})
     names = features.TRANSFORMED_IMAGE, features.TRANSFORMED_MASK
     return [tf.io.decode_png(outputs[name][0]).numpy() for name in names]
 
@@ -55,9 +55,9 @@ def test_each_mask_pixel_is_the_one_at_the_centre_of_its_image_pixel(size):
 @pytest.mark.parametrize("exposure", [0.5, 2.0])
 def test_one_scene_at_two_exposures_becomes_one_image(exposure):
     assert exposure * _SCENE.max() <= 255
-    image, mask = _transformed(_SCENE, auto_exposure=True)
+    image, mask = _transformed(_SCENE, normalize_exposure=True)
 
-    other, same_mask = _transformed(exposure * _SCENE, auto_exposure=True)
+    other, same_mask = _transformed(exposure * _SCENE, normalize_exposure=True)
 
     # Rounding to integers at half the light, twice over, and the one that is added before the logarithm.
     np.testing.assert_allclose(other.astype(float), image, atol=3)
@@ -65,7 +65,7 @@ def test_one_scene_at_two_exposures_becomes_one_image(exposure):
 
 
 def test_the_exposure_stays_unless_asked():
-    image, _ = _transformed(_SCENE, auto_exposure=False)
+    image, _ = _transformed(_SCENE, normalize_exposure=False)
 
     np.testing.assert_array_equal(image, _SCENE)
 
@@ -119,7 +119,7 @@ def test_transform_scales_16_bits_and_keeps_the_full_range_unless_told_otherwise
     mask = tf.io.encode_png(np.zeros((*_SIZE, 1), np.uint8)).numpy()
     inputs = {features.IMAGE: [_deep_png(values)], features.MASK: [mask]}
     for image_range, high in ((None, 65535), ([0, 4095], 4095)):
-        config = {"input_size": list(_SIZE), "auto_exposure": False, "image_range": image_range}
+        config = {"input_size": list(_SIZE), "normalize_exposure": False, "image_range": image_range}
 
         (encoded,) = preprocessing_fn(inputs, config)[features.TRANSFORMED_IMAGE].numpy()
 

@@ -9,7 +9,7 @@ from tfx.types import artifact_utils
 from components import features, schema
 from components.class_map import ClassMap
 from components.dataset.near_duplicates import NearDuplicate
-from components.dataset.pairs import Fault
+from components.dataset.pairs import DataIssue
 from components.errors import DataRejectedError
 from components.gates import (
     check_anomalies,
@@ -98,9 +98,10 @@ def test_the_schema_s_file_is_named_by_its_content(tmp_path):
     assert tfdv.load_schema_text(first) == schema.raw_schema(_CLASS_MAP, 100)
 
 
-def _faults(split, number):
+def _issues(split, number):
     return [
-        Fault(split, f"a_{i}", f"{split}/a_{i}.png", "empty", "zero bytes", "a PNG file", "copy") for i in range(number)
+        DataIssue(split, f"a_{i}", f"{split}/a_{i}.png", "empty", "zero bytes", "a PNG file", "copy")
+        for i in range(number)
     ]
 
 
@@ -108,7 +109,7 @@ def test_a_small_split_is_not_excused_by_a_large_one():
     counts = {"examples": {"train": 990, "val": 1}, "quarantined": {}}
 
     with pytest.raises(DataRejectedError) as error:
-        check_quarantine(counts, [*_faults("train", 1), *_faults("val", 9)], 0.01, ("train", "val"), "somewhere")
+        check_quarantine(counts, [*_issues("train", 1), *_issues("val", 9)], 0.01, ("train", "val"), "somewhere")
 
     message = str(error.value)
     assert message.startswith("bad pairs: found 9 of 10 pairs of split 'val' (90.0%), expected at most 1.0% of each")
@@ -118,10 +119,10 @@ def test_a_small_split_is_not_excused_by_a_large_one():
 
 def test_every_split_with_too_many_bad_pairs_is_named():
     counts = {"examples": {"train": 8, "val": 3, "test": 1}, "quarantined": {}}
-    faults = [*_faults("train", 2), *_faults("val", 1), *_faults("test", 1)]
+    issues = [*_issues("train", 2), *_issues("val", 1), *_issues("test", 1)]
 
     with pytest.raises(DataRejectedError, match="1 of 2 pairs of split 'test' .50.0%., 1 of 4 pairs of split 'val'"):
-        check_quarantine(counts, faults, 0.2, ("train", "val"), "somewhere")
+        check_quarantine(counts, issues, 0.2, ("train", "val"), "somewhere")
 
 
 def test_only_images_in_the_two_splits_of_the_run_count_as_shared():

@@ -27,7 +27,7 @@ MODEL = ModelSettings(name="unet", base_filters=4, normalization=True, dropout=0
 _MEMORY = 4096
 
 
-def strategy(devices: int) -> tf.distribute.Strategy:
+def make_strategy(devices: int) -> tf.distribute.Strategy:
     """Returns a strategy over logical devices; call it before TensorFlow computes anything."""
     gpus = tf.config.list_physical_devices("GPU")
     kind, physical = ("GPU", gpus[0]) if gpus else ("CPU", tf.config.list_physical_devices("CPU")[0])
@@ -42,14 +42,14 @@ def main(directory: str, devices: int) -> None:
     """Writes the splits, trains and prints."""
     tensorflow_start.prepare()
     tf.config.experimental.enable_tensor_float_32_execution(False)
-    spread, root = strategy(devices), pathlib.Path(directory)
+    strategy, root = make_strategy(devices), pathlib.Path(directory)
     toy.write_splits(root, train_examples=EXAMPLES, eval_examples=EXAMPLES)
     # Each device's rate grows with the square root of their number.
     recipe = {"batch_size": EXAMPLES // devices, "learning_rate": 5e-3 / math.sqrt(devices), "augment": False}
     trained = train(
-        toy.job(root, root / "logs", seed=3, model=MODEL, dice=0.5, keep="last", **recipe),
+        toy.job(root, root / "logs", seed=3, model=MODEL, dice_weight=0.5, keep="last", **recipe),
         Checkpoints(str(root / "checkpoint")),
-        spread,
+        strategy,
     )
     print(json.dumps([entry["loss"] for entry in trained.history]))
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import training_toy as toy
 
-from trainer import input_pipeline, losses, precision, strategy
+from trainer import distribution, input_pipeline, losses, precision
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.models import registry
 from trainer.training import TrainingJob, load_split, make_learner
@@ -25,7 +25,7 @@ BILINEAR, SUPERVISED = "fcn8 with options", "unet on vgg16"
 NETWORKS[BILINEAR] = {"name": "fcn8", "upsampling": "bilinear", "head_filters": 16, "normalization": True}
 NETWORKS[SUPERVISED] = {"name": "unet", "encoder": "vgg16", "base_filters": 8}
 RECIPES = {
-    BILINEAR: {"lovasz": 0.5, "dice": 0.5, "focal": 0.5, "color": 0.3, "exposure": 1.5, "blur": 1.0},
+    BILINEAR: {"lovasz_weight": 0.5, "dice_weight": 0.5, "focal_weight": 0.5},
     SUPERVISED: {"deep_supervision": 0.4},
 }
 
@@ -61,7 +61,7 @@ def make(records, network, policy, xla, recipe):
     batches = input_pipeline.training_batches(split.pixels, job.training.batch_size, steps, range(1), seed=1)
     keras.utils.set_random_seed(1)
     with precision.policy(policy):
-        return make_learner(job, split.facts, alone), itertools.islice(strategy.distribute(alone, batches), STEPS)
+        return make_learner(job, split.facts, alone), itertools.islice(distribution.distribute(alone, batches), STEPS)
 
 
 def step_losses(records, network, policy, xla, **recipe):

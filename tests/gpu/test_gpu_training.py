@@ -42,7 +42,7 @@ def write_transform(directory: pathlib.Path) -> str:
 
     @tf.function(input_signature=[{name: tf.TensorSpec([None], tf.string) for name in names}])
     def transform(inputs):
-        config = {"input_size": list(SIZE), "auto_exposure": False}
+        config = {"input_size": list(SIZE), "normalize_exposure": False}
         return preprocessing.preprocessing_fn(inputs, custom_config=config)
 
     module = tf.Module()

@@ -113,11 +113,11 @@ def test_a_project_looks_up_its_own_models_alone(compiled):
 
 @pytest.mark.parametrize("node_id", ["Transform", "Trainer"])
 def test_transform_and_the_models_description_are_told_of_the_exposure(compiled, node_id):
-    nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in compiled(auto_exposure=True).nodes}
+    nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in compiled(normalize_exposure=True).nodes}
 
     config = nodes[node_id].parameters.parameters["custom_config"].field_value.string_value
 
-    assert json.loads(config)["auto_exposure"] is True
+    assert json.loads(config)["normalize_exposure"] is True
 
 
 @pytest.mark.parametrize("image_range", [None, (0, 4095)])
@@ -156,7 +156,10 @@ def test_other_weights_in_the_same_file_are_another_training(compiled, tmp_path)
         ({"model": {"name": "segnet", "head_filters": 64}}, "model.head_filters: found 64, but segnet"),
         ({"training": {"augment": False, "color": 0.2}}, "color is 0.2, expected 0 where augment is false"),
         ({"training": {"frozen_blocks": 1}}, "training.frozen_blocks: found 1, but model.encoder_weights is none"),
-        ({"model": {"name": "unet"}, "training": {"encoder_rate": 0.5}}, "training.encoder_rate: found 0.5, but unet"),
+        (
+            {"model": {"name": "unet"}, "training": {"encoder_lr_multiplier": 0.5}},
+            "training.encoder_lr_multiplier: found 0.5, but unet",
+        ),
         ({"model": {"encoder": "resnet50", "encoder_weights": "edges"}}, "found edges, which are weights of vgg16"),
     ],
 )

@@ -31,8 +31,8 @@ def configure(data, *assignments):
     [
         ((), "test"),
         (("data.gate_split=val",), "val"),
-        (("data.held_out_share=0.3",), "held_out"),
-        (("data.held_out_share=0.3", "data.gate_split=test"), "test"),
+        (("data.held_out_fraction=0.3",), "held_out"),
+        (("data.held_out_fraction=0.3", "data.gate_split=test"), "test"),
         (("data.train_split=test",), "val"),
     ],
 )
@@ -66,8 +66,8 @@ def test_held_out_sequences_reach_the_description_that_every_node_gets(street_sc
         (["data.gate_split=train"], "gate_split: found 'train', which is train_split, expected another"),
         (["data.gate_split=tset"], "data.gate_split: found 'tset', expected a split of .*: test, train, val, or auto"),
         (["data.gate_split=held_out"], "data.gate_split: found 'held_out', expected a split of"),
-        (["data.held_out_share=0.3", "data.held_out_sequences=[Synth1]"], "found both, expected one"),
-        (["data.held_out_share=1"], r"data.held_out_share: found 1, .*less than 1"),
+        (["data.held_out_fraction=0.3", "data.held_out_sequences=[Synth1]"], "found both, expected one"),
+        (["data.held_out_fraction=1"], r"data.held_out_fraction: found 1, .*less than 1"),
         (["data.held_out_sequences=[Synth9]"], "data.held_out_sequences: 'Synth9' is not there"),
     ],
 )

@@ -24,7 +24,7 @@ from components.metrics.confusion import decode_confidence
 from components.pusher.push import push
 from serving.export import export
 from serving.predictor import Predictor, find_version
-from serving.test_time import Looks
+from serving.test_time import TestTimeAugmentation
 from serving.tiling import Tiling
 from serving.warmup import WARMUP_FILE
 
@@ -45,7 +45,7 @@ def _images(count=3):
     return [_encoded(image, "JPEG" if index == 1 else "PNG") for index, image in enumerate(pixels)]
 
 
-def _run_transform(directory, temporary, auto_exposure):
+def _run_transform(directory, temporary, normalize_exposure):
     """Runs Transform for real: (its output directory, the transformed features of `_images()`)."""
     raw = [
         {
@@ -59,7 +59,8 @@ def _run_transform(directory, temporary, auto_exposure):
     ]
     metadata = dataset_metadata.DatasetMetadata(schema.raw_schema(_CLASS_MAP, 8192))
     function = functools.partial(
-        preprocessing.preprocessing_fn, custom_config={"input_size": list(_SIZE), "auto_exposure": auto_exposure}
+        preprocessing.preprocessing_fn,
+        custom_config={"input_size": list(_SIZE), "normalize_exposure": normalize_exposure},
     )
     with tft_beam.Context(temp_dir=temporary):
         (outputs, _), transform_fn = (raw, metadata) | tft_beam.AnalyzeAndTransformDataset(function)
@@ -224,7 +225,7 @@ def test_a_flip_makes_the_answer_to_a_mirror_image_the_mirrored_answer(transform
     shifted = keras.ops.pad(brightness, [[0, 0], [0, 0], [6, 0], [0, 0]])[:, :, :-6]
     logits = keras.ops.concatenate([shifted, -shifted, shifted * 0 - 1000.0], axis=-1) / 50
     model = keras.Model(inputs, logits)
-    export(model, transformed[0], str(tmp_path), _CLASS_MAP, _SIZE, {"model": "toy"}, Looks(flip))
+    export(model, transformed[0], str(tmp_path), _CLASS_MAP, _SIZE, {"model": "toy"}, TestTimeAugmentation(flip))
     pixels = synthetic.render(7, 0, 0, _SIZE)[0]
 
     image, mirror = (p.mask for p in Predictor(str(tmp_path)).predict([_encoded(pixels), _encoded(pixels[:, ::-1])]))

@@ -21,7 +21,7 @@ from tensorflow_transform.tf_metadata import dataset_metadata
 from components import features, preprocessing, schema
 from components.dataset.checks import Sample, read_pair
 from components.dataset.description import parse
-from components.dataset.pairs import Fault, Pair
+from components.dataset.pairs import DataIssue, Pair
 from components.examples import to_example
 from serving.export import export
 
@@ -203,7 +203,7 @@ def transformed(samples, tmp_path_factory):
     sound = {name: sample for name, sample in samples.items() if isinstance(sample, Sample)}
     examples = [_values(to_example(sample, _DESCRIPTION.class_map)) for sample in sound.values()]
     metadata = dataset_metadata.DatasetMetadata(schema.raw_schema(_DESCRIPTION.class_map, 8192))
-    config = {"input_size": list(_SIZE), "auto_exposure": False, "image_range": None}
+    config = {"input_size": list(_SIZE), "normalize_exposure": False, "image_range": None}
     function = functools.partial(preprocessing.preprocessing_fn, custom_config=config)
     directory = str(tmp_path_factory.mktemp("transform"))
     with tft_beam.Context(temp_dir=str(tmp_path_factory.mktemp("beam"))):
@@ -273,7 +273,7 @@ def test_neither_examplegen_nor_the_model_takes_a_gif(tmp_path, served):
 
     found = read_pair(str(tmp_path), Pair("a", "train", "a", "a.png", "a_mask.png"), _DESCRIPTION)
 
-    assert isinstance(found, Fault)
+    assert isinstance(found, DataIssue)
     assert found.file == "a.png"
     with pytest.raises(tf.errors.InvalidArgumentError, match="expected a PNG or JPEG"):
         served(data)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.test_time import Looks, scaled
+from serving.test_time import TestTimeAugmentation, scaled
 
 _SIZE = (64, 96)
 
@@ -19,11 +19,11 @@ def _left_and_height(pixels):
 def test_one_look_is_the_network_s_own_answer():
     pixels = tf.zeros([2, *_SIZE, 3])
 
-    np.testing.assert_array_equal(Looks().average(_left_and_height, pixels), _left_and_height(pixels))
+    np.testing.assert_array_equal(TestTimeAugmentation().average(_left_and_height, pixels), _left_and_height(pixels))
 
 
-def test_looks_of_several_sizes_count_alike_and_have_the_input_s_size():
-    averaged = Looks(scales=(0.5, 1.0, 1.5)).average(_left_and_height, tf.zeros([2, *_SIZE, 3]))
+def test_sizes_are_averaged_with_equal_weight_at_the_input_s_size():
+    averaged = TestTimeAugmentation(scales=(0.5, 1.0, 1.5)).average(_left_and_height, tf.zeros([2, *_SIZE, 3]))
 
     assert averaged.shape == (2, *_SIZE, 2)
     np.testing.assert_allclose(averaged[..., 0], (1 / 32 + 1 / 64 + 1 / 96) / 3, rtol=1e-6)
@@ -31,7 +31,7 @@ def test_looks_of_several_sizes_count_alike_and_have_the_input_s_size():
 
 @pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.5)])
 def test_a_mirrored_look_is_turned_back_before_it_counts(scales):
-    averaged = Looks(flip=True, scales=scales).average(_left_and_height, tf.zeros([1, *_SIZE, 3]))
+    averaged = TestTimeAugmentation(flip=True, scales=scales).average(_left_and_height, tf.zeros([1, *_SIZE, 3]))
 
     np.testing.assert_allclose(averaged[..., 1], 0.5, atol=1e-6)
 
@@ -40,7 +40,7 @@ def test_a_look_shows_the_same_picture_at_its_size():
     picture = tf.image.resize(tf.random.stateless_uniform([1, 4, 6, 3], seed=[1, 2]), _SIZE)
     seen = []
 
-    Looks(scales=(2.0,)).average(lambda pixels: seen.append(pixels) or pixels, picture)
+    TestTimeAugmentation(scales=(2.0,)).average(lambda pixels: seen.append(pixels) or pixels, picture)
 
     (look,) = seen
     assert look.shape == (1, 128, 192, 3)
@@ -59,11 +59,11 @@ def test_a_look_shows_the_same_picture_at_its_size():
         ((40, 48), 1.0, (40, 48)),
     ],
 )
-def test_sizes_of_looks_are_multiples_of_every_architecture_s_stride(size, scale, expected):
+def test_scaled_sizes_are_multiples_of_every_architecture_s_stride(size, scale, expected):
     assert scaled(size, scale) == expected
 
 
-def test_an_exported_model_s_metadata_gives_its_looks_back():
-    looks = Looks(flip=True, scales=(0.75, 1.0))
+def test_an_exported_model_s_metadata_gives_its_test_time_augmentation_back():
+    test_time = TestTimeAugmentation(flip=True, scales=(0.75, 1.0))
 
-    assert Looks.of(looks.to_dict()) == looks
+    assert TestTimeAugmentation.of(test_time.to_dict()) == test_time

@@ -41,7 +41,7 @@ def _write(directory, function):
 
 
 def _configured(directory, even=False, image_range=None):
-    config = {"input_size": list(_SIZE), "auto_exposure": even, "image_range": image_range}
+    config = {"input_size": list(_SIZE), "normalize_exposure": even, "image_range": image_range}
     return _write(directory, lambda inputs: preprocessing.preprocessing_fn(inputs, config))
 
 

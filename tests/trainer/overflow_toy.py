@@ -22,26 +22,26 @@ def overflowing(masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 def main() -> None:
     """Prints whether all weights of each device are what they were, and the loss' scale before and after."""
-    spread = toy.mirrored(2)
-    with precision.policy("mixed_float16"), spread.scope():
+    strategy = toy.mirrored(2)
+    with precision.policy("mixed_float16"), strategy.scope():
         model = registry.build(ModelSettings(name="unet", base_filters=4, dropout=0), None, 4)
         scaled = keras.optimizers.LossScaleOptimizer(optimizer.build(TrainingSettings(), 1e-2, model, ()))
         supervised = deep_supervision.attach(model, (), 4)
-        learner = Learner(SemanticObjective(model, supervised, overflowing, toy.CLASS_MAP), scaled, spread)
+        learner = Learner(SemanticObjective(model, supervised, overflowing, toy.CLASS_MAP), scaled, strategy)
     rng = np.random.default_rng(0)
     images, masks = zip(*(toy.pair(rng) for _ in range(4)), strict=True)
     values = np.stack(images).astype(np.float32), np.stack(masks), np.zeros((4, 2), np.int64)
     pairs = tf.data.Dataset.from_tensor_slices(values).batch(4)
 
     def weights() -> list[list[np.ndarray]]:
-        copies = [spread.experimental_local_results(weight.value) for weight in model.trainable_variables]
+        copies = [strategy.experimental_local_results(weight.value) for weight in model.trainable_variables]
         return [[copy.numpy() for copy in of_device] for of_device in zip(*copies, strict=True)]
 
     def scale() -> float:
-        return float(spread.experimental_local_results(scaled.dynamic_scale.value)[0])
+        return float(strategy.experimental_local_results(scaled.dynamic_scale.value)[0])
 
     before, scale_before = weights(), scale()
-    learner.train(next(iter(spread.experimental_distribute_dataset(pairs))))
+    learner.train(next(iter(strategy.experimental_distribute_dataset(pairs))))
     same = [
         all(np.array_equal(a, b) for a, b in zip(old, new, strict=True))
         for old, new in zip(before, weights(), strict=True)

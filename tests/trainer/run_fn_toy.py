@@ -27,7 +27,7 @@ def write_transform(directory: pathlib.Path, size: tuple[int, int] = toy.SIZE) -
     rows = [{name: toy.png(array) for name, array in zip((features.IMAGE, features.MASK), _pair(), strict=True)}]
     schema = tft.DatasetMetadata.from_feature_spec({name: tf.io.FixedLenFeature([], tf.string) for name in rows[0]})
     prepare = functools.partial(
-        preprocessing.preprocessing_fn, custom_config={"input_size": list(size), "auto_exposure": False}
+        preprocessing.preprocessing_fn, custom_config={"input_size": list(size), "normalize_exposure": False}
     )
     with beam.Pipeline() as pipeline, tft_beam.Context(temp_dir=str(directory / "temp")):
         transform_fn = (pipeline | beam.Create(rows), schema) | tft_beam.AnalyzeDataset(prepare)
@@ -48,7 +48,7 @@ def arguments(directory: pathlib.Path, transform_output: str, **training: object
             "model": {"name": "unet", "base_filters": 4, "dropout": 0.0},
             "training": {"precision": "float32", **training},
             "input_size": list(toy.SIZE),
-            "auto_exposure": False,
+            "normalize_exposure": False,
             "class_map": toy.CLASS_MAP.to_json(),
             "things": [],
             "depth_scale": 256,

@@ -8,10 +8,12 @@ import pytest
 import tensorflow as tf
 
 from components.errors import SegpipeError
-from trainer import cluster, loop, strategy
+from trainer import cluster, distribution, loop
 from trainer.checkpoints import Checkpoints, State
 
-COURSE = loop.Course(epochs=1, steps=1, validation_steps=1, validated=frozenset({1}), checkpoint_steps=0, is_chief=True)
+SCHEDULE = loop.TrainingSchedule(
+    epochs=1, steps=1, validation_steps=1, validated=frozenset({1}), checkpoint_steps=0, is_chief=True
+)
 
 BATCHES = itertools.repeat(())
 
@@ -30,7 +32,7 @@ class Unavailable:
 
 
 def _run(folder, message="service is down\n\twhile reading") -> None:
-    loop.run(Unavailable(message), COURSE, BATCHES, BATCHES, Checkpoints(str(folder)), State(seed=1), ())
+    loop.run(Unavailable(message), SCHEDULE, BATCHES, BATCHES, Checkpoints(str(folder)), State(seed=1), ())
 
 
 def test_in_one_process_no_worker_is_blamed(tmp_path):
@@ -66,10 +68,10 @@ class Diverging(Unavailable):
 
 
 def test_a_checkpoint_within_an_epoch_is_not_replaced_where_the_loss_is_no_number(tmp_path):
-    course, checkpoints = dataclasses.replace(COURSE, steps=3, checkpoint_steps=2), Checkpoints(str(tmp_path))
+    schedule, checkpoints = dataclasses.replace(SCHEDULE, steps=3, checkpoint_steps=2), Checkpoints(str(tmp_path))
 
     with pytest.raises(SegpipeError, match=rf"the loss is nan at step 2, .* remove {tmp_path}"):
-        loop.run(Diverging(), course, BATCHES, BATCHES, checkpoints, State(seed=1), ())
+        loop.run(Diverging(), schedule, BATCHES, BATCHES, checkpoints, State(seed=1), ())
 
     assert checkpoints.read() is None
 
@@ -99,9 +101,9 @@ def test_an_epoch_without_a_validation_is_kept_only_if_the_last_checkpoint_is_ol
     checkpoints, found = Checkpoints(str(tmp_path)), []
     monkeypatch.setattr(checkpoints, "age", lambda: age)
     monkeypatch.setattr(checkpoints, "save", lambda _, state: found.append(state.epoch))
-    course = dataclasses.replace(COURSE, epochs=2, validated=frozenset({2}))
+    schedule = dataclasses.replace(SCHEDULE, epochs=2, validated=frozenset({2}))
 
-    loop.run(Learned(), course, BATCHES, BATCHES, checkpoints, State(seed=1), ())
+    loop.run(Learned(), schedule, BATCHES, BATCHES, checkpoints, State(seed=1), ())
 
     assert found == saved
 
@@ -111,11 +113,11 @@ def test_a_worker_meets_the_others_once_the_last_checkpoint_is_written(tmp_path,
     config = {"cluster": {"worker": ["a:1", "b:1"][:workers]}, "task": {"type": "worker", "index": 0}}
     monkeypatch.setenv(cluster.TF_CONFIG, json.dumps(config))
     checkpoints, kept = Checkpoints(str(tmp_path)), []
-    monkeypatch.setattr(strategy, "agree", lambda *_: kept.append(checkpoints.read().epoch))
+    monkeypatch.setattr(distribution, "agree", lambda *_: kept.append(checkpoints.read().epoch))
 
     loop.run(
         Learned(),
-        dataclasses.replace(COURSE, epochs=2, validated=frozenset({1, 2})),
+        dataclasses.replace(SCHEDULE, epochs=2, validated=frozenset({1, 2})),
         BATCHES,
         BATCHES,
         checkpoints,
@@ -133,7 +135,7 @@ def test_a_worker_lost_after_the_last_epoch_is_named_with_it(tmp_path, monkeypat
     def lost(*_) -> None:
         raise tf.errors.UnavailableError(None, None, "gone")
 
-    monkeypatch.setattr(strategy, "agree", lost)
+    monkeypatch.setattr(distribution, "agree", lost)
 
     with pytest.raises(SegpipeError, match=r"another worker is lost in epoch 1 \(UnavailableError: gone\)"):
-        loop.run(Learned(), COURSE, BATCHES, BATCHES, Checkpoints(str(tmp_path)), State(seed=1), ())
+        loop.run(Learned(), SCHEDULE, BATCHES, BATCHES, Checkpoints(str(tmp_path)), State(seed=1), ())

@@ -232,7 +232,11 @@ def test_frozen_blocks_keep_their_weights_and_no_others():
             {"frozen_blocks": 1},
             r"training\.frozen_blocks: found 1, but model.encoder_weights is none",
         ),
-        ({"name": "unet"}, {"encoder_rate": 0.1}, r"training\.encoder_rate: found 0\.1, but unet has no encoder apart"),
+        (
+            {"name": "unet"},
+            {"encoder_lr_multiplier": 0.1},
+            r"training\.encoder_lr_multiplier: found 0\.1, but unet has no encoder apart",
+        ),
         (
             {"name": "pspnet", "encoder_weights": "edges"},
             {},
@@ -304,9 +308,15 @@ def test_the_preset_source_adds_nothing_to_a_source_s_network(model):
     bare = ModelSettings(name=model, encoder_weights=config.model.encoder_weights)
     assert config.model == bare
     training = config.training
-    losses = training.cross_entropy, training.focal, training.dice, training.lovasz, training.deep_supervision
+    losses = (
+        training.cross_entropy,
+        training.focal_weight,
+        training.dice_weight,
+        training.lovasz_weight,
+        training.deep_supervision,
+    )
     assert losses == (1, 0, 0, 0, 0)
-    assert (training.class_balance, training.augment, training.ema, config.auto_exposure) == (0, False, 0, False)
+    assert (training.class_balance, training.augment, training.ema, config.normalize_exposure) == (0, False, 0, False)
 
 
 # The first is what Keras prints in the source; UNet's is the sum over the layers that its source lists.

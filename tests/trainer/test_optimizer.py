@@ -77,7 +77,7 @@ def test_weights_and_moments_move_in_one_operation():
 
 
 def test_the_encoder_moves_slower_by_its_factor():
-    moved = moves(compiled(encoder_rate=0.1, weight_decay=0))
+    moved = moves(compiled(encoder_lr_multiplier=0.1, weight_decay=0))
 
     # Adam's first step is as long as the learning rate, whatever the gradient.
     for path in ("block1_conv1/kernel", "block1_normalize/gamma", "block2_conv1/kernel"):
@@ -101,7 +101,7 @@ def test_decay_follows_the_rate_and_spares_scales_and_offsets():
 
 def test_a_schedule_sets_the_rate_of_both_groups():
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([0], [1e-2, 1e-3])
-    model = compiled(rate=schedule, encoder_rate=0.1, weight_decay=0)
+    model = compiled(rate=schedule, encoder_lr_multiplier=0.1, weight_decay=0)
     step(model)
 
     moved = moves(model)

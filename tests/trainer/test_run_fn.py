@@ -33,7 +33,7 @@ def test_it_leaves_a_model_that_segments_encoded_images_and_its_history(fn_args,
     monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "")
     monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH")
     fn_args.custom_config["model"] |= {"test_time_flip": True, "test_time_scales": [0.5, 1.0]}
-    fn_args.custom_config |= {"auto_exposure": True, "tile_size": [32, 64], "tile_overlap": 0.5}
+    fn_args.custom_config |= {"normalize_exposure": True, "tile_size": [32, 64], "tile_overlap": 0.5}
 
     run_fn(fn_args)
 
@@ -48,7 +48,7 @@ def test_it_leaves_a_model_that_segments_encoded_images_and_its_history(fn_args,
     assert (metadata["model"], metadata["seed"], metadata["code"]) == ("unet", 3, "abc")
     assert metadata["pixels"] == "minus_one_to_one"
     assert (metadata["test_time_flip"], metadata["test_time_scales"]) == (True, [0.5, 1.0])
-    assert metadata["auto_exposure"] is True
+    assert metadata["normalize_exposure"] is True
     assert metadata["tiling"] == {"window": [32, 64], "overlap": 0.5}
     assert metadata["val_mean_iou"] == history[0]["val_mean_iou"]
     assert list((pathlib.Path(fn_args.custom_config["checkpoint_root"])).iterdir()) == []

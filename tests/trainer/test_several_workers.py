@@ -13,7 +13,7 @@ import run_fn_toy
 import tensorflow as tf
 import training_toy as toy
 
-from trainer import strategy
+from trainer import distribution
 from trainer.checkpoints import Checkpoints
 from trainer.config import ModelSettings
 from trainer.sharding import Sharding
@@ -26,7 +26,8 @@ PROJECT = pathlib.Path(__file__).parents[2]
 # Batch normalisation measures the global batch; dropout would draw otherwise on two devices than on one.
 MODEL = {"name": "unet", "base_filters": 4, "normalization": True, "dropout": 0.0}
 RECIPE = {
-    "epochs": 3, "batch_size": 2, "learning_rate": 5e-3, "keep": "last", "checkpoint_steps": 1, "dice": 0.5, "ema": 0.8,
+    "epochs": 3, "batch_size": 2, "learning_rate": 5e-3, "keep": "last", "checkpoint_steps": 1, "dice_weight": 0.5,
+    "ema": 0.8,
     # It draws by device.
     "augment": False,
 }  # fmt: skip
@@ -44,8 +45,8 @@ def alone(tmp_path_factory) -> TrainedModel:
     toy.write_splits(root)
     job = toy.job(root, root / "logs", seed=3, model=ModelSettings(**MODEL), **ALONE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(strategy, "sharding", lambda _: Sharding(devices=2))
-        patch.setattr(strategy, "distribute", lambda _, batches: batches.batch(2).map(joined))
+        patch.setattr(distribution, "sharding", lambda _: Sharding(devices=2))
+        patch.setattr(distribution, "distribute", lambda _, batches: batches.batch(2).map(joined))
         return train(job, Checkpoints(str(root / "checkpoint")))
 
 

@@ -12,7 +12,7 @@ import training_toy as toy
 
 from components.errors import DataRejectedError, SegpipeError, UsageError
 from components.gpu import Build, Found
-from trainer import cluster, input_pipeline, loop, optimizer, precision, strategy, training
+from trainer import cluster, distribution, input_pipeline, loop, optimizer, precision, training
 from trainer.callbacks import example_panels
 from trainer.checkpoints import Checkpoints
 from trainer.config import ModelSettings
@@ -192,7 +192,7 @@ def test_a_finished_training_waits_for_no_other_worker(unbroken, data, monkeypat
     def join() -> None:
         raise InterruptedError
 
-    monkeypatch.setattr(strategy, "choose", join)
+    monkeypatch.setattr(distribution, "choose", join)
     # A batch of one device may be too small to learn from, but it makes no step.
     monkeypatch.setattr(registry, "min_batch", lambda _: 8)
     ends = []
@@ -215,7 +215,7 @@ def test_a_training_goes_on_from_what_was_kept_while_its_workers_gathered(unbrok
         shutil.copytree(root / "checkpoint", tmp_path / "checkpoint", dirs_exist_ok=True)
         return tf.distribute.get_strategy()
 
-    monkeypatch.setattr(strategy, "choose", gather)
+    monkeypatch.setattr(distribution, "choose", gather)
 
     again = train(toy.job(data, tmp_path / "logs", keep="last"), Checkpoints(str(tmp_path / "checkpoint")))
 
@@ -270,7 +270,7 @@ def test_it_learns_a_toy_set(data, tmp_path):
 
 # What is off unless asked for.
 RECIPE = {
-    "dice": 0.5, "lovasz": 0.5, "ema": 0.9, "deep_supervision": 0.4, "color": 0.2, "exposure": 2.0, "blur": 1.0,
+    "dice_weight": 0.5, "lovasz_weight": 0.5, "ema": 0.9, "deep_supervision": 0.4,
 }  # fmt: skip
 
 
@@ -346,7 +346,7 @@ def test_the_kept_epoch_is_one_that_was_validated(data, tmp_path):
 
 def test_the_encoder_is_frozen_and_has_a_rate_of_its_own(data, tmp_path, monkeypatch):
     network = ModelSettings(name="unet", encoder="mobilenet_v2", encoder_weights="imagenet", base_filters=4)
-    job = toy.job(data, tmp_path, model=network, frozen_blocks=1, encoder_rate=0.5)
+    job = toy.job(data, tmp_path, model=network, frozen_blocks=1, encoder_lr_multiplier=0.5)
     given, build = [], optimizer.build
     monkeypatch.setattr(optimizer, "build", lambda *arguments: (given.extend(arguments), build(*arguments))[1])
 
@@ -400,7 +400,7 @@ def test_the_validation_loss_does_not_depend_on_what_fills_up_its_last_batch(unb
     # Six images are a batch and a half of four, and a whole one of six.
     scores = []
     for batch_size in (4, 6):
-        job = toy.job(data, tmp_path, batch_size=batch_size, dice=1.0, cross_entropy=0.0)
+        job = toy.job(data, tmp_path, batch_size=batch_size, dice_weight=1.0, cross_entropy=0.0)
         learner = make_learner(job, toy.split(job).facts, tf.distribute.get_strategy())
         learner.model.set_weights(toy.weights(unbroken[0]))
         steps = input_pipeline.steps(6, batch_size)
@@ -454,10 +454,10 @@ def test_auto_compiles_long_trainings_of_networks_that_xla_compiles(
     pixels = np.full(4, 100)
     facts = SplitFacts(examples=4 * steps, largest_shard=4 * steps, class_pixels=pixels, present_pixels=pixels)
     monkeypatch.setattr(training, "Learner", lambda *_, xla, **__: xla)
-    spread = tf.distribute.get_strategy()
+    strategy = tf.distribute.get_strategy()
     monkeypatch.setattr(precision.tf.config, "list_physical_devices", lambda _: ["GPU"])
 
-    assert make_learner(job, facts, spread) == expected
+    assert make_learner(job, facts, strategy) == expected
 
 
 def test_the_global_policy_is_the_one_before(data, tmp_path):

@@ -102,7 +102,7 @@ class Printer(logging.Handler):
 def main(directory: str, checkpoint_dir: str, output: str, options: str = "{}") -> None:
     """Trains; the options are JSON: `devices`, logical processors to mirror over, `seed`, `model` and `training`."""
     chosen = {"devices": 1, "seed": 5, "model": UNET.model_dump(), "training": {}, **json.loads(options)}
-    spread = mirrored(chosen["devices"]) if chosen["devices"] > 1 else None
+    strategy = mirrored(chosen["devices"]) if chosen["devices"] > 1 else None
     progress = logging.getLogger("segpipe.progress")
     progress.setLevel(logging.INFO)
     progress.addHandler(Printer())
@@ -111,7 +111,7 @@ def main(directory: str, checkpoint_dir: str, output: str, options: str = "{}") 
     trained = train(
         job(root, root / "logs", chosen["seed"], ModelSettings(**chosen["model"]), **recipe),
         Checkpoints(checkpoint_dir),
-        spread,
+        strategy,
     )
     np.savez(output, *weights(trained))
     pathlib.Path(output).with_suffix(".json").write_text(json.dumps(trained.history))

@@ -1,7 +1,7 @@
 """What a training minimises: a weighted sum of losses on logits, each of them one small file.
 
 Every loss is that of the global batch, the same on every device that shares it: whatever is summed
-over pixels or images goes through `strategy.total`. The ignored class counts in none, nor does
+over pixels or images goes through `distribution.total`. The ignored class counts in none, nor does
 padding (see `padding`).
 """
 
@@ -45,7 +45,7 @@ def build(settings: TrainingSettings, facts: SplitFacts, class_map: ClassMap) ->
     """Returns the loss that the settings ask for.
 
     Args:
-        settings: `cross_entropy`, `focal`, `dice` and `lovasz`, the weights of the parts, and `class_balance`.
+        settings: `class_balance`, and `cross_entropy`, `focal_weight`, `dice_weight` and `lovasz_weight`.
         facts: pixel counts of the training split.
         class_map: names the ignored class.
 
@@ -55,8 +55,8 @@ def build(settings: TrainingSettings, facts: SplitFacts, class_map: ClassMap) ->
     weights = class_weights(facts, class_map, settings.class_balance)
     parts = (
         (settings.cross_entropy, CrossEntropy(weights)),
-        (settings.focal, Focal(weights)),
-        (settings.dice, Dice(class_map)),
-        (settings.lovasz, Lovasz(class_map, LOVASZ_STRIDE)),
+        (settings.focal_weight, Focal(weights)),
+        (settings.dice_weight, Dice(class_map)),
+        (settings.lovasz_weight, Lovasz(class_map, LOVASZ_STRIDE)),
     )
     return WeightedSum([(weight, loss) for weight, loss in parts if weight])

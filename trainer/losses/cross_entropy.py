@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from trainer.distribution import total
 from trainer.losses.padding import real_pixels
-from trainer.strategy import total
 
 # Focusing exponent of the source's best model.
 GAMMA = 2.0

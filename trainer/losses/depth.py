@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from trainer.strategy import total
+from trainer.distribution import total
 
 # 0 is the squared error of the logarithm, 1 ignores the scale of an image's depths.
 SCALE_INVARIANCE = 0.5

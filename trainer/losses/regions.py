@@ -5,8 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from components.class_map import ClassMap
+from trainer.distribution import total
 from trainer.losses.padding import real_images
-from trainer.strategy import total
 
 
 def truth(masks: tf.Tensor, class_map: ClassMap) -> tuple[tf.Tensor, tf.Tensor]:

@@ -54,7 +54,7 @@ def extract(
         input_tensors=image,
         clone_function=lambda layer: layer.__class__.from_config(_dilated(layer, output_stride)),
     )
-    encoders.follow_the_images(network)
+    encoders.set_batch_norm_momentum(network)
     return image, [network.get_layer(name).output for name in layers]
 
 

@@ -178,11 +178,11 @@ def extract(encoder: Encoder, x: Any, layers: Sequence[str]) -> list[Any]:
     normalises with the statistics it has and no longer changes them.
     """
     network = encoder.application(include_top=False, weights=None, input_tensor=x)
-    follow_the_images(network)
+    set_batch_norm_momentum(network)
     return [network.get_layer(name).output for name in layers]
 
 
-def follow_the_images(network: keras.Model) -> None:
+def set_batch_norm_momentum(network: keras.Model) -> None:
     """Shortens the memory of an encoder's batch normalisation to that of the other layers."""
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

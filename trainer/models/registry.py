@@ -179,7 +179,7 @@ def check(settings: ModelSettings, size: tuple[int, int], training: TrainingSett
     Args:
         settings: the network.
         size: height and width of the images in pixels.
-        training: `crop_size`, `frozen_blocks`, `encoder_rate`, `deep_supervision` and `proposals`.
+        training: `crop_size`, `frozen_blocks`, `encoder_lr_multiplier`, `deep_supervision` and `proposals`.
 
     Raises:
         UsageError: for options that do not fit the network, a size of images or windows that does not, frozen
@@ -196,10 +196,10 @@ def check(settings: ModelSettings, size: tuple[int, int], training: TrainingSett
             f"training.frozen_blocks: found {training.frozen_blocks}, but model.encoder_weights is none; set it to 0, "
             "or choose pretrained weights: random ones must learn"
         )
-    if training.encoder_rate < 1 and not encoder_blocks(settings):
+    if training.encoder_lr_multiplier < 1 and not encoder_blocks(settings):
         raise UsageError(
-            f"training.encoder_rate: found {training.encoder_rate}, but {settings.name} has no encoder apart from the "
-            "rest; set it to 1, or choose one by model.encoder"
+            f"training.encoder_lr_multiplier: found {training.encoder_lr_multiplier}, but {settings.name} has no "
+            "encoder apart from the rest; set it to 1, or choose one by model.encoder"
         )
 
 

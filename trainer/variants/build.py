@@ -27,7 +27,7 @@ from serving.folding import FrozenNetwork, fold
 from serving.litert import LITERT_FILE, LiteRTNetwork, quantize
 from serving.settings import ExportSettings
 from serving.signatures import ServingModule
-from serving.test_time import ONE_LOOK, Looks
+from serving.test_time import NO_AUGMENTATION, TestTimeAugmentation
 from serving.tiling import Tiling
 
 PLAIN = "plain"
@@ -114,9 +114,9 @@ def _build_saved_model(name: str, trained: Trained, settings: ExportSettings, di
     """Exports a folded network, in bfloat16 or the export's own precision, and loads it."""
     precision = BFLOAT16 if name == BFLOAT16 else settings.precision
     metadata = {**trained.metadata, "export_precision": precision}
-    looks = Looks.of(metadata)
-    # Looks at other scales need a graph for any height and width.
-    size = metadata["input_size"] if looks.scales == ONE_LOOK.scales else (None, None)
+    test_time = TestTimeAugmentation.of(metadata)
+    # Other scales need a graph for any height and width.
+    size = metadata["input_size"] if test_time.scales == NO_AUGMENTATION.scales else (None, None)
     network = FrozenNetwork(fold(trained.network, precision), size)
     export(
         network,
@@ -125,7 +125,7 @@ def _build_saved_model(name: str, trained: Trained, settings: ExportSettings, di
         ClassMap.from_dict(metadata["class_map"]),
         metadata["input_size"],
         metadata,
-        looks,
+        test_time,
         metadata["max_pixels"],
         Tiling.of(metadata),
     )
@@ -152,7 +152,7 @@ def _build_int8(name: str, trained: Trained, settings: ExportSettings, directory
         metadata["input_size"],
         metadata["max_pixels"],
         # A LiteRT model is of one size.
-        dataclasses.replace(Looks.of(metadata), scales=ONE_LOOK.scales),
+        dataclasses.replace(TestTimeAugmentation.of(metadata), scales=NO_AUGMENTATION.scales),
         Tiling.of(metadata),
     )
     return _Running(module, module.signatures())

@@ -16,8 +16,8 @@ from components.class_map import ClassMap
 from components.data_report import contents, thumbnails
 from components.data_report.contents import choose_samples, collect, rarest_classes, spread
 from components.data_report.render import render
-from components.dataset.pairs import EMPTY, LABEL_OUTSIDE_MAP, MASK_MISSING, REASONS, UNDECODABLE, Fault
-from components.dataset.survey import survey
+from components.dataset.inspection import inspect
+from components.dataset.pairs import EMPTY, LABEL_OUTSIDE_MAP, MASK_MISSING, REASONS, UNDECODABLE, DataIssue
 
 MAX_PAGE = 5_000_000  # bytes
 
@@ -45,7 +45,7 @@ def text(page: str, name: str) -> str:
 
 
 def page_of(folder, description, **options) -> str:
-    found = survey(str(folder.root), description)
+    found = inspect(str(folder.root), description)
     return render(collect(str(folder.root), description, found, **options))
 
 
@@ -200,7 +200,7 @@ def test_a_rare_class_is_shown_in_the_pair_with_most_of_it(folder, tiny):
         mask.ravel()[:pixels] = 0
         folder.save(f"train/images/{name}.png", random_image(pixels))
         folder.save(f"train/masks/{name}.png", Image.fromarray(mask))
-    found = survey(str(folder.root), tiny)
+    found = inspect(str(folder.root), tiny)
 
     ((index, fraction, pairs, record),) = rarest_classes(found, tiny.class_map)
 
@@ -244,7 +244,7 @@ def test_samples_come_from_every_sequence_and_are_few(folder, tiny):
             folder.pair(
                 f"train/images/{sequence}_{frame}.png", f"train/masks/{sequence}_{frame}.png", 10 * sequence + frame
             )
-    found = survey(str(folder.root), tiny)
+    found = inspect(str(folder.root), tiny)
 
     chosen = choose_samples(found, "train")
 
@@ -260,7 +260,7 @@ def test_items_are_taken_at_even_distances(count, expected):
 
 
 def test_a_pair_that_was_damaged_since_the_check_is_left_out(small, tiny):
-    found = survey(str(small.root), tiny)
+    found = inspect(str(small.root), tiny)
     small.write("val/masks/c_1.png", b"")
 
     shown = collect(str(small.root), tiny, found).samples
@@ -281,18 +281,18 @@ def test_the_page_stays_below_its_limit_whatever_the_data_set(folder, tiny):
     for split in ("train", "val"):
         for seed in range(20):
             folder.pair(f"{split}/images/{seed}.png", f"{split}/masks/{seed}.png", seed, (330, 330))
-    found = survey(str(folder.root), tiny)
+    found = inspect(str(folder.root), tiny)
     file = "train/images/0.png"
-    faults = [
-        Fault("train", f"{number}", file, reason, "x" * 5000, "y" * 5000, "z" * 5000)
+    issues = [
+        DataIssue("train", f"{number}", file, reason, "x" * 5000, "y" * 5000, "z" * 5000)
         for reason in REASONS
         for number in range(100)
     ]
-    worst = dataclasses.replace(found, faults=tuple(faults), warnings=("w" * 5000,) * 1000)
+    worst = dataclasses.replace(found, issues=tuple(issues), warnings=("w" * 5000,) * 1000)
 
     page = render(collect(str(folder.root), tiny, worst))
 
-    assert f"{len(faults):,} issues found" in text(page, "result")
+    assert f"{len(issues):,} issues found" in text(page, "result")
     assert "and 994 more, which the command prints" in text(page, "result")
     assert "100 files, the first 20 are listed" in text(page, "issues")
     assert len(pictures(page)) == 2 * 24 + 2 + 4 * contents.DUPLICATES + len(REASONS) * contents.PICTURES_PER_REASON

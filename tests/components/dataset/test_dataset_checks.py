@@ -17,7 +17,7 @@ from components.dataset import pairs
 from components.dataset.checks import Limits, Sample, read_pair
 from components.dataset.description import detect
 from components.dataset.encoded import pixel_hash
-from components.dataset.pairs import Fault, Pair, find_pairs
+from components.dataset.pairs import DataIssue, Pair, find_pairs
 from components.errors import SegpipeError
 
 IMAGE, MASK = "train/images/a_1.png", "train/masks/a_1.png"
@@ -107,16 +107,16 @@ BAD_IMAGES = {
 
 
 @pytest.mark.parametrize(("image", "reason"), BAD_IMAGES.values(), ids=BAD_IMAGES)
-def test_a_bad_image_is_a_fault_of_the_image(read, image, reason):
+def test_a_bad_image_is_a_issue_of_the_image(read, image, reason):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fault = read(image=image)
+        issue = read(image=image)
 
-    assert isinstance(fault, Fault)
-    assert (fault.file, fault.reason, fault.split, fault.name) == (IMAGE, reason, "train", "a_1")
-    assert fault.found
-    assert fault.expected
-    assert fault.action
+    assert isinstance(issue, DataIssue)
+    assert (issue.file, issue.reason, issue.split, issue.name) == (IMAGE, reason, "train", "a_1")
+    assert issue.found
+    assert issue.expected
+    assert issue.action
 
 
 BAD_MASKS = {
@@ -144,23 +144,23 @@ BAD_MASKS = {
 
 
 @pytest.mark.parametrize(("mask", "reason", "found"), BAD_MASKS.values(), ids=BAD_MASKS)
-def test_a_bad_mask_is_a_fault_of_the_mask(read, mask, reason, found):
-    fault = read(mask=mask)
+def test_a_bad_mask_is_a_issue_of_the_mask(read, mask, reason, found):
+    issue = read(mask=mask)
 
-    assert isinstance(fault, Fault)
-    assert (fault.file, fault.reason) == (MASK, reason)
-    assert found in fault.found
+    assert isinstance(issue, DataIssue)
+    assert (issue.file, issue.reason) == (MASK, reason)
+    assert found in issue.found
 
 
-def test_a_broken_link_is_a_fault(folder, tiny):
+def test_a_broken_link_is_a_issue(folder, tiny):
     folder.write(MASK, b"-")
     (folder.root / IMAGE).parent.mkdir(parents=True)
     (folder.root / IMAGE).symlink_to("gone.png")
 
-    fault = read_pair(str(folder.root), PAIR, tiny)
+    issue = read_pair(str(folder.root), PAIR, tiny)
 
-    assert isinstance(fault, Fault)
-    assert (fault.file, fault.reason) == (IMAGE, pairs.UNREADABLE)
+    assert isinstance(issue, DataIssue)
+    assert (issue.file, issue.reason) == (IMAGE, pairs.UNREADABLE)
 
 
 def test_a_file_that_is_gone_stops_the_reading(folder, tiny):
@@ -171,21 +171,21 @@ def test_a_file_that_is_gone_stops_the_reading(folder, tiny):
 def test_limits_on_sides_are_the_callers(read):
     assert isinstance(read(limits=Limits(max_side=WIDTH)), Sample)
 
-    fault = read(limits=Limits(max_side=WIDTH - 1))
+    issue = read(limits=Limits(max_side=WIDTH - 1))
 
-    assert isinstance(fault, Fault)
-    assert "8 to 23 pixels" in fault.expected
+    assert isinstance(issue, DataIssue)
+    assert "8 to 23 pixels" in issue.expected
 
 
 def test_no_pair_is_larger_than_the_model_accepts(read):
     assert isinstance(read(limits=Limits(max_pixels=HEIGHT * WIDTH)), Sample)
 
-    fault = read(limits=Limits(max_pixels=HEIGHT * WIDTH - 1))
+    issue = read(limits=Limits(max_pixels=HEIGHT * WIDTH - 1))
 
-    assert isinstance(fault, Fault)
-    assert fault.reason == pairs.ABSURD_SIZE
-    assert f"at most {HEIGHT * WIDTH - 1} pixels in all" in fault.expected
-    assert "export.max_pixels" in fault.action
+    assert isinstance(issue, DataIssue)
+    assert issue.reason == pairs.ABSURD_SIZE
+    assert f"at most {HEIGHT * WIDTH - 1} pixels in all" in issue.expected
+    assert "export.max_pixels" in issue.action
 
 
 def index_mask() -> np.ndarray:
@@ -268,11 +268,11 @@ def test_colour_masks_become_indices(read, tiny_color, mode):
 def test_unknown_colours_are_named_with_their_pixels(read, tiny_color):
     mask = encode(Image.fromarray(color_mask(first=(255, 255, 255), second=(1, 2, 3))))
 
-    fault = read(mask=mask, description=tiny_color)
+    issue = read(mask=mask, description=tiny_color)
 
-    assert isinstance(fault, Fault)
-    assert (fault.file, fault.reason) == (MASK, pairs.UNKNOWN_COLOUR)
-    assert "(1, 2, 3) in 3 pixels; (255, 255, 255) in 3 pixels" in fault.found
+    assert isinstance(issue, DataIssue)
+    assert (issue.file, issue.reason) == (MASK, pairs.UNKNOWN_COLOUR)
+    assert "(1, 2, 3) in 3 pixels; (255, 255, 255) in 3 pixels" in issue.found
 
 
 def test_a_colour_mask_of_16_bits_is_refused(read, tiny_color):
@@ -280,10 +280,10 @@ def test_a_colour_mask_of_16_bits_is_refused(read, tiny_color):
     described = tiny_color.model_copy(update={"classes": (tiny_color.classes[0], white)})
 
     # Cut down to eight bits, 300 would be white.
-    fault = read(mask=encode(Image.fromarray(np.full((HEIGHT, WIDTH), 300, np.uint16))), description=described)
+    issue = read(mask=encode(Image.fromarray(np.full((HEIGHT, WIDTH), 300, np.uint16))), description=described)
 
-    assert isinstance(fault, Fault)
-    assert (fault.file, fault.reason) == (MASK, pairs.UNDECODABLE)
+    assert isinstance(issue, DataIssue)
+    assert (issue.file, issue.reason) == (MASK, pairs.UNDECODABLE)
 
 
 def levels(low: int, high: int) -> np.ndarray:
@@ -333,15 +333,15 @@ def test_images_of_every_kind_keep_their_bytes(read, image):
 
 @pytest.mark.parametrize("kind", [deep_grey, deep_colors])
 @pytest.mark.parametrize(("low", "high"), [(0, 4095), (0, 16383), (60000, 60100), (700, 700)])
-def test_an_image_of_16_bits_that_keeps_few_levels_is_a_fault(read, kind, low, high):
-    fault = read(image=kind(low, high))
+def test_an_image_of_16_bits_that_keeps_few_levels_is_a_issue(read, kind, low, high):
+    issue = read(image=kind(low, high))
 
-    assert isinstance(fault, Fault)
-    assert (fault.file, fault.reason) == (IMAGE, pairs.UNSUITABLE_RANGE)
+    assert isinstance(issue, DataIssue)
+    assert (issue.file, issue.reason) == (IMAGE, pairs.UNSUITABLE_RANGE)
     found = f"{low} to {high}" if kind is deep_grey else f"{low // 256 * 256} to {high // 256 * 256 + 255}"
-    assert f"16-bit values from {found}, which span" in fault.found
-    assert f"`image_range: [0, {2 ** high.bit_length() - 1}]`" in fault.expected or kind is deep_colors
-    assert "add image_range: [low, high] to segpipe.yaml" in fault.action
+    assert f"16-bit values from {found}, which span" in issue.found
+    assert f"`image_range: [0, {2 ** high.bit_length() - 1}]`" in issue.expected or kind is deep_colors
+    assert "add image_range: [low, high] to segpipe.yaml" in issue.action
 
 
 def test_an_image_of_16_bits_that_keeps_enough_levels_passes(read):
@@ -349,16 +349,16 @@ def test_an_image_of_16_bits_that_keeps_enough_levels_passes(read):
 
 
 @pytest.mark.parametrize("kind", [deep_grey, deep_colors])
-def test_with_an_image_range_only_an_image_outside_of_it_is_a_fault(read, tiny, kind):
+def test_with_an_image_range_only_an_image_outside_of_it_is_a_issue(read, tiny, kind):
     described = tiny.model_copy(update={"image_range": (1024, 4095)})
 
     assert isinstance(read(image=kind(1100, 1200), description=described), Sample)
     assert isinstance(read(image=kind(0, 2000), description=described), Sample)
     for low, high in ((0, 1000), (4096, 65535)):
-        fault = read(image=kind(low, high), description=described)
-        assert isinstance(fault, Fault)
-        assert fault.reason == pairs.UNSUITABLE_RANGE
-        assert fault.expected == "values within image_range: [1024, 4095]"
+        issue = read(image=kind(low, high), description=described)
+        assert isinstance(issue, DataIssue)
+        assert issue.reason == pairs.UNSUITABLE_RANGE
+        assert issue.expected == "values within image_range: [1024, 4095]"
 
 
 def test_the_lower_bits_of_16_bit_colours_count_in_the_images_hash(read):
@@ -415,7 +415,7 @@ def test_an_orientation_in_xmp_alone_does_not_count(read):
 
 @pytest.mark.parametrize(("orientation", "mask_size"), [(1, (HEIGHT, WIDTH)), (6, (WIDTH, HEIGHT))])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_damaged_exif_data_is_no_fault_and_its_orientation_counts_where_it_can_be_read(
+def test_damaged_exif_data_is_no_issue_and_its_orientation_counts_where_it_can_be_read(
     read, kind, orientation, mask_size
 ):
     # A number that is stored as text, which can be read and not be written again.

@@ -12,7 +12,7 @@ from components.class_map import ClassMap
 from components.dataset.checks import read_pair
 from components.dataset.description import parse
 from components.dataset.fingerprint import content_fingerprint
-from components.dataset.pairs import Fault, find_pairs
+from components.dataset.pairs import DataIssue, find_pairs
 from components.errors import UsageError
 from components.examples import to_example
 
@@ -37,10 +37,10 @@ def folder(tmp_path) -> Folder:
 
 
 def one(folder, description):
-    """Reads the only pair of the folder, or returns its only fault."""
-    pairs, faults = find_pairs(str(folder.root), description)
-    (found,) = [*pairs, *faults]
-    return found if isinstance(found, Fault) else read_pair(str(folder.root), found, description)
+    """Reads the only pair of the folder, or returns its only issue."""
+    pairs, issues = find_pairs(str(folder.root), description)
+    (found,) = [*pairs, *issues]
+    return found if isinstance(found, DataIssue) else read_pair(str(folder.root), found, description)
 
 
 def test_a_depth_map_is_stored_as_it_is(folder):
@@ -71,16 +71,16 @@ def test_a_depth_map_is_stored_as_it_is(folder):
     ],
     ids=["missing", "other-size", "8-bits", "colour", "truncated", "empty"],
 )
-def test_what_cannot_be_used_is_a_fault(folder, data, reason, found):
+def test_what_cannot_be_used_is_a_issue(folder, data, reason, found):
     if data is not None:
         folder.write("traindepth/a_1.png", data)
 
-    fault = one(folder, parse(DESCRIPTION, "streets.yaml"))
+    issue = one(folder, parse(DESCRIPTION, "streets.yaml"))
 
-    assert (fault.reason, fault.file) == (reason, "train/a_1.png" if data is None else "traindepth/a_1.png")
-    assert found in fault.found
-    assert fault.expected
-    assert fault.action
+    assert (issue.reason, issue.file) == (reason, "train/a_1.png" if data is None else "traindepth/a_1.png")
+    assert found in issue.found
+    assert issue.expected
+    assert issue.action
 
 
 def test_the_fingerprint_follows_depth_maps(folder):

@@ -324,7 +324,7 @@ def test_detect_refuses_a_folder_that_is_not_there(tmp_path):
 
 
 def test_reading_a_data_set_needs_neither_tensorflow_nor_beam():
-    modules = "components.dataset.survey, components.dataset.downloads"
+    modules = "components.dataset.inspection, components.dataset.downloads"
     heavy = "{'tensorflow', 'tfx', 'apache_beam', 'tensorflow_data_validation'}"
     code = f"import sys, {modules}; sys.exit(len({heavy} & set(sys.modules)))"
 

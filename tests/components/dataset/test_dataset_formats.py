@@ -20,8 +20,8 @@ from components.dataset import pairs
 from components.dataset.checks import Limits, Sample, read_pair
 from components.dataset.conversion import as_png
 from components.dataset.encoded import PNG_SIGNATURE, BadFileError, has_16_bits
-from components.dataset.pairs import Fault, Pair, find_pairs
-from components.dataset.survey import survey
+from components.dataset.inspection import inspect
+from components.dataset.pairs import DataIssue, Pair, find_pairs
 
 ORIENTATION = 0x0112
 MASK = "train/masks/a_1.png"
@@ -158,11 +158,11 @@ def test_the_range_of_16_bit_tiff_images_is_checked(read, tiny, high):
     values = np.linspace(0, high, HEIGHT * WIDTH).astype(np.uint16).reshape(HEIGHT, WIDTH)
     image = encode(Image.fromarray(values), "TIFF")
 
-    fault = read(image)
+    issue = read(image)
 
-    assert isinstance(fault, Fault)
-    assert (fault.reason, fault.file) == (pairs.UNSUITABLE_RANGE, "train/images/a_1.tif")
-    assert f"`image_range: [0, {high}]`" in fault.expected
+    assert isinstance(issue, DataIssue)
+    assert (issue.reason, issue.file) == (pairs.UNSUITABLE_RANGE, "train/images/a_1.tif")
+    assert f"`image_range: [0, {high}]`" in issue.expected
     assert isinstance(read(image, description=tiny.model_copy(update={"image_range": (0, high)})), Sample)
 
 
@@ -256,12 +256,12 @@ UNSUPPORTED = {
 def test_what_pillow_reads_in_part_or_not_at_all_is_refused_with_what_converts_it(read, name):
     image, found, action = UNSUPPORTED[name]
 
-    fault = read(image)
+    issue = read(image)
 
-    assert isinstance(fault, Fault)
-    assert (fault.reason, fault.file) == (pairs.UNSUPPORTED, "train/images/a_1.tif")
-    assert found in fault.found
-    assert action in fault.action
+    assert isinstance(issue, DataIssue)
+    assert (issue.reason, issue.file) == (pairs.UNSUPPORTED, "train/images/a_1.tif")
+    assert found in issue.found
+    assert action in issue.action
 
 
 @pytest.mark.parametrize(
@@ -270,9 +270,9 @@ def test_what_pillow_reads_in_part_or_not_at_all_is_refused_with_what_converts_i
 )
 def test_the_python_commands_convert_the_image_to_a_png_that_passes(folder, read, name, further):
     image, _, _ = UNSUPPORTED[name]
-    fault = read(image)
-    assert isinstance(fault, Fault)
-    words = [word for word in shlex.split(fault.action.partition("run: ")[2]) if word not in ("LOW", "HIGH")]
+    issue = read(image)
+    assert isinstance(issue, DataIssue)
+    words = [word for word in shlex.split(issue.action.partition("run: ")[2]) if word not in ("LOW", "HIGH")]
     assert words[0] == "python"
 
     subprocess.run([sys.executable, *words[1:], *further], cwd=folder.root, check=True)
@@ -322,17 +322,17 @@ def test_an_image_that_is_cut_short_is_refused_wherever_it_ends(whole):
 
 
 def test_strips_that_reach_beyond_the_end_are_refused(read):
-    fault = read(tiff(noise("u1", 1), 1, tag279=65535))
+    issue = read(tiff(noise("u1", 1), 1, tag279=65535))
 
-    assert isinstance(fault, Fault)
-    assert fault.reason == pairs.TRUNCATED
+    assert isinstance(issue, DataIssue)
+    assert issue.reason == pairs.TRUNCATED
 
 
 def test_strips_that_do_not_cover_the_image_are_refused(read):
-    fault = read(tiff(noise("u1", 1), 1, tag278=HEIGHT // 2))
+    issue = read(tiff(noise("u1", 1), 1, tag278=HEIGHT // 2))
 
-    assert isinstance(fault, Fault)
-    assert (fault.reason, "strips" in fault.found) == (pairs.UNDECODABLE, True)
+    assert isinstance(issue, DataIssue)
+    assert (issue.reason, "strips" in issue.found) == (pairs.UNDECODABLE, True)
 
 
 @pytest.mark.parametrize(
@@ -342,10 +342,10 @@ def test_damaged_pixels_are_refused(read, kind, options):
     image = bytearray(encode(random_image(), kind, **options))
     image[40:300] = b"\xff" * 260
 
-    fault = read(bytes(image))
+    issue = read(bytes(image))
 
-    assert isinstance(fault, Fault)
-    assert fault.reason in (pairs.UNDECODABLE, pairs.TRUNCATED)
+    assert isinstance(issue, DataIssue)
+    assert issue.reason in (pairs.UNDECODABLE, pairs.TRUNCATED)
 
 
 def test_images_of_one_data_set_may_mix_formats_and_copies_of_one_picture_are_found(folder, unsplit):
@@ -357,9 +357,9 @@ def test_images_of_one_data_set_may_mix_formats_and_copies_of_one_picture_are_fo
         folder.write(f"images/t_{kind}.{extension}", encode(deep_grey(), kind))
         folder.save(f"masks/t_{kind}.png", Image.fromarray(random_mask()))
 
-    found = survey(str(folder.root), unsplit)
+    found = inspect(str(folder.root), unsplit)
 
-    assert (found.pairs, found.faults) == (6, ())
+    assert (found.pairs, found.issues) == (6, ())
     warnings = " ".join(found.warnings)
     for name in ("s_PNG", "s_TIFF", "s_BMP", "s_WEBP", "t_PNG", "t_TIFF"):
         assert f"/{name}" in warnings
@@ -370,22 +370,22 @@ def test_the_original_of_a_converted_image_is_passed_over(folder, unsplit):
         folder.pair(f"images/{name}.png", f"masks/{name}.png")
         folder.write(f"images/{name}.TIF", encode(random_image(), "TIFF"))
 
-    found, faults = find_pairs(str(folder.root), unsplit)
+    found, issues = find_pairs(str(folder.root), unsplit)
 
-    assert (len(found), faults) == (3, [])
+    assert (len(found), issues) == (3, [])
     assert {pair.image for pair in found} == {f"images/{name}.png" for name in ("a_1", "a_2", "b_1")}
 
 
-def test_an_image_of_one_name_in_two_formats_that_are_converted_is_a_fault(folder, unsplit):
+def test_an_image_of_one_name_in_two_formats_that_are_converted_is_a_issue(folder, unsplit):
     folder.write("images/a_1.bmp", encode(random_image(), "BMP"))
     folder.save("masks/a_1.png", Image.fromarray(random_mask()))
     folder.write("images/a_1.tif", encode(random_image(), "TIFF"))
     for name in ("a_2", "b_1"):
         folder.pair(f"images/{name}.png", f"masks/{name}.png")
 
-    _, faults = find_pairs(str(folder.root), unsplit)
+    _, issues = find_pairs(str(folder.root), unsplit)
 
-    assert {(os.path.basename(fault.file), fault.reason) for fault in faults} == {
+    assert {(os.path.basename(issue.file), issue.reason) for issue in issues} == {
         ("a_1.bmp", pairs.DUPLICATE_NAME),
         ("a_1.tif", pairs.DUPLICATE_NAME),
     }
@@ -395,10 +395,10 @@ def test_a_mask_is_still_to_be_a_png(folder, tiny):
     folder.write("train/images/a_1.tif", encode(random_image(), "TIFF"))
     folder.write(MASK, encode(Image.fromarray(random_mask()), "TIFF"))
 
-    fault = read_pair(str(folder.root), Pair("a_1", "train", "a", "train/images/a_1.tif", MASK), tiny)
+    issue = read_pair(str(folder.root), Pair("a_1", "train", "a", "train/images/a_1.tif", MASK), tiny)
 
-    assert isinstance(fault, Fault)
-    assert (fault.file, fault.reason, fault.expected) == (MASK, pairs.UNDECODABLE, "a PNG file")
+    assert isinstance(issue, DataIssue)
+    assert (issue.file, issue.reason, issue.expected) == (MASK, pairs.UNDECODABLE, "a PNG file")
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"II*", b"RIFF1234WAVE", encode(random_image()), b"\xff\xd8\xff"])

@@ -32,15 +32,15 @@ def sequences_by_split(pairs) -> dict[str, set[str]]:
     return splits
 
 
-def test_the_sequences_that_come_nearest_to_the_share_are_held_out(streets):
-    pairs, faults = find_pairs(str(streets.root), held_out(streets.root, share=0.3))
+def test_the_sequences_that_come_nearest_to_the_fraction_are_held_out(streets):
+    pairs, issues = find_pairs(str(streets.root), held_out(streets.root, fraction=0.3))
 
     # 3 of the 10 training pairs are those of 0001TP. Validation keeps its own frames.
     assert sequences_by_split(pairs) == {"train": {"0006R0", "0016E5"}, "held_out": {"0001TP"}, "val": {"0016E5"}}
     assert len(pairs) == 11
     assert [(pair.split, pair.name) for pair in pairs] == sorted((pair.split, pair.name) for pair in pairs)
     assert {pair.image.split("/")[0] for pair in pairs if pair.split == "held_out"} == {"train"}
-    assert not faults
+    assert not issues
 
 
 def test_sequences_can_be_held_out_by_name(streets):
@@ -52,11 +52,11 @@ def test_sequences_can_be_held_out_by_name(streets):
 def test_a_bad_pair_of_a_held_out_sequence_counts_for_its_split(streets):
     (streets.root / "trainannot/0006R0_000001.png").unlink()
 
-    pairs, (fault,) = find_pairs(str(streets.root), held_out(streets.root, sequences=("0006R0",)))
+    pairs, (issue,) = find_pairs(str(streets.root), held_out(streets.root, sequences=("0006R0",)))
 
     assert [pair.name for pair in pairs if pair.split == "held_out"] == ["0006R0_000000"]
-    assert (fault.split, fault.name, fault.file) == ("held_out", "0006R0_000001", "train/0006R0_000001.png")
-    assert "trainannot/0006R0_000001.png" in fault.action
+    assert (issue.split, issue.name, issue.file) == ("held_out", "0006R0_000001", "train/0006R0_000001.png")
+    assert "trainannot/0006R0_000001.png" in issue.action
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_bad_pair_of_a_held_out_sequence_counts_for_its_split(streets):
             {"sequences": ("0005VD",)},
             "'0005VD' is not there, found 3 sequence.* in split 'train' .0001TP, 0006R0, 0016E5",
         ),
-        ({"sequences": tuple(COUNTS)}, "found 3 sequence.*expected one to hold out and one to train on"),
+        ({"sequences": tuple(COUNTS)}, "found 3 sequence.*expected one to hold out and one to train"),
     ],
 )
 def test_sequences_that_cannot_be_held_out_are_refused_with_those_there(streets, settings, message):
@@ -79,7 +79,7 @@ def test_a_single_sequence_is_not_divided(folder):
         folder.pair(f"train/0001TP_{frame:06}.png", f"trainannot/0001TP_{frame:06}.png")
 
     with pytest.raises(UsageError, match=r"found 1 sequence\(s\) in split 'train' \(0001TP\).*Add data from another"):
-        find_pairs(str(folder.root), held_out(folder.root, share=0.5))
+        find_pairs(str(folder.root), held_out(folder.root, fraction=0.5))
 
 
 def test_frames_without_sequence_names_are_not_divided(folder):
@@ -87,15 +87,15 @@ def test_frames_without_sequence_names_are_not_divided(folder):
         folder.pair(f"train/{frame:06}.png", f"trainannot/{frame:06}.png")
 
     with pytest.raises(UsageError, match="every one of 4 names, such as '000000', is a sequence of its own"):
-        find_pairs(str(folder.root), held_out(folder.root, share=0.5))
+        find_pairs(str(folder.root), held_out(folder.root, fraction=0.5))
 
 
 def test_a_split_of_that_name_in_the_data_set_is_not_mixed_with_the_sequences(folder):
     layout = 'layout: {images: "{split}/{name}", masks: "{split}annot/{name}.png"}\n'
-    splits = "splits: {train: train, held_out: street}\nheld_out: {share: 0.5}\n"
+    splits = "splits: {train: train, held_out: street}\nheld_out: {fraction: 0.5}\n"
     classes = "classes:\n  - {name: road, color: [0, 0, 0]}\n  - {name: car, color: [255, 0, 0]}\n"
     for name in ("train/a_1", "train/b_1", "street/c_1"):
         folder.pair(f"{name}.png", f"{name.replace('/', 'annot/')}.png")
 
-    with pytest.raises(UsageError, match="the data set has a split 'held_out' already"):
+    with pytest.raises(UsageError, match="found a split 'held_out' in the data set"):
         find_pairs(str(folder.root), parse(classes + layout + splits, "segpipe.yaml"))

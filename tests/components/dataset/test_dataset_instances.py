@@ -13,7 +13,7 @@ from PIL import Image
 from components.dataset.checks import Sample, read_pair
 from components.dataset.description import parse
 from components.dataset.fingerprint import content_fingerprint
-from components.dataset.pairs import Fault, find_pairs
+from components.dataset.pairs import DataIssue, find_pairs
 from components.errors import UsageError
 
 CLASSES = """\
@@ -37,10 +37,10 @@ def described(layout, more=THINGS):
     return parse(CLASSES + layout + more, "streets.yaml")
 
 
-def one(folder, description) -> Sample | Fault:
+def one(folder, description) -> Sample | DataIssue:
     """Reads the only pair of the folder."""
-    pairs, faults = find_pairs(str(folder.root), description)
-    assert not faults
+    pairs, issues = find_pairs(str(folder.root), description)
+    assert not issues
     (pair,) = pairs
     return read_pair(str(folder.root), pair, description)
 
@@ -116,37 +116,37 @@ def test_an_id_on_ignored_pixels_is_no_instance(folder):
     ],
     ids=["size", "stuff", "unknown"],
 )
-def test_ids_that_do_not_fit_are_a_fault_of_their_file(folder, ids, more, expected):
+def test_ids_that_do_not_fit_are_a_issue_of_their_file(folder, ids, more, expected):
     write_ids(folder, ids)
     more = "instance_id_divisor: 1000\nunnamed: error\n" if more else ""
 
-    fault = one(folder, described(IDS, THINGS + more))
+    issue = one(folder, described(IDS, THINGS + more))
 
-    assert (fault.file, fault.reason, fault.found) == ("train/ids/a_1.png", *expected)
-    assert fault.action
+    assert (issue.file, issue.reason, issue.found) == ("train/ids/a_1.png", *expected)
+    assert issue.action
 
 
-def test_what_is_not_there_is_a_fault_unless_instances_are_not_asked_for(folder):
+def test_what_is_not_there_is_a_issue_unless_instances_are_not_asked_for(folder):
     write_ids(folder, drawn((1, LEFT)))
     (folder.root / "train/ids/a_1.png").unlink()
 
-    pairs, (fault,) = find_pairs(str(folder.root), described(IDS))
-    assert (pairs, fault.reason, fault.expected) == ([], "instances_missing", "instances at train/ids/a_1.png")
+    pairs, (issue,) = find_pairs(str(folder.root), described(IDS))
+    assert (pairs, issue.reason, issue.expected) == ([], "instances_missing", "instances at train/ids/a_1.png")
 
     sample = one(folder, described(IDS).without_instances())
     assert isinstance(sample, Sample)
     assert sample.instances is None
 
 
-def test_two_files_of_ids_for_one_name_are_a_fault(folder):
+def test_two_files_of_ids_for_one_name_are_a_issue(folder):
     layout = IDS.replace("{split}/ids/", "**/ids/")
     write_ids(folder, drawn((1, LEFT)))
     folder.save("more/ids/a_1.png", Image.fromarray(drawn((1, LEFT))))
 
-    pairs, faults = find_pairs(str(folder.root), described(layout))
+    pairs, issues = find_pairs(str(folder.root), described(layout))
 
     assert not pairs
-    assert {(fault.file, fault.reason) for fault in faults} == {
+    assert {(issue.file, issue.reason) for issue in issues} == {
         ("more/ids/a_1.png", "duplicate_name"),
         ("train/ids/a_1.png", "duplicate_name"),
     }
@@ -220,29 +220,29 @@ def test_coco_s_annotations_are_instances_and_make_the_mask(folder):
     ],
     ids=["runs", "class", "empty", "size", "category"],
 )
-def test_annotations_that_cannot_be_used_are_a_fault_of_their_file(folder, annotations, size, expected):
+def test_annotations_that_cannot_be_used_are_a_issue_of_their_file(folder, annotations, size, expected):
     write_coco(folder, annotations, size)
 
-    fault = one(folder, described(COCO))
+    issue = one(folder, described(COCO))
 
-    assert isinstance(fault, Fault)
-    assert (fault.file, fault.reason) == ("annotations/instances_train.json", expected[0])
-    assert expected[1] in fault.found
-    assert fault.expected
-    assert fault.action
+    assert isinstance(issue, DataIssue)
+    assert (issue.file, issue.reason) == ("annotations/instances_train.json", expected[0])
+    assert expected[1] in issue.found
+    assert issue.expected
+    assert issue.action
 
 
-def test_an_image_that_the_annotations_lack_is_a_fault(folder):
+def test_an_image_that_the_annotations_lack_is_a_issue(folder):
     write_coco(folder, [])
     folder.save("train/b_1.png", random_image(1))
 
     description = described(COCO)
     pairs, _ = find_pairs(str(folder.root), description)
-    sound, fault = (read_pair(str(folder.root), pair, description) for pair in pairs)
+    sound, issue = (read_pair(str(folder.root), pair, description) for pair in pairs)
 
     assert found(sound) == {}
-    assert (fault.reason, fault.name) == ("bad_annotation", "b_1")
-    assert "without b_1.png" in fault.found
+    assert (issue.reason, issue.name) == ("bad_annotation", "b_1")
+    assert "without b_1.png" in issue.found
 
 
 @pytest.mark.parametrize(

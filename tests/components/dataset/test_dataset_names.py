@@ -12,15 +12,15 @@ from dataset_folder import encode, random_image, random_mask
 from PIL import Image
 
 from components.dataset.description import DatasetDescription, parse
+from components.dataset.inspection import inspect
 from components.dataset.pairs import (
     DUPLICATE_NAME,
     IMAGE_MISSING,
     MASK_MISSING,
     REASONS,
-    Fault,
+    DataIssue,
     find_pairs,
 )
-from components.dataset.survey import survey
 from components.errors import UsageError
 
 CLASSES = "classes:\n  - {name: road, color: [0, 0, 0]}\n  - {name: car, color: [255, 0, 0]}\n"
@@ -35,10 +35,10 @@ def described(*parts: str) -> DatasetDescription:
     return parse(CLASSES + "".join(parts), "segpipe.yaml")
 
 
-def advice(faults: list[Fault]) -> str:
-    """Returns the one action that all faults share; it must not delete a file."""
-    assert {fault.reason for fault in faults} <= set(REASONS)
-    (action,) = {fault.action for fault in faults}
+def advice(issues: list[DataIssue]) -> str:
+    """Returns the one action that all issues share; it must not delete a file."""
+    assert {issue.reason for issue in issues} <= set(REASONS)
+    (action,) = {issue.action for issue in issues}
     assert "delete" not in action
     return action
 
@@ -51,14 +51,14 @@ def recordings(folder):
     return folder
 
 
-def test_frames_of_one_name_in_two_recordings_are_kept_apart_as_the_fault_advises(recordings):
-    _, faults = find_pairs(str(recordings.root), described(RECORDINGS, SPLITS))
-    assert {fault.reason for fault in faults} == {DUPLICATE_NAME}
-    assert "write {sequence} in place of the * in layout.images and layout.masks" in advice(faults)
+def test_frames_of_one_name_in_two_recordings_are_kept_apart_as_the_issue_advises(recordings):
+    _, issues = find_pairs(str(recordings.root), described(RECORDINGS, SPLITS))
+    assert {issue.reason for issue in issues} == {DUPLICATE_NAME}
+    assert "write {sequence} in place of the * in layout.images and layout.masks" in advice(issues)
 
-    pairs, faults = find_pairs(str(recordings.root), described(RECORDINGS.replace("*", "{sequence}"), SPLITS))
+    pairs, issues = find_pairs(str(recordings.root), described(RECORDINGS.replace("*", "{sequence}"), SPLITS))
 
-    assert faults == []
+    assert issues == []
     assert [(pair.split, pair.sequence, pair.name) for pair in pairs] == [
         ("train", "2011/drive_03", "2011/drive_03/000000"),
         ("train", "2011/drive_03", "2011/drive_03/000001"),
@@ -75,9 +75,9 @@ def test_frames_of_one_name_in_two_recordings_are_kept_apart_as_the_fault_advise
 def test_recordings_are_split_as_a_whole(recordings):
     layout = 'layout: {images: "**/{sequence}/rgb/{name}", masks: "**/{sequence}/labels/{name}.png"}\n'
 
-    pairs, faults = find_pairs(str(recordings.root), described(layout, "split_by_sequence: {val: 0.25}\n"))
+    pairs, issues = find_pairs(str(recordings.root), described(layout, "split_by_sequence: {val: 0.25}\n"))
 
-    assert faults == []
+    assert issues == []
     splits = {pair.sequence: {other.split for other in pairs if other.sequence == pair.sequence} for pair in pairs}
     assert sorted(map(len, splits.values())) == [1, 1, 1, 1]
     assert [pair.split for pair in pairs].count("val") == 2
@@ -104,54 +104,54 @@ def test_an_expression_may_group_recordings(recordings):
 def test_a_missing_mask_of_a_recording_is_named_in_its_folder(recordings):
     (recordings.root / "val/drive_04/labels/000001.png").unlink()
 
-    _, (fault,) = find_pairs(str(recordings.root), described(RECORDINGS.replace("*", "{sequence}"), SPLITS))
+    _, (issue,) = find_pairs(str(recordings.root), described(RECORDINGS.replace("*", "{sequence}"), SPLITS))
 
-    assert (fault.file, fault.reason) == ("val/drive_04/rgb/000001.png", MASK_MISSING)
-    assert fault.expected == "a mask at val/drive_04/labels/000001.png"
+    assert (issue.file, issue.reason) == ("val/drive_04/rgb/000001.png", MASK_MISSING)
+    assert issue.expected == "a mask at val/drive_04/labels/000001.png"
 
 
-def test_two_folders_of_masks_are_told_apart_as_the_fault_advises(folder):
+def test_two_folders_of_masks_are_told_apart_as_the_issue_advises(folder):
     for name in "abc":
         folder.pair(f"images/{name}.png", f"labels/{name}.png")
     folder.save("labels_old/a.png", Image.fromarray(random_mask(5)))
-    _, faults = find_pairs(str(folder.root), described(FLAT.replace("masks/", "labels*/"), BY_SHARE))
-    assert "the folder that holds the right masks in place of the * in layout.masks" in advice(faults)
+    _, issues = find_pairs(str(folder.root), described(FLAT.replace("masks/", "labels*/"), BY_SHARE))
+    assert "the folder that holds the right masks in place of the * in layout.masks" in advice(issues)
 
-    pairs, faults = find_pairs(str(folder.root), described(FLAT.replace("masks/", "labels/"), BY_SHARE))
+    pairs, issues = find_pairs(str(folder.root), described(FLAT.replace("masks/", "labels/"), BY_SHARE))
 
-    assert (len(pairs), faults) == (3, [])
+    assert (len(pairs), issues) == (3, [])
 
 
-def test_two_images_of_one_name_are_told_apart_as_the_fault_advises(folder):
+def test_two_images_of_one_name_are_told_apart_as_the_issue_advises(folder):
     for name in "abc":
         folder.pair(f"images/{name}.png", f"masks/{name}.png")
     folder.save("images/a.jpg", random_image(9))
-    _, faults = find_pairs(str(folder.root), described(FLAT, BY_SHARE))
-    assert advice(faults) == "move all but the one that belongs to the pair to another folder"
+    _, issues = find_pairs(str(folder.root), described(FLAT, BY_SHARE))
+    assert advice(issues) == "move all but the one that belongs to the pair to another folder"
 
     (folder.root / "thumbnails").mkdir()
     (folder.root / "images/a.jpg").rename(folder.root / "thumbnails/a.jpg")
 
-    pairs, faults = find_pairs(str(folder.root), described(FLAT, BY_SHARE))
-    assert (len(pairs), faults) == (3, [])
+    pairs, issues = find_pairs(str(folder.root), described(FLAT, BY_SHARE))
+    assert (len(pairs), issues) == (3, [])
 
 
-def test_images_without_masks_are_left_out_as_the_fault_advises(folder):
+def test_images_without_masks_are_left_out_as_the_issue_advises(folder):
     for name in "abc":
         folder.pair(f"images/{name}.png", f"masks/{name}.png")
     folder.save("images/d.png", random_image())
     folder.save("masks/e.png", Image.fromarray(random_mask()))
-    pairs, faults = find_pairs(str(folder.root), described(FLAT, BY_SHARE))
-    assert {(fault.reason, fault.file) for fault in faults} == {
+    pairs, issues = find_pairs(str(folder.root), described(FLAT, BY_SHARE))
+    assert {(issue.reason, issue.file) for issue in issues} == {
         (MASK_MISSING, "images/d.png"),
         (IMAGE_MISSING, "masks/e.png"),
     }
-    for fault in faults:
-        assert "set `unpaired: ignore` in segpipe.yaml" in advice([fault])
+    for issue in issues:
+        assert "set `unpaired: ignore` in segpipe.yaml" in advice([issue])
 
-    found = survey(str(folder.root), described(FLAT, BY_SHARE, "unpaired: ignore\n"))
+    found = inspect(str(folder.root), described(FLAT, BY_SHARE, "unpaired: ignore\n"))
 
-    assert (found.pairs, found.faults) == (len(pairs), ())
+    assert (found.pairs, found.issues) == (len(pairs), ())
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def listed(folder):
 
 
 def test_lists_of_names_say_what_is_used_and_where(listed):
-    pairs, faults = find_pairs(str(listed.root), described(FLAT, LISTS))
+    pairs, issues = find_pairs(str(listed.root), described(FLAT, LISTS))
 
     assert [(pair.split, pair.name) for pair in pairs] == [
         ("train", "2007 b"),
@@ -174,29 +174,29 @@ def test_lists_of_names_say_what_is_used_and_where(listed):
         ("train", "c.d"),
         ("val", "e"),
     ]
-    assert faults == []
+    assert issues == []
 
 
 @pytest.mark.parametrize(("missing", "reason"), [("images", IMAGE_MISSING), ("masks", MASK_MISSING)])
-def test_a_listed_pair_that_is_not_whole_is_a_fault(listed, missing, reason):
+def test_a_listed_pair_that_is_not_whole_is_a_issue(listed, missing, reason):
     (listed.root / f"{missing}/2007_a.png").unlink()
 
-    pairs, (fault,) = find_pairs(str(listed.root), described(FLAT, LISTS))
+    pairs, (issue,) = find_pairs(str(listed.root), described(FLAT, LISTS))
 
     assert len(pairs) == 3
-    assert (fault.split, fault.name, fault.reason) == ("train", "2007_a", reason)
+    assert (issue.split, issue.name, issue.reason) == ("train", "2007_a", reason)
 
 
-def test_a_listed_name_without_files_is_a_fault_whose_advice_works(listed):
+def test_a_listed_name_without_files_is_a_issue_whose_advice_works(listed):
     listed.write("lists/val.txt", b"e\ngone\n")
-    _, (fault,) = find_pairs(str(listed.root), described(FLAT, LISTS))
-    assert (fault.split, fault.name, fault.file, fault.reason) == ("val", "gone", "lists/val.txt", IMAGE_MISSING)
-    assert fault.expected == "an image at images/gone.png|jpg|jpeg|tif|tiff|bmp|webp and a mask at masks/gone.png"
-    assert "`unpaired: ignore`" in advice([fault])
+    _, (issue,) = find_pairs(str(listed.root), described(FLAT, LISTS))
+    assert (issue.split, issue.name, issue.file, issue.reason) == ("val", "gone", "lists/val.txt", IMAGE_MISSING)
+    assert issue.expected == "an image at images/gone.png|jpg|jpeg|tif|tiff|bmp|webp and a mask at masks/gone.png"
+    assert "`unpaired: ignore`" in advice([issue])
 
-    pairs, faults = find_pairs(str(listed.root), described(FLAT, LISTS, "unpaired: ignore\n"))
+    pairs, issues = find_pairs(str(listed.root), described(FLAT, LISTS, "unpaired: ignore\n"))
 
-    assert (len(pairs), faults) == (4, [])
+    assert (len(pairs), issues) == (4, [])
 
 
 @pytest.mark.parametrize(
@@ -241,9 +241,9 @@ def test_both_unicode_forms_of_a_name_belong_together(folder, image_form):
     folder.write("train.txt", f"{mask}\n".encode())
     folder.write("lists/val.txt", b"b_1\n")
 
-    found = survey(str(folder.root), described(FLAT, LISTS))
+    found = inspect(str(folder.root), described(FLAT, LISTS))
 
-    assert (found.pairs, found.faults) == (2, ())
+    assert (found.pairs, found.issues) == (2, ())
     (pair,) = [pair for pair in find_pairs(str(folder.root), described(FLAT, LISTS))[0] if pair.split == "train"]
     assert (pair.name, pair.image) == (unicodedata.normalize("NFC", name), f"images/{image}.png")
 
@@ -255,10 +255,10 @@ def test_the_unicode_form_of_folders_in_a_description_does_not_matter(folder, fo
     folder.pair(f"{split}/{place}/a_1.png", f"{split}/{place}/a_1_mask.png")
     layout = 'layout: {images: "{split}/Höfe/{name}", masks: "{split}/Höfe/{name}_mask.png"}\nsplits: {val: gültig}\n'
 
-    pairs, faults = find_pairs(str(folder.root), described(unicodedata.normalize(other, layout)))
+    pairs, issues = find_pairs(str(folder.root), described(unicodedata.normalize(other, layout)))
 
     assert [(pair.split, pair.name) for pair in pairs] == [("val", "a_1")]
-    assert faults == []
+    assert issues == []
 
 
 def test_listed_sequences_match_in_both_unicode_forms(folder):
@@ -272,23 +272,23 @@ def test_listed_sequences_match_in_both_unicode_forms(folder):
 
 
 @pytest.mark.parametrize("extension", ["tif", "bmp", "gif", "TIFF"])
-def test_a_mask_in_another_format_is_named_and_converted_by_the_command_of_the_fault(folder, extension):
+def test_a_mask_in_another_format_is_named_and_converted_by_the_command_of_the_issue(folder, extension):
     kind = {"tif": "TIFF", "bmp": "BMP", "gif": "GIF", "TIFF": "TIFF"}[extension]
     for seed, name in enumerate(("a", "b", "it's c")):
         folder.save(f"images/{name}.png", random_image(seed))
         folder.write(f"masks/{name}.{extension}", encode(Image.fromarray(random_mask(seed)), kind))
-    _, faults = find_pairs(str(folder.root), described(FLAT, BY_SHARE))
-    assert {fault.found for fault in faults} == {
+    _, issues = find_pairs(str(folder.root), described(FLAT, BY_SHARE))
+    assert {issue.found for issue in issues} == {
         f"an image without a mask, but masks/{name}.{extension} is there" for name in ("a", "b", "it's c")
     }
 
-    command = advice(faults).partition("in the data folder: ")[2]
+    command = advice(issues).partition("in the data folder: ")[2]
     assert command.startswith("python -c ")
     words = shlex.split(command)
     subprocess.run([sys.executable, *words[1:]], cwd=folder.root, check=True)
 
-    found = survey(str(folder.root), described(FLAT, BY_SHARE))
-    assert (found.pairs, found.faults) == (3, ())
+    found = inspect(str(folder.root), described(FLAT, BY_SHARE))
+    assert (found.pairs, found.issues) == (3, ())
     total = sum(sum(split.class_pixels) for split in found.splits.values())
     ones = sum(split.class_pixels[1] for split in found.splits.values())
     assert (total, ones) == (3 * random_mask().size, sum(int(random_mask(seed).sum()) for seed in range(3)))
@@ -299,21 +299,21 @@ def test_a_mask_stored_as_jpeg_is_not_to_be_converted(folder):
         folder.save(f"images/{name}.png", random_image())
         folder.save(f"masks/{name}.jpg", Image.fromarray(random_mask()))
 
-    _, faults = find_pairs(str(folder.root), described(FLAT, BY_SHARE))
+    _, issues = find_pairs(str(folder.root), described(FLAT, BY_SHARE))
 
-    assert "export the mask again as PNG: JPEG has changed the class indices" in advice(faults)
+    assert "export the mask again as PNG: JPEG has changed the class indices" in advice(issues)
 
 
-def test_an_image_in_another_format_is_named_and_converted_by_the_command_of_the_fault(folder):
+def test_an_image_in_another_format_is_named_and_converted_by_the_command_of_the_issue(folder):
     for name in "ab":
         folder.write(f"images/{name}.gif", encode(random_image(), "GIF"))
         folder.save(f"masks/{name}.png", Image.fromarray(random_mask()))
-    _, faults = find_pairs(str(folder.root), described(FLAT, BY_SHARE))
-    assert {fault.found for fault in faults} == {
+    _, issues = find_pairs(str(folder.root), described(FLAT, BY_SHARE))
+    assert {issue.found for issue in issues} == {
         f"a mask without an image, but images/{name}.gif is there" for name in "ab"
     }
 
-    words = shlex.split(advice(faults).partition("in the data folder: ")[2])
+    words = shlex.split(advice(issues).partition("in the data folder: ")[2])
     subprocess.run([sys.executable, *words[1:]], cwd=folder.root, check=True)
 
     assert len(find_pairs(str(folder.root), described(FLAT, BY_SHARE))[0]) == 2
@@ -323,11 +323,11 @@ def test_an_image_in_another_format_is_named_and_converted_by_the_command_of_the
     "layout",
     [FLAT.replace("images/{name}", "images/{name}.jpg"), FLAT.replace('.png"}', '.png", extensions: [jpg]}')],
 )
-def test_an_image_whose_extension_the_layout_leaves_out_is_accepted_as_the_fault_advises(folder, layout):
+def test_an_image_whose_extension_the_layout_leaves_out_is_accepted_as_the_issue_advises(folder, layout):
     for name in "ab":
         folder.pair(f"images/{name}.png", f"masks/{name}.png")
-    _, faults = find_pairs(str(folder.root), described(layout, BY_SHARE))
-    action = advice(faults)
+    _, issues = find_pairs(str(folder.root), described(layout, BY_SHARE))
+    action = advice(issues)
     assert "end layout.images in {name}, without an extension" in action
     assert "layout.extensions is there, add png to it" in action
 
@@ -342,6 +342,6 @@ def test_a_mask_in_another_format_in_the_folder_of_all_splits_is_named(folder):
     folder.write("masks/b.bmp", encode(Image.fromarray(random_mask()), "BMP"))
     layout = 'layout: {images: "{split}/{name}", masks: "masks/{name}.png"}\n'
 
-    _, (fault,) = find_pairs(str(folder.root), described(layout, SPLITS))
+    _, (issue,) = find_pairs(str(folder.root), described(layout, SPLITS))
 
-    assert (fault.split, fault.found) == ("val", "an image without a mask, but masks/b.bmp is there")
+    assert (issue.split, issue.found) == ("val", "an image without a mask, but masks/b.bmp is there")

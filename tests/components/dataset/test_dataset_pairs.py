@@ -22,23 +22,23 @@ def test_segnet_layout(folder):
     folder.pair("train/0001TP_000001.png", "trainannot/0001TP_000001.png")
     folder.pair("val/0016E5_000002.jpg", "valannot/0016E5_000002.png")
 
-    pairs, faults = find_pairs(str(folder.root), detect(str(folder.root)))
+    pairs, issues = find_pairs(str(folder.root), detect(str(folder.root)))
 
     assert pairs == [
         Pair("0001TP_000001", "train", "0001TP", "train/0001TP_000001.png", "trainannot/0001TP_000001.png"),
         Pair("0016E5_000002", "val", "0016E5", "val/0016E5_000002.jpg", "valannot/0016E5_000002.png"),
     ]
-    assert faults == []
+    assert issues == []
 
 
 def test_prepped_layout_has_val_in_its_test_folder(folder):
     folder.pair("images_prepped_train/a_1.png", "annotations_prepped_train/a_1.png")
     folder.pair("images_prepped_test/b_1.png", "annotations_prepped_test/b_1.png")
 
-    pairs, faults = find_pairs(str(folder.root), detect(str(folder.root)))
+    pairs, issues = find_pairs(str(folder.root), detect(str(folder.root)))
 
     assert [(pair.name, pair.split) for pair in pairs] == [("a_1", "train"), ("b_1", "val")]
-    assert faults == []
+    assert issues == []
 
 
 def test_original_camvid_is_split_by_sequence(folder):
@@ -47,7 +47,7 @@ def test_original_camvid_is_split_by_sequence(folder):
         folder.pair(f"701_StillsRaw_full/{name}.png", f"LabeledApproved_full/{name}_L.png")
     folder.write("label_colors.txt", b"128 64 128\tRoad\n0 0 0\tVoid\n")
 
-    pairs, faults = find_pairs(str(folder.root), detect(str(folder.root)))
+    pairs, issues = find_pairs(str(folder.root), detect(str(folder.root)))
 
     assert {pair.sequence: pair.split for pair in pairs} == {
         "0001TP": "train",
@@ -55,7 +55,7 @@ def test_original_camvid_is_split_by_sequence(folder):
         "0016E5": "train",
         "Seq05VD": "test",
     }
-    assert faults == []
+    assert issues == []
 
 
 @pytest.mark.parametrize(
@@ -81,10 +81,10 @@ def test_mask_folder_of_a_split_is_not_taken_for_images(folder):
     folder.write("train_extra/b_1.png", b"-")
     folder.write("more/train/c_1.png", b"-")
 
-    pairs, faults = find_pairs(str(folder.root), built_in("segnet_tutorial"))
+    pairs, issues = find_pairs(str(folder.root), built_in("segnet_tutorial"))
 
     assert [pair.name for pair in pairs] == ["a_1"]
-    assert faults == []
+    assert issues == []
 
 
 def test_unrelated_and_hidden_files_are_passed_over(folder):
@@ -92,10 +92,10 @@ def test_unrelated_and_hidden_files_are_passed_over(folder):
     for path in ("README.md", "train/Thumbs.db", "train/._a_1.png", ".cache/train/x.png", "train/list.txt"):
         folder.write(path, b"-")
 
-    pairs, faults = find_pairs(str(folder.root), built_in("segnet_tutorial"))
+    pairs, issues = find_pairs(str(folder.root), built_in("segnet_tutorial"))
 
     assert len(pairs) == 1
-    assert faults == []
+    assert issues == []
 
 
 @pytest.mark.parametrize("extension", ["png", "PNG", "jpg", "JPG", "jpeg", "Jpeg"])
@@ -108,19 +108,19 @@ def test_image_extensions_count_in_any_case(folder, tiny, extension):
     assert [pair.image for pair in pairs] == [f"train/images/a_1.{extension}"]
 
 
-def test_a_missing_mask_and_a_missing_image_are_faults(folder, tiny):
+def test_a_missing_mask_and_a_missing_image_are_issues(folder, tiny):
     folder.write("train/images/a_1.png", b"-")
     folder.write("val/masks/b_1.png", b"-")
 
-    pairs, faults = find_pairs(str(folder.root), tiny)
+    pairs, issues = find_pairs(str(folder.root), tiny)
 
     assert pairs == []
-    assert [(fault.split, fault.file, fault.reason) for fault in faults] == [
+    assert [(issue.split, issue.file, issue.reason) for issue in issues] == [
         ("train", "train/images/a_1.png", MASK_MISSING),
         ("val", "val/masks/b_1.png", IMAGE_MISSING),
     ]
-    assert "train/masks/a_1.png" in faults[0].expected
-    assert "val/images/b_1.png|jpg|jpeg" in faults[1].expected
+    assert "train/masks/a_1.png" in issues[0].expected
+    assert "val/images/b_1.png|jpg|jpeg" in issues[1].expected
 
 
 def test_two_images_of_one_name_are_both_left_out(folder, tiny):
@@ -128,10 +128,10 @@ def test_two_images_of_one_name_are_both_left_out(folder, tiny):
     folder.write("train/images/a_1.jpg", b"-")
     folder.pair("train/images/a_2.png", "train/masks/a_2.png")
 
-    pairs, faults = find_pairs(str(folder.root), tiny)
+    pairs, issues = find_pairs(str(folder.root), tiny)
 
     assert [pair.name for pair in pairs] == ["a_2"]
-    assert [(fault.file, fault.reason) for fault in faults] == [
+    assert [(issue.file, issue.reason) for issue in issues] == [
         ("train/images/a_1.jpg", DUPLICATE_NAME),
         ("train/images/a_1.png", DUPLICATE_NAME),
     ]
@@ -141,22 +141,22 @@ def test_two_masks_of_one_name_are_left_out(folder):
     folder.pair("701_StillsRaw_full/0001TP_1.png", "labels/0001TP_1_L.png")
     folder.write("labels_old/0001TP_1_L.png", b"-")
 
-    pairs, faults = find_pairs(str(folder.root), built_in("camvid_original"))
+    pairs, issues = find_pairs(str(folder.root), built_in("camvid_original"))
 
     assert pairs == []
-    assert {fault.file for fault in faults} == {"labels/0001TP_1_L.png", "labels_old/0001TP_1_L.png"}
-    assert {fault.reason for fault in faults} == {DUPLICATE_NAME}
+    assert {issue.file for issue in issues} == {"labels/0001TP_1_L.png", "labels_old/0001TP_1_L.png"}
+    assert {issue.reason for issue in issues} == {DUPLICATE_NAME}
 
 
-def test_a_name_that_is_not_utf_8_is_a_fault_that_can_be_written(folder, tiny):
+def test_a_name_that_is_not_utf_8_is_a_issue_that_can_be_written(folder, tiny):
     folder.pair("train/images/a_1.png", "train/masks/a_1.png")
     for path in ("train/images/b_\udcdf.png", "train/masks/b_\udcdf.png"):
         folder.write(path, b"-")
 
-    pairs, faults = find_pairs(str(folder.root), tiny)
+    pairs, issues = find_pairs(str(folder.root), tiny)
 
     assert [pair.name for pair in pairs] == ["a_1"]
-    assert [(fault.file, fault.reason) for fault in faults] == [
+    assert [(issue.file, issue.reason) for issue in issues] == [
         (r"train/images/b_\udcdf.png", UNREADABLE),
         (r"train/masks/b_\udcdf.png", UNREADABLE),
     ]
@@ -167,10 +167,10 @@ def test_one_name_may_be_in_two_splits(folder, tiny):
     folder.pair("train/images/a_1.png", "train/masks/a_1.png")
     folder.pair("val/images/a_1.png", "val/masks/a_1.png")
 
-    pairs, faults = find_pairs(str(folder.root), tiny)
+    pairs, issues = find_pairs(str(folder.root), tiny)
 
     assert [(pair.split, pair.name) for pair in pairs] == [("train", "a_1"), ("val", "a_1")]
-    assert faults == []
+    assert issues == []
 
 
 def test_images_and_masks_may_share_a_folder(folder, unsplit):
@@ -180,10 +180,10 @@ def test_images_and_masks_may_share_a_folder(folder, unsplit):
     folder.pair("b_1.png", "b_1_mask.png")
     folder.pair("b_2.png", "b_2_mask.png")
 
-    pairs, faults = find_pairs(str(folder.root), described)
+    pairs, issues = find_pairs(str(folder.root), described)
 
     assert [pair.name for pair in pairs] == ["b_1", "b_2", "a_1"]
-    assert faults == []
+    assert issues == []
 
 
 def test_masks_of_all_splits_may_share_a_folder(folder, tiny):
@@ -191,10 +191,10 @@ def test_masks_of_all_splits_may_share_a_folder(folder, tiny):
     folder.pair("train/images/a_1.png", "masks/a_1.png")
     folder.pair("val/images/b_1.png", "masks/b_1.png")
 
-    pairs, faults = find_pairs(str(folder.root), described)
+    pairs, issues = find_pairs(str(folder.root), described)
 
     assert [(pair.split, pair.mask) for pair in pairs] == [("train", "masks/a_1.png"), ("val", "masks/b_1.png")]
-    assert faults == []
+    assert issues == []
 
 
 def test_a_pair_without_a_mask_counts_in_its_sequences_split(folder, unsplit):
@@ -202,10 +202,10 @@ def test_a_pair_without_a_mask_counts_in_its_sequences_split(folder, unsplit):
         folder.pair(f"images/{name}.png", f"masks/{name}.png")
     folder.write("images/b_2.png", b"-")
 
-    pairs, faults = find_pairs(str(folder.root), unsplit)
+    pairs, issues = find_pairs(str(folder.root), unsplit)
 
     assert {pair.sequence: pair.split for pair in pairs} == {"a": "train", "b": "val"}
-    assert [(fault.split, fault.name) for fault in faults] == [("val", "b_2")]
+    assert [(issue.split, issue.name) for issue in issues] == [("val", "b_2")]
 
 
 def test_an_empty_folder_has_no_pairs(folder, tiny, unsplit):
@@ -226,9 +226,9 @@ def test_members_are_the_files_the_layout_names():
 
 
 def test_real_camvid_is_complete(real_camvid):
-    pairs, faults = find_pairs(str(real_camvid), detect(str(real_camvid)))
+    pairs, issues = find_pairs(str(real_camvid), detect(str(real_camvid)))
 
     by_split = [sum(pair.split == split for pair in pairs) for split in ("train", "val")]
     assert by_split == [367, 101]
-    assert [fault for fault in faults if fault.split in ("train", "val")] == []
+    assert [issue for issue in issues if issue.split in ("train", "val")] == []
     assert {pair.sequence for pair in pairs if pair.split == "train"} == {"0001TP", "0006R0", "0016E5"}

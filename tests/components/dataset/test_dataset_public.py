@@ -13,8 +13,8 @@ from PIL import Image
 from components.dataset.checks import Sample, read_pair
 from components.dataset.description import built_in, detect, load
 from components.dataset.fingerprint import content_fingerprint
+from components.dataset.inspection import inspect
 from components.dataset.pairs import find_pairs
-from components.dataset.survey import survey
 from components.errors import UsageError
 
 
@@ -119,10 +119,10 @@ def test_a_public_data_set_is_recognised_and_read(folder, make, train, val, valu
     make(folder)
 
     described = detect(str(folder.root))
-    found = survey(str(folder.root), described)
+    found = inspect(str(folder.root), described)
 
     assert described == load(make.__name__)
-    assert found.faults == ()
+    assert found.issues == ()
     assert {name: split.pairs for name, split in found.splits.items()} == {"train": train, "val": val}
     assert not any("leak" in warning for warning in found.warnings)
     shown = {name for name, pixels in zip(found.class_names, found.splits["train"].class_pixels, strict=True) if pixels}
@@ -149,9 +149,9 @@ def test_the_outline_of_pets_is_a_class_if_its_description_is_named(folder):
     oxford_pets(folder)
     described = load("oxford_pets_outline")
 
-    found = survey(str(folder.root), described)
+    found = inspect(str(folder.root), described)
 
-    assert found.faults == ()
+    assert found.issues == ()
     assert {name: split.pairs for name, split in found.splits.items()} == {"train": 2, "val": 1}
     assert described.class_map.scored_names == ("background", "pet", "outline")
     assert described.index_of_value() == {2: 0, 1: 1, 3: 2}
@@ -180,8 +180,8 @@ def test_label_ids_come_before_train_ids(folder):
     cityscapes_train_ids(folder)
 
     assert detect(str(folder.root)).name == "cityscapes"
-    found = survey(str(folder.root), load("cityscapes_train_ids"))
-    assert {(fault.name, fault.reason) for fault in found.faults} == {("bochum_000000_000019", "mask_missing")}
+    found = inspect(str(folder.root), load("cityscapes_train_ids"))
+    assert {(issue.name, issue.reason) for issue in found.issues} == {("bochum_000000_000019", "mask_missing")}
 
 
 def test_all_values_that_cityscapes_defines_are_named():
@@ -234,4 +234,4 @@ def test_voc_without_its_class_lists_is_read_by_name_as_the_error_advises(folder
     with pytest.raises(UsageError, match=r"name one of them as data\.description"):
         detect(str(folder.root))
 
-    assert survey(str(folder.root), load("pascal_voc")).pairs == 3
+    assert inspect(str(folder.root), load("pascal_voc")).pairs == 3

@@ -33,9 +33,9 @@ def test_a_remote_root_reads_like_a_local_one(folder, address):
     local = str(folder.root)
 
     description = detect(address)
-    pairs, faults = find_pairs(address, description)
+    pairs, issues = find_pairs(address, description)
 
-    assert (pairs, faults) == find_pairs(local, description)
+    assert (pairs, issues) == find_pairs(local, description)
     assert len(pairs) == 2
     sample, same = read_pair(address, pairs[0], description), read_pair(local, pairs[0], description)
     assert isinstance(sample, Sample)

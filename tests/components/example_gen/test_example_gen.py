@@ -1,4 +1,4 @@
-"""ExampleGen and the gates behind it, run by TFX on small folders with faults made on purpose."""
+"""ExampleGen and the gates behind it, run by TFX on small folders with issues made on purpose."""
 
 import errno
 import glob
@@ -23,16 +23,16 @@ from components import features
 from components.dataset import fingerprint
 from components.dataset.data_files import listed_once
 from components.dataset.description import built_in, detect
-from components.dataset.pairs import Fault, Pair
+from components.dataset.pairs import DataIssue, Pair
 from components.errors import DataRejectedError, SegpipeError
 from components.example_gen import listing
 from components.example_gen.artifacts import Quarantine
 from components.example_gen.component import ImageMaskExampleGen
 from components.example_gen.executor import Executor
 from components.example_gen.quarantine import (
-    FAULTS_FILE,
+    ISSUES_FILE,
     read_counts,
-    read_faults,
+    read_issues,
     read_shared_images,
     read_similar_images,
 )
@@ -47,11 +47,11 @@ class _Pipeline:
     """ExampleGen and its gate in a work directory of their own."""
 
     def __init__(
-        self, root, max_share=0.01, max_shared_images=0, max_similar_images=None, beam_args=(), gate_split="val"
+        self, root, max_fraction=0.01, max_shared_images=0, max_similar_images=None, beam_args=(), gate_split="val"
     ):
         self._root = str(root)
         self._beam_args = ["--runner=DirectRunner", *beam_args]
-        self._max_share = max_share
+        self._max_share = max_fraction
         self._gate_split = gate_split
         self._max_shared_images = max_shared_images
         self._max_similar_images = max_similar_images
@@ -71,7 +71,7 @@ class _Pipeline:
         )
         gate = QuarantineGate(
             quarantine=example_gen.outputs["quarantine"],
-            max_share=self._max_share,
+            max_fraction=self._max_share,
             max_shared_images=self._max_shared_images,
             max_similar_images=self._max_similar_images,
             train_split="train",
@@ -135,7 +135,7 @@ def test_every_pair_becomes_an_example_that_holds_its_pixels(pipeline, street_sc
 
 
 def test_the_cache_goes_by_content_not_by_time(tmp_path, street_scenes):
-    pipeline = _Pipeline(tmp_path / "root", max_share=0.5)
+    pipeline = _Pipeline(tmp_path / "root", max_fraction=0.5)
     first = pipeline.run(street_scenes)
     for path in _files(f"{street_scenes}/train"):
         os.utime(path, (1, 1))
@@ -169,7 +169,7 @@ def test_each_split_has_its_own_fingerprint(pipeline, street_scenes):
 
 
 def test_bad_pairs_are_quarantined_and_their_neighbours_kept(tmp_path, street_scenes):
-    pipeline = _Pipeline(tmp_path / "root", max_share=0.5)
+    pipeline = _Pipeline(tmp_path / "root", max_fraction=0.5)
     images, masks = _files(f"{street_scenes}/train"), _files(f"{street_scenes}/trainannot")
     with open(images[0], "r+b") as file:
         file.truncate(200)
@@ -181,9 +181,9 @@ def test_bad_pairs_are_quarantined_and_their_neighbours_kept(tmp_path, street_sc
     pipeline.run(street_scenes)
 
     uri = pipeline.output("quarantine").uri
-    counts, faults = read_counts(uri), read_faults(uri)
+    counts, issues = read_counts(uri), read_issues(uri)
     assert counts["examples"] == {"train": 8, "val": 4}
-    assert {(os.path.basename(fault.file), fault.reason) for fault in faults} == {
+    assert {(os.path.basename(issue.file), issue.reason) for issue in issues} == {
         (os.path.basename(images[0]), "truncated"),
         (os.path.basename(images[1]), "mask_missing"),
         (os.path.basename(masks[2]), "label_outside_map"),
@@ -227,7 +227,7 @@ def _graph(tmp_path, monkeypatch, pairs):
             raise InterruptedError
 
     listed = [Pair(f"{i:06d}", ("train", "val")[i % 2], "s", f"i/{i:06d}.png", f"m/{i:06d}.png") for i in range(pairs)]
-    faults = [Fault("train", pair.name, pair.mask, "empty", "-", "-", "-") for pair in listed]
+    issues = [DataIssue("train", pair.name, pair.mask, "empty", "-", "-", "-") for pair in listed]
     outputs = {"examples": [standard_artifacts.Examples()], "quarantine": [Quarantine()]}
     for name, (artifact,) in outputs.items():
         artifact.uri = str(tmp_path / name)
@@ -239,7 +239,7 @@ def _graph(tmp_path, monkeypatch, pairs):
         "max_side": 1,
         "max_pixels": 1,
         "split_fingerprints": "{}",
-        "listing": listing.write(str(tmp_path / "index"), listed, faults),
+        "listing": listing.write(str(tmp_path / "index"), listed, issues),
     }
     monkeypatch.setattr(Executor, "_make_beam_pipeline", lambda self: beam.Pipeline(runner=Runner()))
     with pytest.raises(InterruptedError):
@@ -289,11 +289,11 @@ def test_a_read_error_that_passes_loses_no_pair(pipeline, street_scenes, fail):
     pipeline.run(street_scenes)
 
     assert len(pipeline.examples("train")) == 12
-    assert read_faults(pipeline.output("quarantine").uri) == []
+    assert read_issues(pipeline.output("quarantine").uri) == []
 
 
 def test_a_read_error_that_stays_stops_the_run_and_is_not_cached(tmp_path, street_scenes, fail):
-    pipeline = _Pipeline(tmp_path / "root", max_share=0.5)
+    pipeline = _Pipeline(tmp_path / "root", max_fraction=0.5)
     image = _files(f"{street_scenes}/train")[0]
     fail(image, after=1, times=5)
 
@@ -310,21 +310,21 @@ def test_a_pair_of_several_files_is_one_bad_pair(tmp_path, street_scenes):
     Image.open(image).save(image.removesuffix(".png") + ".jpg")
 
     # One of twelve: two, its files, would be too many.
-    states = _Pipeline(tmp_path / "root", max_share=1 / 12).run(street_scenes)
+    states = _Pipeline(tmp_path / "root", max_fraction=1 / 12).run(street_scenes)
 
     assert states["QuarantineGate"] == "ran"
 
 
 def test_a_pair_that_the_model_will_not_accept_is_quarantined(tmp_path, street_scenes):
-    pipeline = _Pipeline(tmp_path / "root", max_share=0.5)
+    pipeline = _Pipeline(tmp_path / "root", max_fraction=0.5)
     image, mask = (_files(f"{street_scenes}/{folder}")[0] for folder in ("val", "valannot"))
     for path, mode in ((image, "RGB"), (mask, "L")):
         Image.new(mode, (2049, 512)).save(path)
 
     pipeline.run(street_scenes)
 
-    (fault,) = read_faults(pipeline.output("quarantine").uri)
-    assert (fault.reason, fault.found, fault.expected) == (
+    (issue,) = read_issues(pipeline.output("quarantine").uri)
+    assert (issue.reason, issue.found, issue.expected) == (
         "absurd_size", "2049x512 pixels", "at most 1048576 pixels in all",
     )  # fmt: skip
 
@@ -340,7 +340,7 @@ def test_too_many_bad_pairs_stop_the_run_and_are_listed(pipeline, street_scenes)
         pipeline.run(street_scenes)
 
     assert os.path.basename(broken) in str(error.value)
-    assert "max_quarantined_share" in str(error.value)
+    assert "max_quarantined_fraction" in str(error.value)
 
 
 def test_the_bound_on_bad_pairs_holds_for_each_split(tmp_path, street_scenes):
@@ -350,7 +350,7 @@ def test_the_bound_on_bad_pairs_holds_for_each_split(tmp_path, street_scenes):
 
     # One of sixteen pairs, but one of four in val.
     with pytest.raises(DataRejectedError) as error:
-        _Pipeline(tmp_path / "root", max_share=0.1).run(street_scenes)
+        _Pipeline(tmp_path / "root", max_fraction=0.1).run(street_scenes)
 
     assert str(error.value).startswith(
         "bad pairs: found 1 of 4 pairs of split 'val' (25.0%), expected at most 10.0% of"
@@ -449,7 +449,7 @@ def test_examples_whose_records_are_gone_are_written_again(pipeline, street_scen
 
 
 def test_a_split_without_a_usable_example_stops_the_run(tmp_path, street_scenes):
-    pipeline = _Pipeline(tmp_path / "root", max_share=1.0)
+    pipeline = _Pipeline(tmp_path / "root", max_fraction=1.0)
     for path in _files(f"{street_scenes}/val"):
         with open(path, "wb"):
             pass
@@ -479,22 +479,22 @@ def test_the_order_of_examples_is_the_same_in_every_run(tmp_path, street_scenes)
     assert orders[0] != sorted(orders[0])
 
 
-def test_faults_are_read_in_the_order_of_splits_and_names_whatever_worker_wrote_first(tmp_path):
+def test_issues_are_read_in_the_order_of_splits_and_names_whatever_worker_wrote_first(tmp_path):
     files = [("val", "a", "1"), ("train", "b", "2"), ("train", "a", "2"), ("train", "b", "1")]
-    faults = [Fault(*place, "empty", "found", "expected", "action") for place in files]
-    (tmp_path / FAULTS_FILE).write_text("".join(json.dumps(fault.to_dict()) + "\n" for fault in faults))
+    issues = [DataIssue(*place, "empty", "found", "expected", "action") for place in files]
+    (tmp_path / ISSUES_FILE).write_text("".join(json.dumps(issue.to_dict()) + "\n" for issue in issues))
 
-    assert [(fault.split, fault.name, fault.file) for fault in read_faults(str(tmp_path))] == sorted(files)
+    assert [(issue.split, issue.name, issue.file) for issue in read_issues(str(tmp_path))] == sorted(files)
 
 
 @pytest.mark.slow
 def test_workers_in_processes_of_their_own_write_the_same_examples(tmp_path, street_scenes):
     with open(_files(f"{street_scenes}/train")[0], "wb"):
         pass
-    alone = _Pipeline(tmp_path / "alone", max_share=0.5)
+    alone = _Pipeline(tmp_path / "alone", max_fraction=0.5)
     apart = _Pipeline(
         tmp_path / "apart",
-        max_share=0.5,
+        max_fraction=0.5,
         beam_args=("--direct_running_mode=multi_processing", "--direct_num_workers=2"),
     )
     alone.run(street_scenes)
@@ -502,5 +502,5 @@ def test_workers_in_processes_of_their_own_write_the_same_examples(tmp_path, str
 
     for split in ("train", "val"):
         assert apart.examples(split) == alone.examples(split)
-    for read in (read_counts, read_faults, read_shared_images):
+    for read in (read_counts, read_issues, read_shared_images):
         assert read(apart.output("quarantine").uri) == read(alone.output("quarantine").uri)

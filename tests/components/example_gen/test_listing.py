@@ -8,7 +8,7 @@ import os
 import pytest
 
 from components import files
-from components.dataset.pairs import Fault, Pair
+from components.dataset.pairs import DataIssue, Pair
 from components.example_gen import listing
 
 
@@ -16,14 +16,14 @@ def _pairs(count):
     return [Pair(f"{i:04d}", ("train", "val")[i % 2], "s", f"i/{i:04d}.png", f"m/{i:04d}.png") for i in range(count)]
 
 
-def test_a_list_holds_its_pairs_in_shards_of_64_and_its_faults(tmp_path):
+def test_a_list_holds_its_pairs_in_shards_of_64_and_its_issues(tmp_path):
     pairs = _pairs(400)
-    faults = [Fault("train", "x", "i/x.png", "mask_missing", "found", "expected", "action")]
+    issues = [DataIssue("train", "x", "i/x.png", "mask_missing", "found", "expected", "action")]
 
-    read = list(listing.read(listing.write(str(tmp_path), pairs, faults)))
+    read = list(listing.read(listing.write(str(tmp_path), pairs, issues)))
 
     assert sorted((entry for _, entry in read[:-1]), key=lambda pair: pair.name) == pairs
-    assert read[-1] == (0, faults[0])
+    assert read[-1] == (0, issues[0])
     for split in ("train", "val"):
         assert [shard for shard, pair in read[:-1] if pair.split == split] == [i // 64 for i in range(200)]
     # Frames that follow each other lie far apart.

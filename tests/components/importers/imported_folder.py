@@ -79,8 +79,8 @@ def run_import(format_name, source, destination, **options):
     result = import_dataset(format_name, str(source), str(destination), Options(**options))
     assert tree(source) == before, "the source has changed"
     description = detect(str(destination))
-    pairs, faults = find_pairs(str(destination), description)
-    assert not faults
+    pairs, issues = find_pairs(str(destination), description)
+    assert not issues
     samples = {(pair.split, pair.name): read_pair(str(destination), pair, description) for pair in pairs}
     assert all(isinstance(sample, Sample) for sample in samples.values()), samples
     masks = {key: np.asarray(Image.open(destination / sample.pair.mask)) for key, sample in samples.items()}

@@ -33,7 +33,7 @@ CLASS_MAP = ClassMap(("road", "sky", "void"), ((128, 64, 128), (70, 130, 180), (
 SIZE = (6, 10)
 # Columns of road in the truth of each frame; the model is right about the first two frames alone.
 FRAMES = {"dusk_1": 4, "dusk_2": 8, "day_1": 5}
-FAULT = {
+ISSUE = {
     "split": "train", "name": "day_9", "file": "train/day_9.png", "reason": "undecodable",
     "found": "0 bytes", "expected": "a PNG or JPEG", "action": "write it again",
 }  # fmt: skip
@@ -100,7 +100,7 @@ def inputs(tmp_path_factory) -> dict:
     quarantine = pathlib.Path(made["quarantine"].uri)
     counts = {"examples": {"train": 5, "val": 3}, "quarantined": {"train": {"undecodable": 1}}}
     (quarantine / "counts.json").write_text(json.dumps(counts))
-    (quarantine / "quarantine.jsonl").write_text(json.dumps(FAULT) + "\n")
+    (quarantine / "quarantine.jsonl").write_text(json.dumps(ISSUE) + "\n")
 
     saved_model = export(pathlib.Path(made["model"].uri))
     (pathlib.Path(made["model_run"].uri) / "history.json").write_text(
@@ -178,7 +178,7 @@ def test_report_holds_what_the_components_made(inputs, tmp_path):
     assert data.history[0]["loss"] == 0.7
     assert data.class_shares["val"] == pytest.approx({"road": 17 / 30, "sky": 13 / 30, "void": 0})
     assert data.examples == {"train": 5, "val": 3}
-    assert data.quarantine_rows == (FAULT,)
+    assert data.quarantine_rows == (ISSUE,)
     assert data.frames_scored == 3
     assert (data.frames[0].group, data.frames[0].name) == ("worst", "day_1")
 

@@ -105,7 +105,7 @@ def test_a_gate_split_of_its_own_is_told_with_the_gap(report, configuration, not
         (
             {"training": {"keep": "best"}, "export": {"variants": []}},
             "Split val also selected the epoch, so the gate's scores on it are slightly too high. For unbiased scores, "
-            "add a split test to the data set, or set data.held_out_share.",
+            "add a split test to the data set, or set data.held_out_fraction.",
         ),
         (
             {"training": {"keep": "last"}, "export": {"variants": []}},

@@ -109,7 +109,7 @@ def test_without_the_package_of_the_weights_the_whole_encoder_learns():
     settings, _ = _network(machine=dataclasses.replace(_TWO_CORES, edges=False))
 
     assert settings["model"]["encoder_weights"] == "none"
-    assert (settings["training"]["frozen_blocks"], settings["training"]["encoder_rate"]) == (0, 1.0)
+    assert (settings["training"]["frozen_blocks"], settings["training"]["encoder_lr_multiplier"]) == (0, 1.0)
 
 
 def test_only_uneven_classes_are_weighed_and_unseen_ones_do_not_count():

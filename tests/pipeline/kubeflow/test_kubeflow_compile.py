@@ -338,7 +338,7 @@ def test_vertex_keeps_the_defaults_of_runtime_parameters(vertex):
     spec = yaml.safe_load(Path(path).read_text())
     declared = spec["root"]["inputDefinitions"]["parameters"]
     assert declared["data"]["defaultValue"] == f"file://{Path(path).parent}/data/camvid"
-    assert declared["max_quarantined_share"]["defaultValue"] == 0.01
+    assert declared["max_quarantined_fraction"]["defaultValue"] == 0.01
     assert json.loads(declared["trainer"]["defaultValue"])["model"]["name"] == "fcn8"
     assert all(item["description"] for item in declared.values())
     assert set(components.load_component_from_file(path).component_spec.inputs) == set(declared)

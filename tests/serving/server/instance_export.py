@@ -45,7 +45,7 @@ def export_instances(folder, temporary):
     }
     metadata = dataset_metadata.DatasetMetadata(schema.raw_schema(CLASS_MAP, 8192))
     function = functools.partial(
-        preprocessing.preprocessing_fn, custom_config={"input_size": list(SIZE), "auto_exposure": False}
+        preprocessing.preprocessing_fn, custom_config={"input_size": list(SIZE), "normalize_exposure": False}
     )
     transform = str(temporary / "transform")
     with tft_beam.Context(temp_dir=str(temporary / "beam")):

@@ -52,7 +52,7 @@ def base_path(image, tmp_path_factory):
     }
     metadata = dataset_metadata.DatasetMetadata(schema.raw_schema(_CLASS_MAP, 8192))
     function = functools.partial(
-        preprocessing.preprocessing_fn, custom_config={"input_size": list(_SIZE), "auto_exposure": False}
+        preprocessing.preprocessing_fn, custom_config={"input_size": list(_SIZE), "normalize_exposure": False}
     )
     transform = str(tmp_path_factory.mktemp("transform"))
     with tft_beam.Context(temp_dir=str(tmp_path_factory.mktemp("beam"))):

@@ -18,7 +18,7 @@ from components.class_map import ClassMap
 from serving.export import export
 from serving.litert import LITERT_FILE, LiteRTNetwork
 from serving.settings import ExportSettings
-from serving.test_time import Looks
+from serving.test_time import TestTimeAugmentation
 from trainer import saved_network, warm_start
 from trainer.variants.component import Optimizer
 
@@ -34,7 +34,7 @@ def _write_transform(directory: str) -> None:
 
     @tf.function(input_signature=[{name: tf.TensorSpec([None], tf.string) for name in (features.IMAGE, features.MASK)}])
     def transform(inputs):
-        return preprocessing.preprocessing_fn(inputs, {"input_size": list(_SIZE), "auto_exposure": False})
+        return preprocessing.preprocessing_fn(inputs, {"input_size": list(_SIZE), "normalize_exposure": False})
 
     module = tf.Module()
     module.transform_fn = transform.get_concrete_function()
@@ -154,18 +154,18 @@ def test_folded_computes_in_the_export_s_precision(trained, tmp_path, precision,
     assert _verdicts(directory)["folded"].startswith(verdict)
 
 
-def test_a_variant_takes_the_looks_of_the_model_as_trained_and_int8_only_that_of_its_own_size(trained, tmp_path):
-    looks = Looks(flip=True, scales=(1.0, 2.0))
+def test_a_variant_keeps_test_time_augmentation_and_int8_only_its_own_size(trained, tmp_path):
+    test_time = TestTimeAugmentation(flip=True, scales=(1.0, 2.0))
     model = Model()
     model.uri = str(tmp_path / "model")
     directory = str(tmp_path / "model" / "Format-Serving")
-    export(_network(), trained["transform_graph"].uri, directory, _CLASS_MAP, _SIZE, _METADATA, looks)
+    export(_network(), trained["transform_graph"].uri, directory, _CLASS_MAP, _SIZE, _METADATA, test_time)
 
     optimized = _optimize({**trained, "model": model}, tmp_path, ["folded", "int8"], "clear")
 
     metadata = read_model_metadata(optimized)
     assert metadata["variant"] == "folded"
-    assert Looks.of(metadata) == looks
+    assert TestTimeAugmentation.of(metadata) == test_time
     assert [row["mean_iou"] for row in metadata["variants"]] == [1, 1, 1]
     image = tf.constant([_png(_striped())])
     expected, answer = (

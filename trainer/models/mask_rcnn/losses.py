@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from trainer import strategy
+from trainer import distribution
 from trainer.models.mask_rcnn import anchors, boxes, heads, matching, roi_align
 from trainer.models.mask_rcnn.truth import Truth
 
@@ -127,5 +127,5 @@ def _of_instance(values: tf.Tensor, instance: tf.Tensor, index: tf.Tensor) -> tf
 
 def _mean(values: tf.Tensor, counted: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
     """Returns the sum of some values over the number of others, in the global batch; 0 without any."""
-    total = strategy.total(tf.reduce_sum(tf.where(counted, values, 0.0)))
-    return tf.math.divide_no_nan(total, strategy.total(tf.reduce_sum(tf.cast(number, tf.float32))))
+    total = distribution.total(tf.reduce_sum(tf.where(counted, values, 0.0)))
+    return tf.math.divide_no_nan(total, distribution.total(tf.reduce_sum(tf.cast(number, tf.float32))))

@@ -4,21 +4,21 @@ import pytest
 import tensorflow as tf
 
 from components.errors import SegpipeError, UsageError
-from trainer import strategy
+from trainer import distribution
 from trainer.sharding import WHOLE
 
 
 def test_a_process_without_tf_config_takes_what_is_there(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
 
-    assert strategy.choose().num_replicas_in_sync == max(1, len(tf.config.list_physical_devices("GPU")))
+    assert distribution.choose().num_replicas_in_sync == max(1, len(tf.config.list_physical_devices("GPU")))
 
 
 def test_the_environment_is_read(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "nonsense")
 
     with pytest.raises(UsageError, match="TF_CONFIG"):
-        strategy.choose()
+        distribution.choose()
 
 
 def test_workers_that_cannot_join_any_more_are_explained(monkeypatch):
@@ -28,14 +28,14 @@ def test_workers_that_cannot_join_any_more_are_explained(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", config)
 
     with pytest.raises(SegpipeError, match=r"worker 0 of 2 cannot join .* train in a process of its own"):
-        strategy.choose()
+        distribution.choose()
 
 
 def test_with_one_device_nothing_is_exchanged():
     alone = tf.distribute.get_strategy()
     value = tf.constant([1.0, 2.0])
 
-    assert strategy.total(value) is value
-    assert strategy.agree(alone, [7, 2**40]) == [7, 2**40]
-    assert strategy.gather(alone, [7, 2**40]) == [[7, 2**40]]
-    assert strategy.sharding(alone) == WHOLE
+    assert distribution.total(value) is value
+    assert distribution.agree(alone, [7, 2**40]) == [7, 2**40]
+    assert distribution.gather(alone, [7, 2**40]) == [[7, 2**40]]
+    assert distribution.sharding(alone) == WHOLE

@@ -46,41 +46,41 @@ def total(value: tf.Tensor) -> tf.Tensor:
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
-def share_statistics(model: keras.Model, spread: tf.distribute.Strategy) -> None:
+def share_statistics(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
     """Lets batch normalisation measure the global batch, where several devices share it."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.synchronized = spread.num_replicas_in_sync > 1
+            layer.synchronized = strategy.num_replicas_in_sync > 1
 
 
-def sharding(spread: tf.distribute.Strategy) -> Sharding:
+def sharding(strategy: tf.distribute.Strategy) -> Sharding:
     """Returns which of all shards this process's devices read."""
-    worker = this_worker() if spread.num_replicas_in_sync > 1 else Worker()
-    return Sharding(worker.index, worker.workers, spread.num_replicas_in_sync // worker.workers)
+    worker = this_worker() if strategy.num_replicas_in_sync > 1 else Worker()
+    return Sharding(worker.index, worker.workers, strategy.num_replicas_in_sync // worker.workers)
 
 
 def distribute(
-    spread: tf.distribute.Strategy, batches: tf.data.Dataset
+    strategy: tf.distribute.Strategy, batches: tf.data.Dataset
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
     """Returns the batches of this process, on the device that takes them.
 
     Args:
-        spread: the strategy in whose `run` the batches are taken.
+        strategy: the strategy in whose `run` the batches are taken.
         batches: one for each device of this process, in turn.
     """
-    if spread.num_replicas_in_sync == 1:
+    if strategy.num_replicas_in_sync == 1:
         gpus = tf.config.list_logical_devices("GPU")
         # Copied while the step before still computes.
         return batches.apply(tf.data.experimental.prefetch_to_device(gpus[0].name)) if gpus else batches
     # TensorFlow has all workers ask each other before every step whether a finite data set goes
     # on. The training counts its steps and never asks for one too many.
     endless = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-    return spread.distribute_datasets_from_function(lambda _: endless)
+    return strategy.distribute_datasets_from_function(lambda _: endless)
 
 
-def gather(spread: tf.distribute.Strategy, values: Sequence[int]) -> list[list[int]]:
+def gather(strategy: tf.distribute.Strategy, values: Sequence[int]) -> list[list[int]]:
     """Returns the values of each process, in order. All of them must call it, with as many values each."""
-    replicas = spread.num_replicas_in_sync
+    replicas = strategy.num_replicas_in_sync
     if replicas == 1:
         return [list(values)]
 
@@ -89,14 +89,14 @@ def gather(spread: tf.distribute.Strategy, values: Sequence[int]) -> list[list[i
         place = tf.distribute.get_replica_context().replica_id_in_sync_group
         return total(tf.one_hot(place, replicas, dtype=tf.int64)[:, tf.newaxis] * own)
 
-    shared = tf.function(lambda: spread.run(all_values))()
-    of_devices = spread.experimental_local_results(shared)[0].numpy().tolist()
-    return of_devices[:: sharding(spread).devices]
+    shared = tf.function(lambda: strategy.run(all_values))()
+    of_devices = strategy.experimental_local_results(shared)[0].numpy().tolist()
+    return of_devices[:: sharding(strategy).devices]
 
 
-def agree(spread: tf.distribute.Strategy, values: Sequence[int]) -> list[int]:
+def agree(strategy: tf.distribute.Strategy, values: Sequence[int]) -> list[int]:
     """Returns the chief's values on every worker. All workers must call it, with as many values each."""
-    return gather(spread, values)[0]
+    return gather(strategy, values)[0]
 
 
 def _multi_worker(worker: Worker) -> tf.distribute.Strategy:

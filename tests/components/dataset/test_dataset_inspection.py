@@ -1,4 +1,4 @@
-"""The survey counts what is there and warns of leaks."""
+"""The inspection counts what is there and warns of leaks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataset_folder import HEIGHT, WIDTH
 from PIL import Image
 
 from components.dataset.description import detect
+from components.dataset.inspection import inspect
 from components.dataset.pairs import EMPTY, MASK_MISSING
-from components.dataset.survey import survey
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def small(folder):
 
 
 def test_it_counts_pairs_sequences_sizes_and_classes(small, tiny):
-    found = survey(str(small.root), tiny, workers=2)
+    found = inspect(str(small.root), tiny, workers=2)
 
     assert found.pairs == 4
     assert list(found.splits) == ["train", "val"]
@@ -33,24 +33,24 @@ def test_it_counts_pairs_sequences_sizes_and_classes(small, tiny):
     assert train.sequences == {"a": 2, "b": 1}
     assert train.sizes == {(HEIGHT, WIDTH): 3}
     assert sum(train.class_pixels) == 3 * HEIGHT * WIDTH
-    assert sum(train.class_shares) == pytest.approx(1)
+    assert sum(train.class_fractions) == pytest.approx(1)
     assert found.splits["val"].sizes == {(HEIGHT * 2, WIDTH): 1}
-    assert found.quarantined_share == 0
+    assert found.quarantined_fraction == 0
 
 
-def test_it_collects_faults_of_names_and_of_content(small, tiny):
+def test_it_collects_issues_of_names_and_of_content(small, tiny):
     small.write("train/images/c_1.png", b"-")
     small.write("val/masks/b_2.png", b"")
 
-    found = survey(str(small.root), tiny)
+    found = inspect(str(small.root), tiny)
 
-    assert {(fault.split, fault.name, fault.reason) for fault in found.faults} == {
+    assert {(issue.split, issue.name, issue.reason) for issue in found.issues} == {
         ("train", "c_1", MASK_MISSING),
         ("val", "b_2", EMPTY),
     }
     assert found.splits["train"].quarantined == {MASK_MISSING: 1}
     assert found.splits["val"].pairs == 0
-    assert found.quarantined_share == pytest.approx(2 / 5)
+    assert found.quarantined_fraction == pytest.approx(2 / 5)
 
 
 @pytest.mark.parametrize("kinds", [("images", "masks"), ("images",)], ids=["same mask", "another mask"])
@@ -59,7 +59,7 @@ def test_an_image_in_two_splits_is_called_a_leak(small, tiny, kinds):
     for kind in kinds:
         shutil.copy(small.root / f"train/{kind}/a_1.png", small.root / f"val/{kind}/c_9.png")
 
-    warnings = survey(str(small.root), tiny).warnings
+    warnings = inspect(str(small.root), tiny).warnings
 
     assert any("leak: 1 images" in warning and "train/a_1 = val/c_9" in warning for warning in warnings)
 
@@ -68,7 +68,7 @@ def test_a_pair_twice_in_one_split_is_mentioned(small, tiny):
     for kind in ("images", "masks"):
         shutil.copy(small.root / f"train/{kind}/a_1.png", small.root / f"train/{kind}/a_9.png")
 
-    warnings = survey(str(small.root), tiny).warnings
+    warnings = inspect(str(small.root), tiny).warnings
 
     assert any("in one split more than once: train/a_1 = train/a_9" in warning for warning in warnings)
     assert not any("leak" in warning for warning in warnings)
@@ -80,7 +80,7 @@ def test_a_near_duplicate_in_another_split_is_a_warning_and_no_leak(small, tiny)
     small.save("val/images/c_9.png", Image.fromarray(image))
     shutil.copy(small.root / "train/masks/a_1.png", small.root / "val/masks/c_9.png")
 
-    found = survey(str(small.root), tiny)
+    found = inspect(str(small.root), tiny)
 
     assert any("1 images are nearly the same" in text and "val/c_9 ~ train/a_1" in text for text in found.warnings)
     assert not any("leak" in warning for warning in found.warnings)
@@ -93,12 +93,12 @@ def test_a_sequence_in_two_splits_and_a_class_train_lacks_are_warnings(folder, t
         folder.pair(f"{split}/images/a_{value}.png", f"{split}/masks/a_{value}.png", value)
         folder.save(f"{split}/masks/a_{value}.png", Image.fromarray(np.full((HEIGHT, WIDTH), value, np.uint8)))
 
-    warnings = survey(str(folder.root), tiny.model_copy(update={"ignore": None})).warnings
+    warnings = inspect(str(folder.root), tiny.model_copy(update={"ignore": None})).warnings
 
     assert any("sequence a is in the splits train, val" in warning for warning in warnings)
     assert any("no pixel of train shows void" in warning for warning in warnings)
     # What is ignored need not be learned.
-    assert not any("no pixel of train" in warning for warning in survey(str(folder.root), tiny).warnings)
+    assert not any("no pixel of train" in warning for warning in inspect(str(folder.root), tiny).warnings)
 
 
 def test_a_split_without_a_pixel_that_counts_is_named_with_the_classes(folder, tiny):
@@ -106,7 +106,7 @@ def test_a_split_without_a_pixel_that_counts_is_named_with_the_classes(folder, t
         folder.pair(f"{split}/images/{split}_1.png", f"{split}/masks/{split}_1.png", value)
         folder.save(f"{split}/masks/{split}_1.png", Image.fromarray(np.full((HEIGHT, WIDTH), value, np.uint8)))
 
-    (warning,) = survey(str(folder.root), tiny).warnings
+    (warning,) = inspect(str(folder.root), tiny).warnings
 
     assert warning.startswith("no pixel of val shows road: all its pixels are ignored")
 
@@ -114,7 +114,7 @@ def test_a_split_without_a_pixel_that_counts_is_named_with_the_classes(folder, t
 def test_progress_ends_at_the_number_of_pairs(small, tiny):
     calls = []
 
-    survey(str(small.root), tiny, on_progress=lambda done, total: calls.append((done, total)))
+    inspect(str(small.root), tiny, on_progress=lambda done, total: calls.append((done, total)))
 
     assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
@@ -122,21 +122,21 @@ def test_progress_ends_at_the_number_of_pairs(small, tiny):
 def test_the_dictionary_is_json(small, tiny):
     small.write("train/images/c_1.png", b"-")
 
-    read_back = json.loads(json.dumps(survey(str(small.root), tiny).to_dict()))
+    read_back = json.loads(json.dumps(inspect(str(small.root), tiny).to_dict()))
 
     assert read_back["splits"]["train"]["sizes"] == {"16x24": 3}
-    assert read_back["faults"][0]["reason"] == MASK_MISSING
-    assert set(read_back["splits"]["val"]["class_shares"]) == {"road", "void"}
+    assert read_back["issues"][0]["reason"] == MASK_MISSING
+    assert set(read_back["splits"]["val"]["class_fractions"]) == {"road", "void"}
 
 
 def test_an_empty_data_set_is_surveyed(folder, tiny):
-    found = survey(str(folder.root), tiny)
+    found = inspect(str(folder.root), tiny)
 
-    assert (found.pairs, found.quarantined_share, found.splits) == (0, 0, {})
+    assert (found.pairs, found.quarantined_fraction, found.splits) == (0, 0, {})
 
 
 def test_real_camvid(real_camvid):
-    found = survey(str(real_camvid), detect(str(real_camvid)))
+    found = inspect(str(real_camvid), detect(str(real_camvid)))
 
     assert (found.splits["train"].pairs, found.splits["val"].pairs) == (367, 101)
     assert found.splits["train"].sequences == {"0001TP": 62, "0006R0": 101, "0016E5": 204}

@@ -1,8 +1,8 @@
 """What averaging over sizes and mirror images gives a trained network, and what it costs: mean IoU and latency.
 
-    python -m benchmarks.looks --work work --looks 1 --looks 1,flip --looks 0.5,1,1.5,flip
+    python -m benchmarks.test_time_augmentation --work work --scales 1 --scales 1,flip --scales 0.5,1,1.5,flip
 
-Takes the network of the newest run of a work directory that trained, exports it once for each `--looks`, and scores
+Takes the network of the newest run of a work directory that trained, exports it once for each `--scales`, and scores
 each export on the split that the run's gate judged, as the pipeline's evaluation does.
 """
 
@@ -22,29 +22,31 @@ from pipeline.storage.store import NodeExecution
 from serving.comparison import Measurement, measure
 from serving.export import export
 from serving.precision import with_precision
-from serving.test_time import Looks
+from serving.test_time import TestTimeAugmentation
 from trainer import saved_network
 
 _FLIP = "flip"
 
 
-def parse(text: str) -> tuple[str, Looks]:
+def parse(text: str) -> tuple[str, TestTimeAugmentation]:
     """Reads scales and perhaps `flip`, with commas between them; returns the text too."""
     *scales, last = text.split(",")
     flip = last == _FLIP
     try:
-        return text, Looks(flip, tuple(float(scale) for scale in (scales if flip else [*scales, last])) or (1.0,))
+        return text, TestTimeAugmentation(
+            flip, tuple(float(scale) for scale in (scales if flip else [*scales, last])) or (1.0,)
+        )
     except ValueError:
         raise argparse.ArgumentTypeError(f"found {text}, expected such as 0.5,1,1.5,flip") from None
 
 
-def measure_looks(executions: dict[str, NodeExecution], name: str, looks: Looks) -> Measurement:
-    """Exports a training's network with some looks, and scores it on the split that the gate judged.
+def measure_scales(executions: dict[str, NodeExecution], name: str, test_time: TestTimeAugmentation) -> Measurement:
+    """Exports a training's network with test-time augmentation, and scores it on the split that the gate judged.
 
     Args:
         executions: of a run, by node.
-        name: what to call the looks.
-        looks: what the export averages over.
+        name: what to call the row.
+        test_time: sizes and flips that the export averages over.
     """
     trained = {key: artifacts[0].uri for key, artifacts in executions["Trainer"].outputs.items()}
     metadata = read_model_metadata(os.path.join(trained["model"], "Format-Serving"))
@@ -59,7 +61,7 @@ def measure_looks(executions: dict[str, NodeExecution], name: str, looks: Looks)
             class_map,
             metadata["input_size"],
             metadata,
-            looks,
+            test_time,
             metadata["max_pixels"],
         )
         model = tf.saved_model.load(folder)
@@ -73,12 +75,12 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work", required=True, help="work directory of a run")
-    parser.add_argument("--looks", action="append", type=parse, help="scales and perhaps flip (default: 1 and 1,flip)")
+    parser.add_argument("--scales", action="append", type=parse, help="scales and perhaps flip (default: 1 and 1,flip)")
     arguments = parser.parse_args()
     _, executions = newest_training(arguments.work)
-    print(f"{'looks':24}{'mean IoU':>10}{'latency, ms':>13}")
-    for name, looks in arguments.looks or [parse("1"), parse("1,flip")]:
-        row = measure_looks(executions, name, looks)
+    print(f"{'scales':24}{'mean IoU':>10}{'latency, ms':>13}")
+    for name, test_time in arguments.scales or [parse("1"), parse("1,flip")]:
+        row = measure_scales(executions, name, test_time)
         print(f"{name:24}{row.mean_iou:10.4f}{row.latency_ms:13.1f}", flush=True)
 
 

@@ -15,7 +15,7 @@ from components.class_map import ClassMap
 from components.dataset.checks import Limits, read_pair
 from components.dataset.description import DatasetDescription
 from components.dataset.near_duplicates import HashedImage, NearDuplicate, near_duplicates
-from components.dataset.pairs import Fault, Pair, find_pairs
+from components.dataset.pairs import DataIssue, Pair, find_pairs
 from components.dataset.splitting import TRAIN
 
 _SHOWN = 3  # names in a warning
@@ -23,7 +23,7 @@ OnProgress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class SplitSurvey:
+class SplitInspection:
     """What one split holds.
 
     Attributes:
@@ -32,7 +32,7 @@ class SplitSurvey:
         sizes: sound pairs by size in pixels, (height, width).
         class_pixels: mask pixels of each class, in index order.
         class_instances: instances of each class, in index order, crowds left out; empty for data without instances.
-        quarantined: faults by reason.
+        quarantined: issues by reason.
     """
 
     pairs: int
@@ -43,14 +43,14 @@ class SplitSurvey:
     quarantined: dict[str, int]
 
     @property
-    def class_shares(self) -> tuple[float, ...]:
+    def class_fractions(self) -> tuple[float, ...]:
         """Share of each class in all mask pixels of the split, 0 to 1."""
         total = sum(self.class_pixels)
         return tuple(pixels / total if total else 0.0 for pixels in self.class_pixels)
 
 
 @dataclasses.dataclass(frozen=True)
-class Survey:
+class Inspection:
     """What a data set holds.
 
     Attributes:
@@ -58,7 +58,7 @@ class Survey:
         description: name of the description it was read with.
         class_names: in index order.
         splits: by name, train first.
-        faults: every pair or file left out, and why.
+        issues: every pair or file left out, and why.
         warnings: sentences on leaks and missing classes; none of them excludes a pair.
         similar: the images that have near duplicates in other splits; see `similar_images`.
         records: every sound pair, without its pixels.
@@ -67,8 +67,8 @@ class Survey:
     root: str
     description: str
     class_names: tuple[str, ...]
-    splits: dict[str, SplitSurvey]
-    faults: tuple[Fault, ...]
+    splits: dict[str, SplitInspection]
+    issues: tuple[DataIssue, ...]
     warnings: tuple[str, ...]
     similar: tuple[NearDuplicate, ...]
     records: tuple[Record, ...] = dataclasses.field(repr=False)
@@ -79,31 +79,31 @@ class Survey:
         return sum(split.pairs for split in self.splits.values())
 
     @property
-    def quarantined_share(self) -> float:
+    def quarantined_fraction(self) -> float:
         """Share of what was found that is left out, 0 to 1."""
-        bad = len({(fault.split, fault.name) for fault in self.faults})
+        bad = len({(issue.split, issue.name) for issue in self.issues})
         return bad / (self.pairs + bad) if bad else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the survey as plain JSON types."""
+        """Returns the inspection as plain JSON types."""
         return {
             "root": self.root,
             "description": self.description,
             "pairs": self.pairs,
-            "quarantined_share": self.quarantined_share,
+            "quarantined_fraction": self.quarantined_fraction,
             "splits": {name: _split_dict(split, self.class_names) for name, split in self.splits.items()},
-            "faults": [fault.to_dict() for fault in self.faults],
+            "issues": [issue.to_dict() for issue in self.issues],
             "warnings": list(self.warnings),
             "similar_images": [dataclasses.asdict(pair) for pair in self.similar],
         }
 
 
-def _split_dict(split: SplitSurvey, class_names: tuple[str, ...]) -> dict[str, Any]:
+def _split_dict(split: SplitInspection, class_names: tuple[str, ...]) -> dict[str, Any]:
     return {
         "pairs": split.pairs,
         "sequences": split.sequences,
         "sizes": {f"{height}x{width}": count for (height, width), count in split.sizes.items()},
-        "class_shares": dict(zip(class_names, split.class_shares, strict=True)),
+        "class_fractions": dict(zip(class_names, split.class_fractions, strict=True)),
         "class_instances": dict(zip(class_names, split.class_instances, strict=False)),
         "quarantined": split.quarantined,
     }
@@ -130,13 +130,13 @@ class Record:
     instances: np.ndarray | None
 
 
-def survey(
+def inspect(
     root: str,
     description: DatasetDescription,
     workers: int | None = None,
     on_progress: OnProgress | None = None,
     limits: Limits | None = None,
-) -> Survey:
+) -> Inspection:
     """Reads every pair of a data set and sums up what was found.
 
     Args:
@@ -150,12 +150,12 @@ def survey(
         UsageError: as `find_pairs` does.
         SegpipeError: a file cannot be read.
     """
-    pairs, faults = find_pairs(root, description)
+    pairs, issues = find_pairs(root, description)
     records: list[Record] = []
 
-    def read(pair: Pair) -> Record | Fault:
+    def read(pair: Pair) -> Record | DataIssue:
         result = read_pair(root, pair, description, limits)
-        if isinstance(result, Fault):
+        if isinstance(result, DataIssue):
             return result
         size = (result.height, result.width)
         found = result.instances
@@ -164,30 +164,30 @@ def survey(
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         for done, result in enumerate(pool.map(read, pairs), start=1):
-            if isinstance(result, Fault):
-                faults.append(result)
+            if isinstance(result, DataIssue):
+                issues.append(result)
             else:
                 records.append(result)
             if on_progress:
                 on_progress(done, len(pairs))
     class_names = description.class_map.names
-    splits = _by_split(records, faults, len(class_names))
+    splits = _by_split(records, issues, len(class_names))
     classes = _class_warnings(splits, description.class_map)
     similar = similar_images(records)
     warnings = (*_duplicates(records), *_near_duplicates(similar), *_shared_sequences(records), *classes)
-    return Survey(
-        str(root), description.name, class_names, splits, tuple(faults), warnings, tuple(similar), tuple(records)
+    return Inspection(
+        str(root), description.name, class_names, splits, tuple(issues), warnings, tuple(similar), tuple(records)
     )
 
 
-def _by_split(records: list[Record], faults: list[Fault], num_classes: int) -> dict[str, SplitSurvey]:
-    names = {record.pair.split for record in records} | {fault.split for fault in faults}
+def _by_split(records: list[Record], issues: list[DataIssue], num_classes: int) -> dict[str, SplitInspection]:
+    names = {record.pair.split for record in records} | {issue.split for issue in issues}
     splits = {}
     for name in sorted(names, key=_rank):
         own = [record for record in records if record.pair.split == name]
         instances = [record.instances for record in own if record.instances is not None]
         pixels = sum((record.class_pixels for record in own), np.zeros(num_classes, dtype=np.int64))
-        splits[name] = SplitSurvey(
+        splits[name] = SplitInspection(
             pairs=len(own),
             sequences=_counts(record.pair.sequence for record in own),
             sizes=_counts(record.size for record in own),
@@ -195,7 +195,7 @@ def _by_split(records: list[Record], faults: list[Fault], num_classes: int) -> d
             class_instances=tuple(np.bincount(np.concatenate(instances), minlength=num_classes).tolist())
             if instances
             else (),
-            quarantined=_counts(fault.reason for fault in faults if fault.split == name),
+            quarantined=_counts(issue.reason for issue in issues if issue.split == name),
         )
     return splits
 
@@ -271,7 +271,7 @@ def _shared_sequences(records: list[Record]) -> list[str]:
     ]
 
 
-def _class_warnings(splits: dict[str, SplitSurvey], class_map: ClassMap) -> list[str]:
+def _class_warnings(splits: dict[str, SplitInspection], class_map: ClassMap) -> list[str]:
     """Warns of splits that show no class at all, and of classes that the training split lacks."""
     warnings = []
     for name, split in splits.items():
