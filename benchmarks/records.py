@@ -49,7 +49,7 @@ def _transformed(data: str, pair: Pair, description: DatasetDescription, size: t
         indices = masks.encode(masks.class_indices(mask, stored, description))
     return {
         features.TRANSFORMED_IMAGE: tf.io.encode_png(
-            preprocessing.resize_image(tf.constant(image), *size, even=False)
+            preprocessing.resize_image(tf.constant(image), *size, normalize=False)
         ).numpy(),
         features.TRANSFORMED_MASK: preprocessing.resize_mask(tf.constant(indices), *size).numpy(),
     }

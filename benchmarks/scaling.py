@@ -115,8 +115,9 @@ def measure(data: str, work: str, workers: int = 1) -> dict[str, float]:
         work: folder for the results.
         workers: processes of Beam's DirectRunner; 1 for a thread of this process.
     """
-    from pipeline.configuration.config import describe, load_config
-    from pipeline.running.local_runner import LocalRunner
+    from pipeline.configuration.data import describe
+    from pipeline.configuration.loading import load_config
+    from pipeline.running.nodes import run_nodes
     from pipeline.storage.workdir import Workdir
     from pipeline.wiring.create_pipeline import assemble, data_components
 
@@ -126,7 +127,7 @@ def measure(data: str, work: str, workers: int = 1) -> dict[str, float]:
     settings = {"data": {"dir": data, "gate_split": "val"}, "size": [96, 128], "beam": {"args": beam_args}}
     config = load_config([("benchmark", settings)])
     pipeline = assemble(config, workdir, data_components(config, workdir, describe(config.data)).all())
-    results = LocalRunner().run(pipeline, "benchmark")
+    results = run_nodes(pipeline, "benchmark")
     return {result.node_id: result.seconds for result in results if result.node_id in _COUNTED}
 
 

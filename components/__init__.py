@@ -1,4 +1,4 @@
-"""What the pipeline is made of: data sets, TFX components, metrics and the report."""
+"""The parts of the pipeline: data sets, TFX components, metrics and the report."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ _ARTIFACTS = {"Quarantine": "components.example_gen.artifacts", "Report": "compo
 
 
 def __getattr__(name: str) -> Any:
-    """Returns an artifact type where TFX on Vertex AI looks for it: a name of two parts, module and class."""
+    """Returns an artifact type, which TFX on Vertex AI imports by a name of two parts, module and class."""
     if name not in _ARTIFACTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

@@ -1,4 +1,4 @@
-"""Names of the files inside artifacts that more than one part of segpipe reads or writes."""
+"""Names of the files inside artifacts that several parts of segpipe read or write."""
 
 from __future__ import annotations
 
@@ -9,30 +9,25 @@ from components import files
 
 # In an exported model, an asset of its graph: name, class map, input size, settings, scores.
 MODEL_METADATA = "assets/segpipe.json"
-# In the trainer's ModelRun: one entry an epoch.
+# In the trainer's ModelRun: one entry per epoch.
 HISTORY = "history.json"
-# In the Report: everything that the page shows.
+# In the Report: the data of the page.
 REPORT_DATA = "report.json"
-# Beside the exported model's folder: the network's weights, for a later training to start from.
+# Beside the exported model's folder: the network's weights, for warm starts.
 WEIGHTS = "network.weights.h5"
 
 
 def weights_beside(serving_model_dir: str) -> str:
-    """Returns the path of a network's weights, which lie next to the folder of its export."""
+    """Returns the path of a network's weights, beside the folder of its exported model."""
     return files.join(serving_model_dir.rstrip("/").rpartition("/")[0], WEIGHTS)
 
 
 def read_model_metadata(directory: str) -> dict[str, Any]:
-    """Returns what an exported model says of itself.
-
-    Raises:
-        OSError: it says nothing.
-        ValueError: what it says is no JSON.
-    """
+    """Returns the metadata of an exported model. Raises OSError if there is none, and ValueError if it is not JSON."""
     return json.loads(files.read_bytes(files.join(directory, MODEL_METADATA)))
 
 
 def write_model_metadata(directory: str, content: dict[str, Any]) -> None:
-    """Replaces what an exported model says of itself. Raises OSError where it cannot be written."""
+    """Replaces the metadata of an exported model. Raises OSError."""
     text = json.dumps(content, indent=2, sort_keys=True)
     files.write_bytes(files.join(directory, MODEL_METADATA), text.encode())

@@ -1,7 +1,7 @@
-"""The classes of a data set: names, display colours and the index that does not count.
+"""The classes of a data set: names, display colours and the ignored index.
 
-A class map is data: it travels as JSON through the pipeline's configuration, inside the exported
-model and into the report, so that an index never loses its meaning.
+The class map is stored as JSON in the pipeline's configuration, the exported model and the report, so that an index
+never loses its meaning.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Color = tuple[int, int, int]
 
 @dataclasses.dataclass(frozen=True)
 class ClassMap:
-    """Class names in index order, with a display colour each.
+    """Class names in index order, each with a display colour.
 
     Attributes:
         names: the class names; a class's index is its position.
-        colors: one RGB colour a class, 0 to 255.
-        ignore_index: index of the class whose pixels are neither trained on nor scored
-            (CamVid's void), or None where every pixel counts.
+        colors: one RGB colour per class, 0 to 255.
+        ignore_index: index of the class whose pixels are neither trained on nor scored, such as CamVid's void; None if
+            all pixels count.
     """
 
     names: tuple[str, ...]
@@ -42,7 +42,7 @@ class ClassMap:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, the ignored one included."""
+        """Number of classes, including the ignored one."""
         return len(self.names)
 
     @property
@@ -57,7 +57,7 @@ class ClassMap:
 
     @property
     def palette(self) -> np.ndarray:
-        """Display colours as an array, uint8 [num_classes, 3]."""
+        """Display colours, uint8 [num_classes, 3]."""
         return np.array(self.colors, dtype=np.uint8)
 
     def index(self, name: str) -> int:
@@ -65,10 +65,7 @@ class ClassMap:
         return self.names.index(name)
 
     def colorize(self, class_indices: np.ndarray) -> np.ndarray:
-        """Paints class indices, integer [..., H, W], in display colours, uint8 [..., H, W, 3].
-
-        Indices outside the map are painted white.
-        """
+        """Maps class indices, integer [..., H, W], to colours, uint8 [..., H, W, 3]; white for unknown indices."""
         palette = np.full((256, 3), 255, dtype=np.uint8)
         palette[: self.num_classes] = self.palette
         return palette[class_indices]
@@ -83,15 +80,15 @@ class ClassMap:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> ClassMap:
-        """Reads what `to_dict` returned."""
+        """Reads the result of `to_dict`."""
         colors = tuple((int(r), int(g), int(b)) for r, g, b in value["colors"])
         return cls(tuple(value["names"]), colors, value["ignore_index"])
 
     def to_json(self) -> str:
-        """Returns the map as one canonical line of JSON, fit for a cache key."""
+        """Returns the map as one line of canonical JSON, which can be part of a cache key."""
         return json.dumps(self.to_dict(), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ClassMap:
-        """Reads what `to_json` returned."""
+        """Reads the result of `to_json`."""
         return cls.from_dict(json.loads(text))

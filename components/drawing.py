@@ -1,6 +1,8 @@
-"""Pictures of masks for people: overlays, legends, sheets for a prediction and maps of its errors.
+"""Draws masks for people: overlays, legends, sheets of predictions, and error maps.
 
-Used by `segpipe predict` and by the report; needs nothing but Pillow and NumPy.
+`segpipe predict` and the report use it; it needs only Pillow and NumPy. Images are RGB, uint8 [H, W, 3]. Masks are
+class indices, uint8 [h, w], resized to the image by nearest neighbour if sizes differ. Functions raise ValueError if
+the shape or type of an array is wrong.
 """
 
 from __future__ import annotations
@@ -27,15 +29,10 @@ LABEL_FONT = 11  # pixels
 
 
 def photo(data: bytes) -> np.ndarray:
-    """Decodes an image for people: upright RGB, uint8 [H, W, 3].
+    """Decodes an encoded image to upright RGB.
 
-    The values of a 16-bit PNG are stretched from black to white; of colours Pillow keeps the high bytes alone.
-
-    Args:
-        data: an encoded image.
-
-    Raises:
-        OSError, SyntaxError, ValueError or PIL.Image.DecompressionBombError: Pillow cannot decode it.
+    Stretches the values of a 16-bit PNG from black to white; Pillow keeps only the high bytes of 16-bit colours. Raises
+    OSError, SyntaxError, ValueError or PIL.Image.DecompressionBombError if Pillow cannot decode the image.
     """
     with Image.open(io.BytesIO(data)) as opened:
         image = upright(opened)
@@ -54,23 +51,13 @@ def fit_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, class_map: ClassMap, opacity: float = 0.5) -> np.ndarray:
-    """Lays a mask's display colours over its image.
+    """Lays a mask's display colours over its image; pixels of the ignored class show the plain image.
 
-    Args:
-        image: uint8 [H, W, 3].
-        mask: class indices, uint8 [h, w], resized to the image where sizes differ.
-        class_map: gives the colours.
-        opacity: share of the colour, from 0 (image alone) to 1 (mask alone).
-
-    Returns:
-        uint8 [H, W, 3]; pixels of the ignored class show the image as it is.
-
-    Raises:
-        ValueError: the arrays are not of these shapes and types, or the opacity is out of range.
+    `opacity` is the fraction of the colour, from 0 (only the image) to 1 (only the mask).
     """
     _check(image, mask)
     if not 0 <= opacity <= 1:
-        raise ValueError(f"overlay: opacity {opacity} is not between 0 and 1")
+        raise ValueError(f"overlay: found opacity {opacity}, expected 0 to 1")
     mask = fit_mask(mask, (image.shape[0], image.shape[1]))
     colors = class_map.colorize(mask).astype(np.float32)
     mixed = np.rint(image * np.float32(1 - opacity) + colors * np.float32(opacity)).astype(np.uint8)
@@ -79,31 +66,17 @@ def overlay(image: np.ndarray, mask: np.ndarray, class_map: ClassMap, opacity: f
     return mixed
 
 
-def error_map(
-    truth: np.ndarray, prediction: np.ndarray, class_map: ClassMap, image: np.ndarray | None = None
-) -> np.ndarray:
-    """Shows where a prediction is wrong.
+def error_map(truth: np.ndarray, prediction: np.ndarray, class_map: ClassMap, image: np.ndarray) -> np.ndarray:
+    """Shows misses in `WRONG`, pixels that are not scored in `IGNORED` with a lighter hatch, and others as a dim image.
 
-    Args:
-        truth: class indices, uint8 [H, W].
-        prediction: class indices, uint8 [h, w], resized to the truth where sizes differ.
-        class_map: gives the ignore index.
-        image: the picture, uint8 [H, W, 3], that shows dimly where the prediction is right; without it those
-            pixels are mid-grey.
-
-    Returns:
-        uint8 [H, W, 3]: `WRONG` for misses, `IGNORED` with a lighter hatch for pixels that are not scored.
-
-    Raises:
-        ValueError: the arrays are not of these shapes and types.
+    The truth has the size of the image.
     """
-    canvas = np.full((*truth.shape, 3), 128, np.uint8) if image is None else image
-    _check(canvas, truth)
-    _check(canvas, prediction)
-    if canvas.shape[:2] != truth.shape:
-        raise ValueError(f"error map: the truth is {truth.shape}, the image {canvas.shape[:2]}; they must agree")
+    _check(image, truth)
+    _check(image, prediction)
+    if image.shape[:2] != truth.shape:
+        raise ValueError(f"error map: found a truth of {truth.shape}, expected the image's size {image.shape[:2]}")
     prediction = fit_mask(prediction, (truth.shape[0], truth.shape[1]))
-    grey = (canvas.astype(np.uint16).sum(axis=-1, keepdims=True) // 6 + 32).astype(np.uint8)
+    grey = (image.astype(np.uint16).sum(axis=-1, keepdims=True) // 6 + 32).astype(np.uint8)
     shown = np.where((truth != prediction)[..., None], np.array(WRONG, np.uint8), grey)
     if class_map.ignore_index is not None:
         ignored = truth == class_map.ignore_index
@@ -114,16 +87,9 @@ def error_map(
 
 
 def instances(image: np.ndarray, masks: np.ndarray, labels: Sequence[str], opacity: float = 0.5) -> np.ndarray:
-    """Lays each mask over an image in a colour of its own, with its box and a label.
+    """Lays masks, bool [N, H, W], over an image in different colours, with boxes and labels; the first ones lie on top.
 
-    Args:
-        image: uint8 [H, W, 3].
-        masks: bool [N, H, W]; the first ones lie on top.
-        labels: what is written at each box.
-        opacity: fraction of the colours, 0 to 1.
-
-    Returns:
-        uint8 [H, W, 3].
+    `opacity` is the fraction of the colour, 0 to 1.
     """
     canvas = image.astype(np.float32)
     colors = instance_colors(len(masks))
@@ -135,29 +101,22 @@ def instances(image: np.ndarray, masks: np.ndarray, labels: Sequence[str], opaci
 
 
 def instance_colors(number: int) -> list[Color]:
-    """Returns the colours that `instances` gives to a number of instances, in their order."""
-    # Hues a golden ratio apart differ most, however many there are.
-    return [_bright((0.1 + index * 0.618034) % 1) for index in range(number)]
-
-
-def _bright(hue: float) -> Color:
-    red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.75, 0.95))
-    return red, green, blue
+    """Returns the colours of a number of instances in `instances`."""
+    # Hues that are a golden ratio apart differ most, for any number of colours.
+    colors = (colorsys.hsv_to_rgb((0.1 + index * 0.618034) % 1, 0.75, 0.95) for index in range(number))
+    return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in colors]
 
 
 def draw_boxes(picture: Image.Image, boxes: np.ndarray, labels: Sequence[str], colors: Sequence[Color]) -> np.ndarray:
-    """Draws boxes with a label at each one's upper left corner into a picture; the last ones lie on top.
+    """Draws N boxes with labels at their upper left corners into a picture and returns its pixels.
 
-    A label that would touch one above it is left out.
+    The last boxes lie on top. Leaves out a label that would touch one on top of it.
 
     Args:
-        picture: RGB; drawn into.
+        picture: RGB; changed in place.
         boxes: (y_min, x_min, y_max, x_max) in pixels, the maximum exclusive, [N, 4].
-        labels: what is written, N texts.
+        labels: N texts.
         colors: N colours.
-
-    Returns:
-        uint8 [H, W, 3].
     """
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(LABEL_FONT)
     drawn = list(zip(boxes.tolist(), labels, colors, strict=True))
@@ -178,12 +137,9 @@ def legend(class_map: ClassMap, names: Sequence[str] | None = None, width: int |
     """Draws swatches with class names, in rows that fit a width.
 
     Args:
-        class_map: gives names and colours.
-        names: the classes to show, by default all of them, in the order of the class map.
-        width: width of the picture in pixels; by default one entry a row.
-
-    Returns:
-        An RGB picture.
+        class_map: names and colours.
+        names: the classes to show, in the order of the class map; None for all.
+        width: width of the picture in pixels; None for one entry per row.
 
     Raises:
         ValueError: a name is not in the class map.
@@ -191,7 +147,7 @@ def legend(class_map: ClassMap, names: Sequence[str] | None = None, width: int |
     font = ImageFont.load_default(LEGEND_FONT)
     unknown = [name for name in names or () if name not in class_map.names]
     if unknown:
-        raise ValueError(f"legend: {unknown} are not in the class map, which has {list(class_map.names)}")
+        raise ValueError(f"legend: found unknown classes {unknown}, expected some of {list(class_map.names)}")
     wanted = [i for i, name in enumerate(class_map.names) if names is None or name in names]
     labels = {index: class_map.names[index].replace("_", " ") for index in wanted}
     swatch, line, margin = 16, 24, 8
@@ -208,33 +164,19 @@ def legend(class_map: ClassMap, names: Sequence[str] | None = None, width: int |
     return picture
 
 
-def prediction_sheet(
-    image: np.ndarray, mask: np.ndarray, class_map: ClassMap, opacity: float = 0.5, width: int = 960
-) -> np.ndarray:
-    """Puts image, coloured mask and overlay side by side above a legend of the classes that occur.
+def prediction_sheet(image: np.ndarray, mask: np.ndarray, class_map: ClassMap, width: int = 960) -> np.ndarray:
+    """Puts image, coloured mask and overlay side by side, above a legend of the classes in the mask.
 
-    Args:
-        image: uint8 [H, W, 3].
-        mask: class indices, uint8 [h, w].
-        class_map: gives names and colours.
-        opacity: share of the colour in the overlay.
-        width: least width of the sheet in pixels; small images are enlarged to it.
-
-    Returns:
-        uint8 [rows, columns, 3].
-
-    Raises:
-        ValueError: the arrays are not of these shapes and types.
+    Enlarges small images, so that the sheet has at least the width in pixels.
     """
     _check(image, mask)
     mask = fit_mask(mask, (image.shape[0], image.shape[1]))
     gap = 6
     scale = max(1.0, (width - 2 * gap) / (3 * image.shape[1]))
     panel = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    smooth, hard = Image.Resampling.BICUBIC, Image.Resampling.NEAREST
-    large = Image.fromarray(image).resize(panel, smooth)
-    classes = np.asarray(Image.fromarray(mask).resize(panel, hard))
-    panels = [np.asarray(large), class_map.colorize(classes), overlay(np.asarray(large), classes, class_map, opacity)]
+    large = np.asarray(Image.fromarray(image).resize(panel, Image.Resampling.BICUBIC))
+    classes = fit_mask(mask, (panel[1], panel[0]))
+    panels = [large, class_map.colorize(classes), overlay(large, classes, class_map)]
     present = [class_map.names[index] for index in np.unique(mask) if index < class_map.num_classes]
     strip = legend(class_map, present, width=3 * panel[0] + 2 * gap)
     sheet = Image.new("RGB", (strip.width, panel[1] + strip.height), PAPER)
@@ -245,14 +187,14 @@ def prediction_sheet(
 
 
 def png_bytes(pixels: np.ndarray) -> bytes:
-    """Returns an array, uint8 [H, W] or [H, W, 3], as an encoded PNG."""
+    """Encodes an array, uint8 [H, W] or [H, W, 3], as PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", optimize=False, compress_level=6)
+    Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
 def _check(image: np.ndarray, mask: np.ndarray) -> None:
-    """Raises ValueError for arrays that are no RGB image and no mask."""
+    """Raises ValueError unless the arrays are an RGB image and a mask."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image: expected uint8 [H, W, 3], found {image.dtype} {list(image.shape)}")
     if mask.dtype != np.uint8 or mask.ndim != 2:

@@ -1,4 +1,4 @@
-"""The mistakes segpipe knows how to explain, one class for each kind, with the exit code it ends in.
+"""The errors that segpipe explains to the user, with their exit codes.
 
 Every message names the file or field, what was found, what was expected and what to do.
 """
@@ -10,15 +10,15 @@ EXIT_USAGE = 2
 EXIT_NOT_BLESSED = 3
 EXIT_DATA_REJECTED = 4
 EXIT_DRIFTED = 5
-# What shells and Typer make of Ctrl-C: 128 and the signal's number.
+# Exit code of shells and Typer after Ctrl-C: 128 plus the signal's number.
 EXIT_INTERRUPTED = 130
 
 
 class SegpipeError(Exception):
-    """A failure with an explanation for the user; a traceback would not add to it."""
+    """An error that the user can understand without a traceback."""
 
     exit_code = EXIT_FAILED
-    # Whether the same run would fail again in the same way. An instance may say otherwise.
+    # Whether a retry would fail in the same way. Instances may override it.
     permanent = False
 
 
@@ -30,7 +30,7 @@ class UsageError(SegpipeError):
 
 
 class DataRejectedError(SegpipeError):
-    """The data was read and is not good enough to train on."""
+    """The data is readable, but not good enough to train on."""
 
     exit_code = EXIT_DATA_REJECTED
     permanent = True
@@ -41,4 +41,4 @@ class WorkdirBusyError(SegpipeError):
 
 
 class ReleaseError(SegpipeError):
-    """A release of a served model that the servers or the rules of releases do not allow."""
+    """A release of a served model that the servers or the release rules refuse."""

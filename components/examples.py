@@ -1,6 +1,6 @@
-"""Writes and reads the raw examples of a run: ExampleGen writes them, and Optimizer, Report and drift read them.
+"""Writes and reads the raw examples of a run: ExampleGen writes them; Optimizer, Report and drift read them.
 
-TFX's Transform and Evaluator read the same records by the schema, `components/schema.py`.
+TFX's Transform and Evaluator read the same records by the schema in `components/schema.py`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class RawExample:
-    """What is read of one raw example: encoded image, mask PNG, name, sequence and, maybe, instances."""
+    """A raw example: encoded image, mask PNG, name, sequence and, if the data set has them, instances and depth PNG."""
 
     image: bytes
     mask: bytes
     name: str
     sequence: str
     instances: Instances | None = None
+    depth: bytes | None = None
 
 
 def to_example(sample: Sample, class_map: ClassMap) -> tf.train.Example:
@@ -48,38 +49,29 @@ def to_example(sample: Sample, class_map: ClassMap) -> tf.train.Example:
         feature[name].bytes_list.value.append(data)
     feature[features.HEIGHT].int64_list.value.append(sample.height)
     feature[features.WIDTH].int64_list.value.append(sample.width)
-    shares = sample.class_pixels / (sample.height * sample.width)
-    for class_name, share in zip(class_map.names, shares, strict=True):
-        feature[features.class_share(class_name)].float_list.value.append(float(share))
+    fractions = sample.class_pixels / (sample.height * sample.width)
+    for class_name, fraction in zip(class_map.names, fractions, strict=True):
+        feature[features.class_share(class_name)].float_list.value.append(float(fraction))
     if sample.depth:
         feature[features.DEPTH].bytes_list.value.append(sample.depth)
     if sample.instances is not None:
         num_runs, runs = encode_runs(sample.instances.masks)
         columns = (sample.instances.classes, sample.instances.crowd, num_runs, runs)
         for name, values in zip(features.INSTANCE_FEATURES, columns, strict=True):
-            # An image without instances has the features too, without values.
+            # An image without instances has the features too, with no values.
             feature[name].int64_list.SetInParent()
             feature[name].int64_list.value.extend(values.astype(np.int64).tolist())
     return example
 
 
 def example_files(examples: str, split: str) -> list[str]:
-    """Returns the gzip TFRecords of a split, in their stored order.
-
-    Args:
-        examples: URI of ExampleGen's artifact, local or remote.
-        split: name of the split.
-    """
+    """Returns the gzip TFRecords of a split of ExampleGen's artifact, local or remote, in their stored order."""
     folder = files.join(examples, f"Split-{split}")
     return [files.join(folder, name) for name in files.list_files(folder) if name.endswith(".gz")]
 
 
 def read_examples(paths: Sequence[str], limit: int | None = None) -> Iterator[RawExample]:
-    """Yields raw examples in their stored order.
-
-    Args:
-        paths: gzip TFRecords, as `example_files` returns them.
-        limit: largest number of examples; without it, all.
+    """Yields the raw examples of `example_files` in their stored order, at most `limit`.
 
     Raises:
         SegpipeError: a file cannot be read, or is damaged.
@@ -90,11 +82,12 @@ def read_examples(paths: Sequence[str], limit: int | None = None) -> Iterator[Ra
             feature[key].bytes_list.value[0]
             for key in (features.IMAGE, features.MASK, features.NAME, features.SEQUENCE)
         )
-        yield RawExample(image, mask, name.decode(), sequence.decode(), _instances(feature))
+        depth = feature[features.DEPTH].bytes_list.value[0] if features.DEPTH in feature else None
+        yield RawExample(image, mask, name.decode(), sequence.decode(), _instances(feature), depth)
 
 
 def _instances(feature: Mapping[str, tf.train.Feature]) -> Instances | None:
-    """Returns the instances of a raw example's features, None if its data set has none."""
+    """Returns the instances of a raw example's features; None if its data set has no instances."""
     if features.INSTANCE_CLASS not in feature:
         return None
     classes, crowd, num_runs, runs, (height,), (width,) = (
@@ -105,11 +98,11 @@ def _instances(feature: Mapping[str, tf.train.Feature]) -> Instances | None:
 
 
 def _records(path: str) -> Iterator[bytes]:
-    """Yields the records of a gzip TFRecord; TensorFlow's own error does not name the file."""
+    """Yields the records of a gzip TFRecord; adds the file to TensorFlow's error."""
     try:
         yield from tf.data.TFRecordDataset(path, compression_type="GZIP").as_numpy_iterator()
     except tf.errors.OpError as error:
         raise SegpipeError(
             f"{path}: cannot be read ({type(error).__name__}: {error.message}), expected a gzip TFRecord of "
-            "ExampleGen. Delete the file and run the pipeline again, which writes it anew"
+            "ExampleGen. Delete the file and run the pipeline again, which rewrites it"
         ) from error

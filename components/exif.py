@@ -1,28 +1,29 @@
-"""The EXIF orientation inside a TensorFlow graph: reads it from encoded bytes and turns pixels upright.
+"""Applies the EXIF orientation inside a TensorFlow graph.
 
-Neither `tf.io.decode_jpeg` nor `tf.io.decode_png` looks at it; browsers, photo viewers and annotation tools do.
-Only EXIF counts, as in browsers: an orientation in XMP or in a PNG's text is not read.
+`tf.io.decode_jpeg` and `tf.io.decode_png` ignore it; browsers, photo viewers and annotation tools apply it. As in
+browsers, only EXIF counts: an orientation in XMP or in a PNG's text is not read. Outside the graph, Pillow does the
+same in `components.dataset.orientation`.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-ORIENTATION = 0x0112  # EXIF 2.32, section 4.6.4: 1 is upright, 5 to 8 exchange height and width
+ORIENTATION = 0x0112  # EXIF 2.32, section 4.6.4: 1 is upright, 5 to 8 swap height and width
 _SHORT, _LONG = 3, 4  # field types of TIFF 6.0, section 2
 _ENTRY = 12  # bytes of a TIFF directory entry: tag 2, type 2, count 4, value 4
 
 
 def read_orientation(data: tf.Tensor) -> tf.Tensor:
-    """Returns the orientation, int32 [], 1 to 8, of an encoded PNG or JPEG, string []; 1 without sound EXIF data."""
-    tiff = tf.cond(tf.io.is_jpeg(data), lambda: _of_jpeg(data), lambda: _of_png(data))
+    """Returns the orientation, int32 [], 1 to 8, of an encoded PNG or JPEG, string []; 1 without valid EXIF data."""
+    tiff = tf.cond(tf.io.is_jpeg(data), lambda: _jpeg_exif(data), lambda: _png_exif(data))
     header = tf.strings.substr(tiff, 0, 4)
     little = header == b"II*\0"
-    return tf.cond(little | (header == b"MM\0*"), lambda: _from_tiff(tiff, little), lambda: tf.constant(1))
+    return tf.cond(little | (header == b"MM\0*"), lambda: _parse_tiff(tiff, little), lambda: tf.constant(1))
 
 
 def turn_upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Turns pixels, [H, W, C], as an orientation, int32 [], says; `PIL.ImageOps.exif_transpose` does the same."""
+    """Applies an orientation, int32 [], to pixels, [H, W, C], as `PIL.ImageOps.exif_transpose` does."""
 
     def turn() -> tf.Tensor:
         turned = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
@@ -32,11 +33,11 @@ def turn_upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     return tf.cond(orientation == 1, lambda: pixels, turn)
 
 
-def _of_jpeg(data: tf.Tensor) -> tf.Tensor:
-    """Returns the TIFF structure in a JPEG's first Exif segment, string []; an empty string if no segment has one."""
+def _jpeg_exif(data: tf.Tensor) -> tf.Tensor:
+    """Returns the TIFF structure in a JPEG's first Exif segment, string []; empty if there is no such segment."""
 
     def head(place: tf.Tensor) -> tf.Tensor:
-        """Returns marker, length and what an Exif segment begins with, int32 [10]; zeros after the end."""
+        """Returns a segment's first 10 bytes: marker, length, identifier; int32 [10]; zeros after the end."""
         part = tf.strings.substr(data, tf.minimum(place, tf.strings.length(data)), 10)
         return tf.cast(tf.io.decode_raw(part, tf.uint8, fixed_length=10), tf.int32)
 
@@ -48,12 +49,12 @@ def _of_jpeg(data: tf.Tensor) -> tf.Tensor:
 
     def is_other_segment(place: tf.Tensor) -> tf.Tensor:
         found = head(place)
-        # SOS: pixels follow. EOI: nothing does.
+        # SOS (0xDA) begins the pixels, EOI (0xD9) ends the file.
         return (found[0] == 0xFF) & (found[1] != 0xDA) & (found[1] != 0xD9) & ~is_exif(found)
 
     def following(place: tf.Tensor) -> tf.Tensor:
         found = head(place)
-        # A marker may be preceded by any number of FF.
+        # Any number of fill bytes FF may precede a marker.
         return place + tf.where(found[1] == 0xFF, 1, 2 + length(found))
 
     (place,) = tf.while_loop(is_other_segment, lambda place: (following(place),), [tf.constant(2)])
@@ -67,10 +68,10 @@ def _of_jpeg(data: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _of_png(data: tf.Tensor) -> tf.Tensor:
-    """Returns the content of a PNG's eXIf chunk, string []; an empty string if the PNG has no such chunk.
+def _png_exif(data: tf.Tensor) -> tf.Tensor:
+    """Returns the content of a PNG's eXIf chunk, string []; empty if there is no such chunk.
 
-    The chunk may stand behind thousands of others, so its name is searched for. The same letters among compressed
+    Searches for the chunk's name, because thousands of other chunks may precede it. The same letters among compressed
     pixels are not followed by a TIFF header.
     """
     size = tf.strings.length(data)
@@ -80,10 +81,10 @@ def _of_png(data: tf.Tensor) -> tf.Tensor:
     return tf.strings.substr(data, tf.minimum(place + 4, size), tf.cast(tf.minimum(length, tf.int32.max), tf.int32))
 
 
-def _from_tiff(tiff: tf.Tensor, little: tf.Tensor) -> tf.Tensor:
-    """Reads the orientation, int32 [], from a TIFF structure, string [], of a byte order: little-endian or not."""
+def _parse_tiff(tiff: tf.Tensor, little: tf.Tensor) -> tf.Tensor:
+    """Returns the orientation, int32 [], of a TIFF structure, string []; `little` says if it is little-endian."""
     size = tf.strings.length(tiff, "BYTE")
-    # Zeros at the end: a structure that is cut short still has its header.
+    # Padded with zeros, so that a truncated structure still has a header.
     values = tf.concat([tf.cast(tf.io.decode_raw(tiff, tf.uint8), tf.int64), tf.zeros([_ENTRY], tf.int64)], axis=0)
 
     def number(digits: tf.Tensor, count: int) -> tf.Tensor:

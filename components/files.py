@@ -1,6 +1,6 @@
-"""Reads, writes and lists files on a local disk or on an object store.
+"""Reads, writes and lists files on a local disk or an object store.
 
-Local paths import nothing for it; what an address leads to is read by components/object_store.py.
+components/object_store.py handles the addresses of object stores; local paths do not import its library.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from typing import IO
+from typing import IO, NamedTuple
 
 from filelock import FileLock
 from tenacity import before_sleep_log, retry, retry_if_exception, stop_after_attempt, wait_exponential
@@ -27,55 +27,50 @@ from components.errors import SegpipeError, UsageError
 _PATTERN = re.compile(r"[*?[\\]")
 _TRIES = 5
 _LONGEST_PAUSE = 8  # seconds; the pauses are 1, 2, 4 and 8
-# Errors that another try cannot mend.
 _BROKEN_LINK = {errno.ENOENT, errno.ELOOP}
-_LASTING = {*_BROKEN_LINK, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+# Errors that a retry cannot fix.
+_PERMANENT = {*_BROKEN_LINK, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 _CHUNK_BYTES = 4 << 20
 
 
 def is_remote(path: str) -> bool:
-    """Tells whether a path names a file system by a scheme, as in `gs://bucket/folder`."""
+    """Tells whether a path has a scheme, as in `gs://bucket/folder`."""
     return "://" in path
 
 
 def pattern_character(path: str) -> str:
-    """Returns the first character of a path that TensorFlow and Beam read as part of a pattern; empty if none.
+    """Returns the first character of a path that TensorFlow and Beam read as a wildcard; empty if it has none.
 
-    The characters are those that the documentation of `tf.io.gfile.glob` names; TensorFlow matches so when it restores
-    weights and lists examples. Beam's `FileSystem.translate_pattern` has the same ones but for the backslash.
+    The documentation of `tf.io.gfile.glob` lists the characters; TensorFlow matches patterns when it restores weights
+    and lists examples. Beam's `FileSystem.translate_pattern` has the same ones except the backslash.
     """
     found = _PATTERN.search(path)
     return found[0] if found else ""
 
 
 def refuse_pattern(where: str, path: str) -> None:
-    """Raises UsageError for a path that TensorFlow and Beam would read as a pattern.
-
-    Args:
-        where: the option or setting that the path comes from.
-        path: the path; a relative one is made absolute first.
-    """
+    """Raises UsageError if TensorFlow and Beam would read the (absolute) path of an option or setting as a pattern."""
     absolute = path if is_remote(path) else os.path.abspath(path)
     found = pattern_character(absolute)
     if found:
         raise UsageError(
             f"{where}: found {absolute}, expected a path without {found}, which TensorFlow and Beam read as a pattern. "
-            "Rename the folder, or make a link to it without *, ?, [ and \\ in its path, and name the link"
+            "Rename the folder, or make a link to it without *, ?, [ and \\ in its path, and pass the link"
         )
 
 
 def join(root: str, *parts: str) -> str:
-    """Joins path parts with a slash, which local paths and object stores share."""
+    """Joins the parts of a local path or an address with slashes."""
     return "/".join([root.rstrip("/"), *(part.strip("/") for part in parts)])
 
 
-def _may_pass(error: BaseException) -> bool:
-    """Tells whether a read that failed may succeed if it is tried again; those of a store have been, by its library."""
-    return isinstance(error, OSError) and error.errno not in _LASTING and not is_remote(str(error.filename))
+def _is_temporary(error: BaseException) -> bool:
+    """Tells whether to retry a failed read; obstore retries those of an object store itself."""
+    return isinstance(error, OSError) and error.errno not in _PERMANENT and not is_remote(str(error.filename))
 
 
 @retry(
-    retry=retry_if_exception(_may_pass),
+    retry=retry_if_exception(_is_temporary),
     wait=wait_exponential(max=_LONGEST_PAUSE),
     stop=stop_after_attempt(_TRIES),
     before_sleep=before_sleep_log(logging.getLogger(__name__), logging.WARNING),
@@ -84,10 +79,8 @@ def _may_pass(error: BaseException) -> bool:
 def read_bytes(path: str) -> bytes:
     """Returns a file's content.
 
-    An error that may pass, such as a timeout or a store's 503, is retried, with pauses of 15 seconds in all.
-
-    Raises:
-        OSError: the file cannot be read.
+    A temporary error, such as a timeout or a store's 503, is retried, with pauses of 15 seconds in total. Raises
+    OSError.
     """
     if is_remote(path):
         return object_store.read(path)
@@ -96,7 +89,7 @@ def read_bytes(path: str) -> bytes:
 
 
 def chunks(path: str) -> Iterator[bytes]:
-    """Yields a file's content piece by piece. Raises OSError."""
+    """Yields a file's content in chunks. Raises OSError."""
     if is_remote(path):
         yield from object_store.chunks(path)
         return
@@ -106,7 +99,7 @@ def chunks(path: str) -> Iterator[bytes]:
 
 
 def write_chunks(path: str, content: Iterator[bytes]) -> None:
-    """Writes a file from pieces; it appears under its name when all are written. Raises OSError."""
+    """Writes a file in chunks; it appears when all are written. Raises OSError."""
     if is_remote(path):
         object_store.write_chunks(path, content)
         return
@@ -116,7 +109,7 @@ def write_chunks(path: str, content: Iterator[bytes]) -> None:
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[IO[bytes]]:
-    """Opens a file to read bytes; one on an object store is copied to the disk first. Raises OSError."""
+    """Opens a file to read bytes; an object is copied to the local disk first. Raises OSError."""
     if not is_remote(path):
         with open(path, "rb") as file:
             yield file
@@ -129,11 +122,7 @@ def opened(path: str) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def created(path: str) -> Iterator[IO[bytes]]:
-    """Opens a file to write bytes, which appears under its name when the block ends without an exception.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Opens a file to write bytes; it appears when the block ends without an exception. Raises OSError."""
     if is_remote(path):
         with tempfile.TemporaryFile() as copy:
             yield copy
@@ -141,7 +130,7 @@ def created(path: str) -> Iterator[IO[bytes]]:
             object_store.write(path, copy)
         return
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    # Unique on a volume that containers share, in each of which the process may have the same number.
+    # Containers that share a volume may have equal process ids.
     partial = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
         with open(partial, "wb") as file:
@@ -153,11 +142,11 @@ def created(path: str) -> Iterator[IO[bytes]]:
 
 
 def read_data_file(path: str) -> bytes:
-    """Returns the content of a file of a data set; an error of the disk or the store stops the run.
+    """Returns the content of a file of a data set.
 
     Raises:
-        OSError: the file is a broken link; the data set is at fault, so the pair goes to the quarantine.
-        SegpipeError: the file cannot be read for any other reason.
+        OSError: the file is a broken link, an issue of the data set: the pair goes to the quarantine.
+        SegpipeError: the file cannot be read for any other reason, which stops the run.
     """
     try:
         return read_bytes(path)
@@ -172,24 +161,20 @@ def read_data_file(path: str) -> bytes:
 
 
 def write_bytes(path: str, content: bytes) -> None:
-    """Writes a file in one step and makes its folder if it is missing. Raises OSError."""
-    if is_remote(path):
-        object_store.write(path, content)
-        return
-    with created(path) as file:
-        file.write(content)
+    """Writes a file atomically and makes its folder if it is missing. Raises OSError."""
+    write_chunks(path, iter([content]))
 
 
 def update(path: str, change: Callable[[bytes | None], bytes]) -> None:
-    """Changes a small file in one step. Of several writers at a time, none loses what another wrote.
+    """Changes a small file atomically; concurrent writers lose nothing.
 
-    On a disk they take turns, by a hidden lock file. An object store refuses a write if the object was changed since it
-    was read, and the change is then made of what is there now.
+    On a disk, a hidden lock file serialises the writers. An object store refuses the write if the object changed since
+    it was read; the change is then applied to the new content.
 
     Args:
         path: the file, in a folder that exists.
-        change: returns the new content; takes the old one, or None without a file. It may be called several times,
-            and must add nothing to its own result.
+        change: returns the new content; takes the old one, or None if there is no file. It must be idempotent, because
+            it may be called several times.
 
     Raises:
         OSError: the file cannot be read or written.
@@ -203,16 +188,12 @@ def update(path: str, change: Callable[[bytes | None], bytes]) -> None:
 
 
 def exists(path: str) -> bool:
-    """Tells whether there is a file. Raises OSError if an object store does not say."""
+    """Tells whether a file exists. Raises OSError if an object store cannot be asked."""
     return object_store.exists(path) if is_remote(path) else os.path.exists(path)
 
 
 def list_names(folder: str) -> list[str]:
-    """Returns the names of the files and folders directly in a folder, sorted; none if it does not exist.
-
-    Raises:
-        OSError: the folder cannot be listed.
-    """
+    """Returns the sorted names of files and folders directly in a folder, which may be missing. Raises OSError."""
     if is_remote(folder):
         folders, names = object_store.children(folder)
         return sorted({*folders, *names})
@@ -220,7 +201,7 @@ def list_names(folder: str) -> list[str]:
 
 
 def list_folders(folder: str) -> list[str]:
-    """Returns the names of the folders directly in a folder, sorted; none if it does not exist. Raises OSError."""
+    """Returns the names of the folders directly in a folder, sorted; empty if it does not exist. Raises OSError."""
     if is_remote(folder):
         return sorted(object_store.children(folder)[0])
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if os.path.isdir(folder) else []
@@ -236,16 +217,41 @@ def remove(path: str) -> None:
 
 
 def remove_folder(folder: str) -> None:
-    """Removes a folder with all that is in it, if it exists. Raises OSError."""
+    """Removes a folder and its content if it exists. Raises OSError."""
     if is_remote(folder):
         object_store.remove_folder(folder)
     elif os.path.isdir(folder):
         shutil.rmtree(folder)
 
 
+class FileInfo(NamedTuple):
+    """A file: path relative to the listed folder, size in bytes, modification time in seconds since 1970."""
+
+    path: str
+    size: int
+    modified: float
+
+
+def scan(folder: str, missing_ok: bool = False) -> Iterator[FileInfo]:
+    """Yields every file below a folder, hidden ones too, without following links; skips files that vanish meanwhile.
+
+    With `missing_ok`, local folders may be missing too. Raises OSError if a folder cannot be listed.
+    """
+    if is_remote(folder):
+        for meta in object_store.objects(folder):
+            yield FileInfo(meta["path"], meta["size"], meta["last_modified"].timestamp())
+        return
+    for parent, _, names in os.walk(folder, onerror=_ignore_missing if missing_ok else _raise):
+        for name in names:
+            path = os.path.join(parent, name)
+            with contextlib.suppress(FileNotFoundError):
+                status = os.lstat(path)
+                yield FileInfo(_relative(path, folder), status.st_size, status.st_mtime)
+
+
 @dataclasses.dataclass(frozen=True)
 class Usage:
-    """What a file or folder takes: number of files, bytes, and the newest change in seconds since 1970 (0 if none)."""
+    """Number of files, their bytes, and the newest modification time in seconds since 1970 (0 without files)."""
 
     files: int = 0
     bytes: int = 0
@@ -253,81 +259,46 @@ class Usage:
 
 
 def usage(path: str) -> Usage:
-    """Returns what a file, or a folder with all that is in it, takes; links are not followed.
-
-    Raises:
-        OSError: a folder cannot be listed.
-    """
-    if is_remote(path):
-        found = [(meta["size"], meta["last_modified"].timestamp()) for meta in object_store.objects(path)]
-    elif os.path.isdir(path) and not os.path.islink(path):
-        paths = (os.path.join(folder, name) for folder, _, names in os.walk(path, onerror=_refuse) for name in names)
-        found = [_size_and_change(each) for each in paths]
+    """Returns the usage of a file, or of a folder and its content, without following links. Raises OSError."""
+    if is_remote(path) or (os.path.isdir(path) and not os.path.islink(path)):
+        found = [(info.size, info.modified) for info in scan(path, missing_ok=True)]
     else:
-        found = [_size_and_change(path)] if os.path.lexists(path) else []
-    changes = (change for _, change in found)
-    return Usage(len(found), sum(size for size, _ in found), max(changes, default=0.0))
-
-
-def _size_and_change(path: str) -> tuple[int, float]:
-    """Returns a file's bytes and modification time; zeros if it was removed meanwhile."""
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return 0, 0.0
-    return status.st_size, status.st_mtime
-
-
-def changes(folder: str) -> dict[str, float]:
-    """Returns the modification times of the files directly in a folder, by name, in seconds since 1970.
-
-    Raises:
-        OSError: the folder cannot be listed.
-    """
-    if is_remote(folder):
-        found = {meta["path"]: meta["last_modified"].timestamp() for meta in object_store.objects(folder)}
-        return {path: changed for path, changed in found.items() if "/" not in path}
-    paths = {name: join(folder, name) for name in list_names(folder)}
-    return {name: _size_and_change(path)[1] for name, path in paths.items() if not os.path.isdir(path)}
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            status = os.lstat(path)
+            return Usage(1, status.st_size, status.st_mtime)
+        return Usage()
+    return Usage(len(found), sum(size for size, _ in found), max((changed for _, changed in found), default=0.0))
 
 
 def checksums(root: str) -> dict[str, str]:
-    """Returns what an object store's listing says of the content of each file below a folder.
+    """Returns the checksums that an object store's listing gives for the files below a folder.
 
     A checksum begins with its kind. `etag:` changes whenever an object is written anew; on S3 it is the MD5 of an
     object that was uploaded in one piece.
 
     Returns:
-        Checksum by path relative to the folder, in sorted order, of the files that `list_files` yields. It is empty
-        for local files, and where the store lists none.
+        Checksum by path, for the files that `list_files` yields, in their order. It is empty for a local file, and if
+        the store lists none.
 
     Raises:
-        OSError: the folder cannot be listed.
-        UsageError: the path of a remote folder would be read as a pattern.
+        OSError: a folder cannot be listed, so that files could be missing.
+        UsageError: TensorFlow and Beam would read the path of a remote folder as a pattern.
     """
-    if not is_remote(root):
-        return dict.fromkeys(list_files(root), "")
-    refuse_pattern("folder", root)
-    found = {meta["path"]: (meta["e_tag"] or "").strip('"') for meta in object_store.objects(root)}
-    return {path: tag and f"etag:{tag}" for path, tag in sorted(found.items()) if not _is_hidden(path)}
+    if is_remote(root):
+        refuse_pattern("folder", root)
+        tags = {meta["path"]: (meta["e_tag"] or "").strip('"') for meta in object_store.objects(root)}
+    else:
+        tags = dict.fromkeys(_walk(root), "")
+    return {path: tag and f"etag:{tag}" for path, tag in sorted(tags.items()) if not _is_hidden(path)}
 
 
 def list_files(root: str) -> Iterator[str]:
     """Yields the paths of all files below a folder, relative to it, in sorted order.
 
-    Hidden files and folders (a leading dot) are left out, as are `lost+found` and links to a folder that they lie in.
-    A folder that is not there holds no files.
-
-    Raises:
-        OSError: a folder cannot be listed, so that files could be missing.
-        UsageError: the path of a remote folder would be read as a pattern.
+    Skips hidden files and folders (a leading dot), `lost+found`, and symlink cycles. A missing folder has no files.
+    Raises what `checksums` raises.
     """
-    if is_remote(root):
-        refuse_pattern("folder", root)
-        found: Iterator[str] = (meta["path"] for meta in object_store.objects(root))
-    else:
-        found = _walk(root)
-    yield from sorted(path for path in found if not _is_hidden(path))
+    yield from checksums(root)
 
 
 def _is_hidden(path: str) -> bool:
@@ -335,30 +306,36 @@ def _is_hidden(path: str) -> bool:
 
 
 def _walk(root: str) -> Iterator[str]:
-    """Yields the paths of the files below a local folder, relative to it, in any order."""
-    for folder, folders, names in os.walk(root, onerror=_refuse, followlinks=True):
-        yield from (os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/") for name in names)
-        folders[:] = [name for name in folders if _is_to_be_listed(folder, name)]
+    """Yields the paths of the files below a local folder, relative to it, in any order; follows links."""
+    for folder, folders, names in os.walk(root, onerror=_ignore_missing, followlinks=True):
+        yield from (_relative(os.path.join(folder, name), root) for name in names)
+        folders[:] = [name for name in folders if not is_system_folder(name) and not _is_cycle(folder, name)]
 
 
-def _refuse(error: OSError) -> None:
-    """Raises what kept a folder from being listed, unless there is no such folder."""
+def _relative(path: str, root: str) -> str:
+    return os.path.relpath(path, root).replace(os.sep, "/")
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _ignore_missing(error: OSError) -> None:
+    """Raises the error unless the folder does not exist."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
 
 
-def holds_no_data(name: str) -> bool:
-    """Tells whether a folder is no place for data by its name: a hidden one, or what a disk's repair leaves."""
+def is_system_folder(name: str) -> bool:
+    """Tells whether a folder never holds data, by its name: hidden folders, and `lost+found` of a file system."""
     return name.startswith(".") or name == "lost+found"
 
 
-def _is_to_be_listed(folder: str, name: str) -> bool:
-    """Tells whether a walk goes down into a folder; a link to where it comes from would lead it round and round."""
-    if holds_no_data(name):
-        return False
+def _is_cycle(folder: str, name: str) -> bool:
+    """Tells whether a folder is a link to one of its own parents."""
     path = os.path.join(folder, name)
     if not os.path.islink(path):
-        return True
+        return False
     target = os.path.realpath(path)
     parents = (os.path.realpath(parent) for parent in pathlib.Path(path).parents)
-    return not any(os.path.commonpath([target, parent]) == target for parent in parents)
+    return any(os.path.commonpath([target, parent]) == target for parent in parents)

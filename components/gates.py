@@ -1,6 +1,6 @@
-"""The two gates before training: one on bad pairs and images in two splits, one on what the statistics show.
+"""The two gates before training: on bad pairs and images in two splits, and on anomalies of the statistics.
 
-ExampleValidator only reports; a gate stops the run, so that nothing is trained on rejected data.
+ExampleValidator only reports anomalies; a gate stops the run, so that no model is trained on rejected data.
 """
 
 import logging
@@ -25,8 +25,7 @@ from components.example_gen.quarantine import (
     read_similar_images,
 )
 
-# TFX reads the annotations of a component's function as objects, so this file has no
-# `from __future__ import annotations`.
+# No `from __future__ import annotations`, because TFX reads the annotations of a component's function as objects.
 
 _ANOMALIES_FILE = "SchemaDiff.pb"
 _SHOWN = 10
@@ -35,7 +34,7 @@ PROGRESS = logging.getLogger("segpipe.progress")
 
 
 @component
-def QuarantineGate(  # TFX's naming: a component is a noun
+def QuarantineGate(  # TFX names components with nouns
     quarantine: InputArtifact[Quarantine],
     max_fraction: Parameter[float],
     max_shared_images: Parameter[int],
@@ -45,11 +44,9 @@ def QuarantineGate(  # TFX's naming: a component is a noun
     code: Parameter[str],
     max_similar_images: Parameter[int] = None,
 ) -> None:
-    """Stops the run on too many bad pairs, on an empty split to train or evaluate on, and on images in both.
+    """Stops the run on too many bad pairs, an empty training or evaluation split, or images in both.
 
-    Without `max_similar_images`, near duplicates are only logged.
-
-    `code` is part of the cache key.
+    Without `max_similar_images`, near duplicates are only logged. `code` is part of the cache key.
     """
     counts, issues = read_counts(quarantine.uri), read_issues(quarantine.uri)
     evaluated = tuple(dict.fromkeys((eval_split, gate_split)))
@@ -62,31 +59,26 @@ def QuarantineGate(  # TFX's naming: a component is a noun
 
 @component
 def AnomalyGate(anomalies: InputArtifact[ExampleAnomalies], code: Parameter[str]) -> None:
-    """Stops the run where a split's statistics do not fit the schema; `code` is for the cache's key."""
+    """Stops the run if a split's statistics do not match the schema; `code` is part of the cache key."""
     check_anomalies(read_anomalies(anomalies), anomalies.uri)
 
 
 def check_quarantine(
     counts: dict[str, Any], issues: list[Any], max_fraction: float, needed_splits: tuple[str, ...], uri: str
 ) -> None:
-    """Raises DataRejectedError if a split has too many bad pairs, or a needed split no example.
+    """Raises DataRejectedError if a split has more than `max_fraction` bad pairs, or a needed split has no example.
 
-    Args:
-        counts: {"examples": {split: count}, "quarantined": {split: {reason: count}}}.
-        issues: the bad pairs, as `components.dataset.pairs.DataIssue`.
-        max_fraction: largest fraction of bad pairs allowed in each split, 0 to 1.
-        needed_splits: the splits that must not be empty.
-        uri: the quarantine artifact, for the message.
+    `counts` and `issues` are the results of `read_counts` and `read_issues`; the message names the quarantine's `uri`.
     """
     good: Counter[str] = Counter(counts["examples"])
-    # A pair that is there twice is one bad pair of several files.
+    # A duplicate pair has several issues, but is one bad pair.
     bad = Counter(split for split, _ in {(issue.split, issue.name) for issue in issues})
     empty = [split for split in needed_splits if not good[split]]
     if empty:
         raise DataRejectedError(
             f"split {empty[0]!r} has no usable example; found examples in {counts['examples']}, expected at least "
             f"one in each of {', '.join(needed_splits)}. Add pairs, or name another split with data.train_split, "
-            f"data.eval_split or data.gate_split. All that was quarantined, with reasons: {uri}\n"
+            f"data.eval_split or data.gate_split. All quarantined pairs, with reasons: {uri}\n"
             + _listing([_issue_line(issue) for issue in issues])
         )
     fractions = {split: count / (good[split] + count) for split, count in sorted(bad.items())}
@@ -108,14 +100,9 @@ def check_quarantine(
 def check_shared_images(
     shared: list[dict[str, list[str]]], max_shared_images: int, train_split: str, eval_split: str, uri: str
 ) -> None:
-    """Raises DataRejectedError if too many images are in both the training split and one to evaluate on.
+    """Raises DataRejectedError if too many images are in both the training and an evaluation split.
 
-    Args:
-        shared: {split: names of pairs} for each image that is in more than one split.
-        max_shared_images: how many images may be in both.
-        train_split: the split to train on.
-        eval_split: a split to evaluate on.
-        uri: the quarantine artifact, for the message.
+    `shared` is the result of `read_shared_images`; the message names the quarantine's `uri`.
     """
     both = [names for names in shared if train_split in names and eval_split in names]
     if len(both) > max_shared_images:
@@ -131,14 +118,9 @@ def check_shared_images(
 def check_similar_images(
     similar: list[NearDuplicate], max_similar_images: int | None, train_split: str, eval_split: str, uri: str
 ) -> None:
-    """Raises DataRejectedError if too many images to evaluate on are near duplicates of training images.
+    """Raises DataRejectedError if too many evaluation images are near duplicates of training images.
 
-    Args:
-        similar: each image that has a near duplicate in another split, with the nearest one.
-        max_similar_images: how many may have one in the training split; None for any number, which is logged.
-        train_split: the split to train on.
-        eval_split: a split to evaluate on.
-        uri: the quarantine artifact, for the message.
+    `similar` is the result of `read_similar_images`. With None for `max_similar_images`, only logs the number.
     """
     found = [pair for pair in similar if pair.split == eval_split and pair.other_split == train_split]
     what = f"{len(found)} images of split {eval_split!r} are nearly the same as one of split {train_split!r}"
@@ -162,13 +144,13 @@ def _issue_line(issue: Any) -> str:
 
 
 def _listing(lines: list[str]) -> str:
-    """Returns the first lines, and how many more there are."""
+    """Returns the first lines, and the number of further ones."""
     more = [f"  ... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
     return "\n".join([*lines[:_SHOWN], *more])
 
 
 def read_anomalies(artifact: Any) -> dict[str, Any]:
-    """Returns the anomalies of each split as TFDV's protos."""
+    """Returns TFDV's anomalies of each split."""
     return {
         split: anomalies_pb2.Anomalies.FromString(
             files.read_bytes(files.join(artifact.uri, f"Split-{split}", _ANOMALIES_FILE))
@@ -178,7 +160,7 @@ def read_anomalies(artifact: Any) -> dict[str, Any]:
 
 
 def check_anomalies(anomalies: dict[str, Any], uri: str) -> None:
-    """Raises DataRejectedError that names the split and feature of every anomaly."""
+    """Raises DataRejectedError with split and feature of every anomaly, if there are any."""
     lines = []
     for split, proto in sorted(anomalies.items()):
         for feature, info in sorted(proto.anomaly_info.items()):
@@ -188,5 +170,5 @@ def check_anomalies(anomalies: dict[str, Any], uri: str) -> None:
     if lines:
         raise DataRejectedError(
             f"{len(lines)} anomalies between the data and its schema, expected none. "
-            f"Look at the data with `segpipe data check`; the full report: {uri}\n" + "\n".join(lines)
+            f"Inspect the data with `segpipe data check`. Full report: {uri}\n" + "\n".join(lines)
         )

@@ -1,6 +1,6 @@
-"""Finds out why TensorFlow cannot use a GPU: because of the driver, the libraries or the device.
+"""Finds out why TensorFlow cannot use a GPU: the driver, the libraries or the device.
 
-TensorFlow is imported only by the functions that say so.
+Only the functions that say so import TensorFlow.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from components.tensorflow_start import nvidia_libraries
 
 _DRIVER_FILE = "/proc/driver/nvidia/version"
 _DRIVER_LIBRARY = "libcuda.so.1"
-# The oldest driver that runs any toolkit of a major version of CUDA: docs.nvidia.com/deploy/cuda-compatibility/
+# The oldest driver for all toolkits of a major version of CUDA: docs.nvidia.com/deploy/cuda-compatibility/
 # minor-version-compatibility.html, and table 2 of docs.nvidia.com/cuda/archive/12.5.1/cuda-toolkit-release-notes/.
 _OLDEST_DRIVER = {12: "525.60.13"}
-# TensorFlow registers no GPU unless it can load all of these and cuDNN: `TryDlopenCUDALibraries` in TensorFlow 2.21,
-# third_party/xla/xla/tsl/platform/default/dlopen_checker.cc. The names are those that it and 2.16 pass to `dlopen`.
+# TensorFlow registers a GPU only if it can load all of these and cuDNN: `TryDlopenCUDALibraries` in TensorFlow 2.21,
+# third_party/xla/xla/tsl/platform/default/dlopen_checker.cc. 2.16 and 2.21 pass these names to `dlopen`.
 _LIBRARIES = {
     12: (
         "libcudart.so.12",
@@ -38,7 +38,7 @@ _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 
 
 class Problem(NamedTuple):
-    """A part that is missing or does not fit, and what to do about it."""
+    """A missing or unsuitable part, and how to fix it."""
 
     what: str
     remedy: str
@@ -46,7 +46,7 @@ class Problem(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Build:
-    """What this TensorFlow was built for. Without CUDA, `cuda`, `cudnn` and `capabilities` are empty."""
+    """What this TensorFlow was built for; `cuda`, `cudnn` and `capabilities` are empty without CUDA."""
 
     version: str
     cuda: str = ""
@@ -55,7 +55,7 @@ class Build:
 
     @property
     def cuda_major(self) -> int:
-        """The major version of CUDA, 0 without CUDA."""
+        """Major version of CUDA; 0 without CUDA."""
         return int(self.cuda.partition(".")[0] or 0)
 
     @property
@@ -75,18 +75,18 @@ class Device:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """What `inspect` found of the driver, the GPUs and the libraries that TensorFlow needs.
+class Inspection:
+    """The driver, the GPUs, and the libraries that TensorFlow needs.
 
     Attributes:
         build: what TensorFlow was built for.
-        driver: version of the driver in the kernel; empty without a driver, or if it is not published (as under WSL).
+        driver: version of the driver in the kernel; empty without a driver, or if it is not published (under WSL).
         driver_problem: why the driver's library cannot be loaded; empty if it can.
-        driver_cuda: newest CUDA that the driver supports, major and minor; (0, 0) without a driver.
-        start_problem: the error of the driver's initialisation, such as CUDA_ERROR_NO_DEVICE; empty without an error.
+        driver_cuda: newest CUDA that the driver supports (major, minor); (0, 0) without a driver.
+        start_problem: error of the driver's initialisation, such as CUDA_ERROR_NO_DEVICE; empty if it succeeds.
         devices: the GPUs that the driver shows to this process.
-        libraries: for each library that TensorFlow loads, why it cannot be loaded; empty if it can.
-        visible: `CUDA_VISIBLE_DEVICES`, None if it is not set.
+        libraries: why each library that TensorFlow loads cannot be loaded; empty if it can.
+        visible: `CUDA_VISIBLE_DEVICES`; None if not set.
     """
 
     build: Build
@@ -100,21 +100,14 @@ class Found:
 
 
 def require_gpu(devices: Sequence[object]) -> None:
-    """Raises an error if TensorFlow lists no GPU.
-
-    Args:
-        devices: what `usable_gpus` returns.
-
-    Raises:
-        UsageError: no GPU; says which part is missing and what to do.
-    """
+    """Raises UsageError with the missing parts if `devices`, the result of `usable_gpus`, is empty."""
     if devices:
         return
     lines = ["training.require_gpu: found no GPU that TensorFlow can use, expected one."]
-    lines += [f"- {problem.what}. {problem.remedy}" for problem in problems(inspect())]
+    lines += [f"- {problem.what}. {problem.remedy}" for problem in find_problems(inspect())]
     lines.append("Or train on the processor: --preset cpu, or --set training.require_gpu=false")
     error = UsageError("\n".join(lines))
-    # Another node may have one.
+    # Another node may have a GPU.
     error.permanent = False
     raise error
 
@@ -126,8 +119,8 @@ def usable_gpus() -> Sequence[object]:
     return tf.config.list_physical_devices("GPU")
 
 
-def problems(found: Found) -> list[Problem]:
-    """Returns what keeps TensorFlow from using a GPU; call it if TensorFlow lists no GPU."""
+def find_problems(found: Inspection) -> list[Problem]:
+    """Returns why TensorFlow cannot use a GPU; call it if TensorFlow lists no GPU."""
     if not found.build.cuda:
         return [
             Problem(
@@ -135,16 +128,18 @@ def problems(found: Found) -> list[Problem]:
                 "Install TensorFlow's package `tensorflow` for Linux on x86-64 in its place",
             )
         ]
-    result = [problem for problem in (_of_driver(found), _of_libraries(found), _of_devices(found)) if problem]
+    result = [
+        problem for problem in (_driver_problem(found), _library_problem(found), _device_problem(found)) if problem
+    ]
     return result or [
         Problem(
             "the driver, the libraries and a GPU were found, but TensorFlow lists no GPU",
-            "See what TensorFlow says: TF_CPP_MIN_LOG_LEVEL=0 TF_CPP_MAX_VLOG_LEVEL=1 segpipe doctor",
+            "Read TensorFlow's log: TF_CPP_MIN_LOG_LEVEL=0 TF_CPP_MAX_VLOG_LEVEL=1 segpipe doctor",
         )
     ]
 
 
-def _of_driver(found: Found) -> Problem | None:
+def _driver_problem(found: Inspection) -> Problem | None:
     build = found.build
     oldest = _OLDEST_DRIVER.get(build.cuda_major)
     wanted = f"version {oldest} or newer" if oldest else f"one for CUDA {build.cuda_major} or newer"
@@ -178,7 +173,7 @@ def _of_driver(found: Found) -> Problem | None:
     return None
 
 
-def _of_libraries(found: Found) -> Problem | None:
+def _library_problem(found: Inspection) -> Problem | None:
     missing = {name: reason for name, reason in found.libraries.items() if reason}
     if not missing:
         return None
@@ -190,7 +185,7 @@ def _of_libraries(found: Found) -> Problem | None:
     )
 
 
-def _of_devices(found: Found) -> Problem | None:
+def _device_problem(found: Inspection) -> Problem | None:
     oldest = min(found.build.capabilities, default=(0, 0))
     if not found.devices or any(device.capability >= oldest for device in found.devices):
         return None
@@ -206,19 +201,19 @@ def inspect(
     driver_file: str = _DRIVER_FILE,
     load: Callable[[str], Any] = ctypes.CDLL,
     environment: Mapping[str, str] = os.environ,
-) -> Found:
-    """Returns what this process finds of the driver, the GPUs and the libraries that TensorFlow needs.
+) -> Inspection:
+    """Inspects the driver, the GPUs, and the libraries that TensorFlow needs.
 
     Args:
-        build: what TensorFlow was built for; None imports TensorFlow to read it.
+        build: what TensorFlow was built for; None imports TensorFlow to find out.
         driver_file: the kernel's file with the driver's version.
-        load: loads a shared library by name or path; raises OSError if it cannot.
+        load: loads a shared library by name or path, or raises OSError.
         environment: environment variables.
     """
     build = build or tensorflow_build()
     visible = environment.get("CUDA_VISIBLE_DEVICES")
-    libraries = {name: _why_not(name, load) for name in build.libraries}
-    found = Found(build, driver=_driver_version(driver_file), libraries=libraries, visible=visible)
+    libraries = {name: _load_error(name, load) for name in build.libraries}
+    found = Inspection(build, driver=_driver_version(driver_file), libraries=libraries, visible=visible)
     try:
         driver = load(_DRIVER_LIBRARY)
     except OSError as error:
@@ -238,7 +233,7 @@ def tensorflow_build() -> Build:
     import tensorflow as tf
 
     info = tf.sysconfig.get_build_info()
-    # As sm_80 and compute_90.
+    # Such as sm_80 and compute_90.
     capabilities = [
         re.fullmatch(r"(?:sm|compute)_(\d+)(\d)[a-z]?", name) for name in info.get("cuda_compute_capabilities", ())
     ]
@@ -261,15 +256,15 @@ def _driver_version(path: str) -> str:
     return match[1] if match else "of unknown version"
 
 
-def _why_not(name: str, load: Callable[[str], Any]) -> str:
-    """Returns why a library cannot be loaded, by its name or from NVIDIA's wheels; an empty text if it can."""
+def _load_error(name: str, load: Callable[[str], Any]) -> str:
+    """Returns why a library cannot be loaded by name or from NVIDIA's wheels; empty if it can."""
     reason = _NOT_FOUND
     for place in (name, *nvidia_libraries(name)):
         try:
             load(place)
             return ""
         except OSError as error:
-            # A wheel's library exists, so its error names another one that it needs.
+            # The wheel has the library, so the error names one of its dependencies.
             if place != name:
                 reason = str(error)
     return reason
@@ -284,18 +279,17 @@ def _error_name(driver: Any, code: int) -> str:
 def _devices(driver: Any) -> tuple[Device, ...]:
     count = ctypes.c_int()
     driver.cuDeviceGetCount(ctypes.byref(count))
-    return tuple(_device(driver, number) for number in range(count.value))
-
-
-def _device(driver: Any, number: int) -> Device:
-    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
-    driver.cuDeviceGet(ctypes.byref(device), number)
-    driver.cuDeviceGetName(name, len(name), device)
-    driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device)
-    driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device)
-    driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
-    return Device(name.value.decode(), (major.value, minor.value), memory.value)
+    devices = []
+    for number in range(count.value):
+        device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+        name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
+        driver.cuDeviceGet(ctypes.byref(device), number)
+        driver.cuDeviceGetName(name, len(name), device)
+        driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device)
+        driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device)
+        driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
+        devices.append(Device(name.value.decode(), (major.value, minor.value), memory.value))
+    return tuple(devices)
 
 
 def _dotted(version: tuple[int, int]) -> str:

@@ -1,4 +1,4 @@
-"""The instances of an image: masks, classes, COCO's run-length encoding and boxes. NumPy only."""
+"""The instances of an image: masks, classes, COCO's run-length encoding and boxes. Needs only NumPy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Instances:
     Attributes:
         masks: bool [N, H, W]; they may overlap.
         classes: class index of each, int64 [N].
-        crowd: whether it is a group of objects, which is not trained on nor scored, bool [N].
+        crowd: whether each is a group of objects, which is neither trained on nor scored, bool [N].
     """
 
     masks: np.ndarray
@@ -24,17 +24,14 @@ class Instances:
 
     @classmethod
     def stack(cls, found: Sequence[tuple[np.ndarray, int, bool]], size: tuple[int, ...]) -> Instances:
-        """Returns the instances of a list of (mask, class index, crowd); size is height and width."""
+        """Makes instances of a list of (mask, class index, crowd); size is height and width."""
         masks = np.array([mask for mask, _, _ in found], bool).reshape(-1, *size)
         classes = np.array([index for _, index, _ in found], np.int64)
         return cls(masks, classes, np.array([crowd for _, _, crowd in found], bool))
 
 
 def encode_runs(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the run-length encoding of masks, as `rleEncode` of the COCO API does (maskApi.c, commit 8c9bcc3).
-
-    Args:
-        masks: bool [N, H, W].
+    """Encodes masks, bool [N, H, W], as `rleEncode` of the COCO API does (maskApi.c, commit 8c9bcc3).
 
     Returns:
         The number of runs of each mask, int64 [N], and the runs of all masks, int64 [sum of the numbers]: down the
@@ -60,12 +57,25 @@ def decode_runs(num_runs: np.ndarray, runs: np.ndarray, height: int, width: int)
         raise ValueError(f"found {len(runs)} runs; expected {num_runs.sum()}, the sum of the masks' numbers of runs")
     masks = np.zeros((len(num_runs), height, width), bool)
     for mask, own in zip(masks, np.split(runs, np.cumsum(num_runs)[:-1]), strict=False):
-        if (own < 0).any() or own.sum() != height * width:
-            raise ValueError(
-                f"found runs of {own.sum()} pixels; expected {height * width}, of a mask of {width}x{height}"
-            )
-        mask[:] = np.repeat(np.arange(len(own)) % 2 == 1, own).reshape(width, height).T
+        mask[:] = decode_mask(own, height, width)
     return masks
+
+
+def decode_mask(runs: np.ndarray | Sequence[int], height: int, width: int, by_columns: bool = True) -> np.ndarray:
+    """Returns the mask, bool [height, width], of runs in pixels that alternate between zeros and ones, zeros first.
+
+    The runs go down the columns, as in COCO, or along the rows, as in CVAT.
+
+    Raises:
+        ValueError: a negative run, or runs that do not sum up to the mask's pixels.
+    """
+    lengths = np.asarray(runs, np.int64)
+    if (lengths < 0).any() or lengths.sum() != height * width:
+        raise ValueError(
+            f"found runs of {lengths.sum()} pixels; expected {height * width}, of a mask of {width}x{height}"
+        )
+    pixels = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    return pixels.reshape(width, height).T if by_columns else pixels.reshape(height, width)
 
 
 def boxes(masks: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Boxes around the connected areas of a mask: what object detection would say, made of what segmentation says."""
+"""Boxes around the connected components of a mask, as an object detector would return."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from scipy import ndimage
 
 @dataclasses.dataclass(frozen=True)
 class MaskBox:
-    """The box of a connected area of one class, corners included.
+    """The box of a connected component of one class; diagonal neighbours are connected.
 
     Attributes:
         index: class index.
         box: (y_min, x_min, y_max, x_max) in pixels, the maximum exclusive.
-        pixels: the area's pixels.
+        pixels: number of pixels of the component.
     """
 
     index: int
@@ -25,20 +25,20 @@ class MaskBox:
 
     @property
     def fill(self) -> float:
-        """The fraction of the box that is the area, above 0 to 1."""
+        """The fraction of the box that the component covers, above 0 to 1."""
         top, left, bottom, right = self.box
         return self.pixels / ((bottom - top) * (right - left))
 
 
 def mask_boxes(mask: np.ndarray, indices: Sequence[int], least_pixels: int = 1) -> list[MaskBox]:
-    """Returns the boxes of a mask's connected areas, by class and then from top to bottom.
+    """Returns the boxes of a mask's connected components, by class and then from top to bottom.
 
-    Objects of one class that touch are one area, and an object that something hides in part may be several.
+    Touching objects of one class are one component; a partly hidden object may be several.
 
     Args:
         mask: class indices, uint8 [H, W].
-        indices: the classes that get boxes.
-        least_pixels: smaller areas get none.
+        indices: the classes to find.
+        least_pixels: smaller components are left out.
     """
     found = []
     for index in indices:

@@ -1,6 +1,6 @@
-"""The preprocessing function that Transform runs: decode, turn upright, resize, even the exposure if asked, encode.
+"""The preprocessing function of Transform: decode, apply EXIF, resize, normalise the exposure if asked, encode.
 
-The same graph prepares images for training, evaluation and serving, so the three cannot differ.
+Training, evaluation and serving use the same graph, so they cannot differ.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import tensorflow as tf
 
 from components import exif, features
 
-# What `even_exposure` brings the log-average of an image's luma to, about that of CamVid's frames by day, and the
-# largest factor either way: a black frame stays black.
+# Exposure normalisation: the target for the log-average of an image's luma, about that of CamVid's daylight frames, and
+# the largest gain or attenuation, so that a black frame stays black.
 KEY = 80.0
 MAX_GAIN = 4.0
 
-# The values of a 16-bit PNG that become 0 and 255, unless a data set says otherwise.
+# The values of a 16-bit PNG that become 0 and 255 by default.
 FULL_RANGE = (0, 65535)
 
-# Names in Transform's graph by which an exported model finds what it needs; `serving.transform_graph` reads them.
+# Names of nodes in Transform's graph that `serving.transform_graph` looks up.
 ENCODED, PIXELS, SETTINGS = "encoded_images", "image_pixels", "image_settings"
 
 
@@ -31,22 +31,21 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
         inputs: raw features; IMAGE, string [B] or [B, 1], encoded PNG or JPEG; MASK likewise, grey PNG; with "things"
             HEIGHT and WIDTH, int64 likewise, and the features of instances, ragged int64 [B, None].
             With "depth" DEPTH, grey PNG of 16 bits.
-        custom_config: "things": class indices of the classes with instances, or nothing for semantic segmentation;
-            "depth": whether there are depth maps; "input_size": [height, width] in pixels; "normalize_exposure":
-            images are brought to one exposure, see `even_exposure`; "image_range": [low, high], the values of a 16-bit
-            PNG that become 0 and 255, or None for `FULL_RANGE`.
+        custom_config: "things": class indices of the classes with instances, empty for semantic segmentation; "depth":
+            whether there are depth maps; "input_size": [height, width] in pixels; "normalize_exposure": whether to
+            multiply images by `exposure_gain`; "image_range": [low, high], the values of a 16-bit PNG that become 0
+            and 255, or None for `FULL_RANGE`.
 
     Returns:
-        TRANSFORMED_IMAGE and TRANSFORMED_MASK, string [B]: PNG at the input size. PNG is lossless
-        and the smallest of the types Transform can write. With "things" also TRANSFORMED_INSTANCES, with "depth"
-        TRANSFORMED_DEPTH, string [B].
+        TRANSFORMED_IMAGE and TRANSFORMED_MASK, string [B]: PNG at the input size, lossless and the smallest type that
+        Transform can write. With "things" also TRANSFORMED_INSTANCES, with "depth" TRANSFORMED_DEPTH, string [B].
     """
     height, width = custom_config["input_size"]
-    even = custom_config["normalize_exposure"]
+    normalize = custom_config["normalize_exposure"]
     low, high = custom_config.get("image_range") or FULL_RANGE
-    settings = tf.constant([height, width, even, low, high], tf.float32, name=SETTINGS)
+    settings = tf.constant([height, width, normalize, low, high], tf.float32, name=SETTINGS)
     pixels = tf.map_fn(
-        lambda data: resize_image(data, height, width, even, settings[3:]),
+        lambda data: resize_image(data, height, width, normalize, settings[3:]),
         tf.identity(tf.reshape(inputs[features.IMAGE], [-1]), ENCODED),
         fn_output_signature=tf.TensorSpec([height, width, 3], tf.uint8),
     )
@@ -75,36 +74,36 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
 
 
 def resize_image(
-    data: tf.Tensor, height: int, width: int, even: bool, image_range: Sequence[int] | tf.Tensor = FULL_RANGE
+    data: tf.Tensor, height: int, width: int, normalize: bool, image_range: Sequence[int] | tf.Tensor = FULL_RANGE
 ) -> tf.Tensor:
-    """Decodes an encoded PNG or JPEG, string [], upright as its EXIF orientation says, and resizes it.
+    """Decodes an encoded PNG or JPEG, string [], applies its EXIF orientation, and resizes it.
 
-    Transparency, colour profiles and gamma are ignored; of an animated PNG, the first frame is taken.
+    Ignores transparency, colour profiles and gamma. An animated PNG gives its first frame.
 
     Args:
         data: the file's bytes.
         height: of the result, in pixels.
         width: of the result, in pixels.
-        even: whether the exposure is evened, see `even_exposure`.
+        normalize: whether to multiply by `exposure_gain`.
         image_range: the values of a 16-bit PNG that become 0 and 255.
 
     Returns:
         RGB, uint8 [height, width, 3].
     """
     resized = _resized(data, height, width, image_range)
-    return _to_uint8(even_exposure(resized) if even else resized)
+    return _to_uint8(resized * exposure_gain(resized) if normalize else resized)
 
 
 def own_pixels(
-    data: tf.Tensor, height: int, width: int, even: bool, image_range: Sequence[int] | tf.Tensor = FULL_RANGE
+    data: tf.Tensor, height: int, width: int, normalize: bool, image_range: Sequence[int] | tf.Tensor
 ) -> tf.Tensor:
-    """Returns what `resize_image` makes of an image before it is resized, uint8 [H, W, 3] at the image's own size."""
-    gain = exposure_gain(_resized(data, height, width, image_range)) if even else tf.constant(1.0)
+    """Returns an image as `resize_image` does, but at its own size, uint8 [H, W, 3]."""
+    gain = exposure_gain(_resized(data, height, width, image_range)) if normalize else tf.constant(1.0)
 
     def by_row(stored: tf.Tensor, scale: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-        if stored.dtype == tf.uint8 and not even:
+        if stored.dtype == tf.uint8 and not normalize:
             return stored
-        # As floats, a row at a time: the whole image would take four times its bytes.
+        # One row at a time: the whole image as floats would take four times its bytes.
         return tf.map_fn(lambda row: _to_uint8(scale(row) * gain), stored, fn_output_signature=tf.uint8)
 
     return _decode(data, image_range, by_row)
@@ -128,8 +127,8 @@ def _decode(
     Args:
         data: the file's bytes.
         image_range: the values of a 16-bit PNG that become 0 and 255.
-        use: from the upright pixels as they are stored, uint8 or uint16 [H, W, 3], and a function that scales such
-            values to float32, 0 to 255, to what is returned.
+        use: takes the upright pixels as stored, uint8 or uint16 [H, W, 3], and a function that scales such values to
+            float32, 0 to 255; its result is returned.
     """
     low, high = image_range[0], image_range[1]
 
@@ -156,31 +155,20 @@ def _to_uint8(image: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
 
 
-def even_exposure(image: tf.Tensor) -> tf.Tensor:
-    """Makes dark and light images about equally light, so that a network need not learn each street at each hour.
-
-    Multiplies all values by one factor, after which the log-average of the luma is `KEY` where `MAX_GAIN` allows.
-    The log-average is the measure of a scene's light that a few bright places, such as its sky, change least
-    (Reinhard et al. 2002, Photographic tone reproduction, equation 1).
-
-    Args:
-        image: RGB, 0 to 255, float32 [H, W, 3].
-
-    Returns:
-        Same shape and type; values may exceed 255.
-    """
-    return image * exposure_gain(image)
-
-
 def exposure_gain(image: tf.Tensor) -> tf.Tensor:
-    """Returns the factor, float32 [], by which `even_exposure` multiplies an image."""
-    # One is added because the logarithm of 0 is infinite.
+    """Returns the factor, float32 [], that normalises the exposure of an RGB image, 0 to 255, float32 [H, W, 3].
+
+    After multiplication the log-average of the luma is `KEY`, if `MAX_GAIN` allows it; values may exceed 255. Bright
+    areas such as the sky affect the log-average less than the mean (Reinhard et al. 2002, Photographic tone
+    reproduction, equation 1).
+    """
+    # Adds 1 because the logarithm of 0 is infinite.
     key = tf.exp(tf.reduce_mean(tf.math.log(tf.image.rgb_to_grayscale(image) + 1)))
     return tf.clip_by_value(KEY / key, 1 / MAX_GAIN, MAX_GAIN)
 
 
 def resize_mask(data: tf.Tensor, height: int, width: int, dtype: tf.DType = tf.uint8) -> tf.Tensor:
-    """Decodes a grey PNG, string [], of a mask or a depth map, and returns it resized (nearest) as such a PNG."""
+    """Resizes (nearest) a mask or depth map; input and result are encoded grey PNGs, string []."""
     mask = tf.io.decode_png(data, channels=1, dtype=dtype)
     resized = tf.image.resize(mask, (height, width), method="nearest")
     return tf.io.encode_png(resized, compression=1)
@@ -198,7 +186,7 @@ def resize_instances(
     height: int,
     width: int,
 ) -> tf.Tensor:
-    """Decodes the instances of one image and returns them resized, as `resize_mask` resizes its mask.
+    """Resizes the instances of one image as `resize_mask` resizes its mask.
 
     Args:
         classes: class index of each, int64 [N].
@@ -206,7 +194,7 @@ def resize_instances(
         num_runs: number of runs of each, int64 [N].
         runs: lengths of the runs of all, int64 [R]; see `components.features`.
         own_height: of the image, in pixels, int64 [].
-        own_width: the same.
+        own_width: of the image, in pixels, int64 [].
         things: class indices of the classes with instances.
         height: of the result, in pixels.
         width: of the result, in pixels.
@@ -221,7 +209,7 @@ def resize_instances(
     labels = tf.reduce_sum(
         tf.where(classes[:, None] == tf.constant(things, tf.int64), tf.range(1, len(things) + 1), 0), axis=1
     )
-    # The number of a run within its mask; runs of odd numbers are inside.
+    # The index of a run within its mask; runs with odd indices are inside.
     numbers = tf.range(tf.size(runs, tf.int64)) - tf.repeat(tf.cumsum(num_runs, exclusive=True), num_runs)
     values = tf.cast(tf.repeat(labels, num_runs), tf.uint8) * tf.cast(numbers % 2, tf.uint8)
 
@@ -237,5 +225,5 @@ def resize_instances(
 
 
 def _map_each(encode: Callable[[tf.Tensor], tf.Tensor], batch: tf.Tensor) -> tf.Tensor:
-    """Applies a function that returns one string to each element of a batch; one at a time, as sizes differ."""
+    """Applies a function that returns one string to each element of a batch, whose images differ in size."""
     return tf.map_fn(encode, batch, fn_output_signature=tf.string)

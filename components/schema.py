@@ -1,7 +1,4 @@
-"""The schema of the raw examples: what ExampleGen promises and ExampleValidator checks.
-
-It is written from the class map and the feature names, so it cannot disagree with either.
-"""
+"""The schema of the raw examples, which ExampleValidator checks, made from class map and feature names."""
 
 from __future__ import annotations
 
@@ -17,18 +14,11 @@ from components.class_map import ClassMap
 def raw_schema(
     class_map: ClassMap, max_side: int, has_instances: bool = False, has_depth: bool = False
 ) -> schema_pb2.Schema:
-    """Returns the schema of raw examples.
-
-    Args:
-        class_map: its classes give one share feature each.
-        max_side: largest height or width allowed, in pixels.
-        has_instances: whether the examples have instances.
-        has_depth: whether they have depth maps.
-    """
+    """Returns the schema of raw examples; `max_side` is the largest height or width allowed, in pixels."""
     schema = statistics_schema(class_map, max_side, has_instances)
     tensors = schema.tensor_representation_group[""].tensor_representation
-    # Without `presence`, so that ExampleValidator accepts statistics that leave the features out. The tensors' shapes
-    # are then explicit: tfx_bsl infers a dense tensor only for a feature with `presence`.
+    # No `presence`, so that ExampleValidator accepts statistics without these features. The tensors' shapes are
+    # explicit, because tfx_bsl infers a dense tensor only for a feature with `presence`.
     dense = [features.IMAGE, features.MASK, *([features.DEPTH] if has_depth else [])]
     for name in dense:
         schema.feature.add(name=name, type=schema_pb2.BYTES)
@@ -37,7 +27,7 @@ def raw_schema(
         for name in features.INSTANCE_FEATURES:
             tensors[name].ragged_tensor.feature_path.step.append(name)
             tensors[name].ragged_tensor.row_partition_dtype = schema_pb2.TensorRepresentation.INT64
-        # Runs need their image's size, and tfx_bsl infers nothing if there are representations.
+        # Runs need their image's size, and tfx_bsl infers no tensor if any representation is given.
         dense += [features.HEIGHT, features.WIDTH]
     for name in dense:
         tensors[name].dense_tensor.column_name = name
@@ -46,12 +36,9 @@ def raw_schema(
 
 
 def statistics_schema(class_map: ClassMap, max_side: int, has_instances: bool = False) -> schema_pb2.Schema:
-    """Returns the schema of the features that statistics are made of: all but the encoded pictures and instances' runs.
+    """Returns the schema of the features with statistics: all but encoded images and the runs of instances.
 
-    Args:
-        class_map: its classes give one share feature each.
-        max_side: largest height or width allowed, in pixels.
-        has_instances: whether the examples have instances.
+    Each class has a feature with its fraction of the pixels.
     """
     schema = schema_pb2.Schema()
     for name in (features.NAME, features.SEQUENCE, features.SPLIT, features.CONTENT_HASH):
@@ -74,9 +61,9 @@ def statistics_schema(class_map: ClassMap, max_side: int, has_instances: bool = 
 def write_raw_schema(
     class_map: ClassMap, max_side: int, directory: str, has_instances: bool = False, has_depth: bool = False
 ) -> str:
-    """Writes the schema to a file named after its content and returns the path.
+    """Writes the schema to a file named after its content, because ImportSchemaGen's cache key is only the path.
 
-    ImportSchemaGen's cache key is the path, not the content; the name makes the two one.
+    Returns the path.
     """
     text = text_format.MessageToString(raw_schema(class_map, max_side, has_instances, has_depth))
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -87,7 +74,7 @@ def write_raw_schema(
 
 
 def _add(schema: schema_pb2.Schema, name: str, kind: int) -> schema_pb2.Feature:
-    """Adds a feature that every example must have exactly once."""
+    """Adds a feature that every example has exactly once."""
     feature = schema.feature.add(name=name, type=kind)
     feature.presence.min_fraction = 1.0
     feature.presence.min_count = 1

@@ -1,4 +1,4 @@
-"""The base of all settings: typed, unknown keys refused, values fixed after validation."""
+"""The base class of all settings: typed, immutable, and without unknown keys."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Settings(BaseModel):
-    """One group of settings; every field carries its description, which `--help` and the docs show.
+    """One group of settings; `--help` and the docs show the description of each field.
 
-    A text may be written as the number that YAML reads it as: `cpu: 4`.
+    A string may be written as a number in YAML: `cpu: 4`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True)

@@ -1,7 +1,7 @@
-"""Folders on an object store that readers see whole or not at all, and copies of them on the local disk.
+"""Writes folders to an object store atomically, and copies them to the local disk.
 
-An object store cannot rename a folder. So the last write of a folder is one object beside it, `FOLDER.json`, the
-manifest. A folder without its manifest does not count: a writer that was killed left it.
+An object store cannot rename a folder. So the last write of a folder is one object beside it, its manifest
+`FOLDER.json`. A folder without a manifest is ignored: its writer was killed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from filelock import FileLock
 from pydantic import Field, ValidationError, field_validator
 
-from components import files, object_store
+from components import files
 from components.errors import SegpipeError
 from components.settings import Settings
 
@@ -32,47 +32,52 @@ class StoredFile(Settings):
 
 
 class Manifest(Settings):
-    """The files of a folder by their path below it."""
+    """The files of a folder, by path relative to it."""
 
     files: dict[str, StoredFile]
 
     @field_validator("files")
     @classmethod
     def _check_paths(cls, value: dict[str, StoredFile]) -> dict[str, StoredFile]:
-        """Refuses a path that leads out of the folder."""
+        """Rejects a path outside the folder."""
         for path in value:
             if os.path.isabs(path) or ".." in path.split("/"):
                 raise ValueError(f"found the path {path}, expected one below the folder")
         return value
 
 
-def publish(folder: str, manifest: Manifest) -> None:
-    """Makes the files of a folder count, by writing its manifest. Raises SegpipeError."""
-    path = folder.rstrip("/") + MANIFEST_SUFFIX
+def manifest_path(folder: str) -> str:
+    """Returns the path of a folder's manifest."""
+    return folder.rstrip("/") + MANIFEST_SUFFIX
+
+
+def write_manifest(folder: str, manifest: Manifest) -> None:
+    """Publishes a folder by writing its manifest. Raises SegpipeError."""
+    path = manifest_path(folder)
     with explained(path):
         files.write_bytes(path, manifest.model_dump_json(indent=1).encode())
 
 
-def withdraw(folder: str) -> None:
+def remove(folder: str) -> None:
     """Removes a folder, its manifest first, so that no reader finds half of it. Raises SegpipeError."""
     with explained(folder):
-        files.remove(folder.rstrip("/") + MANIFEST_SUFFIX)
+        files.remove(manifest_path(folder))
         files.remove_folder(folder)
 
 
 def is_published(folder: str) -> bool:
-    """Tells whether a folder has its manifest. Raises SegpipeError if the store does not say."""
+    """Tells whether a folder has a manifest. Raises SegpipeError if the store cannot be asked."""
     with explained(folder):
-        return files.exists(folder.rstrip("/") + MANIFEST_SUFFIX)
+        return files.exists(manifest_path(folder))
 
 
 def read_manifest(folder: str) -> Manifest:
-    """Returns what a published folder consists of.
+    """Returns the manifest of a published folder.
 
     Raises:
         SegpipeError: the manifest is missing, damaged or cannot be read.
     """
-    path = folder.rstrip("/") + MANIFEST_SUFFIX
+    path = manifest_path(folder)
     with explained(path):
         content = files.read_bytes(path)
     try:
@@ -81,73 +86,69 @@ def read_manifest(folder: str) -> Manifest:
         reason = error.errors()[0]["msg"]
         raise SegpipeError(
             f"{path}: found a damaged manifest ({reason}), expected the files of {folder}. "
-            "Delete it, then write the folder again: push the model, or run the pipeline"
+            "Delete it, then push the model or run the pipeline again"
         ) from None
 
 
 def copy_files(source: str, target: str) -> dict[str, StoredFile]:
-    """Copies a folder's files, from and to local disks or object stores, several at once.
+    """Copies a folder's files in parallel; both folders are local or on an object store.
 
     Returns:
-        What was copied, by path below the folder.
+        Size and hash of each file, by path relative to the folder.
 
     Raises:
         SegpipeError: a file cannot be read or written.
     """
-    return copy_paths(_walk(source), source, target)
+    return copy_paths(_list_paths(source), source, target)
 
 
 def copy_paths(paths: list[str], source: str, target: str) -> dict[str, StoredFile]:
-    """Copies some files of a folder, given by their path below it, as `copy_files` does. Raises SegpipeError."""
+    """Copies some files of a folder, named by relative path, as `copy_files` does. Raises SegpipeError."""
     with ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
-        copied = pool.map(lambda path: copy_file(files.join(source, path), files.join(target, path)), paths)
+        copied = pool.map(lambda path: _copy_file(files.join(source, path), files.join(target, path)), paths)
         return dict(zip(paths, copied, strict=True))
 
 
-def copy_file(source: str, target: str) -> StoredFile:
-    """Copies a file and makes the folder of the copy. Returns what was read. Raises SegpipeError."""
-    measure = _Measure()
+def _copy_file(source: str, target: str) -> StoredFile:
+    content = _Hashed(source)
     with explained(target):
-        files.write_chunks(target, measure.watch(_chunks(source)))
-    return measure.result()
+        files.write_chunks(target, iter(content))
+    return content.result()
 
 
 def hash_files(folder: str) -> dict[str, StoredFile]:
-    """Returns size and hash of a folder's files by path below it. Raises SegpipeError."""
+    """Returns size and hash of a folder's files, by path relative to it. Raises SegpipeError."""
     found = {}
-    for path in _walk(folder):
-        measure = _Measure()
-        for _ in measure.watch(_chunks(files.join(folder, path))):
+    for path in _list_paths(folder):
+        content = _Hashed(files.join(folder, path))
+        for _ in content:
             pass
-        found[path] = measure.result()
+        found[path] = content.result()
     return found
 
 
-def check(source: str, found: StoredFile, expected: StoredFile) -> None:
-    """Compares a file that was copied with its entry in the manifest. Raises SegpipeError if they differ."""
+def check_copy(source: str, found: StoredFile, expected: StoredFile) -> None:
+    """Raises SegpipeError if a copied file differs from its entry in the manifest."""
     if found != expected:
         raise SegpipeError(
             f"{source}: found {found.size} bytes with SHA-256 {found.sha256}, expected {expected.size} bytes with "
-            f"{expected.sha256}, as its manifest says. Push the model again, or run the pipeline again"
+            f"{expected.sha256}, as in its manifest. Push the model again, or run the pipeline again"
         )
 
 
 def scratch_path(folder: str) -> str:
-    """Returns where the local copy of a folder on an object store lies; the same for each process of a user.
+    """Returns the path of the local copy of a folder on an object store, equal for all processes of a user.
 
-    It is below `segpipe-UID` in the system's folder for temporary files, which the variable TMPDIR names.
+    It lies in `segpipe-UID` of the folder for temporary files (environment variable TMPDIR).
     """
-    root = os.path.join(tempfile.gettempdir(), f"segpipe-{os.getuid()}")
-    return os.path.join(root, *folder.rstrip("/").replace("://", "/").split("/"))
+    return os.path.join(_scratch_root(), *folder.rstrip("/").replace("://", "/").split("/"))
 
 
 def fetch(folder: str) -> str:
-    """Returns a local folder with the files of a published one; what is unchanged is not copied again.
-
-    A local folder is returned as it is.
+    """Returns a local copy of a published folder; a local folder is returned itself, an unchanged copy is kept.
 
     Raises:
-        SegpipeError: the folder was never published, differs from its manifest, or cannot be copied.
+        SegpipeError: the folder has no manifest, differs from it, or cannot be copied.
     """
     if not files.is_remote(folder):
         return folder
@@ -159,28 +160,32 @@ def fetch(folder: str) -> str:
             drop_copy(folder)
             copied = copy_paths(list(manifest.files), folder, local)
             for path, found in copied.items():
-                check(files.join(folder, path), found, manifest.files[path])
+                check_copy(files.join(folder, path), found, manifest.files[path])
             os.makedirs(local, exist_ok=True)
-            publish(local, manifest)
+            write_manifest(local, manifest)
     return local
 
 
 def drop_copy(folder: str) -> None:
     """Removes the local copy of a folder on an object store."""
-    withdraw(scratch_path(folder))
+    remove(scratch_path(folder))
 
 
 def make_scratch(path: str) -> None:
-    """Makes a folder for local copies, which only its owner may enter. Raises SegpipeError if it is another user's."""
-    root = os.path.join(tempfile.gettempdir(), f"segpipe-{os.getuid()}")
+    """Makes a folder for local copies that only its owner may enter. Raises SegpipeError if it is another user's."""
+    root = _scratch_root()
     os.makedirs(root, mode=0o700, exist_ok=True)
     if os.stat(root).st_uid != os.getuid():
-        raise SegpipeError(f"{root}: found a folder of another user, expected one's own. Set TMPDIR to another folder")
+        raise SegpipeError(f"{root}: found a folder of another user, expected your own. Set TMPDIR to another folder")
     os.makedirs(path, exist_ok=True)
 
 
+def _scratch_root() -> str:
+    return os.path.join(tempfile.gettempdir(), f"segpipe-{os.getuid()}")
+
+
 def _is_copy(local: str, manifest: Manifest) -> bool:
-    """Tells whether a local folder has all files of a manifest: a cleaner of temporary files removes single ones."""
+    """Tells whether a local folder has all files of a manifest; a cleaner of temporary files may remove some."""
     if not is_published(local) or read_manifest(local) != manifest:
         return False
     paths = {os.path.join(local, path): file.size for path, file in manifest.files.items()}
@@ -194,40 +199,28 @@ def explained(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise SegpipeError(
-            f"{error.filename or path}: {error.strerror or error}. Check the path and the right to it, then try again"
+            f"{error.filename or path}: {error.strerror or error}. Check the path and its permissions, then try again"
         ) from error
 
 
-def _chunks(path: str) -> Iterator[bytes]:
-    """Yields a file's content. Raises SegpipeError."""
-    with explained(path):
-        yield from files.chunks(path)
+class _Hashed:
+    """The chunks of a file; size and hash after they were read. Reading raises SegpipeError."""
 
+    def __init__(self, path: str) -> None:
+        self._path, self._digest, self._size = path, hashlib.sha256(), 0
 
-class _Measure:
-    """Size and hash of chunks that pass."""
-
-    def __init__(self) -> None:
-        self._digest, self._size = hashlib.sha256(), 0
-
-    def watch(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        for chunk in chunks:
-            self._digest.update(chunk)
-            self._size += len(chunk)
-            yield chunk
+    def __iter__(self) -> Iterator[bytes]:
+        with explained(self._path):
+            for chunk in files.chunks(self._path):
+                self._digest.update(chunk)
+                self._size += len(chunk)
+                yield chunk
 
     def result(self) -> StoredFile:
         return StoredFile(size=self._size, sha256=self._digest.hexdigest())
 
 
-def _walk(folder: str) -> list[str]:
-    """Returns the paths of the files below a folder, relative to it, sorted; hidden ones too."""
+def _list_paths(folder: str) -> list[str]:
+    """Returns the paths of the files below a folder, relative to it, sorted."""
     with explained(folder):
-        if files.is_remote(folder):
-            return sorted(meta["path"] for meta in object_store.objects(folder))
-        found = [os.path.join(where, name) for where, _, names in os.walk(folder, onerror=_refuse) for name in names]
-        return sorted(os.path.relpath(path, folder).replace(os.sep, "/") for path in found)
-
-
-def _refuse(error: OSError) -> None:
-    raise error
+        return sorted(info.path for info in files.scan(folder))

@@ -1,15 +1,15 @@
-"""What the name of an encoder's weights, `model.encoder_weights`, tells of them."""
+"""The sources of an encoder's weights, the setting `model.encoder_weights`."""
 
 from __future__ import annotations
 
-# Sources that are no paths.
+# Sources that are not paths.
 NAMES = ("none", "edges", "imagenet")
 
 
 def from_pytorch(source: str) -> bool:
-    """Tells whether weights come from PyTorch's libraries.
+    """Tells whether weights come from PyTorch: a safetensors file, or a folder of Hugging Face or keras-hub.
 
-    They do in a file of safetensors, and in a folder of Hugging Face or keras-hub, whose presets were converted from
-    timm. The name alone decides, because the file may be missing when a trained network is built again.
+    keras-hub's presets were converted from timm. Only the name decides, because the file may be missing when a trained
+    network is rebuilt.
     """
     return source not in NAMES and not source.endswith((".h5", ".keras"))

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from pipeline.cli.main import app
-from pipeline.configuration.config import field_names
+from pipeline.configuration.loading import field_names
 
 _NOTE = "<!-- Written by `make reference`. -->"
 
@@ -50,7 +50,7 @@ def _command(name: str, command: TyperCommand | TyperGroup) -> Iterator[str]:
     yield f"## {name}"
     yield "\n\n".join(_text(paragraph) for paragraph in (command.help or "").split("\n\n"))
     yield f"```text\n{name} [OPTIONS] {arguments}".rstrip() + "\n```"
-    rows = [f"| `{names[each.name]}` | {_default(each.default)} | {_text(each.help or '')} |" for each in shown]
+    rows = [f"| `{names[each.name]}` | {_default(each)} | {_text(each.help or '')} |" for each in shown]
     yield "\n".join(["| argument or option | default | meaning |", "|---|---|---|", *rows])
 
 
@@ -62,8 +62,12 @@ def _name(parameter: Any) -> str:
     return f"{names} {parameter.metavar}" if parameter.metavar else names
 
 
-def _default(value: Any) -> str:
-    value = getattr(value, "value", value)
+def _default(parameter: Any) -> str:
+    """Returns the default value, or the words for it that `--help` shows."""
+    shown = getattr(parameter, "show_default", None)
+    if isinstance(shown, str):
+        return shown
+    value = getattr(parameter.default, "value", parameter.default)
     missing = value is None or value is False or value in ([], (), "") or callable(value)
     return "" if missing else f"`{value}`"
 

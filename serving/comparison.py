@@ -1,4 +1,4 @@
-"""Measures a model in this process: mean IoU as the pipeline's evaluation counts it, latency, size."""
+"""Measures a model in this process: mean IoU as in the pipeline's evaluation, latency and size."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from components import features
 from components.class_map import ClassMap
 from components.metrics.confusion import confusion_matrix, decode_mask
 from components.metrics.scores import mean_iou
+from serving.predictor import batches
 
 _BATCH = 8
 _WARM_UP_CALLS = 3
@@ -27,14 +28,14 @@ Signature = Callable[..., dict[str, tf.Tensor]]
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """One variant of a model.
+    """Measurement of one variant of a model.
 
     Attributes:
         name: `plain` for the exported model itself, or the variant.
         mean_iou: over the evaluation split, 0 to 1.
-        latency_ms: median of calls with one image, after some to warm up.
+        latency_ms: median of calls with one image, after warm-up.
         bytes: size of its files.
-        verdict: what became of it, in words.
+        verdict: whether the variant was chosen, or why not.
     """
 
     name: str
@@ -59,8 +60,8 @@ def measure(
     """Measures a model's signatures `serving_default` and `evaluation`.
 
     Args:
-        name: what to call it.
-        serve: the signature whose latency is taken.
+        name: the variant's name.
+        serve: the signature to time.
         evaluate: the signature whose masks are scored.
         pairs: encoded images with their masks, grey PNG; at least one.
         class_map: the classes of both.
@@ -68,18 +69,16 @@ def measure(
     """
     remaining = iter(pairs)
     first = next(remaining)
-    latency = median_latency_ms(lambda: serve(image=tf.constant([first[0]])))
+    latency = _median_latency_ms(lambda: serve(image=tf.constant([first[0]])))
     matrix = np.zeros((class_map.num_classes, class_map.num_classes), np.int64)
-    everything = itertools.chain([first], remaining)
-    while batch := list(itertools.islice(everything, _BATCH)):
+    for batch in batches(itertools.chain([first], remaining), _BATCH):
         masks = features.mask_png(evaluate(image=tf.constant([image for image, _ in batch]))).numpy()
         for (_, truth), mask in zip(batch, masks, strict=True):
             matrix += confusion_matrix(decode_mask(truth), decode_mask(mask), class_map.num_classes)
     return Measurement(name, mean_iou(matrix, class_map), latency, size)
 
 
-def median_latency_ms(call: Callable[[], Any]) -> float:
-    """Returns the median milliseconds of a call, after some calls to warm up."""
+def _median_latency_ms(call: Callable[[], Any]) -> float:
     for _ in range(_WARM_UP_CALLS):
         call()
     seconds = []
@@ -91,7 +90,7 @@ def median_latency_ms(call: Callable[[], Any]) -> float:
 
 
 def table(measurements: Sequence[Measurement]) -> str:
-    """Returns the measurements as a table for a terminal."""
+    """Formats the measurements as a table for a terminal."""
     lines = [f"{'variant':10}{'mean IoU':>10}{'latency, ms':>13}{'size, MB':>10}  verdict"]
     for row in measurements:
         size = row.bytes / 1e6

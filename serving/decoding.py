@@ -1,7 +1,7 @@
-"""Encoded images to pixels inside the exported graph, with an error that names the image at fault.
+"""Decodes images inside the exported graph, with an error that names the bad image.
 
-TensorFlow's decoders fail without saying at which image of a batch. A graph has no try, but tf.data
-can leave out the elements that fail: the first that is missing is the one to name.
+TensorFlow's decoders do not tell which image of a batch failed, and a graph cannot catch exceptions. But tf.data can
+skip the elements that fail: the first missing one is the bad image.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from components import exif
 
-# Images decoded side by side: at most 8, and of at most so many pixels, of three bytes each.
+# Images decoded in parallel: at most 8, with at most this many pixels of three bytes in total.
 _PARALLEL = 8
 _PARALLEL_PIXELS = 1 << 24
 
@@ -30,17 +30,17 @@ def decode_each(
     Args:
         images: string [B], PNG or JPEG.
         prepare: from one encoded image, string [], to a tensor; it may fail.
-        output: what `prepare` returns.
-        max_pixels: height times width that an image may have; known from its header, before it is decoded.
-        offset: place of the first image in the caller's batch, for the message.
-        total: size of the caller's batch, for the message; B where None.
+        output: shape and dtype of that tensor.
+        max_pixels: height times width of the largest image, checked in its header before it is decoded.
+        offset: place of the first image in the caller's batch, for errors.
+        total: size of the caller's batch, for errors; None for B.
 
     Returns:
         The results, [B, ...].
 
     Raises:
-        tf.errors.InvalidArgumentError: there are no images, or one is neither PNG nor JPEG, too large, cut short
-            or corrupt. The message begins with its place, as in `image[3] of 8`.
+        tf.errors.InvalidArgumentError: the batch is empty, or an image is not PNG or JPEG, too large, truncated or
+            corrupt. The message starts with its place, such as `image[3] of 8`.
     """
     some = tf.debugging.Assert(tf.size(images) > 0, ["image: found 0 images, expected at least 1"])
     with tf.control_dependencies([some]):
@@ -52,7 +52,7 @@ def decode_each(
         with tf.control_dependencies([tf.debugging.Assert(_is_small(_stored_size(data), max_pixels), [""])]):
             return place, prepare(tf.identity(data))
 
-    # One more element than images, so that there is a batch even where every image fails.
+    # One extra element, so that there is a batch even if every image fails.
     end = tf.data.Dataset.from_tensors((tf.constant(-1, tf.int64), tf.zeros(output.shape, output.dtype)))
     parallel = tf.clip_by_value(_PARALLEL_PIXELS // _largest(images, max_pixels), 1, _PARALLEL)
     attempts = tf.data.Dataset.range(count).map(attempt, num_parallel_calls=parallel)
@@ -64,7 +64,7 @@ def decode_each(
     def refuse() -> tf.Tensor:
         place = tf.strings.format("image[{}] of {}: ", (first_missing + offset, count if total is None else total))
         with tf.control_dependencies(
-            [tf.debugging.Assert(False, [tf.strings.join([place, _fault(images[first_missing], max_pixels)])])]
+            [tf.debugging.Assert(False, [tf.strings.join([place, _issue(images[first_missing], max_pixels)])])]
         ):
             return tf.identity(results)
 
@@ -72,7 +72,7 @@ def decode_each(
 
 
 def encode_each(images: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Encodes images, uint8 [B, H, W, 3], as PNG, string [B], which keeps every pixel.
+    """Encodes images, uint8 [B, H, W, 3], as PNG, string [B], without loss.
 
     Raises:
         tf.errors.InvalidArgumentError: the images have no pixels, or more than `max_pixels` each.
@@ -81,24 +81,24 @@ def encode_each(images: tf.Tensor, max_pixels: int) -> tf.Tensor:
     message = tf.strings.format(
         "image: found {} pixels (height, width), expected 1 to " + f"{max_pixels} in all", shape[1:3]
     )
-    # Checked first: TensorFlow's PNG encoder ends the process on an image without pixels.
+    # Checked first, because TensorFlow's PNG encoder aborts the process on an image without pixels.
     with tf.control_dependencies([tf.debugging.Assert(_is_small(shape[1:3], max_pixels), [message])]):
         images = tf.identity(images)
     return tf.map_fn(lambda pixels: tf.io.encode_png(pixels, compression=0), images, fn_output_signature=tf.string)
 
 
 def image_size(data: tf.Tensor) -> tf.Tensor:
-    """Returns height and width, int32 [2], of an encoded PNG or JPEG, string [], turned as its EXIF orientation says.
+    """Returns height and width, int32 [2], of an encoded PNG or JPEG, string [], after its EXIF orientation.
 
     Raises:
-        tf.errors.InvalidArgumentError: it is neither PNG nor JPEG, or has no whole header.
+        tf.errors.InvalidArgumentError: it is neither PNG nor JPEG, or its header is incomplete.
     """
     size = _stored_size(data)
     return tf.where(exif.read_orientation(data) >= 5, size[::-1], size)
 
 
 def _stored_size(data: tf.Tensor) -> tf.Tensor:
-    """Reads height and width, int32 [2], from the header, without decoding; raises as `image_size` does."""
+    """Reads height and width, int32 [2], from the header, without decoding; raises like `image_size`."""
 
     def of_png() -> tf.Tensor:
         # PNG specification, section 11.2.2: width and height are big-endian, bytes 16 to 23.
@@ -114,7 +114,7 @@ def _stored_size(data: tf.Tensor) -> tf.Tensor:
 
 
 def _largest(images: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Returns the pixels of the largest image that may be decoded, int64 []; at least 1."""
+    """Returns the number of pixels of the largest image within the limit, int64 []; at least 1."""
     sizes = tf.data.Dataset.from_tensor_slices(images).map(_stored_size).ignore_errors()
 
     def larger(largest: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
@@ -129,13 +129,13 @@ def _is_png(data: tf.Tensor) -> tf.Tensor:
 
 
 def _is_small(size: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Tells whether an image of a height and width, int32 [2], may be decoded."""
+    """Tells whether an image with this height and width, int32 [2], is within the limit."""
     sides = tf.cast(size, tf.int64)
     return (tf.reduce_min(sides) > 0) & (tf.reduce_prod(sides) <= max_pixels)
 
 
-def _fault(data: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Says what is wrong with an image that could not be decoded, string []."""
+def _issue(data: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Describes the problem of an image that could not be decoded, string []."""
     unknown = tf.data.Dataset.from_tensors(tf.constant([0, 0]))
     size = (
         tf.data.Dataset.from_tensors(data).map(_stored_size).ignore_errors().concatenate(unknown).take(1)
@@ -146,7 +146,7 @@ def _fault(data: tf.Tensor, max_pixels: int) -> tf.Tensor:
             (
                 ~(_is_png(data) | tf.io.is_jpeg(data)),
                 lambda: tf.strings.format(
-                    "found {} bytes that begin like neither, expected a PNG or JPEG", tf.strings.length(data)
+                    "found {} bytes in another format, expected a PNG or JPEG", tf.strings.length(data)
                 ),
             ),
             (
@@ -156,13 +156,13 @@ def _fault(data: tf.Tensor, max_pixels: int) -> tf.Tensor:
                 ),
             ),
         ],
-        default=lambda: tf.strings.join(["found a ", kind, " that is cut short or corrupt, expected a whole one"]),
+        default=lambda: tf.strings.join(["found a ", kind, " that is truncated or corrupt, expected a complete one"]),
         exclusive=False,
     )
 
 
 def _options() -> tf.data.Options:
-    """Returns options under which a data set of a few elements starts at once."""
+    """Returns options that make a data set of a few elements start fast."""
     options = tf.data.Options()
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False

@@ -1,13 +1,16 @@
-"""Scores one or two exported models on a split in one pass, and keeps the images on which two of them differ most.
+"""Scores one or two exported models on a split in one pass, and keeps the images on which they differ most.
 
-One batch of images is in memory at a time, and the `SHOWN` images that improved and worsened most.
+Memory holds one batch of images, and the `_SHOWN` images that improved and worsened most.
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
+import functools
 import heapq
 import math
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -19,7 +22,7 @@ from components.dataset.description import DatasetDescription
 from components.dataset.encoded import MAX_PIXELS, Limits
 from components.dataset.pairs import Pair, find_pairs
 from components.errors import DataRejectedError, UsageError
-from components.metrics.bootstrap import Interval, change_intervals, score_intervals
+from components.metrics.bootstrap import Interval, Resampled, change_intervals, score_intervals
 from components.metrics.confusion import confusion_matrix, decode_mask
 from components.metrics.diagnostics import Diagnostics
 from components.metrics.scores import Scores, accuracy, dice, iou, mean, mean_iou, scores
@@ -29,14 +32,14 @@ from components.report.comparison import ChangedImage, Comparison
 from components.report.data import SequenceScore
 from serving.predictor import Predictor, batches
 
-SHOWN = 5  # images that improved, and as many that worsened
-SHOWN_SEQUENCES = 10
+_SHOWN = 5  # images that improved most, and as many that worsened most
+_SHOWN_SEQUENCES = 10
 _BATCH = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoredImage:
-    """An image that two models were given.
+    """An image scored by two models.
 
     Attributes:
         sample: the image with its truth.
@@ -75,57 +78,69 @@ class Changes:
     Attributes:
         better: number of images whose mean IoU is higher than the second model's.
         worse: number of images whose mean IoU is lower.
+        improved: the `_SHOWN` images that improved most, the most improved first.
+        worsened: the `_SHOWN` images that worsened most, the most worsened first.
     """
 
     def __init__(self) -> None:
         self.better = 0
         self.worse = 0
-        # Ordered by size of the change, then from the last image to the first; no two places are equal.
-        self._improved: list[tuple[float, int, ScoredImage]] = []
-        self._worsened: list[tuple[float, int, ScoredImage]] = []
+        self.improved: list[ScoredImage] = []
+        self.worsened: list[ScoredImage] = []
 
-    def add(self, place: int, image: ScoredImage) -> None:
-        """Adds an image by its place in the split. An image whose truth shows no scored class changes nothing."""
+    def add(self, image: ScoredImage) -> None:
+        """Adds an image; of equal changes, the first ones are kept. Ignores a change of NaN (no scored class)."""
+        change = operator.attrgetter("change")
         if image.change > 0:
             self.better += 1
-            _keep(self._improved, (image.change, -place, image))
+            self.improved = heapq.nlargest(_SHOWN, [*self.improved, image], key=change)
         elif image.change < 0:
             self.worse += 1
-            _keep(self._worsened, (-image.change, -place, image))
-
-    @property
-    def improved(self) -> list[ScoredImage]:
-        """The images that improved most, the most improved first."""
-        return [image for _, _, image in sorted(self._improved, reverse=True)]
-
-    @property
-    def worsened(self) -> list[ScoredImage]:
-        """The images that worsened most, the most worsened first."""
-        return [image for _, _, image in sorted(self._worsened, reverse=True)]
-
-
-def _keep(heap: list[tuple[float, int, ScoredImage]], entry: tuple[float, int, ScoredImage]) -> None:
-    if len(heap) < SHOWN:
-        heapq.heappush(heap, entry)
-    else:
-        heapq.heappushpop(heap, entry)
+            self.worsened = heapq.nsmallest(_SHOWN, [*self.worsened, image], key=change)
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """What one or two models scored on a split.
+class SplitEvaluation(abc.ABC):
+    """Scores of one or two models on a split, for any task.
 
     Attributes:
         split: its name.
         frames: number of its images.
-        models: where each model is.
-        tallies: the sums of each model over the images.
-        changes: the images on which two models differ; empty for one model.
+        models: directory of each model.
     """
 
     split: str
     frames: int
     models: tuple[str, ...]
+
+    @property
+    @abc.abstractmethod
+    def _resampled(self) -> list[Resampled]:
+        """The bootstrap samples of each model's scores."""
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """95 % intervals of the first model's scores by metric name, without undefined ones."""
+        return _defined(score_intervals(self._resampled[0]))
+
+    @property
+    def change_intervals(self) -> dict[str, Interval]:
+        """95 % intervals of the changes, the first model minus the second, paired by image; empty for one model."""
+        if len(self.models) < 2:
+            return {}
+        candidate, baseline = self._resampled
+        return _defined(change_intervals(candidate, baseline))
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation(SplitEvaluation):
+    """Scores of one or two models of semantic segmentation.
+
+    Attributes:
+        tallies: the sums of each model over the images.
+        changes: the images on which two models differ; empty for one model.
+    """
+
     tallies: tuple[Tally, ...]
     changes: Changes
 
@@ -141,39 +156,30 @@ class Evaluation:
 
     @property
     def baseline_scores(self) -> Scores | None:
-        """The second model's scores, None if there is one model."""
+        """The second model's scores, or None."""
         return scores(self.tallies[1].matrix, self.class_map) if self.tallies[1:] else None
 
-    @property
-    def intervals(self) -> dict[str, Interval]:
-        """95 % intervals of the first model's scores by metric name, without those that are undefined."""
-        return defined(score_intervals(self.tallies[0].resampled()))
-
-    @property
-    def change_intervals(self) -> dict[str, Interval]:
-        """95 % intervals of the changes, the first model minus the second, paired by image."""
-        if len(self.tallies) < 2:
-            return {}
-        candidate, baseline = self.tallies
-        return defined(change_intervals(candidate.resampled(), baseline.resampled()))
+    @functools.cached_property
+    def _resampled(self) -> list[Resampled]:
+        return [tally.resampled() for tally in self.tallies]
 
     @property
     def worst_sequences(self) -> tuple[SequenceScore, ...]:
-        """The first model's worst sequences, `SHOWN_SEQUENCES` at most; empty if there is one, or too many to score."""
+        """The first model's worst sequences, at most `_SHOWN_SEQUENCES`; empty for one or too many sequences."""
         own, *others = (tally.sequences for tally in self.tallies)
         if not own or len(own) < 2:
             return ()
-        found = [
-            SequenceScore(
-                name, float(mean(iou(*sums))), float(mean(dice(*sums))), accuracy(*sums), *_means(others, name)
+        found = []
+        for name, sums in own.items():
+            baseline = [float(mean(iou(*other[name]))) for other in others if other]
+            found.append(
+                SequenceScore(name, float(mean(iou(*sums))), float(mean(dice(*sums))), accuracy(*sums), *baseline)
             )
-            for name, sums in own.items()
-        ]
         scored = (row for row in found if row.mean_iou is not None and not math.isnan(row.mean_iou))
-        return tuple(heapq.nsmallest(SHOWN_SEQUENCES, scored, key=lambda row: row.mean_iou or 0.0))
+        return tuple(heapq.nsmallest(_SHOWN_SEQUENCES, scored, key=lambda row: row.mean_iou or 0.0))
 
     def comparison(self) -> Comparison:
-        """Returns what the page of two models shows; draws its pictures."""
+        """Returns the contents of the report on two models, with its pictures."""
         if not self.baseline_scores:
             raise ValueError("comparison: one model was evaluated, expected two")
         return Comparison(
@@ -194,15 +200,8 @@ class Evaluation:
         )
 
 
-def defined(intervals: dict[str, Interval]) -> dict[str, Interval]:
-    """Returns the intervals that are not NaN."""
+def _defined(intervals: dict[str, Interval]) -> dict[str, Interval]:
     return {name: bounds for name, bounds in intervals.items() if not math.isnan(bounds[0])}
-
-
-def _means(sums: Iterable[dict[str, np.ndarray] | None], sequence: str) -> Iterator[float]:
-    for by_sequence in sums:
-        if by_sequence:
-            yield float(mean(iou(*by_sequence[sequence])))
 
 
 def _draw(image: ScoredImage, class_map: ClassMap) -> ChangedImage:
@@ -216,7 +215,7 @@ def _draw(image: ScoredImage, class_map: ClassMap) -> ChangedImage:
 
 
 def split_pairs(data: str, description: DatasetDescription, split: str) -> list[Pair]:
-    """Returns the pairs of a split. Raises UsageError if it has none."""
+    """Returns the pairs of a split. Raises UsageError if there are no pairs."""
     pairs, _ = find_pairs(data, description)
     chosen = [pair for pair in pairs if pair.split == split]
     if not chosen:
@@ -231,11 +230,11 @@ def evaluate(
     """Scores models on the pairs of a split.
 
     Args:
-        predictors: one model, or two to compare, of the same classes.
+        predictors: one model, or two to compare, with the same classes as the description.
         data: the data root, local or remote.
-        pairs: what `split_pairs` returned.
-        description: of the data set, with the models' classes.
-        split: the name of the split.
+        pairs: from `split_pairs`.
+        description: of the data set.
+        split: the split's name.
 
     Raises:
         DataRejectedError: a pair is bad.
@@ -243,8 +242,7 @@ def evaluate(
     class_map = predictors[0].class_map
     tallies = tuple(Tally.empty(class_map) for _ in predictors)
     changes, frames = Changes(), 0
-    limits = Limits(max_pixels=min(predictor.metadata.get("max_pixels", MAX_PIXELS) for predictor in predictors))
-    for batch in batches((read_sample(data, pair, description, limits) for pair in pairs), _BATCH):
+    for batch in read_batches(predictors, data, pairs, description):
         images = [sample.image for sample in batch]
         for sample, *found in zip(batch, *(predictor.evaluate(images) for predictor in predictors), strict=True):
             truth, masks = decode_mask(sample.mask), [mask for mask, _ in found]
@@ -254,13 +252,20 @@ def evaluate(
                 tally.add(matrix, sample.image, sample.pair.sequence, diagnostics)
             if matrices[1:]:
                 after, before = (mean_iou(matrix, class_map) for matrix in matrices)
-                changes.add(frames, ScoredImage(sample, after, before, *masks))
+                changes.add(ScoredImage(sample, after, before, *masks))
             frames += 1
     return Evaluation(split, frames, tuple(predictor.directory for predictor in predictors), tallies, changes)
 
 
-def read_sample(data: str, pair: Pair, description: DatasetDescription, limits: Limits) -> Sample:
-    """Reads one pair. Raises DataRejectedError if it is bad."""
+def read_batches(
+    predictors: Sequence[Predictor], data: str, pairs: Iterable[Pair], description: DatasetDescription
+) -> Iterator[list[Sample]]:
+    """Reads the pairs in batches, within the size limits of all models. Raises DataRejectedError for a bad pair."""
+    limits = Limits(max_pixels=min(predictor.metadata.get("max_pixels", MAX_PIXELS) for predictor in predictors))
+    return batches((_read_sample(data, pair, description, limits) for pair in pairs), _BATCH)
+
+
+def _read_sample(data: str, pair: Pair, description: DatasetDescription, limits: Limits) -> Sample:
     sample = checks.read_pair(data, pair, description, limits)
     if not isinstance(sample, Sample):
         raise DataRejectedError(

@@ -1,6 +1,6 @@
-"""Writes the SavedModel that TensorFlow Serving loads: Transform's graph, the network, the signatures.
+"""Writes the SavedModel for TensorFlow Serving: Transform's graph, the network and the signatures.
 
-The class map, the input size and the model's name travel inside it, so a client needs nothing else.
+It contains the class map, the input size and the model's name, so clients need nothing else.
 """
 
 from __future__ import annotations
@@ -36,22 +36,20 @@ def export(
     things: Sequence[int] = (),
     depth_scale: float | None = None,
 ) -> None:
-    """Exports a trained network as a SavedModel, with requests that warm it up.
+    """Exports a trained network as a SavedModel, with warm-up requests.
 
     Args:
-        network: a Keras model or `tf.Module` that maps RGB images, 0 to 255, float32 [B, H, W, 3],
-            to logits, [B, H, W, num_classes]; of any size, where `test_time` has several scales. With `things`, to what
-            `trainer.models.mask_rcnn.model.build` says.
+        network: see `ServingModule` or, with `things`, `InstanceModule`.
         transform_dir: Transform's output, whose graph decodes and resizes images.
-        directory: where the SavedModel is written.
+        directory: folder of the SavedModel.
         class_map: the classes of the logits.
         input_size: height and width of the network's input, in pixels.
-        metadata: what else to say about the model, plain JSON types; "model" names the architecture.
-        test_time: sizes and flips whose probabilities are averaged.
-        max_pixels: height times width of the largest image that the model decodes.
+        metadata: further metadata of the model, plain JSON types; "model" is the architecture.
+        test_time: test-time augmentation.
+        max_pixels: height times width of the largest image to decode.
         tiling: sliding windows over an image at its own size; None resizes the whole image to `input_size`.
-        things: class indices of a model of instances, which has neither test-time augmentation nor tiling.
-        depth_scale: of a network that estimates depth, value of a depth map at a distance of 1 metre.
+        things: class indices of an instance segmentation model, without test-time augmentation and tiling.
+        depth_scale: value of a depth map at a distance of 1 metre, for a network with depth.
     """
     content = {
         **metadata,
@@ -73,6 +71,6 @@ def export(
             if things
             else ServingModule(network, transform_dir, path, input_size, max_pixels, test_time, tiling, depth_scale)
         )
-        # The metadata is an asset: copied, and read by the signature `describe`.
+        # Copies the metadata file as an asset, which the signature `describe` reads.
         tf.saved_model.save(module, directory, signatures=module.signatures())
     write_warmup(directory, metadata["model"], input_size, module.signatures())

@@ -1,6 +1,6 @@
-"""Turns a trained network into one that only predicts: batch norms fused, weights as constants, precision by choice.
+"""Converts a trained network for inference: fuses batch norms, freezes weights to constants, sets the precision.
 
-Constants let TensorFlow lay the kernels out once for the processor instead of at every call.
+Constants let TensorFlow lay the kernels out for the processor once instead of at every call.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# The only way to a graph without variables in TensorFlow 2; it has no public name.
+# The only way to a graph without variables in TensorFlow 2; it has no public API.
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from serving.precision import CONVOLUTIONS, producers, with_precision
 
 
 class FrozenNetwork:
-    """A network as one graph without variables; called like a Keras model."""
+    """A network as one graph without variables, called like a Keras model."""
 
     variables = ()
 
@@ -46,7 +46,7 @@ def fold(network: keras.Model, precision: str) -> keras.Model:
     With W the kernel, b the bias, and a batch norm's scale gamma, offset beta, mean m and variance v,
     the fused kernel is s W and the bias s (b - m) + beta, where s = gamma / sqrt(v + epsilon), per output
     channel. Source: Jacob et al. 2018, Quantization and Training of Neural Networks, section 3.2.
-    A batch norm behind anything but a convolution of its own, such as a pooling, stays.
+    Keeps a batch norm that does not follow a convolution of its own, but for example a pooling.
 
     Args:
         network: a functional Keras model that ends in logits.
@@ -61,7 +61,7 @@ def fold(network: keras.Model, precision: str) -> keras.Model:
 
 
 def _foldable(network: keras.Model) -> Iterable[tuple[keras.layers.Layer, keras.layers.Layer]]:
-    """Yields each batch norm that is all that a linear convolution's output goes into, with the convolution."""
+    """Yields each batch norm that is the only consumer of a linear convolution, with that convolution."""
     for norm in network.layers:
         if not isinstance(norm, keras.layers.BatchNormalization):
             continue
@@ -82,8 +82,8 @@ def _fused_weights(convolution: keras.layers.Layer, norm: keras.layers.BatchNorm
     beta = np.asarray(norm.beta, np.float64) if norm.center else np.zeros_like(mean)
     scale = gamma / np.sqrt(variance + norm.epsilon)
     shift = scale * ((bias[0] if bias else 0.0) - mean) + beta
-    # Kernels are [h, w, in, out], of a transposed convolution [h, w, out, in], of one by channel
-    # [h, w, in, multiplier] with in x multiplier channels out.
+    # Kernels are [h, w, in, out], of transposed convolutions [h, w, out, in], and of depthwise ones
+    # [h, w, in, multiplier] with in x multiplier output channels.
     if isinstance(convolution, keras.layers.Conv2DTranspose):
         return [kernel * scale[:, np.newaxis], shift]
     if isinstance(convolution, keras.layers.DepthwiseConv2D):

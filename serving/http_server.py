@@ -1,4 +1,4 @@
-"""A web application in a thread of its own, so that gRPC and HTTP share one process."""
+"""Runs a web application in a thread, so that gRPC and HTTP share one process."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _SECONDS_TO_DRAIN = 30
 
 
 class HttpServer:
-    """Serves an ASGI application at a port until it is stopped."""
+    """Serves an ASGI application until it is stopped."""
 
     def __init__(self, app: Any, host: str, port: int, flag: str = "--rest_api_port") -> None:
         """Binds the port, 0 for any free one, and starts serving.
 
         Raises:
-            UsageError: the port, which `flag` names, is not free.
+            UsageError: the port, given by `flag`, is in use.
         """
         self._socket = _listen(host, port, flag)
         self.port: int = self._socket.getsockname()[1]
@@ -32,15 +32,20 @@ class HttpServer:
         self._thread.start()
 
     def stop(self, grace: float = _SECONDS_TO_DRAIN) -> None:
-        """Accepts no more connections, answers the requests in progress for `grace` seconds and ends."""
+        """Stops accepting connections, and waits up to `grace` seconds for the requests in progress."""
         self._server.config.timeout_graceful_shutdown = math.ceil(grace)
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
 
 
+def host_port(host: str, port: int) -> str:
+    """Returns HOST:PORT, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _listen(host: str, port: int, flag: str) -> socket.socket:
-    # asyncio turns Nagle's algorithm off only for sockets that say they are TCP; with it, answers take 40 ms longer.
+    # asyncio disables Nagle's algorithm only for sockets with the protocol TCP; with it, answers take 40 ms longer.
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

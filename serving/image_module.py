@@ -1,7 +1,8 @@
-"""What every exported model does: encoded images to the network's pixels, and a description of itself."""
+"""Base of every exported model: decodes images for the network, and returns the model's metadata."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -10,33 +11,33 @@ from components import features
 from serving.decoding import decode_each
 from serving.transform_graph import TransformGraph
 
-# Images that the network takes at once where a caller's batch may be large.
-CHUNK = 8
+# Images per call of the network if a caller's batch may be large.
+_CHUNK = 8
 BATCH_OF_STRINGS = [tf.TensorSpec([None], tf.string, name=features.IMAGE)]
 
 
 class ImageModule(tf.Module):
-    """A network behind Transform's graph, so that serving sees the pixels that training saw."""
+    """A network behind Transform's graph, so that serving sees the same pixels as training."""
 
     def __init__(
         self, network: Any, transform_dir: str, metadata_file: str, input_size: tuple[int, int], max_pixels: int
     ) -> None:
-        """Connects the parts.
+        """Loads Transform's graph.
 
         Args:
-            network: a Keras model, or what is called like one and has `variables`; from float32 [B, H, W, 3], 0 to 255.
+            network: a Keras model, or a callable like one with `variables`; from float32 [B, H, W, 3], 0 to 255.
             transform_dir: Transform's output, whose graph decodes and resizes images.
             metadata_file: JSON that the signature `describe` returns.
             input_size: height and width of the network's input, in pixels.
-            max_pixels: height times width of the largest image that is decoded.
+            max_pixels: height times width of the largest image to decode.
         """
         super().__init__()
-        # The weights are tracked as TensorFlow's own variables and the Keras model, in a lambda, is not:
-        # a tracked Keras 3 model is saved with a second copy of each variable, and only that copy is
-        # restored where TensorFlow Serving loads it ("Could not find variable").
+        # Tracks the weights as TensorFlow variables, and hides the Keras model in a lambda: a tracked Keras 3 model is
+        # saved with a second copy of each variable, and TensorFlow Serving restores only that copy ("Could not find
+        # variable").
         self._weights = [variable.value for variable in network.variables]
         self._network = lambda pixels: network(pixels, training=False)
-        # Not `transform_features_layer()`, which is a tf_keras object and ends in PNG.
+        # `transform_features_layer()` is not used: it is a tf_keras object and returns PNG.
         self._transform = TransformGraph(transform_dir)
         self._metadata = tf.saved_model.Asset(metadata_file)
         self._input_size = tuple(input_size)
@@ -44,26 +45,55 @@ class ImageModule(tf.Module):
 
     @tf.function(input_signature=BATCH_OF_STRINGS)
     def preprocess(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns `pixels`, uint8 [B, H, W, 3]: exactly what the network is fed for encoded images."""
+        """Returns `pixels`, uint8 [B, H, W, 3]: the exact input of the network for encoded images."""
         return {"pixels": self._pixels(image)}
 
     def _describe(self) -> Any:
-        """Returns a signature whose `json`, string [B], is what the model says of itself, once for each unused string.
+        """Returns a signature with the output `json`, string [B]: the model's metadata, once for each `unused` string.
 
-        TensorFlow Serving batches every signature, and a batch is counted by its inputs: there must be
-        one. Its default lets a caller leave it out.
+        TensorFlow Serving batches every signature and counts a batch by its inputs, so there must be one. It has a
+        default, so callers can leave it out.
         """
 
-        # The default value is a tensor, and TensorFlow refuses to join other workers once it has computed one. So
-        # importing this module must not make it.
+        # Defined here because the default value is a tensor: after TensorFlow has computed one, it refuses to join
+        # other workers, so importing this module must not compute any.
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="unused")])
         def describe(unused: tf.Tensor = tf.constant([""])) -> dict[str, tf.Tensor]:  # noqa: B008
             return {"json": tf.fill(tf.shape(unused), tf.io.read_file(self._metadata.asset_path))}
 
         return describe
 
+    def _in_chunks(
+        self,
+        image: tf.Tensor,
+        predict: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Mapping[str, tf.Tensor]],
+        outputs: Mapping[str, tf.TensorSpec],
+    ) -> dict[str, tf.Tensor]:
+        """Predicts a large batch in small chunks.
+
+        Args:
+            image: string [B].
+            predict: from a chunk, its place in the batch and B to tensors by name, [chunk, ...] each.
+            outputs: the outputs to return, with their shape for one image.
+        """
+
+        def chunk(start: tf.Tensor) -> dict[str, tf.Tensor]:
+            found = predict(image[start : start + _CHUNK], start, tf.size(image))
+            return {name: found[name] for name in outputs}
+
+        chunks = tf.map_fn(
+            chunk,
+            tf.range(0, tf.size(image, out_type=tf.int64), _CHUNK),
+            fn_output_signature={
+                name: tf.RaggedTensorSpec([None, *spec.shape], spec.dtype, ragged_rank=0)
+                for name, spec in outputs.items()
+            },
+            parallel_iterations=1,
+        )
+        return {name: each.flat_values for name, each in chunks.items()}
+
     def _pixels(self, image: tf.Tensor, start: tf.Tensor | int = 0, total: tf.Tensor | None = None) -> tf.Tensor:
-        """Returns what the network is fed; `start` and `total` place a chunk in the caller's batch."""
+        """Returns the network's input; `start` and `total` give the chunk's place in the caller's batch, for errors."""
         output = tf.TensorSpec([*self._input_size, 3], tf.uint8)
         return decode_each(image, self._pixels_of_one, output, self._max_pixels, start, total)
 

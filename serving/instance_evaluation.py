@@ -1,4 +1,4 @@
-"""Scores one or two exported models of instances on a split: average precision as COCO defines it."""
+"""Scores one or two exported instance segmentation models on a split with COCO's average precision."""
 
 from __future__ import annotations
 
@@ -8,58 +8,36 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from components.dataset.description import DatasetDescription
-from components.dataset.encoded import MAX_PIXELS, Limits
 from components.dataset.pairs import Pair
 from components.errors import DataRejectedError
 from components.metrics.average_precision import AveragePrecision, ImageMatches, match
-from components.metrics.bootstrap import Interval, Resampled, change_intervals, score_intervals
+from components.metrics.bootstrap import Resampled
 from components.metrics.detections import Detections
-from components.metrics.results import InstanceScores
+from components.metrics.scores import Scores
 from serving.client.results import InstanceLimits
-from serving.evaluation import defined, read_sample
-from serving.predictor import Predictor, batches
-
-_BATCH = 8
+from serving.evaluation import SplitEvaluation, read_batches
+from serving.predictor import Predictor
 
 
 @dataclasses.dataclass(frozen=True)
-class InstanceEvaluation:
-    """What one or two models of instances scored on a split.
+class InstanceEvaluation(SplitEvaluation):
+    """Scores of one or two models of instance segmentation.
 
     Attributes:
-        split: its name.
-        frames: number of its images.
-        models: where each model is.
-        precisions: the average precision of each.
+        precisions: the average precision of each model.
     """
 
-    split: str
-    frames: int
-    models: tuple[str, ...]
     precisions: tuple[AveragePrecision, ...]
 
     @property
-    def scores(self) -> InstanceScores:
+    def scores(self) -> Scores:
         """The first model's scores."""
-        return InstanceScores(self.precisions[0].flat())
+        return Scores(self.precisions[0].flat())
 
     @property
-    def baseline_scores(self) -> InstanceScores | None:
-        """The second model's scores, None if there is one model."""
-        return InstanceScores(self.precisions[1].flat()) if self.precisions[1:] else None
-
-    @property
-    def intervals(self) -> dict[str, Interval]:
-        """95 % intervals of the first model's scores by metric name, without those that are undefined."""
-        return defined(score_intervals(self._resampled[0]))
-
-    @property
-    def change_intervals(self) -> dict[str, Interval]:
-        """95 % intervals of the changes, the first model minus the second, paired by image; empty for one model."""
-        if not self.precisions[1:]:
-            return {}
-        candidate, baseline = self._resampled
-        return defined(change_intervals(candidate, baseline))
+    def baseline_scores(self) -> Scores | None:
+        """The second model's scores, or None."""
+        return Scores(self.precisions[1].flat()) if self.precisions[1:] else None
 
     @functools.cached_property
     def _resampled(self) -> list[Resampled]:
@@ -67,26 +45,25 @@ class InstanceEvaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain JSON types."""
-        about = {"model": self.models[0], "split": self.split, "frames": self.frames, **self.scores.to_dict()}
-        about["intervals"] = self.intervals
-        if self.baseline_scores is None:
-            return about
-        baseline = {"against": self.models[1], "baseline": self.baseline_scores.to_dict()}
-        return {**about, **baseline, "change_intervals": self.change_intervals}
+        content: dict[str, Any] = {"model": self.models[0], "split": self.split, "frames": self.frames}
+        content |= {**self.scores.to_dict(), "intervals": self.intervals}
+        if self.baseline_scores is not None:
+            content |= {"against": self.models[1], "baseline": self.baseline_scores.to_dict()}
+            content["change_intervals"] = self.change_intervals
+        return content
 
 
 def evaluate(
     predictors: Sequence[Predictor], data: str, pairs: Iterable[Pair], description: DatasetDescription, split: str
 ) -> InstanceEvaluation:
-    """Scores models of instances on the pairs of a split; arguments and errors are those of `evaluation.evaluate`.
+    """Scores models of instance segmentation on the pairs of a split; arguments as in `evaluation.evaluate`.
 
     Raises:
         DataRejectedError: a pair is bad, or no pair has an instance.
     """
     matches: list[list[ImageMatches]] = [[] for _ in predictors]
     things = description.thing_indices
-    limits = Limits(max_pixels=min(predictor.metadata.get("max_pixels", MAX_PIXELS) for predictor in predictors))
-    for batch in batches((read_sample(data, pair, description, limits) for pair in pairs), _BATCH):
+    for batch in read_batches(predictors, data, pairs, description):
         images = [sample.image for sample in batch]
         inputs = InstanceLimits().inputs(len(images))
         for own, predictor in zip(matches, predictors, strict=True):
@@ -96,8 +73,8 @@ def evaluate(
                 own.append(match(sample.instances, found, things, sample.image, sample.pair.sequence))
     if not any(image.truths.any() for image in matches[0]):
         raise DataRejectedError(
-            f"--split {split}: found no instance of {', '.join(description.things)} in {data}; expected some to score. "
-            "Name another split"
+            f"--split {split}: found no instance of {', '.join(description.things)} in {data}, expected at least one. "
+            "Choose another split"
         )
     scored = tuple(AveragePrecision(each, description.things) for each in matches)
     return InstanceEvaluation(split, len(matches[0]), tuple(each.directory for each in predictors), scored)

@@ -1,4 +1,4 @@
-"""Puts the masks of instances into their boxes."""
+"""Pastes the masks of instances into their boxes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _IN_MASK = 0.5
 
 
 def paste(masks: tf.Tensor, found: tf.Tensor, size: tuple[int, int] | tf.Tensor) -> tf.Tensor:
-    """Puts masks into their boxes in an image, interpolated and with nothing around them.
+    """Pastes masks into their boxes in an image, interpolated, with zeros around them.
 
-    As Detectron does, which pads each mask by zeros (detectron/core/test.py, `segm_results`).
+    Like Detectron, which pads each mask with zeros (detectron/core/test.py, `segm_results`).
 
     Args:
         masks: probabilities, float32 [..., h, w].

@@ -1,4 +1,4 @@
-"""The calls that an exported model of instances answers: encoded images in, boxes and masks out."""
+"""Signatures of an exported instance segmentation model: encoded images in, boxes and masks out."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import tensorflow as tf
 
 from components import features
 from serving.decoding import image_size
-from serving.image_module import BATCH_OF_STRINGS, CHUNK, ImageModule
+from serving.image_module import BATCH_OF_STRINGS, ImageModule
 from serving.instance_masks import paste
 
 
 class InstanceModule(ImageModule):
-    """A network of instances behind Transform's graph."""
+    """A network for instance segmentation behind Transform's graph."""
 
     def __init__(
         self,
@@ -25,18 +25,12 @@ class InstanceModule(ImageModule):
         max_pixels: int,
         things: Sequence[int],
     ) -> None:
-        """Connects the parts.
+        """Takes the arguments of `ImageModule`, and the class index of each thing.
 
-        Args:
-            network: as `ImageModule` takes it; returns what `trainer.models.mask_rcnn.model.build` says.
-            transform_dir: see `ImageModule`.
-            metadata_file: see `ImageModule`.
-            input_size: see `ImageModule`.
-            max_pixels: see `ImageModule`.
-            things: class index of each thing.
+        The network returns the outputs of `trainer.models.mask_rcnn.model.build`.
         """
         super().__init__(network, transform_dir, metadata_file, input_size, max_pixels)
-        # The last is that of no instance, whose position is -1.
+        # The last entry stands for no instance, which has position -1.
         self._things = [*things, -1]
         most = self._most = network.output["scores"].shape[1]
         self._specs = {
@@ -73,32 +67,23 @@ class InstanceModule(ImageModule):
 
     @tf.function(input_signature=BATCH_OF_STRINGS)
     def evaluation(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns what `serving_default` returns, for batches of any size: the network takes them in small chunks."""
-        chunks = tf.map_fn(
-            lambda start: self._find(image[start : start + CHUNK], start, tf.size(image)),
-            tf.range(0, tf.size(image, out_type=tf.int64), CHUNK),
-            fn_output_signature={
-                name: tf.RaggedTensorSpec([None, *spec.shape], spec.dtype, ragged_rank=0)
-                for name, spec in self._specs.items()
-            },
-            parallel_iterations=1,
-        )
-        return {name: chunks[name].flat_values for name in self._specs}
+        """Returns the outputs of `serving_default`, for batches of any size."""
+        return self._in_chunks(image, self._find, self._specs)
 
     def _find_instances(self) -> Any:
-        """Returns a signature that returns what `serving_default` returns, with a choice of instances for each image.
+        """Returns a signature with the outputs of `serving_default` and limits for each image.
 
         Args of the signature:
             image: string [B], PNG or JPEG.
-            score_threshold: float32 [B]; instances need a higher score. Default: 0, whatever the network finds.
-            max_instances: int64 [B]; most instances of an image. Default: M, all of them.
+            score_threshold: float32 [B]; keeps instances with a higher score. Default: 0.
+            max_instances: int64 [B]; largest number of instances per image. Default: M.
 
-        Both may be left out or have one value for all images. A server that batches wants all inputs to be [B], as
-        does TensorFlow Serving (batching_session.cc, ComputeInputSize, at 9d981c5), which fills in a default of one
-        row before. Over REST it wants every input (json_tensor.cc), so `serving_default` takes the image alone.
+        Both limits may be left out, or have one value for all images. A server that batches needs [B] for all inputs;
+        TensorFlow Serving is one (batching_session.cc, ComputeInputSize, at 9d981c5), and fills in a default of one row
+        before. Its REST API requires every input (json_tensor.cc), so `serving_default` has only the image.
         """
 
-        # Made here for the reason that `_describe` has.
+        # Defined here for the same reason as in `_describe`.
         @tf.function(
             input_signature=[
                 *BATCH_OF_STRINGS,
@@ -122,7 +107,7 @@ class InstanceModule(ImageModule):
         total: tf.Tensor | None = None,
         limits: tuple[tf.Tensor, tf.Tensor] | None = None,
     ) -> dict[str, tf.Tensor]:
-        """Returns what `serving_default` returns; `start` and `total` place a chunk in the caller's batch."""
+        """Returns the outputs of `serving_default`; `start` and `total` as in `_pixels`."""
         found = self._network(tf.cast(self._pixels(image, start, total), tf.float32))
         if limits is not None:
             threshold, most = (tf.broadcast_to(each, tf.shape(image))[:, tf.newaxis] for each in limits)
@@ -137,12 +122,12 @@ class InstanceModule(ImageModule):
         return tf.map_fn(self._at_own_size, (image, found), parallel_iterations=1, fn_output_signature=self._specs)
 
     def _at_own_size(self, pair: tuple[tf.Tensor, dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
-        """Returns what was found in one image, string [], in its own pixels."""
+        """Returns the instances of one image, string [], in its own pixels."""
         data, found = pair
         size = image_size(data)
         boxes = found["boxes"] * tf.tile(tf.cast(size, tf.float32) / tf.constant(self._input_size, tf.float32), [2])
 
-        # One at a time, as all masks of a large image would take its pixels fifty times.
+        # One at a time: all masks of a large image would take up to fifty times its pixels.
         def png(instance: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
             score, mask, box = instance
             return tf.cond(

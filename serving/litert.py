@@ -1,7 +1,7 @@
 """Int8 networks for LiteRT (TensorFlow Lite): post-training quantisation, and running the result on XNNPACK.
 
-TensorFlow Serving cannot run such a file behind encoded images, so it travels beside the SavedModel,
-for devices that run LiteRT.
+TensorFlow Serving cannot run it behind encoded images, so the file is stored in the SavedModel's folder for devices
+that run LiteRT.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ai_edge_litert.interpreter import Interpreter
 from components.errors import UsageError
 from serving.folding import FrozenNetwork
 
-# In an exported model. The name is the one that TensorFlow Serving's --prefer_tflite_model looks for.
+# In an exported model. TensorFlow Serving's --prefer_tflite_model looks for this name.
 LITERT_FILE = "model.tflite"
 
 
@@ -31,36 +31,36 @@ def quantize(
     Args:
         network: a float32 network without batch norms behind convolutions; see `serving.folding.fold`.
         input_size: height and width in pixels.
-        calibration: yields typical images, float32 [H, W, 3], 0 to 255; the ranges of activations come from them.
+        calibration: yields typical images, float32 [H, W, 3], 0 to 255, to measure the ranges of activations.
 
     Raises:
-        UsageError: LiteRT has no counterpart of one of the network's operations.
+        UsageError: LiteRT does not support one of the network's operations.
 
     Returns:
         A LiteRT model from float32 [1, H, W, 3], 0 to 255, to logits, float32 [1, H, W, N].
     """
     graph = FrozenNetwork(network, input_size, batch=1).graph
-    # LiteRT's own packages convert no TensorFlow graph: the converter is still TensorFlow's.
+    # LiteRT's own packages do not convert TensorFlow graphs.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([graph])
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([pixels[np.newaxis]] for pixels in calibration())
     try:
         return converter.convert()
-    # The converter's own exception class has no public name.
+    # The converter's exception class is not public.
     except Exception as error:
         raise UsageError(
-            f"export.variants: found int8 for {network.name}, expected a network that LiteRT can run; leave int8 out. "
-            f"Its converter says: {str(error).strip().splitlines()[0]}"
+            f"export.variants: found int8 for {network.name}, expected a network that LiteRT supports; leave int8 out. "
+            f"Error of its converter: {str(error).strip().splitlines()[0]}"
         ) from error
 
 
 class LiteRTNetwork:
-    """A LiteRT model called like a Keras model, in this process only: a graph that holds it cannot be exported."""
+    """A LiteRT model called like a Keras model. A graph that contains it cannot be exported."""
 
     variables = ()
 
     def __init__(self, content: bytes) -> None:
-        """Loads a model for as many threads as there are processors."""
+        """Loads a model, with one thread per processor."""
         self._interpreter = Interpreter(model_content=content, num_threads=os.cpu_count())
         self._interpreter.allocate_tensors()
         (self._input,) = self._interpreter.get_input_details()

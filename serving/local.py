@@ -1,4 +1,4 @@
-"""An exported model in this process behind the interface of `serving.client`, so commands take either."""
+"""An exported model in this process, with the interface of `serving.client`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _BATCH_BYTES = 64 << 20
 
 
 class LocalModel:
-    """A SavedModel that answers as a served one does."""
+    """A SavedModel with the interface of a served one."""
 
     def __init__(self, predictor: Predictor, limits: InstanceLimits = InstanceLimits()) -> None:  # noqa: B008
-        """Takes a model, and which instances are wanted. Raises UsageError for limits and a model without instances."""
+        """Takes a model and limits on its instances. Raises UsageError for limits on a semantic model."""
         self._predictor = predictor
         self._version = version_number(predictor.directory)
         self._description = Description.from_details(predictor.metadata["model"], self._version, predictor.metadata)
@@ -40,24 +40,28 @@ class LocalModel:
         self._limits = Limits(max_side=sys.maxsize, min_side=1, max_pixels=max_pixels)
 
     def describe(self) -> Description:
-        """Returns what the model says of itself."""
+        """Returns the model's metadata."""
         return self._description
 
     def segment_all(self, images: Iterable[tuple[Key, bytes]]) -> Iterator[tuple[Key, Result]]:
-        """Yields a result for each encoded image, in order, under the key it came with."""
+        """Yields each key with the result for its encoded image, in order."""
         for keys, batch in batching.requests(images, _BATCH, _BATCH_BYTES):
-            faults = [_fault(data, self._limits) for data in batch]
-            readable = [data for data, found in zip(batch, faults, strict=True) if found is None]
+            issues = [_issue(data, self._limits) for data in batch]
+            readable = [data for data, issue in zip(batch, issues, strict=True) if issue is None]
             answers = iter(self._segment(readable))
-            for key, found in zip(keys, faults, strict=True):
-                yield key, next(answers) if found is None else Refused(found)
+            for key, issue in zip(keys, issues, strict=True):
+                yield key, next(answers) if issue is None else Refused(issue)
 
     def _segment(self, images: list[bytes]) -> list[Answer]:
         if not images:
             return []
-        started, about = time.monotonic(), self._description
-        answered: dict[str, Any] = {"legend": about.class_map, "model": about.model, "version": about.version}
-        if about.finds_instances:
+        started, description = time.monotonic(), self._description
+        answered: dict[str, Any] = {
+            "legend": description.class_map,
+            "model": description.model,
+            "version": description.version,
+        }
+        if description.finds_instances:
             found = self._predictor.find_instances(images, self._instance_limits.inputs(len(images)))
             answered["seconds"] = time.monotonic() - started
             return [InstanceSegmentation.of_outputs(outputs, **answered) for outputs in found]
@@ -66,7 +70,7 @@ class LocalModel:
         return [
             Segmentation(
                 class_map=prediction.mask,
-                class_share=dict(zip(about.class_map.names, prediction.class_share.tolist(), strict=True)),
+                class_share=dict(zip(description.class_map.names, prediction.class_share.tolist(), strict=True)),
                 confidence=prediction.confidence,
                 depth_png=prediction.depth_png,
                 **answered,
@@ -75,8 +79,8 @@ class LocalModel:
         ]
 
 
-def _fault(data: bytes, limits: Limits) -> str | None:
-    """Returns what is wrong with an encoded image, None where it is a sound PNG or JPEG that the model takes."""
+def _issue(data: bytes, limits: Limits) -> str | None:
+    """Returns the problem of an encoded image, or None if it is a valid PNG or JPEG within the limits."""
     try:
         decode(data, limits, ("PNG", "JPEG"))
     except BadFileError as error:

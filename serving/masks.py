@@ -2,67 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import tensorflow as tf
 
-# Probabilities of a strip: 4 MiB, of which a few copies exist at once.
+# Probabilities per strip: 4 MiB, of which a few copies exist at once.
 _STRIP_VALUES = 1 << 20
 
 
-def class_mask(probabilities: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+def class_mask(probabilities: tf.Tensor, size: tf.Tensor, with_confidence: bool = False) -> list[tf.Tensor]:
     """Resizes probabilities to an image's size, bilinearly, and chooses the likeliest class of each pixel.
 
-    Args:
-        probabilities: float32 [h, w, num_classes].
-        size: height and width, int32 [2].
-
-    Returns:
-        Class indices, uint8 [height, width].
-    """
-    return _in_strips(probabilities, size, _classes)[0]
-
-
-def class_mask_and_confidence(probabilities: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns what `class_mask` returns, and the probability of the class at each pixel.
-
-    Args:
-        probabilities: float32 [h, w, num_classes].
-        size: height and width, int32 [2].
-
-    Returns:
-        Class indices and confidence, uint8 [height, width] each; see `confidence_levels`.
-    """
-    mask, confidence = _in_strips(probabilities, size, _classes, confidence_levels)
-    return mask, confidence
-
-
-def confidence_levels(probabilities: tf.Tensor) -> tf.Tensor:
-    """Returns the largest of the probabilities, float32 [..., num_classes], as uint8 [...], 0 to 255 for 0 to 1."""
-    return tf.cast(tf.round(255 * tf.minimum(tf.reduce_max(probabilities, axis=-1), 1)), tf.uint8)
-
-
-def _classes(probabilities: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.argmax(probabilities, axis=-1, output_type=tf.int32), tf.uint8)
-
-
-def _in_strips(
-    probabilities: tf.Tensor, size: tf.Tensor, *functions: Callable[[tf.Tensor], tf.Tensor]
-) -> list[tf.Tensor]:
-    """Resizes probabilities to an image's size, bilinearly, and computes something of each pixel.
-
     Resizing before choosing classes keeps edges smooth. The arithmetic is that of `tf.image.resize`
-    (tensorflow/core/kernels/image/resize_bilinear_op.cc at 2.16: half-pixel centres, first along rows of pixels,
-    then along columns), a strip of rows at a time: the whole would take 4 bytes a pixel and class.
+    (tensorflow/core/kernels/image/resize_bilinear_op.cc at 2.16: half-pixel centres, first along rows of pixels, then
+    along columns), in strips of rows: resizing at once would take 4 bytes per pixel and class.
 
     Args:
         probabilities: float32 [h, w, num_classes].
         size: height and width, int32 [2].
-        functions: from float32 [rows, width, num_classes] to uint8 [rows, width].
+        with_confidence: whether to return the confidence too.
 
     Returns:
-        What each function gives, uint8 [height, width].
+        Class indices and, if asked, `confidence_levels`, uint8 [height, width] each.
     """
+    functions = [_classes, confidence_levels] if with_confidence else [_classes]
     height, width = size[0], size[1]
     shape = tf.shape(probabilities)
     left, right, across = _weights(shape[1], width)
@@ -86,8 +47,17 @@ def _in_strips(
     return [tf.ensure_shape(array.concat(), [None, None]) for array in strips]
 
 
+def confidence_levels(probabilities: tf.Tensor) -> tf.Tensor:
+    """Returns the largest of the probabilities, float32 [..., num_classes], as uint8 [...], 0 to 255 for 0 to 1."""
+    return tf.cast(tf.round(255 * tf.minimum(tf.reduce_max(probabilities, axis=-1), 1)), tf.uint8)
+
+
+def _classes(probabilities: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.argmax(probabilities, axis=-1, output_type=tf.int32), tf.uint8)
+
+
 def _weights(before: tf.Tensor, after: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns, for each place along an axis of a new length, the two old places around it and the way between them."""
+    """Returns, for each place along a resized axis, the two source places around it and its distance to the first."""
     scale = tf.cast(before, tf.float32) / tf.cast(after, tf.float32)
     place = (tf.range(tf.cast(after, tf.float32)) + 0.5) * scale - 0.5
     floor = tf.floor(place)

@@ -1,4 +1,4 @@
-"""Paints what a model answers: over its image, or as a layer of its own."""
+"""Paints the result of a model over its image, or as a separate layer."""
 
 from __future__ import annotations
 
@@ -9,20 +9,14 @@ from serving.client.results import Answer, InstanceSegmentation
 
 
 def labels(answer: InstanceSegmentation) -> list[str]:
-    """Returns the text at each instance: name and score."""
+    """Returns the label of each instance: name and score."""
     return [f"{name.replace('_', ' ')} {score:.2f}" for name, score in zip(answer.names, answer.scores, strict=True)]
 
 
 def paint(image: np.ndarray, answer: Answer, opacity: float = 0.5) -> np.ndarray:
-    """Lays the colours of classes, or of instances with boxes and labels, over an image.
+    """Draws the colours of classes, or instances with boxes and labels, over an image, uint8 [H, W, 3].
 
-    Args:
-        image: uint8 [H, W, 3].
-        answer: what a model says of it.
-        opacity: fraction of the colours, 0 to 1.
-
-    Returns:
-        uint8 [H, W, 3].
+    The opacity of the colours is 0 to 1.
     """
     if isinstance(answer, InstanceSegmentation):
         return drawing.instances(image, answer.masks, labels(answer), opacity)
@@ -30,11 +24,9 @@ def paint(image: np.ndarray, answer: Answer, opacity: float = 0.5) -> np.ndarray
 
 
 def layer(answer: Answer, size: tuple[int, int]) -> np.ndarray:
-    """Returns the colours alone, uint8 [H, W, 4], transparent where there is no instance or the class is ignored.
+    """Returns only the colours, uint8 [H, W, 4], for an image of height and width `size`.
 
-    Args:
-        answer: what a model says of an image.
-        size: height and width of the image.
+    Ignored pixels, and pixels outside of instances, are transparent.
     """
     if isinstance(answer, InstanceSegmentation):
         painted = paint(np.zeros((*size, 3), np.uint8), answer, opacity=1)

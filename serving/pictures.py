@@ -1,6 +1,6 @@
 """Writes predictions as files: class indices, coloured masks, overlays with a legend, boxes, instances as JSON.
 
-The last file of an image carries who made it from which image, so a run that was cut off goes on where it stopped.
+The last file of an image records which model made it from which image, so an interrupted run resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ from serving.client.results import (
 )
 from serving.painting import paint
 
-_ORIGIN = "segpipe"  # keyword of the text that a mask file carries
+_ORIGIN = "segpipe"  # keyword of the text chunk in a mask file
 _SEMANTIC = ("color.png", "overlay.png", "mask.png")
 _INSTANCES = ("overlay.png", "instances.json")
-_TOLD = ("class_share", "confidence", "class_count", "model", "version")
+_RESULT_KEYS = ("class_share", "confidence", "class_count", "model", "version")
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of one image.
+    """The result for one image.
 
     Attributes:
         path: the image.
-        refused: why there are no pictures of it, empty where there are.
-        mask: the mask file, None if it was refused or the model finds instances.
-        instances: the JSON file of instances, None if it was refused or the model finds none.
-        class_share: each class's share of the pixels by class name.
+        refused: why the image has no pictures; empty if it has.
+        mask: the mask file; None if the image was refused or the model finds instances.
+        instances: the JSON file of instances; None if the image was refused or the model finds no instances.
+        class_share: each class's fraction of the pixels by class name.
         class_count: number of instances by class name.
         confidence: mean over pixels of the winning class's probability, or over instances of the score; None if the
             image was refused.
-        model: name of the model that answered.
+        model: name of the model.
         version: its version.
-        kept: whether the pictures were there already, made by this version from this image.
+        kept: whether the pictures existed already, made by this version from this image.
     """
 
     path: Path
@@ -82,51 +82,52 @@ def write_pictures(
 ) -> Iterator[Outcome]:
     """Predicts images and writes `<name>_mask.png`, `<name>_color.png` and `<name>_overlay.png` for each.
 
-    Of depth it writes `<name>_depth.png` too, as the model returns it. Of instances it writes `<name>_overlay.png` and
-    `<name>_instances.json`.
+    A model with depth also writes `<name>_depth.png`. A model of instances writes `<name>_overlay.png` and
+    `<name>_instances.json` instead.
 
     Args:
         segmenter: the model.
         paths: encoded images. TIFF, BMP and WebP images are sent to the model as PNG, as ExampleGen stores them.
         directory: an existing folder for the pictures.
-        limits: which instances the model was set to find; files of other limits are made anew.
+        limits: the model's limits on instances; files made with other limits are replaced.
 
     Yields:
-        What became of each image, as it comes; one that cannot be read does not stop the others.
+        One outcome per image, not in the order of the paths. An unreadable image does not stop the others.
     """
     folder, names, description = Path(directory), unique_names(paths), segmenter.describe()
     max_pixels = description.details.get("max_pixels", sys.maxsize)
     sizes = Limits(max_side=sys.maxsize, min_side=1, max_pixels=max_pixels)
-    settled: list[Outcome] = []
+    finished: list[Outcome] = []  # without asking the model
 
-    def unanswered() -> Iterator[tuple[tuple[Path, bytes, bytes], bytes]]:
+    def requests() -> Iterator[tuple[tuple[Path, bytes, bytes], bytes]]:
         for path in paths:
             try:
                 data = path.read_bytes()
             except OSError as error:
-                settled.append(Outcome(path, f"found {error.strerror}, expected a readable file"))
+                finished.append(Outcome(path, f"found {error.strerror}, expected a readable file"))
                 continue
             origin = _origin(data, description.model, description.version, limits)
             kept = _kept(folder, names[path], origin, description)
             if kept is not None:
-                settled.append(_outcome(path, folder, names[path], kept, kept=True))
+                finished.append(_outcome(path, folder, names[path], kept, kept=True))
                 continue
             try:
                 image = as_png(data, sizes, str(path))
             except BadFileError as error:
                 action = f". {error.action[:1].upper()}{error.action[1:]}" if error.action else ""
-                settled.append(Outcome(path, f"found {error.found}, expected {error.expected}{action}"))
+                finished.append(Outcome(path, f"found {error.found}, expected {error.expected}{action}"))
                 continue
             yield (path, data, image), image
 
-    for (path, data, image), result in segmenter.segment_all(unanswered()):
-        yield from _drained(settled)
+    for (path, data, image), result in segmenter.segment_all(requests()):
+        while finished:
+            yield finished.pop(0)
         if isinstance(result, Refused):
             yield Outcome(path, result.reason)
         else:
             origin = _origin(data, result.model, result.version, limits)
             yield _write(folder, path, names[path], origin, image, result)
-    yield from _drained(settled)
+    yield from finished
 
 
 def write_boxes(
@@ -135,13 +136,13 @@ def write_boxes(
     """Writes `<name>_boxes.json` and `<name>_boxes.png` beside each mask: boxes around its connected areas.
 
     Args:
-        outcomes: what `write_pictures` yielded; those without a mask are left out.
+        outcomes: from `write_pictures`; those without a mask are skipped.
         class_map: the classes of the masks.
-        names: the classes that get boxes.
-        least_pixels: smaller areas get none.
+        names: the classes to draw boxes for.
+        least_pixels: smaller areas are skipped.
 
     Returns:
-        The boxes by image, as they are written.
+        The content of the JSON file by image.
     """
     written = {}
     for outcome in outcomes:
@@ -166,9 +167,9 @@ def write_boxes(
 
 
 def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Returns a name for what is made of each file: its stem, or where stems repeat its name after its folders.
+    """Returns a unique name for the outputs of each file: its stem, preceded by its folders if stems repeat.
 
-    Of the folders, as many as it takes; where all of them do not do, a number comes behind.
+    Uses as few folders as possible, and appends a number if all of them are not enough.
     """
     parts = {path: Path(os.path.abspath(path)).parts[1:] for path in paths}
     names = {path: path.stem for path in paths}
@@ -183,15 +184,8 @@ def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
     return {path: name for name, path in unique.items()}
 
 
-def _drained(outcomes: list[Outcome]) -> list[Outcome]:
-    """Empties a list and returns what it held."""
-    held = outcomes.copy()
-    outcomes.clear()
-    return held
-
-
 def _origin(data: bytes, model: str, version: int | None, limits: InstanceLimits) -> dict[str, Any]:
-    """Returns what the files of an image are made from."""
+    """Returns everything that determines the files of an image."""
     return {
         "image_sha256": hashlib.sha256(data).hexdigest(),
         "model": model,
@@ -201,18 +195,18 @@ def _origin(data: bytes, model: str, version: int | None, limits: InstanceLimits
 
 
 def _write(folder: Path, path: Path, name: str, origin: dict[str, Any], image: bytes, result: Answer) -> Outcome:
-    """Writes the files of an image, given what the model was sent."""
+    """Writes the files of an image, given as it was sent to the model."""
     try:
         pixels = drawing.photo(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # the model was more lenient
-        return Outcome(path, f"found {error}, expected a sound PNG or JPEG image")
-    told: dict[str, Any] = {**origin, "class_share": result.class_share, "confidence": result.confidence}
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # the model is more lenient
+        return Outcome(path, f"found {error}, expected a valid PNG or JPEG image")
+    record: dict[str, Any] = {**origin, "class_share": result.class_share, "confidence": result.confidence}
     if isinstance(result, InstanceSegmentation):
-        told["class_count"] = result.class_count
-        files = _instance_files(pixels, result, told)
+        record["class_count"] = result.class_count
+        files = _instance_files(pixels, result, record)
     else:
-        files = _mask_files(pixels, result, told)
-    # The last one appears at once, and an older one goes first: if it is there, the others are whole and its own.
+        files = _mask_files(pixels, result, record)
+    # The last file appears atomically, after its predecessor is removed: if it exists, the others are complete.
     *others, (last, content) = files.items()
     target, part = folder / f"{name}_{last}", folder / f".{name}_{last}.part"
     target.unlink(missing_ok=True)
@@ -220,12 +214,12 @@ def _write(folder: Path, path: Path, name: str, origin: dict[str, Any], image: b
         (folder / f"{name}_{kind}").write_bytes(each)
     part.write_bytes(content)
     os.replace(part, target)
-    return _outcome(path, folder, name, told, kept=False)
+    return _outcome(path, folder, name, record, kept=False)
 
 
-def _mask_files(pixels: np.ndarray, result: Segmentation, origin: dict[str, Any]) -> dict[str, bytes]:
+def _mask_files(pixels: np.ndarray, result: Segmentation, record: dict[str, Any]) -> dict[str, bytes]:
     text, mask = PngInfo(), io.BytesIO()
-    text.add_text(_ORIGIN, json.dumps(origin))
+    text.add_text(_ORIGIN, json.dumps(record))
     Image.fromarray(result.class_map).save(mask, "PNG", pnginfo=text)
     color = drawing.png_bytes(result.legend.colorize(result.class_map))
     sheet = drawing.png_bytes(drawing.prediction_sheet(pixels, result.class_map, result.legend))
@@ -233,7 +227,7 @@ def _mask_files(pixels: np.ndarray, result: Segmentation, origin: dict[str, Any]
     return {**depth, **dict(zip(_SEMANTIC, (color, sheet, mask.getvalue()), strict=True))}
 
 
-def _instance_files(pixels: np.ndarray, result: InstanceSegmentation, origin: dict[str, Any]) -> dict[str, bytes]:
+def _instance_files(pixels: np.ndarray, result: InstanceSegmentation, record: dict[str, Any]) -> dict[str, bytes]:
     height, width = pixels.shape[:2]
     found = zip(result.names, result.boxes.tolist(), result.scores.tolist(), result.masks, strict=True)
     rows = [
@@ -241,36 +235,36 @@ def _instance_files(pixels: np.ndarray, result: InstanceSegmentation, origin: di
             "class": name,
             "score": round(score, 4),
             "box": [round(edge, 2) for edge in box],
-            # As COCO writes crowds; pycocotools reads it with `frPyObjects`.
+            # COCO's format of crowds; pycocotools reads it with `frPyObjects`.
             "segmentation": {"size": [height, width], "counts": encode_runs(mask[np.newaxis])[1].tolist()},
         }
         for name, box, score, mask in found
     ]
     overlay = drawing.png_bytes(paint(pixels, result))
-    return dict(zip(_INSTANCES, (overlay, json.dumps({**origin, "instances": rows}).encode()), strict=True))
+    return dict(zip(_INSTANCES, (overlay, json.dumps({**record, "instances": rows}).encode()), strict=True))
 
 
 def _kept(folder: Path, name: str, origin: dict[str, Any], description: Description) -> dict[str, Any] | None:
-    """Returns what the files of an image say of themselves, None unless they are all there and of this origin."""
+    """Returns the record in the files of an image, or None unless all files exist and have this origin."""
     kinds = _INSTANCES if description.finds_instances else _SEMANTIC
     if description.version is None or not all((folder / f"{name}_{kind}").is_file() for kind in kinds):
         return None
     path = folder / f"{name}_{kinds[-1]}"
     try:
         if description.finds_instances:
-            told = json.loads(path.read_bytes())
+            record = json.loads(path.read_bytes())
         else:
             with Image.open(path) as mask:
-                told = json.loads(mask.info[_ORIGIN])
-        made = {key: told.get(key) for key in origin}
+                record = json.loads(mask.info[_ORIGIN])
+        found = {key: record.get(key) for key in origin}
     except (OSError, AttributeError, KeyError, ValueError):
         return None
-    return told if made == origin else None
+    return record if found == origin else None
 
 
-def _outcome(path: Path, folder: Path, name: str, told: dict[str, Any], kept: bool) -> Outcome:
-    """Returns what became of an image whose files are there."""
-    own = {key: told[key] for key in _TOLD if key in told}
-    if "class_count" in told:
+def _outcome(path: Path, folder: Path, name: str, record: dict[str, Any], kept: bool) -> Outcome:
+    """Returns the outcome of an image whose files exist."""
+    own = {key: record[key] for key in _RESULT_KEYS if key in record}
+    if "class_count" in record:
         return Outcome(path, instances=str(folder / f"{name}_{_INSTANCES[-1]}"), kept=kept, **own)
     return Outcome(path, mask=str(folder / f"{name}_{_SEMANTIC[-1]}"), kept=kept, **own)

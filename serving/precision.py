@@ -1,4 +1,4 @@
-"""Copies a trained network to the floating-point precision that it is served in, whatever it was trained in."""
+"""Copies a trained network to the floating-point precision for serving, whatever it was trained in."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def with_precision(
 ) -> keras.Model:
     """Returns a copy of a network that computes in one precision.
 
-    In half precision, what comes before the first layer with weights stays float32, because bfloat16 cannot tell
-    pixel 200 from 201. So does the last layer, which casts the logits for a softmax in float32. Layers between them
-    that ask for float32 themselves, such as sums over a whole image, keep it too. The convolutions of class scores,
-    which training computes in float32, do not.
+    In half precision, layers before the first one with weights stay float32, because bfloat16 cannot tell pixel 200
+    from 201. So does the last layer, which casts the logits for a softmax in float32, and so do layers in between that
+    request float32 themselves, such as sums over a whole image. The convolutions of class scores, which training
+    computes in float32, use half precision.
 
     Args:
         network: a functional Keras model that ends in logits, trained under any dtype policy.
         precision: `float32`, `bfloat16` or `float16`. Convolutions store their kernels in it. Other layers keep
             float32 variables, because the sums of a batch norm need them.
-        drop: names of layers with one input that the copy leaves out.
-        add_bias: names of convolutions that have a bias in the copy; their weights are left to the caller.
+        drop: names of layers with one input to leave out of the copy.
+        add_bias: names of convolutions that get a bias in the copy; the caller sets their weights.
     """
     kept_float32 = _before_first_weights(network) | {layer.name for layer in producers(network.outputs)}
 
@@ -62,12 +62,12 @@ def _policy(layer: keras.layers.Layer, precision: str) -> str:
 
 
 def _is_cast(operation: Any) -> bool:
-    """Tells whether an operation only adapts the precision to the next layer, which does so itself in the copy."""
+    """Tells whether an operation is a cast between precisions; the layers of the copy cast their inputs themselves."""
     return type(operation).__name__ == "Cast" and "float" in operation.dtype
 
 
 def _before_first_weights(network: keras.Model) -> set[str]:
-    """Returns the names of layers that see pixels which no layer with weights has seen."""
+    """Returns the names of the layers without weights before the first layer with weights."""
     names: set[str] = set()
     for layer in network.layers:
         inputs = producers(tf.nest.flatten(layer.input)) if layer._inbound_nodes else []

@@ -1,9 +1,10 @@
-"""Runs an exported model in this process: encoded images in, masks out, with TensorFlow alone."""
+"""Runs an exported model in this process: encoded images in, masks out. Needs only TensorFlow."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,11 +25,11 @@ _Item = TypeVar("_Item")
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a model says of one image.
+    """The semantic segmentation of one image.
 
     Attributes:
         mask: class indices at the image's own size, uint8 [H, W].
-        class_share: each class's share of the pixels, float32 [num_classes].
+        class_share: each class's fraction of the pixels, float32 [num_classes].
         confidence: mean over pixels of the winning class's probability, 0 to 1.
         depth_png: the depth map as a 16-bit grey PNG at the image's own size, None without depth.
     """
@@ -40,35 +41,33 @@ class Prediction:
 
 
 class Predictor:
-    """A SavedModel in memory, with the class map that travelled inside it."""
+    """A SavedModel in memory, with the class map stored in it."""
 
     def __init__(self, directory: str) -> None:
         """Loads a model.
 
         Args:
-            directory: a SavedModel that segpipe exported, such as `serving/fcn8/1732190400`, or a
-                folder of numbered versions, of which the newest is taken.
+            directory: a SavedModel exported by segpipe, such as `serving/fcn8/1732190400`, or a folder of numbered
+                versions, of which the newest is loaded.
 
         Raises:
-            UsageError: there is no such model.
+            UsageError: no model was found.
         """
         self.directory = find_version(directory)
         self.metadata = read_metadata(self.directory)
         self.class_map = ClassMap.from_dict(self.metadata["class_map"])
-        import tensorflow as tf  # here, so that a wrong path is reported at once
+        import tensorflow as tf  # slow, so a wrong path is reported first
 
         self._tf = tf
         self._model = tf.saved_model.load(self._loadable())
-        self._serve = self._model.signatures["serving_default"]
 
     def _loadable(self) -> str:
-        """Returns a path of the model that TensorFlow does not read as a pattern: a link if its own has one."""
+        """Returns a path that TensorFlow can load: it reads few object stores, and expands patterns in paths."""
         if files.is_remote(self.directory):
-            # TensorFlow reads few stores.
             return fetch(self.directory) if is_published(self.directory) else self.directory
         if not files.pattern_character(os.path.abspath(self.directory)):
             return self.directory
-        # Kept as long as the model, which may read its assets later.
+        # Must live as long as the model, which may read its assets later.
         self._link = tempfile.TemporaryDirectory(prefix="segpipe-")
         path = os.path.join(self._link.name, "model")
         os.symlink(os.path.abspath(self.directory), path)
@@ -76,59 +75,62 @@ class Predictor:
 
     def predict(self, images: Sequence[bytes]) -> list[Prediction]:
         """Segments encoded PNG or JPEG images of any sizes, as one batch."""
-        outputs: dict[str, Any] = self._serve(image=self._tf.constant(list(images)))
-        depth = outputs.get(features.DEPTH_PNG)
         return [
-            Prediction(decode_mask_png(mask), share, float(confidence), depth_png)
-            for mask, share, confidence, depth_png in zip(
-                features.mask_png(outputs).numpy(),
-                outputs["class_share"].numpy(),
-                outputs["confidence"].numpy(),
-                [None] * len(images) if depth is None else depth.numpy().tolist(),
-                strict=True,
+            Prediction(
+                decode_mask_png(features.mask_png(outputs)),
+                outputs["class_share"],
+                float(outputs["confidence"]),
+                outputs.get(features.DEPTH_PNG),
             )
+            for outputs in self._call("serving_default", images)
         ]
 
     def find_instances(self, images: Sequence[bytes], limits: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-        """Asks a model of instances for encoded PNG or JPEG images of any sizes, as one batch.
+        """Finds the instances in encoded PNG or JPEG images of any sizes, as one batch.
 
         Args:
-            images: as `predict` takes them.
-            limits: the other inputs of the signature `find_instances` by name, one value an image.
+            images: the encoded images.
+            limits: the other inputs of the signature `find_instances` by name, one value per image.
 
         Returns:
-            The outputs of each image by name, as `components/features.py` describes them.
+            The outputs for each image by name, as described in `components/features.py`.
         """
-        inputs = {features.IMAGE: list(images), **limits}
-        found = self._model.signatures[features.FIND_INSTANCES](**{k: self._tf.constant(v) for k, v in inputs.items()})
-        outputs = {name: tensor.numpy() for name, tensor in found.items()}
-        return [{name: rows[index] for name, rows in outputs.items()} for index in range(len(images))]
+        return self._call(features.FIND_INSTANCES, images, limits)
 
     def evaluate(self, images: Sequence[bytes]) -> list[tuple[np.ndarray, np.ndarray | None]]:
-        """Returns what the pipeline's Evaluator scores: each image's mask and the probability of each pixel's class.
+        """Returns each image's mask and the probability of each pixel's class, as scored by the pipeline's Evaluator.
 
         Args:
             images: encoded PNG or JPEG, of any sizes.
 
         Returns:
-            Class indices, uint8 [H, W], and probabilities, uint8 [H, W], 0 to 255 for 0 to 1; None in place of the
-            probabilities if the model was exported before version 0.2.
+            Class indices, uint8 [H, W], and probabilities, uint8 [H, W], 0 to 255 for 0 to 1, or None if the model was
+            exported before version 0.2.
         """
-        outputs = self._model.signatures["evaluation"](image=self._tf.constant(list(images)))
-        masks = [decode_mask_png(mask) for mask in features.mask_png(outputs).numpy()]
-        if features.CONFIDENCE_PNG not in outputs:
-            return [(mask, None) for mask in masks]
-        levels = [decode_mask_png(each) for each in outputs[features.CONFIDENCE_PNG].numpy()]
-        return list(zip(masks, levels, strict=True))
+        found = []
+        for outputs in self._call("evaluation", images):
+            confidence = outputs.get(features.CONFIDENCE_PNG)
+            mask = decode_mask_png(features.mask_png(outputs))
+            found.append((mask, None if confidence is None else decode_mask_png(confidence)))
+        return found
+
+    def _call(
+        self, signature: str, images: Sequence[bytes], inputs: Mapping[str, np.ndarray] | None = None
+    ) -> list[dict[str, Any]]:
+        """Returns the outputs of a signature by name, for each image."""
+        values = {features.IMAGE: list(images), **(inputs or {})}
+        tensors = {name: self._tf.constant(value) for name, value in values.items()}
+        outputs = {name: tensor.numpy() for name, tensor in self._model.signatures[signature](**tensors).items()}
+        return [{name: rows[index] for name, rows in outputs.items()} for index in range(len(images))]
 
 
 def find_version(directory: str, option: str = "--model") -> str:
     """Returns a model's directory, or the newest version in a folder of versions, local or on an object store.
 
-    A remote directory without versions is returned as it is. `option` is the command's, for the message.
+    Returns a remote directory without versions unchanged. `option` is the command's, for the message.
 
     Raises:
-        UsageError: there is no model.
+        UsageError: no model was found.
         SegpipeError: the object store cannot be read.
     """
     versions = find_versions(directory)
@@ -145,13 +147,13 @@ def find_version(directory: str, option: str = "--model") -> str:
 
 
 def read_metadata(directory: str) -> dict[str, Any]:
-    """Returns what a model says of itself: name, class map, input size. Raises UsageError where it does not."""
+    """Returns a model's metadata: name, class map, input size. Raises UsageError if there is no metadata."""
     try:
         return read_model_metadata(directory)
     except (OSError, ValueError):
         raise UsageError(
             f"{directory}: found no readable {MODEL_METADATA}, "
-            "expected a model that segpipe exported, which carries its classes there"
+            "expected a model exported by segpipe, which has its classes there"
         ) from None
 
 
@@ -161,12 +163,7 @@ def decode_mask_png(data: bytes) -> np.ndarray:
 
 
 def batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    """Yields consecutive lists of up to `size` items."""
-    batch: list[_Item] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
+    """Yields consecutive lists of up to `size` items, as `itertools.batched` of Python 3.12."""
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
         yield batch

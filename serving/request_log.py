@@ -1,7 +1,7 @@
-"""Writes sampled predictions as TFRecords of `PredictionLog`, the form that `segpipe watch` reads.
+"""Writes sampled predictions as TFRecords of `PredictionLog`, which `segpipe watch` reads.
 
-The form is that of TensorFlow Serving's own request logging (tensorflow_serving/apis/{prediction_log,logging}.proto at
-9d981c5). Nothing here imports TensorFlow, so a small process beside a server can log as well.
+The format is that of TensorFlow Serving's request logging (tensorflow_serving/apis/{prediction_log,logging}.proto at
+9d981c5). TensorFlow is not imported, so a small process beside a server can log too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LOG = logging.getLogger("segpipe.serving")
 _PREFIX, _SUFFIX = "requests-", ".tfrecord"
 _SECONDS_TO_CLOSE = 10.0
 
-# A field of type bytes is the same on the wire as the message that prediction_log.proto has there.
+# On the wire, a field of type bytes equals the message that prediction_log.proto has in its place.
 _MESSAGES = protocol.declare(
     "segpipe.request_log",
     {
@@ -40,12 +40,11 @@ _MESSAGES = protocol.declare(
 
 
 class RequestLog:
-    """Logs predictions without slowing or failing them. Safe to use from several threads.
+    """Logs predictions without slowing or failing them. Thread-safe.
 
-    A file has a hidden name while it is written, and is renamed when it is complete: at `max_bytes`, after
-    `max_seconds`, or at `close`. A prediction is dropped if it alone would exceed `max_bytes`, if too much waits to be
-    written, or if the disk fails; the server's log says so once. The oldest files are deleted to stay below
-    `max_total_bytes`.
+    A file has a hidden name until it is complete: at `max_bytes`, after `max_seconds`, or at `close`. A prediction is
+    dropped if it is larger than `max_bytes`, if too many bytes wait to be written, or if the disk fails; the server's
+    log reports that once. The oldest files are deleted to stay below `max_total_bytes`.
     """
 
     def __init__(
@@ -61,15 +60,15 @@ class RequestLog:
         """Creates the folder and starts a thread that writes.
 
         Args:
-            directory: folder for the files. Each process needs one of its own to keep `max_total_bytes`.
-            sampling_rate: proportion of predictions that is written, 0 to 1.
+            directory: folder for the files. Each process needs its own, or `max_total_bytes` does not hold.
+            sampling_rate: fraction of predictions to write, 0 to 1.
             max_bytes: largest file.
-            max_seconds: a file is complete after so many seconds.
-            max_total_bytes: of all files.
-            max_waiting_bytes: of the predictions in memory that wait to be written.
+            max_seconds: longest time until a file is complete.
+            max_total_bytes: limit on the size of all files.
+            max_waiting_bytes: limit on the predictions in memory that wait to be written.
 
         Raises:
-            UsageError: files cannot be written there, or the rate is not between 0 and 1.
+            UsageError: the folder is not writable, or the rate is not between 0 and 1.
         """
         if not 0 <= sampling_rate <= 1:
             raise UsageError(f"request log: found a sampling rate of {sampling_rate}, expected 0 to 1")
@@ -80,7 +79,7 @@ class RequestLog:
         self._max_waiting_bytes = max_waiting_bytes
         self._lock = threading.Lock()
         self._closed = False
-        self._complaints: set[str] = set()
+        self._warnings: set[str] = set()
         self._files = _Files(self._directory, max_bytes, max_seconds, max_total_bytes)
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -88,9 +87,7 @@ class RequestLog:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise UsageError(
-                f"request log {directory}: found {error.strerror}, expected a folder that can be written"
-            ) from None
+            raise UsageError(f"request log {directory}: found {error.strerror}, expected a writable folder") from None
         self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
         self._thread.start()
 
@@ -98,8 +95,8 @@ class RequestLog:
         """Logs a prediction, if it is sampled. Never waits for the disk and never raises.
 
         Args:
-            request: a `PredictRequest`, serialized or as a message.
-            response: its `PredictResponse`, None to leave it out.
+            request: a `PredictRequest`, as a message or serialized.
+            response: its `PredictResponse`, or None.
         """
         try:
             if self._closed or random.random() >= self._rate:
@@ -111,8 +108,8 @@ class RequestLog:
             if response is not None:
                 log.predict_log.response = _serialized(response)
             record = log.SerializeToString()
-        except Exception as error:  # whatever is wrong with a message, its caller has an answer to send
-            self._complain(f"cannot log a prediction ({error!r})")
+        except Exception as error:  # logging must never fail the caller's request
+            self._warn_once(f"cannot log a prediction ({error!r})")
             return
         with self._lock:
             has_room = self._waiting_bytes + len(record) <= self._max_waiting_bytes
@@ -120,10 +117,10 @@ class RequestLog:
         if has_room:
             self._waiting.put(record)
         else:
-            self._complain("drops predictions, because the disk is slower than the requests")
+            self._warn_once("drops predictions, because the disk is slower than the requests")
 
     def close(self) -> None:
-        """Writes what waits and completes the last file. Predictions after this are not logged."""
+        """Writes the waiting predictions and completes the last file. Later predictions are not logged."""
         self._closed = True
         self._waiting.put(None)
         self._thread.join(_SECONDS_TO_CLOSE)
@@ -146,20 +143,20 @@ class RequestLog:
         try:
             action(*arguments)
         except ValueError as error:
-            self._complain(str(error))
+            self._warn_once(str(error))
         except OSError as error:
             self._files.discard()
-            self._complain(str(error))
+            self._warn_once(str(error))
 
-    def _complain(self, text: str) -> None:
-        """Notes a problem in the server's log, the first time that it occurs."""
-        if text not in self._complaints and len(self._complaints) < 100:
-            self._complaints.add(text)
+    def _warn_once(self, text: str) -> None:
+        """Reports a problem in the server's log, once."""
+        if text not in self._warnings and len(self._warnings) < 100:
+            self._warnings.add(text)
             _LOG.warning("request log %s: %s", self._directory, text)
 
 
 class _Files:
-    """The files of a log, used by one thread."""
+    """The files of a log; not thread-safe."""
 
     def __init__(self, directory: Path, max_bytes: int, max_seconds: float, max_total_bytes: int) -> None:
         self._directory = directory
@@ -173,7 +170,7 @@ class _Files:
         self._count = 0
 
     def seconds_left(self) -> float | None:
-        """Returns how long the open file may stay open, None if no file is open."""
+        """Returns how long the open file may stay open, or None if no file is open."""
         return None if self._file is None else max(self._until - time.monotonic(), 0)
 
     def write(self, record: bytes) -> None:
@@ -181,16 +178,16 @@ class _Files:
 
         Raises:
             OSError: the disk fails.
-            ValueError: the record is too large for a file, or holds no PredictRequest.
+            ValueError: the record is too large for a file, or contains no PredictRequest.
         """
-        framed = frame(record)
+        framed = _frame(record)
         if len(framed) > self._max_bytes:
             raise ValueError(f"drops predictions of more than {self._max_bytes} bytes")
         request = _MESSAGES["PredictionLog"].FromString(record).predict_log.request
         try:
             protocol.MESSAGES["PredictRequest"].FromString(request)
         except DecodeError:
-            raise ValueError("drops what is no PredictRequest") from None
+            raise ValueError("drops messages that are no PredictRequest") from None
         if self._file is not None and (self._size + len(framed) > self._max_bytes or not self.seconds_left()):
             self.complete()
         if self._file is None:
@@ -207,7 +204,7 @@ class _Files:
             self._file = None
 
     def discard(self) -> None:
-        """Deletes the open file, of which a part may be missing."""
+        """Deletes the open file, which may be incomplete."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()
@@ -225,7 +222,7 @@ class _Files:
         self._until = time.monotonic() + self._max_seconds
 
     def _delete_oldest(self) -> None:
-        """Makes room for one more file. Hidden files that a process left behind when it was killed count as well."""
+        """Makes room for one more file. Includes hidden files left behind by killed processes."""
         found = [path for start in ("", ".") for path in self._directory.glob(f"{start}{_PREFIX}*{_SUFFIX}")]
         files = sorted(((path.stat(), path) for path in found), key=lambda each: (each[0].st_mtime, str(each[1])))
         total = sum(status.st_size for status, _ in files)
@@ -236,8 +233,8 @@ class _Files:
             total -= status.st_size
 
 
-def frame(record: bytes) -> bytes:
-    """Returns a record as it stands in a TFRecord file: length, its CRC, the record, its CRC.
+def _frame(record: bytes) -> bytes:
+    """Frames a record for a TFRecord file: length, its CRC, the record, its CRC.
 
     The format is that of tensorflow/core/lib/io/record_writer.h.
     """

@@ -1,4 +1,4 @@
-"""Receives the predictions that a proxy mirrors and writes them for `segpipe watch`: `python -m serving.request_sink`.
+"""Writes gRPC requests mirrored by a proxy for `segpipe watch`: `python -m serving.request_sink`.
 
 TensorFlow Serving's open-source build has no request logger (`ServerRequestLogger::CreateUpdateRequestLocked` in
 tensorflow_serving/core/server_request_logger.cc at 9d981c5 refuses `logging_config` without a creator, and
@@ -33,19 +33,19 @@ _GZIP_OR_ZLIB = 47  # window bits of zlib that accept both headers
 def message_of(body: bytes, encoding: str = "identity", max_bytes: int = _MAX_MESSAGE_BYTES) -> bytes:
     """Returns the message of a unary gRPC request.
 
-    The format is that of gRPC over HTTP/2 (doc/PROTOCOL-HTTP2.md of grpc/grpc): a byte that says whether the message
-    is compressed, its length as 4 bytes in big-endian order, and the message.
+    The format is gRPC over HTTP/2 (doc/PROTOCOL-HTTP2.md of grpc/grpc): a byte that is 1 if the message is compressed,
+    its length in 4 big-endian bytes, and the message.
 
     Args:
-        body: of the HTTP request.
+        body: body of the HTTP request.
         encoding: the header `grpc-encoding`.
         max_bytes: largest message after decompression.
 
     Raises:
-        ValueError: the body is not one whole message, or it is compressed in another way than gzip or deflate.
+        ValueError: the body is not one complete message, or its compression is neither gzip nor deflate.
     """
     if len(body) < _FRAME.size:
-        raise ValueError(f"found {len(body)} bytes, expected a gRPC message with {_FRAME.size} bytes in front of it")
+        raise ValueError(f"found {len(body)} bytes, expected a gRPC message after {_FRAME.size} bytes of header")
     is_compressed, length = _FRAME.unpack_from(body)
     message = body[_FRAME.size :]
     if len(message) != length:
@@ -60,12 +60,12 @@ def message_of(body: bytes, encoding: str = "identity", max_bytes: int = _MAX_ME
     except zlib.error as error:
         raise ValueError(f"found a broken {encoding} message ({error})") from None
     if not decompressor.eof:
-        raise ValueError(f"found a {encoding} message that is cut short or longer than {max_bytes} bytes")
+        raise ValueError(f"found a {encoding} message that is truncated or longer than {max_bytes} bytes")
     return message
 
 
 def application(log: RequestLog) -> Starlette:
-    """Returns the ASGI application that logs every POST, at any path; it answers 204, or 400 and what is wrong."""
+    """Returns an ASGI application that logs every POST, at any path; it answers 204, or 400 with the reason."""
 
     async def receive(request: Request) -> Response:
         try:
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m serving.request_sink",
         description="Write mirrored gRPC predictions as TFRecords of PredictionLog.",
     )
-    parser.add_argument("--directory", required=True, help="folder for the files, one of its own for each process")
+    parser.add_argument("--directory", required=True, help="folder for the files; each process needs its own")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8504, help="port to listen at (default: %(default)s)")
     parser.add_argument(
@@ -96,9 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s %(message)s")
     if not 0 <= options.port <= _MAX_PORT:
-        parser.error(f"--port: found {options.port}, expected 0 to {_MAX_PORT}; 0 takes a free one")
+        parser.error(f"--port: found {options.port}, expected 0 to {_MAX_PORT}; 0 chooses a free one")
     stop = {signal.SIGTERM, signal.SIGINT}
-    # Before any thread starts, so that every thread blocks them and `sigwait` gets them.
+    # Blocked before any thread starts, so that every thread blocks them and `sigwait` receives them.
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)
     try:
         log = RequestLog(options.directory, max_total_bytes=options.max_total_bytes)

@@ -1,4 +1,4 @@
-"""Test-time augmentation: averages the predictions of an image at several sizes, and of its mirror image.
+"""Test-time augmentation: averages the predictions for an image at several sizes, and for its mirror image.
 
 Source: the inference at several scales, mirrored too, of Chen et al. 2017, arXiv 1706.05587, section 4.
 """
@@ -11,16 +11,16 @@ from typing import Any
 
 import tensorflow as tf
 
-# Every architecture's stride divides it.
+# A multiple of every architecture's stride.
 _MULTIPLE = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class TestTimeAugmentation:
-    """Sizes and flips of an image whose probabilities are averaged.
+    """Sizes and flips of an image to average over.
 
     Attributes:
-        flip: whether the mirror image is predicted too, at each size.
+        flip: whether to predict the mirror image too, at each size.
         scales: sizes, as fractions of the network's input size.
     """
 
@@ -33,15 +33,13 @@ class TestTimeAugmentation:
         return cls(metadata["test_time_flip"], tuple(metadata["test_time_scales"]))
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the entries of an exported model's metadata that `of` reads."""
+        """Returns the metadata entries that `of` reads."""
         return {"test_time_flip": self.flip, "test_time_scales": list(self.scales)}
 
     def average(self, probabilities: Callable[[tf.Tensor], tf.Tensor], pixels: tf.Tensor) -> tf.Tensor:
-        """Returns the mean of the probabilities, float32 [B, H, W, N].
+        """Returns the mean probabilities, float32 [B, H, W, N], of pixels, float32 [B, H, W, 3], at the input size.
 
-        Args:
-            probabilities: from float32 pixels [B, h, w, 3] to float32 [B, h, w, N].
-            pixels: float32 [B, H, W, 3] at the network's input size.
+        The function maps pixels [B, h, w, 3] to probabilities [B, h, w, N].
         """
         size = (pixels.shape[1], pixels.shape[2])
         predictions = [self._predict(probabilities, pixels, size, scaled(size, scale)) for scale in self.scales]

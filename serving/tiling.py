@@ -1,6 +1,6 @@
-"""Segments an image at its own size by sliding windows whose probabilities are blended where they overlap.
+"""Segments an image at its own size with sliding windows, blending the probabilities in their overlaps.
 
-Without it every image is resized to the network's input size, which loses small objects of large images.
+Resizing the whole image to the network's input size would lose small objects of large images.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Probabilities = Callable[[tf.Tensor], tf.Tensor]
 
 
 class Segments(NamedTuple):
-    """What the windows say of an image.
+    """The segmentation of an image.
 
     Attributes:
         mask: class indices, uint8 [H, W].
@@ -34,11 +34,11 @@ class Segments(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Tiling:
-    """The windows.
+    """Size and overlap of the windows.
 
     Attributes:
         window: height and width, in pixels of the image.
-        overlap: the least fraction of a window that its neighbour covers too, 0 to below 1.
+        overlap: smallest overlap of neighbouring windows, as a fraction of a window, 0 to below 1.
     """
 
     window: tuple[int, int]
@@ -46,19 +46,19 @@ class Tiling:
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> Tiling | None:
-        """Returns the windows that an exported model says it uses, None if it takes images whole."""
+        """Reads the windows of an exported model from its metadata; None without sliding windows."""
         tiling = metadata.get("tiling")
         return tiling and cls(tuple(tiling["window"]), tiling["overlap"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what an exported model says of itself; `of` reads it."""
+        """Returns the metadata that `of` reads."""
         return {"window": list(self.window), "overlap": self.overlap}
 
     def segment(self, pixels: tf.Tensor, probabilities: Probabilities, num_classes: int) -> Segments:
         """Segments an image.
 
-        A window's weight falls off linearly over its overlaps, and the weights at a pixel add up to 1. Only the
-        overlaps with windows to come are kept, so memory grows with the image's width and not with its area.
+        A window's weight falls off linearly in its overlaps, and the weights at a pixel add up to 1. Only overlaps with
+        later windows are kept in memory, so memory grows with the image's width and not with its area.
 
         Args:
             pixels: RGB, uint8 [H, W, 3].
@@ -121,10 +121,10 @@ class Tiling:
 
 
 class _Axis:
-    """Where the windows lie along one axis of an image, and what they weigh.
+    """Positions and weights of the windows along one axis of an image.
 
     Attributes:
-        side: pixels of a window that lie in the image.
+        side: pixels of a window inside the image.
         count: number of windows.
         starts: first pixel of each window, int32 [count].
     """
@@ -144,7 +144,7 @@ class _Axis:
         self._sum = tf.math.unsorted_segment_sum(taper, places, length)
 
     def places(self, index: tf.Tensor) -> tf.Tensor:
-        """Returns the pixels of a window, int32 [window]; the last is repeated if the image is smaller."""
+        """Returns the pixels of a window, int32 [window]; repeats the last one if the image is smaller."""
         return tf.minimum(self.starts[index] + tf.range(self._window), self._length - 1)
 
     def weights(self, index: tf.Tensor) -> tf.Tensor:
@@ -153,12 +153,12 @@ class _Axis:
         return self._taper / self._sum[begin : begin + self.side]
 
     def step(self, index: tf.Tensor) -> tf.Tensor:
-        """Returns how many pixels of a window come before the next window, or the image's end."""
+        """Returns the number of pixels from a window's start to the next window, or to the image's end."""
         return self._ends[index] - self.starts[index]
 
 
 def _add_in_front(values: tf.Tensor, front: tf.Tensor) -> tf.Tensor:
-    """Adds a shorter tensor to the first places of a longer one along axis 0."""
+    """Adds a shorter tensor to the start of a longer one along axis 0."""
     count = tf.shape(front)[0]
     return tf.concat([values[:count] + front, values[count:]], 0)
 
@@ -172,7 +172,7 @@ def _array(dtype: tf.DType, size: tf.Tensor, shape: list[int | None]) -> tf.Tens
 
 
 def _loop(count: tf.Tensor, body: Callable[..., Any], *state: Any) -> Any:
-    """Calls `body` with 0 to count - 1 and a state; a tensor of rank 3 in it may change its size."""
+    """Calls `body` with 0 to count - 1 and a state; its tensors of rank 3 may change their size."""
     invariants = [tf.TensorShape([])]
     for each in state:
         shape = tf.TensorShape(None) if isinstance(each, tf.TensorArray) else each.shape

@@ -1,4 +1,4 @@
-"""Takes from Transform's own graph the part that makes pixels of encoded images, without the PNG written of them."""
+"""Extracts the part of Transform's graph that decodes images to pixels, without the final PNG encoding."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class TransformGraph:
             transform_dir: Transform's output.
 
         Raises:
-            ValueError: another version of segpipe wrote the graph.
+            ValueError: the graph was written by another version of segpipe.
         """
         path = os.path.join(transform_dir, "transform_fn")
-        # Kept: TensorFlow forgets the loops and branches of a graph when what it was loaded into is gone.
+        # Kept alive: TensorFlow drops the functions of loops and branches together with the loaded object.
         self._loaded = tf.saved_model.load(path)
         graph = self._loaded.transform_fn.graph.as_graph_def()
         nodes = {node.name: node for node in graph.node}
@@ -39,7 +39,7 @@ class TransformGraph:
             if name not in taken:
                 taken.add(name)
                 self._graph.node.append(nodes[name])
-                # An input is called node:output, or ^node if it only has to run before.
+                # Inputs are named node:output, or ^node for a control dependency.
                 pending += [source.lstrip("^").partition(":")[0] for source in nodes[name].input]
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
@@ -51,7 +51,7 @@ class TransformGraph:
         return pixels
 
     def own_pixels(self, data: tf.Tensor) -> tf.Tensor:
-        """Returns the pixels, uint8 [H, W, 3], of an encoded image, string [], as `pixels` but not resized."""
+        """Returns the pixels, uint8 [H, W, 3], of an encoded image, string []; like `pixels` but not resized."""
         (value,) = (node.attr["value"].tensor for node in self._graph.node if node.name == preprocessing.SETTINGS)
         height, width, even, low, high = tf.make_ndarray(value).tolist()
         return preprocessing.own_pixels(data, int(height), int(width), bool(even), (low, high))

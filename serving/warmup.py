@@ -1,4 +1,4 @@
-"""Requests that TensorFlow Serving sends to a new version before it serves it, so that no client meets a cold graph.
+"""Writes warm-up requests, which TensorFlow Serving runs before it serves a new version.
 
 Specification: https://www.tensorflow.org/tfx/serving/saved_model_warmup.
 """
@@ -18,13 +18,9 @@ BATCH_SIZES = (1, 8)
 
 
 def write_warmup(directory: str, model_name: str, input_size: tuple[int, int], signatures: Collection[str]) -> None:
-    """Writes the requests into an exported model: `serving_default` in every batch size, the others once.
+    """Writes the requests into an exported model: `serving_default` with every batch size, other signatures once.
 
-    Args:
-        directory: the SavedModel.
-        model_name: the name in the requests.
-        input_size: height and width of the images in them, in pixels.
-        signatures: names of those that the model has.
+    Only the given signatures get requests. Their images have the height and width of `input_size`, in pixels.
     """
     path = files.join(directory, WARMUP_FILE)
     tf.io.gfile.makedirs(files.join(directory, WARMUP_FILE.split("/")[0]))
@@ -37,7 +33,7 @@ def write_warmup(directory: str, model_name: str, input_size: tuple[int, int], s
 
 
 def warmup_requests(model_name: str, input_size: tuple[int, int]) -> Iterator[predict_pb2.PredictRequest]:
-    """Yields the requests; PNG and JPEG take turns, as each has its own decoder."""
+    """Yields the requests. PNG and JPEG alternate, because each has its own decoder."""
     pixels = _pixels(*input_size)
     encoded = (tf.io.encode_png(pixels).numpy(), tf.io.encode_jpeg(pixels).numpy())
     for size in BATCH_SIZES:

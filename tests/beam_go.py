@@ -12,7 +12,7 @@ _MODULE = "github.com/apache/beam/sdks/v2"
 
 
 def binary(package, name, variable, version=apache_beam.__version__):
-    """Returns the path of a binary: the one that a variable names, or on the PATH, or built from its Go module.
+    """Returns the path of a binary: that of an environment variable, one on the PATH, or one built from its Go module.
 
     Args:
         package: the Go package below Beam's module, as `go/cmd/prism`.

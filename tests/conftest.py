@@ -1,4 +1,4 @@
-"""What tests of several folders share: data sets, real and synthetic."""
+"""Data sets, real and synthetic, and an S3 server for the tests of several folders."""
 
 import os
 import uuid
@@ -15,7 +15,7 @@ _ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="session")
 def camvid() -> str:
-    """The folder of real CamVid; tests that need it are skipped where it is not to be had."""
+    """The folder of real CamVid; tests that need it are skipped if it is not available."""
     folder = Path(os.environ.get("SEGPIPE_CAMVID", _ROOT / ".." / "shared" / "camvid")).resolve()
     if not (folder / "train").is_dir():
         pytest.skip(f"real CamVid is not at {folder}; set SEGPIPE_CAMVID to its folder")

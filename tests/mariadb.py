@@ -1,4 +1,4 @@
-"""A MariaDB server of the tests' own, in a folder of their own, from Debian's package `mariadb-server`."""
+"""Runs a MariaDB server in a temporary folder, from Debian's package `mariadb-server`."""
 
 import contextlib
 import getpass
@@ -15,7 +15,7 @@ USER, PASSWORD, DATABASE = "segpipe", "a secret of the tests", "metadata"
 
 
 def require() -> str:
-    """Returns the server's path; skips the test where it is not installed."""
+    """Returns the server's path; skips the test if it is not installed."""
     server = shutil.which("mariadbd", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
     if server is None or shutil.which("mariadb-install-db") is None:
         pytest.skip("MariaDB is not installed: apt-get install mariadb-server")
@@ -24,7 +24,7 @@ def require() -> str:
 
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[int]:
-    """Runs a server on 127.0.0.1 and yields its port; one user may do everything, with a password."""
+    """Runs a server on 127.0.0.1 and yields its port. One user has all privileges, with a password."""
     server = require()
     data, me = folder / "data", getpass.getuser()
     install = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", f"--user={me}"]
@@ -36,13 +36,13 @@ def running(folder: Path) -> Iterator[int]:
     )
     port = _free_port()
     command = [server, "--no-defaults", f"--datadir={data}", f"--user={me}", f"--port={port}"]
-    # A socket's path may have a hundred characters only, which temporary folders exceed.
+    # The path of a socket is limited to about a hundred characters, which temporary folders exceed.
     command += ["--bind-address=127.0.0.1", "--socket=mariadb.sock", f"--init-file={grant}", "--skip-name-resolve"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             assert process.stdout is not None
             _wait_until_ready(process.stdout)
-            # Nobody reads on, and a full pipe would stop the server.
+            # The output is not read from here on, and a full pipe would block the server.
             threading.Thread(target=process.stdout.read, daemon=True).start()
             yield port
         finally:

@@ -1,4 +1,4 @@
-"""Runs MLflow's own server, with SQLite, from an environment of its own.
+"""Runs MLflow's server, with SQLite, from a separate environment.
 
 The server needs the package `mlflow`, which does not resolve beside TensorFlow Extended 1.21: only its client is in the
 locks. So the server of the client's version is installed once, into the user's cache.
@@ -65,7 +65,7 @@ def running(folder):
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment.pop("PYTHONPATH", None)
     with open(folder / "server.log", "w") as log:
-        # Its workers are processes of their own, which a session of their own lets end with it.
+        # In a new session, so that its worker processes can be ended with it.
         process = subprocess.Popen(
             [*command, *stores], stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True
         )

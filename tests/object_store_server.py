@@ -1,4 +1,4 @@
-"""A real S3 server for tests, SeaweedFS, and a proxy before it that makes requests fail."""
+"""A real S3 server for tests, SeaweedFS, and a proxy in front of it that makes requests fail."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def running(folder: Path) -> Iterator[str]:
 
 
 def _free_ports() -> list[int]:
-    """Returns four ports; SeaweedFS takes for gRPC what lies 10,000 above each."""
+    """Returns four ports; SeaweedFS also uses the port 10,000 above each, for gRPC."""
     found: list[int] = []
     for port in range(12000 + os.getpid() % 5000, 22000, 7):
         with contextlib.ExitStack() as opened:

@@ -1,4 +1,4 @@
-"""What the benchmarks write and print. One of them runs to its end, on a tiny network."""
+"""The files and tables of the benchmarks. One benchmark runs completely, on a tiny network."""
 
 import json
 import os
@@ -13,10 +13,10 @@ from benchmarks import boxes, gpu_table, held_out, machine, recipes, records, sc
 from components.dataset import synthetic
 from components.dataset.pairs import find_pairs
 from components.errors import UsageError
-from components.gpu import Build, Device, Found
+from components.gpu import Build, Device, Inspection
 from components.instances import Instances
 from pipeline.cli.run import build_config
-from pipeline.configuration.config import describe, with_gate_split
+from pipeline.configuration.data import describe, with_gate_split
 from pipeline.storage.store import NodeExecution
 from trainer import decoded
 
@@ -36,7 +36,7 @@ def streets(tmp_path_factory):
     return str(root)
 
 
-def test_the_benchmark_holds_one_sequence_out_and_lets_nothing_choose(streets):
+def test_the_benchmark_holds_one_sequence_out_and_selects_nothing_on_it(streets):
     config = build_config(streets, "fcn8", "cpu", None, None, None, held_out.settings("0001TP"))
 
     config = with_gate_split(config, describe(config.data))
@@ -49,7 +49,7 @@ def test_the_benchmark_holds_one_sequence_out_and_lets_nothing_choose(streets):
     assert config.gate.min_class_iou == {}
 
 
-def test_a_sequence_that_is_not_there_is_refused_with_those_that_are(streets):
+def test_an_unknown_sequence_is_refused_with_the_known_ones(streets):
     with pytest.raises(UsageError, match="data.held_out_sequences: '0005VD' is not there.*0001TP, 0006R0"):
         find_pairs(
             streets, describe(build_config(streets, "fcn8", "cpu", None, None, None, held_out.settings("0005VD")).data)
@@ -71,7 +71,7 @@ def _result(name, mean_iou):
     return recipes.Result(name, ((1.5, 0.25), (3.0, 0.5)), minutes=4.0, mean_iou=mean_iou, thin=None)
 
 
-def test_results_are_kept_and_give_way_to_those_of_the_same_name(tmp_path):
+def test_results_are_kept_and_replaced_by_those_of_the_same_name(tmp_path):
     path = str(tmp_path / "recipes.json")
     recipes.keep([_result("first", 0.5), _result("second", 0.6)], path)
 
@@ -102,7 +102,7 @@ def test_the_best_recipe_heads_the_table(capsys, tmp_path, monkeypatch):
     assert lines[1:] == [["better", "0.625", "4.0"], ["good", "0.500", "4.0"]]
 
 
-def test_a_run_that_took_a_part_from_the_cache_has_no_minutes_to_tell(monkeypatch):
+def test_a_partly_cached_run_has_no_minutes(monkeypatch):
     def newest(root):
         states = {"Transform": "cached", "Trainer": "ran"}
         return {}, {node: NodeExecution(1, node, state, 0, 60, {}, {}, {}) for node, state in states.items()}
@@ -113,7 +113,7 @@ def test_a_run_that_took_a_part_from_the_cache_has_no_minutes_to_tell(monkeypatc
         recipes.check_whole("work")
 
 
-def test_records_are_what_transform_writes(streets, tmp_path):
+def test_records_equal_those_of_transform(streets, tmp_path):
     path = str(tmp_path / "train.gz")
 
     description = records.write(streets, (64, 32), path, count=6)
@@ -142,7 +142,7 @@ def _measured(model="fcn8", xla=True):
     return {"machine": {"device": "a card"}, "settings": settings, **training.summary(_FOUND, batch_size=40)}
 
 
-def test_the_training_benchmark_compares_turn_by_turn():
+def test_the_training_benchmark_alternates_between_contenders():
     lines = training.table(_measured()).splitlines()
 
     assert "device: a card" in lines
@@ -162,7 +162,7 @@ def test_the_table_of_a_gpu_names_the_machine_once_and_has_a_row_for_each_measur
 
 def test_a_machine_with_a_gpu_is_described_by_it(monkeypatch):
     devices = (Device("NVIDIA L4", (8, 9), 24 * 2**30),)
-    found = Found(Build("2.21.0", "12.5.1", "9"), driver="550.54.15", devices=devices)
+    found = Inspection(Build("2.21.0", "12.5.1", "9"), driver="550.54.15", devices=devices)
     monkeypatch.setattr(machine.gpu, "usable_gpus", lambda: ["GPU:0"])
     monkeypatch.setattr(machine.gpu, "inspect", lambda: found)
 
@@ -202,7 +202,7 @@ def test_the_training_benchmark_reports_the_xla_that_it_uses(
 
 
 class _Benchmark:
-    """In place of a benchmark whose Keras does not start and whose PyTorch fails after a turn."""
+    """Replaces a benchmark; its Keras does not start, and its PyTorch fails after one turn."""
 
     def __init__(self):
         self.made = []

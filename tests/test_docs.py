@@ -11,7 +11,7 @@ import yaml
 from typer.core import TyperGroup
 
 from components.dataset.description import parse
-from pipeline.configuration.config import load_config
+from pipeline.configuration.loading import load_config
 
 _ROOT = Path(__file__).parent.parent
 _PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
@@ -35,7 +35,7 @@ def test_the_page_is_as_make_reference_writes_it(page):
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
-def test_every_link_to_a_file_or_a_heading_leads_somewhere(page):
+def test_every_link_to_a_file_or_a_heading_has_a_target(page):
     for path, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
         target = page.parent / path if path else page
         assert target.exists(), path

@@ -1,7 +1,7 @@
 """The whole pipeline from the command line, as a user runs it, on a small synthetic data set.
 
-One work directory goes through a life: a first run, the same run again, a stricter gate, and a new
-training that is killed in the middle and taken up again.
+The runs share a work directory: a first run, the same run again, a stricter gate, and a new training that is killed and
+resumed.
 """
 
 import contextlib
@@ -64,7 +64,7 @@ def _kill_after(line_start, data, work, *more):
 
 @pytest.fixture(scope="module")
 def life(tmp_path_factory):
-    """Runs the story once; the tests look at its stations."""
+    """Runs the pipeline several times; the tests read the results by name."""
     root = tmp_path_factory.mktemp("end_to_end")
     data, work = str(root / "data"), str(root / "work")
     synthetic.make(data, pairs={"train": 24, "val": 8}, size=(48, 64))
@@ -81,7 +81,7 @@ def life(tmp_path_factory):
     return stations
 
 
-def test_a_first_run_pushes_a_model_and_leaves_what_it_promises(life):
+def test_a_first_run_pushes_a_model_and_writes_its_files(life):
     code, output, summary = life["first"]
 
     run = Path(life["work"], "runs", summary["run_id"])
@@ -97,7 +97,7 @@ def test_a_first_run_pushes_a_model_and_leaves_what_it_promises(life):
     assert str(run / "report.html") in output
 
 
-def test_the_same_run_again_comes_from_the_cache_and_says_so(life):
+def test_the_same_run_again_comes_from_the_cache_with_a_note(life):
     code, output, summary = life["again"]
 
     first = life["first"][2]
@@ -127,7 +127,7 @@ def test_a_terminal_shows_the_components_and_not_the_log(life):
     assert text.rindex("Report") < text.index("vegetation")
 
 
-def test_a_stricter_gate_blocks_the_push_and_says_which_bound(life):
+def test_a_stricter_gate_blocks_the_push_and_names_the_bound(life):
     code, output, summary = life["strict"]
 
     assert code == 3
@@ -156,7 +156,7 @@ def test_a_new_model_is_compared_with_the_last_blessed_one(life):
     assert int(Path(summary["pushed"]).name) > int(Path(life["first"][2]["pushed"]).name)
 
 
-def test_evaluate_gives_what_the_pipeline_s_evaluation_gave(life):
+def test_evaluate_gives_the_scores_of_the_pipeline(life):
     _, _, summary = life["resumed"]
     command = [*_SEGPIPE, "evaluate", "--model", summary["pushed"], "--data", life["data"], "--json"]
 
@@ -182,7 +182,7 @@ def test_evaluate_takes_images_as_large_as_the_model_does(life, tmp_path):
     assert "expected at most 100 pixels in all" in " ".join(done.stderr.split())
 
 
-def test_predict_writes_pictures_and_names_what_it_could_not_read(life, tmp_path):
+def test_predict_writes_pictures_and_names_unreadable_images(life, tmp_path):
     images = sorted(Path(life["data"], "val").iterdir())[:2]
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
@@ -196,7 +196,7 @@ def test_predict_writes_pictures_and_names_what_it_could_not_read(life, tmp_path
     assert names == {f"{image.stem}_{kind}.png" for image in images for kind in ("mask", "color", "overlay")}
 
 
-def test_runs_and_show_tell_the_story_without_tensorflow(life):
+def test_runs_and_show_describe_the_runs_without_tensorflow(life):
     def ask(*words):
         command = [*_SEGPIPE, *words, "--out", life["work"], "--json"]
         return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
@@ -215,7 +215,7 @@ def test_runs_and_show_tell_the_story_without_tensorflow(life):
     assert trainer["inputs"]["examples"]
 
 
-def test_the_benchmarks_draw_what_runs_came_to(life, tmp_path):
+def test_the_benchmarks_draw_the_results_of_runs(life, tmp_path):
     metrics = life["resumed"][2]["metrics"]
 
     result = recipes.read("toy", life["work"])

@@ -1,4 +1,4 @@
-"""How scripts/gpu-check.sh runs its parts, with a program in place of Python that writes down how it was called."""
+"""How scripts/gpu-check.sh runs its parts, with a program instead of Python that logs its arguments."""
 
 import subprocess
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_a_run_without_failures_ends_with_0(check, monkeypatch):
     assert ["--only segpipe,segpipe-data,keras " in call for call in calls] == [False, True, False, False]
 
 
-def test_nothing_is_started_when_the_time_is_up(check):
+def test_no_part_is_started_after_the_time_limit(check):
     code, output, calls = check("0")
 
     assert (code, calls) == (1, [])

@@ -1,4 +1,4 @@
-"""The built wheel: everything the code reads is in it, and what its extras leave out is not needed."""
+"""The built wheel: it has every file that the code reads, and works without its extras."""
 
 import importlib.util
 import os

@@ -1,7 +1,7 @@
-"""Which stack the set-up script chooses, what it installs, and what it says if it cannot go on.
+"""The set-up script: the stack that it chooses, the packages that it installs, and its error messages.
 
-The machine is made up: a PATH of a few tools, whose `getconf` and Pythons answer as the test wants, and an installer
-that writes down how it was called.
+The machine is simulated: a PATH of a few tools, whose `getconf` and Pythons print what the test sets, and an installer
+that logs its arguments.
 """
 
 import os
@@ -150,7 +150,7 @@ def test_python_that_is_missing_is_downloaded_and_announced_in_one_line(machine,
     assert f"python install --quiet {version}" in machine.calls
 
 
-def test_refused_and_failed_downloads_say_what_to_do(machine):
+def test_failed_downloads_are_explained(machine):
     machine.glibc("2.36")
 
     refused = machine.set_up(UV_PYTHON_DOWNLOADS="never")
@@ -162,7 +162,7 @@ def test_refused_and_failed_downloads_say_what_to_do(machine):
     assert not (machine.folder / ".venv").exists()
 
 
-def test_failed_installation_leaves_nothing_that_looks_ready(machine):
+def test_failed_installation_does_not_look_complete(machine):
     machine.glibc("2.41")
     machine.python("python3", "3.13")
     machine.set_up()
@@ -176,7 +176,7 @@ def test_failed_installation_leaves_nothing_that_looks_ready(machine):
 
 
 @pytest.mark.parametrize("driver", ["/proc/driver/nvidia/version", "/usr/lib/wsl/lib/libcuda.so.1", None])
-def test_cuda_libraries_are_installed_where_nvidia_s_driver_is(machine, driver):
+def test_cuda_libraries_are_installed_with_nvidia_s_driver(machine, driver):
     machine.glibc("2.41")
     machine.python("python3", "3.13")
     script = machine.folder / "scripts" / "setup.sh"
@@ -222,7 +222,7 @@ def test_python_without_its_venv_module_is_followed_by_what_to_install(machine, 
     assert done.stderr.endswith("apt-get install python3-venv\n")
 
 
-def test_another_stack_than_the_one_installed_is_installed_anew():
+def test_another_stack_replaces_the_installed_one():
     ready = (_ROOT / ".venv" / ".ready").read_text().strip()
     other = {"current": "older", "older": "current"}[ready]
 

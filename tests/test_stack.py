@@ -1,4 +1,4 @@
-"""What the locks override: packages that were left out or replaced are not missed by those that asked for them."""
+"""The overrides of the locks: the stack works without the packages that were left out or replaced."""
 
 import importlib
 import importlib.metadata
@@ -23,7 +23,7 @@ def _pins(stack: str) -> dict[str, set[str]]:
     return pins
 
 
-def test_what_is_installed_is_what_the_lock_pins():
+def test_the_installed_versions_are_those_of_the_lock():
     pins = _pins(_STACK)
     for name in (
         "tfx",
@@ -64,8 +64,8 @@ def test_pins_are_past_the_vulnerabilities_that_tfx_s_own_pins_have(stack, packa
     assert all(numbers(version) >= numbers(safe) for version in _pins(stack)[package])
 
 
-def test_tfma_is_whole():
-    # TFMA's __init__ catches an ImportError of its parts, prints it, and goes on without them.
+def test_tfma_is_complete():
+    # TFMA's __init__ catches an ImportError of its parts, prints it, and continues without them.
     import tensorflow_model_analysis as tfma
 
     for part in ("evaluators", "extractors", "metrics", "slicer", "view", "load_eval_result"):

@@ -1,4 +1,4 @@
-"""The networks that PyTorch is timed with are the project's own."""
+"""The PyTorch networks of the benchmark equal the project's."""
 
 import math
 

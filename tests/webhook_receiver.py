@@ -1,4 +1,4 @@
-"""A receiver of webhooks on a real socket, which answers as a test wants."""
+"""A receiver of webhooks on a real socket, with the answers that a test sets."""
 
 import contextlib
 import json

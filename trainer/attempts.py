@@ -1,12 +1,11 @@
-"""Gives each attempt at a training a folder of its own, and the checkpoints of an attempt that was stopped.
+"""Gives each attempt at a training its own folder, and lets it resume an attempt that was killed.
 
-On a cluster nothing keeps two runs from training the same network at once, and nobody says that a run was stopped: its
-process is killed. So each attempt advances a counter in a file. An attempt whose counter stands still for a while has
-ended, and the next one takes its checkpoints over. No clocks of two machines are compared.
+On a cluster two runs may train the same network at once, and a killed run leaves no message. So each attempt advances a
+counter in a file. If the counter stands still for a while, the attempt has ended and the next one takes over its
+checkpoints. This compares no clocks of different machines.
 
-Beside the folder `NAME-ATTEMPT` with the checkpoints of one attempt lie `NAME-ATTEMPT.alive`, the counter, and
-`NAME-ATTEMPT.taken`, which tells an attempt that was only frozen that it has been taken over. What is guaranteed is in
-the documentation of trainer/checkpoints.py.
+Beside the folder `NAME-ATTEMPT` with an attempt's checkpoints are `NAME-ATTEMPT.alive`, the counter, and
+`NAME-ATTEMPT.taken`, which tells a frozen attempt that it was taken over. trainer/checkpoints.py lists the guarantees.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from collections.abc import Iterator, Sequence
 from components import files
 from trainer.checkpoints import Checkpoints, State
 
-ALIVE_SECONDS = 5.0  # from one advance of the counter to the next
-WATCH_SECONDS = 30.0  # an attempt whose counter stands still for so long has ended
-_LOOKS = 30  # at each counter meanwhile
+ALIVE_SECONDS = 5.0  # between two advances of the counter
+WATCH_SECONDS = 30.0  # an attempt whose counter stands still this long has ended
+_CHECKS = 30  # of each counter in this time
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ class Attempt:
 
     Attributes:
         root: folder of all checkpoints.
-        name: of the training and the attempt.
+        name: the training's and the attempt's name.
     """
 
     root: str
@@ -56,7 +55,7 @@ class Attempt:
         return f"{self.folder}.taken"
 
     def is_owner(self) -> bool:
-        """Tells whether no other attempt has taken this one's checkpoints over. Raises OSError."""
+        """Tells whether no other attempt has taken over this one's checkpoints. Raises OSError."""
         return not files.exists(self._taken) and files.exists(self._alive)
 
     def count(self, number: int) -> None:
@@ -64,35 +63,34 @@ class Attempt:
         files.write_bytes(self._alive, str(number).encode())
 
     def counter(self) -> bytes | None:
-        """Returns the counter, None if it is missing. Raises OSError."""
+        """Returns the counter, or None if it is missing. Raises OSError."""
         try:
             return files.read_bytes(self._alive)
         except FileNotFoundError:
             return None
 
     def take(self) -> None:
-        """Tells the attempt that it has been taken over. Raises OSError."""
+        """Marks the attempt as taken over. Raises OSError."""
         files.write_bytes(self._taken, b"")
 
     def remove(self) -> None:
         """Removes all files of the attempt. Raises OSError."""
         Checkpoints(self.folder).remove()
         for name in files.list_names(self.root):
-            # What a kill left half written too. `.taken` comes last.
+            # Includes files that a kill left half written. `.taken` comes last.
             if name.startswith(f"{self.name}."):
                 files.remove(files.join(self.root, name))
 
 
 @contextlib.contextmanager
 def begin(folder: str, execution: str = "") -> Iterator[Checkpoints]:
-    """Yields the checkpoints of a new attempt, which hold those of an earlier attempt that has ended.
+    """Yields the checkpoints of a new attempt, with the newest state of an attempt that has ended.
 
-    If the block ends without an exception, the training has ended: its checkpoints are removed, and so is what is left
-    of the attempts that it took over.
+    If the block ends without an exception, removes the checkpoints and the rest of the attempts that it took over.
 
     Args:
-        folder: as `checkpoints.directory` returns it; the attempts' names begin with it.
-        execution: as for `Checkpoints`.
+        folder: as `checkpoints.directory` returns it; prefix of the attempts' names.
+        execution: see `Checkpoints`.
 
     Raises:
         OSError: the folder of all checkpoints cannot be read or written.
@@ -111,8 +109,7 @@ def begin(folder: str, execution: str = "") -> Iterator[Checkpoints]:
 
 
 def _attempts(root: str, training: str) -> list[Attempt]:
-    """Returns the attempts at a training."""
-    # Each has a file with a suffix. SeaweedFS still lists folders whose files are gone.
+    # Each attempt has a file with a suffix. Folders do not count: SeaweedFS still lists those whose files are gone.
     found = (name.partition(".") for name in files.list_names(root) if name.startswith(f"{training}-"))
     return [Attempt(root, name) for name in sorted({name for name, dot, _ in found if dot})]
 
@@ -140,35 +137,35 @@ def _count(attempt: Attempt, stop: threading.Event) -> None:
                 return
             attempt.count(number)
         except OSError as error:
-            # Another attempt may take over meanwhile; the next checkpoint finds out.
-            _LOG.warning("%s: cannot be written: %s", attempt.folder, error)
+            # Another attempt may take over in the meantime; the next checkpoint detects that.
+            _LOG.warning("%s.alive: cannot be written: %s", attempt.folder, error)
 
 
 def _ended(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """Returns the attempts whose counters stand still."""
+    """Returns the attempts whose counters stand still for `WATCH_SECONDS`."""
     counters = {attempt: attempt.counter() for attempt in attempts}
     until = time.monotonic() + WATCH_SECONDS
     while counters and time.monotonic() < until:
-        time.sleep(WATCH_SECONDS / _LOOKS)
+        time.sleep(WATCH_SECONDS / _CHECKS)
         counters = {attempt: old for attempt, old in counters.items() if attempt.counter() == old}
     return list(counters)
 
 
 def _take_over(checkpoints: Checkpoints, ended: Sequence[Attempt]) -> None:
-    """Copies the newest state of the attempts that have ended, then removes theirs."""
+    """Copies the newest state of the ended attempts, then removes their checkpoints."""
     for attempt in ended:
         attempt.take()
-    # Only now, as an attempt that was frozen may have written another one until it was told.
+    # Read only now: a frozen attempt may have written another checkpoint before it was marked.
     found: list[tuple[State, Checkpoints]] = []
     for attempt in ended:
         theirs = Checkpoints(attempt.folder)
         if state := theirs.read():
             found.append((state, theirs))
     for state, theirs in sorted(found, key=lambda pair: (pair[0].epoch, pair[0].step), reverse=True):
-        # An attempt beside this one may have taken the same over and removed it.
+        # A concurrent attempt may have taken over the same one and removed it.
         with contextlib.suppress(FileNotFoundError):
             checkpoints.adopt(theirs, state)
-            _LOG.info("resuming from %s, which another attempt left in epoch %d", theirs.folder, state.epoch + 1)
+            _LOG.info("resuming from %s, epoch %d", theirs.folder, state.epoch + 1)
             break
     for attempt in ended:
         Checkpoints(attempt.folder).remove()

@@ -1,4 +1,4 @@
-"""The mean average precision that chooses the epoch of an instance segmentation."""
+"""Mean average precision, which chooses the best epoch in instance segmentation."""
 
 from __future__ import annotations
 
@@ -11,54 +11,54 @@ from trainer.metrics import add, counter
 
 _MIN_IOU = 0.5
 
-# Scores are counted in as many steps, so that the state has one size and adds up over devices.
-_STEPS = 1000
+# Bins of the scores, so that the state has a fixed size and sums up over devices.
+_BINS = 1000
 
 
 class MaskAP50(keras.metrics.Metric):
-    """Mean over the classes in the truth of the average precision at an IoU of masks of 0.5.
+    """Mean over the classes in the truth of the average precision at a mask IoU of 0.5.
 
-    As COCO's AP50, but with the area under the whole curve of precision and recall in place of 101 points, scores in
-    steps of a thousandth, and masks at the size of the network's input.
+    Like COCO's AP50, but with the area under the whole precision-recall curve instead of 101 points, with scores in
+    bins of 0.001, and with masks at the network's input size.
     """
 
-    def __init__(self, things: int, name: str = "mask_ap50") -> None:
-        super().__init__(name=name)
+    def __init__(self, things: int) -> None:
+        super().__init__(name="mask_ap50")
         self._things = things
-        # Hits and misses.
-        self._found = counter((2, things, _STEPS), "found")
+        # Hits, then misses.
+        self._found = counter((2, things, _BINS), "found")
         self._true = counter((things,), "true")
 
     def update_state(self, overlap: Any, labels: Any, classes: Any, scores: Any) -> None:
         """Adds a batch.
 
         Args:
-            overlap: IoU of the masks found with the true ones, float32 [B, D, M].
-            labels: 1 + position in things of each true instance, 0 for no instance, int32 [B, M].
-            classes: position in things of each instance found, by falling score; -1 for no instance, int32 [B, D].
+            overlap: mask IoU of found and true instances, float32 [B, D, M].
+            labels: 1 + index into things of each true instance, 0 for none, int32 [B, M].
+            classes: index into things of each found instance, by falling score; -1 for none, int32 [B, D].
             scores: 0 to 1, float32 [B, D].
         """
         same = classes[..., tf.newaxis] + 1 == labels[:, tf.newaxis]
         hits = _hits(tf.where(same & (labels > 0)[:, tf.newaxis], overlap, 0.0))
-        steps = tf.cast(tf.minimum(scores, 0.9999) * _STEPS, tf.int32)
-        # -1 is no class of `one_hot`, so that no instance adds nothing.
+        bins = tf.cast(tf.minimum(scores, 0.9999) * _BINS, tf.int32)
+        # `one_hot` of -1 is all zero, so padding adds nothing.
         of_class = tf.one_hot(classes, self._things)
-        of_step = tf.one_hot(steps, _STEPS)
+        of_bin = tf.one_hot(bins, _BINS)
         add(
             self._found,
             tf.stack(
-                [tf.einsum("bd,bdk,bds->ks", tf.cast(each, tf.float32), of_class, of_step) for each in (hits, ~hits)]
+                [tf.einsum("bd,bdk,bds->ks", tf.cast(each, tf.float32), of_class, of_bin) for each in (hits, ~hits)]
             ),
         )
         add(self._true, tf.reduce_sum(tf.one_hot(labels - 1, self._things), axis=[0, 1]))
 
     def result(self) -> tf.Tensor:
-        """Returns the mean of everything added, float32 []; not a number without a true instance."""
+        """Returns the mean over all batches, float32 []; NaN without a true instance."""
         true = tf.convert_to_tensor(self._true)
         hits, misses = tf.unstack(tf.cumsum(tf.convert_to_tensor(self._found), axis=-1, reverse=True))
         precision = tf.math.divide_no_nan(hits, hits + misses)
         recall = tf.math.divide_no_nan(hits, true[:, tf.newaxis])
-        # From the lowest score to the highest, recall falls; the best precision at a recall or a higher one counts.
+        # Recall falls from the lowest score to the highest. The best precision at the same or a higher recall counts.
         best = tf.scan(tf.maximum, tf.transpose(precision))
         gained = recall - tf.concat([recall[:, 1:], tf.zeros_like(recall[:, :1])], axis=1)
         average = tf.reduce_sum(tf.transpose(best) * gained, axis=1)
@@ -77,7 +77,7 @@ def mask_iou(found: tf.Tensor, true: tf.Tensor) -> tf.Tensor:
 
 
 def _hits(overlap: tf.Tensor) -> tf.Tensor:
-    """Tells which instances, from the first to the last, find a true one that none before has found, bool [B, D]."""
+    """Tells which instances, in order, match a true one that is still unmatched, bool [B, D]."""
 
     def take(state: tuple[tf.Tensor, tf.Tensor], overlap: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         free, _ = state

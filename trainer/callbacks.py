@@ -1,4 +1,4 @@
-"""What a training tells while it runs: progress for people, curves and pictures for TensorBoard."""
+"""Callbacks of the training loop: progress records, and curves and images for TensorBoard."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from components.class_map import ClassMap
 
 PROGRESS = logging.getLogger("segpipe.progress")
 
-# What a person calls the figures that a progress record carries.
-_WORDS = {
+# Display names of the scores in a progress record.
+_DISPLAY_NAMES = {
     "loss": "loss",
     "mean_iou": "mean IoU",
     "val_mean_iou": "validation mean IoU",
     "val_mask_ap50": "validation mask AP50",
 }
 
-# Seconds between two progress records of one epoch.
-PROGRESS_INTERVAL = 1.0
+# Seconds between two progress records of an epoch.
+_PROGRESS_INTERVAL = 1.0
 
 
 class Progress:
@@ -38,34 +38,36 @@ class Progress:
         self._reported = -math.inf
 
     def step(self, epoch: int, step: int, scores: Callable[[], dict[str, float]]) -> None:
-        """Reports a step, 1-based, unless the last report is too recent; only then are the scores computed."""
-        if time.monotonic() - self._reported >= PROGRESS_INTERVAL:
+        """Reports a step, 1-based, unless the last report is too recent. Only a report computes the scores."""
+        if time.monotonic() - self._reported >= _PROGRESS_INTERVAL:
             self._reported = time.monotonic()
             self._report(epoch, step, scores(), epoch_ended=False)
 
     def epoch(self, entry: dict[str, Any], predict: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Reports a finished epoch, a line of history."""
+        """Reports a finished epoch, given its history entry."""
         self._report(entry["epoch"], self._steps, entry, epoch_ended=True)
 
-    def _report(self, epoch: int, step: int, figures: dict[str, Any], epoch_ended: bool) -> None:
-        scores = {name: finite_or_none(figures.get(name)) for name in _WORDS}
-        told = ", ".join(f"{_WORDS[name]} {value:.3f}" for name, value in scores.items() if value is not None)
-        sentence = f"epoch {epoch}/{self._epochs}, step {step}/{self._steps}: {told}"
-        place = {"epoch": epoch, "epochs": self._epochs, "step": step, "steps": self._steps}
+    def _report(self, epoch: int, step: int, values: dict[str, Any], epoch_ended: bool) -> None:
+        scores = {name: finite_or_none(values.get(name)) for name in _DISPLAY_NAMES}
+        text = ", ".join(f"{_DISPLAY_NAMES[name]} {value:.3f}" for name, value in scores.items() if value is not None)
         record = {
             "component": "Trainer",
-            **place,
+            "epoch": epoch,
+            "epochs": self._epochs,
+            "step": step,
+            "steps": self._steps,
             **scores,
             "epoch_ended": epoch_ended,
             "resumed_from": self._resumed_from,
         }
-        PROGRESS.info(sentence, extra={"progress": record})
+        message = f"epoch {epoch}/{self._epochs}, step {step}/{self._steps}: {text}"
+        PROGRESS.info(message, extra={"progress": record})
 
 
 class TensorBoardLog:
-    """Writes curves after every epoch, and image, truth and prediction of some frames after every validation.
+    """Writes curves after every epoch, and example images with truth and prediction after every validation.
 
-    Keras' own callback knows neither masks nor a resumed training's earlier epochs.
+    Keras' callback writes no masks, and it does not know the epochs before a resumption.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class TensorBoardLog:
         frames: tuple[np.ndarray, np.ndarray],
         history: Sequence[dict[str, Any]],
     ) -> None:
-        """Opens the logs and repeats the curves of the epochs before a resumption."""
+        """Opens the logs and writes the curves of the epochs before a resumption again."""
         self._class_map = class_map
         self._images, self._masks = frames
         self._train = tf.summary.create_file_writer(files.join(directory, "train"))
@@ -87,7 +89,7 @@ class TensorBoardLog:
         """Writes nothing."""
 
     def epoch(self, entry: dict[str, Any], predict: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Writes a finished epoch: its line of history and, if it was validated, predictions of the frames."""
+        """Writes the history entry of an epoch and, if it was validated, predictions for the example images."""
         self._write_curves(entry)
         if entry["val_loss"] is None:
             return
@@ -115,21 +117,14 @@ class TensorBoardLog:
 
 
 def example_panels(images: np.ndarray, masks: np.ndarray, predictions: np.ndarray, class_map: ClassMap) -> np.ndarray:
-    """Lays image, truth and prediction side by side, in display colours.
+    """Places image, truth and prediction side by side, in display colours.
 
-    Args:
-        images: RGB, 0 to 255, [B, H, W, 3].
-        masks: class indices [B, H, W].
-        predictions: class indices [B, H, W].
-        class_map: gives the colours.
-
-    Returns:
-        uint8 [B, H, 3 W, 3].
+    Takes images, RGB, 0 to 255, [B, H, W, 3], and class indices [B, H, W]; returns uint8 [B, H, 3 W, 3].
     """
     parts = [images.astype(np.uint8), class_map.colorize(masks), class_map.colorize(predictions)]
     return np.concatenate(parts, axis=2)
 
 
 def finite_or_none(value: float | None) -> float | None:
-    """Returns a number as a float, or None where JSON has no word for it."""
+    """Returns a number as a float; None for NaN and infinity, which JSON cannot represent."""
     return float(value) if value is not None and math.isfinite(value) else None

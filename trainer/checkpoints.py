@@ -1,20 +1,19 @@
-"""Keeps a training's state on disk, so that a killed one resumes where it was, within an epoch too.
+"""Saves a training's state, so that a killed training resumes where it stopped, also within an epoch.
 
-The values of all variables lie in files of their own; `state.json` says which of them count and is
-replaced in one step. A kill at any moment, and on a local disk a crash of the machine, leaves the
-checkpoint before behind. Keras' own
-`BackupAndRestore` is not used: it overwrites its only file in place, and its weight files lack the
-states of dropout and of the metrics.
+Each save writes a new file with the values of all variables and then replaces `state.json`, which names the files in
+use. After a kill at any moment, or a crash of a machine with a local disk, the previous checkpoint is still complete.
+Keras' `BackupAndRestore` is not used: it overwrites its only file in place, and its weight files lack the states of
+dropout and of the metrics.
 
-Where several attempts at one training may run at once, each has a folder of its own (trainer/attempts.py):
+If several attempts at one training may run at once, each has its own folder (trainer/attempts.py):
 
-- No attempt writes into another's folder, so two never mix, whatever is killed, frozen or cut off from the network.
-- An attempt whose process is gone is resumed by the next one, which copies its newest state. If two begin at the same
-  time, both may copy it, or one begins anew.
-- An attempt that was only frozen stops before its next checkpoint once another has taken over. If it wakes while it
-  writes one, that checkpoint remains in its own folder, and nobody reads it.
-- Nothing but whole files that appear under their names at once is asked of the disk or store: no locks, no atomic
-  creation, no common time.
+- No attempt writes into another's folder, so two never mix, even if one is killed, frozen or cut off from the network.
+- The next attempt resumes one whose process is gone: it copies the newest state. If two start at the same time, both
+  may copy it, or one starts from scratch.
+- A frozen attempt that was taken over stops before its next checkpoint. If it wakes up while writing one, that
+  checkpoint stays in its own folder and is never read.
+- The disk or store only has to make complete files appear atomically. Locks, atomic creation and a common clock are not
+  needed.
 """
 
 from __future__ import annotations
@@ -39,18 +38,18 @@ _EXECUTION = "execution"  # in that file
 
 
 def directory(root: str, *identity: Any) -> str:
-    """Returns the folder of one training's checkpoints, named by a hash of what makes the training what it is.
+    """Returns the folder of a training's checkpoints, named by a hash of everything that identifies the training.
 
     Args:
         root: folder of all checkpoints.
-        identity: plain JSON types: settings, input files, code hash. Another value is another training.
+        identity: plain JSON types: settings, input files, code hash.
     """
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return files.join(root, digest[:16])
 
 
 def execution_of(folder: str) -> str:
-    """Returns the id of the execution that wrote a training's checkpoints last; empty if they do not say.
+    """Returns the id of the execution that last wrote a training's checkpoints; empty if unknown.
 
     Raises:
         OSError: the folder cannot be read.
@@ -66,18 +65,18 @@ def execution_of(folder: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """How far a training has come.
+    """Progress of a training.
 
     Attributes:
         seed: the seed of shuffling, augmentation and initial weights.
-        devices: number of devices that share every batch; what a step is depends on it.
-        history: one entry for each finished epoch.
-        step: finished steps of the epoch after those.
-        seconds: time spent in that epoch.
-        values: file name of the newest values of all variables; None before the first checkpoint.
-        best_epoch: 1-based epoch of the best validation score; 0 before the first epoch.
+        devices: number of devices; the size of a step depends on it.
+        history: one entry per finished epoch.
+        step: finished steps of the current epoch.
+        seconds: time spent in the current epoch.
+        values: file with the newest values of all variables; None before the first checkpoint.
+        best_epoch: 1-based epoch with the best validation score; 0 before the first epoch.
         best_score: that score.
-        best_values: file name of that epoch's values.
+        best_values: file with that epoch's values.
     """
 
     seed: int
@@ -99,8 +98,8 @@ class State:
         """Returns the state at the end of an epoch.
 
         Args:
-            entry: the epoch's line of history.
-            score: validation score; higher is better, and not a number is worse than any.
+            entry: the epoch's history entry.
+            score: validation score, higher is better; NaN is worse than any number.
         """
         epoch = self.epoch + 1
         values = f"epoch-{epoch:04d}.variables"
@@ -111,7 +110,7 @@ class State:
         return state
 
     def after_step(self, step: int, seconds: float) -> State:
-        """Returns the state after some steps of an epoch that took some seconds so far."""
+        """Returns the state after `step` steps of the current epoch, which took `seconds` so far."""
         values = f"epoch-{self.epoch + 1:04d}-step-{step:06d}.variables"
         return dataclasses.replace(self, step=step, seconds=seconds, values=values)
 
@@ -119,26 +118,26 @@ class State:
 class Checkpoints:
     """The checkpoints of one training in one folder, local or on an object store.
 
-    Of several workers the chief alone writes; all of them read, so the folder must be one they share.
+    Only the chief writes, but all workers read, so they must share the folder.
 
     Attributes:
         folder: the folder.
-        execution: ML Metadata's id of the execution that trains, which `state.json` keeps: see `execution_of`.
+        execution: ML Metadata's id of the execution that trains, stored in `state.json`; see `execution_of`.
     """
 
     def __init__(self, folder: str, execution: str = "", is_owner: Callable[[], bool] = lambda: True) -> None:
-        """Takes a folder, an execution, and a function that tells whether this process may still write there."""
+        """Creates nothing yet; `is_owner` tells whether this process may still write to the folder."""
         self.folder = folder
         self.execution = execution
         self._is_owner = is_owner
         self._saved = time.monotonic()
 
     def age(self) -> float:
-        """Returns the seconds since this process last saved a state, or since it began."""
+        """Returns the seconds since this process last saved a state, or since it started."""
         return time.monotonic() - self._saved
 
     def read(self) -> State | None:
-        """Returns the newest state, or None where there is none."""
+        """Returns the newest state, or None."""
         path = self._path(_STATE_FILE)
         if not files.exists(path):
             return None
@@ -147,14 +146,14 @@ class Checkpoints:
         return State(**content)
 
     def save(self, variables: Sequence[Any], state: State) -> None:
-        """Writes a state and the values that its variables have now, then removes what it replaces.
+        """Writes a state and the current values of the variables, then removes the files that it replaces.
 
         Args:
-            variables: Keras variables, in an order that a restart of the training repeats.
-            state: the state they belong to.
+            variables: Keras variables, in the same order after every restart.
+            state: the state that the values belong to.
 
         Raises:
-            SegpipeError: another attempt has taken the training over.
+            SegpipeError: another attempt has taken over the training.
         """
         self._require_owner()
         with self._durable(str(state.values)) as file:
@@ -162,14 +161,14 @@ class Checkpoints:
                 np.lib.format.write_array(file, np.asarray(variable.numpy()), allow_pickle=False)
         self._write_state(state)
         self._saved = time.monotonic()
-        # Another attempt that takes over from now on reads this state and needs nothing that is removed here.
+        # An attempt that takes over from now on reads this state and does not need the removed files.
         self._require_owner()
         for name in files.list_names(self.folder):
             if name not in (_STATE_FILE, state.values, state.best_values):
                 files.remove(self._path(name))
 
     def adopt(self, other: Checkpoints, state: State) -> None:
-        """Copies a state of other checkpoints and the values that it names.
+        """Copies a state from other checkpoints, with its values.
 
         Raises:
             FileNotFoundError: the other checkpoints are being removed.
@@ -180,23 +179,23 @@ class Checkpoints:
         self._write_state(state)
 
     def restore(self, variables: Sequence[Any], state: State) -> None:
-        """Puts the newest values into the variables, in the order in which they were saved.
+        """Assigns the newest values to the variables, in the order of `save`.
 
         Raises:
-            SegpipeError: when the file is damaged or belongs to other variables.
+            SegpipeError: the file is damaged or belongs to other variables.
         """
         if state.values is not None:
             self._load(variables, state.values)
 
     def restore_best(self, variables: Sequence[Any], state: State) -> None:
-        """Puts the values of the best epoch into the variables. Raises SegpipeError as `restore`."""
+        """Assigns the values of the best epoch to the variables. Raises SegpipeError like `restore`."""
         self._load(variables, str(state.best_values))
 
     def remove(self) -> None:
-        """Removes the folder, unless another attempt has taken it over; a training that ended needs it no more."""
+        """Removes the folder, unless another attempt has taken it over."""
         if not self._is_owner():
             return
-        # First, so that a kill in between leaves no state whose values are gone.
+        # The state goes first, so that a kill never leaves a state without its values.
         files.remove(self._path(_STATE_FILE))
         files.remove_folder(self.folder)
 
@@ -204,7 +203,7 @@ class Checkpoints:
         if not self._is_owner():
             raise SegpipeError(
                 f"checkpoint {self.folder}: found that another run with the same settings has resumed this training, "
-                "expected no other run, unless this process stands still. The other run trains on, and this one stops"
+                "expected no other run while this one is alive. The other run continues, and this one stops"
             )
 
     def _write_state(self, state: State) -> None:
@@ -218,27 +217,25 @@ class Checkpoints:
                 for variable in variables:
                     variable.assign(self._next_value(file, name, tuple(variable.shape)))
         except FileNotFoundError as error:
-            raise self._damaged(name, "no such file", "the values that its state.json names") from error
+            raise self._damaged(name, "no such file", "the values named in state.json") from error
 
     def _next_value(self, file: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
         try:
             value = np.lib.format.read_array(file, allow_pickle=False)
         except ValueError as error:
-            raise self._damaged(
-                name, f"a file that ends early or is damaged ({error})", f"values of {shape}"
-            ) from error
+            raise self._damaged(name, f"a truncated or damaged file ({error})", f"values of {shape}") from error
         if value.shape != shape:
             raise self._damaged(name, f"values of {value.shape}", f"{shape}")
         return value
 
     def _damaged(self, name: str, found: str, expected: str) -> SegpipeError:
         return SegpipeError(
-            f"checkpoint {self._path(name)}: found {found}, expected {expected}; remove {self.folder} to train anew"
+            f"checkpoint {self._path(name)}: found {found}, expected {expected}; remove {self.folder} to restart"
         )
 
     @contextlib.contextmanager
     def _durable(self, name: str) -> Iterator[Any]:
-        """Opens a file to write bytes; after the block they are on the disk, not in its cache alone."""
+        """Opens a file to write bytes, and flushes them to the disk after the block."""
         with files.created(self._path(name)) as file:
             yield file
             if not files.is_remote(self.folder):
@@ -246,7 +243,7 @@ class Checkpoints:
                 os.fsync(file.fileno())
 
     def _sync_folder(self) -> None:
-        """Puts the names of the folder's files on the disk."""
+        """Flushes the folder's entries to the disk."""
         if files.is_remote(self.folder):
             return
         folder = os.open(self.folder, os.O_RDONLY)

@@ -1,21 +1,32 @@
-"""Which of several training processes this one is, as the environment variable `TF_CONFIG` tells.
+"""Tells which of several training processes this one is, from the environment variable `TF_CONFIG`.
 
-TensorFlow reads that variable too, but takes a malformed one in silence or waits for ever.
+TensorFlow reads it too, but accepts a malformed value silently or waits forever.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-from typing import Any
+from typing import Annotated
+
+from pydantic import BaseModel, Field, ValidationError
 
 from components.errors import UsageError
 
 TF_CONFIG = "TF_CONFIG"
 
-# Jobs of a TF_CONFIG whose tasks train; the chief is the first worker where it is named apart.
+# Jobs of a TF_CONFIG that train. A job `chief` comes before the workers.
 _TRAINING_JOBS = ("chief", "worker")
+
+
+class _Task(BaseModel):
+    type: str = ""
+    index: int = -1
+
+
+class _Config(BaseModel):
+    cluster: dict[str, list[Annotated[str, Field(pattern=":")]]] | None = None
+    task: _Task | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +34,7 @@ class Worker:
     """One process of a training.
 
     Attributes:
-        index: 0-based place among the workers.
+        index: 0-based number among the workers.
         workers: number of workers.
     """
 
@@ -32,15 +43,15 @@ class Worker:
 
     @property
     def is_chief(self) -> bool:
-        """Tells whether this worker writes what stays: checkpoints, history, logs and the export."""
+        """Tells whether this worker writes checkpoints, history, logs and the export."""
         return self.index == 0
 
 
 def this_worker() -> Worker:
-    """Returns which worker this process is; the only one where `TF_CONFIG` is not set.
+    """Returns which worker this process is; the only one if `TF_CONFIG` is not set.
 
     Raises:
-        UsageError: when it does not describe a cluster of workers and this process's place in it.
+        UsageError: `TF_CONFIG` does not describe a cluster of workers and this process's place in it.
     """
     text = os.environ.get(TF_CONFIG, "").strip()
     return parse(text) if text else Worker()
@@ -53,53 +64,33 @@ def parse(text: str) -> Worker:
         text: JSON such as `{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}`.
 
     Raises:
-        UsageError: as `this_worker`.
+        UsageError: see `this_worker`.
     """
-    config = _json_object(text)
-    cluster = config.get("cluster") or {}
-    if not isinstance(cluster, dict):
-        raise _malformed(f"cluster is {cluster!r}", "an object with a list of addresses for each job")
-    sizes = {job: _tasks(cluster, job) for job in _TRAINING_JOBS}
+    try:
+        config = _Config.model_validate_json(text)
+    except ValidationError as error:
+        details = error.errors()[0]
+        place = ".".join(map(str, details["loc"])) or "the JSON"
+        raise _malformed(f"{details['input']!r} as {place} ({details['msg']})", "TensorFlow's format") from error
+    cluster, task = config.cluster or {}, config.task or _Task()
+    sizes = {job: len(cluster.get(job, ())) for job in _TRAINING_JOBS}
     if cluster.get("ps"):
-        raise _malformed("the job ps", "only chief and worker; parameter servers are not used here")
+        raise _malformed("the job ps", "only chief and worker; parameter servers are not supported")
     if not any(sizes.values()):
         if cluster:
             raise _malformed(f"the jobs {sorted(cluster)}", "a job worker with the address of each worker")
         return Worker()
-    return _place(config.get("task"), sizes)
-
-
-def _json_object(text: str) -> dict[str, Any]:
-    try:
-        config = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise _malformed(f"text that is not JSON ({error})", "a JSON object") from error
-    if not isinstance(config, dict):
-        raise _malformed(f"a JSON {type(config).__name__}", "a JSON object")
-    return config
-
-
-def _tasks(cluster: dict[str, Any], job: str) -> int:
-    addresses = cluster.get(job, [])
-    if not isinstance(addresses, list) or not all(isinstance(a, str) and ":" in a for a in addresses):
-        raise _malformed(f"cluster.{job} is {addresses!r}", 'a list of addresses such as "host:2222"')
-    return len(addresses)
-
-
-def _place(task: Any, sizes: dict[str, int]) -> Worker:
-    task = task if isinstance(task, dict) else {}
-    job, index = task.get("type"), task.get("index")
+    job, index = task.type, task.index
     if not sizes.get(job):
-        named = " or ".join(name for name, size in sizes.items() if size)
-        raise _malformed(f"task.type is {job!r}", f"{named}, as in cluster")
-    try:
-        number = int(index)
-    except (TypeError, ValueError):
-        number = -1
-    if not 0 <= number < sizes[job]:
+        jobs = " or ".join(name for name, size in sizes.items() if size)
+        raise _malformed(f"task.type is {job!r}", f"{jobs}, as in cluster")
+    if not 0 <= index < sizes[job]:
         raise _malformed(f"task.index is {index!r}", f"0 to {sizes[job] - 1}, as cluster.{job} has {sizes[job]}")
-    return Worker(number + (sizes["chief"] if job == "worker" else 0), sum(sizes.values()))
+    return Worker(index + (sizes["chief"] if job == "worker" else 0), sum(sizes.values()))
 
 
 def _malformed(found: str, expected: str) -> UsageError:
-    return UsageError(f"{TF_CONFIG}: found {found}, expected {expected}; correct this environment variable")
+    return UsageError(
+        f"{TF_CONFIG}: found {found}, expected {expected}; correct this environment variable, for example to "
+        '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
+    )

@@ -1,4 +1,4 @@
-"""A step as a graph, compiled by XLA if XLA can do it."""
+"""Compiles a step to a graph, with XLA if possible."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _PROGRESS = logging.getLogger("segpipe.progress")
 class CompiledStep:
     """Runs a step on every device of a strategy.
 
-    XLA makes steps faster, but it does not compile every operation. If compiling fails, the step runs without XLA.
+    XLA makes steps faster but cannot compile every operation. If compilation fails, the step runs without XLA.
     """
 
     def __init__(self, step: Callable[..., None], strategy: tf.distribute.Strategy, xla: bool, name: str) -> None:
         """Compiles nothing yet.
 
         Args:
-            step: takes the parts of a device's batch; it returns nothing and changes variables.
+            step: takes the parts of one device's batch, changes variables and returns nothing.
             strategy: the strategy of these variables.
             xla: whether to compile with XLA.
-            name: what the step is called in messages.
+            name: the step's name in messages.
         """
         self._step = step
         self._strategy = strategy
@@ -34,15 +34,15 @@ class CompiledStep:
         self._graph = self._traced()
 
     def __call__(self, batch: Any) -> None:
-        """Makes one step on a batch of the strategy: the parts of a device's batch, or of each device's."""
+        """Runs one step on a batch of the strategy."""
         try:
             self._graph(batch)
         except tf.errors.OpError as error:
-            # XLA compiles before it runs anything, so the variables are as they were.
+            # XLA compiles before it runs anything, so the variables are unchanged.
             if not self._xla or self._ran:
                 raise
             _PROGRESS.warning(
-                "XLA cannot compile the %s step, so it runs without XLA (%s); training.xla=off skips the attempt",
+                "XLA cannot compile the %s step, so it runs without XLA (%s); set training.xla=off to skip the attempt",
                 self._name,
                 error.message.strip().partition("\n")[0][:200],
             )

@@ -1,7 +1,7 @@
-"""Decodes a split once per training, so that its epochs read pixels instead of PNG files.
+"""Decodes a split once per training, so that epochs read pixels instead of PNG files.
 
-The pixels are held in memory if they take at most a given fraction of what is available, else in a file that the
-operating system keeps in memory as far as it can. Each process decodes only the shards of its own devices.
+The pixels are in memory if they take at most a given fraction of what is available, otherwise in a memory-mapped file.
+Each process decodes only the shards of its own devices.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from trainer import memory
 from trainer.losses.padding import PADDING
 from trainer.sharding import WHOLE, Sharding, assign
 
-# Values that an 8-bit mask can hold: counting all of them shows a label outside of the class map.
+# All values of an 8-bit mask are counted, to detect labels outside of the class map.
 _LABELS = 256
 
-# Examples that are copied at once while a split is decoded.
+# Examples per batch while a split is decoded.
 _CHUNK = 16
 
-# Files read at the same time.
+# Files read in parallel.
 _PARALLEL_READS = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitFacts:
-    """What is known of a split over all processes.
+    """Counts of a split over all processes.
 
     Attributes:
         examples: number of image and mask pairs.
-        largest_shard: pairs of the device that has the most.
+        largest_shard: pairs of the device with the most.
         class_pixels: pixels of each class, int64 [num_classes].
-        present_pixels: for each class the pixels of all masks that hold it, int64 [num_classes].
+        present_pixels: for each class, the pixels of all masks that contain it, int64 [num_classes].
     """
 
     examples: int
@@ -56,10 +56,10 @@ class DecodedSplit:
     Attributes:
         images: RGB, uint8 [N, H, W, 3].
         masks: class indices, uint8 [N, H, W]; with depth, class indices and values of depth maps, uint16 [N, H, W, 2].
-        owners: number of the device that each example belongs to, int64 [N].
+        owners: number of each example's device, int64 [N].
         sharding: the process.
-        in_memory: False if the pixels lie in a file.
-        padding: what stands for the mask of an image that only fills up a batch, or for each of its pixels, [].
+        in_memory: False if the pixels are in a file.
+        padding: stands for the mask of a padding image, or for each pixel of that mask, [].
     """
 
     padding: ClassVar[np.ndarray] = np.array(PADDING, np.int32)
@@ -71,16 +71,16 @@ class DecodedSplit:
     in_memory: bool = True
 
     def rows(self, device: int) -> np.ndarray:
-        """Returns which examples belong to a device, int64 [n], in stored order."""
+        """Returns the indices of a device's examples, int64 [n], in stored order."""
         return np.flatnonzero(self.owners == device)
 
     def counts(self) -> list[int]:
-        """Returns what `facts` needs of each process: plain numbers, so that processes can exchange them."""
+        """Returns the input of `facts` from this process, as plain numbers that processes can exchange."""
         shards = [len(self.rows(device)) for device in self.sharding.own]
         return [len(self.masks), min(shards), max(shards), *self.label_counts()]
 
     def label_counts(self) -> list[int]:
-        """Returns, for each value of a mask, its pixels, and then the pixels of all masks that hold it."""
+        """Returns the pixels of each mask value, and then the pixels of all masks that contain each value."""
         class_pixels, present_pixels = np.zeros((2, _LABELS), np.int64)
         for mask in self.masks if self.masks.ndim == 3 else self.masks[..., 0]:
             pixels = np.bincount(mask.ravel(), minlength=_LABELS)
@@ -97,29 +97,29 @@ def load(
     encoded: str | None = None,
     depth: bool = False,
 ) -> DecodedSplit:
-    """Decodes what the devices of one process own of a split.
+    """Decodes the shards of one process's devices.
 
     Args:
         files: gzip TFRecords of Transform.
         input_size: height and width of the stored images in pixels.
-        memory_fraction: largest fraction of the available memory that the pixels may take.
+        memory_fraction: largest fraction of the available memory for the pixels.
         sharding: the process.
-        encoded: a feature of bytes to keep as it is in place of the masks: `masks` is then object [N].
-        depth: whether depth maps are read too.
+        encoded: name of a bytes feature that replaces the masks, unparsed: `masks` is then object [N].
+        depth: whether to read depth maps too.
 
     Raises:
-        SegpipeError: when the pixels fit neither in memory nor on the disk.
+        SegpipeError: the pixels fit neither in memory nor on the disk.
     """
     records = _records(files, sharding)
     owners = np.fromiter(records.map(lambda owner, _: owner).as_numpy_iterator(), np.int64)
     shape = (len(owners), *input_size)
     values = int(np.prod(shape))
-    of_masks = 0 if encoded else 4 if depth else 1  # bytes a pixel
-    size = (3 + of_masks) * values
+    mask_bytes = 0 if encoded else 4 if depth else 1  # per pixel
+    size = (3 + mask_bytes) * values
     in_memory = size <= memory_fraction * memory.available()
     pixels = np.empty(size, np.uint8) if in_memory else _on_disk(size)
-    # The masks come first, as 16-bit numbers must be aligned.
-    rest, images = np.split(pixels, [of_masks * values])
+    # The masks come first, because 16-bit numbers must be aligned.
+    rest, images = np.split(pixels, [mask_bytes * values])
     images = images.reshape(*shape, 3)
     if encoded:
         masks = np.empty(len(owners), object)
@@ -140,11 +140,11 @@ def facts(counts: Sequence[Sequence[int]], num_classes: int, split: str, files: 
         counts: `DecodedSplit.counts` of each process.
         num_classes: number of classes.
         split: the split's name, for errors.
-        files: where it comes from, for errors.
+        files: the split's files, for errors.
 
     Raises:
-        DataRejectedError: when the split is empty, or a mask holds a label outside of the class map.
-        UsageError: when a device has no example.
+        DataRejectedError: the split is empty, or a mask holds a label outside of the class map.
+        UsageError: a device has no example.
     """
     examples, largest = sizes(counts, split, files)
     class_pixels, present_pixels = np.array(counts, np.int64)[:, 3:].sum(axis=0).reshape(2, _LABELS)
@@ -158,7 +158,7 @@ def facts(counts: Sequence[Sequence[int]], num_classes: int, split: str, files: 
 
 
 def sizes(counts: Sequence[Sequence[int]], split: str, files: Sequence[str]) -> tuple[int, int]:
-    """Returns the examples of a split and those of its largest shard; arguments and errors are those of `facts`."""
+    """Returns the number of examples of a split and of its largest shard; arguments and errors as in `facts`."""
     table = np.array(counts, np.int64)
     examples, smallest, largest = int(table[:, 0].sum()), int(table[:, 1].min()), int(table[:, 2].max())
     if not examples:
@@ -171,7 +171,7 @@ def sizes(counts: Sequence[Sequence[int]], split: str, files: Sequence[str]) -> 
 
 
 def _records(files: Sequence[str], sharding: Sharding) -> tf.data.Dataset:
-    """Returns the records that a process owns, each with the number of the device that it belongs to."""
+    """Returns the records of a process, each with the number of its device."""
     sizes = {file: tf.io.gfile.stat(file).length for file in files} if sharding.replicas > 1 else {}
     by_device = assign(sizes, sharding.replicas) if sizes else None
     if by_device is None:
@@ -189,7 +189,7 @@ def _records(files: Sequence[str], sharding: Sharding) -> tf.data.Dataset:
 
 
 def _read(files: Sequence[str]) -> tf.data.Dataset:
-    """Returns the records of some files, several files read at a time, always in the same order."""
+    """Returns the records of some files, read in parallel but always in the same order."""
     return tf.data.TFRecordDataset(
         list(files), compression_type="GZIP", num_parallel_reads=min(len(files), _PARALLEL_READS)
     )
@@ -199,9 +199,9 @@ def _on_disk(size: int) -> np.ndarray:
     folder = tempfile.gettempdir()
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            # A full disk must fail here: a write to the mapping could only kill the process.
+            # A full disk must fail here: a failed write to the mapping would kill the process.
             os.posix_fallocate(file.fileno(), 0, size)
-            # The mapping stays when the file is closed, and the space is free once the mapping is gone.
+            # The mapping outlives the open file, and the disk space is freed with the mapping.
             return np.memmap(file, np.uint8, mode="r+", shape=(size,))
     except OSError as error:
         raise SegpipeError(

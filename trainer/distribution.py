@@ -1,7 +1,7 @@
-"""Chooses how training is spread over devices and machines, and what devices tell each other within a step.
+"""Chooses the `tf.distribute` strategy, and exchanges values between devices within a step.
 
-One device needs nothing; several GPUs of a machine mirror the network; a `TF_CONFIG` that names
-several workers mirrors it over machines. The global batch is what all devices take in one step.
+One device needs none, several GPUs of a machine mirror the network, and a `TF_CONFIG` with several workers mirrors it
+over machines. The global batch is the batch of all devices in one step.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from trainer.sharding import Sharding
 def choose() -> tf.distribute.Strategy:
     """Returns the strategy in whose scope the model is built.
 
-    With several workers it waits until all of them are there. Call it before TensorFlow computes
-    anything, as it says how TensorFlow is to use its GPUs and the network.
+    With several workers it waits for all of them. Call it before TensorFlow computes anything, because it configures
+    GPUs and network.
 
     Raises:
-        UsageError: for a malformed `TF_CONFIG`.
-        SegpipeError: when TensorFlow has computed something, or the other workers cannot be reached.
+        UsageError: `TF_CONFIG` is malformed.
+        SegpipeError: TensorFlow has already computed something, or the other workers cannot be reached.
     """
     worker = this_worker()
     if worker.workers > 1:
@@ -35,10 +35,10 @@ def choose() -> tf.distribute.Strategy:
 
 
 def total(value: tf.Tensor) -> tf.Tensor:
-    """Adds up a tensor over all devices, inside a training step; its gradient goes back to all of them.
+    """Sums a tensor over all devices, inside a training step; the gradient flows back to all of them.
 
-    A loss that is a quotient of sums over the batch becomes the loss of the global batch when each
-    sum goes through here. With one device the value is returned as it is.
+    Some losses are quotients of sums over the batch. If each of these sums goes through here, the result is the loss of
+    the global batch. With one device the value is returned unchanged.
     """
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
@@ -46,15 +46,15 @@ def total(value: tf.Tensor) -> tf.Tensor:
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
-def share_statistics(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
-    """Lets batch normalisation measure the global batch, where several devices share it."""
+def synchronize_batch_norm(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
+    """Makes batch normalisation use the statistics of the global batch if there are several devices."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = strategy.num_replicas_in_sync > 1
 
 
 def sharding(strategy: tf.distribute.Strategy) -> Sharding:
-    """Returns which of all shards this process's devices read."""
+    """Returns the shards of this process's devices."""
     worker = this_worker() if strategy.num_replicas_in_sync > 1 else Worker()
     return Sharding(worker.index, worker.workers, strategy.num_replicas_in_sync // worker.workers)
 
@@ -62,24 +62,24 @@ def sharding(strategy: tf.distribute.Strategy) -> Sharding:
 def distribute(
     strategy: tf.distribute.Strategy, batches: tf.data.Dataset
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """Returns the batches of this process, on the device that takes them.
+    """Returns the batches of this process, on the devices that use them.
 
     Args:
-        strategy: the strategy in whose `run` the batches are taken.
+        strategy: the strategy whose `run` gets the batches.
         batches: one for each device of this process, in turn.
     """
     if strategy.num_replicas_in_sync == 1:
         gpus = tf.config.list_logical_devices("GPU")
-        # Copied while the step before still computes.
+        # Copies a batch while the previous step still computes.
         return batches.apply(tf.data.experimental.prefetch_to_device(gpus[0].name)) if gpus else batches
-    # TensorFlow has all workers ask each other before every step whether a finite data set goes
-    # on. The training counts its steps and never asks for one too many.
+    # With a finite data set, all workers ask each other before every step whether there is another batch. The training
+    # counts its steps and never reads too many, so an endless data set saves that.
     endless = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
     return strategy.distribute_datasets_from_function(lambda _: endless)
 
 
 def gather(strategy: tf.distribute.Strategy, values: Sequence[int]) -> list[list[int]]:
-    """Returns the values of each process, in order. All of them must call it, with as many values each."""
+    """Returns the values of each process, in order. All processes must call it, with the same number of values."""
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
         return [list(values)]
@@ -95,7 +95,7 @@ def gather(strategy: tf.distribute.Strategy, values: Sequence[int]) -> list[list
 
 
 def agree(strategy: tf.distribute.Strategy, values: Sequence[int]) -> list[int]:
-    """Returns the chief's values on every worker. All workers must call it, with as many values each."""
+    """Returns the chief's values on every worker. All workers must call it, with the same number of values."""
     return gather(strategy, values)[0]
 
 
@@ -104,11 +104,11 @@ def _multi_worker(worker: Worker) -> tf.distribute.Strategy:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         raise SegpipeError(
-            f"Trainer: worker {worker.index} of {worker.workers} cannot join the others, as TensorFlow has already "
-            f"computed something in this process ({error}); train in a process of its own"
+            f"Trainer: worker {worker.index} of {worker.workers} cannot join the others, because TensorFlow has "
+            f"already computed something in this process ({error}); train in a separate process"
         ) from error
     except tf.errors.OpError as error:
         raise SegpipeError(
             f"Trainer: worker {worker.index} of {worker.workers} cannot reach the others ({error.message}); check "
-            f"the addresses in {TF_CONFIG}, and that all workers run"
+            f"the addresses in {TF_CONFIG}, and that all workers are running"
         ) from error

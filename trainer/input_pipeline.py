@@ -1,7 +1,7 @@
-"""Turns a decoded split into the batches of a training and of a validation, all of one shape.
+"""Turns a decoded split into the batches of a training or a validation, all of one shape.
 
-The order of an epoch depends on the seed and the epoch's number alone: a training resumed at epoch 5 sees what an
-unbroken one would have seen.
+The order of an epoch depends only on the seed and the epoch's number, so a resumed training sees the same batches as an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trainer.decoded import DecodedSplit
 
 
 def find_files(patterns: Sequence[str]) -> list[str]:
-    """Returns the files that glob patterns match, sorted. Raises UsageError when there is none."""
+    """Returns the files that glob patterns match, sorted. Raises UsageError if there is no such file."""
     files = sorted(path for pattern in patterns for path in tf.io.gfile.glob(pattern))
     if not files:
         raise UsageError(f"training data: no file matches {list(patterns)}; expected Transform's TFRecords")
@@ -26,27 +26,27 @@ def find_files(patterns: Sequence[str]) -> list[str]:
 
 
 def steps(largest_shard: int, batch_size: int) -> int:
-    """Returns the steps that take every example of every shard at least once."""
+    """Returns the number of steps that use every example of every shard at least once."""
     return math.ceil(largest_shard / batch_size)
 
 
 def training_batches(
     split: DecodedSplit, batch_size: int, steps: int, epochs: range, seed: int, skip: int = 0
 ) -> tf.data.Dataset:
-    """Returns the batches of several epochs, one after another, shuffled anew in each.
+    """Returns the batches of several epochs in a row, each shuffled anew.
 
-    An epoch's last batch is filled up with the first images of its order, so that all batches have one shape.
+    The first images of an epoch also fill up its last batch, so that all batches have one shape.
 
     Args:
         split: the shards of this process's devices, which take turns.
-        batch_size: images a step on each device.
-        steps: steps of an epoch, at least `steps` of the largest shard of all processes.
-        epochs: 0-based numbers of the epochs to go through.
+        batch_size: images per step on each device.
+        steps: steps per epoch, at least `steps` of the largest shard of all processes.
+        epochs: 0-based numbers of the epochs.
         seed: determines order and augmentation.
-        skip: steps of the first epoch that were made before.
+        skip: steps of the first epoch that are already done.
 
     Returns:
-        Images, RGB, uint8 [B, H, W, 3], masks as the split has them, and a seed for their augmentation, int64 [2].
+        Images, RGB, uint8 [B, H, W, 3], masks as in the split, and a seed for their augmentation, int64 [2].
     """
     devices, replicas = split.sharding.own, split.sharding.replicas
 
@@ -70,15 +70,15 @@ def training_batches(
 def evaluation_batches(split: DecodedSplit, batch_size: int, steps: int) -> tf.data.Dataset:
     """Returns the batches of a whole split in its stored order.
 
-    The last batch is filled up with black images whose masks are padding, which counts in no loss and no score.
+    Black images with padding masks fill up the last batch; padding counts in no loss and no score.
 
     Args:
         split: the shards of this process's devices, which take turns.
-        batch_size: images a step on each device.
+        batch_size: images per step on each device.
         steps: as in `training_batches`.
 
     Returns:
-        Images, RGB, uint8 [B, H, W, 3], and masks, of the type of `split.padding`.
+        Images, RGB, uint8 [B, H, W, 3], and masks of the dtype of `split.padding`.
     """
     devices = split.sharding.own
 
@@ -94,10 +94,10 @@ def evaluation_batches(split: DecodedSplit, batch_size: int, steps: int) -> tf.d
 
 
 def sample(split: DecodedSplit, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns pairs spread evenly over a split: neighbouring frames of a video are nearly the same picture.
+    """Returns pairs at even distances in a split, because neighbouring frames of a video are almost identical.
 
     Returns:
-        Images, RGB, uint8 [number, H, W, 3], and masks as the split has them; fewer of a split that holds fewer.
+        Images, RGB, uint8 [number, H, W, 3], and masks as in the split; fewer if the split has fewer.
     """
     rows = sorted({index * len(split.masks) // number for index in range(number)})
     return split.images[rows], split.masks[rows]
@@ -106,7 +106,7 @@ def sample(split: DecodedSplit, number: int) -> tuple[np.ndarray, np.ndarray]:
 def _batches(
     numbers: range, take: Callable[[np.ndarray], tuple[np.ndarray, ...]], spec: Sequence[tf.TensorSpec]
 ) -> tf.data.Dataset:
-    """Returns what `take` makes of each number, with the shapes and types of `spec`."""
+    """Returns `take` of each number, with the shapes and dtypes of `spec`."""
 
     def taken(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         values = tf.numpy_function(take, [number], [each.dtype for each in spec])

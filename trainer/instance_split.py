@@ -1,4 +1,4 @@
-"""A split whose examples carry a mask for each object: stacks of masks, which stay encoded until their batch."""
+"""A split for instance segmentation. Each example has a stack of masks that stays encoded until its batch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from trainer.decoded import DecodedSplit, SplitFacts
 from trainer.models.mask_rcnn.truth import PADDING
 from trainer.sharding import WHOLE, Sharding
 
-# Instances of an image that are learned from and validated on, the largest first.
+# Largest number of instances per image in training and validation; the smallest are left out.
 MOST = 50
 
-# The stack of an image that only fills up a batch.
+# The stack of a padding image.
 _PADDING = b"padding"
 
 _LOG = logging.getLogger(__name__)
@@ -28,12 +28,12 @@ _LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class InstanceSplit(DecodedSplit):
-    """As `DecodedSplit`; `masks` are stacks as `features.TRANSFORMED_INSTANCES` has them, object [N] of bytes."""
+    """A `DecodedSplit` whose `masks` are stacks as in `features.TRANSFORMED_INSTANCES`, object [N] of bytes."""
 
     padding: ClassVar[np.ndarray] = np.array(_PADDING, object)
 
     def label_counts(self) -> list[int]:
-        """Returns the number of instances, and of those beyond `MOST`."""
+        """Returns the number of instances, and how many of them are beyond `MOST`."""
         counts = np.array([_count(stack, self.images.shape[1]) for stack in self.masks], np.int64)
         return [int(counts.sum()), int(np.maximum(counts - MOST, 0).sum())]
 
@@ -41,17 +41,17 @@ class InstanceSplit(DecodedSplit):
 def load(
     files: Sequence[str], input_size: tuple[int, int], memory_fraction: float, sharding: Sharding = WHOLE
 ) -> InstanceSplit:
-    """Decodes the images of what the devices of one process own of a split; see `decoded.load`."""
+    """Decodes the images of one process's devices, and keeps the stacks encoded; see `decoded.load`."""
     split = decoded.load(files, input_size, memory_fraction, sharding, features.TRANSFORMED_INSTANCES)
-    return InstanceSplit(**{field.name: getattr(split, field.name) for field in dataclasses.fields(split)})
+    return InstanceSplit(**vars(split))
 
 
 def facts(counts: Sequence[Sequence[int]], split: str, files: Sequence[str]) -> SplitFacts:
     """Adds up `DecodedSplit.counts` of all processes, and logs how many instances are left out.
 
     Raises:
-        DataRejectedError: when the split is empty or has no instance.
-        UsageError: when a device has no example.
+        DataRejectedError: the split is empty or has no instance.
+        UsageError: a device has no example.
     """
     examples, largest_shard = decoded.sizes(counts, split, files)
     instances, left_out = np.array(counts, np.int64)[:, 3:].sum(axis=0)
@@ -62,7 +62,7 @@ def facts(counts: Sequence[Sequence[int]], split: str, files: Sequence[str]) -> 
         )
     if left_out:
         _LOG.warning(
-            "split %s: left out %d of %d instances, as more than %d are in an image", split, left_out, instances, MOST
+            "split %s: left out %d of %d instances; at most %d per image are used", split, left_out, instances, MOST
         )
     return SplitFacts(examples, largest_shard, *np.zeros((2, 0), np.int64))
 
@@ -71,8 +71,8 @@ def decode(stack: tf.Tensor | bytes, size: tuple[int, int]) -> tf.Tensor:
     """Decodes a stack, string [].
 
     Returns:
-        The largest `MOST` masks, the largest first, uint8 [H, W, MOST]; the pixels are the instance's label or 0.
-        Without so many, masks of 0 fill it up. Padding is `PADDING` everywhere.
+        The largest `MOST` masks, the largest first, uint8 [H, W, MOST]; pixels are the instance's label or 0. Empty
+        masks fill up the rest. A padding image is `PADDING` everywhere.
     """
     height, width = size
 
@@ -90,6 +90,5 @@ def decode(stack: tf.Tensor | bytes, size: tuple[int, int]) -> tf.Tensor:
 
 
 def _count(stack: bytes, height: int) -> int:
-    """Returns the number of masks in a stack, without decoding it."""
     # PNG specification, section 11.2.2: the height is big-endian, bytes 20 to 23.
     return int.from_bytes(stack[20:24], "big") // height

@@ -1,4 +1,4 @@
-"""How much memory this process may take."""
+"""Memory that this process may use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pathlib
 
 _MEMINFO = pathlib.Path("/proc/meminfo")
 
-# Limit and use of this process's control group, of version 2 and of version 1: what a container may take.
+# Memory limit and usage of this process's control group (container), version 2 and version 1.
 _CONTROL_GROUPS = (
     (pathlib.Path("/sys/fs/cgroup/memory.max"), pathlib.Path("/sys/fs/cgroup/memory.current")),
     (
@@ -23,14 +23,14 @@ def available() -> int:
 
 
 def total() -> int:
-    """Returns the bytes of the machine, or those that a container may take."""
+    """Returns the bytes of the machine, or the container's limit if it is lower."""
     bounds = [_number(limit) for limit, _ in _CONTROL_GROUPS]
     return min(bound for bound in (_on_machine("MemTotal"), *bounds) if bound is not None)
 
 
-def _on_machine(what: str) -> int:
+def _on_machine(field: str) -> int:
     lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
-    return 1024 * int(lines[what].split()[0])
+    return 1024 * int(lines[field].split()[0])
 
 
 def _free_in_group(limit: pathlib.Path, use: pathlib.Path) -> int | None:
@@ -42,5 +42,5 @@ def _number(path: pathlib.Path) -> int | None:
     try:
         return int(path.read_text())
     except (OSError, ValueError):
-        # No such control group, or one without a limit ("max").
+        # No such control group, or no limit ("max").
         return None

@@ -1,7 +1,7 @@
-"""AdamW with a learning rate of its own for the encoder, and a moving average of the weights.
+"""AdamW with a separate learning rate for the encoder, and a moving average of the weights.
 
-Both live in the optimizer, beside its moments: so they work on every device of a strategy, under
-loss scaling, and travel with the optimizer's state through checkpoints.
+Both are part of the optimizer, so they work on every device of a strategy and under loss scaling, and checkpoints
+include them with the optimizer's state.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from keras import ops
 
 from trainer.config import TrainingSettings
 
-# Scales and offsets are not pulled to zero.
-UNDECAYED = ("bias", "gamma", "beta")
+# Variables without weight decay.
+_UNDECAYED = ("bias", "gamma", "beta")
 
-# Steps over which the average's memory grows to its full length; the first weights must not linger in it.
-_MEMORY_GROWS = 10
+# Steps over which the momentum of the average grows, so that the initial weights are forgotten fast.
+_AVERAGE_WARMUP = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How single variables are treated.
+    """Settings for groups of variables.
 
     Attributes:
         decay: decoupled weight decay.
         encoder_lr_multiplier: factor on the learning rate, and so on the decay, of the encoder's variables.
-        encoder: paths of these variables.
-        momentum: of the moving average; 0 for none.
-        statistics: the network's untrained variables that are averaged too.
+        encoder: paths of the encoder's variables.
+        momentum: of the moving average; 0 disables it.
+        statistics: untrained variables of the network to average too.
     """
 
     decay: float = 0.0
@@ -44,10 +44,9 @@ class Recipe:
 
 
 class RecipeAdamW(keras.optimizers.Adam):
-    """AdamW (Loshchilov and Hutter 2017, arXiv 1711.05101) that treats variables by a recipe.
+    """AdamW (Loshchilov and Hutter 2017, arXiv 1711.05101) with the settings of a recipe.
 
-    The average is a = m a + (1 - m) w after each step, m at most the recipe's momentum and smaller
-    in the first steps.
+    After each step, the average is a = m a + (1 - m) w, with m smaller than the recipe's momentum in the first steps.
     """
 
     def __init__(self, learning_rate: Any, recipe: Recipe, name: str = "adamw") -> None:
@@ -61,26 +60,26 @@ class RecipeAdamW(keras.optimizers.Adam):
         super().build(variables)
         recipe = self._recipe
         self._rates = [recipe.encoder_lr_multiplier if v.path in recipe.encoder else 1.0 for v in variables]
-        self._decays = [0.0 if v.name in UNDECAYED else recipe.decay for v in variables]
+        self._decays = [0.0 if v.name in _UNDECAYED else recipe.decay for v in variables]
         if recipe.momentum:
             self._averages = [self.add_variable_from_reference(v, name="average") for v in variables]
-            # All devices hold the same statistics, so the first one's value will do.
+            # All devices hold the same statistics, so the first one's value is enough.
             self._averaged_statistics = [
                 self.add_variable(v.shape, dtype=v.dtype, aggregation="only_first_replica", name="average")
                 for v in recipe.statistics
             ]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Moves one variable, and its average after it."""
-        # The way that Keras documents for optimizers of one's own: `variable` is a backend variable
-        # here, one of several copies under a strategy, and has no path.
+        """Updates one variable, and then its average."""
+        # Documented by Keras for custom optimizers. `variable` is a backend variable without a path here, under a
+        # strategy one of several copies.
         index = self._get_variable_index(variable)
         learning_rate = ops.cast(learning_rate, variable.dtype) * self._rates[index]
         if self._decays[index]:
             self.assign_sub(variable, variable * (self._decays[index] * learning_rate))
         step = ops.cast(self.iterations + 1, variable.dtype)
-        # TensorFlow's operation goes once over the variable and its moments; Keras' own step takes a
-        # dozen operations, each of which writes a tensor as large as the variable.
+        # TensorFlow's fused operation reads the variable and its moments once. Keras' step takes a dozen operations,
+        # each of which writes a tensor as large as the variable.
         tf.raw_ops.ResourceApplyAdam(
             var=_handle(variable),
             m=_handle(self._momentums[index]),
@@ -95,18 +94,18 @@ class RecipeAdamW(keras.optimizers.Adam):
         )
         if self._recipe.momentum:
             average = self._averages[index]
-            self.assign_add(average, (variable - average) * ops.cast(self._share(), variable.dtype))
+            self.assign_add(average, (variable - average) * ops.cast(self._newest_fraction(), variable.dtype))
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        """Makes one step, and averages what the step does not train."""
-        share = self._share()
+        """Runs one step, and averages the untrained statistics."""
+        fraction = self._newest_fraction()
         super().apply(grads, trainable_variables)
         if self._recipe.momentum:
             for variable, average in zip(self._recipe.statistics, self._averaged_statistics, strict=True):
-                average.assign(average + (variable - average) * ops.cast(share, variable.dtype))
+                average.assign(average + (variable - average) * ops.cast(fraction, variable.dtype))
 
     def swap_averages(self) -> None:
-        """Exchanges the network's variables with their averages, on all devices; again, and all is as before."""
+        """Swaps the network's variables with their averages, on all devices; a second call reverts that."""
         if not self._recipe.momentum:
             return
         trained = zip(self._trainable_variables, self._averages, strict=True)
@@ -115,23 +114,23 @@ class RecipeAdamW(keras.optimizers.Adam):
             variable.assign(tf.convert_to_tensor(average))
             average.assign(newest)
 
-    def _share(self) -> Any:
-        """Returns the newest weights' share of the average: 1 at the first step, falling to 1 - momentum."""
+    def _newest_fraction(self) -> Any:
+        """Returns the weight of the newest values in the average: 1 at the first step, falling to 1 - momentum."""
         step = ops.cast(self.iterations, "float32")
-        return 1 - ops.minimum(self._recipe.momentum, step / (step + _MEMORY_GROWS))
+        return 1 - ops.minimum(self._recipe.momentum, step / (step + _AVERAGE_WARMUP))
 
 
 def build(
     settings: TrainingSettings, rate: Any, model: keras.Model, encoder_blocks: Sequence[Sequence[str]]
 ) -> RecipeAdamW:
-    """Returns the optimizer of a network, not yet built.
+    """Returns an unbuilt optimizer for a network.
 
     Args:
         settings: `weight_decay`, `encoder_lr_multiplier` and `ema`.
         rate: learning rate, or a schedule of it.
         model: the network.
-        encoder_blocks: names of the encoder's layers with weights, block by block; empty where the network
-            has no encoder apart from the rest.
+        encoder_blocks: names of the encoder's layers with weights, block by block; empty if the network has no
+            separate encoder.
     """
     encoder = (model.get_layer(name) for block in encoder_blocks for name in block)
     recipe = Recipe(
@@ -146,7 +145,7 @@ def build(
 
 @contextlib.contextmanager
 def averaged(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Gives the network the averages of its weights inside a `with` block, where they are kept."""
+    """Uses the averages of the weights, if there are any, inside a `with` block."""
     swap_averages(optimizer)
     try:
         yield
@@ -155,16 +154,16 @@ def averaged(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
 
 
 def swap_averages(optimizer: keras.optimizers.Optimizer) -> None:
-    """Does `RecipeAdamW.swap_averages`, under loss scaling too."""
+    """Calls `RecipeAdamW.swap_averages`, also under loss scaling."""
     getattr(optimizer, "inner_optimizer", optimizer).swap_averages()
 
 
 def _handle(variable: Any) -> tf.Tensor:
-    """Returns what TensorFlow's raw operations know a variable by; of several copies, the one being updated."""
+    """Returns a variable's handle for raw operations; of several copies, that of the one being updated."""
     return (variable.value if isinstance(variable, keras.Variable) else variable).handle
 
 
 def _statistics(model: keras.Model) -> list[keras.Variable]:
-    """Returns what batch normalisation has measured, except in frozen layers, where it stays."""
+    """Returns the moving statistics of batch normalisation, except in frozen layers, where they are constant."""
     layers = (layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable)
     return [variable for layer in layers for variable in layer.non_trainable_variables]

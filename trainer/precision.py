@@ -1,7 +1,7 @@
-"""Chooses the arithmetic of training: bfloat16 or float16 where the hardware has it, else float32.
+"""Chooses the arithmetic of training: bfloat16 or float16 if the hardware supports it, otherwise float32.
 
-Keras keeps the policy in a global; the trainer shares its process with other components, so the
-policy is set for a block of code and put back.
+Keras keeps the policy in a global, and the trainer shares its process with other components, so the policy is set for a
+block of code and then restored.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from collections.abc import Iterator, Sequence
 import keras
 import tensorflow as tf
 
-# What the arithmetic may be, as Keras calls it.
+# Keras' names of the dtype policies.
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 
 _CPU_INFO = "/proc/cpuinfo"
-# A training that takes fewer pixels ends sooner without XLA. Measured by scripts/gpu-check.sh on an H200, with
-# FCN-8 at 352x480 and batches of 16: the first step takes 56 s with XLA and 19 s without, an image 0.97 ms and 2.60 ms.
+
+# A training on fewer pixels is faster without XLA. Measured by scripts/gpu-check.sh on an H200 with FCN-8 at 352x480
+# and batches of 16: the first step takes 56 s with XLA and 19 s without, each image 0.97 ms and 2.60 ms.
 XLA_PIXELS = 4e9
 
-# Features of processors that multiply bfloat16.
+# Flags of processors with bfloat16 multiplication.
 BFLOAT16_CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
@@ -30,12 +31,12 @@ def choose(requested: str, cpu_flags: set[str], gpu_capabilities: Sequence[tuple
 
     Args:
         requested: a policy's name, or "auto".
-        cpu_flags: the processor's feature flags, as Linux spells them.
+        cpu_flags: the processor's feature flags, with Linux's names.
         gpu_capabilities: compute capability of each GPU, major and minor.
 
     Returns:
-        For "auto" with GPUs: mixed_bfloat16 from capability 8.0, mixed_float16 from 7.0 (the first
-        with tensor cores). Without: mixed_bfloat16 where the processor multiplies it, else float32.
+        For "auto" with GPUs, mixed_bfloat16 from capability 8.0 and mixed_float16 from 7.0, the first one with tensor
+        cores. Without GPUs, mixed_bfloat16 if the processor multiplies it, otherwise float32.
     """
     if requested != "auto":
         return requested
@@ -56,11 +57,10 @@ def use_xla(setting: str, devices: int, pixels: float = math.inf) -> bool:
     """Returns whether to compile with XLA.
 
     Args:
-        setting: `training.xla`. "auto" compiles on one GPU, if the training is long enough. On a CPU, XLA costs a
-            third of the speed (not by a command). Several devices exchange gradients within a step, and XLA would have
-            to compile that.
+        setting: `training.xla`. "auto" uses XLA for long trainings on one GPU. On a CPU, XLA costs a third of the speed
+            (not by a command). Several devices exchange gradients within a step, and XLA would have to compile that.
         devices: number of devices that share a step.
-        pixels: pixels that the training takes in all.
+        pixels: total pixels of the training.
     """
     if setting != "auto":
         return setting == "on"
@@ -69,7 +69,7 @@ def use_xla(setting: str, devices: int, pixels: float = math.inf) -> bool:
 
 @contextlib.contextmanager
 def policy(name: str) -> Iterator[None]:
-    """Makes a Keras dtype policy the global one inside a `with` block."""
+    """Sets the global Keras dtype policy inside a `with` block."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
@@ -79,7 +79,7 @@ def policy(name: str) -> Iterator[None]:
 
 
 def cpu_flags() -> set[str]:
-    """Returns the processor's feature flags, as Linux spells them."""
+    """Returns the processor's feature flags, with Linux's names."""
     try:
         with open(_CPU_INFO) as file:
             lines = [line for line in file if line.startswith("flags")]

@@ -1,10 +1,10 @@
-"""Cuts a window out of each image of a batch and scales it, by operations of static shape that XLA compiles.
+"""Cuts a window out of each image of a batch and scales it, with operations of static shape that XLA compiles.
 
-Without XLA they stay on the GPU as well. TensorFlow 2.16 and 2.21 register no GPU kernel for gathers of uint8, and
+The operations also stay on the GPU without XLA: TensorFlow 2.16 and 2.21 have no GPU kernel for gathers of uint8, and
 compute int32 on the CPU, so images are gathered as float32 and indices are int64.
 
-An axis of a window is a span: the source coordinates, float32 [B], of the result's first and last edge. The first
-pixel of an image covers 0 to 1, so spans may begin and end inside a pixel. A span that runs backwards mirrors the axis.
+A span is one axis of a window: the source coordinates, float32 [B], of the result's first and last edge. The first
+pixel of an image covers 0 to 1, so spans may start and end inside a pixel. A reversed span mirrors the axis.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ Span = tuple[tf.Tensor, tf.Tensor]
 def linear(images: tf.Tensor, rows: Span, columns: Span, size: tuple[int, int], largest_step: float) -> tf.Tensor:
     """Resamples the images by linear interpolation, antialiased if a window shrinks.
 
-    The weights are those of `tf.image.resize(method="bilinear", antialias=True)`: a triangle, as wide to each side as
-    the step between two pixels of the result, at least 1. Pixels beside the window count as those inside do.
+    The weights are those of `tf.image.resize(method="bilinear", antialias=True)`: a triangle whose half-width is the
+    step between two pixels of the result, at least 1. Pixels outside the window count too.
 
     Args:
         images: uint8 or float32 [B, H, W, C].
         rows: vertical span of each window, within 0 and H.
         columns: horizontal span, within 0 and W.
         size: height and width of the result.
-        largest_step: upper bound of source pixels to a pixel of the result, on both axes; it sizes the kernel.
+        largest_step: upper bound of source pixels per pixel of the result, on both axes; sets the kernel's size.
 
     Returns:
         float32 [B, *size, C].
@@ -39,7 +39,7 @@ def linear(images: tf.Tensor, rows: Span, columns: Span, size: tuple[int, int], 
 
 
 def nearest(masks: tf.Tensor, rows: Span, columns: Span, size: tuple[int, int]) -> tf.Tensor:
-    """Resamples masks [B, H, W, ...]: each pixel of the result, int32, is the one in which its centre lies."""
+    """Resamples masks [B, H, W, ...] to int32: each pixel of the result is the source pixel at its centre."""
     height, width = masks.shape[1:3]
     row, column = _pixels(_centres(rows, size[0]), height), _pixels(_centres(columns, size[1]), width)
     places = row[:, :, tf.newaxis] * width + column[:, tf.newaxis]
@@ -70,5 +70,5 @@ def _centres(span: Span, length: int) -> tf.Tensor:
 
 
 def _pixels(coordinates: tf.Tensor, source: int) -> tf.Tensor:
-    """Returns the indices, int64 [B, length], of the pixels that hold the coordinates; `source`: number of pixels."""
+    """Returns the indices, int64 [B, length], of the pixels at the coordinates, of `source` pixels in all."""
     return tf.cast(tf.clip_by_value(coordinates, 0.0, source - 1.0), tf.int64)

@@ -1,4 +1,4 @@
-"""What TFX's Trainer calls, by the dotted path `trainer.run_fn.run_fn`: training, history and export."""
+"""Entry point of TFX's Trainer, by its path `trainer.run_fn.run_fn`: trains, and writes history and export."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def run_fn(fn_args: Any) -> None:
             model: `ModelSettings` as a dict.
             training: `TrainingSettings` as a dict.
             input_size: height and width in pixels, as Transform stored the images.
-            normalize_exposure: whether Transform brought the images to one exposure.
+            normalize_exposure: whether Transform normalised the exposure of the images.
             class_map: `ClassMap.to_json()`.
-            things: class indices of the classes that have instances, of a network of instances.
+            things: class indices of the classes with instances, for instance segmentation.
             depth_scale: value of a depth map at a distance of 1 metre.
             seed: an integer, or None.
             max_pixels: height times width of the largest image that the model accepts.
@@ -38,15 +38,14 @@ def run_fn(fn_args: Any) -> None:
             tile_overlap: least fraction of a sliding window that its neighbour covers too.
             export_precision: arithmetic of the exported network: float32, bfloat16 or float16.
             checkpoint_root: folder for the checkpoints of unfinished trainings.
-            checkpoints_shared: whether several trainings at once may keep their checkpoints there.
-            encoder_weights: hash of the file with the encoder's weights, or None; with other weights in it,
-                the training is another.
-            code: hash of the source, so that other code never resumes these checkpoints.
+            checkpoints_shared: whether several trainings may keep their checkpoints there at the same time.
+            encoder_weights: hash of the file with the encoder's weights, or None. Part of the training's identity.
+            code: hash of the source, so that changed code never resumes these checkpoints.
 
     Raises:
         SegpipeError: see `trainer.training.train`.
     """
-    # Vertex AI and TFX's own launcher start this process, and not one of segpipe's commands.
+    # On Vertex AI and under TFX's own launcher, no segpipe command prepared this process.
     tensorflow_start.prepare()
     config = fn_args.custom_config
     job = TrainingJob(
@@ -65,20 +64,16 @@ def run_fn(fn_args: Any) -> None:
     with _checkpoints(config, job, fn_args.model_run_dir) as kept:
         trained = train(job, kept)
         if trained is None:
-            # Another worker is the chief, which writes all that stays.
-            return
+            return  # only the chief writes
         _write_history(fn_args.model_run_dir, trained)
         saved_network.save(trained.model, fn_args.model_run_dir)
-        facts = {name: config[name] for name in ("code", "normalize_exposure", "export_precision")}
-        metadata = {**_metadata(job, trained), **facts}
-        transform_dir = fn_args.transform_output
         export(
             job.task.exported(trained.model, config["export_precision"]),
-            transform_dir,
+            fn_args.transform_output,
             fn_args.serving_model_dir,
             job.class_map,
             job.input_size,
-            metadata,
+            _metadata(config, job, trained),
             TestTimeAugmentation(job.model.test_time_flip, job.model.test_time_scales),
             config["max_pixels"],
             Tiling(tuple(config["tile_size"]), config["tile_overlap"]) if config["tile_size"] else None,
@@ -86,22 +81,22 @@ def run_fn(fn_args: Any) -> None:
             job.depth_scale if job.model.depth else None,
         )
         warm_start.save(trained.model, fn_args.serving_model_dir)
-        # Only now: a kill during the export must not cost the training.
+        # Not before the export is complete: a kill must not cost the training.
         kept.remove()
 
 
 def _checkpoints(
     config: dict[str, Any], job: TrainingJob, model_run_dir: str
 ) -> AbstractContextManager[checkpoints.Checkpoints]:
-    """Returns where the training's checkpoints are kept, those of an earlier run included."""
+    """Returns the checkpoints of the training, including those of an interrupted run."""
     places = ("checkpoint_root", "checkpoints_shared")
     identity = {name: value for name, value in config.items() if name not in places}
     shared = config["checkpoints_shared"]
-    # All workers of a training must name the same folder, and another run of the same training must not.
+    # All workers of a training must use the same folder, and another run of the same training must not.
     owner = model_run_dir if shared and cluster.this_worker().workers > 1 else None
     identity["base_model"] = job.base_model
     folder = checkpoints.directory(config["checkpoint_root"], identity, job.train_files, job.eval_files, owner)
-    # TFX names an output's folder by the execution.
+    # TFX names an output's folder after the execution.
     execution = os.path.basename(model_run_dir.rstrip("/"))
     if shared and not owner:
         return attempts.begin(folder, execution)
@@ -114,7 +109,7 @@ def _write_history(directory: str, trained: TrainedModel) -> None:
         file.write(json.dumps(trained.history, indent=2))
 
 
-def _metadata(job: TrainingJob, trained: TrainedModel) -> dict[str, Any]:
+def _metadata(config: dict[str, Any], job: TrainingJob, trained: TrainedModel) -> dict[str, Any]:
     return {
         "model": job.model.name,
         "model_settings": job.model.model_dump(),
@@ -124,4 +119,5 @@ def _metadata(job: TrainingJob, trained: TrainedModel) -> dict[str, Any]:
         "seed": trained.seed,
         "epoch": trained.epoch,
         f"val_{trained.score}": trained.history[trained.epoch - 1][f"val_{trained.score}"],
+        **{name: config[name] for name in ("code", "normalize_exposure", "export_precision")},
     }

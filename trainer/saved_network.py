@@ -1,4 +1,4 @@
-"""The trained network as a Keras file beside the training's history: what optimised variants are made of."""
+"""Saves the trained network as a Keras file beside the training's history; optimised variants are built from it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from components import files
 
-# Keras finds the layers of its files among the classes that were imported.
+# Keras finds custom layers of its files only if their classes were imported.
 from trainer.models import registry  # noqa: F401
 
 _FILE = "network.keras"
@@ -18,14 +18,12 @@ _FILE = "network.keras"
 
 def save(network: keras.Model, directory: str) -> None:
     """Writes a network into a training's directory, local or on an object store."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, _FILE)
-        network.save(path)
-        tf.io.gfile.copy(path, files.join(directory, _FILE), overwrite=True)
+    network.save(files.join(directory, _FILE))
 
 
 def load(directory: str) -> keras.Model:
     """Reads the network from a training's directory."""
+    # Keras reads remote files too, but leaves its temporary copy behind (saving_api.py, load_model, at 3.12).
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, _FILE)
         tf.io.gfile.copy(files.join(directory, _FILE), path)

@@ -1,4 +1,4 @@
-"""The learning rate over a training run: a linear climb to the peak, then a cosine down to zero."""
+"""The learning rate schedule: linear warm-up to the peak, then cosine decay to zero."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ def learning_rate(
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """Returns the schedule as a function of the optimizer's step.
 
-    It depends on nothing else, so a resumed training continues on the same curve.
-    Source of the cosine: Loshchilov and Hutter 2016, arXiv 1608.03983, without restarts; of the
-    peak that grows with the square root of the global batch, as suits Adam: Malladi et al. 2022,
-    arXiv 2205.10330.
+    It depends only on the step, so a resumed training continues on the same curve. Sources: of the cosine, Loshchilov
+    and Hutter 2016, arXiv 1608.03983, without restarts; of the peak that grows with the square root of the global
+    batch, as suits Adam, Malladi et al. 2022, arXiv 2205.10330.
 
     Args:
         settings: peak `learning_rate`, `epochs` and `warmup_epochs`.
-        steps_per_epoch: optimizer steps an epoch.
-        devices: number of devices that share a step, each with a batch of its own.
+        steps_per_epoch: optimizer steps per epoch.
+        devices: number of devices that share a step, each with its own batch.
     """
     total = settings.epochs * steps_per_epoch
     warmup = min(round(settings.warmup_epochs * steps_per_epoch), total - 1)
@@ -30,7 +29,7 @@ def learning_rate(
     if warmup < 1:
         return keras.optimizers.schedules.CosineDecay(peak, decay_steps=total)
     return keras.optimizers.schedules.CosineDecay(
-        # Not from zero: the first step would do nothing.
+        # Starts above zero, because the first step would do nothing.
         initial_learning_rate=peak / (warmup + 1),
         decay_steps=total - warmup,
         warmup_target=peak,

@@ -1,21 +1,21 @@
-"""Which examples each device of a training reads."""
+"""Assigns the examples of a split to devices."""
 
 from __future__ import annotations
 
 import dataclasses
 
-# Files whose sizes differ by no more than this fraction of the mean make shards of about one size.
+# Whole files are assigned to devices if no shard exceeds the mean by more than this fraction.
 _LARGEST_EXCESS = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class Sharding:
-    """One process among those that train together. Each of its devices has a shard of every split.
+    """The place of a process among those that train together. Each of its devices has a shard of every split.
 
     Attributes:
         index: 0-based number of the process.
         processes: number of processes.
-        devices: devices of each process.
+        devices: number of devices of each process.
     """
 
     index: int = 0
@@ -29,7 +29,7 @@ class Sharding:
 
     @property
     def own(self) -> range:
-        """Numbers, among all devices, of this process's devices."""
+        """Numbers of this process's devices among all devices."""
         return range(self.index * self.devices, (self.index + 1) * self.devices)
 
 
@@ -38,14 +38,14 @@ WHOLE = Sharding()
 
 
 def assign(sizes: dict[str, int], replicas: int) -> list[list[str]] | None:
-    """Gives whole files to devices, the largest first, each to the device that has the least.
+    """Assigns whole files to devices, the largest first, each to the device with the smallest load.
 
     Args:
         sizes: bytes of each file.
         replicas: number of devices.
 
     Returns:
-        The files of each device. None if that is too uneven: then each device must take every n-th record instead.
+        The files of each device; None if that is too uneven, so that each device must read every n-th record instead.
     """
     files: list[list[str]] = [[] for _ in range(replicas)]
     loads = [0] * replicas

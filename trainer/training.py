@@ -1,13 +1,12 @@
-"""The training itself: builds a network, fits it on Transform's records and keeps the best epoch.
+"""Builds a network, trains it on Transform's records and keeps the best epoch.
 
-It reads top to bottom in `train`; `trainer.run_fn` connects it with TFX.
+Start reading at `train`. `trainer.run_fn` connects it to TFX.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -39,25 +38,25 @@ from trainer.tasks import Task
 from trainer.tasks.instance import InstanceTask
 from trainer.tasks.semantic import SemanticTask
 
-# Validation frames shown in TensorBoard.
-EXAMPLE_FRAMES = 3
+# Validation images shown in TensorBoard.
+_EXAMPLE_FRAMES = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingJob:
-    """All that determines a training.
+    """Everything that determines a training.
 
     Attributes:
         model: the network.
         training: the recipe.
         class_map: the classes of the masks.
         input_size: height and width of the stored images in pixels.
-        train_files: gzip TFRecords of Transform, training split.
-        eval_files: the same, validation split.
+        train_files: Transform's gzip TFRecords of the training split.
+        eval_files: the same for the validation split.
         seed: makes the training repeatable; None draws one.
-        log_dir: where TensorBoard's logs go.
-        base_model: folder of an earlier training's export whose weights this one starts from; None for none.
-        things: class indices of the classes that have instances, for instance segmentation.
+        log_dir: folder for TensorBoard's logs.
+        base_model: folder of an earlier training's export whose weights this one starts from, or None.
+        things: class indices of the classes with instances, for instance segmentation.
         depth_scale: value of a depth map at a distance of 1 metre.
     """
 
@@ -75,7 +74,7 @@ class TrainingJob:
 
     @property
     def task(self) -> Task:
-        """What the network learns."""
+        """Semantic or instance segmentation."""
         if self.model.task == "instance":
             return InstanceTask(self.model, self.training, self.things, self.input_size)
         return SemanticTask(self.model, self.training, self.class_map, self.input_size, self.depth_scale)
@@ -86,8 +85,8 @@ class Split:
     """A split of the data.
 
     Attributes:
-        pixels: what this process reads of it.
-        facts: what is known of all of it.
+        pixels: the part that this process reads.
+        facts: counts of the whole split.
     """
 
     pixels: DecodedSplit
@@ -96,16 +95,16 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """What a training ends with.
+    """The result of a training.
 
     Attributes:
-        model: from RGB, 0 to 255, [B, H, W, 3], to logits, float32 [B, H, W, num_classes], or to what
-            `mask_rcnn.model.build` or `depth_decoder.attach` says; without optimizer.
-        history: one entry an epoch, over all resumptions.
-        epoch: 1-based epoch whose weights the model has.
-        policy: the Keras dtype policy it was trained with.
+        model: from RGB, 0 to 255, [B, H, W, 3], to logits, float32 [B, H, W, num_classes], or to the outputs of
+            `mask_rcnn.model.build` or `depth_decoder.attach`; without optimizer.
+        history: one entry per epoch, over all resumptions.
+        epoch: 1-based epoch of the model's weights.
+        policy: the Keras dtype policy of the training.
         seed: the seed used.
-        score: name of the score that chose the epoch, with `val_` before it in the history.
+        score: name of the score that chose the epoch; the history has it with the prefix `val_`.
     """
 
     model: keras.Model
@@ -121,22 +120,22 @@ def train(
 ) -> TrainedModel | None:
     """Trains a network, from its newest checkpoint if there is one.
 
-    The checkpoints stay; the caller removes them once the result is safe.
+    Keeps the checkpoints; the caller removes them when the result is safe.
 
     Args:
         job: what to train.
-        checkpoints: where states are kept; of several workers, all of them must see the same folder.
-        strategy: None for what `distribution.choose` returns. A training whose last epoch is kept needs none,
-            and no other worker.
+        checkpoints: all workers must see the same folder.
+        strategy: defaults to `distribution.choose`. It is not used if the last epoch is already saved, because the
+            other workers may have exited.
 
     Returns:
-        The model, and None on every worker but the chief.
+        The model, or None on every worker but the chief.
 
     Raises:
-        UsageError: for settings that do not fit each other or the data, a malformed `TF_CONFIG`, or a GPU that is
-            required and cannot be used.
-        DataRejectedError: when a split is empty or all void, or its masks do not fit the class map.
-        SegpipeError: when the loss is no number any more, or another worker is lost.
+        UsageError: the settings do not fit each other or the data, `TF_CONFIG` is malformed, or a required GPU is
+            unusable.
+        DataRejectedError: a split is empty or has no scored pixel, or its masks do not fit the class map.
+        SegpipeError: the loss is NaN or infinite, or another worker is lost.
     """
     settings = job.training
     registry.check(job.model, job.input_size, settings)
@@ -146,7 +145,7 @@ def train(
         tf.config.experimental.enable_op_determinism()
     kept = checkpoints.read()
     if kept and kept.epoch >= settings.epochs:
-        # The other workers may have ended for good, and nothing is left to compute with them.
+        # The other workers may have exited, and nothing is left to compute with them.
         if not cluster.this_worker().is_chief:
             return None
         strategy = tf.distribute.get_strategy()
@@ -175,12 +174,12 @@ def train(
 
 
 def load_split(job: TrainingJob, name: str, files: Sequence[str], strategy: tf.distribute.Strategy) -> Split:
-    """Decodes what this process reads of a split, and counts all of it together with the other processes.
+    """Decodes this process's part of a split, and counts the whole split together with the other processes.
 
     Raises:
-        DataRejectedError: when the split is empty, its masks do not fit the class map, or nothing in it counts.
-        UsageError: when a device has no example.
-        SegpipeError: when the pixels fit neither in memory nor on the disk.
+        DataRejectedError: the split is empty or has no scored pixel, or its masks do not fit the class map.
+        UsageError: a device has no example.
+        SegpipeError: the pixels fit neither in memory nor on the disk.
     """
     pixels = job.task.load(files, distribution.sharding(strategy))
     return Split(pixels, job.task.facts(distribution.gather(strategy, pixels.counts()), name, files))
@@ -191,13 +190,13 @@ def make_learner(job: TrainingJob, facts: SplitFacts, strategy: tf.distribute.St
 
     Args:
         job: what to train.
-        facts: pixel counts of the training split.
+        facts: counts of the training split.
         strategy: the strategy.
-        fresh: False for a training that goes on: a checkpoint gives all weights, and what it once began with may
-            be gone. An earlier training to start from gives all of them as well.
+        fresh: False if a checkpoint provides all weights. Then neither pretrained weights nor the base model, which may
+            be gone, are read.
 
     Raises:
-        UsageError: for settings that do not fit each other or the data.
+        UsageError: the settings do not fit each other or the data.
     """
     settings, devices = job.training, strategy.num_replicas_in_sync
     steps = input_pipeline.steps(facts.largest_shard, settings.batch_size)
@@ -207,7 +206,7 @@ def make_learner(job: TrainingJob, facts: SplitFacts, strategy: tf.distribute.St
         if job.base_model and fresh:
             warm_start.load(model, job.base_model)
         registry.freeze(model, job.model, settings.frozen_blocks)
-        distribution.share_statistics(model, strategy)
+        distribution.synchronize_batch_norm(model, strategy)
         return Learner(
             job.task.objective(model, facts),
             _optimizer(model, job, rate),
@@ -217,34 +216,29 @@ def make_learner(job: TrainingJob, facts: SplitFacts, strategy: tf.distribute.St
         )
 
 
-def validated_epochs(settings: TrainingSettings) -> frozenset[int]:
-    """Returns the 1-based epochs that end with a validation: every so many, and the last."""
-    return frozenset({*range(settings.validate_every, settings.epochs + 1, settings.validate_every), settings.epochs})
-
-
 def _first_state(job: TrainingJob, checkpoints: Checkpoints, strategy: tf.distribute.Strategy, policy: str) -> State:
-    """Returns where the training goes on, once all workers are there and agree on it and on the arithmetic."""
+    """Returns where the training starts, after all workers agreed on it and on the arithmetic."""
     devices = strategy.num_replicas_in_sync
     seed = random.SystemRandom().getrandbits(31) if job.seed is None else job.seed
     state = checkpoints.read() or State(seed, devices)
     if state.devices != devices and state.epoch < job.training.epochs:
         raise UsageError(
-            f"checkpoints {checkpoints.folder}: found a training whose batches {state.devices} device(s) shared, "
-            f"expected {devices}, as there are here; go on with {state.devices}, or remove the folder to train anew"
+            f"checkpoints {checkpoints.folder}: found a training on {state.devices} device(s), expected {devices}; "
+            f"resume it on {state.devices}, or remove the folder to restart"
         )
     if devices == 1:
         return state
-    arithmetic = precision.POLICIES.index(policy)
-    seed, epoch, step, chiefs = distribution.agree(strategy, [state.seed, state.epoch, state.step, arithmetic])
+    own_policy = precision.POLICIES.index(policy)
+    seed, epoch, step, chief_policy = distribution.agree(strategy, [state.seed, state.epoch, state.step, own_policy])
     if (epoch, step) != (state.epoch, state.step):
         raise UsageError(
-            f"checkpoints: the chief goes on from epoch {epoch}, step {step}, and this worker finds epoch "
-            f"{state.epoch}, step {state.step} in {checkpoints.folder}; expected a folder that all workers share"
+            f"checkpoints: this worker found epoch {state.epoch}, step {state.step} in {checkpoints.folder}, expected "
+            f"the chief's epoch {epoch}, step {step}; use a folder that all workers share"
         )
-    if chiefs != arithmetic:
+    if chief_policy != own_policy:
         raise UsageError(
-            f"training.precision: found {policy} on this worker's processors, expected the chief's, "
-            f"{precision.POLICIES[chiefs]}; set it to one that all workers have"
+            f"training.precision: found {policy} on this worker, expected the chief's "
+            f"{precision.POLICIES[chief_policy]}; set a precision that all workers support"
         )
     return dataclasses.replace(state, seed=seed)
 
@@ -268,49 +262,37 @@ def _run(
     learner: Learner, job: TrainingJob, training: Split, validation: Split, checkpoints: Checkpoints, state: State
 ) -> State:
     settings, strategy = job.training, learner.strategy
-    training_schedule = loop.TrainingSchedule(
-        epochs=settings.epochs,
-        steps=input_pipeline.steps(training.facts.largest_shard, settings.batch_size),
-        validation_steps=input_pipeline.steps(validation.facts.largest_shard, settings.batch_size),
-        validated=validated_epochs(settings),
-        checkpoint_steps=settings.checkpoint_steps,
-        is_chief=cluster.this_worker().is_chief,
-    )
+    batch_size, task = settings.batch_size, job.task
+    steps, validation_steps = (input_pipeline.steps(s.facts.largest_shard, batch_size) for s in (training, validation))
     epochs = range(state.epoch, settings.epochs)
-    run = functools.partial(
-        loop.run,
+    training_loop = loop.TrainingLoop(
         learner,
-        training_schedule,
-        distribution.distribute(
+        settings,
+        steps,
+        validation_steps,
+        batches=distribution.distribute(
             strategy,
-            job.task.decode(
-                input_pipeline.training_batches(
-                    training.pixels, settings.batch_size, training_schedule.steps, epochs, state.seed, skip=state.step
-                )
+            task.decode(
+                input_pipeline.training_batches(training.pixels, batch_size, steps, epochs, state.seed, skip=state.step)
             ),
         ),
-        distribution.distribute(
+        validation=distribution.distribute(
             strategy,
-            job.task.decode(
-                input_pipeline.evaluation_batches(
-                    validation.pixels, settings.batch_size, training_schedule.validation_steps
-                )
-            ),
+            task.decode(input_pipeline.evaluation_batches(validation.pixels, batch_size, validation_steps)),
         ),
-        checkpoints,
-        state,
+        checkpoints=checkpoints,
     )
-    if not training_schedule.is_chief:
-        return run([])
-    progress = callbacks.Progress(settings.epochs, training_schedule.steps, resumed_from=state.epoch or None)
-    images, truth = input_pipeline.sample(validation.pixels, EXAMPLE_FRAMES)
-    frames = images, job.task.class_maps(truth)
+    if not cluster.this_worker().is_chief:
+        return training_loop.run(state)
+    progress = callbacks.Progress(settings.epochs, steps, resumed_from=state.epoch or None)
+    images, truth = input_pipeline.sample(validation.pixels, _EXAMPLE_FRAMES)
+    frames = images, task.class_maps(truth)
     with contextlib.closing(callbacks.TensorBoardLog(job.log_dir, job.class_map, frames, state.history)) as log:
-        return run([log, progress])
+        return dataclasses.replace(training_loop, callbacks=[log, progress]).run(state)
 
 
 def _on_one_device(learner: Learner) -> keras.Model:
-    """Returns the network with one copy of its weights, on no particular device."""
+    """Returns the network with a single copy of its weights, on no particular device."""
     if learner.strategy.num_replicas_in_sync == 1:
         return learner.model
     model = keras.models.clone_model(learner.model)

@@ -1,8 +1,8 @@
-"""Times a few steps of a training on made-up pixels, in a process that may run out of memory.
+"""Times a few training steps on random pixels, in a process that may run out of memory.
 
-`python -m trainer.trial` reads a job as JSON from the standard input: `model` and `training` as in a configuration,
-`size`, and `classes`, their number. It prints the fields of `Timing` as JSON. If the steps do not fit the memory, it
-ends with `OUT_OF_MEMORY`, or the kernel kills it.
+`python -m trainer.trial` reads a job as JSON from standard input: `model` and `training` as in a configuration, `size`,
+and the number of `classes`. It prints the fields of `Timing` as JSON. If the steps do not fit into memory, it exits
+with `OUT_OF_MEMORY`, or the kernel kills it.
 """
 
 from __future__ import annotations
@@ -20,23 +20,29 @@ from typing import Any
 
 OUT_OF_MEMORY = 75
 _STEPS = 7
-# Later steps are left out if the earlier ones took so many seconds.
-_ENOUGH_SECONDS = 20.0
-# TensorFlow has errors of other types too in which a device or a library runs out of memory.
-_SIGNS = ("out of memory", "out_of_memory", "oom when allocating", "resource_exhausted", "failed to allocate")
+# No further step is timed after this many seconds.
+_MAX_SECONDS = 20.0
+# TensorFlow raises errors of several types when a device or a library runs out of memory.
+_OUT_OF_MEMORY_TEXTS = (
+    "out of memory",
+    "out_of_memory",
+    "oom when allocating",
+    "resource_exhausted",
+    "failed to allocate",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """What the steps took.
+    """Time and memory of the steps.
 
     Attributes:
-        step: seconds of a training step, the median.
-        alone: what it would at least take if no other program used the processor: its processor seconds by cores.
-        validation_step: seconds of a validation step at the input size.
-        start: seconds until the first steps of both kinds were made, the import of TensorFlow left out.
+        step: median seconds of a training step.
+        alone: lower bound of `step` on an otherwise idle machine: processor seconds divided by cores.
+        validation_step: median seconds of a validation step at the input size.
+        start: seconds until the first step of both kinds is done, without the import of TensorFlow.
         devices: number of devices that share a step.
-        memory: most bytes that the process held, those of GPUs left out.
+        memory: peak memory of the process in bytes, without GPU memory.
     """
 
     step: float
@@ -48,7 +54,7 @@ class Timing:
 
 
 def measure(model: dict[str, Any], training: dict[str, Any], size: tuple[int, int], classes: int) -> Timing:
-    """Makes a training's first steps and times the next.
+    """Runs the first steps of a training and times the following ones.
 
     Args:
         model: settings of `ModelSettings`.
@@ -57,7 +63,7 @@ def measure(model: dict[str, Any], training: dict[str, Any], size: tuple[int, in
         classes: number of classes.
 
     Raises:
-        UsageError: settings that do not fit each other, or no GPU where one is required.
+        UsageError: the settings do not fit each other, or a required GPU is unusable.
     """
     import keras
     import numpy as np
@@ -91,14 +97,16 @@ def measure(model: dict[str, Any], training: dict[str, Any], size: tuple[int, in
     pixels = np.bincount(masks.ravel(), minlength=classes)
     keras.utils.set_random_seed(0)
     with precision.policy(precision.detect(settings.precision)):
-        # As if a checkpoint gave the weights: what they are does not change the time.
+        # As if a checkpoint provided the weights: their values do not change the time.
         learner = make_learner(job, SplitFacts(images, settings.batch_size, pixels, pixels), strategy, fresh=False)
         training_batches = input_pipeline.training_batches(split, settings.batch_size, 1, range(10**6), seed=0)
         evaluation_batches = input_pipeline.evaluation_batches(split, settings.batch_size, 1).repeat()
-        train = _timed(learner.train, iter(distribution.distribute(strategy, training_batches)), learner.scores)
-        validate = _timed(learner.validate, iter(distribution.distribute(strategy, evaluation_batches)), learner.scores)
-        train()
-        validate()
+        train = _timings(learner.train, iter(distribution.distribute(strategy, training_batches)), learner.scores)
+        validate = _timings(
+            learner.validate, iter(distribution.distribute(strategy, evaluation_batches)), learner.scores
+        )
+        next(train)
+        next(validate)
         start = time.monotonic() - began
         busy = time.process_time()
         step, steps = _median(train)
@@ -109,30 +117,29 @@ def measure(model: dict[str, Any], training: dict[str, Any], size: tuple[int, in
     return Timing(step, alone, validation_step, start, devices, memory)
 
 
-def _timed(make: Callable[[Any], None], batches: Iterator[Any], wait: Callable[[], Any]) -> Callable[[], float]:
-    def step() -> float:
+def _timings(run: Callable[[Any], None], batches: Iterator[Any], wait: Callable[[], Any]) -> Iterator[float]:
+    """Runs steps and yields the seconds of each."""
+    while True:
         began = time.monotonic()
-        make(next(batches))
+        run(next(batches))
         wait()
-        return time.monotonic() - began
-
-    return step
+        yield time.monotonic() - began
 
 
-def _median(step: Callable[[], float]) -> tuple[float, int]:
-    """Returns the median of some steps' seconds, and how many there were."""
+def _median(timings: Iterator[float]) -> tuple[float, int]:
+    """Times some steps; returns the median seconds and the number of steps."""
     seconds: list[float] = []
-    while len(seconds) < _STEPS and sum(seconds) < _ENOUGH_SECONDS:
-        seconds.append(step())
+    while len(seconds) < _STEPS and sum(seconds) < _MAX_SECONDS:
+        seconds.append(next(timings))
     return statistics.median(seconds), len(seconds)
 
 
 def main() -> None:
-    """Reads the job from the standard input."""
+    """Reads a job from standard input and prints its timing."""
     from components.errors import SegpipeError
     from components.tensorflow_start import prepare
 
-    # The kernel then kills this process before any other that runs beside it: proc_pid_oom_score_adj(5).
+    # Makes the kernel kill this process before others if memory runs out: proc_pid_oom_score_adj(5).
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
     prepare(quiet=True)
@@ -142,7 +149,7 @@ def main() -> None:
     except SegpipeError as error:
         sys.exit(str(error))
     except Exception as error:
-        if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _SIGNS):
+        if isinstance(error, MemoryError) or any(text in str(error).lower() for text in _OUT_OF_MEMORY_TEXTS):
             sys.exit(OUT_OF_MEMORY)
         raise
     print(json.dumps(dataclasses.asdict(timing)))

@@ -1,6 +1,7 @@
-"""Keeps a trained network's weights beside its export, and starts a later training from them.
+"""Saves a trained network's weights beside its export, and starts a later training from them.
 
-They lie next to the SavedModel's folder, not in it: what is pushed carries nothing that serving does not need.
+They are not inside the SavedModel's folder, because serving does not need them. HDF5 locks its files, which not every
+network volume supports, so it only opens local copies.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from components.errors import SegpipeError
 
 
 def save(model: keras.Model, serving_model_dir: str) -> None:
-    """Writes a network's weights beside the folder of its export, local or on an object store."""
+    """Writes a network's weights beside its export, local or on an object store."""
     path = artifact_files.weights_beside(serving_model_dir)
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tempfile.TemporaryDirectory() as folder:
@@ -26,14 +27,14 @@ def save(model: keras.Model, serving_model_dir: str) -> None:
 
 
 def load(model: keras.Model, base_model: str) -> None:
-    """Puts the weights of an earlier training into a network.
+    """Loads the weights of an earlier training into a network.
 
     Args:
         model: a network of the same architecture and classes.
         base_model: the folder of the earlier training's export.
 
     Raises:
-        SegpipeError: there are none, or they are another network's.
+        SegpipeError: no weights were found, or they belong to another network.
     """
     path = artifact_files.weights_beside(base_model)
     with tempfile.TemporaryDirectory() as folder:
@@ -44,5 +45,5 @@ def load(model: keras.Model, base_model: str) -> None:
         except (tf.errors.OpError, ValueError, OSError) as error:
             raise SegpipeError(
                 f"training.warm_start: {path} does not hold the weights of this network ({error}); "
-                "train without it once, with --set training.warm_start=false"
+                "train once without it, with --set training.warm_start=false"
             ) from error

@@ -1,1 +1,1 @@
-"""Finds the model that a candidate is compared with."""
+"""Finds the models that a candidate is compared with or starts from."""

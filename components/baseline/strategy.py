@@ -1,7 +1,7 @@
-"""Picks the model that a candidate must not fall behind: the version that is served, or a better one before it.
+"""Picks the baseline of a candidate: the served version, or a better one before it.
 
-The candidate itself never is its own baseline. Running an unchanged pipeline again therefore finds
-the same baseline as before, and the cached evaluation still fits.
+A candidate is never its own baseline. So an unchanged pipeline finds the same baseline again, and reuses the cached
+evaluation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from tfx import v1 as tfx
 
 from components.artifact_files import read_model_metadata
-from components.baseline.versions import Version, good_versions, saved_model
+from components.baseline.versions import PushedVersion, good_versions, saved_model
 from components.dataset.encoded import MAX_PIXELS
 from components.example_gen.artifacts import split_fingerprint
 from components.metrics.scores import task_scores
@@ -31,17 +31,17 @@ Artifacts = dict[str, list[Any]]
 class ServedBaseline(tfx.dsl.experimental.ResolverStrategy):
     """Strategy of a `tfx.dsl.Resolver` with the channels `model`, `model_blessing`, `served`, `candidate`, `examples`.
 
-    Resolves `model`, with its blessing, to the version that was pushed last, of those that are blessed, not withdrawn
-    and comparable with the candidate, whatever its architecture. If one of the last `best_of` has a higher score on
-    record, on the same gate data, it is the baseline instead, and `served` is the one that was pushed last: drops that
-    the gate tolerates one by one thus do not add up. Whatever does not apply is resolved to nothing.
+    Resolves `model` and its blessing to the last pushed version that is blessed, not withdrawn, and comparable with the
+    candidate; architectures may differ. If one of the last `best_of` versions has a higher recorded score on the same
+    gate data, it is the baseline instead, and `served` is the last pushed one. This keeps small drops that the gate
+    tolerates from adding up. All other channels resolve to nothing.
 
-    A version is comparable if it has the candidate's task and classes, and accepts images as large, because the
-    evaluation asks both models.
+    A version is comparable if it has the candidate's task and classes and accepts images as large as the candidate,
+    because the evaluation runs both models.
 
     Args:
-        gate_split: the split that the gate judges.
-        best_of: how many versions are considered; 1 for the last alone.
+        gate_split: the split of the gate.
+        best_of: number of versions to consider; 1 for only the last.
     """
 
     def __init__(self, gate_split: str, best_of: int) -> None:
@@ -49,11 +49,11 @@ class ServedBaseline(tfx.dsl.experimental.ResolverStrategy):
         self._best_of = best_of
 
     def resolve_artifacts(self, store: Any, input_dict: Artifacts) -> Artifacts:
-        """Returns the artifacts that the resolver passes on.
+        """Returns the resolved artifacts.
 
         Args:
-            store: the metadata store, asked for the version of a model.
-            input_dict: all models and blessings of the project, and the run's candidate and raw examples.
+            store: the metadata store, which knows the versions of models.
+            input_dict: all models and blessings of the project, the run's candidate, and its raw examples.
 
         Raises:
             SegpipeError: a record of withdrawn versions cannot be read.
@@ -71,19 +71,19 @@ class ServedBaseline(tfx.dsl.experimental.ResolverStrategy):
         if not last:
             return nothing
         baseline = _best(last, split_fingerprint(examples, self._gate_split))
-        passed_over = [] if baseline is last[0] else [last[0].model]
-        return {**nothing, MODEL: [baseline.model], MODEL_BLESSING: [baseline.blessing], SERVED: passed_over}
+        served = [] if baseline is last[0] else [last[0].model]
+        return {**nothing, MODEL: [baseline.model], MODEL_BLESSING: [baseline.blessing], SERVED: served}
 
 
-def _best(versions: list[Version], gate_data: str) -> Version:
-    """Returns the version with the highest score on the gate data; the first if its own is not known."""
+def _best(versions: list[PushedVersion], gate_data: str) -> PushedVersion:
+    """Returns the version with the highest score on the gate data; the first if its own score is unknown."""
     scores = [_recorded_score(version, gate_data) for version in versions]
     known = [(score, -place) for place, score in enumerate(scores) if score is not None]
     return versions[-max(known)[1]] if scores[0] is not None else versions[0]
 
 
-def _recorded_score(version: Version, gate_data: str) -> float | None:
-    """Returns the main score that a pushed model says it has on data of a fingerprint; None if it does not say."""
+def _recorded_score(version: PushedVersion, gate_data: str) -> float | None:
+    """Returns a version's recorded main score on the data of a fingerprint; None if it has no such score."""
     try:
         description = read_model_metadata(version.archive)
         same = gate_data and description["evaluated_on"]["fingerprint"] == gate_data
@@ -94,9 +94,9 @@ def _recorded_score(version: Version, gate_data: str) -> float | None:
 
 
 def _is_comparable(directory: str, wanted: Mapping[str, Any]) -> bool:
-    """Tells whether a model has the task and the classes of another, and takes its images.
+    """Tells whether a model has the task and classes of the metadata `wanted`, and accepts images as large.
 
-    A model whose files are gone or unreadable cannot be evaluated, so it is not comparable.
+    A model whose files are missing or unreadable cannot be evaluated, so it is not comparable.
     """
     try:
         description = read_model_metadata(directory)

@@ -1,4 +1,4 @@
-"""The versions of a project that may be compared with or learned from: blessed, pushed, and not withdrawn since."""
+"""Finds the blessed, pushed versions of a project that were not withdrawn: candidates for baseline and warm start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2
 
-# Not part of tfx.v1: the names under which the Evaluator marks a blessing, and where a Trainer's model lies.
+# Not in tfx.v1: the properties of a blessing, and the path of a Trainer's model.
 from tfx.components.evaluator import constants
 from tfx.utils import path_utils
 
@@ -21,7 +21,7 @@ _Event = metadata_store_pb2.Event
 
 
 @dataclasses.dataclass(frozen=True)
-class Version:
+class PushedVersion:
     """A pushed model.
 
     Attributes:
@@ -35,15 +35,15 @@ class Version:
     archive: str
 
 
-def good_versions(store: Any, models: Iterable[Any], blessings: Iterable[Any]) -> Iterator[Version]:
+def good_versions(store: Any, models: Iterable[Any], blessings: Iterable[Any]) -> Iterator[PushedVersion]:
     """Yields the versions that are blessed and not withdrawn, the last pushed first.
 
-    A version belongs to its model by Pusher's execution, which read the one and wrote the other
-    (`_MarkPushed` in tfx/components/pusher/executor.py, 1.16 and 1.21, sets the properties).
+    Pusher's execution links a version to its model: it read the model and wrote the version (`_MarkPushed` in
+    tfx/components/pusher/executor.py, 1.16 and 1.21, sets the properties).
 
     Args:
         store: the metadata store.
-        models: Model artifacts that qualify.
+        models: eligible Model artifacts.
         blessings: ModelBlessing artifacts.
 
     Raises:
@@ -61,14 +61,14 @@ def good_versions(store: Any, models: Iterable[Any], blessings: Iterable[Any]) -
             continue
         base, name = os.path.split(pushed.custom_properties["pushed_destination"].string_value.rstrip("/"))
         for model_id in read_for(store, {pushed.id}) & blessed.keys() & by_id.keys():
-            # What was pushed of a model last decides about it.
+            # The last push of a model counts.
             model = by_id.pop(model_id)
             if version_number(name) not in withdrawn(base):
-                yield Version(model, blessed[model_id], pushed.uri)
+                yield PushedVersion(model, blessed[model_id], pushed.uri)
 
 
 def read_for(store: Any, artifact_ids: set[int]) -> set[int]:
-    """Returns the ids of the artifacts that the executions behind some artifacts read."""
+    """Returns the ids of the input artifacts of the executions that wrote some artifacts."""
     written = store.get_events_by_artifact_ids(list(artifact_ids)) if artifact_ids else []
     executions = [event.execution_id for event in written if event.type == _Event.OUTPUT]
     read = store.get_events_by_execution_ids(executions) if executions else []
@@ -76,5 +76,5 @@ def read_for(store: Any, artifact_ids: set[int]) -> set[int]:
 
 
 def saved_model(model: Any) -> str:
-    """Returns where a Model artifact keeps its SavedModel."""
+    """Returns the path of a Model artifact's SavedModel."""
     return path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))

@@ -1,7 +1,7 @@
-"""Picks the model whose weights a training starts from: the last version that learned from other data.
+"""Picks the model whose weights a training starts from: the last version that was trained on other data.
 
-A model that was trained on the very same examples is passed over. An unchanged pipeline therefore
-finds the same start again and its Trainer comes from the cache; only new data moves the start on.
+Skips models that were trained on the same examples. So an unchanged pipeline finds the same start again and reuses its
+cached Trainer; only new data changes the start.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ EXAMPLES = "examples"
 
 Artifacts = dict[str, list[Any]]
 
-# Settings of a model that its weights do not depend on.
+# Model settings that do not affect the weights.
 _WITHOUT_WEIGHTS = ("encoder_weights", "dropout", "test_time_flip", "test_time_scales")
 
 
 class LastVersionStart(tfx.dsl.experimental.ResolverStrategy):
     """Strategy of a `tfx.dsl.Resolver` with the channels `model`, `model_blessing` and `examples`.
 
-    Resolves `model` to the version that was pushed last, of those that are blessed, not withdrawn and of the same
-    network and classes, or to nothing; the others, which it only compares with, to nothing.
+    Resolves `model` to the last pushed version that is blessed, not withdrawn, and of the same network and classes, or
+    to nothing. The other channels, which it only reads, resolve to nothing.
 
     Args:
-        model_settings: `ModelSettings` of the network to train, as JSON; TFX has no null in what it passes on.
+        model_settings: `ModelSettings` of the network to train, as JSON, because TFX cannot pass null.
         class_names: names of the classes, in index order.
     """
 
@@ -44,10 +44,10 @@ class LastVersionStart(tfx.dsl.experimental.ResolverStrategy):
         self._class_names = list(class_names)
 
     def resolve_artifacts(self, store: Any, input_dict: Artifacts) -> Artifacts:
-        """Returns the artifacts that the resolver passes on.
+        """Returns the resolved artifacts.
 
         Args:
-            store: the metadata store, asked for the version of a model and what it was trained on.
+            store: the metadata store, which knows the versions of models and their training data.
             input_dict: all models and blessings of the project, and the examples to train on.
 
         Raises:
@@ -55,12 +55,12 @@ class LastVersionStart(tfx.dsl.experimental.ResolverStrategy):
         """
         examples = {artifact.id for artifact in input_dict[EXAMPLES]}
         for version in good_versions(store, input_dict[MODEL], input_dict[MODEL_BLESSING]):
-            if not examples & _learned_from(store, version.model.id) and self._fits(version.model):
+            if not examples & _trained_on(store, version.model.id) and self._fits(version.model):
                 return {MODEL: [version.model], MODEL_BLESSING: [], EXAMPLES: []}
         return {MODEL: [], MODEL_BLESSING: [], EXAMPLES: []}
 
     def _fits(self, model: Any) -> bool:
-        """Tells whether a model's weights are there and fit the network; a model without them is no start."""
+        """Tells whether a model's weights exist and fit the network."""
         directory = saved_model(model)
         try:
             description = read_model_metadata(directory)
@@ -71,14 +71,14 @@ class LastVersionStart(tfx.dsl.experimental.ResolverStrategy):
         return shape == self._shape and classes == self._class_names and fileio.exists(weights_beside(directory))
 
 
-def _learned_from(store: Any, model_id: int) -> set[int]:
-    """Returns the ids of what the executions behind a model read, and behind the one that an optimised model is of."""
+def _trained_on(store: Any, model_id: int) -> set[int]:
+    """Returns the ids of a model's inputs, and of their inputs: an optimised model was made from a trained one."""
     read = read_for(store, {model_id})
     return read | read_for(store, read)
 
 
 def _shape(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what weights are for: the layers, their padding, and the pixels; pretrained encoders have theirs."""
+    """Returns the settings that weights depend on: layers, padding, and the pixel scaling of a pretrained encoder."""
     layers = {name: value for name, value in settings.items() if name not in _WITHOUT_WEIGHTS}
     weights = settings.get("encoder_weights", "none")
     return {**layers, "pretrained_pixels": weights != "none", "from_pytorch": from_pytorch(weights)}

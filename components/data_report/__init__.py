@@ -1,1 +1,1 @@
-"""The HTML page of `segpipe data check --report`: counts, class shares, sample pairs, duplicates and issues."""
+"""The HTML page of `segpipe data check --report`: counts, class distribution, sample pairs, duplicates and issues."""

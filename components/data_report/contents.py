@@ -1,6 +1,6 @@
-"""Chooses what the page of a data check shows and draws it, one pair at a time.
+"""Chooses and draws the contents of a data check's page, one pair at a time.
 
-The number of pictures and of rows is bounded, so neither memory nor the page grows with the data set.
+The number of pictures and rows is limited, so memory and page do not grow with the data set.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -36,7 +36,7 @@ _Item = TypeVar("_Item")
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A pair in two pictures, each a `data:` address; `name` is SPLIT/NAME."""
+    """Two pictures of a pair, each a `data:` address; `name` is SPLIT/NAME."""
 
     name: str
     image: str
@@ -45,24 +45,18 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class RareClass:
-    """A scored class with few pixels.
+    """A scored class with few pixels."""
 
-    Attributes:
-        index: in the class map.
-        fraction: of all mask pixels, 0 to 1.
-        pairs: number of pairs that show it.
-        example: the pair with most of it, the class marked in the second picture; None if no pair shows it.
-    """
-
-    index: int
-    fraction: float
-    pairs: int
+    index: int  # in the class map
+    fraction: float  # of all mask pixels, 0 to 1
+    pairs: int  # number of pairs with the class
+    # the pair with the largest fraction of it, marked in the second picture; None if no pair has the class
     example: Example | None
 
 
 @dataclasses.dataclass(frozen=True)
 class IssueRow:
-    """An issue and a picture of its file, None if the file cannot be shown."""
+    """An issue and the picture of its file; None if the file cannot be shown."""
 
     issue: DataIssue
     picture: str | None
@@ -70,7 +64,7 @@ class IssueRow:
 
 @dataclasses.dataclass(frozen=True)
 class IssueGroup:
-    """All issues of one reason: their number and the first of them."""
+    """The issues of one reason: their number and the first ones."""
 
     reason: str
     count: int
@@ -79,27 +73,18 @@ class IssueGroup:
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """Everything the page shows.
+    """Everything the page shows."""
 
-    Attributes:
-        inspection: counts, issues and warnings.
-        class_map: the data set's classes.
-        samples: pairs from all over each split, by split.
-        rare: the scored classes with the fewest pixels, the rarest first.
-        duplicates: the first images that are in more than one split, one pair from each split.
-        duplicate_count: number of images that are in more than one split.
-        similar: the first near duplicates across splits, one pair from each split, and the bits that differ.
-        issues: issues by reason, the most frequent first.
-    """
-
-    inspection: Inspection
-    class_map: ClassMap
-    samples: dict[str, tuple[Example, ...]]
-    rare: tuple[RareClass, ...]
+    inspection: Inspection  # counts, issues and warnings
+    class_map: ClassMap  # the data set's classes
+    samples: dict[str, tuple[Example, ...]]  # pairs spread evenly over each split, by split
+    rare: tuple[RareClass, ...]  # the scored classes with the fewest pixels, the rarest first
+    # the first images that are in more than one split, one pair from each split
     duplicates: tuple[tuple[Example, ...], ...]
-    duplicate_count: int
+    duplicate_count: int  # number of images that are in more than one split
+    # the first near duplicates across splits: the number of different bits, and one pair from each split
     similar: tuple[tuple[int, tuple[Example, ...]], ...]
-    issues: tuple[IssueGroup, ...]
+    issues: tuple[IssueGroup, ...]  # issues by reason, the most frequent first
 
 
 def collect(
@@ -107,19 +92,12 @@ def collect(
     description: DatasetDescription,
     inspection: Inspection,
     limits: Limits | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Contents:
-    """Chooses pairs and files, reads them again and draws them.
+    """Chooses pairs and files of an inspection, reads them again and draws them.
 
-    Args:
-        root: the data root, local or remote.
-        description: what the inspection was made with.
-        inspection: what was found there.
-        limits: those that the inspection was made with.
-        on_progress: called with the pairs and files drawn so far and their number.
-
-    Raises:
-        SegpipeError: a file cannot be read.
+    `description` and `limits` are those of the inspection. Calls `on_progress` with the number of pairs and files drawn
+    and of all that will be drawn. Raises SegpipeError if a file cannot be read.
     """
     samples = {name: choose_samples(inspection, name) for name in spread(list(inspection.splits), SAMPLES)}
     rare = rarest_classes(inspection, description.class_map)
@@ -136,7 +114,7 @@ def collect(
         + 2 * len(similar)
         + sum(min(len(issues), PICTURES_PER_REASON) for issues in by_reason.values())
     )
-    artist = _Artist(root, description, limits, _count_up(on_progress, total))
+    artist = _Artist(root, description, limits, total, on_progress)
     return Contents(
         inspection=inspection,
         class_map=description.class_map,
@@ -156,7 +134,7 @@ def collect(
 
 
 def choose_samples(inspection: Inspection, split: str) -> list[Record]:
-    """Returns pairs of a split, spread evenly over its sequences and within each of them."""
+    """Returns pairs spread evenly over the sequences of a split, and within each sequence."""
     by_sequence: dict[str, list[Record]] = defaultdict(list)
     for record in inspection.records:
         if record.pair.split == split:
@@ -167,13 +145,13 @@ def choose_samples(inspection: Inspection, split: str) -> list[Record]:
 
 
 def spread(items: Sequence[_Item], count: int) -> list[_Item]:
-    """Returns at most `count` items at even distances, each from the middle of its stretch."""
+    """Returns at most `count` items at even distances, each from the middle of its interval."""
     count = min(count, len(items))
     return [items[(2 * place + 1) * len(items) // (2 * count)] for place in range(count)]
 
 
 def rarest_classes(inspection: Inspection, class_map: ClassMap) -> list[tuple[int, float, int, Record | None]]:
-    """Returns index, fraction of pixels, number of pairs and fullest pair of the rarest scored classes."""
+    """Returns index, fraction of pixels, number of pairs and best example of the rarest scored classes."""
     if not inspection.records:
         return []
     pixels = np.array([split.class_pixels for split in inspection.splits.values()]).sum(axis=0)
@@ -181,9 +159,9 @@ def rarest_classes(inspection: Inspection, class_map: ClassMap) -> list[tuple[in
     found = []
     for index in sorted(class_map.scored_indices, key=lambda index: fractions[index])[:RARE_CLASSES]:
         shown = [record for record in inspection.records if record.class_pixels[index]]
-        # Of the fraction, not the pixels: a small image may show the class better than a large one.
-        fullest = max(shown, key=lambda record: record.class_pixels[index] / record.class_pixels.sum(), default=None)
-        found.append((index, float(fractions[index]), len(shown), fullest))
+        # By fraction and not by pixels: a small image may show the class better than a large one.
+        best = max(shown, key=lambda record: record.class_pixels[index] / record.class_pixels.sum(), default=None)
+        found.append((index, float(fractions[index]), len(shown), best))
     return found
 
 
@@ -197,38 +175,36 @@ def _records_of(similar: Sequence[NearDuplicate], records: Sequence[Record]) -> 
 
 
 def _one_of_each_split(group: list[Record]) -> list[Record]:
-    return list({record.pair.split: record for record in reversed(group)}.values())[::-1][:2]
+    """Returns the first pair of each split, for two splits at most."""
+    first: dict[str, Record] = {}
+    for record in group:
+        first.setdefault(record.pair.split, record)
+    return list(first.values())[:2]
 
 
-def _count_up(on_progress: OnProgress | None, total: int) -> Callable[[], None]:
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        if on_progress:
-            on_progress(done, total)
-
-    return advance
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class _Artist:
-    """Reads pairs and files, draws them and calls `advance` after each."""
+    """Reads and draws pairs and files, and reports the progress."""
 
     root: str
     description: DatasetDescription
     limits: Limits | None
-    advance: Callable[[], None]
+    total: int
+    on_progress: OnProgress
+    done: int = 0
+
+    def _advance(self) -> None:
+        self.done += 1
+        self.on_progress(self.done, self.total)
 
     def pairs(self, records: list[Record]) -> tuple[Example, ...]:
-        """Draws pairs; one whose files have changed since they were checked may be left out."""
+        """Draws pairs; leaves out those whose files were damaged after the inspection."""
         return tuple(example for example in map(self.pair, records) if example)
 
     def pair(self, record: Record, marked: int | None = None) -> Example | None:
-        """Draws a pair; the second picture is its mask, or its image with the class `marked`."""
+        """Draws a pair; the second picture is its mask, or its image with the class `marked` highlighted."""
         sample = read_pair(self.root, record.pair, self.description, self.limits)
-        self.advance()
+        self._advance()
         if not isinstance(sample, Sample):
             return None
         image = thumbnails.photo(sample.image)
@@ -241,15 +217,15 @@ class _Artist:
         return Example(name, thumbnails.jpeg_address(image), thumbnails.jpeg_address(second))
 
     def issues(self, issues: list[DataIssue]) -> tuple[IssueRow, ...]:
-        """Draws the files of the first issues."""
+        """Draws the files of the first issues; the others get no picture."""
         drawn = [IssueRow(issue, self._file(issue)) for issue in issues[:PICTURES_PER_REASON]]
         return (*drawn, *(IssueRow(issue, None) for issue in issues[PICTURES_PER_REASON:]))
 
     def _file(self, issue: DataIssue) -> str | None:
-        self.advance()
+        self._advance()
         try:
             data = files.read_data_file(files.join(self.root, issue.file))
         except (OSError, SegpipeError):
             return None
-        picture = thumbnails.faulty_file(data, issue.reason, self.description)
+        picture = thumbnails.bad_file(data, issue.reason, self.description)
         return thumbnails.jpeg_address(picture) if picture else None

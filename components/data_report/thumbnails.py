@@ -1,4 +1,4 @@
-"""Draws small pictures of images, masks and faulty files as `data:` addresses of a bounded size."""
+"""Draws small pictures of images, masks and bad files as `data:` addresses of limited size."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from components import drawing
 from components.class_map import ClassMap
+from components.dataset import masks
 from components.dataset.description import DatasetDescription
 from components.dataset.encoded import MAX_PIXELS
 from components.dataset.pairs import LABEL_OUTSIDE_MAP
@@ -18,7 +19,7 @@ from components.dataset.pairs import LABEL_OUTSIDE_MAP
 MAX_SIDE = 320  # pixels
 MAX_BYTES = 15_000  # of one JPEG, before base64
 HIGHLIGHT = (255, 0, 170)
-# Tried in this order until a picture fits MAX_BYTES. Noise fits at the last of them.
+# Tried in this order until the JPEG has at most MAX_BYTES. With the last pair even an image of noise does.
 _SIDES_AND_QUALITIES = ((MAX_SIDE, 80), (MAX_SIDE, 60), (MAX_SIDE, 40), (MAX_SIDE // 2, 60), (MAX_SIDE // 2, 30))
 
 
@@ -38,33 +39,22 @@ def mask(indices: np.ndarray, class_map: ClassMap) -> Image.Image:
 
 
 def highlight(picture: Image.Image, indices: np.ndarray, index: int) -> Image.Image:
-    """Marks one class in a dimmed picture.
+    """Returns a picture of `photo` dimmed, with the class `index` of the full-size mask, uint8 [H, W], marked.
 
-    Args:
-        picture: what `photo` returned.
-        indices: the full-size mask, uint8 [H, W].
-        index: the class to mark.
-
-    Returns:
-        A picture of the same size. Objects thinner than a pixel of it are marked too.
+    Objects thinner than one of its pixels are marked too.
     """
-    # The box filter leaves a trace of every pixel of the class, which nearest neighbour would skip.
+    # With a box filter every pixel of the class counts; nearest neighbour would skip some.
     fraction = Image.fromarray((indices == index).astype(np.float32)).resize(picture.size, Image.Resampling.BOX)
     dimmed = np.asarray(picture.convert("L").convert("RGB")) // 2 + 64
     marked = (np.asarray(fraction) > 0)[..., None]
     return Image.fromarray(np.where(marked, np.array(HIGHLIGHT, np.uint8), dimmed.astype(np.uint8)))
 
 
-def faulty_file(data: bytes, reason: str, description: DatasetDescription) -> Image.Image | None:
-    """Returns a picture of a file that was left out, or None if it does not decode or is too large to decode.
+def bad_file(data: bytes, reason: str, description: DatasetDescription) -> Image.Image | None:
+    """Returns a picture of a file with an issue, or None if it does not decode or is too large.
 
-    Grey levels are stretched, as a mask of small values would be black. In a mask with values that no class names,
-    named values have their class's colour and the others are white.
-
-    Args:
-        data: the file's bytes.
-        reason: why it was left out, one of `pairs.REASONS`.
-        description: gives the classes.
+    Grey levels are scaled to full contrast, because a mask of small values would be black. If the issue's `reason` is
+    `label_outside_map`, values that no class names are white and the others have their class's colour.
     """
     try:
         with warnings.catch_warnings():
@@ -77,18 +67,10 @@ def faulty_file(data: bytes, reason: str, description: DatasetDescription) -> Im
     except Exception:  # damaged files raise many types
         return None
     if mode == "L" and reason == LABEL_OUTSIDE_MAP:
-        return mask(_indices(values[..., 0], description), description.class_map)
+        table = masks.index_table(tuple(description.index_of_value().items()), default=255)
+        return mask(table[values[..., 0]].astype(np.uint8), description.class_map)
     picture = _shrink(Image.fromarray(values), Image.Resampling.BOX)
     return ImageOps.autocontrast(picture) if mode == "L" or mode.startswith("I") else picture
-
-
-def _indices(values: np.ndarray, description: DatasetDescription) -> np.ndarray:
-    """Returns the class of each value, 255 if no class names it; both uint8 [H, W]."""
-    table = np.full(256, 255, np.uint8)
-    for value, index in description.index_of_value().items():
-        if value < len(table):
-            table[value] = index
-    return table[values]
 
 
 def jpeg_address(picture: Image.Image) -> str:
@@ -102,7 +84,6 @@ def jpeg_address(picture: Image.Image) -> str:
 
 
 def _shrink(image: Image.Image, resample: Image.Resampling, side: int = MAX_SIDE) -> Image.Image:
-    scale = side / max(image.size)
-    if scale >= 1:
-        return image
-    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), resample)
+    small = image.copy()
+    small.thumbnail((side, side), resample, reducing_gap=None)
+    return small

@@ -1,4 +1,4 @@
-"""What to do about files that make no pair or that must be converted; no advice deletes a sound image or mask."""
+"""Advice for files without a pair and for files to convert; it never deletes a valid image or mask."""
 
 from __future__ import annotations
 
@@ -9,20 +9,15 @@ from components.dataset.layout import IMAGE_EXTENSIONS
 
 
 def separate(kind: str, clashing: list[str]) -> str:
-    """Returns how to tell several images, or masks, of one name apart."""
+    """Returns how to separate several images, or masks, of one name."""
     if len({os.path.dirname(path) for path in clashing}) == 1:
         return "move all but the one that belongs to the pair to another folder"
     if kind == "images":
         return (
             "write {sequence} in place of the * in layout.images and layout.masks in segpipe.yaml: each folder is then"
-            " a recording, whose names may be those of another; {sequence} may stand for several nested folders"
+            " a recording with names of its own; {sequence} may stand for several nested folders"
         )
     return "write the folder that holds the right masks in place of the * in layout.masks in segpipe.yaml"
-
-
-def instead(other: str | None) -> str:
-    """Returns an addition to what was found: the file of another format in place of the missing one, if any."""
-    return f", but {printable(other)} is there" if other else ""
 
 
 def accept(image: str) -> str:
@@ -32,12 +27,12 @@ def accept(image: str) -> str:
         return ""
     return (
         "accept it in segpipe.yaml: end layout.images in {name}, without an extension, and if layout.extensions is"
-        f" there, add {extension} to it"
+        f" set, add {extension} to it"
     )
 
 
 def convert(path: str) -> str:
-    """Returns a command that converts all files of this kind in the folder to PNG, or why not to convert a JPEG."""
+    """Returns a command that converts all files of this kind in the folder to PNG, or advice against it for a JPEG."""
     folder, extension = os.path.dirname(path) or ".", path.rpartition(".")[2]
     if extension.lower() in ("jpg", "jpeg"):
         return "export the mask again as PNG: JPEG has changed the class indices, so converting it does not help"
@@ -55,8 +50,8 @@ _SCALE = (
     "values = (numpy.asarray(Image.open(sys.argv[1]), float) - low) / (high - low); "
     "Image.fromarray((values.clip(0, 1) * 65535 + 0.5).astype('uint16')).save(sys.argv[2])"
 )
-# How to convert an image that `conversion.as_png` refuses: the advice, and the command (empty if segpipe knows none)
-# before and after its arguments, the image and the PNG to write.
+# How to convert an image that `conversion.as_png` refuses: the advice, and the parts of the command before and after
+# its arguments (image, PNG to write); empty without a command.
 COMMANDS = {
     "first page": ("if its first page is the image, write that as PNG", f'python -c "{_PILLOW.format("")}"', ""),
     "RGB": ("convert it to RGB", f"""python -c "{_PILLOW.format(".convert('RGB')")}\"""", ""),
@@ -71,7 +66,7 @@ COMMANDS = {
 
 
 def convert_image(path: str, command: str) -> str:
-    """Returns how to convert one image with one of the `COMMANDS`; the PNG beside it is then read in its place."""
+    """Returns how to convert an image by one of `COMMANDS`; segpipe then reads the PNG beside it instead."""
     purpose, start, end = COMMANDS[command]
     if not start:
         return purpose
@@ -81,5 +76,5 @@ def convert_image(path: str, command: str) -> str:
 
 
 def printable(path: str) -> str:
-    """Returns a path with the bytes that are not UTF-8, which Python reads as lone surrogates, written out."""
+    """Returns a path with bytes that are not UTF-8 (lone surrogates in Python) as backslash escapes."""
     return path.encode(errors="backslashreplace").decode()

@@ -1,8 +1,7 @@
-"""Reads one pair with what belongs to it and returns it ready for a `tf.train.Example`, or says what is wrong with it.
+"""Reads and checks one pair; returns it ready for a `tf.train.Example`, or the first issue found.
 
-Both files are decoded in full, so that a pair that passes cannot stop the pipeline further on. What is stored of an
-image is the file itself if it is a PNG or JPEG, else a PNG of the same pixels: Transform's graph alone decides which
-pixels it holds, in training and in serving.
+All files are decoded in full, so a pair that passes cannot stop the pipeline later. A PNG or JPEG image is stored as it
+is, any other as a PNG of the same pixels: only Transform's graph changes pixels, the same in training and in serving.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ __all__ = ["Limits", "Sample", "read_pair"]
 
 _ACTIONS = {
     EMPTY: "copy the file again from its source",
-    UNREADABLE: "check that the file exists and may be read",
+    UNREADABLE: "check that the file exists and that you may read it",
     TRUNCATED: "copy the file again from its source",
     UNDECODABLE: "save the file again as PNG (images also as JPEG); export a mask that was stored as JPEG again: "
     "JPEG changes its values",
@@ -60,49 +59,28 @@ _ACTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """A pair that was read and found sound.
-
-    Attributes:
-        pair: where it comes from.
-        image: the encoded image: the file's own bytes if it is a PNG or JPEG, else a PNG of its pixels; without EXIF
-            data if the mask was drawn on the pixels as they are stored and not as viewers turn them.
-        mask: class indices as an 8-bit grey PNG of the image's size.
-        height: pixels.
-        width: pixels.
-        content_hash: SHA-256 of the bytes of all its files in the data folder, hexadecimal.
-        image_hash: SHA-256 of the image's pixels, hexadecimal; see `encoded.pixel_hash`.
-        perceptual_hash: of the image's pixels, 32 hexadecimal digits; see `near_duplicates.perceptual_hash`.
-        class_pixels: pixels of each class in the mask, int64 [num_classes].
-        instances: those of the things; None if the data set has none.
-        depth: the depth map as its file has it, a 16-bit grey PNG of the mask's size; b"" if the data set has none.
-    """
+    """A pair that passed all checks."""
 
     pair: Pair
+    # The encoded image: the file's own bytes if it is a PNG or JPEG, else a PNG of its pixels; without EXIF data if the
+    # mask was drawn on the stored pixels and not on the pixels as viewers turn them.
     image: bytes
-    mask: bytes
-    height: int
-    width: int
-    content_hash: str
-    image_hash: str
-    perceptual_hash: str
-    class_pixels: np.ndarray
-    instances: Instances | None = None
+    mask: bytes  # class indices as an 8-bit grey PNG of the image's size
+    height: int  # pixels
+    width: int  # pixels
+    content_hash: str  # SHA-256 of the bytes of all its files, hexadecimal
+    image_hash: str  # SHA-256 of the image's pixels, hexadecimal; see `encoded.pixel_hash`
+    perceptual_hash: str  # 32 hexadecimal digits; see `near_duplicates.perceptual_hash`
+    class_pixels: np.ndarray  # pixels of each class in the mask, int64 [num_classes]
+    instances: Instances | None = None  # instances of things; None if the data set has no instances
+    # the file of the depth map, a 16-bit grey PNG of the mask's size; b"" if the data set has no depth
     depth: bytes = b""
 
 
 def read_pair(
     root: str, pair: Pair, description: DatasetDescription, limits: Limits | None = None
 ) -> Sample | DataIssue:
-    """Reads and checks one pair.
-
-    Args:
-        root: the data root, local or remote.
-        pair: what `find_pairs` returned.
-        description: the data set's classes and the encoding of masks and instances.
-        limits: sides allowed, in pixels; 8 to 8192 by default.
-
-    Returns:
-        The sample, or the first issue found.
+    """Reads and checks one pair of `find_pairs`; returns it, or the first issue found.
 
     Raises:
         SegpipeError: the disk or the store cannot read a file; see `files.read_data_file`.
@@ -153,12 +131,11 @@ def read_pair(
 
 
 def _stored(image: Image.Image, data: bytes, mask_size: tuple[int, ...]) -> bytes:
-    """Returns an encoded image such that, turned as its EXIF orientation says, it has its mask's size.
+    """Returns an encoded image that has its mask's size after its EXIF orientation is applied.
 
-    A mask of the upright size was drawn on what viewers and annotation tools show: the file is stored as it is. A
-    mask of the other size was drawn on the pixels as they are stored: the file is stored without its EXIF data. If
-    both sizes are equal, the mask is taken to be drawn upright. Raises BadFileError if neither size is the mask's
-    (width, height).
+    A mask of the upright size was drawn on the image as viewers show it: the file is stored as it is. A mask of the
+    other size was drawn on the stored pixels: the file is stored without its EXIF data. If both sizes are equal, the
+    mask counts as drawn upright. Raises BadFileError if neither size is the mask's (width, height).
     """
     if upright(image).size == mask_size:
         return data

@@ -1,7 +1,7 @@
-"""Converts TIFF, BMP and WebP images to PNG without loss: Transform's graph and exported models read PNG and JPEG.
+"""Converts TIFF, BMP and WebP images to PNG without loss; Transform's graph and exported models read PNG and JPEG only.
 
-Pillow decodes the files. Files from which it would take only a part, such as the high bytes of 16-bit colours, are
-refused; the behaviour was read in Pillow 12.3.0, `TiffImagePlugin.py`, `BmpImagePlugin.py` and `WebPImagePlugin.py`.
+Pillow decodes the files. Files that it would read in part, such as the high bytes of 16-bit colours, are refused. See
+Pillow 12.3.0, `TiffImagePlugin.py`, `BmpImagePlugin.py` and `WebPImagePlugin.py`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are 
 def as_png(data: bytes, limits: Limits, path: str) -> bytes:
     """Returns a TIFF, BMP or WebP image as PNG; returns other data unchanged, without checking it.
 
-    The PNG has the pixels as they are stored, in 8 bits a sample (16 for grey levels of more than 8), and the EXIF
-    orientation if there is one. A palette stays a palette. Other metadata is dropped.
+    The PNG has the stored pixels, in 8 bits a sample (16 for grey levels of more than 8 bits), and the EXIF orientation
+    if the file has one. A palette stays a palette. Other metadata is dropped.
 
     Args:
         data: the file's bytes.
         limits: sizes allowed; checked before any pixel is decoded.
-        path: the file's path, for the command that converts an unsupported file.
+        path: the file's path, for the command in the message about an unsupported file.
 
     Raises:
         BadFileError: with the reason `undecodable`, `truncated`, `absurd_size` or `unsupported`.
@@ -59,11 +59,11 @@ def as_png(data: bytes, limits: Limits, path: str) -> bytes:
                 TRUNCATED, f"{len(data)} bytes that end before the {kind} does", f"a complete {kind} file"
             ) from None
         found = f"{len(data)} bytes that do not decode: {type(error).__name__}: {error}"
-        raise BadFileError(UNDECODABLE, found, f"a sound {kind} file") from None
+        raise BadFileError(UNDECODABLE, found, f"a valid {kind} file") from None
 
 
 class _UnsupportedError(Exception):
-    """What Pillow would read in part or wrongly, and the key of `advice.COMMANDS` that converts it."""
+    """A file that Pillow would read in part or wrongly; `command` is the key of `advice.COMMANDS` that converts it."""
 
     def __init__(self, found: str, command: str) -> None:
         super().__init__(found)
@@ -72,17 +72,17 @@ class _UnsupportedError(Exception):
 
 
 class _StoredTiff(TiffImagePlugin.TiffImageFile):
-    """A TIFF whose pixels stay as they are stored; Pillow turns them, even by an orientation in XMP."""
+    """A TIFF with its stored pixels; Pillow would turn them, even by an orientation in XMP."""
 
     def load_end(self) -> None:
-        """Leaves the pixels as they are."""
+        """Does not turn the pixels."""
 
 
 class _WholeFile(io.BytesIO):
-    """A file that raises EOFError at its end; Pillow would leave out the tags that are cut off."""
+    """A file that raises EOFError at its end; Pillow would skip truncated tags."""
 
     def read(self, size: int | None = -1) -> bytes:
-        """Returns as many bytes as are asked for."""
+        """Reads exactly `size` bytes."""
         part = super().read(size)
         if size is not None and len(part) < size:
             raise EOFError("truncated tags")
@@ -98,14 +98,14 @@ def _format(data: bytes) -> str:
 
 
 def _length(kind: str, data: bytes) -> int:
-    """Returns the length in bytes that a file states: a BMP's and a WebP's own, or where a TIFF's directory begins."""
+    """Returns the length in bytes in the header of a BMP or WebP, or the position of a TIFF's directory."""
     first = {"BMP": 2, "WebP": 4, "TIFF": 4}[kind]
     stated = int.from_bytes(data[first : first + 4], "big" if data[:2] == b"MM" else "little")
     return stated + 8 if kind == "WebP" else stated
 
 
 def _open(kind: str, data: bytes, limits: Limits) -> ImageFile.ImageFile:
-    """Opens a file after checking its size, without decoding it. Raises _UnsupportedError."""
+    """Opens a file and checks its size, without decoding it. Raises _UnsupportedError."""
     if kind == "TIFF":
         return _open_tiff(data, limits)
     file = io.BytesIO(data)
@@ -115,7 +115,7 @@ def _open(kind: str, data: bytes, limits: Limits) -> ImageFile.ImageFile:
         raise _UnsupportedError("an animated WebP", "first page")
     bits = int.from_bytes(data[28:30], "little")
     if kind == "BMP" and data[14] != 12 and {"1": 1, "L": 8}.get(image.mode, bits) != bits:
-        # Pillow takes such a palette for grey levels of another depth and reads wrong pixels.
+        # Pillow reads such a palette as grey levels of another depth.
         raise _UnsupportedError(f"a BMP of {bits} bits with a short grey palette", "ImageMagick")
     return image
 
@@ -140,7 +140,7 @@ def _open_tiff(data: bytes, limits: Limits) -> ImageFile.ImageFile:
 
 
 def _unsupported_tiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> tuple[str, str] | None:
-    """Returns the arguments of `_UnsupportedError` if Pillow would not read the whole TIFF as it is."""
+    """Returns the arguments of `_UnsupportedError` if Pillow would not read the whole TIFF."""
     bits, samples = max(tags.get(_BITS, (1,))), tags.get(_SAMPLES, 1)
     photometric, compression = tags.get(_PHOTOMETRIC, 0), tags.get(_COMPRESSION, 1)
     name = _PHOTOMETRICS.get(photometric, f"photometric interpretation {photometric}")

@@ -1,4 +1,4 @@
-"""The files of a data folder, which a run lists once: a store with a million objects takes minutes to list."""
+"""Lists the files of a data folder, once in a run: a store with a million objects takes minutes to list."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _kept: ContextVar[dict[str, dict[str, str]] | None] = ContextVar("kept", default
 
 @contextlib.contextmanager
 def listed_once() -> Iterator[None]:
-    """Lists each data folder once within the block, so that all that is read of it agrees; blocks may be nested."""
+    """Lists each data folder once within the block, so that all readers see the same files; blocks may be nested."""
     kept = _kept.get()
     token = _kept.set({} if kept is None else kept)
     try:
@@ -23,9 +23,9 @@ def listed_once() -> Iterator[None]:
 
 
 def data_files(root: str) -> dict[str, str]:
-    """Returns the files below a data root with their checksums, as `files.checksums` does, and raises what it raises.
+    """Returns the files below a data root and their checksums; see `files.checksums`, also for the errors.
 
-    Within `listed_once`, a root that was listed before is not listed again. Do not change what is returned.
+    Within `listed_once`, a root is listed once. Do not change the returned dictionary.
     """
     kept = _kept.get()
     if kept is None:
@@ -36,7 +36,7 @@ def data_files(root: str) -> dict[str, str]:
 
 
 def forget() -> None:
-    """Drops what `listed_once` keeps: the next call of `data_files` lists again."""
+    """Clears the listings of `listed_once`, so that the next call of `data_files` lists again."""
     kept = _kept.get()
     if kept is not None:
         kept.clear()

@@ -8,16 +8,10 @@ from components.dataset.pairs import SIZE_MISMATCH, UNDECODABLE, Pair
 
 
 def read(root: str, pair: Pair, size: tuple[int, int], limits: Limits) -> bytes:
-    """Returns the depth map of a pair as its file has it, b"" without one.
-
-    Args:
-        root: the data root, local or remote.
-        pair: its files.
-        size: width and height of its mask, in pixels.
-        limits: sides allowed, in pixels.
+    """Returns the file of a pair's depth map, or b"" without one; `size` is the mask's (width, height).
 
     Raises:
-        BadFileError: not a sound grey PNG with 16 bits, or of another size than the mask.
+        BadFileError: not a valid grey PNG of 16 bits, or not of the mask's size.
         OSError: the file cannot be read.
         SegpipeError: the disk or the store cannot read the file; see `files.read_data_file`.
     """

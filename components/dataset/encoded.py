@@ -1,7 +1,8 @@
-"""Checks encoded PNG and JPEG bytes before and while they are decoded, so that no bad file gets further.
+"""Checks and decodes PNG and JPEG bytes.
 
-A file that passes here also decodes in TensorFlow, which checks more than Pillow does: a PNG's chunks
-and their checksums, and the end marker of both formats.
+A file that passes also decodes in TensorFlow. Pillow accepts more than TensorFlow does, so this module itself checks
+the order of a PNG's chunks, the checksum of its last chunk, and the end marker of a JPEG. It also finds the bytes of
+EXIF data, which `orientation.without_exif` removes without encoding the pixels again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin
 
@@ -21,18 +23,18 @@ from components.dataset.pairs import ABSURD_SIZE, EMPTY, TRUNCATED, UNDECODABLE
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 JPEG_END = 0xD9
-# Every marker but those within pixel data: a stuffed zero byte, and restarts.
+_PALETTE = 3  # colour type
+# All markers except those in pixel data: a stuffed zero byte, and restarts.
 _JPEG_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")
 _CHUNK_OVERHEAD = 12  # length, type and checksum, 4 bytes each
 
-
-# Height times width of the largest image that an exported model accepts, unless `export.max_pixels` says otherwise.
+# Default of `export.max_pixels`: height times width of the largest image that an exported model accepts.
 MAX_PIXELS = 4096 * 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Sides an image may have, in pixels, and how many pixels in all; no model is evaluated on more than it accepts."""
+    """Sizes that an image may have, in pixels; `max_pixels` is height times width."""
 
     max_side: int = 8192
     min_side: int = 8
@@ -40,9 +42,13 @@ class Limits:
 
 
 class BadFileError(Exception):
-    """A file that cannot be used: the reason, one of `pairs.REASONS`, what was found and what was expected.
+    """A file that cannot be used.
 
-    `action` says what to do about it, if the reason alone does not.
+    Args:
+        reason: one of `pairs.REASONS`.
+        found: what is there.
+        expected: what should be there.
+        action: what to do about it; empty if the reason implies it.
     """
 
     def __init__(self, reason: str, found: str, expected: str, action: str = "") -> None:
@@ -53,9 +59,8 @@ class BadFileError(Exception):
         self.action = action
 
 
-@dataclasses.dataclass(frozen=True)
-class PngHeader:
-    """The part of a PNG's header that says what its samples are."""
+class PngHeader(NamedTuple):
+    """Sample format of a PNG (its specification, section 11.2.1)."""
 
     bit_depth: int
     color_type: int
@@ -65,10 +70,10 @@ class PngHeader:
         """Whether the samples are grey levels without transparency."""
         return self.color_type == 0
 
-    @property
-    def has_palette(self) -> bool:
-        """Whether the samples are indices into a palette."""
-        return self.color_type == 3
+
+def png_header(data: bytes) -> PngHeader:
+    """Reads bit depth and colour type from a PNG's first chunk."""
+    return PngHeader(data[24], data[25])
 
 
 def has_16_bits(data: bytes) -> bool:
@@ -77,11 +82,11 @@ def has_16_bits(data: bytes) -> bool:
 
 
 def pixel_hash(image: Image.Image, data: bytes) -> str:
-    """Returns a SHA-256 that copies of one picture share, whatever their names, metadata and lossless format.
+    """Returns the SHA-256 of an image's pixels, which does not depend on its metadata or lossless format.
 
     Args:
         image: the decoded image, upright.
-        data: the encoded file. It is hashed if it has 16-bit colours, of which Pillow keeps 8 bits.
+        data: the encoded file, which is hashed instead if it has 16-bit colours: Pillow keeps 8 bits of them.
     """
     if image.mode.startswith("I"):
         pixels = image.tobytes()
@@ -90,15 +95,8 @@ def pixel_hash(image: Image.Image, data: bytes) -> str:
     return hashlib.sha256(f"{image.width}x{image.height}".encode() + pixels).hexdigest()
 
 
-def png_header(data: bytes) -> PngHeader:
-    """Reads bit depth and colour type from a PNG's first chunk."""
-    return PngHeader(data[24], data[25])
-
-
 def decode(data: bytes, limits: Limits, formats: tuple[str, ...]) -> ImageFile.ImageFile:
-    """Decodes a whole file after checking its size in the header.
-
-    Pillow's format classes are used directly: `PIL.Image.open` would warn of large images on its own.
+    """Checks and decodes a whole file.
 
     Args:
         data: the file's bytes.
@@ -111,22 +109,28 @@ def decode(data: bytes, limits: Limits, formats: tuple[str, ...]) -> ImageFile.I
     Raises:
         BadFileError: with the reason `empty`, `undecodable`, `truncated` or `absurd_size`.
     """
+    wanted = f"a {' or '.join(formats)} file"
     if not data:
-        raise BadFileError(EMPTY, "zero bytes", f"a {' or '.join(formats)} file")
-    found = _format(data)
-    if found not in formats:
-        shown = f"a {found} file" if found else f"a file that starts with {data[:8]!r}"
-        raise BadFileError(UNDECODABLE, shown, f"a {' or '.join(formats)} file")
+        raise BadFileError(EMPTY, "zero bytes", wanted)
+    kind = "PNG" if data.startswith(PNG_SIGNATURE) else "JPEG" if data.startswith(JPEG_SIGNATURE) else ""
+    if kind not in formats:
+        shown = f"a {kind} file" if kind else f"a file that starts with {data[:8]!r}"
+        raise BadFileError(UNDECODABLE, shown, wanted)
+    check = _check_chunks if kind == "PNG" else _check_markers
+    # `PIL.Image.open` would warn of large images; the classes of the formats do not.
+    open_image = PngImagePlugin.PngImageFile if kind == "PNG" else JpegImagePlugin.JpegImageFile
     try:
-        image = _OPEN[found](io.BytesIO(data))
-    except Exception as error:  # a damaged header raises many types, SyntaxError and struct.error among them
-        raise _damaged(data, found, error) from None
-    check_size(image.size, limits)
-    _CHECK[found](data)
-    try:
+        image = open_image(io.BytesIO(data))
+        check_size(image.size, limits)
+        check(data)
         image.load()
-    except Exception as error:  # as above, for damaged pixel data
-        raise _damaged(data, found, error) from None
+    except BadFileError:
+        raise
+    except Exception as error:  # damaged files raise many types, SyntaxError and struct.error among them
+        check(data)  # tells a truncated header from a damaged one
+        raise BadFileError(
+            UNDECODABLE, f"{len(data)} bytes that do not decode: {error}", f"a valid {kind} file"
+        ) from None
     return image
 
 
@@ -140,23 +144,8 @@ def check_size(size: tuple[int, int], limits: Limits) -> None:
         raise BadFileError(ABSURD_SIZE, f"{width}x{height} pixels", f"at most {limits.max_pixels} pixels in all")
 
 
-_OPEN = {"PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile}
-
-
-def _format(data: bytes) -> str:
-    if data.startswith(PNG_SIGNATURE):
-        return "PNG"
-    return "JPEG" if data.startswith(JPEG_SIGNATURE) else ""
-
-
-def _damaged(data: bytes, kind: str, error: Exception) -> BadFileError:
-    """Tells a file cut short from one with wrong bytes."""
-    _CHECK[kind](data)
-    return BadFileError(UNDECODABLE, f"{len(data)} bytes that do not decode: {error}", f"a sound {kind} file")
-
-
 def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yields marker, start and end, in bytes, of each segment of a JPEG; the last is the end marker if there is one."""
+    """Yields marker, first byte and end of each segment of a JPEG, up to the end marker."""
     position = len(JPEG_SIGNATURE) - 1
     while match := _JPEG_MARKER.search(data, position):
         marker, start = match[1][0], match.end() - 2
@@ -168,7 +157,7 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yields type, start and end, in bytes, of each whole chunk of a PNG, up to IEND."""
+    """Yields type, first byte and end of each complete chunk of a PNG, up to IEND."""
     position = len(PNG_SIGNATURE)
     while position + _CHUNK_OVERHEAD <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
@@ -189,26 +178,18 @@ def _check_markers(data: bytes) -> None:
 
 def _check_chunks(data: bytes) -> None:
     """Raises BadFileError if a chunk of a PNG is cut off, missing, out of place or fails its checksum."""
-    kinds: list[bytes] = []
+    kinds = []
     view = memoryview(data)
     for kind, start, end in chunks(data):
         if zlib.crc32(view[start + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
             name = kind.decode("latin-1")
-            raise BadFileError(UNDECODABLE, f"a wrong checksum in chunk {name} at byte {start}", "a sound PNG file")
+            raise BadFileError(UNDECODABLE, f"a wrong checksum in chunk {name} at byte {start}", "a valid PNG file")
         kinds.append(kind)
     if kinds[-1:] != [b"IEND"]:
         raise BadFileError(TRUNCATED, f"{len(data)} bytes that end before the PNG does", "a complete PNG file")
-    _check_kinds(data, kinds)
-
-
-def _check_kinds(data: bytes, kinds: list[bytes]) -> None:
-    """Raises BadFileError if the chunks that a decoder must know are not those of a PNG, in their order."""
-    # A capital letter begins what must be known.
+    # The type of a chunk that a decoder must not skip begins with a capital letter.
     critical = b" ".join(kind for kind in kinds if kind[:1].isupper())
     known = re.fullmatch(rb"IHDR( PLTE)?( IDAT)+ IEND", critical)
-    if not known or kinds[0] != b"IHDR" or (png_header(data).has_palette and not known[1]):
+    if not known or kinds[0] != b"IHDR" or (png_header(data).color_type == _PALETTE and not known[1]):
         shown = ", ".join(dict.fromkeys(kind.decode("latin-1") for kind in kinds))
-        raise BadFileError(UNDECODABLE, f"a PNG of the chunks {shown:.80}", "a sound PNG file")
-
-
-_CHECK = {"PNG": _check_chunks, "JPEG": _check_markers}
+        raise BadFileError(UNDECODABLE, f"a PNG of the chunks {shown:.80}", "a valid PNG file")

@@ -1,98 +1,82 @@
-"""Groups the files of a data set by the pair that they belong to, by their paths alone."""
+"""Groups the files of a data set into pairs by their paths."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import defaultdict
 
 from components.dataset import patterns
 from components.dataset.description import DatasetDescription, compile_layout
 from components.dataset.layout import IMAGE_EXTENSIONS, STORED_EXTENSIONS
 
-# Formats that Pillow converts to PNG: an issue names such a file if it is in the place of a missing image or mask.
+# Formats that Pillow converts to PNG. An issue names such a file if it has the name of a missing image or mask.
 OTHER_FORMATS = (*IMAGE_EXTENSIONS, "gif")
+# Images come last: if all files lie in one folder, X_mask.png also matches the pattern of images.
+_KINDS = ("instances", "depth", "masks", "images")
+
+Key = tuple[str, str]  # split ("" without split folders) and name
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Group:
-    """The files of one pair, by kind; a sound pair has one of each kind that the layout names."""
+    """The files of one pair by kind; a complete pair has one of each kind that the layout names."""
 
     images: list[str] = dataclasses.field(default_factory=list)
     masks: list[str] = dataclasses.field(default_factory=list)
-    instances: list[str] = dataclasses.field(default_factory=list)
+    instances: list[str] = dataclasses.field(default_factory=list)  # masks of instance ids, or COCO's annotations
     depth: list[str] = dataclasses.field(default_factory=list)
+    # a file named like the image, with an extension that the layout does not accept; "" if not found
+    other_image: str = ""
+    other_mask: str = ""  # the same for the mask
 
 
-@dataclasses.dataclass
-class Groups:
-    """What a data root holds.
+def group_files(paths: list[str], description: DatasetDescription) -> dict[Key, Group]:
+    """Returns the files of each pair; skips files that no pattern matches.
 
-    Attributes:
-        pairs: files by split (empty without split folders) and name.
-        other_images: files in the place of an image whose extension the layout does not accept, by split and name.
-        other_masks: the same for masks.
-    """
-
-    pairs: dict[tuple[str, str], Group]
-    other_images: dict[tuple[str, str], str]
-    other_masks: dict[tuple[str, str], str]
-
-
-def group_files(paths: list[str], description: DatasetDescription) -> Groups:
-    """Groups the paths of each kind of files by split and name; files that no pattern matches are passed over.
-
-    A TIFF, BMP or WebP image beside a PNG or JPEG of the same name is passed over: it is taken to be its original.
-    If masks of all splits share one folder, a mask that no split has an image for is passed over as well.
+    A TIFF, BMP or WebP image beside a PNG or JPEG of the same name is skipped as the original of that image. If all
+    splits have their masks in one folder, a mask without an image in any split is skipped too.
     """
     layout = compile_layout(description)
     split_of_folder = {patterns.normalize(folder): split for split, folder in description.splits.items()}
-    groups: dict[tuple[str, str], Group] = defaultdict(Group)
-    shared_masks: dict[str, list[str]] = defaultdict(list)
-    kinds = {"instances": layout.instances, "depth": layout.depth}
-    # By kind, split, None if all splits share the folder, and name, None if a file holds the instances of all images.
-    beside: dict[tuple[str, str | None, str | None], list[str]] = defaultdict(list)
-    rest: list[str] = []
-    for path in paths:
-        # Images last: if all lie in one folder, X_mask.png would also pass for an image.
-        found = [(kind, match) for kind, pattern in kinds.items() if pattern and (match := pattern.fullmatch(path))]
-        if found:
-            kind, match = found[0]
-            parts = match.groupdict()
-            split = split_of_folder[parts["split"]] if "split" in parts else None
-            beside[kind, split, patterns.name_of(match) if "name" in parts else None].append(path)
-        elif layout.masks and (match := layout.masks.fullmatch(path)):
-            folder = match.groupdict().get("split")
-            if folder is None and description.has_split_folders:
-                shared_masks[patterns.name_of(match)].append(path)
-            else:
-                groups[split_of_folder.get(folder or "", ""), patterns.name_of(match)].masks.append(path)
-        elif match := layout.images.fullmatch(path):
-            split = split_of_folder.get(match.groupdict().get("split", ""), "")
-            groups[split, patterns.name_of(match)].images.append(path)
-        else:
-            rest.append(path)
-    for (split, name), group in groups.items():
-        group.masks += shared_masks.get(name, [])
-        keys = [(a, b) for a in (split, None) for b in (name, None)]
-        group.instances, group.depth = (
-            [path for key in keys for path in beside.get((kind, *key), [])] for kind in kinds
+    # By kind, split (None for a folder that all splits share) and name (None for a file with all instances).
+    found: dict[tuple[str, str | None, str | None], list[str]] = defaultdict(list)
+
+    def add(kind: str, path: str, match: re.Match[str]) -> None:
+        parts = match.groupdict()
+        split: str | None = None if description.has_split_folders else ""
+        if "split" in parts:
+            split = split_of_folder[parts["split"]]
+        found[kind, split, patterns.name_of(match) if "name" in parts else None].append(path)
+
+    others = {
+        f"other_{kind}": patterns.compile_pattern(
+            patterns.without_extension(pattern), description.splits.values(), OTHER_FORMATS
         )
-        stored = [path for path in group.images if path.lower().endswith(STORED_EXTENSIONS)]
-        group.images = stored or group.images
+        for kind, pattern in (("image", description.layout.images), ("mask", description.layout.masks))
+        if pattern
+    }
+    for path in paths:
+        for kind in _KINDS:
+            pattern = getattr(layout, kind)
+            if pattern and (match := pattern.fullmatch(path)):
+                add(kind, path, match)
+                break
+        else:
+            for kind, pattern in others.items():
+                if match := pattern.fullmatch(path):
+                    add(kind, path, match)
 
-    def others(pattern: str | None) -> dict[tuple[str, str], str]:
-        if pattern is None:
-            return {}
-        stem = patterns.without_extension(pattern)
-        compiled = patterns.compile_pattern(stem, description.splits.values(), OTHER_FORMATS)
-        found: dict[tuple[str, str], str] = {}
-        for path in rest:
-            if match := compiled.fullmatch(path):
-                folder = match.groupdict().get("split")
-                name = patterns.name_of(match)
-                # A mask in a folder that all splits share may belong to any of them.
-                splits = list(description.splits) if folder is None else [split_of_folder[folder]]
-                found.update({(split, name): path for split in splits or [""]})
-        return found
+    def lookup(kind: str, split: str, name: str) -> list[str]:
+        places = ((kind, a, b) for a in (split, None) for b in (name, None))
+        return [path for place in places for path in found.get(place, [])]
 
-    return Groups(dict(groups), others(description.layout.images), others(description.layout.masks))
+    groups = {}
+    for kind, split, name in list(found):
+        if kind in ("images", "masks") and split is not None and name is not None:
+            files = {kind: lookup(kind, split, name) for kind in _KINDS}
+            stored = [path for path in files["images"] if path.lower().endswith(STORED_EXTENSIONS)]
+            files["images"] = stored or files["images"]
+            image, mask = ((lookup(other, split, name) or [""])[-1] for other in ("other_image", "other_mask"))
+            groups[split, name] = Group(**files, other_image=image, other_mask=mask)
+    return groups

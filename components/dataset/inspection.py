@@ -1,4 +1,4 @@
-"""Counts what a data set holds, pair by pair, and what is wrong with it: what `segpipe data check` shows."""
+"""Inspects a data set: counts its pairs and collects its issues, for `segpipe data check`."""
 
 from __future__ import annotations
 
@@ -24,63 +24,55 @@ OnProgress = Callable[[int, int], None]
 
 @dataclasses.dataclass(frozen=True)
 class SplitInspection:
-    """What one split holds.
+    """The content of one split."""
 
-    Attributes:
-        pairs: sound pairs.
-        sequences: sound pairs by sequence.
-        sizes: sound pairs by size in pixels, (height, width).
-        class_pixels: mask pixels of each class, in index order.
-        class_instances: instances of each class, in index order, crowds left out; empty for data without instances.
-        quarantined: issues by reason.
-    """
-
-    pairs: int
-    sequences: dict[str, int]
-    sizes: dict[tuple[int, int], int]
-    class_pixels: tuple[int, ...]
+    pairs: int  # number of valid pairs
+    sequences: dict[str, int]  # valid pairs by sequence
+    sizes: dict[tuple[int, int], int]  # valid pairs by size in pixels, (height, width)
+    class_pixels: tuple[int, ...]  # mask pixels of each class, in index order
+    # instances of each class without crowds, in index order; empty for data without instances
     class_instances: tuple[int, ...]
-    quarantined: dict[str, int]
+    quarantined: dict[str, int]  # issues by reason
 
     @property
     def class_fractions(self) -> tuple[float, ...]:
-        """Share of each class in all mask pixels of the split, 0 to 1."""
+        """Fraction of each class in all mask pixels of the split, 0 to 1."""
         total = sum(self.class_pixels)
         return tuple(pixels / total if total else 0.0 for pixels in self.class_pixels)
+
+    def to_dict(self, class_names: tuple[str, ...]) -> dict[str, Any]:
+        """Returns the split as plain JSON types."""
+        return {
+            "pairs": self.pairs,
+            "sequences": self.sequences,
+            "sizes": {f"{height}x{width}": count for (height, width), count in self.sizes.items()},
+            "class_fractions": dict(zip(class_names, self.class_fractions, strict=True)),
+            "class_instances": dict(zip(class_names, self.class_instances, strict=False)),
+            "quarantined": self.quarantined,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """What a data set holds.
-
-    Attributes:
-        root: the data root.
-        description: name of the description it was read with.
-        class_names: in index order.
-        splits: by name, train first.
-        issues: every pair or file left out, and why.
-        warnings: sentences on leaks and missing classes; none of them excludes a pair.
-        similar: the images that have near duplicates in other splits; see `similar_images`.
-        records: every sound pair, without its pixels.
-    """
+    """The content of a data set."""
 
     root: str
-    description: str
-    class_names: tuple[str, ...]
-    splits: dict[str, SplitInspection]
-    issues: tuple[DataIssue, ...]
-    warnings: tuple[str, ...]
-    similar: tuple[NearDuplicate, ...]
-    records: tuple[Record, ...] = dataclasses.field(repr=False)
+    description: str  # name of its description
+    class_names: tuple[str, ...]  # in index order
+    splits: dict[str, SplitInspection]  # by name, train first
+    issues: tuple[DataIssue, ...]  # the reason for each pair or file that is left out
+    warnings: tuple[str, ...]  # sentences on leaks and missing classes; they do not exclude a pair
+    similar: tuple[NearDuplicate, ...]  # the images with near duplicates in other splits; see `similar_images`
+    records: tuple[Record, ...] = dataclasses.field(repr=False)  # all valid pairs, without their pixels
 
     @property
     def pairs(self) -> int:
-        """Number of sound pairs in all splits."""
+        """Number of valid pairs in all splits."""
         return sum(split.pairs for split in self.splits.values())
 
     @property
     def quarantined_fraction(self) -> float:
-        """Share of what was found that is left out, 0 to 1."""
+        """Fraction of all pairs that is left out, 0 to 1."""
         bad = len({(issue.split, issue.name) for issue in self.issues})
         return bad / (self.pairs + bad) if bad else 0.0
 
@@ -91,60 +83,35 @@ class Inspection:
             "description": self.description,
             "pairs": self.pairs,
             "quarantined_fraction": self.quarantined_fraction,
-            "splits": {name: _split_dict(split, self.class_names) for name, split in self.splits.items()},
+            "splits": {name: split.to_dict(self.class_names) for name, split in self.splits.items()},
             "issues": [issue.to_dict() for issue in self.issues],
             "warnings": list(self.warnings),
             "similar_images": [dataclasses.asdict(pair) for pair in self.similar],
         }
 
 
-def _split_dict(split: SplitInspection, class_names: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "pairs": split.pairs,
-        "sequences": split.sequences,
-        "sizes": {f"{height}x{width}": count for (height, width), count in split.sizes.items()},
-        "class_fractions": dict(zip(class_names, split.class_fractions, strict=True)),
-        "class_instances": dict(zip(class_names, split.class_instances, strict=False)),
-        "quarantined": split.quarantined,
-    }
-
-
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What is kept of a sound pair; its image and mask are not.
-
-    Attributes:
-        pair: its files.
-        size: (height, width) in pixels.
-        image_hash: SHA-256 of the image's pixels, hexadecimal.
-        perceptual_hash: of the image, hexadecimal; see `near_duplicates.perceptual_hash`.
-        class_pixels: pixels of each class in the mask, int64 [num_classes].
-        instances: class of each instance but crowds, int64 [N]; None for data without instances.
-    """
+    """A valid pair without its pixels."""
 
     pair: Pair
-    size: tuple[int, int]
-    image_hash: str
-    perceptual_hash: str
-    class_pixels: np.ndarray
+    size: tuple[int, int]  # (height, width) in pixels
+    image_hash: str  # SHA-256 of the image's pixels, hexadecimal
+    perceptual_hash: str  # of the image, hexadecimal; see `near_duplicates.perceptual_hash`
+    class_pixels: np.ndarray  # pixels of each class in the mask, int64 [num_classes]
+    # class of each instance that is not a crowd, int64 [N]; None for data without instances
     instances: np.ndarray | None
 
 
 def inspect(
     root: str,
     description: DatasetDescription,
-    workers: int | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = lambda done, total: None,
     limits: Limits | None = None,
 ) -> Inspection:
-    """Reads every pair of a data set and sums up what was found.
+    """Reads every pair of a data set and summarises the result.
 
-    Args:
-        root: the data root, local or remote.
-        description: what `detect` returned.
-        workers: threads that read; by default one for each processor.
-        on_progress: called in the caller's thread with the pairs read so far and their number.
-        limits: sides allowed, in pixels.
+    Calls `on_progress` in this thread with the number of pairs read and of all pairs.
 
     Raises:
         UsageError: as `find_pairs` does.
@@ -162,14 +129,13 @@ def inspect(
         instances = None if found is None else found.classes[~found.crowd]
         return Record(pair, size, result.image_hash, result.perceptual_hash, result.class_pixels, instances)
 
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, result in enumerate(pool.map(read, pairs), start=1):
             if isinstance(result, DataIssue):
                 issues.append(result)
             else:
                 records.append(result)
-            if on_progress:
-                on_progress(done, len(pairs))
+            on_progress(done, len(pairs))
     class_names = description.class_map.names
     splits = _by_split(records, issues, len(class_names))
     classes = _class_warnings(splits, description.class_map)
@@ -205,7 +171,7 @@ def _counts(values: Iterable[Any]) -> dict[Any, int]:
 
 
 def repeated_images(records: Iterable[Record]) -> list[list[Record]]:
-    """Returns the groups of pairs, two or more each, whose images have the same pixels."""
+    """Returns groups of two or more pairs whose images have the same pixels."""
     by_hash: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         by_hash[record.image_hash].append(record)
@@ -213,12 +179,12 @@ def repeated_images(records: Iterable[Record]) -> list[list[Record]]:
 
 
 def crosses_splits(group: Iterable[Record]) -> bool:
-    """Tells whether a group of pairs lies in more than one split."""
+    """Tells whether the pairs are in more than one split."""
     return len({record.pair.split for record in group}) > 1
 
 
 def _duplicates(records: list[Record]) -> list[str]:
-    """Warns of the same image under two names, above all across splits."""
+    """Warns of images that occur more than once."""
     across: list[str] = []
     within: list[str] = []
     for group in repeated_images(records):
@@ -235,7 +201,7 @@ def _duplicates(records: list[Record]) -> list[str]:
 
 
 def similar_images(records: Iterable[Record]) -> list[NearDuplicate]:
-    """Returns each image that has a near duplicate in a split before its own, with the nearest; train is the first."""
+    """Returns the nearest duplicate of each image in an earlier split; train is the first split."""
     images = [
         HashedImage(record.pair.split, record.pair.name, record.image_hash, record.perceptual_hash)
         for record in records
@@ -244,12 +210,12 @@ def similar_images(records: Iterable[Record]) -> list[NearDuplicate]:
 
 
 def _rank(split: str) -> tuple[bool, str]:
-    """Orders splits, train first."""
+    """Returns a sort key that puts train first."""
     return split != TRAIN, split
 
 
 def _near_duplicates(similar: list[NearDuplicate]) -> list[str]:
-    """Warns of images that are nearly those of another split."""
+    """Warns of near duplicates in other splits."""
     if not similar:
         return []
     names = [f"{pair.split}/{pair.name} ~ {pair.other_split}/{pair.other_name}" for pair in similar]
@@ -272,14 +238,14 @@ def _shared_sequences(records: list[Record]) -> list[str]:
 
 
 def _class_warnings(splits: dict[str, SplitInspection], class_map: ClassMap) -> list[str]:
-    """Warns of splits that show no class at all, and of classes that the training split lacks."""
+    """Warns of splits without a scored class, and of scored classes that are missing in train."""
     warnings = []
     for name, split in splits.items():
         absent = [class_map.names[index] for index in class_map.scored_indices if not split.class_pixels[index]]
         if split.pairs and len(absent) == len(class_map.scored_indices):
             warnings.append(
-                f"no pixel of {name} shows {', '.join(absent)}: all its pixels are ignored, so nothing can be learned "
-                "or scored there; correct its masks, or the description's `classes` and `ignore`"
+                f"no pixel of {name} shows {', '.join(absent)}: all its pixels are ignored, so it cannot be used to "
+                "train or to score; correct its masks, or the description's `classes` and `ignore`"
             )
         elif split.pairs and name == TRAIN and absent:
             warnings.append(f"no pixel of train shows {', '.join(absent)}: a model cannot learn it")

@@ -1,4 +1,4 @@
-"""Reads the instances of a pair: from a mask of instance ids, from COCO's annotations, or from the mask itself."""
+"""Reads the instances of a pair from a mask of instance ids, from COCO's annotations, or from the mask itself."""
 
 from __future__ import annotations
 
@@ -28,19 +28,14 @@ def read(
 ) -> tuple[Instances, bytes]:
     """Reads the instances of a pair.
 
-    Args:
-        root: the data root, local or remote.
-        pair: its files.
-        indices: the class of each pixel of its mask, uint8 [H, W]; None if it has no mask.
-        description: the classes and the encoding of instances.
-        limits: sides allowed, in pixels.
+    `indices` is the class of each pixel of its mask, uint8 [H, W]; None if it has no mask.
 
     Returns:
-        The instances, those of classes that are no things included if the pair has no mask, and what its file says of
-        them as bytes.
+        The instances, and the part of their file that describes them, b"" without a file. Without a mask, instances of
+        all classes and not only of things.
 
     Raises:
-        BadFileError: instances that cannot be used.
+        BadFileError: the instances cannot be used.
         OSError: the file cannot be read.
         SegpipeError: the disk or the store cannot read the file; see `files.read_data_file`.
     """
@@ -56,9 +51,9 @@ def read(
 
 
 def of_components(indices: np.ndarray, description: DatasetDescription) -> Instances:
-    """Returns each connected component of a thing's pixels in a mask, uint8 [H, W], as an instance.
+    """Returns the connected components of each thing's pixels in a mask, uint8 [H, W].
 
-    Pixels are connected by sides and corners.
+    Pixels are connected by their sides and corners.
     """
     found = []
     for index in description.thing_indices:
@@ -68,20 +63,14 @@ def of_components(indices: np.ndarray, description: DatasetDescription) -> Insta
 
 
 def of_ids(data: bytes, indices: np.ndarray, description: DatasetDescription, limits: Limits) -> Instances:
-    """Reads a mask of instance ids.
+    """Reads a PNG of instance ids, of 8 or 16 bits; `indices` is the class of each pixel, uint8 [H, W].
 
     With `instance_id_divisor`, the ids are Cityscapes': json2instanceImg.py of github.com/mcordts/cityscapesScripts,
-    commit 324df1e. Otherwise 0 is no instance, and neither is an id most of whose pixels are ignored in the mask, such
-    as Pascal VOC's 255.
-
-    Args:
-        data: the PNG of ids, of 8 or 16 bits.
-        indices: the class of each pixel, uint8 [H, W].
-        description: the classes and the encoding of the ids.
-        limits: sides allowed, in pixels.
+    commit 324df1e. Otherwise id 0 is not an instance, and neither is an id most of whose pixels are ignored in the
+    mask, such as Pascal VOC's 255.
 
     Raises:
-        BadFileError: a PNG that cannot be read, of another size than the mask, or with an id of an unknown class.
+        BadFileError: the PNG cannot be read, has another size than the mask, or an id of an unknown class.
     """
     ids = masks.stored_values(decode(data, limits, ("PNG",)), data)
     _check_size(ids.shape[::-1], indices.shape[::-1])
@@ -113,16 +102,13 @@ def of_ids(data: bytes, indices: np.ndarray, description: DatasetDescription, li
 def of_coco(
     annotations: coco.Annotations, path: str, indices: np.ndarray | None, description: DatasetDescription
 ) -> tuple[Instances, bytes]:
-    """Returns all shapes that COCO's annotations have for an image, of things and of other classes, and their JSON.
+    """Returns the instances of an image in COCO's annotations, of things and of other classes, and their JSON.
 
-    Args:
-        annotations: what `parsed` returned.
-        path: the image, relative to the data root.
-        indices: the class of each pixel, uint8 [H, W], if there is a mask.
-        description: the classes, which have the names of the categories.
+    The classes have the names of the categories. `path` is the image's path below the data root, and `indices` the
+    class of each pixel, uint8 [H, W]; None without a mask.
 
     Raises:
-        BadFileError: an annotation that cannot be read, an unknown class, or an instance without a pixel.
+        BadFileError: an annotation cannot be read, a class is unknown, or an instance has no pixel.
     """
     names = description.class_map.names
     try:
@@ -141,9 +127,9 @@ def of_coco(
                 LABEL_OUTSIDE_MAP,
                 f"the category {shape.label!r}",
                 f"the names of classes: {', '.join(names)}",
-                "name a class so, or set `unnamed: ignore` in segpipe.yaml to leave out its instances",
+                "add a class of this name, or set `unnamed: ignore` in segpipe.yaml to leave out its instances",
             )
-        mask = full_mask(shape.region, size)
+        mask = full_mask(size, shape.region)
         if not mask.any():
             raise BadFileError(
                 EMPTY_INSTANCE, f"an instance of {shape.label} without a pixel of the image", "at least one pixel"
@@ -153,17 +139,17 @@ def of_coco(
 
 
 def of_things(instances: Instances, description: DatasetDescription) -> Instances:
-    """Returns those of the instances whose class is a thing; small ones count as crowds."""
+    """Returns the instances of things; those below `min_instance_pixels` become crowds."""
     kept = np.isin(instances.classes, description.thing_indices)
     small = instances.masks.sum(axis=(1, 2)) < description.min_instance_pixels
     return Instances(instances.masks[kept], instances.classes[kept], (instances.crowd | small)[kept])
 
 
 def drawn(instances: Instances, description: DatasetDescription) -> np.ndarray:
-    """Returns the mask that instances make, class indices as uint8 [H, W].
+    """Draws instances as a mask: class indices, uint8 [H, W].
 
-    Smaller instances lie above larger ones, as in imported data sets. Crowds are ignored if a class is, and other
-    pixels have the background's class.
+    Smaller instances cover larger ones, as in imported data sets. Pixels of crowds get the ignored class, if there is
+    one, and pixels without an instance the background's class.
     """
     ignore = description.class_map.ignore_index
     mask = np.full(instances.masks.shape[1:], description.background_index, np.uint8)
@@ -174,11 +160,11 @@ def drawn(instances: Instances, description: DatasetDescription) -> np.ndarray:
 
 
 def parsed(root: str, path: str) -> coco.Annotations:
-    """Returns the annotations of a file, which are kept: a file may hold those of a whole split.
+    """Returns the annotations of a file; cached, because one file may hold a whole split.
 
     Raises:
         OSError: the file cannot be read.
-        BadFileError: it holds no annotations.
+        BadFileError: the file does not hold annotations.
     """
     address = files.join(root, path)
     changed = 0 if files.is_remote(address) else os.stat(address).st_mtime_ns
@@ -191,7 +177,7 @@ def parsed(root: str, path: str) -> coco.Annotations:
 
 @functools.lru_cache(maxsize=4)
 def _parsed(address: str, path: str, changed: int) -> coco.Annotations:
-    del changed
+    del changed  # part of the cache's key
     return coco.parse(files.read_data_file(address), path)
 
 
@@ -206,7 +192,7 @@ def _check_size(found: tuple[int, ...], expected: tuple[int, ...]) -> None:
 
 
 def _bad_annotation(error: BadAnnotationError) -> BadFileError:
-    """Returns the error of an annotation, "what; expected this. Do that", as one of a file."""
+    """Splits a message "FOUND; expected EXPECTED. ACTION" into the parts of a BadFileError."""
     found, _, rest = str(error).partition("; expected ")
     expected, _, action = rest.rpartition(". ")
     return BadFileError(BAD_ANNOTATION, found.replace(": found", ":"), expected, action[:1].lower() + action[1:])

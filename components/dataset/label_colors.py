@@ -1,6 +1,6 @@
-"""Compares a data set's own list of mask colours, CamVid's `label_colors.txt`, with its description.
+"""Compares a data set's own list of mask colours, such as CamVid's `label_colors.txt`, with its description.
 
-Where they differ the description would read the masks wrongly, so nothing is read at all.
+If they differ, the description would read the masks wrongly, so the data set is refused.
 """
 
 from __future__ import annotations
@@ -16,20 +16,15 @@ _LINE = re.compile(r"(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\s+(\S+)")
 
 
 def compile_path(description: DatasetDescription) -> patterns.PathPattern:
-    """Returns the pattern that the path of the list matches."""
+    """Returns the path pattern of the list."""
     return patterns.compile_pattern(description.label_colors or "", [], ["txt"])
 
 
 def check(root: str, paths: list[str], description: DatasetDescription) -> None:
-    """Compares the list, if the data set has one, with the description's colours.
-
-    Args:
-        root: the data root.
-        paths: the files below it.
-        description: what is known of the data set.
+    """Compares the list, if it is among the paths below a data root, with the description's colours.
 
     Raises:
-        UsageError: naming every label whose colour differs and every colour that the description lacks.
+        UsageError: names all labels whose colours differ, and all colours that the description lacks.
     """
     if not description.label_colors:
         return

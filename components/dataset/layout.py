@@ -1,4 +1,4 @@
-"""The path patterns of a data set's images, masks, instances and depth maps, validated."""
+"""The path patterns of a data set's images, masks, instances and depth maps."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from components.settings import Settings
 
 ImageExtension = Literal["png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp"]
 IMAGE_EXTENSIONS: tuple[ImageExtension, ...] = get_args(ImageExtension)
-# Formats that are stored as they are; the others become PNG.
+# Formats that are stored as they are; others become PNG.
 STORED_EXTENSIONS = ("png", "jpg", "jpeg")
 
 
 class Layout(Settings):
-    """Where images and masks lie, relative to the data root."""
+    """Paths of images, masks, instances and depth maps, relative to the data root."""
 
     images: str = Field(description="path pattern of an image, e.g. {split}/{name} or {split}/{sequence}/rgb/{name}")
     masks: str | None = Field(
         None,
-        description="path pattern of a mask, e.g. {split}annot/{name}.png; without it, COCO's instances make the masks",
+        description="path pattern of a mask, e.g. {split}annot/{name}.png; without it, COCO's instances are drawn as"
+        " masks",
     )
     instances: str | None = Field(
         None,
@@ -85,7 +86,7 @@ class Layout(Settings):
             if pattern is None:
                 continue
             if patterns.SPLIT in pattern and patterns.SPLIT not in self.images:
-                raise ValueError(f"{kind}: has {{split}} and images has not; expected {{split}} in images too")
+                raise ValueError(f"{kind}: found {{split}}, which images lacks; expected {{split}} in images too")
             if patterns.NAME in pattern and (patterns.SEQUENCE in pattern) != self.has_sequence:
                 raise ValueError(f"images and {kind}: expected {{sequence}} in both or in neither")
             if self.images.removesuffix(".png") == pattern.removesuffix(".png") and "png" in self.extensions:
@@ -96,10 +97,10 @@ class Layout(Settings):
 
     @property
     def has_coco(self) -> bool:
-        """Whether instances are COCO's annotations."""
+        """Whether the instances are COCO's annotations."""
         return self.instances is not None and patterns.extension_of(self.instances).lower() == "json"
 
     @property
     def has_sequence(self) -> bool:
-        """Whether the folders say which sequence a pair belongs to."""
+        """Whether a pair's folder is its sequence."""
         return patterns.SEQUENCE in self.images

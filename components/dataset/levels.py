@@ -1,4 +1,4 @@
-"""Checks that images of 16 bits keep enough grey levels when their values are scaled to 0 to 255."""
+"""Checks that 16-bit images keep enough levels when their values are scaled to 0 to 255."""
 
 from __future__ import annotations
 
@@ -9,21 +9,16 @@ from components.dataset.description import DatasetDescription
 from components.dataset.encoded import BadFileError, has_16_bits
 from components.dataset.pairs import UNSUITABLE_RANGE
 
-# Fewest of 255 levels that an image may span. All values of a 14-bit camera, stored without scaling, span 63.7, so the
-# images of every camera of up to 14 bits are found.
+# Fewest of 255 levels that an image may span. The full range of a 14-bit camera without scaling spans 63.7, so images
+# of all cameras of up to 14 bits are found.
 MIN_LEVELS = 64
 
 
 def check_range(image: Image.Image, data: bytes, description: DatasetDescription) -> None:
-    """Checks a decoded image of 16 bits; other images always pass.
+    """Checks the values of a decoded 16-bit image; other images pass.
 
-    Args:
-        image: what Pillow made of `data`.
-        data: the encoded image.
-        description: gives `image_range`. If it is set, an image may be dark or flat, but not wholly outside.
-
-    Raises:
-        BadFileError: with the reason `unsuitable_range`.
+    With `image_range` an image may be dark or flat, but some value must be within the range. `data` is the encoded
+    image. Raises BadFileError with the reason `unsuitable_range`.
     """
     if not has_16_bits(data):
         return
@@ -45,7 +40,7 @@ def check_range(image: Image.Image, data: bytes, description: DatasetDescription
 
 
 def _extremes(image: Image.Image) -> tuple[int, int]:
-    """Returns the least and the greatest value; of colours, Pillow keeps the high bytes alone."""
+    """Returns the smallest and the largest value; of 16-bit colours, Pillow keeps the high bytes only."""
     if image.mode.startswith("I"):
         values = np.asarray(image)
         return int(values.min()), int(values.max())

@@ -1,4 +1,4 @@
-"""Turns a mask as it is stored, of indices or colours, into class indices of the description's classes."""
+"""Converts a stored mask of indices or colours into class indices."""
 
 from __future__ import annotations
 
@@ -18,19 +18,11 @@ _SHOWN_NAMED = 20  # values and their classes named in a message
 
 
 def class_indices(image: Image.Image, data: bytes, description: DatasetDescription) -> np.ndarray:
-    """Reads the class of every pixel.
+    """Returns the class indices, uint8 [H, W], of a decoded mask; `data` is its PNG.
 
-    Under `index` encoding a grey mask of up to 16 bits holds values that classes name, a palette mask's palette is
-    for display only, and three equal channels count as one. Under `color` encoding every mode is read as its colours.
-    What no class names is the ignored class if the description says `unnamed: ignore`.
-
-    Args:
-        image: the decoded mask.
-        data: the PNG it was decoded from.
-        description: the classes and the encoding.
-
-    Returns:
-        Class indices, uint8 [H, W].
+    With the encoding `index`, values are read from a grey mask of up to 16 bits, the indices of a palette, or three
+    equal channels. With `color`, every mode is read as its colours. Values and colours that no class names become the
+    ignored class if the description says `unnamed: ignore`.
 
     Raises:
         BadFileError: with the reason `colour_mask`, `unknown_colour`, `label_outside_map` or `undecodable`.
@@ -52,19 +44,19 @@ def encode(indices: np.ndarray) -> bytes:
 
 
 def is_canonical(image: Image.Image, data: bytes, indices: np.ndarray) -> bool:
-    """Tells whether a stored mask already is an 8-bit grey PNG whose values are the class indices."""
+    """Tells whether a stored mask is already an 8-bit grey PNG of its class indices."""
     header = png_header(data)
     return header.is_grey and header.bit_depth == 8 and np.array_equal(np.asarray(image), indices)
 
 
 def stored_values(image: Image.Image, data: bytes) -> np.ndarray:
-    """Returns the values, integer [H, W], that a decoded mask stores; data is its PNG. Raises BadFileError."""
+    """Returns the stored values, integer [H, W], of a decoded mask; `data` is its PNG. Raises BadFileError."""
     values, header = np.asarray(image), png_header(data)
     if values.dtype == bool:
         return values.astype(np.uint8)
     if values.ndim == 2:
         if header.is_grey and header.bit_depth < 8:
-            # Pillow stretches grey levels of 2 and 4 bits to 0 to 255.
+            # Pillow scales grey levels of 2 and 4 bits to 0 to 255.
             return values // np.uint8(255 // (2**header.bit_depth - 1))
         return values
     if values.shape[2] == 2:  # grey and alpha
@@ -81,8 +73,8 @@ def stored_values(image: Image.Image, data: bytes) -> np.ndarray:
 
 
 def _from_indices(values: np.ndarray, description: DatasetDescription) -> np.ndarray:
-    """Looks values, unsigned [H, W], up in the description; class indices, uint8 [H, W]."""
-    table = _index_table(tuple(sorted(description.index_of_value().items())), _class_of_the_rest(description))
+    """Converts values, unsigned [H, W], to class indices, uint8 [H, W]."""
+    table = index_table(tuple(sorted(description.index_of_value().items())), _default_class(description))
     present = np.flatnonzero(np.bincount(values.ravel()))
     mapped = table[present]
     if (mapped == OUTSIDE).any():
@@ -92,8 +84,8 @@ def _from_indices(values: np.ndarray, description: DatasetDescription) -> np.nda
     return table.astype(np.uint8)[values]
 
 
-def _class_of_the_rest(description: DatasetDescription) -> int:
-    """Returns the class index of values and colours that no class names, or OUTSIDE."""
+def _default_class(description: DatasetDescription) -> int:
+    """Returns the class index of values and colours that no class names; OUTSIDE if they are an error."""
     index = description.class_map.ignore_index
     return OUTSIDE if description.unnamed == "error" or index is None else index
 
@@ -112,16 +104,16 @@ def _outside(values: np.ndarray, outside: np.ndarray, description: DatasetDescri
 
 
 @functools.lru_cache(maxsize=8)
-def _index_table(items: tuple[tuple[int, int], ...], rest: int) -> np.ndarray:
-    """Class index of every mask value, int16 [65536]; `rest` for those that no class names."""
-    table = np.full(65536, rest, dtype=np.int16)
+def index_table(items: tuple[tuple[int, int], ...], default: int) -> np.ndarray:
+    """Returns the class index of each mask value, int16 [65536]; `default` if no class names the value."""
+    table = np.full(65536, default, dtype=np.int16)
     for value, index in items:
         table[value] = index
     return table
 
 
 def _from_colors(colors: np.ndarray, description: DatasetDescription) -> np.ndarray:
-    """Looks colours, uint8 [H, W, 3], up as 24-bit numbers."""
+    """Converts colours, uint8 [H, W, 3], to class indices by a search of 24-bit numbers."""
     codes, indices = _color_table(tuple(sorted(description.index_of_color().items())))
     pixels = _codes(colors)
     positions = np.searchsorted(codes, pixels)
@@ -129,9 +121,9 @@ def _from_colors(colors: np.ndarray, description: DatasetDescription) -> np.ndar
     unknown = codes[positions] != pixels
     if not unknown.any():
         return indices[positions]
-    rest = _class_of_the_rest(description)
-    if rest != OUTSIDE:
-        return np.where(unknown, np.uint8(rest), indices[positions])
+    default = _default_class(description)
+    if default != OUTSIDE:
+        return np.where(unknown, np.uint8(default), indices[positions])
     found, counts = np.unique(pixels[unknown], return_counts=True)
     order = np.argsort(-counts, kind="stable")[:_SHOWN]
     shown = "; ".join(
@@ -148,6 +140,6 @@ def _codes(colors: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _color_table(items: tuple[tuple[tuple[int, int, int], int], ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Colours as sorted 24-bit numbers, int32 [K], and the class index of each, uint8 [K]."""
+    """Returns colours as sorted 24-bit numbers, int32 [K], and the class index of each, uint8 [K]."""
     codes = _codes(np.array([color for color, _ in items], dtype=np.uint8))
     return codes, np.array([index for _, index in items], dtype=np.uint8)

@@ -1,11 +1,11 @@
-"""Finds images that are nearly the same as an image of another split: re-encoded, resized or brightened copies.
+"""Finds near duplicates of images in other splits: re-encoded, resized or brightened copies.
 
 Each image gets a difference hash of 128 bits (the library dhash): the image is reduced to 9 x 9 grey levels, and a bit
 is set if a level is lower than the one to its right (64 bits) or below it (64 bits). Two images are near duplicates if
-at most `MAX_DISTANCE` bits differ. docs/reference.md says how the bound was measured.
+at most `MAX_DISTANCE` bits differ; docs/reference.md says how this bound was measured.
 
-Images are not compared with all others. The bits are cut into `MAX_DISTANCE` + 1 bands; two hashes that differ in at
-most `MAX_DISTANCE` bits have one band in common, so images are compared only with those of an equal band.
+The bits are cut into `MAX_DISTANCE` + 1 bands. Two hashes that differ in at most `MAX_DISTANCE` bits have a band in
+common, so only images with a common band are compared.
 """
 
 from __future__ import annotations
@@ -27,46 +27,27 @@ _ROWS = 4096  # compared at once
 
 @dataclasses.dataclass(frozen=True, order=True)
 class HashedImage:
-    """An image as the search sees it.
-
-    Attributes:
-        split: its split.
-        name: its pair's name.
-        pixels: SHA-256 of its pixels, hexadecimal.
-        perceptual: what `perceptual_hash` returned.
-    """
+    """An image's hashes."""
 
     split: str
     name: str
-    pixels: str
-    perceptual: str
+    pixels: str  # SHA-256 of the image's pixels, hexadecimal
+    perceptual: str  # what `perceptual_hash` returned
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class NearDuplicate:
-    """An image, and the image of another split that is most like it.
-
-    Attributes:
-        split: the image's split.
-        name: the name of its pair.
-        other_split: the split of the image that is like it.
-        other_name: the name of that image's pair.
-        distance: bits in which their hashes differ, 0 to `MAX_DISTANCE`.
-    """
+    """An image and its nearest duplicate in another split."""
 
     split: str
-    name: str
+    name: str  # the name of its pair
     other_split: str
-    other_name: str
-    distance: int
+    other_name: str  # the name of its pair
+    distance: int  # number of different bits of their hashes, 0 to `MAX_DISTANCE`
 
 
 def perceptual_hash(image: Image.Image) -> str:
-    """Returns an image's difference hash, 32 hexadecimal digits.
-
-    Args:
-        image: decoded and upright. Grey levels of 16 bits are stretched to 8.
-    """
+    """Returns the difference hash, 32 hexadecimal digits, of an upright image; scales 16-bit grey levels to 8 bits."""
     size = (_GRID, _GRID)
     if image.mode.startswith("I"):
         levels = np.asarray(image.convert("I").convert("F").resize(size, Image.Resampling.LANCZOS))
@@ -74,12 +55,12 @@ def perceptual_hash(image: Image.Image) -> str:
         levels = np.rint((levels - low) * (255 / max(1.0, high - low)))
     else:
         levels = np.asarray(image.convert("RGB").convert("L").resize(size, Image.Resampling.LANCZOS))
-    # Of an image, dhash 1.4 reads the levels by a method that Pillow 14 removes.
+    # dhash 1.4 gets the levels of an image by a method that Pillow 14 removes.
     return format(dhash.dhash_int(levels.ravel().tolist()), f"0{BITS // 4}x")
 
 
 def bands(perceptual: str) -> Iterator[str]:
-    """Yields the hash's bands, each with its place; near duplicates have at least one in common."""
+    """Yields the bands of a hash as "POSITION:BITS"; near duplicates have at least one in common."""
     bits = format(int(perceptual, 16), f"0{BITS}b")
     edges = [BITS * place // (MAX_DISTANCE + 1) for place in range(MAX_DISTANCE + 2)]
     for place in range(MAX_DISTANCE + 1):
@@ -87,14 +68,10 @@ def bands(perceptual: str) -> Iterator[str]:
 
 
 def nearest(images: Iterable[HashedImage]) -> Iterator[NearDuplicate]:
-    """Compares images that have a band in common.
+    """Yields the nearest duplicate, if any, of each image in each other split, given images with a common band.
 
-    Args:
-        images: of any splits.
-
-    Yields:
-        For each image and each other split, its nearest near duplicate there, if it has one; of several that are
-        equally near, the first by name. Images with the same pixels are no near duplicates: they are the same image.
+    Of several duplicates with the same distance, it is the first by name. Images with the same pixels do not count:
+    they are the same image.
     """
     by_split: dict[str, list[HashedImage]] = defaultdict(list)
     for image in sorted(images):
@@ -123,12 +100,12 @@ def _signs(images: list[HashedImage]) -> np.ndarray:
 
 
 def closest(found: Iterable[NearDuplicate]) -> NearDuplicate:
-    """Returns the nearest of some near duplicates of one image, the first by name if several are equally near."""
+    """Returns the nearest of several duplicates of one image; of the same distance, the first by name."""
     return min(found, key=lambda pair: (pair.distance, pair.other_name))
 
 
 def near_duplicates(images: Iterable[HashedImage]) -> list[NearDuplicate]:
-    """Returns what `nearest` finds in each band, once for each image and other split, sorted."""
+    """Returns the nearest duplicate of each image in each other split, sorted; compares images with a common band."""
     by_band: dict[str, list[HashedImage]] = defaultdict(list)
     for image in images:
         for band in bands(image.perceptual):

@@ -1,4 +1,4 @@
-"""The EXIF orientation of images that Pillow decodes; `components.exif` does the same inside the exported model."""
+"""Applies the EXIF orientation to images that Pillow decodes; `components.exif` does so inside the exported model."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _APP1 = 0xE1
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Returns an image turned as its EXIF orientation says; the same image if there is nothing to turn.
+    """Returns an image with its EXIF orientation applied; the same image if it is upright.
 
-    Damaged EXIF data means upright, as viewers take it. `PIL.ImageOps.exif_transpose` alone would also look into XMP
-    and PNG text, which the exported model does not, and fails on EXIF data that it cannot write again.
+    An image with damaged EXIF data counts as upright, as in viewers. `PIL.ImageOps.exif_transpose` alone would also
+    read XMP and PNG text, which the exported model does not, and fails on EXIF data that it cannot write again.
     """
     orientation = orientation_of(image)
     if orientation == 1:
@@ -25,27 +25,27 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Returns the orientation in an image's EXIF data, 1 to 8; 1 if it has none or is damaged."""
-    image.load()  # a PNG's EXIF data may stand behind its pixels
+    """Returns the orientation in an image's EXIF data, 1 to 8; 1 if it is missing or damaged."""
+    image.load()  # a PNG's EXIF data may follow its pixels
     exif = Image.Exif()
     try:
         exif.load(image.info.get("exif", b""))
         orientation = exif.get(ORIENTATION, 1)
     except Exception:  # damaged EXIF data raises many types, SyntaxError and struct.error among them
         return 1
-    # A value of another type, such as a fraction, is damage too.
+    # A value of another type, such as a fraction, is damaged too.
     return orientation if isinstance(orientation, int) and orientation in range(2, 9) else 1
 
 
 def orientation_exif(orientation: int) -> bytes:
-    """Returns EXIF data that hold an orientation alone."""
+    """Returns EXIF data with nothing but an orientation."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     return exif.tobytes()
 
 
 def without_exif(data: bytes) -> bytes:
-    """Removes the EXIF data from an encoded PNG or JPEG that `encoded.decode` accepts; no pixel changes."""
+    """Removes the EXIF data from a PNG or JPEG that `encoded.decode` accepts, without encoding its pixels again."""
     if data.startswith(PNG_SIGNATURE):
         cut = [(start, end) for kind, start, end in chunks(data) if kind == b"eXIf"]
     else:

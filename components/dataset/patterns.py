@@ -1,6 +1,6 @@
-"""Path patterns of a data set's layout, such as `{split}annot/{name}.png`, as regular expressions.
+"""Compiles the path patterns of a layout, such as `{split}annot/{name}.png`, to regular expressions.
 
-A pattern always matches a whole path, so `{split}/{name}` never takes a file of `trainannot/`.
+A pattern matches a whole path, so `{split}/{name}` does not match files in `trainannot/`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def normalize(text: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class PathPattern:
-    """A compiled path pattern; a path matches in either Unicode form, and the match's groups are in NFC."""
+    """A compiled path pattern. Paths match in both Unicode forms; the groups of a match are in NFC."""
 
     expression: re.Pattern[str]
 
@@ -33,20 +33,19 @@ class PathPattern:
 
 
 def placeholders(pattern: str) -> list[str]:
-    """Returns everything in braces in a pattern, in order, known or not."""
+    """Returns all placeholders of a pattern, in order, unknown ones included."""
     return re.findall(r"\{[^{}]*\}", pattern)
 
 
 def compile_pattern(pattern: str, folders: Iterable[str], extensions: Iterable[str]) -> PathPattern:
-    """Compiles a path pattern; its groups are `name`, `split` and `sequence`, as far as the pattern has them.
+    """Compiles a path pattern; the groups `name`, `split` and `sequence` are those of its placeholders.
 
     Args:
-        pattern: a path relative to the data root. `{name}` is the pair's name, `{split}` one of
-            `folders`, `{sequence}` one folder or several nested ones, `*` any characters within one path
-            part and `**/` any number of folders.
-        folders: the folder names `{split}` stands for.
-        extensions: appended as alternatives if the pattern ends without an extension of its own;
-            in any case, upper and lower.
+        pattern: a path relative to the data root. `{name}` is the pair's name, `{split}` one of `folders`,
+            `{sequence}` one or several nested folders, `*` any characters within one part of the path and `**/` any
+            number of folders.
+        folders: the folder names that `{split}` stands for.
+        extensions: accepted extensions, in upper or lower case, if the pattern has no extension of its own.
     """
     expressions = {
         NAME: "(?P<name>[^/]+)",
@@ -62,30 +61,30 @@ def compile_pattern(pattern: str, folders: Iterable[str], extensions: Iterable[s
 
 
 def name_of(match: re.Match[str]) -> str:
-    """Returns the pair's name of a matched path, unique within its split: it begins with the `{sequence}`, if any."""
+    """Returns the pair's name, which is unique within its split: NAME, or SEQUENCE/NAME if the pattern has both."""
     sequence = match.groupdict().get("sequence")
     return f"{sequence}/{match['name']}" if sequence else match["name"]
 
 
 def fill(pattern: str, name: str, folder: str) -> str:
-    """Returns the path that a pattern stands for, given a name of `name_of`; `*` is left as it is."""
+    """Returns a pattern with a name of `name_of` and a split's folder filled in; `*` is left as it is."""
     sequence, _, frame = name.rpartition("/")
     return pattern.replace(NAME, frame).replace(SEQUENCE, sequence).replace(SPLIT, folder)
 
 
 def folder_of(pattern: str, folder: str) -> str:
-    """Returns the folder a pattern's files lie in, with a closing slash; `./` for the root itself."""
+    """Returns the folder of a pattern's files, with a closing slash; `./` for the data root."""
     parent = pattern.replace(SPLIT, folder).rpartition("/")[0]
     return f"{parent or '.'}/"
 
 
 def extension_of(pattern: str) -> str:
-    """Returns the extension a pattern ends in, without its dot; empty when it leaves that open."""
+    """Returns a pattern's extension without the dot; empty if it has none."""
     return _split_extension(pattern)[1]
 
 
 def without_extension(pattern: str) -> str:
-    """Returns a pattern without the extension that it ends in, if any."""
+    """Returns a pattern without its extension."""
     return _split_extension(pattern)[0]
 
 

@@ -1,4 +1,4 @@
-"""Reads the files that list which pairs belong to a split, such as Pascal VOC's `ImageSets/Segmentation/train.txt`."""
+"""Reads the files that list the pairs of a split, such as Pascal VOC's `ImageSets/Segmentation/train.txt`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ from components.errors import UsageError
 
 
 def read(root: str, description: DatasetDescription, known: Collection[str]) -> dict[str, str]:
-    """Returns the split of every listed name, also of names without files.
+    """Returns the split of every listed name, including names without files.
 
-    A line holds a name, or a path that ends in one. The rest of the line after a blank is ignored: Oxford-IIIT Pets
-    has class numbers there, other lists the mask's path. Empty lines and lines that start with `#` are skipped.
+    A line holds a name, or a path that ends in one. Text after a blank is ignored: Oxford-IIIT Pets has class numbers
+    there, other lists the mask's path. Empty lines and lines that start with `#` are skipped.
 
-    Args:
-        root: the data root.
-        description: names the list of each split.
-        known: the names that have an image or a mask.
+    `known` are the names that have an image or a mask.
 
     Raises:
         UsageError: a list cannot be read, has no known name, or has a name that is in another list.
@@ -35,13 +32,15 @@ def read(root: str, description: DatasetDescription, known: Collection[str]) -> 
                 f" split_lists of {description.name} says. Copy the file there, or correct split_lists in segpipe.yaml"
             ) from None
         names = [_name(normalize(line.strip()), known) for line in lines if line.strip() and line[0] != "#"]
+        if known and not names:
+            raise UsageError(
+                f"{place}: found no name; expected the names of the pairs of {split}, one a line, such as"
+                f" {min(known)!r}. Correct the list, or take {split} out of split_lists in segpipe.yaml"
+            )
         if known and not set(names) & set(known):
             raise UsageError(
                 f"{place}: no name in it has an image or a mask; found names such as {names[0]!r}, expected names such"
                 f" as {min(known)!r}. Correct the list, or layout.images in segpipe.yaml"
-                if names
-                else f"{place}: found no name; expected the names of the pairs of {split}, one a line, such as"
-                f" {min(known)!r}. Correct the list, or take {split} out of split_lists in segpipe.yaml"
             )
         for name in names:
             if splits.setdefault(name, split) != split:
@@ -53,7 +52,7 @@ def read(root: str, description: DatasetDescription, known: Collection[str]) -> 
 
 
 def _name(line: str, known: Collection[str]) -> str:
-    """Returns the known name that a line stands for, or its first word."""
+    """Returns the known name in a line, or its first word."""
     first = line.split()[0]
     stem = first.rpartition("/")[2].rpartition(".")[0]
     return next((name for name in (line, first, stem, first.rpartition("/")[2]) if name in known), first)

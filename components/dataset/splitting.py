@@ -1,6 +1,6 @@
-"""Divides data without splits by whole sequences, so that no two splits hold neighbouring frames.
+"""Splits data by whole sequences, so that no two splits have neighbouring frames.
 
-The same names give the same splits on every machine and in every order of the files.
+The same names give the same splits on every machine and in every order of files.
 """
 
 from __future__ import annotations
@@ -19,37 +19,25 @@ HELD_OUT = "held_out"
 
 
 def split_of_sequences(description: DatasetDescription, names: Sequence[str]) -> dict[str, str]:
-    """Assigns the sequences found in pairs' names to splits.
-
-    Args:
-        description: of a data set without split folders.
-        names: the names of all pairs.
-
-    Returns:
-        The split of every sequence.
+    """Returns the split of each sequence in the pairs' names, for a data set without split folders.
 
     Raises:
-        UsageError: a name without a sequence, a sequence no split claims, a listed sequence that is
-            not there, or too few sequences to divide.
+        UsageError: a name without a sequence, a sequence without a split, a listed sequence that does not exist, or
+            too few sequences.
     """
     counts = _count(description, names)
     if description.split_sequences:
         return _listed_splits(description, counts)
-    _check_guess(description, counts, names)
+    _check_default_sequences(description, counts, names)
     return assign_sequences(counts, description.split_by_sequence)
 
 
 def held_out_sequences(description: DatasetDescription, held_out: HeldOut, names: Sequence[str]) -> set[str]:
-    """Returns the sequences that a split gives up, chosen by a hash of their names unless they are listed.
-
-    Args:
-        description: of the data set.
-        held_out: how many sequences, or which.
-        names: the names of all pairs of the split.
+    """Returns the sequences of a split to hold out: the listed ones, or a choice by a hash of their names.
 
     Raises:
-        UsageError: a name without a sequence, a listed sequence that the split does not have, or no sequence that
-            would be left.
+        UsageError: a name without a sequence, a listed sequence that the split lacks, or no sequence left for the
+            split itself.
     """
     counts = _count(description, names)
     found = f"found {len(counts)} sequence(s) in split {held_out.split!r} ({', '.join(sorted(counts)[:10])})"
@@ -65,7 +53,7 @@ def held_out_sequences(description: DatasetDescription, held_out: HeldOut, names
         )
     if listed:
         return listed
-    _check_guess(description, counts, names)
+    _check_default_sequences(description, counts, names)
     splits = assign_sequences(counts, {HELD_OUT: held_out.fraction})
     return {sequence for sequence, split in splits.items() if split == HELD_OUT}
 
@@ -77,36 +65,36 @@ def _count(description: DatasetDescription, names: Sequence[str]) -> Counter[str
     if unmatched:
         raise UsageError(
             f"{description.name}: sequence: {description.sequence!r} matches nothing in {len(unmatched)} of"
-            f" {len(names)} names, such as {unmatched[0]!r}; expected a match in each, or the split is not by sequence"
+            f" {len(names)} names, such as {unmatched[0]!r}; expected a match in each name, to split by sequence"
         )
     return Counter(sequence for sequence in sequences if sequence is not None)
 
 
-def _check_guess(description: DatasetDescription, counts: Mapping[str, int], names: Sequence[str]) -> None:
-    """Raises UsageError if no one said where the sequence stands in a name, and the names have no prefix in common."""
-    guessed = description.sequence is None and not description.layout.has_sequence
-    if guessed and len(counts) == len(names) > 1:
+def _check_default_sequences(description: DatasetDescription, counts: Mapping[str, int], names: Sequence[str]) -> None:
+    """Raises UsageError if the default expression for sequences finds a different sequence in each name."""
+    by_default = description.sequence is None and not description.layout.has_sequence
+    if by_default and len(counts) == len(names) > 1:
         raise UsageError(
-            f"{description.name}: sequence: every one of {len(names)} names, such as {names[0]!r}, is a sequence of"
-            " its own, so neighbouring frames could end up in different splits; set `sequence` to an expression that"
-            " finds the video or group, or to (.*) if the images have nothing to do with each other"
+            f"{description.name}: sequence: each of {len(names)} names, such as {names[0]!r}, is a sequence of its own,"
+            " so neighbouring frames could be in different splits; set `sequence` to an expression for the video or"
+            " group, or to (.*) if the images are unrelated"
         )
 
 
 def assign_sequences(counts: Mapping[str, int], fractions: Mapping[str, float]) -> dict[str, str]:
-    """Holds out whole sequences for each split, greedily, to get nearest to its fraction of the pairs.
+    """Holds out whole sequences for each split, greedily, to approach its fraction of the pairs.
 
-    Larger fractions choose first. Each step takes the sequence that brings the split nearest to its
-    fraction, until none brings it nearer. Every split gets at least one sequence, train too. Among
-    sequences of one size a hash of the name decides: names that begin alike often show the same kind of scene,
-    so the first of the alphabet would be no fair sample.
+    Splits with larger fractions choose first. Each step takes the sequence that brings the split nearest to its
+    fraction, until no sequence brings it nearer. Every split gets at least one sequence, train included. Sequences of
+    one size are taken in the order of a hash of their names: the first ones of the alphabet would be a biased sample,
+    because similar names often mean similar scenes.
 
     Args:
         counts: pairs in each sequence.
         fractions: fraction of all pairs that each held-out split should have, 0 to 1.
 
     Returns:
-        The split of every sequence; what is not held out is `train`.
+        The split of every sequence; sequences that are not held out are in `train`.
 
     Raises:
         UsageError: fewer sequences than splits.
@@ -115,7 +103,7 @@ def assign_sequences(counts: Mapping[str, int], fractions: Mapping[str, float]) 
     if 0 < len(counts) < needed:
         raise UsageError(
             f"split_by_sequence: found {len(counts)} sequence(s) ({', '.join(sorted(counts))}); expected at least"
-            f" {needed}, one for each of train, {', '.join(sorted(fractions))}. A sequence cannot be divided: its"
+            f" {needed}, one for each of train, {', '.join(sorted(fractions))}. A sequence cannot be split: its"
             " neighbouring frames would leak. Add data from another sequence, or give the splits folders of their own"
         )
     splits: dict[str, str] = {}

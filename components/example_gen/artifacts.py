@@ -1,4 +1,4 @@
-"""The artifact type that holds what ExampleGen could not use, and what its examples say of themselves."""
+"""The artifact type of ExampleGen's bad pairs, and the properties of its examples."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ SPLIT_FINGERPRINTS = "split_fingerprints"  # custom property of the examples: JS
 
 
 class Quarantine(tfx.dsl.Artifact):
-    """Bad pairs with file and reason, counts by split, and images in several splits: see `quarantine`."""
+    """Bad pairs with file and reason, counts by split, and images in several splits; see quarantine.py."""
 
-    # NAMESPACE.Name, under which Vertex AI imports the class; see components/__init__.py.
+    # Vertex AI imports the class as NAMESPACE.Name; see components/__init__.py.
     TYPE_NAME = "components.Quarantine"
 
 
 def split_fingerprint(examples: Any, split: str) -> str:
-    """Returns the fingerprint of the files of a split; empty if an earlier version of segpipe made the examples."""
+    """Returns the fingerprint of a split's files; empty if an older version of segpipe wrote the examples."""
     return json.loads(examples.get_string_custom_property(SPLIT_FINGERPRINTS) or "{}").get(split, "")

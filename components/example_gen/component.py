@@ -1,4 +1,4 @@
-"""The ExampleGen that reads a folder of images and masks, and the driver that keys its cache by content."""
+"""The ExampleGen of folders with images and masks, and its driver, whose cache key is the content."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from tfx import types
 
-# TFX has no public way to extend a file-based ExampleGen by an output and a driver, so the classes
-# behind `tfx.v1.components.ImportExampleGen` are used; tests/components/example_gen runs them for real.
+# TFX has no public way to add an output and a driver to a file-based ExampleGen. So this uses the classes behind
+# `tfx.v1.components.ImportExampleGen`, and tests/components/example_gen runs them.
 from tfx.components.example_gen import driver as tfx_driver
 from tfx.components.example_gen import utils
 from tfx.components.example_gen.component import FileBasedExampleGen
@@ -38,7 +38,7 @@ from components.example_gen.executor import (
 
 
 class ImageMaskExampleGenSpec(component_spec.ComponentSpec):
-    """TFX's file-based ExampleGen plus the data set's description and the quarantine."""
+    """TFX's file-based ExampleGen with the data set's description and the quarantine."""
 
     PARAMETERS = {  # noqa: RUF012 - the base class declares it so
         **standard_component_specs.FileBasedExampleGenSpec.PARAMETERS,
@@ -58,17 +58,17 @@ class ImageMaskExampleGenSpec(component_spec.ComponentSpec):
 
 
 class Driver(tfx_driver.FileBasedDriver):
-    """Lists the pairs and replaces TFX's fingerprint (sizes and times) by one of the content."""
+    """Lists the pairs, and replaces TFX's fingerprint of sizes and times by one of the content."""
 
     def resolve_exec_properties(
         self, exec_properties: dict[str, Any], pipeline_info: Any, component_info: Any
     ) -> dict[str, Any]:
-        """Fills in the splits found on disk, the list of pairs and the content's fingerprint.
+        """Adds the splits, the list of pairs and the fingerprint of the content.
 
-        The folder is listed once a run: the executor reads the list, which may be on another machine.
+        Lists the folder once per run; the executor, possibly on another machine, reads the list.
 
         Raises:
-            DataRejectedError: the folder holds no pair.
+            DataRejectedError: the folder has no pair.
         """
         del pipeline_info, component_info
         root = exec_properties[standard_component_specs.INPUT_BASE_KEY]
@@ -76,12 +76,12 @@ class Driver(tfx_driver.FileBasedDriver):
         with listed_once():
             pairs, issues = find_pairs(root, description)
             hashes = content_hashes(root, description, exec_properties[INDEX])
-            # Nothing after this needs the list, which is large; a run that waits for others lists again.
+            # Frees the list, which is large. A run that waits for others lists again.
             forget()
         if not pairs:
             raise DataRejectedError(
                 f"{root}: no image with a mask was found; expected the layout of {description.name!r}. "
-                "See what is there with: segpipe data check " + root
+                f"Inspect the folder with: segpipe data check {root}"
             )
         splits = sorted({pair.split for pair in pairs})
         input_config = example_gen_pb2.Input(
@@ -101,16 +101,16 @@ class Driver(tfx_driver.FileBasedDriver):
 def _fingerprint_of_split(
     split: str, pairs: Iterable[Pair], description: DatasetDescription, hashes: Mapping[str, str]
 ) -> str:
-    """Returns the fingerprint of a split's files: the same for a folder that adds images to other splits alone."""
+    """Returns the fingerprint of a split's files, which does not depend on other splits."""
     own = [pair for pair in pairs if pair.split == split]
     used = {path for pair in own for path in (pair.image, pair.mask, pair.instances, pair.depth) if path}
     return fingerprint_of(description, {path: hashes[path] for path in sorted(used)})
 
 
 class ImageMaskExampleGen(FileBasedExampleGen):
-    """Reads images and masks into gzip TFRecords and puts bad pairs in quarantine.
+    """Writes images and masks to gzip TFRecords, and bad pairs to the quarantine.
 
-    Outputs: `examples`, one split for each split of the data set; `quarantine`, a `Quarantine`.
+    Outputs: `examples`, with the splits of the data set; `quarantine`, a `Quarantine`.
     """
 
     SPEC_CLASS = ImageMaskExampleGenSpec
@@ -132,9 +132,9 @@ class ImageMaskExampleGen(FileBasedExampleGen):
             input_base: the data set's folder, local or on an object store.
             description: its layout, splits and classes.
             max_side: largest height or width accepted, in pixels.
-            max_pixels: largest product of the two, which must not be more than the model will accept.
-            code: hash of the source that reads pairs, part of the cache key.
-            index: folder for the list of pairs and the hashes of files, which driver and workers can reach.
+            max_pixels: largest product of the two, at most what the model will accept.
+            code: hash of the source code that reads pairs, part of the cache key.
+            index: folder for the list of pairs and the hashes of files, which driver and workers can access.
         """
         spec = ImageMaskExampleGenSpec(
             input_base=input_base,
@@ -153,5 +153,5 @@ class ImageMaskExampleGen(FileBasedExampleGen):
             examples=types.Channel(type=standard_artifacts.Examples),
             quarantine=types.Channel(type=Quarantine),
         )
-        # FileBasedExampleGen's own constructor knows no second output: go past it.
+        # Skips the constructor of FileBasedExampleGen, which has no second output.
         super(FileBasedExampleGen, self).__init__(spec=spec)

@@ -1,7 +1,7 @@
-"""The Beam job behind ExampleGen: reads and checks every pair, writes the good ones as examples.
+"""The Beam job of ExampleGen: reads and checks every pair, and writes the good ones as examples.
 
-The job's graph has the same size for every number of pairs, because the workers read the list of pairs. Only paths are
-grouped, never pixels, so memory stays flat however large the data set is.
+The size of the job's graph does not depend on the number of pairs, because the workers read the list of pairs. Only
+paths are grouped, never pixels, so memory does not grow with the data set.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ _IMAGES = "images"
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Writes one set of TFRecords a split, and the quarantine."""
+    """Writes one set of TFRecords per split, and the quarantine."""
 
     def Do(self, input_dict: dict[str, Any], output_dict: dict[str, Any], exec_properties: dict[str, Any]) -> None:
-        """Reads the pairs that the driver listed; `ImageMaskExampleGenSpec` lists the properties."""
+        """Reads the pairs of the driver's list; for the properties see `ImageMaskExampleGenSpec`."""
         self._log_startup(input_dict, output_dict, exec_properties)
         root = exec_properties[standard_component_specs.INPUT_BASE_KEY]
         description = DatasetDescription.from_json(exec_properties[DESCRIPTION])
@@ -68,7 +68,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             listed = (
                 pipeline
                 | "Listing" >> beam.Create([exec_properties[LISTING]])
-                # Not by Beam's own file systems, which lack those of components/files.py.
+                # Not with Beam's `ReadFromText`: its file systems lack some of those of components/files.py.
                 | "ReadListing" >> beam.FlatMap(listing.read)
             )
             issues = [listed | "ListingIssues" >> beam.FlatMap(_issues)]
@@ -78,8 +78,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 results = (
                     listed
                     | f"Pairs[{split}]" >> beam.Filter(_is_pair_of, split)
-                    # Spreads the pairs over the workers. On one worker, their order stays that of the list; Beam
-                    # promises no order on several.
+                    # Distributes the pairs to the workers. One worker keeps the order of the list; several may not.
                     | f"Group[{split}]" >> beam.GroupByKey()
                     | f"Ungroup[{split}]" >> beam.FlatMap(lambda shard: shard[1])
                     | f"Read[{split}]" >> beam.ParDo(read).with_outputs(_ISSUES, _IMAGES, main="records")
@@ -98,17 +97,17 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 
 def _issues(listed: tuple[int, Pair | DataIssue]) -> list[DataIssue]:
-    """Returns what is listed if it is an issue."""
+    """Returns the entry of the list if it is an issue."""
     return [listed[1]] if isinstance(listed[1], DataIssue) else []
 
 
 def _is_pair_of(listed: tuple[int, Pair | DataIssue], split: str) -> bool:
-    """Tells whether what is listed is a pair of a split."""
+    """Tells whether an entry of the list is a pair of a split."""
     return isinstance(listed[1], Pair) and listed[1].split == split
 
 
 class ReadPair(beam.DoFn):
-    """Turns a pair into a serialized example and its image's hashes, or into an issue."""
+    """Turns a pair into a serialized example and hashes of its image, or into an issue."""
 
     def __init__(self, root: str, description: DatasetDescription, limits: Limits) -> None:
         self._root = root

@@ -1,6 +1,6 @@
-"""The list of pairs that ExampleGen's driver makes and its Beam job reads, so that no job graph holds a pair.
+"""The list of pairs that ExampleGen's driver writes and its Beam job reads.
 
-Dataflow limits a job's graph to 20 MB, which 30,000 to 40,000 pairs reach. The graph holds the path of this list.
+Dataflow limits a job's graph to 20 MB, which 30,000 to 40,000 pairs reach. So the graph holds the path of this list.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from components import files
 from components.dataset.pairs import DataIssue, Pair
 
 _PAIRS_A_SHARD = 64
-# More than the runs that share a work directory, start within one ExampleGen and read different data.
+# More than the runs on different data that share a work directory and execute ExampleGen at the same time.
 KEPT_LISTS = 16
 
 
 def write(folder: str, pairs: list[Pair], issues: list[DataIssue]) -> str:
-    """Writes pairs and issues as JSON lines to a file that is named after its content.
+    """Writes the pairs and issues of `find_pairs` as JSON lines; removes all but the newest lists.
 
-    Consecutive video frames are nearly the same picture. So the pairs of a split are sorted by a hash of their names,
-    which mixes them in the same way on every machine, and then numbered in shards of 64.
+    Consecutive video frames are nearly the same picture. So the pairs of a split are shuffled: sorted by a hash of
+    their names, the same on every machine, and then numbered in shards of 64.
 
     Args:
-        folder: where the list goes, local or remote.
-        pairs: what `find_pairs` found.
-        issues: the same.
+        folder: the folder of the list, local or remote.
+        pairs: pairs of all splits.
+        issues: issues of the data set.
 
     Returns:
-        The path of the file, the same for the same pairs and issues. Of older lists, only the newest are kept.
+        The path of the file, named after its content.
 
     Raises:
         OSError: the folder cannot be written.
@@ -46,30 +46,26 @@ def write(folder: str, pairs: list[Pair], issues: list[DataIssue]) -> str:
     lines += [{"issue": issue.to_dict()} for issue in issues]
     content = "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines).encode()
     name = f"pairs-{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
-    # Also if it exists, so that it is among the newest.
+    # Written even if it exists, so that it is among the newest.
     files.write_bytes(files.join(folder, name), content)
     _remove_old(folder, name)
     return files.join(folder, name)
 
 
 def _remove_old(folder: str, written: str) -> None:
-    """Removes all lists but the one just written and the newest, which runs that began before may still read."""
+    """Removes all lists except the one just written and the newest, which earlier runs may still read."""
     try:
-        changes = files.changes(folder)
-        others = [name for name in changes if re.fullmatch(r"pairs-[0-9a-f]+\.jsonl", name) and name != written]
-        for name in sorted(others, key=lambda name: changes[name])[: -(KEPT_LISTS - 1)]:
-            files.remove(files.join(folder, name))
+        lists = [info for info in files.scan(folder) if re.fullmatch(r"pairs-[0-9a-f]+\.jsonl", info.path)]
+        others = [info for info in lists if info.path != written]
+        for info in sorted(others, key=lambda info: info.modified)[: -(KEPT_LISTS - 1)]:
+            files.remove(files.join(folder, info.path))
     except OSError as error:
         # An identity may be allowed to write and not to delete.
-        logging.getLogger(__name__).warning("%s: old lists of pairs are left (%s)", folder, error)
+        logging.getLogger(__name__).warning("%s: old lists of pairs were not removed (%s)", folder, error)
 
 
 def read(path: str) -> Iterator[tuple[int, Pair | DataIssue]]:
-    """Yields each pair of a list with the number of its shard, and then each issue with 0.
-
-    Raises:
-        OSError: the list cannot be read.
-    """
+    """Yields each pair of a list with the number of its shard, then each issue with 0. Raises OSError."""
     for line in files.read_bytes(path).splitlines():
         fields = json.loads(line)
         if "issue" in fields:

@@ -1,4 +1,4 @@
-"""The quarantine artifact's files, and how to read them: needed by gates, report and console."""
+"""Names and readers of the quarantine's files, for gates, report and console."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_counts(uri: str) -> dict[str, Any]:
 
 
 def read_issues(uri: str) -> list[DataIssue]:
-    """Returns the pairs that were left out, with file and reason, sorted by split, name and file."""
+    """Returns the bad pairs with file and reason, sorted by split, name and file."""
     return sorted(
         (DataIssue(**line) for line in _read_lines(uri, ISSUES_FILE)),
         key=lambda issue: (issue.split, issue.name, issue.file),
@@ -34,7 +34,7 @@ def read_shared_images(uri: str) -> list[dict[str, list[str]]]:
 
 
 def read_similar_images(uri: str) -> list[NearDuplicate]:
-    """Returns each image that has near duplicates in another split, with the nearest one, sorted."""
+    """Returns each image with near duplicates in another split, with the nearest one, sorted."""
     return sorted(NearDuplicate(**line) for line in _read_lines(uri, SIMILAR_FILE))
 
 

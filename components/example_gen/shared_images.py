@@ -1,4 +1,4 @@
-"""The steps of ExampleGen's Beam job that write which images are in more than one split, exactly or nearly.
+"""The steps of ExampleGen's Beam job that find images, and near duplicates, in more than one split.
 
 Only hashes and names are grouped, never pixels.
 """
@@ -17,10 +17,10 @@ from components.example_gen.single_file import write_single_file
 
 
 def write_shared_images(images: list[beam.PCollection], uri: str) -> None:
-    """Adds the steps that write the quarantine's files on shared images and on near duplicates.
+    """Adds the steps that write the quarantine's files of shared images and near duplicates.
 
     Args:
-        images: of each split, its images as `HashedImage`.
+        images: the images of each split as `HashedImage`.
         uri: the quarantine artifact.
     """
     all_images = images | "Images" >> beam.Flatten()
@@ -49,7 +49,7 @@ def _by_band(image: HashedImage) -> Iterator[tuple[str, HashedImage]]:
 
 
 def _names_by_split(places: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Yields, as JSON, the names by split of an image that is in more than one."""
+    """Yields the names by split, as JSON, of an image in more than one split."""
     names: dict[str, list[str]] = {}
     for split, name in sorted(places):
         names.setdefault(split, []).append(name)

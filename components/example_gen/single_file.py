@@ -1,4 +1,4 @@
-"""How ExampleGen's Beam job writes the files of the quarantine."""
+"""Writes the files of the quarantine in ExampleGen's Beam job."""
 
 import apache_beam as beam
 
@@ -6,5 +6,5 @@ from components import files
 
 
 def write_single_file(uri: str, name: str) -> beam.io.WriteToText:
-    """Writes one file, not a set of shards: what is written is small, and people open it."""
+    """Writes one file instead of shards, because it is small and read by people."""
     return beam.io.WriteToText(files.join(uri, name), shard_name_template="", num_shards=1)

@@ -1,7 +1,7 @@
-"""Read data sets in the formats of annotation tools and write folders that `segpipe run` takes.
+"""Reads data sets in the formats of annotation tools and writes folders that `segpipe run` accepts.
 
-Datumaro reads most of these formats. Its release 1.13 needs pandas 2.3, NumPy 2.2 and pyarrow 25, which neither stack
-can have beside TFX, so the formats are read here with what is installed.
+Datumaro reads most of these formats, but its release 1.13 needs pandas 2.3, NumPy 2.2 and pyarrow 25, which TFX rules
+out on both stacks.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ def import_dataset(
     source: str,
     destination: str,
     options: Options | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Imported:
-    """Import a data set without changing its source; broken entries are left out and listed in the result.
+    """Imports a data set; the source stays unchanged, and broken entries are left out and listed in the result.
 
     Args:
         format_name: one of `READERS`.
         source: folder or annotation file.
         destination: folder to write; it must be new or empty and lie outside the source.
-        options: what to keep and how to divide it; the defaults if None.
+        options: what to keep and how to split it; None for the defaults.
         on_progress: called with the number of images done and the total.
 
     Raises:
-        UsageError: a wrong argument, or a source that has nothing to import.
+        UsageError: an argument is wrong, or the source has nothing to import.
     """
     if format_name not in READERS:
         raise UsageError(f"--format: found {format_name!r}; expected one of {', '.join(READERS)}")

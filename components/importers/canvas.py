@@ -1,4 +1,4 @@
-"""The mask of one image: its size, and the shapes painted on it."""
+"""Draws the mask of one image: finds its size and paints the shapes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from PIL import ImageFile
 from components.dataset.conversion import as_png
 from components.dataset.encoded import BadFileError, Limits, decode
 from components.dataset.orientation import upright
+from components.importers.regions import crop
 from components.importers.source import IMAGE_SUFFIXES, BadAnnotationError, Item, Shape, Size, is_background
 
-# `segpipe data check` and `segpipe run` apply the limits that the user sets.
+# `segpipe data check` and `segpipe run` apply the limits in the settings.
 _ANY_SIZE = Limits(max_side=2**31, min_side=1, max_pixels=2**31)
 OVERLAPS = "pixels of one class under another"
 
 
 def read_image(path: Path, formats: tuple[str, ...], purpose: str, alternative: str) -> ImageFile.ImageFile:
-    """Returns a decoded image of any size.
+    """Decodes an image of any size.
 
     Args:
         path: the file; TIFF, BMP and WebP are converted to PNG first.
-        formats: those allowed, of "PNG" and "JPEG".
-        purpose: what the file is, for messages.
+        formats: allowed formats, "PNG" and "JPEG".
+        purpose: description of the file, for messages.
         alternative: what to do without the file, for messages.
 
     Raises:
@@ -43,7 +44,7 @@ def read_image(path: Path, formats: tuple[str, ...], purpose: str, alternative: 
 
 
 def mask_size(item: Item) -> Size:
-    """Returns the size of an item's mask. Raises BadAnnotationError if its image is broken or of another size."""
+    """Returns the size of an item's mask. Raises BadAnnotationError if its image is broken or has another size."""
     if item.image.suffix.lower() not in IMAGE_SUFFIXES:
         raise BadAnnotationError(
             f"{item.image}: found the extension {item.image.suffix or 'none'}; expected one of"
@@ -65,13 +66,13 @@ def mask_size(item: Item) -> Size:
 def paint(
     shapes: Sequence[Shape], size: Size, index_of: Mapping[str, int], smaller_above: bool, lost: Counter[str]
 ) -> np.ndarray:
-    """Returns a mask with the shapes painted over the background in their order.
+    """Paints shapes over the background in their order.
 
     Args:
-        shapes: the lowest first.
+        shapes: the shapes, bottom first.
         size: height and width of the mask.
-        index_of: the index of each class; shapes of the background erase, those of other labels are counted as lost.
-        smaller_above: whether to paint larger shapes first, whatever their order.
+        index_of: the index of each class; shapes of the background erase, shapes of other labels are counted as lost.
+        smaller_above: whether to paint larger shapes first instead.
         lost: counts of what the mask cannot hold.
 
     Returns:
@@ -85,13 +86,10 @@ def paint(
         if index is None:
             lost["shapes of classes that are not kept"] += 1
             continue
-        region = shape.region
-        top, left = max(region.top, 0), max(region.left, 0)
-        inside = region.mask[top - region.top :, left - region.left :][: size[0] - top, : size[1] - left]
-        if top >= size[0] or left >= size[1] or not inside.any():
+        place, inside = crop(shape.region, size)
+        if not inside.any():
             lost["shapes that cover no pixel"] += 1
             continue
-        place = np.s_[top : top + inside.shape[0], left : left + inside.shape[1]]
         lost[OVERLAPS] += int((covered[place] & inside & (mask[place] != index)).sum())
         mask[place][inside] = index
         covered[place] |= inside

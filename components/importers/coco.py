@@ -1,7 +1,8 @@
 """COCO's instance annotations: one JSON file per split, polygons and run-length encodings.
 
-Format: https://cocodataset.org/#format-data, as PythonAPI/pycocotools/coco.py of github.com/cocodataset/cocoapi, commit
-8c9bcc3, reads it. Annotations have no order, so in a mask smaller ones lie above larger ones. A crowd has its class.
+Format: https://cocodataset.org/#format-data, as read by PythonAPI/pycocotools/coco.py of
+github.com/cocodataset/cocoapi, commit 8c9bcc3. Annotations have no order, so in a mask smaller ones lie above larger
+ones. A crowd keeps its class.
 """
 
 from __future__ import annotations
@@ -19,22 +20,23 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from components.errors import UsageError
-from components.importers.regions import coco_runs, from_runs, polygon, union
+from components.importers.regions import coco_runs, full_mask, polygon
 from components.importers.source import (
     BadAnnotationError,
     Item,
-    Label,
     Region,
     Shape,
     Size,
     Source,
+    annotated,
+    collected,
+    first_file,
     inner_path,
-    is_background,
     parse_json,
     read_json,
     validate,
 )
-from components.instances import Instances, encode_runs
+from components.instances import Instances, decode_mask, encode_runs
 
 
 class _Category(BaseModel):
@@ -83,7 +85,7 @@ class Annotations:
     images: dict[str, tuple[Size, list[Any]]]
 
     def of(self, path: str) -> tuple[Size, list[Any]]:
-        """Returns size and annotations of the image whose path ends in a `file_name`. Raises BadAnnotationError."""
+        """Returns size and annotations of the image whose `file_name` the path ends in. Raises BadAnnotationError."""
         parts = path.split("/")
         for start in range(len(parts)):
             if (found := self.images.get("/".join(parts[start:]))) is not None:
@@ -94,7 +96,7 @@ class Annotations:
         )
 
     def shapes(self, path: str, size: Size) -> list[Shape]:
-        """Returns the shapes of an image, as `of` finds it. Raises BadAnnotationError."""
+        """Returns the shapes of the image that `of` finds. Raises BadAnnotationError."""
         return _shapes(self.of(path)[1], self.names, f"{self.where}: image {path}", size, Counter())
 
 
@@ -104,8 +106,8 @@ def encode(name: str, size: Size, instances: Instances, names: Sequence[str]) ->
     Args:
         name: the image's file name.
         size: its height and width.
-        instances: with indices of `names` as classes.
-        names: class names, which become the categories.
+        instances: their classes are indices of `names`.
+        names: class names, written as the categories.
     """
     num_runs, runs = encode_runs(instances.masks)
     annotations = [
@@ -138,25 +140,23 @@ def parse(data: bytes, where: str) -> Annotations:
 
 
 def read(source: Path) -> Source:
-    """Read one JSON file, or a folder with `annotations/instances_{split}.json` or JSON files beside the images."""
+    """Reads one JSON file, or a folder with `annotations/instances_{split}.json` or JSON files beside the images."""
     paths = [source] if source.is_file() else _annotation_files(source)
     problems: list[str] = []
     parsed: list[tuple[Path, _File]] = []
     for path in paths:
-        try:
+        with collected(problems):
             parsed.append((path, validate(_File, read_json(path), path)))
-        except BadAnnotationError as error:
-            problems.append(str(error))
     names: dict[int, str] = {}
     for path, file in parsed:
         for category in file.categories:
             if names.setdefault(category.id, category.name) != category.name:
                 raise UsageError(
                     f"{path}: categories: id {category.id} is {category.name!r} here and {names[category.id]!r} in"
-                    " another file; expected the same categories in all. Import the files one at a time"
+                    " another file; expected the same categories in all files. Import them one at a time"
                 )
-    labels = [Label(names[key]) for key in sorted(names) if not is_background(names[key])]
-    result = Source(labels, [], smaller_above=True, has_instances=True, problems=problems)
+    labels = dict.fromkeys(names[key] for key in sorted(names))
+    result = Source(labels, smaller_above=True, has_instances=True, problems=problems)
     for path, file in parsed:
         _add_images(result, path, file, names)
     return result
@@ -182,7 +182,7 @@ def _split(path: Path) -> str:
 
 
 def _by_image(file: _File) -> dict[Any, list[Any]]:
-    """Returns a file's annotations by the id of their image; None if they have no such id."""
+    """Returns a file's annotations by image id; None is the key of those without a valid id."""
     annotations: dict[Any, list[Any]] = defaultdict(list)
     for annotation in file.annotations:
         key = annotation.get("image_id") if isinstance(annotation, dict) else None
@@ -194,27 +194,24 @@ def _add_images(result: Source, path: Path, file: _File, names: dict[int, str]) 
     annotations = _by_image(file)
     ids = set()
     for raw in file.images:
-        try:
+        with collected(result.problems):
             image = validate(_Image, raw, f"{path}: images")
             name = inner_path(image.file_name, f"{path}: images: id {image.id}")
-        except BadAnnotationError as error:
-            result.problems.append(str(error))
-            continue
-        ids.add(image.id)
-        read_shapes = partial(_shapes, annotations[image.id], names, f"{path}: image {image.file_name}")
-        place = _find(path, name)
-        result.items.append(Item(place, name, _split(path), read_shapes, (image.height, image.width)))
+            ids.add(image.id)
+            read_shapes = partial(_shapes, annotations[image.id], names, f"{path}: image {image.file_name}")
+            item = Item(_find_image(path, name), name, _split(path), read_shapes, (image.height, image.width))
+            result.items.append(item)
     result.lost["annotations of no image"] += sum(len(found) for key, found in annotations.items() if key not in ids)
 
 
-def _find(path: Path, name: str) -> Path:
-    """Returns the path of an image: in COCO's folders, named by split, or beside the annotation file."""
+def _find_image(path: Path, name: str) -> Path:
+    """Returns the path of an image: in COCO's folders of splits, or beside the annotation file."""
     split = _split(path)
     root = path.parent.parent if path.parent.name == "annotations" else path.parent
     folders = [root / split, root / "images" / split, root / "images", path.parent, root]
     year = re.sub(r"\d{4}$", "", split)
     folders += [root / year, root / "images" / year]
-    return next((folder / name for folder in folders if (folder / name).is_file()), folders[0] / name)
+    return first_file(*(folder / name for folder in folders))
 
 
 def _shapes(raw: list[Any], names: dict[int, str], where: str, size: Size, lost: Counter[str]) -> list[Shape]:
@@ -232,18 +229,17 @@ def _shapes(raw: list[Any], names: dict[int, str], where: str, size: Size, lost:
         if not annotation.segmentation:
             lost["boxes without a shape"] += 1
             continue
-        try:
+        with annotated(f"{place}: segmentation", "Correct or delete the annotation"):
             region = _region(annotation.segmentation, size)
-            shapes.append(Shape(names[annotation.category_id], region, bool(annotation.iscrowd)))
-        except ValueError as error:
-            raise BadAnnotationError(f"{place}: segmentation: {error}. Correct or delete the annotation") from None
+        shapes.append(Shape(names[annotation.category_id], region, bool(annotation.iscrowd)))
     return shapes
 
 
 def _region(segmentation: list[list[float]] | _Runs, size: Size) -> Region:
     if isinstance(segmentation, list):
-        return union([polygon(part, size) for part in segmentation], size)
+        parts = [polygon(part, size) for part in segmentation]
+        return parts[0] if len(parts) == 1 else Region(full_mask(size, *parts))
     if segmentation.size != size:
         raise ValueError(f"size: found {list(segmentation.size)}; expected {list(size)}, the image's height and width")
     counts = segmentation.counts
-    return from_runs(coco_runs(counts) if isinstance(counts, str) else counts, size, by_columns=True)
+    return Region(decode_mask(coco_runs(counts) if isinstance(counts, str) else counts, *size))

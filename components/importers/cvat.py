@@ -2,9 +2,9 @@
 
 Format: https://docs.cvat.ai/docs/contributing/advanced-topics/xml-annotation-format/ (version 1.1), written by
 `dump_as_cvat_annotation` of cvat/apps/dataset_manager/formats/cvat.py (commit a01a8a8). Shapes with a higher z_order
-lie above, then later ones. Boxes count as shapes, as in CVAT's own export of masks (formats/mask.py, `boxes_to_masks`,
-commit 0097fd1). A mask is a run-length encoding along the rows of its box, outside first (formats/transformations.py,
-`MaskConverter`, commit 03501dd).
+lie above others, and later shapes above earlier ones. Boxes count as shapes, as in CVAT's own export of masks
+(formats/mask.py, `boxes_to_masks`, commit 0097fd1). A mask is a run-length encoding along the rows of its box, outside
+first (formats/transformations.py, `MaskConverter`, commit 03501dd).
 """
 
 from __future__ import annotations
@@ -13,25 +13,28 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field
 
 from components.errors import UsageError
-from components.importers.regions import ellipse, from_runs, polygon, rectangle
+from components.importers.regions import ellipse, polygon, rectangle
 from components.importers.source import (
     BadAnnotationError,
     Item,
-    Label,
     Region,
     Shape,
     Size,
     Source,
+    annotated,
+    collected,
+    first_file,
     inner_path,
     parse_color,
     validate,
 )
+from components.instances import decode_mask
 
 _LOST = {"polyline": "points and lines", "points": "points and lines", "cuboid": "cuboids", "skeleton": "skeletons"}
 
@@ -65,14 +68,9 @@ class _Ellipse(_Shape):
 
 
 def _numbers(separators: str) -> BeforeValidator:
-    """Returns a validator that splits text at blanks and at any of the separators."""
-
-    def divide(text: Any) -> Any:
-        for separator in separators:
-            text = text.replace(separator, " ")
-        return text.split()
-
-    return BeforeValidator(divide)
+    """Returns a validator that splits text at whitespace and at any of the separators."""
+    spaces = str.maketrans(dict.fromkeys(separators, " "))
+    return BeforeValidator(lambda text: text.translate(spaces).split())
 
 
 class _Polygon(_Shape):
@@ -91,7 +89,7 @@ _MODELS: dict[str, type[_Shape]] = {"box": _Box, "ellipse": _Ellipse, "polygon":
 
 
 def read(source: Path) -> Source:
-    """Read `annotations.xml`, or the folder that holds it."""
+    """Reads `annotations.xml`, or the folder that holds it."""
     path = source if source.is_file() else source / "annotations.xml"
     try:
         root = ET.parse(path).getroot()
@@ -105,26 +103,23 @@ def read(source: Path) -> Source:
         what = "tracks of a video" if root.tag == "annotations" else f"the element {root.tag}"
         raise UsageError(f"{path}: found {what}; expected images. Export the task as 'CVAT for images 1.1'")
     # The parent element is `task`, `project` or `job`.
-    labels = [
-        Label(name.strip(), parse_color(label.findtext("color", "")))
+    labels = {
+        name.strip(): parse_color(label.findtext("color", ""))
         for label in root.iterfind("./meta//labels/label")
-        # Parts of a skeleton are labels too.
+        # CVAT lists parts of a skeleton as labels too.
         if (name := label.findtext("name")) and label.find("parent") is None
-    ]
-    result = Source(labels, [])
+    }
+    result = Source(labels)
     result.lost["tracks"] = len(root.findall("track"))
     for element in root.iterfind("image"):
         where = f"{path}: image {element.get('name', '?')}"
-        try:
+        with collected(result.problems):
             image = validate(_Image, dict(element.attrib), where)
             name = inner_path(image.name, where)
-        except BadAnnotationError as error:
-            result.problems.append(str(error))
-            continue
-        folders = [path.parent / "images" / (image.subset or ""), path.parent / "images", path.parent]
-        place = next((folder / name for folder in folders if (folder / name).is_file()), folders[1] / name)
-        shapes = partial(_shapes, element, {label.name for label in labels}, where)
-        result.items.append(Item(place, name, image.subset, shapes, (image.height, image.width)))
+            images = path.parent / "images"
+            place = first_file(images / (image.subset or "") / name, images / name, path.parent / name)
+            shapes = partial(_shapes, element, set(labels), where)
+            result.items.append(Item(place, name, image.subset, shapes, (image.height, image.width)))
     return result
 
 
@@ -145,10 +140,8 @@ def _shapes(element: ET.Element, names: set[str], where: str, size: Size, lost: 
             raise BadAnnotationError(
                 f"{place}: found the label {shape.label!r}; expected one of {', '.join(sorted(names))}. Correct it"
             )
-        try:
+        with annotated(place, "Draw the shape again, or delete it"):
             found.append((shape.z_order, Shape(shape.label, _region(shape, size))))
-        except ValueError as error:
-            raise BadAnnotationError(f"{place}: {error}. Draw the shape again, or delete it") from None
     return [shape for _, shape in sorted(found, key=lambda entry: entry[0])]
 
 
@@ -158,6 +151,7 @@ def _region(shape: _Shape, size: Size) -> Region:
     if isinstance(shape, _Ellipse):
         return ellipse((shape.cx, shape.cy), (shape.rx, shape.ry), shape.rotation, size)
     if isinstance(shape, _Mask):
-        return Region(from_runs(shape.rle, (shape.height, shape.width)).mask, shape.top, shape.left)
+        mask = decode_mask(shape.rle, shape.height, shape.width, by_columns=False)
+        return Region(mask, shape.top, shape.left)
     assert isinstance(shape, _Polygon)
     return polygon(np.array(shape.points), size)

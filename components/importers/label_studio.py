@@ -1,9 +1,9 @@
 """Label Studio's JSON export and the images it names.
 
-Format: https://labelstud.io/guide/task_format and the tags BrushLabels, PolygonLabels and EllipseLabels there, as
-label_studio_converter/converter.py and brush.py (version 0.0.59) read them: coordinates are percent of the image's
-width and height. Later regions lie above earlier ones. If a task has several annotations, the last one that was not
-cancelled is used.
+Format: https://labelstud.io/guide/task_format and the tags BrushLabels, PolygonLabels and EllipseLabels there, as read
+by label_studio_converter/converter.py and brush.py (version 0.0.59): coordinates are percent of the image's width and
+height. Later regions lie above earlier ones. Of several annotations of a task, the last one that was not cancelled is
+used.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from components.importers.regions import ellipse, label_studio_values, polygon
 from components.importers.source import (
     BadAnnotationError,
     Item,
-    Label,
     Region,
     Shape,
     Size,
     Source,
+    annotated,
+    collected,
     list_images,
     read_json,
     validate,
@@ -78,12 +79,9 @@ class _Result(BaseModel):
 
 
 def read(source: Path) -> Source:
-    """Read a JSON export, or a folder with one; classes are in alphabetical order, as the export gives none."""
+    """Reads a JSON export, or a folder with one; sorts classes by name, because the export has no order."""
     path = source if source.is_file() else _export(source)
-    try:
-        tasks = read_json(path)
-    except BadAnnotationError as error:
-        raise UsageError(str(error)) from None
+    tasks = read_json(path)
     if not isinstance(tasks, list) or not all(isinstance(task, dict) and "annotations" in task for task in tasks):
         raise UsageError(
             f"{path}: found no list of tasks with annotations; expected Label Studio's export 'JSON', not 'JSON-MIN'."
@@ -92,15 +90,13 @@ def read(source: Path) -> Source:
     places: dict[str, list[str]] = defaultdict(list)
     for name in list_images(path.parent):
         places[name.rpartition("/")[2]].append(name)
-    result = Source([], [])
+    result = Source()
     names: set[str] = set()
     for number, raw in enumerate(tasks):
-        try:
+        with collected(result.problems):
             task = validate(_Task, raw, f"{path}: task {number}")
             _add_task(result, names, task, f"{path}: task {task.id}", path.parent, places)
-        except BadAnnotationError as error:
-            result.problems.append(str(error))
-    result.labels = [Label(name) for name in sorted(names)]
+    result.labels = dict.fromkeys(sorted(names))
     return result
 
 
@@ -129,7 +125,7 @@ def _add_task(
             result.lost["boxes without a shape"] += "labels" in raw["value"] or "rectanglelabels" in raw["value"]
         else:
             found.append(validate(_Result, raw, f"{where}: result {number}"))
-    # With <Labels>, a region comes twice: as the tool draws it, and with its label.
+    # With <Labels>, the export has a region twice: with its geometry, and with its label.
     regions = [region for region in found if region.value.all_labels]
     labelled = {region.id for region in regions}
     result.lost["regions without a label"] += sum(region.id not in labelled for region in found)
@@ -153,7 +149,7 @@ def _find(task: _Task, where: str, places: Mapping[str, list[str]]) -> str:
         parsed = urllib.parse.urlparse(address)
         local = urllib.parse.parse_qs(parsed.query).get("d", [parsed.path])[0]
         wanted = urllib.parse.unquote(local).replace("\\", "/").strip("/")
-        # Uploaded files get eight characters and a dash in front.
+        # Label Studio puts eight characters and a dash before the name of an uploaded file.
         plain = _UPLOAD_PREFIX.sub("", wanted.rpartition("/")[2], count=1)
         for ending in (wanted, wanted.rpartition("/")[2], plain):
             known = places.get(ending.rpartition("/")[2], [])
@@ -173,10 +169,8 @@ def _find(task: _Task, where: str, places: Mapping[str, list[str]]) -> str:
 def _shapes(regions: list[_Result], where: str, size: Size, lost: Counter[str]) -> list[Shape]:
     shapes = []
     for region in regions:
-        try:
+        with annotated(f"{where}: {region.type}", "Draw the region again, or delete it"):
             shapes.append(Shape(region.value.all_labels[0], _region(region, size)))
-        except ValueError as error:
-            raise BadAnnotationError(f"{where}: {region.type}: {error}. Draw the region again, or delete it") from None
     return shapes
 
 

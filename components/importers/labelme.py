@@ -1,8 +1,8 @@
 """labelme's JSON files, one an image, in one folder or in several.
 
-Format: labelme/_label_file.py and labelme/_utils/shape.py of github.com/wkentaro/labelme, version 7.1.0. Shapes
-later in a file lie above earlier ones, as `shapes_to_label` draws them, and rectangles count as shapes. Only the area
-inside a shape is drawn here; `shape_to_mask` adds the border's pixels, so its objects are half a pixel larger.
+Format: labelme/_label_file.py and labelme/_utils/shape.py of github.com/wkentaro/labelme, version 7.1.0. Later shapes
+lie above earlier ones, as in `shapes_to_label`, and rectangles count as shapes. Only the area inside a shape is drawn
+here; `shape_to_mask` adds the border's pixels, so its objects are half a pixel larger.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ from components.importers.regions import ellipse, polygon, rectangle
 from components.importers.source import (
     IMAGE_SUFFIXES,
     VOID,
-    BadAnnotationError,
     Item,
-    Label,
     Region,
     Shape,
     Size,
     Source,
-    is_background,
+    annotated,
+    collected,
+    first_file,
     read_json,
+    read_lines,
     validate,
 )
 
@@ -59,51 +60,38 @@ class _File(BaseModel):
 
 
 def read(source: Path) -> Source:
-    """Read every JSON file below a folder; classes are in the order of `labels.txt`, then in alphabetical order."""
+    """Reads every JSON file below a folder; classes are in the order of `labels.txt`, then in alphabetical order."""
     if not source.is_dir():
         raise UsageError(f"{source}: not a folder; expected one with labelme's JSON files beside their images")
-    result = Source([], [])
-    names = set()
+    result = Source()
+    names: set[str] = set()
     for path in files.list_files(str(source)):
         if not path.endswith(".json"):
             continue
         place = source / path
-        try:
+        with collected(result.problems):
             content = read_json(place)
             if not isinstance(content, dict) or "shapes" not in content:
                 result.lost["JSON files that are not labelme's"] += 1
                 continue
             file = validate(_File, content, place)
-        except BadAnnotationError as error:
-            result.problems.append(str(error))
-            continue
-        names |= {
-            shape["label"] for shape in file.shapes if isinstance(shape, dict) and isinstance(shape.get("label"), str)
-        }
-        result.items.append(_item(place, path, file))
-        result.lost["flags of images"] += sum((file.flags or {}).values())
-    labels = [name for name in _in_order(source, names) if name != IGNORED and not is_background(name)]
-    result.labels = [Label(name) for name in labels]
+            found = [shape.get("label") for shape in file.shapes if isinstance(shape, dict)]
+            names |= {label for label in found if isinstance(label, str)}
+            result.items.append(_item(place, path, file))
+            result.lost["flags of images"] += sum((file.flags or {}).values())
+    ordered = [*read_lines(source / "labels.txt"), *sorted(names)]
+    result.labels = dict.fromkeys(name for name in ordered if name != IGNORED)
     if IGNORED in names:
-        result.labels.append(Label(VOID, voc_color(255)))
+        result.labels[VOID] = voc_color(255)
         result.ignore = VOID
     return result
-
-
-def _in_order(source: Path, names: set[str]) -> list[str]:
-    listed = source / "labels.txt"
-    first = listed.read_text(encoding="utf-8", errors="replace").split("\n") if listed.is_file() else []
-    known = [name.strip() for name in first if name.strip()]
-    return [*dict.fromkeys(known), *sorted(names - set(known))]
 
 
 def _item(place: Path, path: str, file: _File) -> Item:
     size = (file.imageHeight, file.imageWidth) if file.imageHeight and file.imageWidth else None
     # Windows writes backslashes.
     image = Path(os.path.normpath(place.parent / file.imagePath.replace("\\", "/")))
-    if not image.is_file():
-        beside = [place.with_suffix(suffix) for suffix in IMAGE_SUFFIXES]
-        image = next((other for other in beside if other.is_file()), image)
+    image = first_file(image, *(place.with_suffix(suffix) for suffix in IMAGE_SUFFIXES))
     name = str(Path(path).with_suffix(image.suffix))
     return Item(image, name, None, partial(_shapes, place, file.shapes), size)
 
@@ -118,10 +106,8 @@ def _shapes(path: Path, raw: list[Any], size: Size, lost: Counter[str]) -> list[
         if kind in ("point", "points", "line", "linestrip"):
             lost["points and lines"] += 1
             continue
-        try:
+        with annotated(where, "Draw the shape again, or delete it", OSError):
             region = _region(kind, shape, size)
-        except (ValueError, OSError) as error:
-            raise BadAnnotationError(f"{where}: {error}. Draw the shape again, or delete it") from None
         shapes.append(Shape(VOID if shape.label == IGNORED else shape.label, region))
     return shapes
 
@@ -144,7 +130,7 @@ def _region(kind: str, shape: _Shape, size: Size) -> Region:
 
 
 def _bitmap(shape: _Shape) -> Region:
-    """Returns the pixels of a PNG in base64; its top left corner is the shape's first point."""
+    """Returns the pixels of a PNG in base64, whose top left corner is the shape's first point."""
     if not shape.mask:
         raise ValueError("mask: missing; expected a PNG in base64")
     with Image.open(io.BytesIO(base64.b64decode(shape.mask))) as image:

@@ -1,4 +1,4 @@
-"""Colours of classes by their index, as in Pascal VOC."""
+"""Pascal VOC's colours of class indices."""
 
 from __future__ import annotations
 

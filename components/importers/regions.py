@@ -15,9 +15,9 @@ _ELLIPSE_CORNERS = 360
 def polygon(points: np.ndarray | Sequence[float] | Sequence[Sequence[float]], size: Size) -> Region:
     """Returns the pixels whose centres lie inside a polygon, by the even-odd rule.
 
-    Pixel 0 reaches from 0 to 1, its centre is 0.5. `rleFrPoly` of the COCO API (common/maskApi.c, commit 8c9bcc3) means
-    the same pixels and rounds the corners to fifths of a pixel. `PIL.ImageDraw.polygon` would cut coordinates
-    to whole numbers and add the border, which makes every object larger.
+    The centre of pixel 0 is at 0.5. `rleFrPoly` of the COCO API (common/maskApi.c, commit 8c9bcc3) fills the same
+    pixels, but rounds the corners to fifths of a pixel. `PIL.ImageDraw.polygon` truncates coordinates to whole numbers
+    and adds the border, which makes every object larger.
 
     Args:
         points: corners, [[x, y], ...] or [x, y, ...], in pixels.
@@ -48,63 +48,43 @@ def polygon(points: np.ndarray | Sequence[float] | Sequence[Sequence[float]], si
 
 
 def ellipse(center: tuple[float, float], radii: tuple[float, float], degrees: float, size: Size) -> Region:
-    """Returns the pixels of an ellipse, a polygon of 360 corners, turned clockwise; center and radii are (x, y)."""
+    """Returns the pixels of an ellipse (a polygon of 360 corners) rotated clockwise; center and radii are (x, y)."""
     angle = np.linspace(0, 2 * math.pi, _ELLIPSE_CORNERS, endpoint=False)
-    return polygon(turned(np.stack([np.cos(angle), np.sin(angle)], axis=1) * radii + center, center, degrees), size)
+    return polygon(_rotate(np.stack([np.cos(angle), np.sin(angle)], axis=1) * radii + center, center, degrees), size)
 
 
 def rectangle(x0: float, y0: float, x1: float, y1: float, degrees: float, size: Size) -> Region:
-    """Returns the pixels of a rectangle, turned clockwise around its centre."""
+    """Returns the pixels of a rectangle rotated clockwise around its centre."""
     corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
-    return polygon(turned(corners, ((x0 + x1) / 2, (y0 + y1) / 2), degrees), size)
+    return polygon(_rotate(corners, ((x0 + x1) / 2, (y0 + y1) / 2), degrees), size)
 
 
-def turned(points: np.ndarray, center: tuple[float, float], degrees: float) -> np.ndarray:
-    """Returns points, float [n, 2], turned clockwise around a centre; y points down."""
+def _rotate(points: np.ndarray, center: tuple[float, float], degrees: float) -> np.ndarray:
+    """Rotates points, float [n, 2], clockwise around a centre; y points down."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return (points - center) @ np.array([[cosine, sine], [-sine, cosine]]) + center
 
 
-def full_mask(region: Region, size: Size) -> np.ndarray:
-    """Returns a region as a mask of the whole image, bool [H, W], cut at its borders."""
-    return union([Region(np.zeros((0, 0), bool)), region], size).mask
-
-
-def union(regions: Sequence[Region], size: Size) -> Region:
-    """Returns the pixels that any of the regions covers, cut at the borders of an image."""
-    if len(regions) == 1:
-        return regions[0]
+def full_mask(size: Size, *regions: Region) -> np.ndarray:
+    """Returns the pixels that any of the regions covers, a mask of the whole image, bool [H, W]."""
     mask = np.zeros(size, dtype=bool)
     for region in regions:
-        height, width = region.mask.shape
-        mask[region.top : region.top + height, region.left : region.left + width] |= region.mask
-    return Region(mask)
+        place, inside = crop(region, size)
+        mask[place] |= inside
+    return mask
 
 
-def from_runs(runs: Sequence[int], size: Size, by_columns: bool = False) -> Region:
-    """Returns the pixels of a run-length encoding; runs alternate between outside and inside, outside first.
-
-    Args:
-        runs: lengths in pixels.
-        size: height and width of the mask.
-        by_columns: True if the runs go down the columns, as in COCO; False if along the rows, as in CVAT.
-
-    Raises:
-        ValueError: a negative run, or runs that do not add up to the mask's pixels.
-    """
-    lengths = np.asarray(runs, dtype=np.int64)
-    if (lengths < 0).any() or lengths.sum() != size[0] * size[1]:
-        raise ValueError(
-            f"found runs of {int(lengths.sum())} pixels; expected {size[0] * size[1]}, of a mask of {size[1]}x{size[0]}"
-        )
-    pixels = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
-    return Region(pixels.reshape(size[1], size[0]).T if by_columns else pixels.reshape(size))
+def crop(region: Region, size: Size) -> tuple[tuple[slice, slice], np.ndarray]:
+    """Returns rows and columns of a region inside an image, and its mask there."""
+    top, left = (min(max(start, 0), side) for start, side in zip((region.top, region.left), size, strict=True))
+    inside = region.mask[top - region.top :, left - region.left :][: size[0] - top, : size[1] - left]
+    return (slice(top, top + inside.shape[0]), slice(left, left + inside.shape[1])), inside
 
 
 def coco_runs(text: str) -> list[int]:
     """Returns the runs of COCO's compressed encoding, 5 bits a character (`rleFrString`, maskApi.c, commit 8c9bcc3).
 
-    Raises ValueError for text that ends within a number or has other characters.
+    Raises ValueError if the text ends within a number or has other characters.
     """
     runs: list[int] = []
     value = shift = 0
@@ -128,20 +108,24 @@ def coco_runs(text: str) -> list[int]:
 def label_studio_values(data: Sequence[int]) -> np.ndarray:
     """Returns the values of Label Studio's brush encoding, uint8: four channels a pixel, row by row.
 
-    `decode_rle` of label_studio_converter/brush.py, version 0.0.59: 32 bits of length, 5 of word size, 4 times 4 of
-    the sizes of run lengths; then blocks of a flag, 2 bits that choose a size, a length, and one word or that many.
+    As `decode_rle` of label_studio_converter/brush.py, version 0.0.59. The header has 32 bits of length, 5 bits of word
+    size, and 4 times 4 bits of size of a run length. Each block has a flag, 2 bits that choose a size, a length, and
+    one word if the flag is set, else as many words as the length.
 
     Raises ValueError if the data ends early or its words are not bytes.
     """
     bits = np.unpackbits(np.asarray(data, dtype=np.uint8))
     position = 0
 
-    def read(count: int) -> int:
+    def take(count: int) -> np.ndarray:
         nonlocal position
-        if position + count > len(bits):
-            raise ValueError(f"found {len(data)} bytes that end before the mask does; expected the whole encoding")
-        padded = np.concatenate([np.zeros(-count % 8, dtype=np.uint8), bits[position : position + count]])
         position += count
+        if position > len(bits):
+            raise ValueError(f"found {len(data)} bytes that end before the mask does; expected the whole encoding")
+        return bits[position - count : position]
+
+    def read(count: int) -> int:
+        padded = np.concatenate([np.zeros(-count % 8, dtype=np.uint8), take(count)])
         return int.from_bytes(np.packbits(padded).tobytes(), "big")
 
     length, word = read(32), read(5) + 1
@@ -153,11 +137,7 @@ def label_studio_values(data: Sequence[int]) -> np.ndarray:
     while done < length:
         repeated = read(1)
         count = 1 + read(sizes[read(2)])
-        words = 1 if repeated else count
-        if position + 8 * words > len(bits):
-            raise ValueError(f"found {len(data)} bytes that end before the mask does; expected the whole encoding")
-        values = np.packbits(bits[position : position + 8 * words])
-        position += 8 * words
+        values = np.packbits(take(8 if repeated else 8 * count))
         parts.append(np.repeat(values, count) if repeated else values)
         done += count
     return np.concatenate([*parts, np.zeros(0, dtype=np.uint8)])[:length]

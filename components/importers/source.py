@@ -1,7 +1,8 @@
-"""What every importer returns: images, their shapes and classes, and counts of what masks cannot hold."""
+"""The types and helpers that all importers share: images with their shapes, classes, and issues of the source."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -15,7 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from components import files
 from components.dataset.layout import IMAGE_EXTENSIONS
-from components.dataset.yaml_settings import explain
+from components.errors import UsageError
+from components.validation import explain
 
 BACKGROUND = "background"
 VOID = "void"
@@ -25,8 +27,27 @@ Size = tuple[int, int]  # height and width, in pixels
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class BadAnnotationError(Exception):
-    """A file or an entry that cannot be imported; the message says where, what was found, expected, and what to do."""
+class BadAnnotationError(UsageError):
+    """A file or an entry that cannot be imported. The message reads "WHERE: found A; expected B. ACTION"."""
+
+
+@contextlib.contextmanager
+def collected(problems: list[str]) -> Iterator[None]:
+    """Adds a BadAnnotationError in the block to `problems`, and continues after the block."""
+    try:
+        yield
+    except BadAnnotationError as error:
+        problems.append(str(error))
+
+
+@contextlib.contextmanager
+def annotated(where: str, action: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turns a ValueError, or one of `errors`, at a place of the source into a BadAnnotationError with advice."""
+    kinds: tuple[type[Exception], ...] = (ValueError, *errors)
+    try:
+        yield
+    except kinds as error:
+        raise BadAnnotationError(f"{where}: {error}. {action}") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +56,8 @@ class Region:
 
     Attributes:
         mask: bool [h, w], a crop of the image.
-        top: row of the image where the mask begins.
-        left: column of the image where the mask begins.
+        top: row of the image where the mask begins; may lie outside.
+        left: column of the image where the mask begins; may lie outside.
     """
 
     mask: np.ndarray
@@ -46,19 +67,11 @@ class Region:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """A region with its class; `crowd` if it is a group of objects, as COCO's `iscrowd` says."""
+    """A region and its class; `crowd` marks a group of objects, as COCO's `iscrowd` does."""
 
     label: str
     region: Region
     crowd: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Label:
-    """A class of the source; if its colour is None, its index gives one."""
-
-    name: str
-    color: Color | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +81,10 @@ class Item:
     Attributes:
         image: its file.
         name: its path inside the source, with slashes; unique within a split.
-        split: the split that the source puts it in, as the source calls it, or None.
-        read: takes the mask's size and the counts of what is lost; returns the shapes, the lowest first. Raises
+        split: name of its split in the source, or None.
+        read: takes the mask's size and the counts of what is lost; returns the shapes, bottom first. Raises
             BadAnnotationError.
-        size: height and width that the annotation gives; if None, those of the image turned as its EXIF data says.
+        size: height and width in the annotation; None for those of the image after EXIF rotation.
     """
 
     image: Path
@@ -86,17 +99,17 @@ class Source:
     """A data set in a foreign format.
 
     Attributes:
-        labels: its classes in index order, without the background.
+        labels: colour by class, in index order; a class without a colour gets the one of its index.
         items: its images.
         ignore: the label whose pixels are neither trained on nor scored, or None.
         smaller_above: whether smaller shapes cover larger ones, for formats whose shapes have no order.
-        has_instances: whether each shape is an object, or a group of them, of its own.
+        has_instances: whether each shape is one object, or a group of objects.
         lost: counts of what the masks cannot hold, by kind.
-        problems: what could not be read.
+        problems: error messages of files and entries that are left out.
     """
 
-    labels: list[Label]
-    items: list[Item]
+    labels: dict[str, Color | None] = dataclasses.field(default_factory=dict)
+    items: list[Item] = dataclasses.field(default_factory=list)
     ignore: str | None = None
     smaller_above: bool = False
     has_instances: bool = False
@@ -105,7 +118,7 @@ class Source:
 
 
 def is_background(label: str) -> bool:
-    """Tells whether a label is the background, which labelme calls `_background_`."""
+    """Tells whether a label is the background, `_background_` in labelme."""
     return label.strip("_").lower() == BACKGROUND
 
 
@@ -130,7 +143,7 @@ def parse_json(data: bytes, where: object) -> Any:
 
 
 def validate(model: type[Model], value: Any, where: object) -> Model:
-    """Returns a value as a pydantic model. Raises BadAnnotationError that names the place, the field and its value."""
+    """Returns a value as a pydantic model. Raises BadAnnotationError with the place, the field and its value."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -151,13 +164,24 @@ def inner_path(name: str, where: object) -> str:
     return str(path)
 
 
+def first_file(*candidates: Path) -> Path:
+    """Returns the first path that is a file, or the first path if none exists."""
+    return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+def read_lines(path: Path) -> list[str]:
+    """Returns the stripped lines of a text file that are not empty; no lines if the file does not exist."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
 def list_images(folder: Path) -> Iterator[str]:
     """Yields the paths of all images below a folder, relative to it, with slashes, in sorted order."""
     return (path for path in files.list_files(str(folder)) if Path(path).suffix.lower() in IMAGE_SUFFIXES)
 
 
 def parse_color(text: str) -> Color | None:
-    """Returns the colour that `#rrggbb` stands for, or None for other text."""
+    """Returns the colour of a text `#rrggbb`, or None for other text."""
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
         return None
     red, green, blue = bytes.fromhex(text[1:])

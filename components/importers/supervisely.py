@@ -1,14 +1,13 @@
 """Supervisely's projects: `meta.json`, and one JSON file per image in the folder `ann` of each data set.
 
 Format: supervisely/project/project.py and supervisely/geometry/ of github.com/supervisely/supervisely, version 6.9.2.
-Coordinates, rounded down, are indices of pixels, and the border belongs to a shape (`cv2.fillPoly`, `cv2.rectangle`).
-Later objects lie above earlier ones; rectangles count as shapes, as there.
+Coordinates are rounded down to indices of pixels, and a shape includes its border (`cv2.fillPoly`, `cv2.rectangle`).
+Later objects lie above earlier ones; rectangles count as shapes.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import math
 import zlib
@@ -21,15 +20,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pydantic import BaseModel, Field
 
-from components.errors import UsageError
 from components.importers.source import (
     BadAnnotationError,
     Item,
-    Label,
     Region,
     Shape,
     Size,
     Source,
+    annotated,
+    collected,
     parse_color,
     read_json,
     validate,
@@ -77,30 +76,29 @@ class _Annotation(BaseModel):
 
 
 def read(source: Path) -> Source:
-    """Read a project's folder; data sets called train, val and test are the splits."""
-    try:
-        meta = validate(_Meta, read_json(source / "meta.json"), source / "meta.json")
-    except BadAnnotationError as error:
-        raise UsageError(str(error)) from None
-    result = Source([Label(entry.title, parse_color(entry.color)) for entry in meta.classes], [])
-    names = {entry.title for entry in meta.classes}
+    """Reads a project's folder; data sets called train, val and test are the splits."""
+    meta = validate(_Meta, read_json(source / "meta.json"), source / "meta.json")
+    result = Source({entry.title: parse_color(entry.color) for entry in meta.classes})
+    names = set(result.labels)
     for path in sorted(source.rglob("ann/*.json")):
-        try:
+        with collected(result.problems):
             annotation = validate(_Annotation, read_json(path), path)
-        except BadAnnotationError as error:
-            result.problems.append(str(error))
-            continue
-        result.lost["tags of images"] += len(annotation.tags)
-        folder = path.parent.parent
-        # Data sets within data sets lie in folders called `datasets`.
-        parts = [part for part in folder.relative_to(source).parts if part != "datasets"]
-        size = (annotation.size.height, annotation.size.width)
-        image = folder / "img" / path.stem
-        split = parts[0] if parts else None
-        result.items.append(
-            Item(image, "/".join([*parts, path.stem]), split, partial(_shapes, path, annotation.objects, names), size)
-        )
+            result.lost["tags of images"] += len(annotation.tags)
+            result.items.append(_item(source, path, annotation, names))
     return result
+
+
+def _item(source: Path, path: Path, annotation: _Annotation, names: set[str]) -> Item:
+    folder = path.parent.parent
+    # Nested data sets lie in folders called `datasets`.
+    parts = [part for part in folder.relative_to(source).parts if part != "datasets"]
+    return Item(
+        image=folder / "img" / path.stem,
+        name="/".join([*parts, path.stem]),
+        split=parts[0] if parts else None,
+        read=partial(_shapes, path, annotation.objects, names),
+        size=(annotation.size.height, annotation.size.width),
+    )
 
 
 def _shapes(path: Path, raw: list[Any], names: set[str], size: Size, lost: Counter[str]) -> list[Shape]:
@@ -116,10 +114,8 @@ def _shapes(path: Path, raw: list[Any], names: set[str], size: Size, lost: Count
             raise BadAnnotationError(
                 f"{where}: classTitle: found {found.classTitle!r}; expected a class of meta.json. Add it there"
             )
-        try:
+        with annotated(f"{where}: {found.geometryType}", "Export the project again", OSError, zlib.error):
             shapes.append(Shape(found.classTitle, _region(found, size)))
-        except (ValueError, OSError, zlib.error, binascii.Error) as error:
-            raise BadAnnotationError(f"{where}: {found.geometryType}: {error}. Export the project again") from None
     return shapes
 
 
@@ -145,7 +141,7 @@ def _region(found: _Object, size: Size) -> Region:
 
 
 def _decode(data: str) -> np.ndarray:
-    """Returns a bitmap, bool [h, w], of a PNG, compressed by zlib or not; its alpha channel is used if it has one.
+    """Decodes a PNG, which zlib may have compressed, to bool [h, w]: its alpha channel, or else its grey values.
 
     As `Bitmap.base64_2_data` of supervisely/geometry/bitmap.py, version 6.9.2.
     """

@@ -1,8 +1,8 @@
 """Pascal VOC's segmentation masks, and the same layout with `labelmap.txt` as CVAT and Datumaro write it.
 
 Layout and classes: the VOC2012 development kit, https://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/. The masks
-hold a class for every pixel; 255, the border of objects, is ignored. SegmentationObject tells objects of one class
-apart, which semantic segmentation does not.
+hold a class for every pixel; 255, the border of objects, is ignored. The instance masks in SegmentationObject are not
+read.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from components.importers.source import (
     BadAnnotationError,
     Color,
     Item,
-    Label,
     Region,
     Shape,
     Size,
     Source,
+    first_file,
     is_background,
+    read_lines,
 )
 
 _VOID_INDEX = 255
@@ -36,7 +37,7 @@ _LINE = re.compile(r"([^:]+):(\d{1,3}),(\d{1,3}),(\d{1,3})(?::.*)?")
 
 
 def read(source: Path) -> Source:
-    """Read a folder with JPEGImages and SegmentationClass, or VOCdevkit with one such folder in it."""
+    """Reads a folder with JPEGImages and SegmentationClass, or VOCdevkit with one such folder in it."""
     roots = [source, *sorted(path for path in source.glob("*") if path.is_dir())]
     found = [root for root in roots if (root / "SegmentationClass").is_dir()]
     if len(found) != 1:
@@ -46,38 +47,33 @@ def read(source: Path) -> Source:
         )
     (root,) = found
     colors = _classes(root)
-    labels = [Label(name, color) for color, name in colors.items() if not is_background(name)]
+    labels: dict[str, Color | None] = {name: color for color, name in colors.items()}
     splits = _splits(root)
-    result = Source(labels, [], ignore=VOID if VOID in colors.values() else None)
-    masks = {path.stem: path for path in sorted((root / "SegmentationClass").glob("*.png"))}
+    result = Source(labels, ignore=VOID if VOID in labels else None)
+    masked = {path.stem for path in (root / "SegmentationClass").glob("*.png")}
     # The masks of VOC's test images are not public.
-    unmasked = {name for name, split in splits.items() if split == "test"} - set(masks)
+    unmasked = {name for name, split in splits.items() if split == "test"} - masked
     result.lost["test images without a mask"] = len(unmasked)
-    for name in sorted({*masks, *splits} - unmasked):
-        mask = masks.get(name, root / "SegmentationClass" / f"{name}.png")
-        result.items.append(Item(_image(root, name), name, splits.get(name), partial(_shapes, mask, colors)))
-    result.lost["masks that tell objects apart (SegmentationObject)"] = sum(
-        1 for _ in (root / "SegmentationObject").glob("*.png")
+    for name in sorted({*masked, *splits} - unmasked):
+        image = first_file(*(root / "JPEGImages" / f"{name}{suffix}" for suffix in (".jpg", *IMAGE_SUFFIXES)))
+        read_shapes = partial(_shapes, root / "SegmentationClass" / f"{name}.png", colors)
+        result.items.append(Item(image, name, splits.get(name), read_shapes))
+    result.lost["masks that tell objects apart (SegmentationObject)"] = len(
+        list((root / "SegmentationObject").glob("*.png"))
     )
     return result
 
 
-def _image(root: Path, name: str) -> Path:
-    folder = root / "JPEGImages"
-    places = [folder / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES]
-    return next((place for place in places if place.is_file()), folder / f"{name}.jpg")
-
-
 def _classes(root: Path) -> dict[Color, str]:
-    """Returns the class of each mask colour: those of `labelmap.txt`, or VOC's own."""
+    """Returns the class of each mask colour, of `labelmap.txt` or else of VOC."""
     path = root / "labelmap.txt"
     if not path.is_file():
         return {item.color: item.name for item in built_in("pascal_voc").classes}
     colors: dict[Color, str] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        if not line.strip() or line.startswith("#"):
+    for line in read_lines(path):
+        if line.startswith("#"):
             continue
-        match = _LINE.fullmatch(line.strip())
+        match = _LINE.fullmatch(line)
         color = (int(match[2]), int(match[3]), int(match[4])) if match else (256, 0, 0)
         if not match or max(color) > 255:
             raise UsageError(f"{path}: found {line!r}; expected label:red,green,blue:parts:actions. Correct the line")
@@ -90,23 +86,17 @@ def _classes(root: Path) -> dict[Color, str]:
 
 
 def _splits(root: Path) -> dict[str, str]:
-    """Returns the split of every name that ImageSets/Segmentation lists."""
+    """Returns the split of every name in ImageSets/Segmentation."""
     splits: dict[str, str] = {}
     for split in ("train", "val", "test"):
-        path = root / "ImageSets" / "Segmentation" / f"{split}.txt"
-        if path.is_file():
-            # Some tools add a column to each line.
-            names = (
-                line.split()[0]
-                for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
-                if line.strip()
-            )
-            splits.update(dict.fromkeys(names, split))
+        # Some tools add a column to each line.
+        names = [line.split()[0] for line in read_lines(root / "ImageSets" / "Segmentation" / f"{split}.txt")]
+        splits.update(dict.fromkeys(names, split))
     return splits
 
 
 def _shapes(path: Path, colors: dict[Color, str], size: Size, lost: Counter[str]) -> list[Shape]:
-    """Returns one shape per class; a grey mask holds indices, any other mask colours."""
+    """Returns one shape per class; grey masks hold indices, other masks colours."""
     image = read_image(path, ("PNG",), "the mask of an image", "take the image out of ImageSets")
     if (image.height, image.width) != size:
         raise BadAnnotationError(

@@ -1,6 +1,4 @@
-"""Write an imported data set: images as they are, masks of class indices, instances if the source has any, and a
-description in `segpipe.yaml`.
-"""
+"""Writes an imported data set: unchanged images, masks of class indices, instances if any, and `segpipe.yaml`."""
 
 from __future__ import annotations
 
@@ -20,7 +18,6 @@ from pydantic import ValidationError
 from components.dataset import masks
 from components.dataset.description import FILE_NAMES, DatasetDescription
 from components.dataset.splitting import TRAIN, assign_sequences
-from components.dataset.yaml_settings import explain
 from components.errors import UsageError
 from components.importers import coco
 from components.importers.canvas import OVERLAPS, mask_size, paint
@@ -29,14 +26,16 @@ from components.importers.regions import full_mask
 from components.importers.source import (
     BACKGROUND,
     BadAnnotationError,
+    Color,
     Item,
-    Label,
     Shape,
     Size,
     Source,
+    collected,
     is_background,
 )
 from components.instances import Instances
+from components.validation import explain
 
 if TYPE_CHECKING:
     from components.dataset.inspection import OnProgress
@@ -45,18 +44,18 @@ VAL, TEST = "val", "test"
 _ORDER = (TRAIN, VAL, TEST)
 _SPLITS = {"training": TRAIN, "valid": VAL, "validation": VAL, "dev": VAL, "testing": TEST}
 _MOST_CLASSES = 256
-_SHOWN = 5  # problems named in a message
+_SHOWN = 5  # problems listed in a message
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What to keep of a source and how to divide it.
+    """What to keep of a source and how to split it.
 
     Attributes:
-        classes: the labels to keep, in this order; all of them if empty.
+        classes: labels to keep, in this order; all if empty.
         val: fraction of the images held out for validation if the source has no such split.
-        sequence: regular expression with one group, the sequence in an image's name; sequences stay whole.
-        link: link the images and do not copy them.
+        sequence: regular expression whose one group is the sequence in an image's name; sequences stay whole.
+        link: link the images instead of copying them.
     """
 
     classes: Sequence[str] = ()
@@ -72,7 +71,7 @@ class Imported:
     Attributes:
         classes: class names in index order, the background first.
         pairs: pairs written, by split.
-        held_out: whether `val` was taken from the training images because the source had none.
+        held_out: whether `val` was taken from the training images, because the source had no such split.
         lost: counts of what the masks cannot hold, by kind; only counts above 0.
         problems: one message for each image or file that was left out.
     """
@@ -84,17 +83,17 @@ class Imported:
     problems: tuple[str, ...]
 
 
-def write(source: Source, destination: Path, options: Options, on_progress: OnProgress | None = None) -> Imported:
-    """Write `{split}/images`, `{split}/masks`, `{split}/instances` if the source has any, and `segpipe.yaml`.
+def write(source: Source, destination: Path, options: Options, on_progress: OnProgress) -> Imported:
+    """Writes `{split}/images`, `{split}/masks`, `{split}/instances` if the source has any, and `segpipe.yaml`.
 
     Args:
-        source: what an importer returned.
+        source: the data set that an importer read.
         destination: a folder that does not exist or is empty.
-        options: what to keep and how to divide it.
+        options: what to keep and how to split it.
         on_progress: called with the number of images done and the total.
 
     Raises:
-        UsageError: an unknown class, too many classes, no image that can be imported, or no way to split them.
+        UsageError: a class is unknown, there are too many classes, or no image can be imported or split.
     """
     if not source.items:
         raise _nothing_imported(source.problems)
@@ -112,11 +111,11 @@ def write(source: Source, destination: Path, options: Options, on_progress: OnPr
         raise UsageError(f"{destination}: cannot be made: {error.strerror}; expected a folder to write") from None
     for done, (item, name, split) in enumerate(zip(source.items, names, splits, strict=True), start=1):
         folder = destination / split
-        try:
+        with collected(problems):
             first = written.setdefault((split, name), item.image)
             if first is not item.image:
                 raise BadAnnotationError(
-                    f"{item.image}: found a pair called {name} already, of {first}; expected one. Rename an image"
+                    f"{item.image}: found another pair called {name}, of {first}; expected one. Rename an image"
                 )
             mask, annotations = _draw(item, f"{name}{item.image.suffix}", source, index_of, lost)
             _place(item.image, folder / "images" / f"{name}{item.image.suffix}", options.link)
@@ -126,10 +125,7 @@ def write(source: Source, destination: Path, options: Options, on_progress: OnPr
                 (folder / "instances").mkdir(exist_ok=True)
                 (folder / "instances" / f"{name}.json").write_bytes(annotations)
             pairs[split] += 1
-        except BadAnnotationError as error:
-            problems.append(str(error))
-        if on_progress:
-            on_progress(done, len(names))
+        on_progress(done, len(names))
     if not pairs:
         raise _nothing_imported(problems)
     in_order = {split: pairs[split] for split in _ORDER if pairs[split]}
@@ -144,14 +140,14 @@ def _nothing_imported(problems: Sequence[str]) -> UsageError:
     return UsageError("no image could be imported:\n" + "\n".join(reasons))
 
 
-def _kept(source: Source, classes: Sequence[str]) -> list[Label]:
-    """Returns the labels to keep; the ignored class is always one of them."""
-    named = {label.name: label for label in source.labels if not is_background(label.name)}
+def _kept(source: Source, classes: Sequence[str]) -> dict[str, Color | None]:
+    """Returns the labels to keep, without the background, and always with the ignored class."""
+    named = {name: color for name, color in source.labels.items() if not is_background(name)}
     unknown = sorted({name for name in classes if not is_background(name)} - set(named))
     if unknown:
         raise UsageError(f"--class: found {unknown[0]!r}; expected one of {', '.join(named) or 'no classes'}")
     chosen = [*classes, *([source.ignore] if source.ignore else [])] if classes else named
-    kept = [named[name] for name in dict.fromkeys(chosen) if name in named]
+    kept = {name: named[name] for name in chosen if name in named}
     if not 1 <= len(kept) < _MOST_CLASSES:
         raise UsageError(
             f"found {len(kept)} classes beside the background; expected 1 to {_MOST_CLASSES - 1}, which fit an 8-bit"
@@ -160,21 +156,19 @@ def _kept(source: Source, classes: Sequence[str]) -> list[Label]:
     return kept
 
 
-def _describe(name: str, labels: list[Label], source: Source, sequence: str | None) -> DatasetDescription:
+def _describe(name: str, labels: dict[str, Color | None], source: Source, sequence: str | None) -> DatasetDescription:
     layout = {"images": "{split}/images/{name}", "masks": "{split}/masks/{name}.png"}
     if source.has_instances:
         layout["instances"] = "{split}/instances/{name}.json"
-    classes = [{"name": BACKGROUND, "color": voc_color(0)}]
-    classes += [
-        {"name": label.name, "color": label.color or voc_color(index)} for index, label in enumerate(labels, start=1)
-    ]
+    colors = {BACKGROUND: voc_color(0), **labels}
+    classes = [{"name": name, "color": color or voc_color(i)} for i, (name, color) in enumerate(colors.items())]
     try:
         return DatasetDescription.model_validate(
             {
                 "name": name,
                 "classes": classes,
                 "ignore": source.ignore,
-                "things": [label.name for label in labels] if source.has_instances else [],
+                "things": list(labels) if source.has_instances else [],
                 "layout": layout,
                 "splits": {TRAIN: TRAIN},
                 "sequence": sequence,
@@ -186,12 +180,12 @@ def _describe(name: str, labels: list[Label], source: Source, sequence: str | No
 
 def _pair_name(item: Item) -> str:
     """Returns the name of a pair: its image's path with `__` for slashes, without the extension."""
-    # A leading dot would hide the files.
+    # Files with a leading dot are hidden.
     return os.path.splitext(item.name)[0].replace("/", "__").lstrip(".") or "image"
 
 
 def _split(item: Item) -> str:
-    """Returns the split as segpipe calls it, empty if unknown: `train2017` is `train`, `valid` is `val`."""
+    """Returns segpipe's name of the split, such as `train` for `train2017` and `val` for `valid`; empty if unknown."""
     plain = re.sub(r"[^a-z0-9_-]", "_", re.sub(r"_?\d{4}$", "", (item.split or "").lower()))
     return _SPLITS.get(plain, plain)
 
@@ -199,9 +193,9 @@ def _split(item: Item) -> str:
 def _assign_splits(
     items: Sequence[Item], names: Sequence[str], description: DatasetDescription, val: float
 ) -> tuple[list[str], bool]:
-    """Returns the split of each image, and whether `val` is held out because the source lacks train or val.
+    """Returns the split of each image, and whether `val` was held out because the source lacks train or val.
 
-    Images of a test split stay there. Whole sequences are held out, chosen by a hash of their names.
+    Test images stay in their split. Whole sequences are held out, chosen by a hash of their names.
     """
     splits = [_split(item) for item in items]
     if {TRAIN, VAL} <= set(splits):
@@ -210,8 +204,8 @@ def _assign_splits(
     free = [sequence or name for sequence, name, split in zip(sequences, names, splits, strict=True) if split != TEST]
     if len(set(free)) < 2:
         raise UsageError(
-            f"found {len(set(free))} sequences or images to divide into train and val; expected at least 2. Import more"
-            " images, or give --sequence an expression that tells sequences apart"
+            f"found {len(set(free))} sequences or images to split into train and val; expected at least 2. Import more"
+            " images, or pass an expression that distinguishes sequences with --sequence"
         )
     assigned = assign_sequences(Counter(free), {VAL: val})
     return [
@@ -223,17 +217,18 @@ def _assign_splits(
 def _draw(
     item: Item, name: str, source: Source, index_of: Mapping[str, int], lost: Counter[str]
 ) -> tuple[np.ndarray, bytes]:
-    """Returns an image's mask, class indices as uint8 [H, W], and its instances as COCO's JSON, empty if the source has
-    none. Raises BadAnnotationError.
+    """Returns an image's mask, class indices as uint8 [H, W], and its instances as COCO's JSON, or b"".
+
+    Raises BadAnnotationError.
     """
     size = mask_size(item)
-    # Counted apart, because an image that fails here is left out and loses nothing.
+    # An image that fails below is left out, and then its losses do not count.
     found: Counter[str] = Counter()
     shapes = item.read(size, found)
     mask = paint(shapes, size, index_of, source.smaller_above, found)
     annotations = b""
     if source.has_instances:
-        # Overlaps are not lost: the instances hold them.
+        # The instances keep overlaps.
         del found[OVERLAPS]
         annotations = coco.encode(name, size, _instances(shapes, size, index_of), list(index_of))
     lost.update(found)
@@ -241,9 +236,9 @@ def _draw(
 
 
 def _instances(shapes: Sequence[Shape], size: Size, index_of: Mapping[str, int]) -> Instances:
-    """Returns the shapes of the classes that are kept, without those that cover no pixel."""
+    """Returns the shapes of kept classes that cover at least one pixel."""
     kept = [shape for shape in shapes if shape.label in index_of and not is_background(shape.label)]
-    found = [(full_mask(shape.region, size), index_of[shape.label], shape.crowd) for shape in kept]
+    found = [(full_mask(size, shape.region), index_of[shape.label], shape.crowd) for shape in kept]
     return Instances.stack([each for each in found if each[0].any()], size)
 
 
@@ -256,7 +251,7 @@ def _place(image: Path, target: Path, link: bool) -> None:
 
 
 def _write_description(destination: Path, description: DatasetDescription, pairs: Mapping[str, int]) -> None:
-    """Write the description with the splits that have pairs."""
+    """Writes the description with the splits that have pairs."""
     plain = description.model_dump(mode="json", exclude_defaults=True)
     plain["splits"] = {split: split for split in pairs}
     text = yaml.safe_dump(plain, default_flow_style=None, sort_keys=False, allow_unicode=True, width=120)

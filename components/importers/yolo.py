@@ -1,8 +1,8 @@
 """YOLO's segmentation labels: a text file per image, a class and a polygon per line, and a `data.yaml`.
 
-Format: https://docs.ultralytics.com/datasets/segment/, as ultralytics/data/utils.py (`img2label_paths`,
-`check_det_dataset`, `verify_image_label`; commit 00bfe34) reads it. Lines have no order, so smaller shapes lie above
-larger ones, as in `polygons2masks_overlap`. An image without a label file holds no object.
+Format: https://docs.ultralytics.com/datasets/segment/, as read by ultralytics/data/utils.py (`img2label_paths`,
+`check_det_dataset`, `verify_image_label`; commit 00bfe34). Lines have no order, so smaller shapes lie above larger
+ones, as in `polygons2masks_overlap`. An image without a label file has no object.
 """
 
 from __future__ import annotations
@@ -15,10 +15,20 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, Field
 
-from components.dataset.yaml_settings import parse_mapping
 from components.errors import UsageError
 from components.importers.regions import polygon
-from components.importers.source import BadAnnotationError, Item, Label, Shape, Size, Source, list_images, validate
+from components.importers.source import (
+    BadAnnotationError,
+    Item,
+    Shape,
+    Size,
+    Source,
+    collected,
+    list_images,
+    read_lines,
+    validate,
+)
+from components.yaml_loading import load_mapping
 
 _BOX_COLUMNS = 5
 _TOLERANCE = 0.01
@@ -34,32 +44,24 @@ class _Data(BaseModel):
 
 
 def read(source: Path) -> Source:
-    """Read a `data.yaml`, or the folder that holds one YAML file."""
+    """Reads a `data.yaml`, or the folder that holds one YAML file."""
     path = source if source.is_file() else _yaml_file(source)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read: {error}; expected a YAML file. Export or copy it again") from None
-    try:
-        data = validate(_Data, parse_mapping(text, str(path)), path)
-    except BadAnnotationError as error:
-        raise UsageError(str(error)) from None
+    data = validate(_Data, load_mapping(text, str(path)), path)
     names = data.names if isinstance(data.names, dict) else dict(enumerate(data.names))
-    result = Source([Label(names[index]) for index in sorted(names)], [], smaller_above=True)
+    result = Source(dict.fromkeys(names[index] for index in sorted(names)), smaller_above=True)
     root = path.parent / data.path
-    # `path` may be a folder of the machine that wrote the file.
+    # `path` may name a folder of another machine.
     root = root if root.is_dir() else path.parent
     given = {"train": data.train, "val": data.val or data.validation, "test": data.test}
     for split, entries in given.items():
         for entry in [entries] if isinstance(entries, str) else entries or []:
-            try:
-                found = list(_images(_resolve(root, entry, f"{path}: {split}")))
-            except BadAnnotationError as error:
-                result.problems.append(str(error))
-                continue
-            for image, name in found:
-                shapes = partial(_shapes, _label_file(image), names)
-                result.items.append(Item(image, name, split, shapes))
+            with collected(result.problems):
+                for image, name in _images(_resolve(root, entry, f"{path}: {split}")):
+                    result.items.append(Item(image, name, split, partial(_shapes, _label_file(image), names)))
     return result
 
 
@@ -74,7 +76,7 @@ def _yaml_file(folder: Path) -> Path:
 
 
 def _resolve(root: Path, entry: str, where: str) -> Path:
-    """Returns the folder or list of a split; Roboflow writes `../train/images` for a folder beside `data.yaml`."""
+    """Returns the folder or list of a split; Roboflow writes `../train/images` for `train/images`."""
     for place in (root / entry, root / entry.removeprefix("../")):
         if place.exists():
             return place
@@ -85,11 +87,11 @@ def _resolve(root: Path, entry: str, where: str) -> Path:
 
 
 def _images(place: Path) -> Iterator[tuple[Path, str]]:
-    """Yields path and name of each image of a folder, or of a file that lists one per line."""
+    """Yields path and name of each image in a folder, or in a file that lists one per line."""
     if place.is_dir():
         yield from ((place / name, name) for name in list_images(place))
         return
-    for line in filter(None, map(str.strip, place.read_text(encoding="utf-8", errors="replace").splitlines())):
+    for line in read_lines(place):
         image = place.parent / line
         yield image, image.name
 

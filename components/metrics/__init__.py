@@ -1,1 +1,1 @@
-"""Confusion matrix, scores, their TFMA metrics, and the gate that decides what is blessed."""
+"""Confusion matrix, scores, their TFMA metrics, and the gate that blesses a model."""

@@ -1,11 +1,10 @@
-"""Average precision of instances as COCO defines it, for masks and for boxes.
+"""Compute COCO's average precision of instances, for masks and for boxes.
 
 Source: pycocotools 2.0, cocoeval.py, `evaluateImg` and `accumulate`; tests/components/metrics/test_average_precision.py
-compares with it. Two differences: an instance's area is its number of pixels, where COCO's files bring an area of their
-own, and detections with equal scores are ordered by a hash of their image, so that the result does not depend on the
-order in which images arrive.
+compares with it. Two differences: the area of an instance is its number of pixels, not the area in COCO's files; and
+detections with equal scores are ordered by a hash of their image, so the order of the images does not matter.
 
-An image is matched once and becomes `ImageMatches`: about 100 bytes a detection. Scores follow from a list of them.
+Each image is matched once, which gives `ImageMatches` of about 100 bytes a detection. The scores follow from them.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from components.metrics.scores import mean, metric_name
 KINDS = ("mask", "box")
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
-# The least and the most pixels of an instance.
+# Minimum and maximum number of pixels of an instance.
 AREAS = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
-# Of one class in one image; those with the highest scores count.
+# Per class and image; those with the highest scores count.
 MAX_DETECTIONS = 100
 
-# What is averaged by the end of a score's name: which area, which thresholds.
+# The area and the IoU thresholds of a score, by the end of its name.
 _VARIANTS = {
     "": (0, slice(None)),
     "50": (0, slice(0, 1)),
@@ -39,21 +38,21 @@ _VARIANTS = {
 SCORES = tuple(f"{kind}_ap{variant}" for kind in KINDS for variant in _VARIANTS)
 
 _FALSE_POSITIVE, _TRUE_POSITIVE, _IGNORED = range(3)
-# Resamples that are scored at once, which bounds the memory.
+# Resamples scored at once, to limit the memory.
 _BATCH = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageMatches:
-    """How the detections of one image meet its truth.
+    """The detections of one image matched with its instances.
 
     Attributes:
-        image: a hash of the image, which orders the images and decides their bootstrap weights.
-        sequence: the sequence that the image belongs to.
+        image: hash of the image, which orders the images and determines their bootstrap weights.
+        sequence: the image's sequence.
         truths: number of instances that count, int64 [areas, things].
         things: positions of the detections' classes among the things, int64 [N]; the highest score of a class first.
-        scores: float64 [N].
-        outcomes: 0 for a false positive, 1 for a true one, 2 for one that does not count,
+        scores: scores of the detections, float64 [N].
+        outcomes: 0 for a false positive, 1 for a true positive, 2 for a detection that does not count,
             uint8 [N, kinds, areas, thresholds].
     """
 
@@ -72,10 +71,10 @@ def match(
 
     Args:
         truth: the instances.
-        found: the detections, masks of the same size.
-        thing_indices: class indices of the things; other classes are left out.
-        image: the encoded image, or any other bytes that identify it.
-        sequence: the sequence that the image belongs to.
+        found: the detections, with masks of the same size.
+        thing_indices: class indices of the things; other classes are ignored.
+        image: the encoded image.
+        sequence: the image's sequence.
 
     Raises:
         ValueError: masks of truth and detections differ in size.
@@ -145,7 +144,7 @@ def box_iou(found: np.ndarray, truth: np.ndarray, crowd: np.ndarray) -> np.ndarr
 
 
 def _iou(common: np.ndarray, found: np.ndarray, truth: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """Returns the intersections over the unions; 0 of nothing, as `rleIou` has it."""
+    """Returns intersection over union; 0 for empty masks, as in `rleIou`."""
     union = np.where(crowd, found[:, np.newaxis], found[:, np.newaxis] + truth - common)
     return np.divide(common, union, out=np.zeros_like(common), where=common > 0)
 
@@ -159,15 +158,15 @@ def _box_areas(boxes: np.ndarray) -> np.ndarray:
 
 
 def _within_areas(pixels: np.ndarray) -> np.ndarray:
-    """Returns which sizes [N] lie in each area, both bounds included, bool [areas, N]."""
+    """Returns which sizes [N] lie in each area, bounds included, bool [areas, N]."""
     low, high = np.array(list(AREAS.values())).T[..., np.newaxis]
     return (low <= pixels) & (pixels <= high)
 
 
 def _assign(iou: np.ndarray, crowd: np.ndarray, ignored: np.ndarray, found_sizes: np.ndarray) -> np.ndarray:
-    """Gives each detection the free instance that it overlaps most, the highest score first.
+    """Matches each detection, the highest score first, with the free instance of the highest IoU.
 
-    An instance that counts wins over one that is ignored, and of equal IoU the last one wins. A crowd takes any number.
+    An instance that counts wins over an ignored one; of equal IoU the last one wins. A crowd takes any number.
 
     Args:
         iou: float [D, T].
@@ -186,7 +185,7 @@ def _assign(iou: np.ndarray, crowd: np.ndarray, ignored: np.ndarray, found_sizes
     outcomes = np.where(outside, _IGNORED, _FALSE_POSITIVE) * np.ones((1, 1, shape[1]), np.int64)
     if iou.shape[1]:
         for row, own in enumerate(iou):
-            # An ignored instance is as good as any that counts, less 2.
+            # An IoU minus 2 ranks any ignored instance below those that count; -3 is no match.
             value = np.where((free | crowd) & (own >= least), np.where(counts, own, own - 2), -3.0)
             best = shape[2] - 1 - np.argmax(value[..., ::-1], axis=-1)
             top = np.take_along_axis(value, best[..., np.newaxis], axis=-1)[..., 0]
@@ -197,20 +196,12 @@ def _assign(iou: np.ndarray, crowd: np.ndarray, ignored: np.ndarray, found_sizes
     return outcomes.astype(np.uint8)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Detected:
-    """The detections of one class in all images, the highest score first: outcomes and the places of their images."""
-
-    outcomes: np.ndarray
-    images: np.ndarray
-
-
 class AveragePrecision:
     """Average precision over images.
 
     Args:
         images: what `match` returned, in any order.
-        things: names of the things, in the order that the images were matched with.
+        things: names of the things, in the order of `thing_indices`.
     """
 
     def __init__(self, images: Sequence[ImageMatches], things: Sequence[str]) -> None:
@@ -223,31 +214,25 @@ class AveragePrecision:
         classes = np.concatenate([np.zeros(0, np.int64), *(image.things for image in self._images)])
         places = np.repeat(np.arange(len(self._images)), [len(image.scores) for image in self._images])
         order = np.argsort(-scores, kind="stable")
-        self._detected = []
-        for thing in range(len(things)):
-            own = order[classes[order] == thing]
-            self._detected.append(_Detected(outcomes[own], places[own]))
+        own = [order[classes[order] == thing] for thing in range(len(things))]
+        # By thing: outcomes of its detections and positions of their images, the highest score first.
+        self._detected = [(outcomes[rows], places[rows]) for rows in own]
 
     @property
     def mask_ap(self) -> float:
         """The mean average precision of masks, 0 to 1; NaN without an instance."""
-        return float(mean(np.stack(self._mask_ap(self._once), axis=-1))[0])
+        return float(mean(self._by_threshold(0, 0, self._once)[..., 0].mean(axis=1)))
 
     def flat(self) -> dict[str, float]:
         """Returns every score by name, 0 to 1, `class_mask_ap/<class name>` included; NaN without an instance."""
-        table = np.array(
-            [
-                [[self._thresholds(k, a, t, self._once)[:, 0] for t in self._places] for a in range(len(AREAS))]
-                for k in range(len(KINDS))
-            ]
-        )
         values, by_class = {}, {}
-        for kind, of_kind in zip(KINDS, table, strict=True):
+        for kind, kind_name in enumerate(KINDS):
+            table = [self._by_threshold(kind, area, self._once)[..., 0] for area in range(len(AREAS))]
             for variant, (area, thresholds) in _VARIANTS.items():
-                classes = of_kind[area][:, thresholds].mean(axis=1)
-                values[f"{kind}_ap{variant}"] = float(mean(classes))
+                classes = table[area][:, thresholds].mean(axis=1)
+                values[f"{kind_name}_ap{variant}"] = float(mean(classes))
                 for name, value in zip(self._things, classes.tolist(), strict=True):
-                    by_class[metric_name(f"class_{kind}_ap{variant}", name)] = value
+                    by_class[metric_name(f"class_{kind_name}_ap{variant}", name)] = value
         return values | by_class
 
     def resampled(self) -> Resampled:
@@ -255,41 +240,40 @@ class AveragePrecision:
         weights = np.array([poisson_weights(image.image) for image in self._images], np.int32)
         weights = weights.reshape(-1, RESAMPLES).T.copy()
         batches = np.array_split(weights, RESAMPLES // _BATCH)
-        classes = [np.concatenate(parts) for parts in zip(*map(self._mask_ap, batches), strict=True)]
+        classes = np.concatenate([self._by_threshold(0, 0, batch).mean(axis=1) for batch in batches], axis=1)
         names = (metric_name("class_mask_ap", name) for name in self._things)
-        return {"mask_ap": mean(np.stack(classes, axis=-1)), **dict(zip(names, classes, strict=True))}
-
-    @property
-    def _places(self) -> range:
-        return range(len(self._things))
+        return {"mask_ap": mean(classes.T), **dict(zip(names, classes, strict=True))}
 
     @property
     def _once(self) -> np.ndarray:
+        """Weights that count every image once, int64 [1, images]."""
         return np.ones((1, len(self._images)), np.int64)
 
-    def _mask_ap(self, weights: np.ndarray) -> list[np.ndarray]:
-        return [self._thresholds(0, 0, thing, weights).mean(axis=0) for thing in self._places]
+    def _by_threshold(self, kind: int, area: int, weights: np.ndarray) -> np.ndarray:
+        """Returns average precision, float64 [things, thresholds, R]; NaN without an instance that counts.
 
-    def _thresholds(self, kind: int, area: int, thing: int, weights: np.ndarray) -> np.ndarray:
-        """Returns one class's average precision, float64 [thresholds, R], for weights of the images, int64 [R, images].
-
-        NaN without an instance that counts.
+        Args:
+            kind: position in `KINDS`.
+            area: position in `AREAS`.
+            weights: weights of the images, int64 [R, images].
         """
-        positives = weights @ self._truths[:, area, thing]
-        found = self._detected[thing]
-        own = weights[:, found.images]
-        return np.array([interpolate(outcomes, own, positives) for outcomes in found.outcomes[:, kind, area].T])
+        result = np.empty((len(self._things), len(IOU_THRESHOLDS), len(weights)))
+        for thing, (outcomes, images) in enumerate(self._detected):
+            positives, own = weights @ self._truths[:, area, thing], weights[:, images]
+            for threshold in range(len(IOU_THRESHOLDS)):
+                result[thing, threshold] = interpolate(outcomes[:, kind, area, threshold], own, positives)
+        return result
 
 
 def interpolate(outcomes: np.ndarray, weights: np.ndarray, positives: np.ndarray) -> np.ndarray:
     """Returns the mean precision at 101 recalls, float64 [R]; NaN without an instance.
 
-    The precision at a recall is the highest at that recall or beyond. Precision and recall rise at true positives only,
-    so only those are looked at.
+    The precision at a recall is the highest precision at that recall or a higher one. Both rise at true positives only,
+    so the other detections are skipped.
 
     Args:
-        outcomes: of the detections, the highest score first, uint8 [D].
-        weights: how often each detection counts, int32 or int64 [R, D].
+        outcomes: outcomes of the detections, the highest score first, uint8 [D].
+        weights: number of times that each detection counts, int32 or int64 [R, D].
         positives: number of instances, int64 [R].
     """
     hits = np.flatnonzero(outcomes == _TRUE_POSITIVE)

@@ -1,13 +1,13 @@
-"""Boundary IoU: the IoU of the pixels near the edges of a class, which large areas do not hide.
+"""Compute boundary IoU: the IoU of the pixels near the edges of a class, which does not depend on large areas.
 
 Source: Cheng et al., Boundary IoU: Improving Object-Centric Image Segmentation Evaluation, CVPR 2021 (arXiv
 2103.16562), section 4. The authors' code is `mask_to_boundary` in boundary_iou/utils/boundary_utils.py of
 github.com/bowenc0221/boundary-iou-api. It erodes each mask d times by 3x3 pixels, so a pixel is near an edge if another
-class, or the image's edge, lies within a Chebyshev distance of d pixels. All classes at once: the largest and the
-smallest class index in the window of 2d + 1 pixels around it differ.
+class, or the image's edge, lies within a Chebyshev distance of d pixels. For all classes at once: the largest and the
+smallest class index differ in the window of 2d + 1 pixels around the pixel.
 
-The paper has no ignored pixels. Here the prediction takes over the truth's, so both masks end where an ignored area
-begins, as they do at the image's edge. What a model predicts inside such an area changes nothing.
+The paper has no ignored pixels. Here the prediction copies those of the truth, so both masks end at an ignored area, as
+they do at the image's edge. The prediction inside such an area has no effect.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def band_width(height: int, width: int) -> int:
 
 
 def near_edges(mask: np.ndarray, distance: int) -> np.ndarray:
-    """Tells which pixels lie within a distance of another class or of the image's edge.
+    """Returns which pixels lie within a distance of another class or of the image's edge.
 
     Args:
         mask: class indices, uint8 [H, W].
@@ -37,7 +37,7 @@ def near_edges(mask: np.ndarray, distance: int) -> np.ndarray:
         bool [H, W].
     """
     window = 2 * distance + 1
-    # Outside the image lie the highest and the lowest index at once, which differ whatever is inside.
+    # Pad with the highest and the lowest index, which differ whatever the mask holds.
     highest = ndimage.maximum_filter(mask, window, mode="constant", cval=255)
     return highest != ndimage.minimum_filter(mask, window, mode="constant", cval=0)
 
@@ -51,7 +51,7 @@ def boundary_counts(truth: np.ndarray, prediction: np.ndarray, class_map: ClassM
         class_map: the classes.
 
     Returns:
-        Pixels hit, true and predicted of each scored class, int64 [3, scored classes], as `scores.iou` takes them.
+        Pixels hit, true and predicted of each scored class, int64 [3, scored classes], the input of `scores.iou`.
     """
     if class_map.ignore_index is not None:
         prediction = np.where(truth == class_map.ignore_index, truth, prediction)

@@ -1,10 +1,9 @@
-"""Calibration: whether a model that is 80 % sure is right in 80 % of its pixels.
+"""Compute calibration: whether a model with a confidence of 80 % is right in 80 % of its pixels.
 
 Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017 (arXiv 1706.04599), section 2. The bins are
 equations 1 and 2, the expected calibration error is equation 3.
 
-Confidence arrives as 8-bit levels, which shifts a pixel's by at most 1/510 = 0.002. A bin is 1/15 wide and holds 17
-levels.
+The confidence is rounded to 8-bit levels, an error of at most 1/510 = 0.002. A bin is 1/15 wide and holds 17 levels.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class ReliabilityBin:
 
     Attributes:
         pixels: scored pixels whose confidence lies in the bin.
-        hits: those of them whose class is right.
+        hits: those whose class is right.
         confidence: their mean confidence, 0 to 1; None without pixels.
         accuracy: hits / pixels; None without pixels.
     """
@@ -45,13 +44,13 @@ def calibration_counts(
     Args:
         truth: class indices, uint8 [H, W].
         prediction: class indices, uint8 [H, W].
-        confidence: probability of the predicted class, uint8 [H, W], 0 to 255 for 0 to 1; None if the model does not
-            return it.
-        class_map: the classes; pixels whose truth is the ignored class are left out.
+        confidence: probability of the predicted class, uint8 [H, W], 0 to 255 for 0 to 1; None if the model returns
+            none.
+        class_map: the classes; pixels of the ignored class are not counted.
 
     Returns:
-        Pixels, hits and the sum of the levels, int64 [BINS, 3]. Bin m is the confidences above m / BINS, up to
-        (m + 1) / BINS; the first holds 0 too. All 0 without confidence.
+        Pixels, hits and the sum of the levels, int64 [BINS, 3]. Bin m holds the confidences above m / BINS, up
+        to (m + 1) / BINS; the first bin holds 0 too. All 0 without confidence.
 
     Raises:
         ValueError: the confidence has another shape than the truth.
@@ -84,7 +83,7 @@ def expected_calibration_error(counts: np.ndarray) -> float:
 
 
 def reliability(counts: np.ndarray) -> tuple[ReliabilityBin, ...]:
-    """Returns the bins of a reliability diagram, the least confident first; none without pixels.
+    """Returns the bins of a reliability diagram, the least confident first; empty without pixels.
 
     Args:
         counts: what `calibration_counts` returns, summed over images.

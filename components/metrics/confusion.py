@@ -1,6 +1,6 @@
-"""Counts pixels by true and predicted class: the one matrix that every score is computed from.
+"""Count pixels by true and predicted class: every score of masks follows from this matrix.
 
-Nothing here needs TensorFlow, so the pipeline, the command line and the report share it.
+The module does not import TensorFlow, so the command line can use it too.
 """
 
 from __future__ import annotations
@@ -14,51 +14,38 @@ from components.errors import DataRejectedError
 
 
 def decode_mask(png: bytes) -> np.ndarray:
-    """Decodes a mask of class indices.
-
-    Args:
-        png: an 8-bit grey PNG, one class index a pixel.
-
-    Returns:
-        Class indices, uint8 [H, W].
+    """Decodes a mask, an 8-bit grey PNG of class indices, to uint8 [H, W].
 
     Raises:
-        DataRejectedError: the bytes are no image, are cut short, or hold anything but 8-bit grey.
+        DataRejectedError: the bytes are not an image, are cut short, or are not 8-bit grey.
     """
-    return _decode_grey(png, "mask", "class indices", "one class index a pixel")
+    return _decode_grey(png, "mask", "class indices")
 
 
 def decode_confidence(png: bytes) -> np.ndarray:
-    """Decodes the probability of each pixel's class.
-
-    Args:
-        png: an 8-bit grey PNG, 0 to 255 for 0 to 1.
-
-    Returns:
-        Levels, uint8 [H, W].
+    """Decodes the probability of each pixel's class, an 8-bit grey PNG, 0 to 255 for 0 to 1, to uint8 [H, W].
 
     Raises:
-        DataRejectedError: the bytes are no image, are cut short, or hold anything but 8-bit grey.
+        DataRejectedError: the bytes are not an image, are cut short, or are not 8-bit grey.
     """
-    return _decode_grey(png, "confidence", "probabilities", "0 to 255 for 0 to 1")
+    return _decode_grey(png, "confidence", "probabilities, 0 to 255 for 0 to 1")
 
 
 def decode_instance(png: bytes) -> np.ndarray:
-    """Decodes the mask of an instance, bool [H, W], from an 8-bit grey PNG of 0 and 255.
+    """Decodes the mask of an instance, an 8-bit grey PNG of 0 and 255, to bool [H, W].
 
     Raises:
-        DataRejectedError: the bytes are no image, are cut short, or hold anything but 8-bit grey.
+        DataRejectedError: the bytes are not an image, are cut short, or are not 8-bit grey.
     """
-    return _decode_grey(png, "mask of an instance", "0 and 255", "255 where the instance is") > 127
+    return _decode_grey(png, "mask of an instance", "0 and 255") > 127
 
 
-def _decode_grey(png: bytes, what: str, content: str, remedy: str) -> np.ndarray:
+def _decode_grey(png: bytes, what: str, content: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(png)) as image:
             if image.mode != "L":
                 raise DataRejectedError(
-                    f"{what}: found an image of mode {image.mode}, expected 8-bit grey (mode L) {content}; "
-                    f"write {remedy}"
+                    f"{what}: found an image of mode {image.mode}, expected 8-bit grey (mode L) of {content}"
                 )
             return np.asarray(image, dtype=np.uint8)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
@@ -74,7 +61,7 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, num_classes: int
     Args:
         truth: class indices, integer [H, W].
         prediction: class indices, integer, same shape as `truth`.
-        num_classes: number of classes, the ignored one included.
+        num_classes: number of classes, including the ignored class.
 
     Returns:
         Pixel counts, int64 [num_classes, num_classes]; rows are the truth, columns the prediction.
@@ -91,7 +78,7 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, num_classes: int
         if indices.size and not 0 <= indices.min() <= indices.max() < num_classes:
             raise ValueError(
                 f"confusion matrix: {what} holds class indices {indices.min()} to {indices.max()}, "
-                f"expected 0 to {num_classes - 1}; use the class map the data was written with"
+                f"expected 0 to {num_classes - 1}; use the class map that the data was written with"
             )
     pairs = truth.ravel().astype(np.intp) * num_classes + prediction.ravel()
     counts = np.bincount(pairs, minlength=num_classes * num_classes)

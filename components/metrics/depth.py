@@ -1,4 +1,4 @@
-"""The scores of depth: absolute relative error, root mean squared error, and the fraction of pixels within 25 %.
+"""Define the scores of depth: absolute relative error, root mean squared error, and the fraction of pixels within 25 %.
 
 Source: Eigen, Puhrsch and Fergus 2014, arXiv 1406.2283, section 4: "Abs Relative difference", "RMSE (linear)" and
 "Threshold" of 1.25. All are means over the known pixels of all images.
@@ -27,12 +27,12 @@ def decode_depth(png: bytes) -> np.ndarray:
 def error_sums(truth: np.ndarray, estimate: np.ndarray, depth_scale: float) -> np.ndarray:
     """Returns the sums over known pixels that the scores follow from, float64 [4].
 
-    They are the number of pixels, their relative errors, their squared errors in square metres, and how many are
-    within the threshold.
+    They are the number of pixels, the sum of their relative errors, the sum of their squared errors in square metres,
+    and the number of pixels within the threshold.
 
     Args:
         truth: values of the depth map, [H, W]; 0 is unknown.
-        estimate: the same of the estimate, above 0.
+        estimate: values of the estimated depth map, above 0.
         depth_scale: value at a distance of 1 metre.
 
     Raises:
@@ -56,15 +56,14 @@ class DepthTally:
 
     Attributes:
         sums: see `error_sums`, float64 [4].
-        resamples: the same of every bootstrap resample, float64 [RESAMPLES, 4].
+        resamples: the sums of every bootstrap resample, float64 [RESAMPLES, 4].
     """
 
     sums: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(4))
     resamples: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((RESAMPLES, 4)))
 
-    def add(self, counted: tuple[np.ndarray, bytes]) -> None:
-        """Adds an image: its sums, and its encoded bytes, which decide its bootstrap weights."""
-        sums, image = counted
+    def add(self, sums: np.ndarray, image: bytes) -> None:
+        """Adds an image: its sums, and its encoded bytes, which determine its bootstrap weights."""
         self.sums += sums
         self.resamples += poisson_weights(image)[:, np.newaxis] * sums
 

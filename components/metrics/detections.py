@@ -1,4 +1,4 @@
-"""What a model of instances found in one image, read from the outputs of its signature `evaluation`."""
+"""The detections of one image, read from the outputs of a model's signature `evaluation`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from components.metrics.confusion import decode_instance
 
 @dataclasses.dataclass(frozen=True)
 class Detections:
-    """What a model found in an image.
+    """The instances that a model found in an image.
 
     Attributes:
         masks: bool [N, H, W].
@@ -30,14 +30,14 @@ class Detections:
 
     @classmethod
     def of_outputs(cls, outputs: Mapping[str, Any], size: tuple[int, ...]) -> Detections:
-        """Reads the outputs of one image by name, which `components/features.py` describes.
+        """Reads the outputs of one image by name; `components/features.py` describes them.
 
         Args:
             outputs: the outputs, padded to the same number for every image.
             size: (height, width) of the image.
 
         Raises:
-            DataRejectedError: a mask is no 8-bit grey PNG.
+            DataRejectedError: a mask is not an 8-bit grey PNG.
         """
         classes = np.asarray(outputs[features.CLASSES]).ravel().astype(np.int64)
         places = np.flatnonzero(classes >= 0)

@@ -1,4 +1,4 @@
-"""Scores that explain a model and do not gate it: calibration, boundary IoU and recall by object size."""
+"""Sum up the scores that do not gate: calibration, boundary IoU and recall by object size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from components.metrics.calibration import (
     reliability,
 )
 from components.metrics.object_sizes import SIZES, SizeScore, object_counts, size_scores
-from components.metrics.scores import iou, mean, metric_name, or_null
+from components.metrics.scores import iou, mean, metric_name, nested
 
 CALIBRATION_ERROR = "expected_calibration_error"
 MEAN_BOUNDARY_IOU = "mean_boundary_iou"
@@ -29,9 +29,9 @@ class Diagnostics:
     """Counts over images, from which the scores follow.
 
     Attributes:
-        calibration: scored pixels, hits and sum of confidence by confidence, int64 [BINS, 3]; see `calibration_counts`.
+        calibration: scored pixels, hits and sum of confidence by bin, int64 [BINS, 3]; see `calibration_counts`.
         boundary: pixels hit, true and predicted near the edges of each scored class, int64 [3, scored classes].
-        object_sizes: objects, their pixels and the found ones, int64 [scored classes, sizes, 3].
+        object_sizes: objects, their pixels and the pixels found, int64 [scored classes, sizes, 3].
     """
 
     calibration: np.ndarray
@@ -55,7 +55,7 @@ class Diagnostics:
             truth: class indices, uint8 [H, W].
             prediction: class indices, uint8 [H, W].
             class_map: the classes.
-            confidence: probability of the predicted class, uint8 [H, W], 0 to 255 for 0 to 1; None if it is not known.
+            confidence: probability of the predicted class, uint8 [H, W], 0 to 255 for 0 to 1; None if unknown.
 
         Raises:
             ValueError: the confidence has another shape than the truth.
@@ -88,7 +88,7 @@ class Diagnostics:
 
     @property
     def reliability(self) -> tuple[ReliabilityBin, ...]:
-        """The bins of the reliability diagram; none if the model returns no confidence."""
+        """The bins of the reliability diagram; empty if the model returns no confidence."""
         return reliability(self.calibration)
 
     @property
@@ -102,12 +102,9 @@ class Diagnostics:
 
     def to_dict(self, class_map: ClassMap) -> dict[str, Any]:
         """Returns the scores as plain JSON types, null if undefined; docs/reference.md describes every field."""
-        flat = {name: or_null(value) for name, value in self.flat(class_map).items()}
         return {
-            CALIBRATION_ERROR: flat[CALIBRATION_ERROR],
+            **nested(self.flat(class_map)),
             "reliability": [dataclasses.asdict(each) for each in self.reliability],
-            MEAN_BOUNDARY_IOU: flat[MEAN_BOUNDARY_IOU],
-            CLASS_BOUNDARY_IOU: {name: flat[metric_name(CLASS_BOUNDARY_IOU, name)] for name in class_map.scored_names},
             "object_sizes": _plain(self.sizes),
             "class_object_sizes": {name: _plain(sizes) for name, sizes in self.class_sizes(class_map).items()},
         }

@@ -1,11 +1,11 @@
-"""Scores by object size: the fraction of small, medium and large objects' pixels that is found.
+"""Compute scores by object size: the fraction of the pixels of small, medium and large objects that is found.
 
-An object is a connected area of one class in the truth, corners included. Masks of classes hold no instances: two cars
-that touch are one object.
+An object is a connected area of one class in the truth; pixels that touch at a corner are connected. Class masks do not
+separate instances: two cars that touch are one object.
 
 COCO's bounds, 32² and 96² pixels (cocodataset.org, detection evaluation; `areaRng` in pycocotools 2.0, cocoeval.py),
 are for photos of about 640x480 pixels. Here they are the same fractions of the image's area, 1/300 and 3/100: networks
-resize an image to their input, so an object is as small as its part of the image, whatever the camera's resolution.
+resize an image to their input, so its fraction of the image matters, not the camera's resolution.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from components.class_map import ClassMap
 from components.metrics.scores import or_null, ratio
 
 SIZES = ("small", "medium", "large")
-# An object below the first fraction of the image's area is small, one below the second medium.
+# Objects below the first fraction of the image's area are small, below the second medium.
 BOUNDS = (32**2 / (640 * 480), 96**2 / (640 * 480))
 
 
 @dataclasses.dataclass(frozen=True)
 class SizeScore:
-    """How much is found of the objects of one size.
+    """The score of the objects of one size.
 
     Attributes:
         objects: number of objects in the truth.
         pixels: their pixels.
-        recall: fraction of the pixels whose class is right; None without objects.
+        recall: fraction of these pixels whose class is right; None without objects.
     """
 
     objects: int
@@ -47,12 +47,12 @@ def object_counts(truth: np.ndarray, prediction: np.ndarray, class_map: ClassMap
         class_map: the classes.
 
     Returns:
-        Objects, their pixels and those of them that are found, int64 [scored classes, sizes, 3].
+        Objects, their pixels and the pixels found, int64 [scored classes, sizes, 3].
     """
     counts = np.zeros((len(class_map.scored_indices), len(SIZES), 3), np.int64)
     bounds = np.multiply(BOUNDS, truth.size)
     hit = truth == prediction
-    # The box of each class, so that a class is searched for objects only where it occurs.
+    # Label only the bounding box of each class.
     boxes = ndimage.find_objects(truth.astype(np.intp) + 1, max_label=class_map.num_classes)
     for place, index in enumerate(class_map.scored_indices):
         box = boxes[index]
@@ -70,7 +70,7 @@ def size_scores(counts: np.ndarray) -> dict[str, SizeScore]:
     """Returns the scores by size.
 
     Args:
-        counts: objects, pixels and found pixels, integer [sizes, 3]: of a class, or summed over classes.
+        counts: objects, pixels and found pixels of one class or of several, integer [sizes, 3].
     """
     recalls = ratio(counts[:, 2], counts[:, 1])
     return {

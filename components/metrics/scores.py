@@ -1,28 +1,24 @@
-"""Definitions of the segmentation scores, each a function of a confusion matrix and a class map.
+"""Define the scores of semantic segmentation, each a function of a confusion matrix and a class map.
 
-The pipeline's evaluation, `segpipe evaluate` and the report all read the registries here, so a
-score means the same wherever it is shown. Matrices hold the truth in rows and the prediction in
-columns. Pixels whose truth is the ignore index are left out (their row is dropped); a prediction
-of the ignored class on any other pixel is a miss.
+The Evaluator, `segpipe evaluate` and the report all use these functions, so a score means the same everywhere. The
+rows of a matrix are the truth, the columns the prediction. Pixels whose truth is the ignore index are not scored: their
+row is dropped. If another pixel is predicted as the ignored class, it is a miss.
 
-A class without a true pixel has no IoU and no Dice (NaN), and a mean leaves it out. Keras' MeanIoU (3.12) and
-others instead count a class that is only predicted as 0. With 11 classes, one of them absent, a single stray
-pixel then takes a mean of 0.600 to 0.545. Here its pixels count where they are wrong: as misses of the true class.
+A class without a true pixel has no IoU and no Dice (NaN), and the means leave it out. Keras' MeanIoU (3.12) and others
+score a class that is predicted but absent as 0. With 11 classes, one of them absent, a single stray pixel then lowers a
+mean of 0.600 to 0.545. Here such pixels still count as misses of their true class.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from components.class_map import ClassMap
-
-Metric = Callable[[np.ndarray, ClassMap], float]
-ClassMetric = Callable[[np.ndarray, ClassMap], dict[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +26,10 @@ class TaskScores:
     """The names of a task's scores.
 
     Attributes:
-        main: the score that the gate, the choice of frames and lists of runs go by.
-        by_class: the same of each class, named as in `class_iou/road`.
-        listed: the scores that stand first in a report and in lists of runs.
-        of_epoch: the score that chooses the epoch; in a training's history with `val_` before it.
+        main: the score that the gate, the choice of frames and lists of runs use.
+        by_class: the same score of one class, named as in `class_iou/road`.
+        listed: the scores shown first in reports and in lists of runs.
+        of_epoch: the score that selects the epoch; `val_` precedes it in a training history.
     """
 
     main: str
@@ -50,9 +46,37 @@ DEPTH = ("abs_rel", "rmse", "delta_1")
 LOWER_IS_BETTER = ("abs_rel", "rmse")
 
 
-def task_scores(scores: Mapping[str, Any]) -> TaskScores:
-    """Returns the names of the task's scores that a model's scores by name are of."""
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Scores of one model by metric name, `class_iou/<class name>` included, 0 to 1; NaN if undefined."""
+
+    by_metric: Mapping[str, float]
+
+    def __getitem__(self, metric: str) -> float:
+        return self.by_metric[metric]
+
+    def by_class(self, family: str) -> dict[str, float]:
+        """Returns the scores of one family, such as `class_iou`, by class name."""
+        prefix = metric_name(family, "")
+        return {name.removeprefix(prefix): value for name, value in self.by_metric.items() if name.startswith(prefix)}
+
+    def flat(self) -> dict[str, float | None]:
+        """Returns the scores by metric name, None for NaN."""
+        return {name: or_null(value) for name, value in self.by_metric.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the scores as plain JSON types, those of classes by class name; null for NaN."""
+        return nested(self.by_metric)
+
+
+def task_scores(scores: Collection[str]) -> TaskScores:
+    """Returns the names of the task that a model's scores, by metric name, belong to."""
     return INSTANCE if INSTANCE.main in scores else SEMANTIC
+
+
+def metric_name(family: str, class_name: str) -> str:
+    """Returns the name of one class's score, as in `class_iou/road`."""
+    return f"{family}/{class_name}"
 
 
 def nested(scores: Mapping[str, float | None]) -> dict[str, Any]:
@@ -64,19 +88,29 @@ def nested(scores: Mapping[str, float | None]) -> dict[str, Any]:
     for name, value in scores.items():
         family, _, class_name = name.partition("/")
         group = result.setdefault(family, {}) if class_name else result
-        group[class_name or family] = None if value is None else or_null(value)
+        group[class_name or family] = or_null(value)
     return result
 
 
+def or_null(value: float | None) -> float | None:
+    """Returns a score, or None for NaN, which JSON lacks."""
+    return None if value is None or math.isnan(value) else value
+
+
+def difference(value: float | None, baseline: float | None) -> float:
+    """Returns value minus baseline, NaN if either is undefined."""
+    return math.nan if value is None or baseline is None else value - baseline
+
+
 def ratio(numerator: np.ndarray, denominator: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
-    """Divides, float64, with NaN where the denominator is 0 or `where` is false."""
+    """Divides, float64; NaN if the denominator is 0 or `where` is false."""
     result = np.full(numerator.shape, np.nan)
     np.divide(numerator, denominator, out=result, where=denominator > 0 if where is None else where)
     return result
 
 
 def mean(values: np.ndarray) -> np.ndarray:
-    """Returns the mean of the values that are not NaN over the last axis, NaN if none is left."""
+    """Returns the mean over the last axis of the values that are not NaN; NaN if all are."""
     present = ~np.isnan(values)
     return ratio(np.where(present, values, 0).sum(axis=-1), present.sum(axis=-1))
 
@@ -92,132 +126,57 @@ def counts(matrix: np.ndarray, class_map: ClassMap) -> np.ndarray:
 
 
 def iou(hit: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Returns IoU = TP / (TP + FP + FN), float64, NaN for a class without a true pixel."""
+    """Returns intersection over union, TP / (TP + FP + FN), float64; NaN for a class without a true pixel.
+
+    Source: Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2010, section 4.3.
+    """
     return ratio(hit, truth + predicted - hit, where=truth > 0)
 
 
 def dice(hit: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Returns Dice = 2 TP / (2 TP + FP + FN), float64, NaN for a class without a true pixel."""
+    """Returns the Dice coefficient, 2 TP / (2 TP + FP + FN), float64; NaN for a class without a true pixel.
+
+    Source: Dice, Measures of the Amount of Ecologic Association Between Species, Ecology 1945.
+    """
     return ratio(2 * hit, truth + predicted, where=truth > 0)
 
 
 def accuracy(hit: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Returns the fraction of true pixels whose class is right, NaN without any."""
+    """Returns the fraction of true pixels whose class is right; NaN without a true pixel.
+
+    Source: Long et al., Fully Convolutional Networks for Semantic Segmentation, CVPR 2015, section 5.
+    """
     del predicted
     return float(ratio(hit.sum(), truth.sum()))
 
 
-def class_iou(matrix: np.ndarray, class_map: ClassMap) -> dict[str, float]:
-    """Returns each scored class's intersection over union, TP / (TP + FP + FN).
+def overlap_scores(counts: np.ndarray, class_names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Returns IoU and Dice by metric name, of each class and the mean, float64 [...].
 
-    Source: Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2010, section 4.3.
-    A class without a true pixel gets NaN.
+    The means are over the classes that occur in the truth, as in Long et al., CVPR 2015, section 5.
+
+    Args:
+        counts: pixels hit, true and predicted, integer [3, ..., classes].
+        class_names: names of the classes.
     """
-    return dict(zip(class_map.scored_names, iou(*counts(matrix, class_map)).tolist(), strict=True))
-
-
-def class_dice(matrix: np.ndarray, class_map: ClassMap) -> dict[str, float]:
-    """Returns each scored class's Dice coefficient, 2 TP / (2 TP + FP + FN) = 2 IoU / (1 + IoU).
-
-    Source: Dice, Measures of the Amount of Ecologic Association Between Species, Ecology 1945.
-    A class without a true pixel gets NaN.
-    """
-    return dict(zip(class_map.scored_names, dice(*counts(matrix, class_map)).tolist(), strict=True))
+    overlaps = {"iou": iou(*counts), "dice": dice(*counts)}
+    result = {f"mean_{name}": mean(by_class) for name, by_class in overlaps.items()}
+    for name, by_class in overlaps.items():
+        for index, class_name in enumerate(class_names):
+            result[metric_name(f"class_{name}", class_name)] = by_class[..., index]
+    return result
 
 
 def mean_iou(matrix: np.ndarray, class_map: ClassMap) -> float:
-    """Returns the mean IoU over the scored classes that occur in the truth.
-
-    Source: Long et al., Fully Convolutional Networks for Semantic Segmentation, CVPR 2015, section 5.
-    """
+    """Returns the mean IoU over the scored classes that occur in the truth."""
     return float(mean(iou(*counts(matrix, class_map))))
-
-
-def mean_dice(matrix: np.ndarray, class_map: ClassMap) -> float:
-    """Returns the mean Dice coefficient over the scored classes that occur in the truth."""
-    return float(mean(dice(*counts(matrix, class_map))))
-
-
-def pixel_accuracy(matrix: np.ndarray, class_map: ClassMap) -> float:
-    """Returns the fraction of scored pixels whose class is right.
-
-    Source: Long et al., CVPR 2015, section 5.
-    """
-    return accuracy(*counts(matrix, class_map))
-
-
-def frequency_weighted_iou(matrix: np.ndarray, class_map: ClassMap) -> float:
-    """Returns the mean of the classes' IoU, weighted by their fraction of the true pixels.
-
-    Source: Long et al., CVPR 2015, section 5.
-    """
-    hit, truth, predicted = counts(matrix, class_map)
-    return float(ratio((truth * np.nan_to_num(iou(hit, truth, predicted))).sum(), truth.sum()))
-
-
-def mean_iou_with_void(matrix: np.ndarray, class_map: ClassMap) -> float:
-    """Returns the mean IoU over all classes and pixels, as if no index were ignored."""
-    return mean_iou(matrix, dataclasses.replace(class_map, ignore_index=None))
-
-
-METRICS: dict[str, Metric] = {
-    "mean_iou": mean_iou,
-    "mean_dice": mean_dice,
-    "pixel_accuracy": pixel_accuracy,
-    "frequency_weighted_iou": frequency_weighted_iou,
-    "mean_iou_with_void": mean_iou_with_void,
-}
-CLASS_METRICS: dict[str, ClassMetric] = {"class_iou": class_iou, "class_dice": class_dice}
-
-
-def metric_name(class_metric: str, class_name: str) -> str:
-    """Returns the name of one class's score, as in `class_iou/road`."""
-    return f"{class_metric}/{class_name}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Scores:
-    """All scores of one confusion matrix, 0 to 1; NaN where there is nothing to score.
-
-    The fields are the names of the metrics; `class_iou` and `class_dice` are keyed by the name of
-    each class that is not ignored.
-    """
-
-    mean_iou: float
-    mean_dice: float
-    pixel_accuracy: float
-    frequency_weighted_iou: float
-    mean_iou_with_void: float
-    class_iou: dict[str, float]
-    class_dice: dict[str, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the scores as plain JSON types, null for NaN, which JSON lacks."""
-        return {
-            name: {key: or_null(score) for key, score in value.items()} if isinstance(value, dict) else or_null(value)
-            for name, value in dataclasses.asdict(self).items()
-        }
-
-    def flat(self) -> dict[str, float | None]:
-        """Returns the scores by metric name, `class_iou/<class name>` included, null for NaN."""
-        values = {name: getattr(self, name) for name in METRICS}
-        for family in CLASS_METRICS:
-            values |= {metric_name(family, name): value for name, value in getattr(self, family).items()}
-        return {name: or_null(value) for name, value in values.items()}
-
-
-def or_null(value: float) -> float | None:
-    """Returns a score as JSON takes it: None for NaN."""
-    return None if math.isnan(value) else value
-
-
-def difference(value: float | None, baseline: float | None) -> float:
-    """Returns value minus baseline, NaN if either is undefined."""
-    return math.nan if value is None or baseline is None else value - baseline
 
 
 def scores(matrix: np.ndarray, class_map: ClassMap) -> Scores:
     """Computes every score of a confusion matrix.
+
+    Frequency-weighted IoU weights each class by its fraction of the true pixels (Long et al., CVPR 2015, section 5).
+    Mean IoU with void is over all classes and pixels, as if no index were ignored.
 
     Args:
         matrix: pixel counts, integer [N, N], rows the truth, columns the prediction.
@@ -232,6 +191,15 @@ def scores(matrix: np.ndarray, class_map: ClassMap) -> Scores:
             f"confusion matrix: found shape {matrix.shape}, expected {expected} for the class map's "
             f"{class_map.num_classes} classes; use the class map it was counted with"
         )
-    means = {name: metric(matrix, class_map) for name, metric in METRICS.items()}
-    by_class = {name: metric(matrix, class_map) for name, metric in CLASS_METRICS.items()}
-    return Scores(class_iou=by_class["class_iou"], class_dice=by_class["class_dice"], **means)
+    counted = counts(matrix, class_map)
+    overlaps = overlap_scores(counted, class_map.scored_names)
+    truth = counted[1]
+    weighted = (truth * np.nan_to_num(iou(*counted))).sum()
+    values: dict[str, Any] = {
+        "mean_iou": overlaps.pop("mean_iou"),
+        "mean_dice": overlaps.pop("mean_dice"),
+        "pixel_accuracy": accuracy(*counted),
+        "frequency_weighted_iou": ratio(weighted, truth.sum()),
+        "mean_iou_with_void": mean_iou(matrix, dataclasses.replace(class_map, ignore_index=None)),
+    }
+    return Scores({name: float(value) for name, value in {**values, **overlaps}.items()})

@@ -1,4 +1,4 @@
-"""Sums up the images of a split for every score: one size, however many images there are."""
+"""Sum up the images of a split for every score of masks; the size does not depend on the number of images."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 
 from components.class_map import ClassMap
-from components.metrics.bootstrap import RESAMPLES, Resampled, poisson_weights, resampled_scores
+from components.metrics.bootstrap import RESAMPLES, Resampled, poisson_weights
 from components.metrics.diagnostics import Diagnostics
-from components.metrics.scores import counts, scores
+from components.metrics.scores import counts, overlap_scores, scores
 
-# More sequences than a person reads: names without a sequence in them make one of each image.
+# More sequences than anybody reads: if names hold no sequence, each image is one of its own.
 MAX_SEQUENCES = 100
 
 
@@ -24,10 +24,10 @@ class Tally:
         matrix: confusion matrix, int64 [N, N], rows the truth, columns the prediction.
         resamples: pixels hit, true and predicted of each scored class in every bootstrap resample,
             int64 [RESAMPLES, 3, scored classes].
-        sequences: pixels hit, true and predicted by sequence, int64 [3, scored classes] each; None once there are more
+        sequences: pixels hit, true and predicted by sequence, int64 [3, scored classes] each; None if there are more
             than `MAX_SEQUENCES`.
-        selection: pixels hit, true and predicted of each scored class in the split that chose the epoch, int64
-            [3, scored classes]; all zero if the gate judges that split. Nothing else counts that split's images.
+        selection: pixels hit, true and predicted of each scored class in the split that selected the epoch, int64
+            [3, scored classes]; all zero if the gate judges that split. The images of that split count nowhere else.
         diagnostics: the counts of the scores that do not gate.
     """
 
@@ -51,25 +51,32 @@ class Tally:
             diagnostics=Diagnostics.empty(class_map),
         )
 
-    def add(self, matrix: np.ndarray, image: bytes, sequence: str = "", diagnostics: Diagnostics | None = None) -> None:
+    def add(
+        self,
+        matrix: np.ndarray,
+        image: bytes,
+        sequence: str = "",
+        diagnostics: Diagnostics | None = None,
+        selects: bool = False,
+    ) -> None:
         """Adds one image.
 
         Args:
             matrix: its confusion matrix, int64 [N, N].
-            image: its encoded bytes, or any others that identify it; they decide its bootstrap weights.
-            sequence: name of the sequence it belongs to.
-            diagnostics: its counts of the scores that do not gate; None leaves them as they are.
+            image: its encoded bytes, which determine its bootstrap weights.
+            sequence: name of its sequence.
+            diagnostics: its counts of the scores that do not gate.
+            selects: whether it is in the split that selected the epoch.
         """
         own = counts(matrix, self.class_map)
+        if selects:
+            self.selection += own
+            return
         self.matrix += matrix
         self.resamples += poisson_weights(image)[:, np.newaxis, np.newaxis] * own
         self._add_sequences({sequence: own})
         if diagnostics is not None:
             self.diagnostics.add(diagnostics)
-
-    def add_selection(self, matrix: np.ndarray) -> None:
-        """Adds one image of the split that chose the epoch: its confusion matrix, int64 [N, N]."""
-        self.selection += counts(matrix, self.class_map)
 
     def merge(self, other: Tally) -> None:
         """Adds the images of another tally."""
@@ -79,13 +86,13 @@ class Tally:
         self.diagnostics.add(other.diagnostics)
         self._add_sequences(other.sequences)
 
-    def flat(self) -> dict[str, float | None]:
-        """Returns the scores by metric name, None if undefined."""
-        return scores(self.matrix, self.class_map).flat()
+    def flat(self) -> dict[str, float]:
+        """Returns the scores by metric name; NaN if undefined."""
+        return dict(scores(self.matrix, self.class_map).by_metric)
 
     def resampled(self) -> Resampled:
         """Returns the scores of every bootstrap resample."""
-        return resampled_scores(self.resamples, self.class_map)
+        return overlap_scores(np.moveaxis(self.resamples, 1, 0), self.class_map.scored_names)
 
     def _add_sequences(self, added: dict[str, np.ndarray] | None) -> None:
         if self.sequences is None or added is None:

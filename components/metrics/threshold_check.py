@@ -1,4 +1,4 @@
-"""One bound of the gate and the value it was compared with, for the console, the summary and the report."""
+"""One bound of the gate and the value that it was compared with, for the console, the summary and the report."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import Literal
 
 @dataclasses.dataclass(frozen=True)
 class ThresholdCheck:
-    """One bound of the gate and the value it was compared with.
+    """One bound of the gate and the value that it was compared with.
 
     Attributes:
         metric: name of the metric, as in `summary.json`: `mean_iou`, `class_iou/road`.
-        kind: `value` if the score itself must reach the bound, `change` if the score minus the
-            baseline's must.
-        bound: the smallest value that passes, or the largest of an error.
-        value: the score or change that was found; NaN, in JSON null, if there was nothing to score.
+        kind: `value` for a bound on the score itself, `change` for one on the score minus the baseline's.
+        bound: the lowest value that passes; the highest if `lower_is_better`.
+        value: the score or change; NaN, null in JSON, if undefined.
         passed: the gate's verdict on this bound.
-        interval: 95 % interval of a change, for all classes together; None if it is not known.
-        counted: the change as the gate counts it: 0 for a drop that is not significant; None counts `value`.
+        interval: 95 % interval of a change, for all classes together; None if unknown.
+        counted: the change that the gate counts: 0 for a drop that is not significant; None if it counts `value`.
         lower_is_better: whether the metric is an error.
     """
 
@@ -34,7 +33,7 @@ class ThresholdCheck:
 
     @property
     def margin(self) -> float | None:
-        """How far the counted value is on the good side of the bound, negative if it fails; None if undefined."""
+        """The distance of the counted value from the bound, negative if it fails; None if undefined."""
         if self.value is None or math.isnan(self.value):
             return None
         margin = (self.value if self.counted is None else self.counted) - self.bound
@@ -47,16 +46,17 @@ class ThresholdCheck:
 
     @property
     def reason(self) -> str:
-        """One sentence for a person."""
+        """Why the bound is missed, as a sentence."""
+        return f"{self.metric} {self.shortfall}"
+
+    @property
+    def shortfall(self) -> str:
+        """By how much the bound is missed, as a sentence without the name of the metric."""
         if self.margin is None:
-            return f"{self.metric} has no value, so its bound of {self.bound:.3f} fails: no evaluated pixel is of it"
-        if self.kind == "change":
-            what = f"{self.metric} changed by {self.value:+.3f}"
-            if self.interval:
-                what += f" (95 % interval {self.interval[0]:+.3f} to {self.interval[1]:+.3f})"
-            allowed = f"it may rise by {self.bound:.3f}" if self.lower_is_better else f"{-self.bound:.3f} may be lost"
-            what += f" against the baseline, {allowed}"
-        else:
+            return f"is undefined, so its bound of {self.bound:.3f} is missed: the split has nothing to score it on"
+        missed_by = f"{-self.margin:.3f} {'above' if self.lower_is_better else 'below'}"
+        if self.kind == "value":
             limit = "maximum" if self.lower_is_better else "minimum"
-            what = f"{self.metric} is {self.value:.3f}, the {limit} is {self.bound:.3f}"
-        return what if self.passed else f"{what}: {-self.margin:.3f} {'too high' if self.lower_is_better else 'short'}"
+            return f"is {self.value:.3f}, {missed_by} its {limit} of {self.bound:.3f}"
+        interval = f" (95 % interval {self.interval[0]:+.3f} to {self.interval[1]:+.3f})" if self.interval else ""
+        return f"changed by {self.value:+.3f}{interval} against the baseline, {missed_by} the {self.bound:+.3f} allowed"

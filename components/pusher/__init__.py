@@ -1,1 +1,4 @@
-"""Puts a blessed model where it is served from, whole or not at all."""
+"""Publishes a blessed model atomically where it is served from.
+
+In this package, `base_directory` is the directory of a model's versions, local or on an object store.
+"""

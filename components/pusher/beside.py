@@ -1,4 +1,4 @@
-"""Records that lie beside a model's versions, on a disk or an object store.
+"""JSON records beside a model's versions, on a disk or an object store.
 
 TensorFlow Serving ignores names that are not numbers (AspireLatestVersions in
 tensorflow_serving/sources/storage_path/file_system_storage_path_source.cc, 2.20).
@@ -25,8 +25,8 @@ class RecordBeside(Generic[Content]):
 
     Attributes:
         name: the file's name.
-        type: pydantic's adapter of its content.
-        example: its format, for messages.
+        type: pydantic adapter of its content.
+        example: an example of its content, for messages.
     """
 
     name: str
@@ -38,21 +38,16 @@ class RecordBeside(Generic[Content]):
         return files.join(base_directory, self.name)
 
     def read(self, base_directory: str) -> Content:
-        """Returns the content; an empty one without a file. Raises SegpipeError: it is damaged, or cannot be read."""
+        """Returns the content, empty without a file. Raises SegpipeError if the file is damaged or cannot be read."""
         path = self.path(base_directory)
         with explained(path):
             return self._parse(path, files.read_bytes(path) if files.exists(path) else None)
 
     def change(self, base_directory: str, step: Callable[[Content], Content]) -> None:
-        """Replaces the content whole; of several writers at a time, none loses what another wrote.
+        """Changes the content atomically; concurrent writers lose nothing.
 
-        Args:
-            base_directory: directory of the versions.
-            step: returns the new content from the old. It may be called several times, and must add nothing to its own
-                result.
-
-        Raises:
-            SegpipeError: the record is damaged, or the file cannot be read or written.
+        `step` returns the new content from the old. It must be idempotent, because it may be called several times.
+        Raises SegpipeError if the record is damaged, or cannot be read or written.
         """
         path = self.path(base_directory)
         with explained(path):

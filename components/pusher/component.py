@@ -1,4 +1,4 @@
-"""The pipeline's Pusher: publishes a blessed model as a version that appears in one step."""
+"""The pipeline's Pusher: publishes a blessed model atomically as a new version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from components.pusher.executor import EVALUATION, EXAMPLES, GATE_SPLIT, AtomicP
 
 
 class AtomicPusherSpec(standard_component_specs.PusherSpec):
-    """TFX's pusher plus the evaluation and what it was made on."""
+    """TFX's Pusher with the evaluation and its examples as further inputs."""
 
     INPUTS = {  # noqa: RUF012 - the base class declares it so
         **standard_component_specs.PusherSpec.INPUTS,
@@ -26,20 +26,20 @@ class AtomicPusherSpec(standard_component_specs.PusherSpec):
     }
 
 
-# Not a subclass of TFX's Pusher, whose constructor leaves no place for another input.
+# Not a subclass of TFX's Pusher, whose constructor accepts no further inputs.
 class AtomicPusher(base_component.BaseComponent):
-    """Copies the model into a new version below `base_directory`, which a reader never sees half written.
+    """Copies the model atomically into a new version below `base_directory`.
 
-    Its output `pushed_model` carries the custom properties of TFX's pusher: `pushed`,
-    `pushed_destination` and `pushed_version`.
+    Its output `pushed_model` has the custom properties of TFX's Pusher: `pushed`, `pushed_destination` and
+    `pushed_version`.
 
     Args:
         model: channel of the model.
-        model_blessing: channel of the blessing that decides whether it is pushed.
-        base_directory: directory of the versions, local or on an object store.
-        evaluation: channel of the evaluation, whose scores the pushed model says of itself.
+        model_blessing: channel of the blessing, without which the model is not pushed.
+        base_directory: directory of the versions.
+        evaluation: channel of the evaluation; its scores become metadata of the pushed model.
         examples: channel of the raw examples that were evaluated.
-        gate_split: the split of them that the scores are of.
+        gate_split: the split of the scores.
     """
 
     SPEC_CLASS = AtomicPusherSpec

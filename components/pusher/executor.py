@@ -1,4 +1,4 @@
-"""Copies a blessed model to where it is served from, as one numbered version."""
+"""The executor of Pusher: copies a blessed model into a numbered version."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ GATE_SPLIT = "gate_split"
 
 
 class AtomicPusherExecutor(executor.Executor):
-    """TFX's pusher with another way of writing: the blessing and the model's path are its own."""
+    """TFX's Pusher, except for how it writes the model."""
 
     def Do(
         self, input_dict: dict[str, list[Any]], output_dict: dict[str, list[Any]], exec_properties: dict[str, Any]
     ) -> None:
-        """Pushes the model if it is blessed and was not pushed before as a version that was withdrawn.
+        """Pushes the model if it is blessed and equals no withdrawn version.
 
         Args:
-            input_dict: `model`, `model_blessing` and, where its scores shall travel in the model, `evaluation` and the
-                `examples` it is of.
-            output_dict: `pushed_model`, marked with where the model went, or as not pushed.
+            input_dict: `model`, `model_blessing` and, to add scores to the model's metadata, `evaluation` and its
+                `examples`.
+            output_dict: `pushed_model`, marked with the model's destination, or as not pushed.
             exec_properties: `push_destination`, JSON of a `PushDestination` with a file system, and `gate_split`, the
-                split that the scores are of.
+                split of the scores.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed_model = artifact_utils.get_single_instance(output_dict["pushed_model"])
@@ -54,7 +54,7 @@ class AtomicPusherExecutor(executor.Executor):
             self._MarkNotPushed(pushed_model)
             pushed_model.set_int_custom_property(WITHDRAWN, version)
             return
-        # The archive comes first: a kill before the push's last step leaves nothing half pushed.
+        # The archive is written first, because the last step of the push publishes the version.
         io_utils.copy_dir(model_path, pushed_model.uri)
         if input_dict.get(EVALUATION):
             evaluation = artifact_utils.get_single_instance(input_dict[EVALUATION])
@@ -66,10 +66,10 @@ class AtomicPusherExecutor(executor.Executor):
 
 
 def add_metrics(model_path: str, evaluation_uri: str, split: str, fingerprint: str) -> None:
-    """Writes the evaluation's scores into what a model says of itself.
+    """Adds the evaluation's scores to a model's metadata.
 
-    `metrics` has each score by its name, `evaluated_on` the split and the fingerprint of its files. A class that the
-    split does not hold has no score.
+    `metrics` has each score by name, `evaluated_on` the split and the fingerprint of its files. A class that is absent
+    from the split has no score.
     """
     metadata = read_model_metadata(model_path)
     scores = load_evaluation(evaluation_uri, ClassMap.from_dict(metadata["class_map"])).candidate.scores

@@ -1,4 +1,4 @@
-"""The record of releases: which label moved to which version, when and by whom, beside a model's versions."""
+"""The record of releases beside a model's versions: which label moved to which version, when and by whom."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Move(Settings):
 
     Attributes:
         label: the label.
-        version: the version that it leads to since; None if the label was removed.
+        version: its new version; None if the label was removed.
         when: the time (ISO 8601, in UTC).
         by: USER@HOST, or the pod's name.
     """
@@ -40,44 +40,36 @@ _RECORD = RecordBeside(
 
 
 def read_moves(base_directory: str) -> list[Move]:
-    """Returns the last moves of a model's labels, oldest first; none without a record.
-
-    Args:
-        base_directory: directory of the versions, local or on an object store.
+    """Returns the last moves of a model's labels, oldest first; empty without a record.
 
     Raises:
-        SegpipeError: the record is damaged, or the store cannot be read.
+        SegpipeError: the record is damaged, or cannot be read.
     """
     return _RECORD.read(base_directory)
 
 
 def newest_moves(base_directory: str) -> dict[str, Move]:
-    """Returns the newest move of each label. Raises SegpipeError as `read_moves` does."""
+    """Returns the newest move of each label. Raises what `read_moves` raises."""
     return {move.label: move for move in read_moves(base_directory)}
 
 
 def record_moves(base_directory: str, before: Mapping[str, int], after: Mapping[str, int]) -> None:
-    """Records the labels that moved, with the time and who runs this process; the last 50 moves are kept.
-
-    Args:
-        base_directory: directory of the versions, local or on an object store.
-        before: the version of each label until now.
-        after: the version of each label from now on.
+    """Records the labels whose version differs between `before` and `after`; keeps the last 50 moves.
 
     Raises:
         SegpipeError: the record is damaged, or cannot be read or written.
     """
-    time, who = now(), _who()
+    time, user = now(), _user()
     moves = [
-        Move(label=label, version=after.get(label), when=time, by=who)
+        Move(label=label, version=after.get(label), when=time, by=user)
         for label in sorted({*before, *after})
         if before.get(label) != after.get(label)
     ]
     _RECORD.change(base_directory, lambda known: [*(each for each in known if each not in moves), *moves][-_KEPT:])
 
 
-def _who() -> str:
-    """Returns the pod's name, which is its host's, or USER@HOST; a user without a name is its number."""
+def _user() -> str:
+    """Returns the host name in a pod, which is the pod's name, else USER@HOST, with the user's id if it has no name."""
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         return socket.gethostname()
     try:

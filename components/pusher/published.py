@@ -1,10 +1,10 @@
-"""Versions on an object store, which readers see whole or not at all.
+"""Publishes versions on an object store atomically.
 
 An object store cannot rename a folder, and TensorFlow Serving takes any folder whose name is a number for a version
 (AspireLatestVersions in tensorflow_serving/sources/storage_path/file_system_storage_path_source.cc, 2.20). So a push
-writes to `BASE/version-NUMBER-SUFFIX/`, and its last write is one object, the manifest
-`BASE/version-NUMBER-SUFFIX.json` (components/stored_folder.py). A folder without its manifest is not a version.
-`segpipe models sync` copies published versions to where TensorFlow Serving reads them.
+writes to `BASE/version-NUMBER-SUFFIX/`, and then the manifest `BASE/version-NUMBER-SUFFIX.json`
+(components/stored_folder.py). A folder without a manifest is not a version. `segpipe models sync` copies published
+versions to where TensorFlow Serving reads them.
 """
 
 from __future__ import annotations
@@ -17,19 +17,23 @@ from collections.abc import Callable
 from components import files
 from components.errors import SegpipeError
 from components.pusher.versions import STORED_VERSION, next_version, published_versions, stored_names
-from components.stored_folder import MANIFEST_SUFFIX, Manifest, copy_files, explained, read_manifest, withdraw
-from components.stored_folder import publish as publish_folder
+from components.stored_folder import (
+    MANIFEST_SUFFIX,
+    Manifest,
+    copy_files,
+    explained,
+    manifest_path,
+    read_manifest,
+    remove,
+    write_manifest,
+)
 
-# A folder of a push that is older and has no manifest was left by a push that was killed.
+# An older folder without a manifest is from a push that was killed.
 _LEFTOVER_SECONDS = 24 * 3600
 
 
 def publish(model_path: str, base_directory: str) -> tuple[str, int]:
-    """Copies a SavedModel to an object store as a new version, and removes what killed pushes left there.
-
-    Args:
-        model_path: the SavedModel's directory, local or on an object store.
-        base_directory: directory of the versions.
+    """Copies a SavedModel to an object store as a new version, and removes what killed pushes left.
 
     Returns:
         The version's directory and number.
@@ -44,22 +48,19 @@ def publish(model_path: str, base_directory: str) -> tuple[str, int]:
     manifest = Manifest(files=copy_files(model_path, directory))
     if number in published_versions(base_directory):
         raise SegpipeError(
-            f"{base_directory}: found version {number}, which another push published meanwhile, expected to be the "
-            "only one to push this number. Run the same command again"
+            f"{base_directory}: found version {number}, which another push published meanwhile, expected a new "
+            "number. Run the same command again"
         )
-    publish_folder(directory, manifest)
+    write_manifest(directory, manifest)
     return directory, number
 
 
 def unpublish(directory: str, is_wanted: Callable[[], bool]) -> bool:
     """Removes a published version, its manifest first.
 
-    Args:
-        directory: the version's folder on the object store.
-        is_wanted: asked before and after the manifest is removed; if it says yes, the version stays.
-
     Returns:
-        Whether the version was removed.
+        Whether the version was removed; it stays if `is_wanted`, called before and after the manifest is removed,
+        returns True.
 
     Raises:
         SegpipeError: the store fails.
@@ -68,21 +69,21 @@ def unpublish(directory: str, is_wanted: Callable[[], bool]) -> bool:
         return False
     manifest = read_manifest(directory)
     with explained(directory):
-        files.remove(directory + MANIFEST_SUFFIX)
+        files.remove(manifest_path(directory))
     if is_wanted():
-        publish_folder(directory, manifest)
+        write_manifest(directory, manifest)
         return False
-    withdraw(directory)
+    remove(directory)
     return True
 
 
 def _remove_leftovers(base_directory: str, names: list[str]) -> None:
-    """Removes old folders without a manifest; a store that refuses keeps them."""
+    """Removes old folders without a manifest; logs those that the store refuses to remove."""
     oldest = time.time() - _LEFTOVER_SECONDS
     for name in names:
         match = STORED_VERSION.fullmatch(name)
         if match and name + MANIFEST_SUFFIX not in names and int(match[1]) < oldest:
             try:
-                withdraw(files.join(base_directory, name))
+                remove(files.join(base_directory, name))
             except SegpipeError as error:
                 logging.getLogger(__name__).warning("%s was not removed: %s", name, error)

@@ -11,18 +11,18 @@ from components.stored_folder import copy_files, explained
 
 
 def push(model_path: str, base_directory: str, again: bool = True) -> tuple[str, int]:
-    """Copies a SavedModel into a new version, which readers see whole or not at all.
+    """Copies a SavedModel atomically into a new version.
 
     Args:
         model_path: the SavedModel's directory, local or on an object store.
-        base_directory: directory of the versions, local or on an object store.
-        again: whether to push a model that the newest version has already, as two runs at once may.
+        base_directory: directory of the versions.
+        again: whether to push a model that equals the newest version; concurrent runs may push the same model.
 
     Returns:
-        The directory and number of the version that has the model.
+        Directory and number of the version with the model.
 
     Raises:
-        UsageError: there is no SavedModel.
+        UsageError: the SavedModel does not exist.
         SegpipeError: a file cannot be read or written.
     """
     saved_model = files.join(model_path, "saved_model.pb")
@@ -30,17 +30,17 @@ def push(model_path: str, base_directory: str, again: bool = True) -> tuple[str,
         if not files.exists(saved_model):
             raise UsageError(f"{model_path}: found no saved_model.pb, expected an exported model. Check the path")
     if files.is_remote(base_directory):
-        known = None if again else _newest_alike(model_path, base_directory)
+        known = None if again else _newest_if_equal(model_path, base_directory)
         return known or publish(model_path, base_directory)
     with new_version(base_directory) as version:
-        known = None if again else _newest_alike(model_path, base_directory)
+        known = None if again else _newest_if_equal(model_path, base_directory)
         if known is None:
             copy_files(model_path, version.staging)
     return known or (version.directory, version.number)
 
 
-def _newest_alike(model_path: str, base_directory: str) -> tuple[str, int] | None:
-    """Returns directory and number of the newest version if it is a copy of a model, its scores aside."""
+def _newest_if_equal(model_path: str, base_directory: str) -> tuple[str, int] | None:
+    """Returns directory and number of the newest version if it equals the model, apart from its scores."""
     versions = find_versions(base_directory)
     newest = max(versions, default=None)
     if newest is None or model_hash(versions[newest]) != model_hash(model_path):

@@ -7,18 +7,12 @@ import dataclasses
 from components import files
 from components.errors import SegpipeError, UsageError
 from components.pusher.versions import find_versions, new_version, published_versions, remove_version
-from components.stored_folder import check, copy_paths, read_manifest
+from components.stored_folder import check_copy, copy_paths, read_manifest
 
 
 @dataclasses.dataclass(frozen=True)
 class Synced:
-    """Result of one pass.
-
-    Attributes:
-        copied: numbers of the versions that were copied.
-        removed: numbers of the versions that were removed.
-        errors: what failed, a text each.
-    """
+    """Version numbers that one pass copied and removed, and a message for each failure."""
 
     copied: tuple[int, ...] = ()
     removed: tuple[int, ...] = ()
@@ -28,21 +22,21 @@ class Synced:
 def sync(source: str, destination: str, remove: bool = False) -> Synced:
     """Copies each published version that is missing, the newest first.
 
-    A version appears by one rename, after size and SHA-256 of each file were compared with its manifest. Versions that
-    exist already are kept as they are. What a killed pass left is removed by the next one.
+    A version appears by one rename, after each file's size and SHA-256 were compared with the manifest. Existing
+    versions are kept unchanged. The next pass removes what a killed one left.
 
     Args:
         source: directory of the versions, on an object store.
         destination: local directory, made if missing.
-        remove: whether to remove versions that are no longer published, except for the newest local one. Nothing is
-            removed while the source lists no version.
+        remove: whether to remove versions that are no longer published, except the newest local one. Nothing is
+            removed if the source lists no version.
 
     Returns:
-        What was done. A source that cannot be listed is an error in it, as is a version that cannot be copied; the
-        other versions are copied all the same.
+        What was done. If the source cannot be listed or a version cannot be copied, `errors` says so; the other
+        versions are still copied.
 
     Raises:
-        UsageError: the source has a scheme that segpipe does not know.
+        UsageError: the source has an unknown scheme.
     """
     try:
         published = published_versions(source)
@@ -69,7 +63,7 @@ def _copy_version(directory: str, destination: str, number: int) -> None:
     """Copies one version. Raises SegpipeError if a file differs from the manifest."""
     manifest = read_manifest(directory)
     if not manifest.files:
-        raise SegpipeError(f"{directory}: found a manifest without files, expected those of a model. Push it again")
+        raise SegpipeError(f"{directory}: found a manifest without files, expected a model's files. Push it again")
     with new_version(destination, number) as version:
         for path, found in copy_paths(list(manifest.files), directory, version.staging).items():
-            check(files.join(directory, path), found, manifest.files[path])
+            check_copy(files.join(directory, path), found, manifest.files[path])

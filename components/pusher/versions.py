@@ -1,7 +1,7 @@
-"""Numbered version directories, which on a local disk appear whole or not at all.
+"""Numbered version directories, which appear atomically on a local disk.
 
-A new version is filled in a hidden directory beside the others and then renamed, so a reader, or a kill at any
-moment, never meets half of one. TensorFlow Serving ignores names that are not numbers.
+A new version is filled in a hidden directory beside the others and then renamed, so that readers never see half of one,
+even after a kill. TensorFlow Serving ignores names that are not numbers.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _LOCK_FILE = ".lock"
 
 
 @dataclasses.dataclass(frozen=True)
-class Version:
+class NewVersion:
     """A version that is being written.
 
     Attributes:
         number: its number.
         staging: the empty directory to fill.
-        directory: the directory that it will be served from.
+        directory: its final directory.
     """
 
     number: int
@@ -41,20 +41,12 @@ class Version:
 
 
 def is_number(name: str) -> bool:
-    """Returns whether a name is a version number: decimal digits alone."""
+    """Tells whether a name is a version number, which has only decimal digits."""
     return name.isascii() and name.isdigit()
 
 
 def find_versions(base_directory: str) -> dict[int, str]:
-    """Returns a model's versions: directory by number.
-
-    Args:
-        base_directory: directory of the versions: a local one, whose numbered folders are the versions, or an object
-            store, see `published_versions`.
-
-    Raises:
-        SegpipeError: the object store cannot be listed.
-    """
+    """Returns the directories of a model's versions by number. Raises SegpipeError if a store cannot be listed."""
     if files.is_remote(base_directory):
         return published_versions(base_directory)
     if not os.path.isdir(base_directory):
@@ -64,11 +56,7 @@ def find_versions(base_directory: str) -> dict[int, str]:
 
 
 def published_versions(base_directory: str) -> dict[int, str]:
-    """Returns the versions on an object store whose manifest was written: directory by number.
-
-    Raises:
-        SegpipeError: the store cannot be listed.
-    """
+    """Returns the directories of the versions with a manifest on an object store, by number. Raises SegpipeError."""
     names = stored_names(base_directory)
     folders = sorted(name.removesuffix(MANIFEST_SUFFIX) for name in names if name.endswith(MANIFEST_SUFFIX))
     found = filter(None, map(STORED_VERSION.fullmatch, folders))
@@ -76,17 +64,13 @@ def published_versions(base_directory: str) -> dict[int, str]:
 
 
 def stored_names(base_directory: str) -> list[str]:
-    """Returns the names of files and folders in a directory of an object store; none if it does not exist.
-
-    Raises:
-        SegpipeError: the store cannot be listed.
-    """
+    """Lists files and folders in a directory of an object store. Raises SegpipeError if the store cannot be listed."""
     with explained(base_directory):
         return files.list_names(base_directory)
 
 
 def version_number(directory: str) -> int | None:
-    """Returns the number of a version by the name of its directory, local or on an object store; None if none."""
+    """Returns the number in the name of a version's directory, local or on an object store; None without a number."""
     name = directory.rstrip("/").rpartition("/")[2]
     if is_number(name):
         return int(name)
@@ -98,7 +82,7 @@ def next_version(names: Iterable[str], now: float | None = None) -> int:
     """Returns the time in whole seconds, or one more than the largest version if that is later.
 
     Args:
-        names: names of the entries beside which the version will stand.
+        names: names of the entries beside the new version.
         now: seconds since 1970; None for the current time.
     """
     taken = [number for number in map(version_number, names) if number is not None]
@@ -106,18 +90,15 @@ def next_version(names: Iterable[str], now: float | None = None) -> int:
 
 
 @contextlib.contextmanager
-def new_version(base_directory: str, number: int | None = None) -> Iterator[Version]:
-    """Yields a version to fill, which is served once the block ends without an exception; not if it is left empty.
+def new_version(base_directory: str, number: int | None = None) -> Iterator[NewVersion]:
+    """Yields a version to fill; it appears when the block ends without an exception, unless it is empty.
 
-    Writers into one directory take turns.
-
-    Args:
-        base_directory: local directory of the versions, made if missing.
-        number: the version's number; None for the next one.
+    A lock serialises the writers of a directory, which is local and made if missing. Without a number, the version gets
+    the next one.
     """
     with _locked(base_directory):
         number = next_version(os.listdir(base_directory)) if number is None else number
-        version = Version(
+        version = NewVersion(
             number,
             os.path.join(base_directory, f"{_STAGING_PREFIX}{number}"),
             os.path.join(base_directory, str(number)),
@@ -132,15 +113,10 @@ def new_version(base_directory: str, number: int | None = None) -> Iterator[Vers
 
 
 def remove_version(base_directory: str, number: int, is_wanted: Callable[[], bool] = lambda: False) -> bool:
-    """Removes a version in one step: renames it, then deletes its files.
-
-    Args:
-        base_directory: local directory of the versions.
-        number: the version.
-        is_wanted: asked before and after the renaming; if it says yes, the version stays.
+    """Removes a version from a local directory atomically: renames it, then deletes its files.
 
     Returns:
-        Whether the version was removed.
+        Whether the version was removed; it stays if `is_wanted`, called before and after the renaming, returns True.
     """
     with _locked(base_directory):
         directory = os.path.join(base_directory, str(number))
@@ -157,9 +133,9 @@ def remove_version(base_directory: str, number: int, is_wanted: Callable[[], boo
 
 @contextlib.contextmanager
 def _locked(base_directory: str) -> Iterator[None]:
-    """Holds a directory of versions, made if missing, and removes what a killed writer left in it.
+    """Locks a directory of versions, made if missing, and removes what a killed writer left in it.
 
-    The lock ends with its process, so no writer owns the hidden directories found under the lock.
+    A lock ends with its process, so the hidden directories found under the lock have no writer.
     """
     os.makedirs(base_directory, exist_ok=True)
     with FileLock(os.path.join(base_directory, _LOCK_FILE)):

@@ -15,7 +15,7 @@ from components.settings import Settings
 from components.stored_folder import hash_files, read_manifest
 from components.times import now
 
-# Property of a PushedModel that is not pushed again: the withdrawn version that it was.
+# Property of a PushedModel that was not pushed again: the number of the equal, withdrawn version.
 WITHDRAWN = "withdrawn"
 
 
@@ -25,7 +25,7 @@ class Withdrawal(Settings):
     Attributes:
         why: the reason.
         when: the time.
-        model: hash of the model's files, by which the Pusher knows it again; None if the version was not there.
+        model: hash of the model's files, by which Pusher recognises it; None if the version did not exist.
     """
 
     why: str
@@ -41,27 +41,19 @@ _RECORD = RecordBeside(
 
 
 def read_withdrawn(base_directory: str) -> dict[int, Withdrawal]:
-    """Returns the withdrawn versions of a model by number; none without a record.
-
-    Args:
-        base_directory: directory of the versions, local or on an object store.
+    """Returns the withdrawn versions of a model by number; empty without a record.
 
     Raises:
-        SegpipeError: the record is damaged, or the store cannot be read.
+        SegpipeError: the record is damaged, or cannot be read.
     """
     return _RECORD.read(base_directory)
 
 
 def withdraw(base_directory: str, version: int, why: str) -> None:
-    """Records that a version is withdrawn; one that is already gets the new reason and keeps its time.
+    """Records that a version is withdrawn; a second call replaces the reason and keeps the time.
 
-    Its files stay where they are. The record is written also for a version that was removed: the gate and the warm
-    start read models from the pipeline's own artifacts.
-
-    Args:
-        base_directory: directory of the versions, local or on an object store.
-        version: its number.
-        why: the reason.
+    The files of the version stay. A removed version may be withdrawn too, because the gate and the warm start read
+    models from the pipeline's artifacts.
 
     Raises:
         SegpipeError: the version or the record cannot be read, or the record cannot be written.
@@ -78,7 +70,7 @@ def withdraw(base_directory: str, version: int, why: str) -> None:
 
 
 def restore(base_directory: str, version: int) -> None:
-    """Takes a version out of the record.
+    """Removes a version from the record.
 
     Raises:
         UsageError: it is not withdrawn.
@@ -94,11 +86,7 @@ def restore(base_directory: str, version: int) -> None:
 
 
 def withdrawn_as(model_path: str, base_directory: str) -> int | None:
-    """Returns the withdrawn version that has the files of a model; or None.
-
-    Args:
-        model_path: an exported model, local or on an object store.
-        base_directory: directory of the versions, local or on an object store.
+    """Returns the number of the withdrawn version that equals an exported model, or None.
 
     Raises:
         SegpipeError: the model or the record cannot be read.
@@ -108,7 +96,7 @@ def withdrawn_as(model_path: str, base_directory: str) -> int | None:
 
 
 def model_hash(directory: str) -> str:
-    """Returns a hash of a model's files but for the one that the Pusher adds the scores to."""
+    """Returns a hash of a model's files without its metadata, to which Pusher adds the scores."""
     published = files.is_remote(directory) and directory in find_versions(directory.rpartition("/")[0]).values()
     found = read_manifest(directory).files if published else hash_files(directory)
     lines = [f"{path} {file.sha256}\n" for path, file in sorted(found.items()) if path != MODEL_METADATA]

@@ -6,7 +6,7 @@ from tfx import v1 as tfx
 
 
 class Report(tfx.dsl.Artifact):
-    """The page (`report.html`) and everything it shows (`report.json`)."""
+    """The page (`report.html`) and its data (`report.json`)."""
 
     # NAMESPACE.Name, under which Vertex AI imports the class; see components/__init__.py.
     TYPE_NAME = "components.Report"

@@ -1,7 +1,4 @@
-"""Reads what the pipeline's components wrote and puts it together as a report's data.
-
-Each function reads one artifact's directory, so a report can be assembled from any run's outputs.
-"""
+"""Read the outputs of the pipeline's components, and assemble them into the data of a report."""
 
 from __future__ import annotations
 
@@ -17,7 +14,8 @@ from components import artifact_files, features, files
 from components.class_map import ClassMap
 from components.example_gen.quarantine import read_counts, read_issues
 from components.examples import example_files
-from components.metrics.results import Evaluation, SequenceResult, load_evaluation
+from components.metrics.results import Evaluation, load_evaluation
+from components.metrics.scores import task_scores
 from components.report.data import Lineage, ReportData, SequenceScore, Verdict
 from components.report.frames import choose_frames
 
@@ -27,14 +25,14 @@ _QUARANTINE_ROWS = 50
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
-    """The directories a report is read from.
+    """The directories that a report is read from.
 
     Attributes:
-        examples: raw examples, one folder `Split-<name>` a split.
-        statistics: their statistics, the same way.
-        quarantine: what ExampleGen left out.
-        model: the SavedModel itself, the folder that holds `saved_model.pb`.
-        model_run: the training's `history.json`; a missing file means no history.
+        examples: raw examples, one folder `Split-<name>` per split.
+        statistics: statistics of the examples, in the same folders.
+        quarantine: the files that ExampleGen rejected.
+        model: the SavedModel, the folder that holds `saved_model.pb`.
+        model_run: the folder of the training's `history.json`, which may be missing.
         evaluation: the Evaluator's result.
     """
 
@@ -56,17 +54,17 @@ def assemble(
     pushed: str | None,
     max_frames: int = 200,
 ) -> ReportData:
-    """Builds a report's data, all but the timings, which no component knows.
+    """Returns a report's data without the timings, which are known after the run.
 
     Args:
-        sources: where to read from.
+        sources: the directories to read.
         class_map: the classes of masks and model.
-        gate_split: the split that the gate judged; the frames come from it.
-        selection_split: the split that chose the epoch and the variant, which may be the same.
-        lineage: what the model was made of.
+        gate_split: the split that the gate judged, and that the frames come from.
+        selection_split: the split that selected the epoch and the variant, which may be the same.
+        lineage: the model's data, code and configuration.
         blessed: the Evaluator's verdict.
-        pushed: the version directory the model was pushed to, or None.
-        max_frames: largest number of frames to predict when choosing some to show.
+        pushed: the version directory that the model was pushed to, or None.
+        max_frames: maximum number of frames to predict.
 
     Raises:
         ValueError: the evaluation holds no scores over the whole split.
@@ -79,7 +77,7 @@ def assemble(
     )
     counts, issues = read_counts(sources.quarantine), read_issues(sources.quarantine)
     return ReportData(
-        model=read_model_name(sources.model),
+        model=artifact_files.read_model_metadata(sources.model)["model"],
         class_map=class_map,
         gate_split=gate_split,
         verdict=Verdict(blessed, pushed, evaluation.checks),
@@ -106,36 +104,30 @@ def assemble(
 
 
 def sequence_scores(evaluation: Evaluation) -> tuple[SequenceScore, ...]:
-    """Returns the scores of each video sequence, the baseline's beside them: the lowest main score first, NaN last."""
-    baseline = evaluation.baseline.sequences if evaluation.baseline else {}
+    """Returns the scores of each sequence beside the baseline's: the lowest main score first, NaN last."""
+    before = evaluation.baseline.sequences if evaluation.baseline else {}
     rows = []
-    for name, result in evaluation.candidate.sequences.items():
-        before = baseline.get(name, SequenceResult())
-        compared = {"baseline_mean_iou": before.mean_iou, "baseline_mask_ap": before.mask_ap}
-        rows.append((result.main, SequenceScore(name, **dataclasses.asdict(result), **compared)))
+    for name, found in evaluation.candidate.sequences.items():
+        main = task_scores(found).main
+        baseline = {f"baseline_{main}": before.get(name, {}).get(main)}
+        rows.append((found[main], SequenceScore(name, **found, **baseline)))
     return tuple(row for _, row in sorted(rows, key=lambda item: (math.isnan(item[0]), item[0])))
 
 
 def read_history(model_run: str) -> tuple[dict[str, Any], ...]:
-    """Returns a training's epochs, none where the trainer recorded none."""
+    """Returns a training's epochs; empty if the trainer recorded none."""
     path = files.join(model_run, artifact_files.HISTORY)
     return tuple(json.loads(files.read_bytes(path))) if tf.io.gfile.exists(path) else ()
 
 
-def read_model_name(model_dir: str) -> str:
-    """Returns the architecture's name from an exported model. Raises OSError where it carries none."""
-    return artifact_files.read_model_metadata(model_dir)["model"]
-
-
 def read_class_shares(statistics: str, splits: list[str], class_map: ClassMap) -> dict[str, dict[str, float]]:
-    """Returns each class's mean share of a mask's pixels, 0 to 1, by split and class name."""
+    """Returns each class's mean fraction of a mask's pixels, 0 to 1, by split and class name."""
     wanted = {features.class_share(name): name for name in class_map.names}
-    shares: dict[str, dict[str, float]] = {}
+    fractions: dict[str, dict[str, float]] = {}
     for split in splits:
         path = files.join(statistics, f"Split-{split}", _STATISTICS_FILE)
-        if not tf.io.gfile.exists(path):
-            continue
-        found = tfdv.load_stats_binary(path).datasets[0].features
-        means = {feature.path.step[0]: feature.num_stats.mean for feature in found}
-        shares[split] = {name: means[key] for key, name in wanted.items() if key in means}
-    return shares
+        if tf.io.gfile.exists(path):
+            found = tfdv.load_stats_binary(path).datasets[0].features
+            means = {feature.path.step[0]: feature.num_stats.mean for feature in found}
+            fractions[split] = {name: means[key] for key, name in wanted.items() if key in means}
+    return fractions

@@ -1,11 +1,8 @@
-"""The page of `segpipe evaluate --against --report`: two models on the same images of one split."""
+"""Draw the page of `segpipe evaluate --against --report`: two models on the same images of one split."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
-
-from markupsafe import Markup
 
 from components.class_map import ClassMap
 from components.metrics.bootstrap import Interval
@@ -13,22 +10,20 @@ from components.report import views, wording
 from components.report.data import Score, SequenceScore
 from components.report.render import compile_template
 
-_FOLDER = Path(__file__).parent
-
 
 @dataclasses.dataclass(frozen=True)
 class ChangedImage:
-    """An image on which the models differ, in four pictures, each a `data:` address of the same size.
+    """An image on which the models differ, in four pictures of the same size, each a `data:` URL.
 
     Attributes:
         name: its pair's name.
-        sequence: the sequence that it belongs to.
+        sequence: its sequence.
         mean_iou: the model's, over the classes in the image's truth.
-        baseline_mean_iou: the other model's.
+        baseline_mean_iou: the baseline's.
         image: the photo.
         truth: the true mask.
-        prediction: the model's.
-        baseline: the other model's.
+        prediction: the model's mask.
+        baseline: the baseline's mask.
     """
 
     name: str
@@ -46,16 +41,16 @@ class Comparison:
     """Two models on one split; see `ReportData` for the scores and intervals.
 
     Attributes:
-        model: where the model is.
-        baseline: where the other one is, which it is compared with.
-        split: the split that both scored.
+        model: path of the model.
+        baseline: path of the baseline.
+        split: the split that they were scored on.
         frames: number of its images.
-        class_map: the classes of both.
+        class_map: the classes of both models.
         scores: the model's scores.
-        baseline_scores: the other's.
+        baseline_scores: the baseline's scores.
         intervals: 95 % intervals of the model's scores.
         change_intervals: 95 % intervals of the changes, paired by image.
-        better: number of images whose mean IoU is higher than the other model's.
+        better: number of images whose mean IoU is higher than the baseline's.
         worse: number of images whose mean IoU is lower.
         improved: the images that improved most, the most improved first.
         worsened: the images that worsened most, the most worsened first.
@@ -79,33 +74,29 @@ class Comparison:
 
     @property
     def equal(self) -> int:
-        """Number of images with the same mean IoU, or with none because their truth shows no scored class."""
+        """Number of images with the same mean IoU, or without a scored class in their truth."""
         return self.frames - self.better - self.worse
 
 
 def render(data: Comparison) -> str:
-    """Returns the page as HTML, ready to be written as UTF-8."""
+    """Returns the page as HTML, to be written as UTF-8."""
     return compile_template("comparison.html").render(
         data=data,
-        style=Markup((_FOLDER / "style.css").read_text(encoding="utf-8")),
-        script=Markup((_FOLDER / "script.js").read_text(encoding="utf-8")),
         title=title(data),
         verdict={1: "good", 0: "", -1: "bad"}[clear_change(data)],
-        key_figures=views.key_figures(data),
-        class_scores=[("IoU", views.class_rows(data, "class_iou")), ("Dice", views.class_rows(data, "class_dice"))],
         image_groups=[("Most improved", data.improved), ("Most worsened", data.worsened)],
     )
 
 
 def clear_change(data: Comparison) -> int:
-    """Returns 1 or -1 if the interval of the mean IoU's change lies above or below 0, else 0."""
+    """Returns 1 or -1 if the interval of the mean IoU's change is above or below 0, else 0."""
     bounds = data.change_intervals.get("mean_iou")
     return 0 if bounds is None else int(bounds[0] > 0) - int(bounds[1] < 0)
 
 
 def title(data: Comparison) -> str:
-    """Returns the result in a few words."""
-    change = views.score_row(data, "mean_iou", "").change
+    """Returns the heading of the result."""
+    change = views.score_row(data, "mean_iou").change
     direction = {1: "higher", -1: "lower"}.get(clear_change(data))
     if change is None:
         return "No mean IoU to compare"

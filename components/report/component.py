@@ -1,4 +1,4 @@
-"""The pipeline component that writes a run's report from what the other components made."""
+"""The pipeline component that writes a run's report from the outputs of the other components."""
 
 import dataclasses
 import json
@@ -20,11 +20,12 @@ from tfx.v1.types.standard_artifacts import (
 )
 
 from components import files
+from components.artifact_files import read_model_metadata
 from components.class_map import ClassMap
 from components.example_gen.artifacts import Quarantine
 from components.metrics.scores import task_scores
 from components.report import artifacts
-from components.report.assemble import Sources, assemble, read_model_name
+from components.report.assemble import Sources, assemble
 from components.report.data import DATA_FILE, PAGE_FILE, Lineage, ReportData
 from components.report.render import render
 from components.times import utc_text
@@ -59,7 +60,7 @@ def Report(  # TFX's naming: a component is a noun
     code: Parameter[str],
     pushed_model: InputArtifact[PushedModel] = None,
 ) -> None:
-    """Writes `report.json` and `report.html`; the artifact carries the main scores as custom properties.
+    """Writes `report.json` and `report.html`; the main scores become custom properties of the artifact.
 
     `class_map`, `configuration` and `lineage` are JSON; `lineage` may hold any field of
     `components.report.data.Lineage`. `code` is the hash of the source, part of the cache key.
@@ -78,27 +79,27 @@ def Report(  # TFX's naming: a component is a noun
         ClassMap.from_json(class_map),
         gate_split,
         selection_split,
-        complete_lineage(json.loads(lineage), json.loads(configuration), examples, blessing),
+        _complete_lineage(json.loads(lineage), json.loads(configuration), examples, blessing),
         blessed=blessing.get_int_custom_property(_BLESSED) == 1,
-        pushed=pushed_to(pushed_model),
+        pushed=_pushed_to(pushed_model),
         max_frames=max_frames,
     )
     write(data, report.uri)
-    # Listing many runs reads these from the metadata store without opening a file.
+    # A list of runs reads these from the metadata store without opening files.
     for metric in task_scores(data.scores).listed:
         value = data.scores[metric]
         if value is not None and not math.isnan(value):
             report.set_float_custom_property(metric, value)
 
 
-def complete_lineage(known: dict[str, Any], configuration: dict[str, Any], examples: Any, blessing: Any) -> Lineage:
-    """Adds the configuration, the time, the data's hash and the baseline to what was known beforehand.
+def _complete_lineage(known: dict[str, Any], configuration: dict[str, Any], examples: Any, blessing: Any) -> Lineage:
+    """Returns the lineage with the configuration, the time, the hash of the data and the baseline.
 
     Args:
-        known: fields of `Lineage` by name; they win.
+        known: fields of `Lineage` by name, which take precedence.
         configuration: the run's configuration.
-        examples: the artifact of the raw examples, which carries the data's fingerprint.
-        blessing: the artifact of the blessing, which names the baseline's directory.
+        examples: the artifact of the raw examples, which has the data's fingerprint.
+        blessing: the artifact of the blessing, which has the baseline's directory.
     """
     baseline_uri = blessing.get_string_custom_property(_BASELINE)
     found = Lineage(
@@ -111,13 +112,13 @@ def complete_lineage(known: dict[str, Any], configuration: dict[str, Any], examp
 
 
 def describe_baseline(model_uri: str) -> str:
-    """Names a baseline by its architecture and its directory in the pipeline's outputs."""
-    name = read_model_name(path_utils.serving_model_path(model_uri))
+    """Returns the architecture of a baseline and the execution that wrote it."""
+    name = read_model_metadata(path_utils.serving_model_path(model_uri))["model"]
     return f"{name} of execution {model_uri.rstrip('/').rsplit('/', 1)[-1]}"
 
 
-def pushed_to(pushed_model: Any) -> str | None:
-    """Returns the version directory of a pushed model, None where nothing was pushed."""
+def _pushed_to(pushed_model: Any) -> str | None:
+    """Returns the version directory of a pushed model, None if nothing was pushed."""
     if pushed_model is None or pushed_model.get_int_custom_property(_PUSHED) != 1:
         return None
     return pushed_model.get_string_custom_property(_PUSHED_DESTINATION)

@@ -1,6 +1,6 @@
-"""Everything the report page shows, as frozen dataclasses that read and write JSON.
+"""Everything that the report page shows, as frozen dataclasses that read and write JSON.
 
-The page is a function of these values alone, so whoever holds `report.json` can draw it again.
+The page is a function of these values alone, so it can be drawn again from `report.json`.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from components.metrics.threshold_check import ThresholdCheck
 DATA_FILE = artifact_files.REPORT_DATA
 PAGE_FILE = "report.html"
 
-# A score is None, or NaN in memory, if it is undefined: a class without a true pixel.
+# A score is None, or NaN in memory, if it is undefined, such as that of a class without a true pixel.
 Score = float | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Whether the model is good enough, and where it went.
+    """The gate's verdict, and where the model was pushed.
 
     Attributes:
         blessed: whether every threshold is met.
         pushed: the version directory the model was pushed to, or None.
-        gates: every threshold that was checked.
+        gates: all thresholds that were checked.
     """
 
     blessed: bool
@@ -46,7 +46,7 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class SequenceScore:
-    """The scores over all frames of one video sequence; None without a baseline, and for those of another task."""
+    """The scores over all frames of one video sequence; None without a baseline, and for scores of another task."""
 
     name: str
     mean_iou: Score = None
@@ -63,15 +63,15 @@ class SequenceScore:
 
     @property
     def baseline(self) -> Score:
-        """The baseline's."""
+        """The baseline's main score."""
         return self.baseline_mean_iou if self.mask_ap is None else self.baseline_mask_ap
 
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """One evaluated frame in four pictures, each a `data:` address of a JPEG or PNG of the same size.
+    """One evaluated frame in pictures, each the `data:` URL of a JPEG or PNG.
 
-    `mask_ap` is the score of the task instance, whose mean IoU is None.
+    `mask_ap` is the score of the task instance, whose mean IoU is None. The pictures of depth are empty without depth.
     """
 
     group: Literal["best", "worst", "random"]
@@ -83,6 +83,9 @@ class Frame:
     error: str
     sequence: str = ""
     mask_ap: Score = None
+    depth_truth: str = ""
+    depth_prediction: str = ""
+    depth_error: str = ""
 
     @property
     def score(self) -> Score:
@@ -92,7 +95,7 @@ class Frame:
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """How long one component took, in seconds, and whether it ran at all."""
+    """Duration of one component in seconds, and whether it ran."""
 
     component: str
     seconds: float
@@ -101,9 +104,9 @@ class Timing:
 
 @dataclasses.dataclass(frozen=True)
 class RelatedRun:
-    """Another model: the run that made it, its version if it was pushed, and its report's address, relative to this.
+    """Another model: its run, its version if it was pushed, and its report's address, relative to this report.
 
-    `why` says of a baseline how it was chosen: it is the served version, or a better one before it.
+    `why` is the reason for a baseline: it is the served version, or an earlier and better one.
     """
 
     run_id: str | None = None
@@ -114,10 +117,10 @@ class RelatedRun:
 
 @dataclasses.dataclass(frozen=True)
 class Lineage:
-    """What the model was made of: data, code, configuration, packages and the model it is compared with.
+    """The model's data, code, configuration, packages and baseline.
 
-    `baseline_run` is where that model comes from, `predecessor` the version before the one that was pushed. A first
-    model has neither, nor has a report that was written without the metadata; both are None then.
+    `baseline_run` is the run of the baseline, `predecessor` the version before the pushed one. Both are None for a
+    first model, and in a report that was written without the metadata.
     """
 
     run_id: str = ""
@@ -147,21 +150,20 @@ class ReportData:
         confusion: pixel counts, int [num_classes, num_classes], rows truth, columns prediction.
         sequences: scores by video sequence, the worst first; empty if there are too many sequences to list.
         frames: the best, the worst and random frames.
-        frames_scored: number of frames that `frames` were chosen among.
-        history: one entry an epoch with `epoch` (from 1), `loss`, `mean_iou`, `val_loss`,
-            `val_mean_iou`, `learning_rate` and `seconds`. A training that was resumed may hold an
-            epoch twice; the later entry counts.
-        class_shares: mean share of the pixels, 0 to 1, by split and class name.
+        frames_scored: number of frames that `frames` were chosen from.
+        history: one entry per epoch with `epoch` (from 1), `loss`, `mean_iou`, `val_loss`, `val_mean_iou`,
+            `learning_rate` and `seconds`. A resumed training may hold an epoch twice; the later entry counts.
+        class_shares: mean fraction of the pixels, 0 to 1, by split and class name.
         examples: number of examples by split.
-        quarantined: number of quarantined files by split and reason; a pair that is there twice has several.
-        quarantine_rows: the first of them: split, name, file, reason, found, expected, action.
-        timings: duration by component, in the order they ran; empty where it is not known.
-        lineage: what the model was made of.
-        selection_split: the split that chose the epoch and the variant; empty if it is not known.
-        selection_scores: `mean_iou` and `class_iou/<class name>` on it; empty if the gate judges it.
+        quarantined: number of quarantined files by split and reason.
+        quarantine_rows: the first quarantined files: split, name, file, reason, found, expected, action.
+        timings: durations of the components in the order in which they ran; empty if unknown.
+        lineage: the model's data, code and configuration.
+        selection_split: the split that selected the epoch and the variant; empty if unknown.
+        selection_scores: the main score and those of the classes on it; empty if the gate judges it.
         reliability: bins of the reliability diagram, the least confident first; empty without confidence.
-        object_sizes: recall by object size, small to large; empty if it is not known.
-        class_object_sizes: the same by class name.
+        object_sizes: recall by object size, small to large; empty if unknown.
+        class_object_sizes: recall by class name and object size.
     """
 
     model: str

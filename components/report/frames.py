@@ -1,6 +1,6 @@
-"""Chooses the frames the report shows: predicts evaluation examples, scores each, keeps the extremes and a few others.
+"""Choose and draw the frames of the report: the best, the worst and random ones among evaluated examples.
 
-Scores and masks come from the same functions as the evaluation's, so a frame's mean IoU means the same.
+Scores and masks come from the functions of the evaluation, so the mean IoU of a frame means the same.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from components.examples import RawExample, read_examples
 from components.instances import Instances
 from components.metrics.average_precision import AveragePrecision, match
 from components.metrics.confusion import confusion_matrix, decode_mask
+from components.metrics.depth import decode_depth
 from components.metrics.detections import Detections
 from components.metrics.scores import mean_iou
-from components.report import pictures
+from components.report import depth_pictures, pictures
 from components.report.data import Frame
 
 # Takes encoded images, returns the outputs of the signature `evaluation` for each, by name.
@@ -38,14 +39,19 @@ SHOWN_SCORE = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class ScoredFrame:
-    """An example's position among those read, what was predicted for it and its score, NaN if undefined.
+    """An example's position among those read, its prediction and its score.
 
-    The prediction is a mask PNG with a mean IoU, or detections with an average precision.
+    Attributes:
+        index: the position.
+        prediction: a mask PNG, or detections.
+        score: mean IoU of the mask, or average precision of the detections; NaN if undefined.
+        depth: the estimated depth map, a PNG; None without depth.
     """
 
     index: int
     prediction: bytes | Detections
     score: float
+    depth: bytes | None = None
 
 
 def choose_frames(
@@ -64,15 +70,15 @@ def choose_frames(
         example_files: gzip TFRecords of raw examples.
         model_dir: an exported SavedModel with the signature `evaluation`.
         class_map: the classes of masks and predictions.
-        max_frames: largest number of examples to predict; ExampleGen stores them in an order that
-            mixes sequences, so the first ones are a fair sample.
-        per_group: largest number of frames in each of the three groups.
-        seed: of the random group.
+        max_frames: maximum number of examples to predict. ExampleGen stores them in an order that mixes sequences, so
+            the first ones are a fair sample.
+        per_group: maximum number of frames in each of the three groups.
+        seed: seed of the random group.
         batch_size: images predicted at once.
-        things: names of the classes that have instances, for a model of instances; empty for one of masks.
+        things: names of the classes that have instances; empty for a model of masks.
 
     Returns:
-        The frames, worst first, then best, then random, none twice; and how many were scored.
+        The frames, worst first, then best, then random, without duplicates; and the number of scored frames.
     """
     predict = load_predictor(model_dir)
     scored = list(score_pairs(read_examples(example_files, max_frames), predict, class_map, batch_size, things))
@@ -84,7 +90,7 @@ def choose_frames(
 
 def load_predictor(model_dir: str) -> Predict:
     """Loads an exported model's `evaluation` signature."""
-    # The signature's variables live as long as the loaded object: the closure keeps hold of it.
+    # The signature's variables live as long as the loaded object, which the closure references.
     model = tf.saved_model.load(model_dir)
 
     def predict(images: list[bytes]) -> list[dict[str, Any]]:
@@ -107,20 +113,20 @@ def score_pairs(
     while batch := list(itertools.islice(numbered, batch_size)):
         predictions = predict([pair.image for _, pair in batch])
         for (index, pair), outputs in zip(batch, predictions, strict=True):
-            yield ScoredFrame(index, *_score(pair, outputs, class_map, things))
+            yield _score(index, pair, outputs, class_map, things)
 
 
 def _score(
-    pair: RawExample, outputs: dict[str, Any], class_map: ClassMap, things: Sequence[str]
-) -> tuple[bytes | Detections, float]:
+    index: int, pair: RawExample, outputs: dict[str, Any], class_map: ClassMap, things: Sequence[str]
+) -> ScoredFrame:
     if not things:
         prediction = features.mask_png(outputs)
         matrix = confusion_matrix(decode_mask(pair.mask), decode_mask(prediction), class_map.num_classes)
-        return prediction, mean_iou(matrix, class_map)
+        return ScoredFrame(index, prediction, mean_iou(matrix, class_map), outputs.get(features.DEPTH_PNG))
     truth = _instances(pair)
     found = Detections.of_outputs(outputs, truth.masks.shape[1:])
     matched = match(truth, found, [class_map.index(name) for name in things])
-    return found, AveragePrecision([matched], things).mask_ap
+    return ScoredFrame(index, found, AveragePrecision([matched], things).mask_ap)
 
 
 def _instances(pair: RawExample) -> Instances:
@@ -132,8 +138,7 @@ def _instances(pair: RawExample) -> Instances:
 def pick(scored: Sequence[ScoredFrame], per_group: int, seed: int) -> list[tuple[Group, ScoredFrame]]:
     """Picks the worst, the best and random frames, each frame once.
 
-    With few frames the groups shrink together. A frame with nothing to score has no score and
-    is never picked.
+    With few frames, all groups get smaller. Frames without a score are never picked.
     """
     ranked = sorted((frame for frame in scored if not math.isnan(frame.score)), key=lambda frame: frame.score)
     size = min(per_group, math.ceil(len(ranked) / 3))
@@ -146,60 +151,71 @@ def pick(scored: Sequence[ScoredFrame], per_group: int, seed: int) -> list[tuple
 
 
 def draw(pair: RawExample, group: Group, scored: ScoredFrame, class_map: ClassMap) -> Frame:
-    """Draws a frame's four pictures, at most `pictures.MAX_WIDTH` pixels wide."""
-    photo = pictures.photo(pair.image)
-    if isinstance(scored.prediction, Detections):
-        return _draw_instances(pair, group, scored.prediction, scored.score, class_map, photo)
-    truth, prediction = (pictures.mask(decode_mask(mask)) for mask in (pair.mask, scored.prediction))
-    error = Image.fromarray(drawing.error_map(truth, prediction, class_map, np.asarray(photo)))
+    """Draws a frame's pictures, at most `pictures.MAX_WIDTH` pixels wide."""
+    photo, prediction = pictures.photo(pair.image), scored.prediction
+    if isinstance(prediction, Detections):
+        iou, precision = None, scored.score
+        drawn = _draw_instances(_instances(pair), prediction, class_map, photo)
+    else:
+        iou, precision = scored.score, None
+        drawn = _draw_masks(pair.mask, prediction, class_map, photo)
+    if pair.depth and scored.depth:
+        drawn |= _draw_depth(pair.depth, scored.depth, photo)
     return Frame(
         group=group,
         name=pair.name,
-        mean_iou=scored.score,
+        mean_iou=iou,
+        mask_ap=precision,
         image=pictures.photo_address(photo),
-        truth=pictures.mask_address(truth, class_map),
-        prediction=pictures.mask_address(prediction, class_map),
-        error=pictures.marks_address(error),
+        **drawn,
         sequence=pair.sequence,
     )
 
 
-def _draw_instances(
-    pair: RawExample, group: Group, found: Detections, score: float, class_map: ClassMap, photo: Image.Image
-) -> Frame:
-    """Draws a frame of instances; in the error picture, pixels whose true and detected class differ are marked."""
-    truth, image = _instances(pair), np.asarray(photo)
-    shown = np.flatnonzero(found.scores >= SHOWN_SCORE)
-    labels = [class_map.names[index] for index in truth.classes]
-    found_labels = [
-        f"{class_map.names[index]} {value:.2f}"
-        for index, value in zip(found.classes[shown], found.scores[shown], strict=True)
-    ]
-    sides = pictures.masks(truth.masks), pictures.masks(found.masks[shown])
-    flat = [
-        _flatten(masks, classes) for masks, classes in zip(sides, (truth.classes, found.classes[shown]), strict=True)
-    ]
-    # What lies in a crowd is not scored.
-    crowd = sides[0][truth.crowd].any(axis=0)
-    error = drawing.error_map(np.where(crowd, flat[1], flat[0]), flat[1], class_map, image)
+def _draw_masks(truth_png: bytes, prediction_png: bytes, class_map: ClassMap, photo: Image.Image) -> dict[str, str]:
+    """Returns the pictures of truth, prediction and error by the name of their field."""
+    truth, prediction = (pictures.mask(decode_mask(png)) for png in (truth_png, prediction_png))
+    return {
+        "truth": pictures.mask_address(truth, class_map),
+        "prediction": pictures.mask_address(prediction, class_map),
+        "error": pictures.marks_address(drawing.error_map(truth, prediction, class_map, np.asarray(photo))),
+    }
+
+
+def _draw_depth(truth_png: bytes, estimate_png: bytes, photo: Image.Image) -> dict[str, str]:
+    """Returns the pictures of true depth, estimated depth and its error by the name of their field."""
+    truth, estimate = (pictures.mask(decode_depth(png).astype(np.float32)) for png in (truth_png, estimate_png))
+    known = truth[truth > 0]
+    return {
+        "depth_truth": pictures.marks_address(depth_pictures.colored(truth, known)),
+        "depth_prediction": pictures.marks_address(depth_pictures.colored(estimate, known)),
+        "depth_error": pictures.marks_address(depth_pictures.error(truth, estimate, np.asarray(photo))),
+    }
+
+
+def _draw_instances(truth: Instances, found: Detections, class_map: ClassMap, photo: Image.Image) -> dict[str, str]:
+    """Returns the pictures of truth, prediction and error by the name of their field.
+
+    The error picture marks pixels whose true and detected class differ.
+    """
+    image, shown = np.asarray(photo), np.flatnonzero(found.scores >= SHOWN_SCORE)
+    classes, scores = found.classes[shown], found.scores[shown]
+    true_masks, masks = pictures.masks(truth.masks), pictures.masks(found.masks[shown])
+    flat_truth, flat = _flatten(true_masks, truth.classes), _flatten(masks, classes)
+    # Pixels in a crowd are not scored.
+    crowd = true_masks[truth.crowd].any(axis=0)
+    error = drawing.error_map(np.where(crowd, flat, flat_truth), flat, class_map, image)
+    true_labels = [class_map.names[index] for index in truth.classes]
+    labels = [f"{class_map.names[index]} {value:.2f}" for index, value in zip(classes, scores, strict=True)]
     # Labels keep their size, so small images are enlarged.
     times = max(1, pictures.MAX_WIDTH // photo.width)
     image = image.repeat(times, axis=0).repeat(times, axis=1)
-    drawn = [
-        drawing.instances(image, masks.repeat(times, axis=1).repeat(times, axis=2), texts)
-        for masks, texts in zip(sides, (labels, found_labels), strict=True)
-    ]
-    return Frame(
-        group=group,
-        name=pair.name,
-        mean_iou=None,
-        mask_ap=score,
-        image=pictures.photo_address(photo),
-        truth=pictures.marks_address(Image.fromarray(drawn[0])),
-        prediction=pictures.marks_address(Image.fromarray(drawn[1])),
-        error=pictures.marks_address(Image.fromarray(error)),
-        sequence=pair.sequence,
-    )
+    true_masks, masks = (each.repeat(times, axis=1).repeat(times, axis=2) for each in (true_masks, masks))
+    return {
+        "truth": pictures.marks_address(drawing.instances(image, true_masks, true_labels)),
+        "prediction": pictures.marks_address(drawing.instances(image, masks, labels)),
+        "error": pictures.marks_address(error),
+    }
 
 
 def _flatten(masks: np.ndarray, classes: np.ndarray) -> np.ndarray:

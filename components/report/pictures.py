@@ -1,4 +1,4 @@
-"""Pictures for a page: images and masks as `data:` addresses, at most `MAX_WIDTH` pixels wide."""
+"""Encode images and masks for a page as `data:` URLs, at most `MAX_WIDTH` pixels wide."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def photo(data: bytes) -> Image.Image:
 
 
 def mask(indices: np.ndarray) -> np.ndarray:
-    """Returns class indices, uint8 [H, W], shrunk by nearest neighbour."""
+    """Returns class indices or other values, uint8 or float32 [H, W], shrunk by nearest neighbour."""
     return np.asarray(_shrink(Image.fromarray(indices), Image.Resampling.NEAREST))
 
 
@@ -33,17 +33,17 @@ def masks(stack: np.ndarray) -> np.ndarray:
 
 
 def photo_address(image: Image.Image) -> str:
-    """Returns a photo as a JPEG's address."""
+    """Returns a photo as the URL of a JPEG."""
     return _address(image, "JPEG", quality=_JPEG_QUALITY)
 
 
-def marks_address(image: Image.Image) -> str:
-    """Returns a photo with marks as a JPEG's address. Full colour resolution keeps their edges sharp."""
-    return _address(image, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+def marks_address(pixels: np.ndarray) -> str:
+    """Returns a marked photo, uint8 [H, W, 3], as the URL of a JPEG in full colour resolution, for sharp edges."""
+    return _address(Image.fromarray(pixels), "JPEG", quality=_JPEG_QUALITY, subsampling=0)
 
 
 def mask_address(indices: np.ndarray, class_map: ClassMap) -> str:
-    """Returns class indices in the classes' colours, as the address of a palette PNG: a third the size of RGB."""
+    """Returns class indices in the classes' colours, as the URL of a palette PNG, a third of the size of RGB."""
     image = Image.fromarray(indices)
     image.putpalette(class_map.colorize(np.arange(256)).tobytes())
     return _address(image, "PNG", optimize=True)

@@ -1,22 +1,24 @@
-"""Turns a report's data into the rows the page shows: gates in order, class scores, the heat map, time bars.
+"""Compute the rows of the report's tables: class scores, thresholds in order, the heat map, the lineage.
 
-Everything is computed here, so the template only places values.
+Templates call these functions by name.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from components import drawing
 from components.class_map import ClassMap, Color
-from components.metrics.object_sizes import SizeScore
 from components.metrics.scores import DEPTH, INSTANCE, LOWER_IS_BETTER, task_scores
 from components.metrics.threshold_check import ThresholdCheck
 from components.report import wording
 from components.report.charts import Chart, curves, finite, last_entries
-from components.report.data import Frame, ReportData, Timing
+from components.report.data import Frame, ReportData
+
+if TYPE_CHECKING:
+    from components.report.comparison import Comparison
 
 # Average precision of masks over all thresholds, at an IoU of 0.5 and of 0.75, and by size.
 PRECISIONS = {
@@ -27,6 +29,9 @@ PRECISIONS = {
     "mask_ap_medium": "Medium",
     "mask_ap_large": "Large",
 }
+_OTHER_FIGURES = (
+    "frequency_weighted_iou", "mean_iou_with_void", "mean_boundary_iou", "mask_ap75", "box_ap50", "box_ap75",
+)  # fmt: skip
 _GROUPS = {"worst": "Worst frames", "best": "Best frames", "random": "Random frames"}
 
 
@@ -36,7 +41,7 @@ def color(class_map: ClassMap, index: int) -> str:
 
 
 def error_legend(class_map: ClassMap) -> list[tuple[str, str]]:
-    """Returns what the colours of an error picture mean, with each colour for CSS."""
+    """Returns the meaning of each colour of an error picture, with the colour for CSS."""
     entries = [("wrong", _css(drawing.WRONG))]
     if class_map.ignore_index is not None:
         entries.append(("not scored (hatched)", _css(drawing.IGNORED)))
@@ -49,68 +54,53 @@ def _css(rgb: Color) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class ScoreRow:
-    """One score beside the baseline's, with the 95 % intervals of the score and of its change if they are known."""
+    """A score beside the baseline's, with the 95 % intervals of the score and of its change if they are known."""
 
+    metric: str
     name: str
     value: float | None
     baseline: float | None
     color: str = ""
     interval: tuple[float, float] | None = None
     change_interval: tuple[float, float] | None = None
-    lower_is_better: bool = False
 
     @property
     def change(self) -> float | None:
         """The score minus the baseline's, None if either is undefined."""
         return wording.difference(self.value, self.baseline)
 
-
-class Scored(Protocol):
-    """What a page's tables of scores are made of; see `ReportData`."""
-
     @property
-    def class_map(self) -> ClassMap:
-        """The classes."""
-
-    @property
-    def scores(self) -> Mapping[str, float | None]:
-        """Scores by metric name."""
-
-    @property
-    def baseline_scores(self) -> Mapping[str, float | None] | None:
-        """Those of the model to compare with, or None."""
-
-    @property
-    def intervals(self) -> Mapping[str, tuple[float, float]]:
-        """95 % intervals of the scores."""
-
-    @property
-    def change_intervals(self) -> Mapping[str, tuple[float, float]]:
-        """95 % intervals of the changes."""
+    def lower_is_better(self) -> bool:
+        """Whether the score is an error."""
+        return self.metric in LOWER_IS_BETTER
 
 
-def score_row(data: Scored, metric: str, name: str, color: str = "") -> ScoreRow:
-    """Looks one metric up in the candidate's scores and the baseline's."""
-    baseline = (data.baseline_scores or {}).get(metric)
+def score_row(data: ReportData | Comparison, metric: str, name: str = "", color: str = "") -> ScoreRow:
+    """Returns the row of a metric, by default under the metric's name."""
     return ScoreRow(
-        name,
+        metric,
+        name or wording.metric_name(metric),
         finite(data.scores.get(metric)),
-        finite(baseline),
+        finite((data.baseline_scores or {}).get(metric)),
         color,
         data.intervals.get(metric),
         data.change_intervals.get(metric),
-        metric in LOWER_IS_BETTER,
     )
 
 
-def key_figures(data: Scored) -> list[ScoreRow]:
-    """Returns the figures of the verdict banner: the task's three, and those of depth."""
+def key_figures(data: ReportData | Comparison) -> list[ScoreRow]:
+    """Returns the scores of the verdict banner: three of the task, and those of depth."""
     names = (*task_scores(data.scores).listed, *(name for name in DEPTH if name in data.scores))
-    return [score_row(data, metric, wording.metric_name(metric)) for metric in names]
+    return [score_row(data, metric) for metric in names]
 
 
-def class_rows(data: Scored, family: str) -> list[ScoreRow]:
-    """Returns one row for each class that has a score of a family, such as `class_iou` or `class_mask_ap`."""
+def other_figures(data: ReportData) -> list[ScoreRow]:
+    """Returns the scores below the banner."""
+    return [score_row(data, metric) for metric in _OTHER_FIGURES if metric in data.scores]
+
+
+def class_rows(data: ReportData | Comparison, family: str) -> list[ScoreRow]:
+    """Returns one row for each class with a score of a family, such as `class_iou` or `class_mask_ap`."""
     return [
         score_row(data, f"{family}/{name}", name, color(data.class_map, index))
         for index, name in enumerate(data.class_map.names)
@@ -118,64 +108,24 @@ def class_rows(data: Scored, family: str) -> list[ScoreRow]:
     ]
 
 
+def class_tables(data: ReportData | Comparison) -> list[tuple[str, list[ScoreRow]]]:
+    """Returns heading and rows of each table of class scores."""
+    tables = [(title, class_rows(data, family)) for family, title in wording.CLASS_METRICS.items()]
+    return [(title, rows) for title, rows in tables if rows]
+
+
 def precision_rows(data: ReportData) -> list[tuple[str, str, list[float | None]]]:
-    """Returns name, colour and average precision of masks of each class and of the mean; none without instances.
+    """Returns name, colour and average precision of masks of each class and of the mean; empty without instances.
 
     The columns are those of `PRECISIONS`.
     """
-    names = [row.name for row in class_rows(data, INSTANCE.by_class)]
-    if not names:
+    classes = class_rows(data, INSTANCE.by_class)
+    if not classes:
         return []
-    rows = [(name, color(data.class_map, data.class_map.index(name)), f"class_{{}}/{name}") for name in names]
+    rows = [(row.name, row.color, f"class_{{}}/{row.name}") for row in classes]
     return [
         (name, css, [finite(data.scores.get(form.format(metric))) for metric in PRECISIONS])
         for name, css, form in [*rows, ("mean", "", "{}")]
-    ]
-
-
-@dataclasses.dataclass(frozen=True)
-class GapRow:
-    """One main score of two splits: of the one that the gate judges, and of the one that chose the epoch."""
-
-    name: str
-    value: float | None
-    selection: float | None
-    color: str = ""
-
-    @property
-    def gap(self) -> float | None:
-        """The selection split's minus the gate's, None if either is undefined."""
-        return wording.difference(self.selection, self.value)
-
-
-def gap_rows(data: ReportData) -> list[GapRow]:
-    """Returns one row a scored class and the mean; none if one split did both."""
-    if not data.selection_scores:
-        return []
-    task = task_scores(data.scores)
-    classes = [(f"{task.by_class}/{row.name}", row.name, row.color) for row in class_rows(data, task.by_class)]
-    metrics = [*classes, (task.main, "mean", "")]
-    return [
-        GapRow(name, finite(data.scores.get(metric)), finite(data.selection_scores.get(metric)), css)
-        for metric, name, css in metrics
-    ]
-
-
-@dataclasses.dataclass(frozen=True)
-class SizeRow:
-    """One class's scores by object size, small to large."""
-
-    name: str
-    color: str
-    sizes: tuple[SizeScore, ...]
-
-
-def size_rows(data: ReportData) -> list[SizeRow]:
-    """Returns one row a class that has objects."""
-    return [
-        SizeRow(name, color(data.class_map, data.class_map.index(name)), tuple(sizes.values()))
-        for name, sizes in data.class_object_sizes.items()
-        if any(score.objects for score in sizes.values())
     ]
 
 
@@ -191,66 +141,60 @@ def ordered_gates(data: ReportData) -> list[ThresholdCheck]:
 
 @dataclasses.dataclass(frozen=True)
 class HeatCell:
-    """One cell of the confusion matrix; `share` is of its row, `shade` the opacity of its colour, 0 to 1."""
+    """A cell of the confusion matrix: its pixels, and their fraction of the row, 0 to 1."""
 
     truth: str
     predicted: str
-    share: float
-    shade: float
-    text: str
-    title: str
-    diagonal: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class HeatRow:
-    """One true class of the confusion matrix."""
-
-    name: str
-    color: str
-    scored: bool
     pixels: int
-    cells: tuple[HeatCell, ...]
+    fraction: float
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether the prediction is right."""
+        return self.truth == self.predicted
+
+    @property
+    def shade(self) -> float:
+        """The opacity of the cell's colour, 0 to 1."""
+        # The exponent lifts small fractions: a confusion of 5 % must be visible beside a diagonal of 90 %.
+        return round(self.fraction**0.6, 3)
+
+    @property
+    def title(self) -> str:
+        """The tooltip of the cell."""
+        verb = "found as" if self.diagonal else "taken for"
+        fraction = wording.percent(self.fraction)
+        return f"{self.truth} {verb} {self.predicted}: {self.pixels:,} pixels, {fraction} of {self.truth}"
 
 
-def heat_map(data: ReportData) -> list[HeatRow]:
-    """Normalises the confusion matrix by its rows; a row without pixels is all zeros."""
+def heat_map(data: ReportData) -> dict[str, list[HeatCell]]:
+    """Returns the confusion matrix by true class, normalised by its rows; a row without pixels is all zeros."""
     names = data.class_map.names
-    rows = []
-    for truth, counts in enumerate(data.confusion):
-        total = sum(counts)
-        cells = tuple(
-            _heat_cell(names[truth], names[predicted], pixels, pixels / total if total else 0.0, truth == predicted)
-            for predicted, pixels in enumerate(counts)
-        )
-        scored = truth != data.class_map.ignore_index
-        rows.append(HeatRow(names[truth], color(data.class_map, truth), scored, total, cells))
-    return rows
+    return {
+        truth: [
+            HeatCell(truth, predicted, pixels, pixels / max(sum(row), 1))
+            for predicted, pixels in zip(names, row, strict=True)
+        ]
+        for truth, row in zip(names, data.confusion, strict=False)
+    }
 
 
-def _heat_cell(truth: str, predicted: str, pixels: int, share: float, diagonal: bool) -> HeatCell:
-    # The exponent lifts small shares: a confusion of 5 % must be seen beside a diagonal of 90 %.
-    shade = round(share**0.6, 3)
-    text = "" if share < 0.005 else f"{100 * share:.0f}"
-    verb = "found as" if diagonal else "taken for"
-    title = f"{truth} {verb} {predicted}: {pixels:,} pixels, {wording.percent(share)} of {truth}"
-    return HeatCell(truth, predicted, share, shade, text, title, diagonal)
-
-
-def largest_confusions(rows: list[HeatRow], limit: int = 3) -> list[HeatCell]:
-    """Returns the cells beside the diagonal that take the largest share of a scored class."""
-    cells = [cell for row in rows if row.scored for cell in row.cells if not cell.diagonal and cell.share >= 0.01]
-    return sorted(cells, key=lambda cell: -cell.share)[:limit]
+def largest_confusions(data: ReportData, limit: int = 3) -> list[HeatCell]:
+    """Returns the wrong cells with the largest fraction of a scored class, at least 1 %."""
+    rows = heat_map(data)
+    cells = [cell for name in data.class_map.scored_names for cell in rows[name]] if rows else []
+    wrong = [cell for cell in cells if not cell.diagonal and cell.fraction >= 0.01]
+    return sorted(wrong, key=lambda cell: -cell.fraction)[:limit]
 
 
 def frame_groups(data: ReportData) -> list[tuple[str, list[Frame]]]:
-    """Returns the groups of frames that hold any, each with its heading."""
+    """Returns the groups that have frames, each with its heading."""
     groups = [(title, [frame for frame in data.frames if frame.group == group]) for group, title in _GROUPS.items()]
     return [(title, frames) for title, frames in groups if frames]
 
 
 def training_charts(data: ReportData) -> list[Chart]:
-    """Returns the curves of loss and score, those that the history holds."""
+    """Returns the curves of loss and score that the history holds."""
     history = last_entries(data.history)
     charts = [
         curves("Loss", history, {"train": "loss", "validation": "val_loss"}),
@@ -261,77 +205,48 @@ def training_charts(data: ReportData) -> list[Chart]:
 
 
 def best_epoch(data: ReportData) -> tuple[int, float] | None:
-    """Returns the epoch of the highest validation score, by which epochs are chosen, and its value."""
+    """Returns the first epoch with the highest validation score, which selects epochs, and that score."""
     name = f"val_{task_scores(data.scores).of_epoch}"
-    scored = [(finite(entry.get(name)), int(entry["epoch"])) for entry in last_entries(data.history)]
-    known = [(value, -epoch) for value, epoch in scored if value is not None]
-    if not known:
-        return None
-    value, negative_epoch = max(known)
-    return -negative_epoch, value
+    scored = [(int(entry["epoch"]), finite(entry.get(name))) for entry in last_entries(data.history)]
+    known = [(epoch, value) for epoch, value in scored if value is not None]
+    return max(known, key=lambda pair: pair[1], default=None)
 
 
 @dataclasses.dataclass(frozen=True)
-class SplitRow:
-    """How many examples a split holds and how many pairs were kept out of it."""
-
-    name: str
-    examples: int
-    quarantined: int
-    reasons: str
-
-
-def split_rows(data: ReportData) -> list[SplitRow]:
-    """Returns one row a split that has examples or quarantined pairs."""
-    rows = []
-    for name in dict.fromkeys([*data.examples, *data.quarantined]):
-        reasons = data.quarantined.get(name, {})
-        listed = ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items(), key=lambda item: -item[1]))
-        rows.append(SplitRow(name, data.examples.get(name, 0), sum(reasons.values()), listed))
-    return rows
-
-
-@dataclasses.dataclass(frozen=True)
-class ShareRow:
-    """One class's share of the pixels in each split."""
+class FractionRow:
+    """The fraction of one class in the pixels of each split."""
 
     name: str
     color: str
     scored: bool
-    shares: tuple[float | None, ...]
+    fractions: tuple[float | None, ...]
 
 
-def share_rows(data: ReportData) -> list[ShareRow]:
-    """Returns one row a class, its shares in the order of `data.class_shares`."""
-    class_map = data.class_map
+def fraction_rows(data: ReportData) -> list[FractionRow]:
+    """Returns one row per class, its fractions in the order of `data.class_shares`."""
     return [
-        ShareRow(
+        FractionRow(
             name,
-            color(class_map, index),
-            index != class_map.ignore_index,
-            tuple(finite(shares.get(name)) for shares in data.class_shares.values()),
+            color(data.class_map, index),
+            index != data.class_map.ignore_index,
+            tuple(finite(fractions.get(name)) for fractions in data.class_shares.values()),
         )
-        for index, name in enumerate(class_map.names)
+        for index, name in enumerate(data.class_map.names)
     ]
 
 
-@dataclasses.dataclass(frozen=True)
-class TimeRow:
-    """One component's duration; `width` is its bar in percent of the longest."""
-
-    timing: Timing
-    width: float
+def largest_fraction(rows: Sequence[FractionRow]) -> float:
+    """Returns the largest fraction, for the length of the bars; 1 without any."""
+    return max((fraction for row in rows for fraction in row.fractions if fraction), default=1.0)
 
 
-def time_rows(data: ReportData) -> list[TimeRow]:
-    """Returns one row a component, in the order they ran."""
-    longest = max((timing.seconds for timing in data.timings), default=0) or 1
-    return [TimeRow(timing, round(100 * timing.seconds / longest, 2)) for timing in data.timings]
+def total_quarantined(data: ReportData) -> int:
+    """Returns the number of quarantined files of all splits."""
+    return sum(sum(by_reason.values()) for by_reason in data.quarantined.values())
 
 
-@dataclasses.dataclass(frozen=True)
-class LineageRow:
-    """One entry of the lineage; `address` is the report that it leads to, relative to this one, or empty."""
+class LineageRow(NamedTuple):
+    """An entry of the lineage; `address` is the report that it links to, relative to this one, or empty."""
 
     name: str
     text: str
@@ -339,18 +254,19 @@ class LineageRow:
 
 
 def lineage_rows(data: ReportData) -> list[LineageRow]:
-    """Returns what the lineage section lists, leaving out what is not known."""
+    """Returns the entries of the lineage section that are known."""
     lineage = data.lineage
-    related = {"Baseline": lineage.baseline_run, "Version before": lineage.predecessor}
-    rows = {
-        "Run": lineage.run_id,
-        "Created": wording.moment(lineage.created),
-        "Model": data.model,
-        "Pushed to": data.verdict.pushed,
-        "Baseline": wording.related_run(lineage.baseline_run, lineage.baseline) or "none",
-        "Version before": wording.related_run(lineage.predecessor),
-        "Data hash": lineage.data_hash,
-        "Code hash": lineage.code_hash,
-    }
-    addresses = {name: run.report or "" for name, run in related.items() if run}
-    return [LineageRow(name, text, addresses.get(name, "")) for name, text in rows.items() if text]
+    baseline, predecessor = lineage.baseline_run, lineage.predecessor
+    rows = (
+        LineageRow("Run", lineage.run_id),
+        LineageRow("Created", wording.moment(lineage.created)),
+        LineageRow("Model", data.model),
+        LineageRow("Pushed to", data.verdict.pushed or ""),
+        LineageRow(
+            "Baseline", wording.related_run(baseline, lineage.baseline) or "none", (baseline and baseline.report) or ""
+        ),
+        LineageRow("Version before", wording.related_run(predecessor), (predecessor and predecessor.report) or ""),
+        LineageRow("Data hash", lineage.data_hash),
+        LineageRow("Code hash", lineage.code_hash),
+    )
+    return [row for row in rows if row.text]

@@ -1,14 +1,16 @@
-"""How the report writes numbers and sentences: scores, changes, shares, durations and the verdict.
+"""Write the report's numbers and sentences: scores, changes, fractions, durations and the verdict.
 
-Plain functions from values to text, shared by the page's template and the code that prepares its rows.
+Templates call these functions by name, and use them as filters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from components.baseline.reasons import REASON_TEXTS
+from components.metrics import scores
 from components.metrics.scores import task_scores
 from components.metrics.threshold_check import ThresholdCheck
 from components.report.charts import finite
@@ -45,7 +47,7 @@ CLASS_METRICS = {
 
 
 def metric_name(metric: str) -> str:
-    """Writes a metric's name for people: `class_iou/road` becomes `IoU of road`."""
+    """Returns the display name of a metric: `class_iou/road` becomes `IoU of road`."""
     family, _, class_name = metric.partition("/")
     if class_name and family in CLASS_METRICS:
         return f"{CLASS_METRICS[family]} of {class_name}"
@@ -53,13 +55,13 @@ def metric_name(metric: str) -> str:
 
 
 def score(value: Any, missing: str = ABSENT) -> str:
-    """Writes a score with three decimals; a word where it is undefined."""
+    """Writes a score with three decimals; `missing` if it is undefined."""
     number = finite(value)
     return missing if number is None else f"{number:.3f}".replace("-", MINUS)
 
 
 def change(value: Any) -> str:
-    """Writes a difference of scores with its sign; nothing where it is undefined."""
+    """Writes a difference of scores with its sign; nothing if it is undefined."""
     number = finite(value)
     if number is None:
         return ""
@@ -68,30 +70,24 @@ def change(value: Any) -> str:
 
 
 def interval(bounds: tuple[float, float] | None, write: Callable[[Any], str] = score) -> str:
-    """Writes a 95 % interval, as scores or with `change` as differences; nothing if it is not known."""
+    """Writes a 95 % interval of a score, or of a difference if `write` is `change`; nothing if it is unknown."""
     return "" if bounds is None else f"{write(bounds[0])} to {write(bounds[1])}"
 
 
-def change_interval(bounds: tuple[float, float] | None) -> str:
-    """Writes the 95 % interval of a difference."""
-    return interval(bounds, change)
-
-
 def difference(value: Any, baseline: Any) -> float | None:
-    """Returns value minus baseline, or None where either is undefined."""
-    number, reference = finite(value), finite(baseline)
-    return None if number is None or reference is None else number - reference
+    """Returns value minus baseline, or None if either is undefined."""
+    return finite(scores.difference(finite(value), finite(baseline)))
 
 
 def direction(value: Any) -> str:
-    """Names the direction of a change as it is written: `up`, `down` or `same`."""
+    """Returns the direction of a change as it is written: `up`, `down` or `same`."""
     text = change(value)
     return "up" if text.startswith("+") else "down" if text.startswith(MINUS) else "same"
 
 
-def percent(share: Any) -> str:
-    """Writes a share of 0 to 1 as a percentage, with a decimal below ten."""
-    number = finite(share)
+def percent(fraction: Any) -> str:
+    """Writes a fraction of 0 to 1 as a percentage, with a decimal below 10 %."""
+    number = finite(fraction)
     if number is None:
         return "–"
     value = 100 * number
@@ -101,7 +97,7 @@ def percent(share: Any) -> str:
 
 
 def seconds(value: Any) -> str:
-    """Writes a duration in seconds the way a person reads it: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
+    """Writes a duration in seconds: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
     number = finite(value)
     if number is None:
         return "–"
@@ -122,24 +118,24 @@ def rate(value: Any) -> str:
 
 
 def number(value: Any) -> float:
-    """Returns a number as it is and anything undefined as 0, for the length of a bar."""
+    """Returns a number, or 0 if it is undefined, for the length of a bar."""
     return finite(value) or 0.0
 
 
 def count(value: int, noun: str) -> str:
-    """Writes a number with its noun, in the plural where it is not one: `1 frame`, `1,204 frames`."""
+    """Writes a number with its noun: `1 frame`, `1,204 frames`."""
     return f"{value:,} {noun}{'' if value == 1 else 's'}"
 
 
 def verdict_title(verdict: Verdict) -> str:
-    """Returns the verdict in three words or fewer."""
+    """Returns the heading of the verdict."""
     if not verdict.blessed:
         return "Not blessed"
     return "Blessed and pushed" if verdict.pushed else "Blessed, not pushed"
 
 
 def verdict_reason(data: ReportData) -> str:
-    """Says in one sentence why the model was blessed, or which threshold it misses by most."""
+    """Explains the verdict in one sentence: the closest threshold, or the one missed by most."""
     verdict = data.verdict
     if not verdict.blessed:
         return _failure_reason(verdict)
@@ -156,9 +152,9 @@ def verdict_reason(data: ReportData) -> str:
 
 
 def split_note(data: ReportData) -> str:
-    """Says which split the gate judges and what chose the model, with the gap between the two; empty if not known.
+    """Explains which split the gate uses and which selected the model, with their gap; empty if unknown.
 
-    An epoch is chosen unless the last is kept, a variant only if variants are built.
+    A split selects an epoch unless the last is kept, and a variant only if variants are built.
     """
     gate, selection = data.gate_split, data.selection_split
     if not selection:
@@ -189,37 +185,18 @@ def split_note(data: ReportData) -> str:
 
 
 def _failure_reason(verdict: Verdict) -> str:
-    failures = sorted(verdict.failures, key=lambda gate: gate.margin if gate.margin is not None else float("-inf"))
-    if not failures:
+    if not verdict.failures:
         return "The evaluation did not bless this model."
-    worst, others = failures[0], len(failures) - 1
-    text = _shortfall(worst)
+    worst = min(verdict.failures, key=lambda gate: -math.inf if gate.margin is None else gate.margin)
+    others = len(verdict.failures) - 1
+    text = f"{metric_name(worst.metric)} {worst.shortfall.replace('-', MINUS)}"
     if others:
         text += f"; {others} more threshold{' is' if others == 1 else 's are'} missed"
     return text + "."
 
 
-def _shortfall(gate: ThresholdCheck) -> str:
-    """Says by how much a gate is missed."""
-    name = metric_name(gate.metric)
-    if gate.margin is None:
-        return (
-            f"{name} is undefined, as the split has no pixel to score it on, so its bound of {gate.bound:.3f} is missed"
-        )
-    short_by = f"{-gate.margin:.3f}"
-    side, limit = ("above", "maximum") if gate.lower_is_better else ("below", "minimum")
-    if gate.kind == "value":
-        return f"{name} is {score(gate.value)}, {short_by} {side} its {limit} of {score(gate.bound)}"
-    return (
-        f"{name} changed by {change(gate.value)} "
-        + (f"(95 % interval {change_interval(gate.interval)}) " if gate.interval else "")
-        + "against the baseline, "
-        + f"{short_by} {side} the {change(gate.bound)} allowed"
-    )
-
-
 def timing_summary(data: ReportData) -> str:
-    """Says how long the run took, where most of the time went and what came from the cache."""
+    """Summarises the duration of the run, its slowest component and the use of the cache."""
     longest = max(data.timings, key=lambda timing: timing.seconds)
     text = f"{seconds(sum(timing.seconds for timing in data.timings))} in all"
     if len(data.timings) > 1:
@@ -231,20 +208,20 @@ def timing_summary(data: ReportData) -> str:
 
 
 def gate_bound(gate: ThresholdCheck) -> str:
-    """Writes a bound as a score or as a change."""
+    """Writes the bound of a gate as a score or as a change."""
     bound = score(gate.bound) if gate.kind == "value" else change(gate.bound)
     return f"at most {bound}" if gate.lower_is_better else bound
 
 
 def gate_value(gate: ThresholdCheck) -> str:
-    """Writes what was found as a score or as a change."""
+    """Writes the value of a gate as a score or as a change."""
     if finite(gate.value) is None:
         return "undefined"
     return score(gate.value) if gate.kind == "value" else change(gate.value)
 
 
 def gate_name(gate: ThresholdCheck, within: bool = False) -> str:
-    """Names a gate by its metric and, where it is one, as a change from the baseline."""
+    """Returns the display name of a gate; `within` a sentence, it starts in lower case."""
     name = metric_name(gate.metric)
     if within and not name.startswith(("IoU", "Dice")):
         name = in_sentence(name)
@@ -257,12 +234,12 @@ def in_sentence(name: str) -> str:
 
 
 def moment(time: str) -> str:
-    """Writes a time, ISO 8601 in UTC, to the minute; one of a report of an earlier version as it is."""
+    """Writes a time, ISO 8601 in UTC, to the minute; reports of an earlier version hold other formats, kept as is."""
     return f"{time[:10]} {time[11:16]} UTC" if time.endswith("Z") else time
 
 
 def related_run(run: RelatedRun | None, name: str | None = None) -> str:
-    """Writes another model: `unet of execution 12, run 20260131-120000-unet, version 3`; nothing if unknown."""
+    """Describes another model: `unet of execution 12, run 20260131-120000-unet, version 3`; empty if unknown."""
     parts = [name] if name else []
     if run and run.run_id:
         parts.append(f"run {run.run_id}")
@@ -271,3 +248,9 @@ def related_run(run: RelatedRun | None, name: str | None = None) -> str:
     if run and run.why:
         parts.append(REASON_TEXTS[run.why])
     return ", ".join(parts)
+
+
+def reasons(quarantined: Mapping[str, int]) -> str:
+    """Lists numbers of quarantined files by reason, the most frequent first."""
+    listed = sorted(quarantined.items(), key=lambda item: -item[1])
+    return ", ".join(f"{reason} {number:,}" for reason, number in listed)

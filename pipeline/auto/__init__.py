@@ -1,1 +1,1 @@
-"""The preset `auto`: settings for a data set, a machine and a time budget; `choose` is where it begins."""
+"""The preset `auto`: chooses settings for a data set, a machine and a time budget. `choose` is the entry point."""

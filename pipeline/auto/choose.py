@@ -11,19 +11,21 @@ from components.errors import UsageError
 from pipeline.auto import facts, rules, trial
 from pipeline.auto.rules import Choice, Recipe
 from pipeline.configuration import presets
-from pipeline.configuration.config import RunConfig, find_data, load_config, with_gate_split
+from pipeline.configuration.config import RunConfig
+from pipeline.configuration.data import find_data, with_gate_split
+from pipeline.configuration.loading import load_config
 
 _SOURCE = "preset auto"
 Layers = Sequence[tuple[str, Mapping[str, Any]]]
 
 
 class Chosen(NamedTuple):
-    """What was chosen.
+    """The result of `choose`.
 
     Attributes:
-        config: the run's whole configuration.
-        settings: nested settings of the preset, without what the user set.
-        choices: each choice that holds, with its reason.
+        config: the complete configuration of the run.
+        settings: the chosen settings, nested, without those of the user.
+        choices: the choices that the user did not override, with their reasons.
         note: how the speed was measured.
     """
 
@@ -37,19 +39,19 @@ def choose(layers: Layers, model: str | None, minutes: float, out: str) -> Chose
     """Chooses settings that fit the data, this machine and a time budget.
 
     Args:
-        layers: the user's settings, which stay as they are, as in `build_config`.
+        layers: the user's settings, as in `build_config`; they override the choices.
         model: the architecture, if the user named one.
-        minutes: the budget of the whole run.
-        out: the work directory, which remembers what is measured.
+        minutes: the time for the whole run.
+        out: the work directory, where measurements are stored.
 
     Raises:
-        UsageError: a wrong setting, no data set, another task than semantic, or too small a budget.
-        DataRejectedError: the training split has no sound pair.
+        UsageError: a setting is wrong, the data set is missing, the task is not semantic, or the time is too short.
+        DataRejectedError: the training split has no valid pair.
         SegpipeError: the network could not be measured.
     """
     files.refuse_pattern("--out", out)
     first = model or presets.DEFAULT_MODEL
-    # Enough to find the data with; windows are fitted to the size later.
+    # Enough to find the data. The crop size is fitted to the input size later.
     base = {name: value for name, value in presets.preset("cpu", first).items() if name in ("size", "model")}
     config = load_config([(_SOURCE, base), *layers])
     if not config.data.dir:
@@ -62,20 +64,20 @@ def choose(layers: Layers, model: str | None, minutes: float, out: str) -> Chose
     data, machine = facts.inspect_data(config.data, description), facts.inspect_machine()
     given = config.size if any("size" in settings for _, settings in layers) else None
 
-    def tried(name: str, long: bool = False) -> tuple[Any, ...]:
+    def measured(name: str, long: bool = False) -> tuple[Any, ...]:
         settings, choices = rules.network(data, machine, name, long, given)
         config = load_config([(_SOURCE, settings), *layers])
         classes = description.class_map.num_classes
         speed, note = trial.measure(config, classes, machine, files.join(out, "trials"), minutes)
         return settings, choices, config, speed, note
 
-    settings, choices, config, speed, note = tried(first)
-    reason = "was asked for"
+    settings, choices, config, speed, note = measured(first)
+    reason = "as requested"
     if model is None:
-        reason = f"ahead of unet up to about {rules.WINDOWS_FOR_UNET:,} windows"
+        reason = f"better than unet up to about {rules.WINDOWS_FOR_UNET:,} windows"
         if rules.suits_unet(data, minutes, speed, recipe(config)):
-            reason = f"ahead of fcn8 after about {rules.WINDOWS_FOR_UNET:,} windows, for which there is time"
-            settings, choices, config, speed, note = tried("unet", long=True)
+            reason = f"better than fcn8 after about {rules.WINDOWS_FOR_UNET:,} windows, which fit the time"
+            settings, choices, config, speed, note = measured("unet", long=True)
     choices = [
         Choice("model.name", config.model.name, reason),
         *rules.kept(settings),
@@ -89,10 +91,10 @@ def choose(layers: Layers, model: str | None, minutes: float, out: str) -> Chose
 
 
 def recipe(config: RunConfig) -> Recipe:
-    """Returns what decides how long a configured network trains and predicts."""
+    """Returns the settings that decide how long a network trains and predicts."""
     model, training = config.model, config.training
-    looks = sum(scale**2 for scale in model.test_time_scales) * (2 if model.test_time_flip else 1)
-    return Recipe(training.crop_size or config.size, training.batch_size, looks)
+    cost = sum(scale**2 for scale in model.test_time_scales) * (2 if model.test_time_flip else 1)
+    return Recipe(training.crop_size or config.size, training.batch_size, cost)
 
 
 def _value(values: Mapping[str, Any], choice: Choice) -> Any:
@@ -106,7 +108,7 @@ def _plain(choice: Choice) -> Any:
 
 
 def as_yaml(chosen: Chosen) -> str:
-    """Returns the chosen settings as YAML for `segpipe run --config`, the reasons as comments."""
+    """Returns the chosen settings as YAML for `segpipe run --config`, with the reasons as comments."""
     reasons = {choice.setting: choice.reason for choice in chosen.choices}
     values = chosen.config.model_dump(mode="json")
     return "".join(_lines(chosen.settings, values, reasons))

@@ -1,4 +1,4 @@
-"""What the preset `auto` knows of a data set and of this machine. Nothing here imports TensorFlow."""
+"""Inspects the data set and this machine for the preset `auto`. Nothing here imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from components.dataset.checks import Limits, Sample, read_pair
 from components.dataset.description import DatasetDescription
 from components.dataset.pairs import find_pairs
 from components.errors import DataRejectedError
-from pipeline.configuration.config import DataSettings
+from pipeline.configuration.data import DataSettings
 from trainer import memory
 
-# Training pairs that are read: enough for sizes and proportions, and a few seconds.
+# Number of training pairs to read: enough to estimate sizes and proportions, in a few seconds.
 _SAMPLE = 200
 
 
 @dataclasses.dataclass(frozen=True)
 class DataFacts:
-    """A data set.
+    """The properties of a data set.
 
     Attributes:
-        pairs: of all splits.
-        training_pairs: of the training split.
-        validation_pairs: of the validation split.
-        scored_pairs: of the splits that the model is evaluated on, together.
+        pairs: number of pairs in all splits.
+        training_pairs: number of pairs in the training split.
+        validation_pairs: number of pairs in the validation split.
+        scored_pairs: number of pairs in all splits that the model is evaluated on.
         size: median height and width of the images, in pixels.
-        fractions: each scored class's fraction of the pixels that count; 0 for a class that was not seen.
-        smallest: the class of the smallest objects, and their side: the square root of the area of the object that the
-            class's median pixel belongs to, in pixels.
+        fractions: fraction of the scored pixels by scored class; 0 for a class that was not seen.
+        smallest: the class of the smallest objects, and their side in pixels: the square root of the area of the object
+            that contains the class's median pixel.
     """
 
     pairs: int
@@ -53,13 +53,13 @@ class DataFacts:
 
 @dataclasses.dataclass(frozen=True)
 class MachineFacts:
-    """A machine, as far as it does not change between two runs.
+    """The properties of a machine that stay the same between runs.
 
     Attributes:
-        processor: name of its model.
-        cores: those that this process may use.
-        memory: of the machine or the container, in GiB, rounded down.
-        gpus: names of the GPUs that the driver shows.
+        processor: model name of the CPU.
+        cores: number of cores that this process may use.
+        memory: memory of the machine or the container, in GiB, rounded down.
+        gpus: names of the GPUs, from the driver.
         edges: whether the weights `edges` are installed.
     """
 
@@ -71,7 +71,7 @@ class MachineFacts:
 
 
 def inspect_machine() -> MachineFacts:
-    """Returns the facts of this machine."""
+    """Returns the properties of this machine."""
     devices = gpu.inspect(gpu.Build("")).devices
     return MachineFacts(
         _processor(),
@@ -92,15 +92,13 @@ def _processor() -> str:
 
 
 def inspect_data(data: DataSettings, description: DatasetDescription) -> DataFacts:
-    """Counts the pairs of a data set, and reads some of its training split.
+    """Counts the pairs of a data set, and measures a sample of its training split.
 
-    Args:
-        data: the settings; `gate_split` names a split.
-        description: what `describe` returned.
+    `data.gate_split` must name a split.
 
     Raises:
-        DataRejectedError: none of the pairs that were read is sound.
-        UsageError: as `find_pairs` does.
+        DataRejectedError: no pair of the sample is valid.
+        UsageError: see `find_pairs`.
         SegpipeError: a file cannot be read.
     """
     pairs, _ = find_pairs(data.dir, description)
@@ -113,8 +111,8 @@ def inspect_data(data: DataSettings, description: DatasetDescription) -> DataFac
     samples = [sample for sample in found if isinstance(sample, Sample)]
     if not samples:
         raise DataRejectedError(
-            f"--preset auto: found no sound pair among {len(chosen)} of the split {data.train_split} in {data.dir}, "
-            "expected images with masks. `segpipe data check` says what is wrong"
+            f"--preset auto: found no valid pair among {len(chosen)} of the split {data.train_split} in {data.dir}, "
+            "expected images with masks. Run `segpipe data check` to see what is wrong"
         )
     class_map = description.class_map
     pixels = np.sum([sample.class_pixels for sample in samples], axis=0)[list(class_map.scored_indices)]
@@ -135,7 +133,7 @@ def _median(sides: list[int]) -> int:
 
 
 def _smallest(samples: list[Sample], class_map: ClassMap) -> tuple[str, float]:
-    """Returns the class of the smallest objects and their side; objects are connected areas, as in `object_sizes`."""
+    """Returns the class of the smallest objects and their side. Objects are connected components."""
     areas: dict[str, list[int]] = {}
     for sample in samples:
         mask = np.asarray(Image.open(io.BytesIO(sample.mask)))
@@ -148,5 +146,5 @@ def _smallest(samples: list[Sample], class_map: ClassMap) -> tuple[str, float]:
 
 
 def _typical(areas: np.ndarray) -> float:
-    """Returns the area of the object that the median pixel belongs to: specks of a pixel hardly count."""
+    """Returns the area of the object that contains the median pixel, so that single-pixel specks hardly count."""
     return float(areas[np.searchsorted(np.cumsum(areas), areas.sum() / 2)])

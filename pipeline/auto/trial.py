@@ -1,6 +1,6 @@
-"""Measures a network's steps on this machine in a process of its own, and finds the batch that fits.
+"""Times the training steps of a network on this machine, in a separate process, and finds the batch size that fits.
 
-What was measured is remembered in the work directory, so that a repeated run has the same settings.
+The result is stored in the work directory, so that a repeated run has the same settings.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from trainer import memory
 from trainer.cluster import TF_CONFIG
 from trainer.trial import OUT_OF_MEMORY, Timing
 
-# What steps may take of the available memory; the decoded splits take at most `training.memory_fraction` each.
+# Fraction of the available memory that steps may use. The decoded splits use up to `training.memory_fraction` each.
 _MEMORY = 0.5
-# How a process ends that runs out of memory: by its own word, by the kernel, or because C++ could not allocate.
-# TensorFlow 2.21 then may use the missing memory all the same.
+# Exit codes of a process that runs out of memory: its own, that of the kernel, and those of a failed allocation in C++,
+# after which TensorFlow 2.21 may crash.
 _OUT_OF_MEMORY = (OUT_OF_MEMORY, -signal.SIGKILL, -signal.SIGABRT, -signal.SIGSEGV)
-# Steps are slower than they could be by this factor: other programs use the processor.
+# If steps are slower by this factor than without other programs, the note says so.
 _DISTURBED = 1.3
 
 
 def measure(config: RunConfig, classes: int, machine: MachineFacts, folder: str, minutes: float) -> tuple[Speed, str]:
-    """Returns the speed of a network at the largest batch that fits, and a note on the measurement.
+    """Returns the speed of a network at the largest batch size that fits, and a note on the measurement.
 
     Args:
-        config: the run; its batch size is tried first, and then its halves.
+        config: the run; its batch size is tried first, then halved until it fits.
         classes: number of classes.
-        machine: where it is measured.
-        folder: where measurements are remembered.
-        minutes: the time budget; a trial that takes as long is stopped.
+        machine: this machine.
+        folder: the folder of stored measurements.
+        minutes: the time budget; a longer trial is stopped.
 
     Raises:
-        UsageError: not even one image fits, the steps take too long, or the settings do not fit each other.
-        SegpipeError: the trial failed, or the folder cannot be written.
+        UsageError: no batch fits, the steps take too long, settings contradict, or the folder cannot be written.
+        SegpipeError: the trial failed.
     """
     training = config.training.model_dump(mode="json", exclude={"validate_every", "keep", "warm_start"})
     job = {"model": config.model.model_dump(mode="json"), "training": training, "size": config.size, "classes": classes}
@@ -63,36 +63,34 @@ def measure(config: RunConfig, classes: int, machine: MachineFacts, folder: str,
         except OSError as error:
             raise UsageError(f"{path}: cannot be written ({error.strerror}). Name another folder with --out") from None
     alone = found.pop("alone")
-    note = f"measured steps of {config.model.name}: {path}; delete it to measure anew"
+    note = f"measured steps of {config.model.name}: {path}; delete it to measure again"
     if not machine.gpus and found["step"] > _DISTURBED * alone:
-        note += (
-            f". Other programs slowed it: a step took {found['step']:.2f} s, and alone would take about {alone:.2f} s"
-        )
+        note += f". Other programs slowed it: a step took {found['step']:.2f} s, alone it would take {alone:.2f} s"
     return Speed(**found), note
 
 
 def _largest(job: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Returns the fields of `Speed`, and the seconds of a step alone."""
-    batch, began = job["training"]["batch_size"], time.monotonic()
+    """Returns the fields of `Speed` for the largest batch size, and the seconds of a step without other programs."""
+    batch, start = job["training"]["batch_size"], time.monotonic()
     while True:
         available = memory.available()
-        timing = _try({**job, "training": {**job["training"], "batch_size": batch}}, seconds)
+        timing = _measure({**job, "training": {**job["training"], "batch_size": batch}}, seconds)
         if timing and timing.memory <= _MEMORY * available:
             found = dataclasses.asdict(timing)
             del found["memory"]
-            return {**found, "batch_size": batch, "seconds": time.monotonic() - began}
+            return {**found, "batch_size": batch, "seconds": time.monotonic() - start}
         if batch == 1:
             height, width = job["size"]
             raise UsageError(
-                f"--preset auto: found {available / 2**30:.1f} GiB of memory, in which no step of "
-                f"{job['model']['name']} at {height}x{width} fits even with one image; choose a smaller --size or "
-                "training.crop_size, or free memory"
+                f"--preset auto: found {available / 2**30:.1f} GiB of memory, in which a step of "
+                f"{job['model']['name']} at {height}x{width} does not fit even with one image; choose a smaller --size "
+                "or training.crop_size, or free memory"
             )
         batch //= 2
 
 
-def _try(job: dict[str, Any], seconds: float) -> Timing | None:
-    """Returns what the steps took, or None if they do not fit the memory."""
+def _measure(job: dict[str, Any], seconds: float) -> Timing | None:
+    """Runs `trainer.trial`. Returns None if the steps do not fit the memory."""
     environment = {name: value for name, value in os.environ.items() if name != TF_CONFIG}
     command = [sys.executable, "-m", "trainer.trial"]
     try:
@@ -101,7 +99,7 @@ def _try(job: dict[str, Any], seconds: float) -> Timing | None:
         )
     except subprocess.TimeoutExpired:
         raise UsageError(
-            f"--minutes {seconds / 60:g}: a few steps of {job['model']['name']} alone take longer; raise --minutes, or "
+            f"--minutes {seconds / 60:g}: a few steps of {job['model']['name']} take longer; raise --minutes, or "
             "choose a smaller --size"
         ) from None
     if done.returncode in _OUT_OF_MEMORY:

@@ -1,1 +1,1 @@
-"""The command `segpipe`, one file a group of commands; heavy packages are imported where they are used."""
+"""The command line `segpipe`: a file for each group of commands. Commands import heavy packages when they run."""

@@ -1,9 +1,8 @@
-"""`segpipe doctor`: shows what training can use on this machine and in this installation, and what is missing."""
+"""`segpipe doctor`: show what training can use on this machine, and what is missing."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
 import shutil
@@ -12,16 +11,17 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from components.tensorflow_start import prepare
 from pipeline.cli.extras import require
+from pipeline.cli.options import AsJson
+from pipeline.cli.printing import console, print_json, say
 
 if TYPE_CHECKING:
-    from components.gpu import Found, Problem
+    from components.gpu import Inspection, Problem
 
 _SHARED_MEMORY = "/dev/shm"
-# NVIDIA advises it for NCCL: see pipeline/configuration/kubeflow.py.
+# In bytes, as NVIDIA advises for NCCL; see pipeline/configuration/kubeflow.py.
 _ENOUGH_SHARED_MEMORY = 2**30
 
 
@@ -29,18 +29,18 @@ def doctor(
     require_gpu: Annotated[
         bool, typer.Option("--require-gpu", help="Exit with 2 if TensorFlow finds no GPU that it can use.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show what this machine and this installation offer to training, and what to do about what is missing.
+    """Show what training can use on this machine and in this installation, and how to fix what is missing.
 
-    Versions, processor, memory, GPUs, NVIDIA's driver and libraries, and what training.precision and training.xla mean
-    here. It imports TensorFlow, which takes a few seconds.
+    Lists versions, processor, memory, GPUs, NVIDIA's driver and libraries, and what training.precision and training.xla
+    mean here. It imports TensorFlow, which takes a few seconds.
 
-    Exit codes: 0; 2 with --require-gpu and without a GPU that TensorFlow can use.
+    Exit codes: 0; 2 with --require-gpu if TensorFlow can use no GPU.
     """
     require("tensorflow")
     prepare(quiet=True)
-    with Console(stderr=True).status("starting TensorFlow"):
+    with console(stderr=True).status("starting TensorFlow"):
         from components import gpu
 
         usable = gpu.usable_gpus()
@@ -48,20 +48,15 @@ def doctor(
         facts = describe(found, len(usable))
         problems = _problems(found, facts)
     if as_json:
-        print(json.dumps({**facts, "problems": [problem._asdict() for problem in problems]}, indent=2))
+        print_json({**facts, "problems": [problem._asdict() for problem in problems]})
     else:
         _print(facts, problems)
     if require_gpu:
         gpu.require_gpu(usable)
 
 
-def describe(found: Found, usable: int) -> dict[str, Any]:
-    """Returns what was found, as plain JSON types; memory in bytes.
-
-    Args:
-        found: the parts that TensorFlow needs to use a GPU.
-        usable: number of GPUs that TensorFlow lists.
-    """
+def describe(found: Inspection, usable: int) -> dict[str, Any]:
+    """Returns the facts as plain JSON types, memory in bytes; `usable` is the number of GPUs that TensorFlow lists."""
     from trainer import memory, precision
 
     return {
@@ -84,11 +79,11 @@ def describe(found: Found, usable: int) -> dict[str, Any]:
     }
 
 
-def _problems(found: Found, facts: dict[str, Any]) -> list[Problem]:
+def _problems(found: Inspection, facts: dict[str, Any]) -> list[Problem]:
     from components import gpu
 
     if not facts["usable_gpus"]:
-        return gpu.problems(found)
+        return gpu.find_problems(found)
     if facts["usable_gpus"] > 1 and facts["shared_memory"] < _ENOUGH_SHARED_MEMORY:
         return [
             gpu.Problem(
@@ -100,15 +95,14 @@ def _problems(found: Found, facts: dict[str, Any]) -> list[Problem]:
 
 
 def _print(facts: dict[str, Any], problems: list[Problem]) -> None:
-    console = Console(highlight=False, markup=False, emoji=False)
     rows = _rows(facts)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        console.print(f"{name:{width}}  {value}", soft_wrap=True)
+        say(f"{name:{width}}  {value}")
     if problems:
-        console.print("\nto do" if facts["usable_gpus"] else "\nto use a GPU", style="bold")
+        say("\nto do" if facts["usable_gpus"] else "\nto use a GPU", style="bold")
     for problem in problems:
-        console.print(f"- {problem.what}. {problem.remedy}", soft_wrap=True)
+        say(f"- {problem.what}. {problem.remedy}")
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -126,9 +120,9 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("GPU", f"{device['name']}, compute capability {capability}, {_gibibytes(device['memory'])}"))
     if built_for["cuda"]:
         rows.append(("built for", f"CUDA {built_for['cuda']}, cuDNN {built_for['cudnn']}"))
-    rows += [(name, state) for name, state in facts["libraries"].items()]
     return [
         *rows,
+        *facts["libraries"].items(),
         ("GPUs that TensorFlow uses", str(facts["usable_gpus"])),
         ("training.precision auto", facts["precision"]),
         ("training.xla auto", "on in long trainings" if facts["xla"] else "off"),

@@ -1,4 +1,4 @@
-"""Says which extra of the package brings a module that is not installed."""
+"""Finds the extra of the package that installs a missing module."""
 
 from __future__ import annotations
 
@@ -30,22 +30,18 @@ _EXTRAS = {
 
 
 def missing_extra(module: str | None) -> UsageError | None:
-    """Returns what to tell the user about a module that was not found; None if no extra brings it."""
+    """Returns the error for a module that is not installed; None if no extra installs it."""
     name = (module or "").partition(".")[0]
     if name not in _EXTRAS:
         return None
     extra = _EXTRAS[name]
     return UsageError(
-        f"this command needs the Python package {name}, which is not installed; the extra {extra!r} brings it: "
+        f"this command needs the Python package {name}, which is not installed; install the extra {extra!r}: "
         f"pip install 'segpipe[{extra}]', or `make setup` in a checkout"
     )
 
 
 def require(module: str) -> None:
-    """Checks that a module can be imported, without importing it.
-
-    Raises:
-        UsageError: it is not installed; names the extra that brings it.
-    """
+    """Checks that a module is installed, without importing it. Raises UsageError with the extra that installs it."""
     if importlib.util.find_spec(module) is None and (error := missing_extra(module)):
         raise error

@@ -1,83 +1,99 @@
-"""The options of the commands that look runs up: which metadata, and where to see what is served."""
+"""Options of the commands that read recorded runs: the metadata, and the source of what is served."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from components.errors import UsageError
+from components.tensorflow_start import prepare
+from pipeline.cli.options import TlsOptions
+from pipeline.cli.printing import console
 
 if TYPE_CHECKING:
     from pipeline.history.served import ServedModels
     from pipeline.storage.workdir import Workdir
-    from serving.client.settings import Tls
-
-Out = Annotated[str, typer.Option(help="Work directory, or kubeflow.root.")]
-Config = Annotated[
-    str, typer.Option(help="YAML file of settings; its kubeflow.metadata says where the metadata is.", metavar="FILE")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-ConfigFile = Annotated[
-    str, typer.Option(help="The servers' --model_config_file; its labels say what is served.", metavar="FILE")
-]
-ConfigMap = Annotated[
-    str,
-    typer.Option(
-        "--configmap", metavar="NAMESPACE/NAME", help="The ConfigMap that the servers mount, to read instead."
-    ),
-]
-Servers = Annotated[
-    list[str] | None,
-    typer.Option("--server", metavar="HOST:PORT", help="gRPC address of a model server to ask instead; repeatable."),
-]
 
 
-def open_workdir(out: str, config: str) -> Workdir:
-    """Returns a work directory whose metadata is where a file of settings says. Raises UsageError."""
-    from pipeline.storage.workdir import Workdir
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MetadataOptions:
+    """The work directory, and the place of its metadata."""
 
-    if not config:
-        return Workdir(out)
-    from pipeline.configuration.config import load_config, read_config_file
+    out: Annotated[str, typer.Option(help="Work directory, or kubeflow.root.")] = "work"
+    config: Annotated[
+        str,
+        typer.Option(help="YAML file of settings with the place of the metadata, kubeflow.metadata.", metavar="FILE"),
+    ] = ""
 
-    return Workdir(out, load_config([(config, read_config_file(config))]).kubeflow.metadata)
+    def workdir(self) -> Workdir:
+        """Returns the work directory. Raises UsageError for a wrong file of settings."""
+        from pipeline.storage.workdir import Workdir
+
+        if not self.config:
+            return Workdir(self.out)
+        from pipeline.configuration.loading import load_config, read_config_file
+
+        settings = load_config([(self.config, read_config_file(self.config))])
+        return Workdir(self.out, settings.kubeflow.metadata)
 
 
-def served_models(config_file: str, configmap: str, servers: list[str] | None, tls: Tls | None = None) -> ServedModels:
-    """Returns what tells how versions are served. Raises UsageError if several are named, ReleaseError."""
-    from pipeline.history.served import ServedModels
-    from serving.release.states import served_by_configmap, served_by_file, served_by_servers
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServedOptions(TlsOptions):
+    """The source of what is served; by default, the record of releases beside the versions."""
 
-    if sum(map(bool, (config_file, configmap, servers))) > 1:
-        raise UsageError(
-            "found several of --config-file, --configmap and --server, expected one: where to see what is served"
-        )
-    if config_file:
-        return ServedModels(served_by_file(config_file))
-    if configmap:
-        from serving.release.records import cluster
+    config_file: Annotated[
+        str, typer.Option(help="The servers' --model_config_file; its labels say what is served.", metavar="FILE")
+    ] = ""
+    configmap: Annotated[
+        str, typer.Option(help="Read the ConfigMap that the servers mount instead.", metavar="NAMESPACE/NAME")
+    ] = ""
+    server: Annotated[
+        list[str] | None,
+        typer.Option(help="Ask the model server at this gRPC address instead; repeatable.", metavar="HOST:PORT"),
+    ] = None
 
-        return ServedModels(served_by_configmap(configmap, cluster()))
-    if not servers:
-        return ServedModels()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with Console(stderr=True).status("loading TensorFlow Serving's protocol"):
-        return ServedModels(served_by_servers(servers, tls))
+    @property
+    def given(self) -> bool:
+        """Whether the servers or their configuration are read. Raises UsageError if several places are named."""
+        places = sum(map(bool, (self.config_file, self.configmap, self.server)))
+        if places > 1:
+            raise UsageError(
+                "found several of --config-file, --configmap and --server, expected one source of what is served"
+            )
+        return bool(places)
+
+    def read(self) -> ServedModels:
+        """Returns how versions are served. Raises ReleaseError if the servers or their configuration do not answer."""
+        from pipeline.history.served import ServedModels
+        from serving.release.states import served_by_configmap, served_by_file, served_by_servers
+
+        if not self.given:
+            return ServedModels()
+        if self.config_file:
+            return ServedModels(served_by_file(self.config_file))
+        if self.configmap:
+            from serving.release.records import cluster
+
+            return ServedModels(served_by_configmap(self.configmap, cluster()))
+        load_serving_protocol()
+        return ServedModels(served_by_servers(self.server or [], self.tls_settings()))
 
 
 def check_served(served: ServedModels, pushed: Collection[str]) -> None:
-    """Raises UsageError if servers or their configuration know none of the models that some versions are of.
-
-    Args:
-        served: what the options --config-file, --configmap and --server lead to.
-        pushed: directories of versions.
-    """
+    """Raises UsageError if the servers know none of the models whose versions are in some directories."""
     if pushed and not any(served.serves(version) for version in pushed):
         names = ", ".join(sorted({os.path.basename(os.path.dirname(version.rstrip("/"))) for version in pushed}))
         raise UsageError(
             f"--config-file, --configmap or --server: found none of the models of these runs, expected one of: {names}"
         )
+
+
+def load_serving_protocol() -> None:
+    """Imports TensorFlow Serving's gRPC stubs, and TensorFlow with them, which takes seconds."""
+    prepare(quiet=True)
+    with console(stderr=True).status("loading TensorFlow Serving's protocol"):
+        import serving.release.servers  # noqa: F401

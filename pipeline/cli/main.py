@@ -1,4 +1,4 @@
-"""The command `segpipe`: its commands, and how a mistake becomes a message and an exit code."""
+"""The command line `segpipe`: its commands, and the exit codes of its errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sys
 from typing import NoReturn
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from components.errors import EXIT_INTERRUPTED, SegpipeError
@@ -27,6 +26,7 @@ from pipeline.cli import (
     watch,
 )
 from pipeline.cli.extras import missing_extra
+from pipeline.cli.printing import say
 
 app = typer.Typer(
     name="segpipe",
@@ -55,7 +55,7 @@ app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
-    """Runs the command line; a mistake that segpipe can explain is printed without a traceback."""
+    """Runs the command line. Prints a SegpipeError without a traceback."""
     hide_google_warnings()
     try:
         app()
@@ -68,14 +68,17 @@ def main() -> None:
         _explain(missing)
     except SystemExit as ended:
         if ended.code == EXIT_INTERRUPTED:
-            Console(stderr=True).print("[bold red]segpipe:[/] stopped; run the same command again to go on from here")
+            _print_error("stopped; run the same command again to continue")
         raise
 
 
 def _explain(error: SegpipeError) -> NoReturn:
-    message = Text.assemble(("segpipe:", "bold red"), " ", str(error))
-    Console(stderr=True, highlight=False, soft_wrap=True).print(message)
+    _print_error(str(error))
     sys.exit(error.exit_code)
+
+
+def _print_error(message: str) -> None:
+    say(Text.assemble(("segpipe:", "bold red"), " ", message), stderr=True)
 
 
 if __name__ == "__main__":

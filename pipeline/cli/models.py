@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +11,9 @@ from rich.progress import track
 
 from components.errors import UsageError
 from components.tensorflow_start import prepare
+from pipeline.cli.options import AsJson, Description
+from pipeline.cli.outputs import prepare_file
+from pipeline.cli.printing import console, print_json, say
 
 if TYPE_CHECKING:
     from serving.evaluation import Evaluation
@@ -23,13 +25,10 @@ def evaluate(
     model: Annotated[str, typer.Option(help="Exported model, or a folder of versions (the newest is taken).")],
     data: Annotated[str, typer.Option(help="Folder of images and masks.")],
     split: Annotated[str, typer.Option(help="Split to score.")] = "val",
-    description: Annotated[
-        str,
-        typer.Option(help="YAML that describes the folder, or the name of a built-in description; auto recognises it."),
-    ] = "auto",
+    description: Description = "auto",
     against: Annotated[
         str | None,
-        typer.Option(help="Another model, to compare --model with on the same images.", show_default="no comparison"),
+        typer.Option(help="Compare --model with this model on the same images.", show_default="no comparison"),
     ] = None,
     report: Annotated[
         str | None,
@@ -39,24 +38,18 @@ def evaluate(
             show_default="no page",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Score an exported model on any split, with the metrics that the pipeline's gate uses, or compare two models."""
     from components import files
     from components.dataset.description import detect, load
-    from pipeline.cli.outputs import prepare_file
-    from serving.predictor import find_version, read_metadata
 
     if report is not None and against is None:
         raise UsageError("--report: found no --against, expected two models to compare; name the other one there")
     if report is not None:
         prepare_file("--report", report)
     options = {"--model": model} if against is None else {"--model": model, "--against": against}
-    tasks = {
-        option: read_metadata(find_version(directory, option)).get("task", "semantic")
-        for option, directory in options.items()
-    }
-    of_instances = _check_tasks(tasks, report)
+    of_instances = _of_instances(options, report)
     described = (detect(data) if description == "auto" else load(description)).without_depth()
     described = described if of_instances else described.without_instances()
     predictors = [load_predictor(directory, option) for option, directory in options.items()]
@@ -71,7 +64,7 @@ def evaluate(
     if of_instances:
         found = instance_evaluation.evaluate(predictors, data, progress, described, split)
         if as_json:
-            print(json.dumps(found.to_dict(), indent=2))
+            print_json(found.to_dict())
         else:
             _print_scores(found)
         return
@@ -80,9 +73,9 @@ def evaluate(
         from components.report.comparison import render
 
         files.write_bytes(report, render(result.comparison()).encode(errors="replace"))
-        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"report in {report}")
+        say(f"report in {report}", stderr=True)
     if as_json:
-        print(json.dumps(_to_dict(result), indent=2))
+        print_json(_to_dict(result))
     else:
         _print(result)
 
@@ -93,16 +86,21 @@ def load_predictor(model: str, option: str = "--model") -> Predictor:
 
     directory = find_version(model, option)
     read_metadata(directory)  # before the wait for TensorFlow
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     if directory != model:
-        console.print(f"model {directory}, the newest version in {model}")
+        say(f"model {directory}, the newest version in {model}", stderr=True)
     prepare(quiet=True)
-    with console.status("loading TensorFlow and the model"):
+    with console(stderr=True).status("loading TensorFlow and the model"):
         return Predictor(directory)
 
 
-def _check_tasks(tasks: dict[str, str], report: str | None) -> bool:
+def _of_instances(models: dict[str, str], report: str | None) -> bool:
     """Returns whether the models find instances. Raises UsageError if they differ, or a report cannot show them."""
+    from serving.predictor import find_version, read_metadata
+
+    tasks = {
+        option: read_metadata(find_version(directory, option)).get("task", "semantic")
+        for option, directory in models.items()
+    }
     if len(set(tasks.values())) > 1:
         found = " and ".join(f"{option} of the task {task}" for option, task in tasks.items())
         raise UsageError(f"--against: found {found}; expected two models of one task. Compare models that do the same")
@@ -169,24 +167,23 @@ def _to_dict(result: Evaluation) -> dict[str, Any]:
 def _print_scores(result: Evaluation | InstanceEvaluation) -> None:
     from pipeline.running.tables import score_table
 
-    console = Console(highlight=False, markup=False, emoji=False)
     against = f", against {result.models[1]}" if result.models[1:] else ""
-    console.print(f"{result.models[0]} on {result.frames} frames of {result.split}{against}\n", soft_wrap=True)
-    console.print(score_table(result.scores, result.baseline_scores, result.intervals, result.change_intervals))
+    say(f"{result.models[0]} on {result.frames} frames of {result.split}{against}\n")
+    console().print(score_table(result.scores, result.baseline_scores, result.intervals, result.change_intervals))
 
 
 def _print(result: Evaluation) -> None:
     from pipeline.running.tables import changed_images_table, sequence_table
 
     _print_scores(result)
-    console, scored = Console(highlight=False, markup=False, emoji=False), result.scores
-    console.print(f"\npixel accuracy {scored.pixel_accuracy:.3f}, mean IoU with void {scored.mean_iou_with_void:.3f}")
+    scored = result.scores
+    say(f"\npixel accuracy {scored['pixel_accuracy']:.3f}, mean IoU with void {scored['mean_iou_with_void']:.3f}")
     if result.worst_sequences:
-        console.print(sequence_table(result.worst_sequences))
+        console().print(sequence_table(result.worst_sequences))
     if result.baseline_scores is None:
         return
     changes = result.changes
-    console.print(f"\n{changes.better} of {result.frames} images got better, {changes.worse} worse")
+    say(f"\n{changes.better} of {result.frames} images got better, {changes.worse} worse")
     for heading, images in (("most improved", changes.improved), ("most worsened", changes.worsened)):
         if images:
-            console.print(changed_images_table(heading, images))
+            console().print(changed_images_table(heading, images))

@@ -1,4 +1,4 @@
-"""Makes room for what a command writes, before the work whose result would be lost."""
+"""Checks that a command can write its output, before it starts to work."""
 
 from __future__ import annotations
 
@@ -9,27 +9,19 @@ from components.errors import UsageError
 
 
 def prepare_folder(option: str, path: str) -> None:
-    """Makes a folder to write into. Raises UsageError, naming the option, where that is not possible."""
+    """Makes a folder to write into. Raises UsageError with the option's name."""
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"{option}: found {path} ({str(error.strerror).lower()}), expected a folder or where to make one; "
+            f"{option}: found {path} ({str(error.strerror).lower()}), expected a folder that exists or can be made; "
             "name another"
         ) from None
     _check_writable(option, path, os.W_OK | os.X_OK)
 
 
 def prepare_file(option: str, path: str) -> None:
-    """Makes the folder of a local file to write.
-
-    Args:
-        option: the option that named the file.
-        path: the file.
-
-    Raises:
-        UsageError: the file cannot be written, its folder cannot be made, or it is a folder itself or remote.
-    """
+    """Makes the folder of a local file to write. Raises UsageError with the option's name if that is not possible."""
     if files.is_remote(path):
         raise UsageError(f"{option}: found {path}, expected a local file; copy it there afterwards")
     if os.path.isdir(path):

@@ -1,4 +1,4 @@
-"""`segpipe run` and `segpipe config`: one run of the pipeline, and every setting it takes."""
+"""`segpipe run` and `segpipe config`: run the pipeline, and list its settings."""
 
 from __future__ import annotations
 
@@ -9,66 +9,58 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from components import weight_sources
 from components.errors import EXIT_NOT_BLESSED, UsageError
 from pipeline.cli.extras import require
+from pipeline.cli.options import AsJson, Assignments, ChosenModel, Epochs, SettingsFile, Size
+from pipeline.cli.printing import console, print_json, say, table
 from pipeline.configuration import spans
-from pipeline.configuration.presets import DEFAULT_MODEL, MODELS, PRESETS
+from pipeline.configuration.presets import PRESETS
 
 if TYPE_CHECKING:
     from pipeline.auto.choose import Chosen
     from pipeline.configuration.config import RunConfig
 
-_ARCHITECTURES = f"Architecture: {', '.join(MODELS)}."
-Model = Annotated[str, typer.Option(help=_ARCHITECTURES)]
-# Left out, the model is the one that the settings name.
-ChosenModel = Annotated[
-    str | None, typer.Option(help=_ARCHITECTURES, show_default=f"{DEFAULT_MODEL}, or what --config or --set has")
-]
-# Settings that name a file or folder, and the words that they take besides.
+# Settings that name a file or folder, and their values that name none.
 _PATHS = {
     "data.description": ("auto",),
     "model.encoder_weights": weight_sources.NAMES,
     "serving_dir": ("",),
 }
-Preset = Annotated[str, typer.Option(help=f"Settings that go together: {', '.join(PRESETS)}.")]
 _AUTO = "auto"
-RunPreset = Annotated[
+_Preset = Annotated[
     str,
     typer.Option(
-        help=f"Settings that go together: {', '.join(PRESETS)}; or {_AUTO}, which chooses them for the data, this "
-        "machine and --minutes."
+        help=f"Settings that go together: {', '.join(PRESETS)}; or {_AUTO}, to choose them for the data, this machine "
+        "and --minutes."
     ),
 ]
-_MINUTES = 30
-Minutes = Annotated[
+_DEFAULT_MINUTES = 30
+_Minutes = Annotated[
     float | None,
-    typer.Option(help=f"Time for the whole run, with --preset {_AUTO}.", show_default=str(_MINUTES), min=1),
+    typer.Option(help=f"Minutes for the whole run, with --preset {_AUTO}.", show_default=str(_DEFAULT_MINUTES), min=1),
 ]
-Out = Annotated[str, typer.Option(help="Work directory: results, cache, served versions.")]
+_Out = Annotated[str, typer.Option(help="Work directory: results, cache, served versions.")]
 
 
 def run(
-    data: Annotated[str, typer.Option(help="Folder of images and masks: a path, or gs:// or s3://.")],
+    data: Annotated[
+        str, typer.Option(help="Folder of images and masks: a path, gs://BUCKET/FOLDER or s3://BUCKET/FOLDER.")
+    ],
     model: ChosenModel = None,
-    preset: RunPreset = "cpu",
-    minutes: Minutes = None,
-    size: Annotated[str | None, typer.Option(help="Input size in pixels, HEIGHTxWIDTH.", metavar="HxW")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
-    out: Out = "work",
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any setting, as training.learning_rate=1e-4; repeatable.", metavar="KEY=VALUE"),
-    ] = None,
-    config: Annotated[str | None, typer.Option(help="YAML file of settings.", metavar="FILE")] = None,
+    preset: _Preset = "cpu",
+    minutes: _Minutes = None,
+    size: Size = None,
+    epochs: Epochs = None,
+    out: _Out = "work",
+    assignments: Assignments = None,
+    config: SettingsFile = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for another run in the same work directory.")] = False,
 ) -> None:
     """Turn a folder of images and masks into a gated, versioned model and a report.
 
-    What is unchanged since the last run comes from the cache; a run that was stopped goes on where it was.
+    Unchanged steps come from the cache. To continue a run that was stopped, run the same command again.
 
     Exit codes: 0 pushed; 2 wrong usage or configuration; 3 trained but not blessed; 4 data rejected; 1 anything else.
     """
@@ -77,7 +69,10 @@ def run(
     with listed_once():
         if preset == _AUTO:
             chosen = _choose(_layers(data, size, epochs, config, assignments or []), model, minutes, out)
-            _print_choices(chosen)
+            width = max(len(choice.setting) for choice in chosen.choices)
+            for setting, value, reason in chosen.choices:
+                say(f"{setting:{width}}  {json.dumps(value)}: {reason}")
+            say(chosen.note)
             settings = chosen.config
         else:
             _refuse_minutes(minutes)
@@ -94,16 +89,16 @@ def run(
 
 def show_config(
     model: ChosenModel = None,
-    preset: RunPreset = "cpu",
+    preset: _Preset = "cpu",
     data: Annotated[str, typer.Option(help=f"Data folder that --preset {_AUTO} chooses for.")] = "",
-    minutes: Minutes = None,
-    out: Out = "work",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    minutes: _Minutes = None,
+    out: _Out = "work",
+    as_json: AsJson = False,
 ) -> None:
     """List every setting with its value under a preset, for --set and --config.
 
-    With --preset auto, print what it chooses for --data as YAML for --config, with the reasons. It times a few steps on
-    this machine and remembers them in --out.
+    With --preset auto, print the settings that it chooses for --data as YAML for --config, with the reasons. It times a
+    few steps on this machine and stores the times in --out.
     """
     if preset == _AUTO:
         chosen = _choose(_layers(data, None, None, None, []), model, minutes, out)
@@ -116,21 +111,20 @@ def show_config(
     else:
         _refuse_minutes(minutes)
         settings = build_config(data, model, preset, None, None, None, [])
-    from pipeline.configuration.config import field_names
+    from pipeline.configuration.loading import field_names
 
     values = settings.model_dump(mode="json")
     if as_json:
-        print(json.dumps(values, indent=2))
+        print_json(values)
         return
-    table = Table(box=None, padding=(0, 2), header_style="bold")
-    for column in ("setting", "value", "meaning"):
-        table.add_column(column, overflow="fold")
+    columns = ("setting", "value", "meaning")
+    settings_table = table(*columns, fold=columns)
     for name, description, _ in field_names():
         value: Any = values
         for part in name.split("."):
             value = value[part]
-        table.add_row(name, json.dumps(value), description)
-    Console().print(table)
+        settings_table.add_row(name, json.dumps(value), description)
+    console().print(settings_table)
 
 
 def build_config(
@@ -145,57 +139,51 @@ def build_config(
     """Merges preset, file and options into a validated configuration.
 
     Raises:
-        UsageError: a wrong setting, no data set, or a model that the file or an assignment names otherwise.
+        UsageError: a wrong setting, no data set, or a model other than the one in the file or an assignment.
     """
-    from pipeline.configuration import config as configuration
+    from pipeline.configuration import loading
 
     layers = _layers(data, size, epochs, config_file, assignments)
-    return configuration.build_config(preset, configuration.choose_model(model, layers), layers)
+    return loading.build_config(preset, loading.choose_model(model, layers), layers)
 
 
 def _layers(
     data: str, size: str | None, epochs: int | None, config_file: str | None, assignments: list[str]
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Returns what the user set, and where, the last over the first."""
-    from pipeline.configuration import config as configuration
+    """Returns the settings that the user gave, with their sources; later ones override earlier ones."""
+    from pipeline.configuration import loading
 
     options: dict[str, Any] = {"data": {"dir": _data_dir(data)}}
     if size:
         options["size"] = size
     if epochs is not None:
         options["training"] = {"epochs": epochs}
-    layers = [("command line", options), ("--set", configuration.read_assignments(assignments))]
+    layers = [("command line", options), ("--set", loading.read_assignments(assignments))]
     if config_file:
-        layers.insert(0, (config_file, configuration.read_config_file(config_file)))
+        layers.insert(0, (config_file, loading.read_config_file(config_file)))
     return [(source, _with_absolute_paths(settings)) for source, settings in layers]
 
 
 def _choose(layers: list[tuple[str, dict[str, Any]]], model: str | None, minutes: float | None, out: str) -> Chosen:
-    """Chooses for the preset auto; see `choose`."""
+    """Chooses the settings of the preset auto."""
     require("tensorflow")
     from pipeline.auto.choose import choose
-    from pipeline.configuration.config import choose_model
+    from pipeline.configuration.loading import choose_model
 
     named = model or any(settings.get("model", {}).get("name") for _, settings in layers)
-    with Console(stderr=True).status("timing a few training steps on this machine"):
-        return choose(layers, choose_model(model, layers) if named else None, minutes or _MINUTES, out)
+    with console(stderr=True).status("timing a few training steps on this machine"):
+        return choose(layers, choose_model(model, layers) if named else None, minutes or _DEFAULT_MINUTES, out)
 
 
 def _refuse_minutes(minutes: float | None) -> None:
     if minutes is not None:
-        raise UsageError(f"--minutes {minutes:g}: expected with --preset {_AUTO} alone; add it, or use --epochs")
-
-
-def _print_choices(chosen: Chosen) -> None:
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    width = max(len(choice.setting) for choice in chosen.choices)
-    for setting, value, reason in chosen.choices:
-        console.print(f"{setting:{width}}  {json.dumps(value)}: {reason}")
-    console.print(chosen.note)
+        raise UsageError(
+            f"--minutes {minutes:g}: found it without --preset {_AUTO}, which it is for; add that, or use --epochs"
+        )
 
 
 def _with_absolute_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns settings whose paths mean the same in any folder, as a run that is watched needs its own."""
+    """Returns settings with absolute paths: `segpipe watch` reads a run's settings from another folder."""
     result = dict(settings)
     for key, words in _PATHS.items():
         group, _, name = key.rpartition(".")

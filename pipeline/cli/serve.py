@@ -1,4 +1,4 @@
-"""`segpipe serve`: a model server with the flags of TensorFlow Serving's `tensorflow_model_server`."""
+"""`segpipe serve`: serve models with the flags of TensorFlow Serving's `tensorflow_model_server`."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ class Switch(str, enum.Enum):
 
 
 class FlagsWithValues(TyperCommand):
-    """Takes `--enable_batching` for `--enable_batching=true`, and flags that change nothing here.
+    """Reads `--enable_batching` as `--enable_batching=true`, and collects flags that have no effect here.
 
-    Its help is plain text in groups: a table would cut the longest names short.
+    Its help is plain text in groups, because a table would truncate the longest names.
     """
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **{**settings, "rich_markup_mode": None})
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Writes the flags, a section for each group."""
+        """Writes the flags in groups."""
         for panel in PANELS:
             flags = [option for option in self.params if getattr(option, "rich_help_panel", None) == panel]
             records = [option.get_help_record(ctx) or ("", "") for option in flags]
@@ -56,7 +56,7 @@ class FlagsWithValues(TyperCommand):
                 formatter.write_dl([(names, text.replace("\\[", "[")) for names, text in records])
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Gives bare switches their value and takes out ignored flags. Raises UsageError for an unknown flag."""
+        """Adds the value of bare switches and removes ignored flags. Raises UsageError for an unknown flag."""
         options = {name: option for option in self.params for name in option.opts}
         ctx.meta[_IGNORED], args = _take_ignored(args)
         for index, argument in enumerate(args):
@@ -72,7 +72,7 @@ class FlagsWithValues(TyperCommand):
 
 
 def _take_ignored(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Returns the ignored flags with their values, and the other arguments. A switch without a value is "true"."""
+    """Returns the ignored flags with their values, and the other arguments. The value of a bare switch is "true"."""
     ignored: dict[str, str] = {}
     others: list[str] = []
     left = list(arguments)
@@ -95,9 +95,9 @@ def _unknown_flag(name: str, known: list[str]) -> UsageError:
 
 
 def serve(context: typer.Context, engine: Engine, **values: Any) -> None:
-    """Serve exported models over gRPC and REST, with TensorFlow Serving's calls and flags.
+    """Serve exported models over gRPC and REST, with the API and flags of TensorFlow Serving.
 
-    New versions in the folder are loaded, warmed up and swapped in while requests run; a broken one is reported
+    New versions in the folder are loaded, warmed up and swapped in while requests run. A broken version is reported,
     and the old one stays. SIGTERM finishes running requests and exits with 0.
 
     Try: segpipe serve --model_base_path work/serving/fcn8 --model_name fcn8 --rest_api_port 8501 --ui
@@ -131,7 +131,7 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 
 def _parameter(field: dataclasses.Field[Any], kind: Any) -> inspect.Parameter:
-    """Returns the parameter of a flag, from which Typer makes its option."""
+    """Returns the parameter of a flag, as Typer expects it."""
     default: Any = field.default
     if kind is bool:
         kind, default = Switch, Switch.true if default else Switch.false
@@ -144,7 +144,7 @@ def _parameter(field: dataclasses.Field[Any], kind: Any) -> inspect.Parameter:
 _ENGINE = typer.Option(
     "--engine",
     envvar="SEGPIPE_ENGINE",
-    help="What serves: auto is TensorFlow Serving if it is installed and has all flags given, otherwise local.",
+    help="Server to start: auto takes TensorFlow Serving if it is installed and has all given flags, otherwise local.",
     rich_help_panel=MODELS,
 )
 _HINTS = get_type_hints(ServeOptions)
@@ -160,7 +160,7 @@ serve.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
 
 
 def _check(given: dict[str, Any]) -> None:
-    """Refuses what cannot work before the wait for TensorFlow; makes the base path absolute. Raises UsageError."""
+    """Checks the flags before TensorFlow is loaded, and makes the base path absolute. Raises UsageError."""
     if given["batching_parameters_file"] and not given["enable_batching"]:
         raise UsageError("--batching_parameters_file: found it without --enable_batching, expected both or neither")
     if given["monitoring_config_file"] and given["rest_api_port"] is None:
@@ -195,7 +195,7 @@ def _check(given: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _log_to_stderr() -> Iterator[None]:
-    """Prints what the server notes, a line each, and keeps TensorFlow quiet."""
+    """Logs the server's messages to standard error, and hides TensorFlow's below errors."""
     prepare(quiet=True)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))

@@ -1,4 +1,4 @@
-"""`segpipe models`: push an exported model by hand, and copy published versions from an object store."""
+"""`segpipe models`: push an exported model, and copy pushed versions from an object store."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from components import files
 from components.errors import SegpipeError, UsageError
 from components.pusher.versions import find_versions
 from pipeline.cli.outputs import prepare_folder
+from pipeline.cli.printing import say
 
 app = typer.Typer(help="Push exported models, and copy pushed versions to a server's disk.", no_args_is_help=True)
 
@@ -25,7 +26,7 @@ def push(
         str, typer.Argument(help="Folder of versions, such as WORKDIR/serving/fcn8 or s3://BUCKET/fcn8.")
     ],
 ) -> None:
-    """Push an exported model as a new version, which readers see whole or not at all."""
+    """Push an exported model as a new version, in one step that readers cannot see half done."""
     from serving.predictor import find_version
 
     directory = find_version(model)
@@ -34,27 +35,28 @@ def push(
     from components.pusher.push import push as push_model
 
     pushed, _ = push_model(directory, destination)
-    _print(f"pushed {directory} to {pushed}")
+    say(f"pushed {directory} to {pushed}")
 
 
 @app.command()
 def sync(
-    source: Annotated[str, typer.Argument(help="Where versions are pushed, such as s3://BUCKET/fcn8.")],
+    source: Annotated[str, typer.Argument(help="Folder that versions are pushed to, such as s3://BUCKET/fcn8.")],
     destination: Annotated[str, typer.Argument(help="Local folder that TensorFlow Serving reads.")],
     every: Annotated[
-        float | None, typer.Option(help="Repeat after this many seconds, until SIGTERM.", min=0.1, show_default="once")
+        float | None,
+        typer.Option(help="Seconds to wait before it copies again, until SIGTERM.", min=0.1, show_default="copy once"),
     ] = None,
     remove: Annotated[
         bool, typer.Option("--remove", help="Remove versions that are no longer published, except the newest.")
     ] = False,
 ) -> None:
-    """Copy published versions from an object store to a local folder, each checked and then shown by one rename.
+    """Copy pushed versions from an object store to a local folder; each appears there checked and complete.
 
-    Once, it exits with 0 if the folder then holds a version, else with 1.
-    With --every, it reports a store that fails and tries again; SIGTERM ends it with 0.
+    Exit codes: 0 the folder holds a version; 1 it holds none. With --every, it reports errors of the store and tries
+    again, until SIGTERM ends it with 0.
     """
     if files.is_remote(destination):
-        raise UsageError(f"DESTINATION: found {destination}, expected a local folder, which TensorFlow Serving reads")
+        raise UsageError(f"DESTINATION: found {destination}, expected a local folder")
     prepare_folder("DESTINATION", destination)
     # Without a handler, the first process of a container would ignore SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -70,17 +72,13 @@ def sync(
 
 
 def _sync(source: str, destination: str, remove: bool) -> None:
-    """Copies what is new and prints what was done."""
+    """Copies new versions and prints what it did."""
     from components.pusher.sync import sync as copy_published
 
     result = copy_published(source, destination, remove)
     for number in result.copied:
-        _print(f"copied version {number} to {os.path.join(destination, str(number))}")
+        say(f"copied version {number} to {os.path.join(destination, str(number))}")
     for number in result.removed:
-        _print(f"removed version {number}, which is no longer published")
+        say(f"removed version {number}, which is no longer published")
     for error in result.errors:
-        _print(error, stderr=True)
-
-
-def _print(text: str, stderr: bool = False) -> None:
-    print(text, file=sys.stderr if stderr else sys.stdout, flush=True)
+        say(error, stderr=True)

@@ -1,1 +1,1 @@
-"""What decides what a run does: settings, presets, spans of data."""
+"""The configuration of a run: settings, presets and spans of data."""

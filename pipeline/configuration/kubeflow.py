@@ -1,4 +1,4 @@
-"""Settings of a run on Kubeflow: where its tasks run, with what, and where their results and metadata go.
+"""Settings of a run on Kubeflow: resources of its tasks, and where results and metadata are stored.
 
 Nothing here imports TFX, kfp or Kubernetes.
 """
@@ -16,7 +16,7 @@ from components import files
 from components.errors import UsageError
 from components.settings import Settings
 
-# The pipeline's nodes, as TFX names them; which of them a run has is for its settings to say.
+# The pipeline's nodes, as TFX names them. A run has a subset of them, which depends on its settings.
 Node = Literal[
     "ImageMaskExampleGen",
     "QuarantineGate",
@@ -34,7 +34,7 @@ Node = Literal[
     "Report",
 ]
 
-# Of Kubernetes' quantities, those that kfp takes too.
+# The quantities of Kubernetes that kfp accepts too.
 _CORES = r"^$|^\d+(\.\d+)?$|^\d+m$"
 _BYTES = r"^$|^\d+(Ki|[MGTPE]i?)?$"
 
@@ -44,49 +44,50 @@ _UNITS = {
     **{f"{letter}i": 1024**power for power, letter in enumerate("KMGTPE", start=1)},
 }
 
-# NCCL does not start if /dev/shm is too small, and a container's own has 64 MiB. NVIDIA advises --shm-size=1g:
-# docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting/runtime_and_mpi_issues.html. What it holds counts as
+# NCCL does not start if /dev/shm is too small. A container's default is 64 MiB; NVIDIA recommends --shm-size=1g:
+# docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting/runtime_and_mpi_issues.html. Its content counts as
 # memory of the pod.
 SHARED_MEMORY = {"name": "segpipe-dev-shm", "path": "/dev/shm", "medium": "Memory", "size": "1Gi"}
 
 
 class MetadataSettings(Settings):
-    """Which ML Metadata store keeps executions, artifacts and the cache."""
+    """The ML Metadata store, which keeps executions, artifacts and the cache."""
 
     kind: Literal["sqlite", "mysql", "postgresql", "grpc"] = Field(
-        "sqlite", description="store: a file on one machine, a database (mysql is MariaDB too), or a metadata service"
+        "sqlite", description="kind of store: a file, a database (mysql also for MariaDB), or a metadata service (grpc)"
     )
-    path: str = Field("", description="file of an sqlite store; ROOT/metadata.sqlite where empty")
-    host: str = Field("", description="host of a database or service")
-    port: int = Field(0, ge=0, le=65535, description="its port; 0 for the kind's own: 3306, 5432 or 8080")
+    path: str = Field("", description="file of an sqlite store; if empty, ROOT/metadata.sqlite")
+    host: str = Field("", description="host of the database or service")
+    port: int = Field(
+        0, ge=0, le=65535, description="port of the database or service; 0 for the default: 3306, 5432 or 8080"
+    )
     database: str = Field("segpipe", description="name of the database")
     user: str = Field("", description="user of the database")
     password_env: str = Field(
-        "SEGPIPE_METADATA_PASSWORD", description="environment variable that holds the database's password"
+        "SEGPIPE_METADATA_PASSWORD", description="environment variable with the password of the database"
     )
-    tls_ca: str = Field("", description="file of certificates that a service's must be signed by; turns TLS on")
-    tls_cert: str = Field("", description="file of the client's certificate, if the service asks for one")
-    tls_key: str = Field("", description="file of its private key")
+    tls_ca: str = Field("", description="file of CA certificates that verify the service; enables TLS")
+    tls_cert: str = Field("", description="file of the client certificate, if the service requires one")
+    tls_key: str = Field("", description="file of the private key of tls_cert")
 
     @model_validator(mode="after")
-    def _tls_where_it_protects(self) -> MetadataSettings:
-        """Refuses TLS to databases.
+    def _check_tls(self) -> MetadataSettings:
+        """Rejects TLS for databases.
 
-        Of ML Metadata 1.16 and 1.21, the PostgreSQL client has no TLS ("SSL support is not compiled in"). The MySQL
-        client takes any certificate, goes on unencrypted if the server has no TLS, and never connects with
-        `verify_server_cert`.
+        In ML Metadata 1.16 and 1.21, the PostgreSQL client has no TLS ("SSL support is not compiled in"). The MySQL
+        client accepts any certificate, falls back to no encryption, and never connects with `verify_server_cert`.
         """
         if self.tls_ca and self.kind != "grpc":
             raise ValueError(
-                f"found tls_ca with kind={self.kind}, expected kind=grpc: ML Metadata's clients of databases cannot "
-                "check a server's certificate. Encrypt the network instead, with a service mesh or a tunnel in the pod"
+                f"found tls_ca with kind={self.kind}, expected kind=grpc: ML Metadata's database clients cannot "
+                "verify a server's certificate. Encrypt the network instead, with a service mesh or a tunnel in the pod"
             )
         if bool(self.tls_cert) != bool(self.tls_key) or (self.tls_cert and not self.tls_ca):
             raise ValueError("found some of tls_ca, tls_cert and tls_key, expected tls_ca alone or all three")
         return self
 
     @model_validator(mode="after")
-    def _host_of_a_service(self) -> MetadataSettings:
+    def _check_host(self) -> MetadataSettings:
         if self.kind != "sqlite" and not self.host:
             raise ValueError(
                 f"found kind={self.kind} without a host, expected the host of the store. Set kubeflow.metadata.host, "
@@ -96,75 +97,74 @@ class MetadataSettings(Settings):
 
 
 class Toleration(Settings):
-    """A taint that the pods of a run put up with, in Kubernetes' words."""
+    """A Kubernetes toleration of the pods of a run."""
 
-    key: str = Field("", description="the taint's key; empty with Exists for all")
-    operator: Literal["Equal", "Exists"] = Field("Equal", description="whether the value must be equal too")
-    value: str = Field("", description="the taint's value")
+    key: str = Field("", description="key of the taint; empty, with Exists, for all taints")
+    operator: Literal["Equal", "Exists"] = Field("Equal", description="Equal compares the value too")
+    value: str = Field("", description="value of the taint")
     effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(
-        "", description="the taint's effect; empty for all"
+        "", description="effect of the taint; empty for all effects"
     )
 
 
 class ComponentResources(Settings):
-    """What the pod of one component gets; an empty value takes the one of all components."""
+    """The resources of one component's pod; an empty value inherits the setting of all components."""
 
-    cpu: str = Field("", pattern=_CORES, description="processor cores, as 4 or 500m")
-    memory: str = Field("", pattern=_BYTES, description="memory, as 16Gi")
+    cpu: str = Field("", pattern=_CORES, description="CPU cores, such as 4 or 500m")
+    memory: str = Field("", pattern=_BYTES, description="memory, such as 16Gi")
     gpus: int = Field(0, ge=0, description="number of GPUs")
     gpu_kind: str = Field(
-        "nvidia.com/gpu", description="the GPU's resource name; on Vertex AI its type, as NVIDIA_TESLA_T4"
+        "nvidia.com/gpu", description="resource name of the GPUs; on Vertex AI their type, such as NVIDIA_TESLA_T4"
     )
-    node_selector: dict[str, str] = Field(default_factory=dict, description="labels of the nodes, besides those of all")
-    timeout: int | None = Field(None, ge=0, description="seconds the task may take, 0 for no bound")
+    node_selector: dict[str, str] = Field(default_factory=dict, description="additional labels of the nodes")
+    timeout: int | None = Field(None, ge=0, description="longest time of the task, in seconds; 0 for no limit")
 
 
 class KubeflowSettings(Settings):
-    """How the tasks of a run look to Kubernetes, and what they share."""
+    """The Kubernetes options of a run's tasks, and the storage that the tasks share."""
 
     image: str = Field("registry.example.com/segpipe/pipeline:0.2.0", description="container image of every task")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         "IfNotPresent", description="when Kubernetes pulls the image"
     )
-    root: str = Field("", description="folder of results that all tasks share: on a mounted volume, gs:// or s3://")
+    root: str = Field("", description="folder of results, shared by all tasks: on a mounted volume, gs:// or s3://")
     service_account: str = Field(
-        "", description="service account of a multi-worker training's pods; a run names its own when it is submitted"
+        "",
+        description="service account of the pods of a multi-worker training; the run's own is set when it is submitted",
     )
-    cpu: str = Field("", pattern=_CORES, description="processor cores of a task, as 4 or 500m; no bound where empty")
-    memory: str = Field("", pattern=_BYTES, description="memory of a task, as 8Gi; no bound where empty")
+    cpu: str = Field("", pattern=_CORES, description="CPU cores of a task, such as 4 or 500m; if empty, no limit")
+    memory: str = Field("", pattern=_BYTES, description="memory of a task, such as 8Gi; if empty, no limit")
     components: dict[Node, ComponentResources] = Field(
         default_factory=dict,
-        description="cpu, memory, gpus, gpu_kind, node_selector and timeout of single components by name",
+        description="cpu, memory, gpus, gpu_kind, node_selector and timeout by component name",
     )
-    node_selector: dict[str, str] = Field(default_factory=dict, description="labels that a task's node must have")
+    node_selector: dict[str, str] = Field(default_factory=dict, description="labels of the nodes that tasks run on")
     tolerations: tuple[Toleration, ...] = Field(
-        (), description="taints that tasks tolerate: key, operator, value, effect"
+        (), description="tolerations of the tasks: key, operator, value, effect"
     )
     volumes: dict[str, str] = Field(
-        default_factory=dict, description="persistent volume claims and where to mount them"
+        default_factory=dict, description="persistent volume claims to mount: {CLAIM: PATH}"
     )
     env: dict[str, str] = Field(default_factory=dict, description="environment variables of every task")
     secret_env: dict[str, dict[str, str]] = Field(
-        default_factory=dict, description="Kubernetes secrets: environment variable by key of the secret"
+        default_factory=dict,
+        description="environment variables from Kubernetes secrets: {SECRET: {KEY: VARIABLE}}",
     )
     secret_volumes: dict[str, str] = Field(
-        default_factory=dict, description="Kubernetes secrets and where to mount them as files"
+        default_factory=dict, description="Kubernetes secrets to mount as files: {SECRET: PATH}"
     )
-    retries: int = Field(2, ge=0, description="how often a failed task is tried again")
-    retry_wait: int = Field(60, ge=0, description="seconds before the first retry")
-    retry_factor: float = Field(2.0, ge=1, description="growth of the wait from one retry to the next")
-    retry_max_wait: int = Field(3600, ge=0, le=3600, description="longest wait, in seconds, an hour at most")
-    timeout: int = Field(0, ge=0, description="seconds a task may take, 0 for no bound")
+    retries: int = Field(2, ge=0, description="number of retries of a failed task")
+    retry_wait: int = Field(60, ge=0, description="wait before the first retry, in seconds")
+    retry_factor: float = Field(2.0, ge=1, description="factor by which the wait grows with each retry")
+    retry_max_wait: int = Field(3600, ge=0, le=3600, description="longest wait, in seconds; at most 3600")
+    timeout: int = Field(0, ge=0, description="longest time of a task, in seconds; 0 for no limit")
     metadata: MetadataSettings = Field(default_factory=MetadataSettings)
 
     def check_shared(self, serving_dir: str = "") -> None:
-        """Checks that what the tasks of a run write is where all of them find it, and where it outlives them.
-
-        Args:
-            serving_dir: where models are pushed; empty for a folder of the root.
+        """Checks that all tasks of a run can reach the folders that they share, and that these outlive the tasks.
 
         Raises:
-            UsageError: a folder is missing, inside a container, or of a kind that the metadata store cannot be kept on.
+            UsageError: a folder is missing or inside a container, or an SQLite file would be on an object store.
         """
         if not self.root:
             raise UsageError(
@@ -176,18 +176,18 @@ class KubeflowSettings(Settings):
             files.refuse_pattern(name, path)
             if path and not files.is_remote(path) and not os.path.isabs(path):
                 raise UsageError(
-                    f"{name}: found {path!r}, which each container would have for itself; expected an absolute path "
+                    f"{name}: found {path!r}, which is a different folder in each container; expected an absolute path "
                     "on a volume that kubeflow.volumes mounts, or gs:// or s3://"
                 )
         if self.metadata.kind == "sqlite" and files.is_remote(self.metadata.path or self.root):
             raise UsageError(
-                f"kubeflow.metadata: found an sqlite file on {self.metadata.path or self.root}, where none can be "
-                "opened; expected a store that all tasks reach. Set kubeflow.metadata.kind=mysql and "
+                f"kubeflow.metadata: found an sqlite file on {self.metadata.path or self.root}, which SQLite cannot "
+                "open; expected a store that all tasks reach. Set kubeflow.metadata.kind=mysql and "
                 "kubeflow.metadata.host, or kubeflow.metadata.path to a file on a volume"
             )
 
     def of_component(self, name: str) -> ComponentResources:
-        """Returns what one component's pod gets, the values of all components filled in."""
+        """Returns the resources of one component's pod, with empty values inherited from all components."""
         own = self.components.get(cast(Node, name), ComponentResources())
         return own.model_copy(
             update={
@@ -199,10 +199,10 @@ class KubeflowSettings(Settings):
         )
 
     def of_task(self, nodes: Sequence[str]) -> ComponentResources:
-        """Returns what the pod of a task gets: the largest of what each of its nodes wants.
+        """Returns the resources of a task's pod: the largest value of its nodes.
 
         Raises:
-            UsageError: the nodes want different labels of a Kubernetes node, or different kinds of GPUs.
+            UsageError: the nodes select different Kubernetes nodes, or different kinds of GPUs.
         """
         wanted = {name: self.of_component(name) for name in nodes}
         selector: dict[str, str] = {}
@@ -233,7 +233,7 @@ class KubeflowSettings(Settings):
 
 
 def amount(quantity: str) -> float:
-    """Reads a quantity of Kubernetes, as 500m or 16Gi, in cores or bytes; 0 if it is empty."""
+    """Reads a Kubernetes quantity, such as 500m or 16Gi, in cores or bytes; 0 if it is empty."""
     found = re.fullmatch(r"([\d.]+)([A-Za-z]*)", quantity)
     if found is None:
         return 0.0

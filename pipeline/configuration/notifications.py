@@ -1,4 +1,4 @@
-"""Settings of the webhook that events are posted to."""
+"""Settings of webhook notifications."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Event = Literal["not_blessed", "data_rejected", "failed", "drifted"]
 
 
 class NotifySettings(Settings):
-    """Which events are posted to a webhook."""
+    """The webhook, and which events are posted to it."""
 
     webhook_url_env: str = Field(
         "SEGPIPE_WEBHOOK_URL",
-        description="environment variable that holds the webhook's address, a secret; nothing is sent if it is not set",
+        description="environment variable with the address of the webhook, a secret; if it is not set, nothing is sent",
     )
     events: tuple[Event, ...] = Field(
-        ("not_blessed", "data_rejected", "failed", "drifted"), description="events that are sent"
+        ("not_blessed", "data_rejected", "failed", "drifted"), description="events to send"
     )
-    timeout: float = Field(30, gt=0, le=600, description="seconds that sending may take, with all retries")
+    timeout: float = Field(30, gt=0, le=600, description="longest time to send an event, with all retries, in seconds")

@@ -1,7 +1,7 @@
-"""Presets: settings that go together, by what the run is for and which model it trains.
+"""Presets: settings for a purpose and a model.
 
-A preset is plain settings over the defaults; whatever it names can be set otherwise by
-`--config` or `--set`. How the numbers were found is told in docs/recipe.md.
+A preset overrides the defaults; `--config` and `--set` override the preset. docs/recipe.md describes how the values
+were found.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from components.errors import UsageError
 
 DEFAULT_MODEL = "fcn8"
 
-# Well above the published table of a VGG16-FCN8 on these frames (mean IoU 0.397, pedestrian 0.000,
-# bicyclist 0.024), and below what `cpu` and `cpu-long` reached, so that a broken training does not pass.
+# Above the published scores of a VGG16-FCN8 on these frames (mean IoU 0.397, pedestrian 0.000, bicyclist 0.024), and
+# below the scores of `cpu` and `cpu-long`, so that a broken training does not pass.
 _CAMVID_GATE: dict[str, Any] = {
     "min_mean_iou": 0.50,
     "min_class_iou": {"pedestrian": 0.20, "bicyclist": 0.20},
 }
 
-# The smallest that learns, for the synthetic set: minutes on two cores.
+# The smallest networks that learn the synthetic data set, in minutes on two cores.
 _SMOKE: dict[str, dict[str, Any]] = {
     "unet": {
         "size": (96, 128),
@@ -36,7 +36,7 @@ _SMOKE: dict[str, dict[str, Any]] = {
     },
     "mask_rcnn": {
         "task": "instance",
-        # Larger than the images, as half of the instances are smaller than 7x7 pixels.
+        # Larger than the images, because half of the instances are smaller than 7x7 pixels.
         "size": (192, 256),
         "model": {
             "name": "mask_rcnn",
@@ -46,12 +46,12 @@ _SMOKE: dict[str, dict[str, Any]] = {
             "proposals": 200,
         },
         "training": {"epochs": 8, "batch_size": 4, "learning_rate": 1e-3, "proposals": 64, "validate_every": 4},
-        # It reaches 0.12; after two epochs the AP50 is a third of what it becomes.
+        # It reaches 0.12; after two epochs, the AP50 is a third of the final one.
         "gate": {"min_mask_ap": 0.06},
     },
 }
 
-# Steps on windows of frames of full size: a window costs what its pixels cost, and poles keep their width.
+# Trains on windows of full-size frames: a step costs less, and poles keep their width.
 _WINDOWS: dict[str, Any] = {
     "batch_size": 4,
     "crop_size": (192, 256),
@@ -60,10 +60,10 @@ _WINDOWS: dict[str, Any] = {
     "frozen_blocks": 2,
 }
 
-# Predicting a frame takes half a second, and the gate's scores are those of all frames anyway.
+# Predicting a frame takes half a second. The gate scores all frames anyway.
 _REPORT: dict[str, Any] = {"max_frames": 48}
 
-# Real data on two processor cores: half an hour for these two.
+# Real data on two CPU cores: half an hour for each.
 _CPU: dict[str, dict[str, Any]] = {
     "fcn8": {
         "size": (352, 480),
@@ -83,7 +83,7 @@ _CPU: dict[str, dict[str, Any]] = {
             "encoder_lr_multiplier": 0.4,
             "class_balance": 0.4,
             "lovasz_weight": 1.0,
-            # A validation costs half a minute.
+            # A validation takes half a minute.
             "validate_every": 21,
         },
         "report": _REPORT,
@@ -117,7 +117,7 @@ _CPU: dict[str, dict[str, Any]] = {
 
 
 def _longer(settings: dict[str, Any], **training: Any) -> dict[str, Any]:
-    """Returns a preset with some settings of its training changed, and predictions that take their time too."""
+    """Returns a preset with other training settings and test-time augmentation at three scales."""
     return {
         **settings,
         "model": {**settings["model"], "test_time_scales": (0.5, 1.0, 1.5)},
@@ -125,14 +125,14 @@ def _longer(settings: dict[str, Any], **training: Any) -> dict[str, Any]:
     }
 
 
-# The same for over two hours, with predictions that cost three and a half times as much; only `unet` has been run.
+# The same for over two hours; predictions take 3.5 times as long. Only `unet` was run.
 _CPU_LONG: dict[str, dict[str, Any]] = {
     "fcn8": _longer(_CPU["fcn8"], epochs=120),
     "unet": _longer(_CPU["unet"], epochs=60, learning_rate=2e-3, class_balance=0.4, lovasz_weight=1.0),
 }
 
-# On a GPU: larger windows, and nothing frozen. An earlier version trained these on an H200 and reached a mean IoU of
-# 0.708 (fcn8, in 67 s) and 0.756 (unet) on the validation split, without mirror images; docs/gpu.md.
+# On a GPU: larger windows, no frozen blocks. An earlier version reached a mean IoU of 0.708 (fcn8, in 67 s) and 0.756
+# (unet) on the validation split on an H200, without horizontal flips; docs/gpu.md.
 _GPU_TRAINING: dict[str, Any] = {
     "batch_size": 8,
     "crop_size": (256, 352),
@@ -159,14 +159,14 @@ _GPU: dict[str, dict[str, Any]] = {
 
 
 def _source(size: tuple[int, int], epochs: int, batch_size: int, **model: Any) -> dict[str, Any]:
-    """Returns a network as its source has it, trained by plain cross-entropy on whole images without augmentation.
+    """Returns the network and recipe of its source: cross-entropy on whole images, without augmentation.
 
-    Deviations that no setting can mend:
-    - The sources use SGD with momentum. Without weight decay AdamW is Adam, and its rate, 1e-4, is a tenth of Keras'
-      default, because the encoders start from pretrained weights. The rate falls along a cosine.
-    - Void pixels count nowhere, and the sources learn void as a class of its own.
-    - Pretrained encoders get the pixels that they were trained on. The source of `fcn8_conv7` scales them to -1 to 1.
-    - Transposed convolutions of class scores begin as interpolation (Long et al. 2015), not from random weights.
+    Deviations that no setting removes:
+    - The sources use SGD with momentum. Here it is AdamW without weight decay, which is Adam. Its learning rate, 1e-4,
+      is a tenth of Keras' default, because the encoders are pretrained. The rate follows a cosine.
+    - Void pixels are ignored. The sources learn void as a class.
+    - Pretrained encoders get the pixel range that they were trained with. The source of `fcn8_conv7` uses -1 to 1.
+    - Transposed convolutions of class scores start as interpolation (Long et al. 2015), not from random weights.
     """
     return {
         "size": size,
@@ -181,32 +181,32 @@ def _source(size: tuple[int, int], epochs: int, batch_size: int, **model: Any) -
             "augment": False,
             "keep": "last",
         },
-        # What the source of `fcn8_conv7` reports for CamVid is 0.033.
+        # The source of `fcn8_conv7` reports 0.033 for CamVid.
         "gate": {"min_mean_iou": 0.03},
     }
 
 
-# The networks and recipes of the architectures' sources with nothing added; docs/recipe.md names the sources.
+# The unmodified networks and recipes of the architectures' sources, which docs/recipe.md names.
 _SOURCE: dict[str, dict[str, Any]] = {
-    # The published table is of 170 epochs. Its slides name no batch size; 32 is that of `fcn8_conv7`.
+    # The published scores are of 170 epochs. The slides give no batch size; 32 is that of `fcn8_conv7`.
     "fcn8": _source((224, 224), 170, 32, name="fcn8", encoder_weights="imagenet"),
-    # Its source trains on 311 of CamVid's 367 training pairs and keeps the others for validation.
+    # The source trains on 311 of CamVid's 367 training pairs and validates on the others.
     "fcn8_conv7": _source((224, 224), 10, 32, name="fcn8_conv7", encoder_weights="imagenet"),
-    # Its slides have the network for 128x128 pixels and no recipe: epochs and batch size are those of `fcn8`.
+    # The slides give the network for 128x128 pixels, but no recipe: epochs and batch size are those of `fcn8`.
     "unet": _source((128, 128), 170, 32, name="unet"),
-    # Their paper is about other data sets: epochs, batch size and input size are those of `fcn8`.
+    # The paper uses other data sets: epochs, batch size and input size are those of `fcn8`.
     "fcn16": _source((224, 224), 170, 32, name="fcn16", encoder_weights="imagenet"),
     "fcn32": _source((224, 224), 170, 32, name="fcn32", encoder_weights="imagenet"),
-    # CamVid at 360x480 and 12 images a step; the stride needs 352. The paper also weighs classes by median frequency.
+    # CamVid at 360x480, batches of 12; the stride requires 352. The paper also weights classes by median frequency.
     "segnet": _source((352, 480), 170, 12, name="segnet", encoder_weights="imagenet"),
-    # 16 images a step. The paper adds an auxiliary loss, random scales and mirror images, and has no CamVid.
+    # Batches of 16. The paper adds an auxiliary loss, random scaling and flips, and does not use CamVid.
     "pspnet": _source((352, 480), 170, 16, name="pspnet", encoder_weights="imagenet"),
-    # 16 images a step. The paper adds an auxiliary data set, random scales and mirror images, and has no CamVid.
+    # Batches of 16. The paper adds an auxiliary data set, random scaling and flips, and does not use CamVid.
     "deeplabv3plus": _source((352, 480), 170, 16, name="deeplabv3plus", encoder_weights="imagenet"),
 }
 
-# The UNet of the slides with the recipe of the notebook they come from: 10 epochs of Adam at 1e-3, 64 images a step,
-# mirror images. docs/recipe.md tells what differs. One class everywhere has a mean IoU of a third at most.
+# The UNet of the slides with the recipe of their notebook: 10 epochs of Adam at 1e-3, batches of 64, flips.
+# docs/recipe.md lists the differences. Predicting one class everywhere has a mean IoU of at most a third.
 _PETS: dict[str, Any] = _source((128, 128), 10, 64, name="unet")
 _PETS |= {
     "data": {"description": "oxford_pets_outline"},
@@ -214,25 +214,25 @@ _PETS |= {
     "gate": {"min_mean_iou": 0.50, "min_class_iou": {"pet": 0.50, "outline": 0.20}},
 }
 
-# What the other architectures are given in place of `fcn8`'s model settings.
+# Changes to the model settings of `fcn8` for the other architectures.
 _OTHERS: dict[str, dict[str, Any]] = {
     "fcn16": {"head_filters": 0},
     "fcn32": {"head_filters": 0},
     "fcn8_conv7": {"head_filters": 0},
-    # It unpools with the encoder's indices.
+    # It unpools with the pooling indices of the encoder.
     "segnet": {"head_filters": 0, "normalization": False, "upsampling": "default"},
-    # Their own ResNet50 has no weights in any package, and from random ones a few epochs do not suffice.
+    # No package has weights for their ResNet50, and a few epochs are too short to train it from random weights.
     "pspnet": {"head_filters": 0, "normalization": False, "encoder": "vgg16"},
     "deeplabv3plus": {"head_filters": 0, "normalization": False, "encoder": "vgg16"},
-    # No package has weights of its encoder.
+    # No package has weights for its encoder.
     "segformer": {"head_filters": 0, "normalization": False, "encoder_weights": "none"},
 }
-# Random weights must learn, and as fast as the others.
+# A randomly initialised encoder must train all blocks, at the full learning rate.
 RANDOM_ENCODER = {"frozen_blocks": 0, "encoder_lr_multiplier": 1.0}
 
 
 def _with_others(presets: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Returns presets in which the other architectures are trained as `fcn8` is, under a lower bound."""
+    """Adds the other architectures, with the training of `fcn8` and a lower bound of the gate."""
     fcn8 = presets["fcn8"]
     others = {
         name: {
@@ -259,18 +259,22 @@ MODELS = tuple(PRESETS["smoke"])
 
 
 def preset(name: str, model: str) -> dict[str, Any]:
-    """Returns the settings of a preset for a model. Raises UsageError where there is none."""
+    """Returns the settings of a preset for a model. Raises UsageError if the name or the model is unknown."""
     if name not in PRESETS:
         raise UsageError(f"--preset {name}: expected one of {', '.join(PRESETS)}; `segpipe run` also takes auto")
     if model not in PRESETS[name]:
-        raise UsageError(f"--model {model}: expected one of {', '.join(PRESETS[name])}")
+        known = list(PRESETS[name])
+        raise UsageError(
+            f"--model {model}: expected one of {', '.join(known)} with --preset {name}. "
+            f"Add --model {known[0]}, or choose another preset"
+        )
     return PRESETS[name][model]
 
 
 def for_classes(settings: Mapping[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
-    """Returns a preset's settings without the bounds on classes that a data set does not have.
+    """Returns a preset's settings without the bounds for classes that the data set lacks.
 
-    The bounds name CamVid's rarest classes; a bound that the user sets is never dropped.
+    The bounds of presets name CamVid's rarest classes. Bounds that the user sets are never dropped.
     """
     gate = settings.get("gate", {})
     bounds = {name: bound for name, bound in gate.get("min_class_iou", {}).items() if name in class_names}

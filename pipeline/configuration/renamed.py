@@ -1,4 +1,4 @@
-"""Settings that had another name in the version before this one, and settings that are gone."""
+"""Settings that were renamed or removed since the previous version."""
 
 from __future__ import annotations
 
@@ -20,20 +20,17 @@ RENAMED = {
 }
 _NEW_NAMES = {old: new for new, old in RENAMED.items()}
 
-# Values that switched them off. Each was tried and lost accuracy, or was never tried: docs/recipe.md.
+# The value that disabled each setting. They lost accuracy, or were never tested: docs/recipe.md.
 REMOVED = {"training.color": 0, "training.exposure": 1, "training.blur": 0}
 
 
 def with_new_names(values: Mapping[str, Any], source: str, prefix: str = "") -> dict[str, Any]:
-    """Returns nested settings under their names of this version, and logs a warning for each that had another.
+    """Returns nested settings under their current names, and logs a warning for each renamed one.
 
-    Args:
-        values: nested settings.
-        source: where they come from, for messages.
-        prefix: the group that they are in, with a dot at its end.
+    `source` is their origin, for messages; `prefix` their group, with a dot at its end.
 
     Raises:
-        UsageError: both names of a setting are given, or a setting that is gone is switched on.
+        UsageError: both names of a setting are given, or a removed setting is enabled.
     """
     result: dict[str, Any] = {}
     for key, value in values.items():
@@ -41,7 +38,7 @@ def with_new_names(values: Mapping[str, Any], source: str, prefix: str = "") -> 
         new = _NEW_NAMES.get(name, name)
         if name in REMOVED:
             if value != REMOVED[name]:
-                raise UsageError(f"{source}: {name}: found {value!r}, but this setting was removed; remove it too")
+                raise UsageError(f"{source}: {name}: found {value!r}, but this setting was removed; delete it")
             continue
         if new != name:
             key = new.rpartition(".")[2]
@@ -52,6 +49,6 @@ def with_new_names(values: Mapping[str, Any], source: str, prefix: str = "") -> 
     return result
 
 
-@functools.cache  # A configuration is read several times in a command.
+@functools.cache  # A command reads the configuration several times.
 def _warn(source: str, name: str, new: str) -> None:
     logging.getLogger(__name__).warning("%s: %s is now %s; the next version drops the old name", source, name, new)

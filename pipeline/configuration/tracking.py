@@ -1,4 +1,4 @@
-"""Settings of what is logged to MLflow."""
+"""Settings of MLflow tracking."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class TrackingSettings(Settings):
     """Where finished runs are logged."""
 
     mlflow_uri: str = Field(
-        "", description="MLflow server that finished runs are logged to, as https://mlflow.example.com; empty for none"
+        "", description="MLflow server to log finished runs to, such as https://mlflow.example.com; empty to log none"
     )
-    experiment: str = Field("", description="MLflow experiment; project.name if empty")
-    log_model: bool = Field(False, description="upload the model to MLflow, not only where it is")
+    experiment: str = Field("", description="MLflow experiment; if empty, project.name")
+    log_model: bool = Field(False, description="upload the model to MLflow, instead of only its location")
 
     @field_validator("mlflow_uri")
     @classmethod
@@ -31,7 +31,7 @@ class TrackingSettings(Settings):
             raise ValueError("expected the address of an MLflow server, such as https://mlflow.example.com")
         if parts.username or parts.password:
             raise ValueError(
-                "expected an address without user and password, because settings are written to files; set the "
+                "expected an address without user and password, because settings are saved in files; set the "
                 "environment variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             )
         return value

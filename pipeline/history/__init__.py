@@ -1,1 +1,1 @@
-"""What ran: runs and what belongs to them, their figures, what is served of them."""
+"""Past runs: how they ended, their figures, their related models, and which versions are served."""

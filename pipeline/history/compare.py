@@ -1,4 +1,4 @@
-"""Says what differed between two runs: settings, data, code, scores, and which components ran anew."""
+"""Compares two runs: settings, data, code, scores, and which components ran."""
 
 from __future__ import annotations
 
@@ -13,28 +13,23 @@ from components.errors import SegpipeError
 from components.example_gen.quarantine import read_counts
 from pipeline.history.related import find_baseline
 from pipeline.history.runs import code_hashes, property_of, running_run, state_now
-from pipeline.storage.store import NodeExecution, Store
+from pipeline.storage.store import NodeExecution, Store, find_output
 from pipeline.storage.workdir import CONFIG_FILE, Workdir
 
-# The only score of a report that is better if it is smaller.
+# The only score of a report for which smaller is better.
 _SMALLER_IS_BETTER = "expected_calibration_error"
-# Left out of the settings that a Report component records: what does not decide the result.
+# Settings that a Report component does not record, because they do not affect the result.
 _NOT_RECORDED = ("kubeflow", "data.span")
 
 _Pair = dict[str, Any]
 
 
 def compare_runs(workdir: Workdir, first: str, second: str) -> dict[str, Any]:
-    """Compares two runs of one work directory; the second is the one that changed.
-
-    Args:
-        workdir: the work directory.
-        first: name of the run to compare with.
-        second: name of the other run.
+    """Compares two runs of one work directory. Changes are from the first to the second.
 
     Returns:
-        What `segpipe compare --json` prints; docs/reference.md describes it. What a run did not get to, or what was
-        removed since, is None.
+        The output of `segpipe compare --json`; docs/reference.md describes it. Values are None if a run did not reach
+        them, or if they were removed since.
 
     Raises:
         UsageError: the metadata is missing, or does not know one of the runs.
@@ -54,7 +49,7 @@ def compare_runs(workdir: Workdir, first: str, second: str) -> dict[str, Any]:
 
 
 class _Run:
-    """What was recorded about a run, read from the metadata, its configuration and its `report.json`."""
+    """The records of a run, from the metadata, its configuration and its `report.json`."""
 
     def __init__(self, workdir: Workdir, store: Store, run_id: str) -> None:
         self.run_id = run_id
@@ -71,46 +66,41 @@ class _Run:
         self.baseline = find_baseline(store, self.executions)
 
     def state(self, node_id: str) -> str | None:
-        """Returns a component's state now; None if the run did not get to it."""
+        """Returns a component's state; None if the run did not reach it."""
         node = self.nodes.get(node_id)
         return state_now(node.state, self._is_running) if node else None
 
     @property
     def code(self) -> dict[str, str]:
-        """The hash of the source by component, that of the wiring as `pipeline`."""
+        """The source hash of each component, and of the wiring as `pipeline`."""
         own = {"pipeline": self.lineage["code_hash"]} if "code_hash" in self.lineage else {}
         return {**own, **code_hashes(self.executions)}
 
     def compared_with(self, other: _Run) -> bool:
-        """Tells whether this run's report has the scores of the other run's model, as its baseline."""
+        """Tells whether the other run's model is the baseline of this run's report."""
         if self.baseline is None or not (self.report or {}).get("baseline_scores"):
             return False
         return self.baseline.model_id in set().union(*(_output_ids(node) for node in other.executions))
 
     @property
     def counts(self) -> Mapping[str, Any] | None:
-        """Examples and quarantined pairs by split; None if the run did not get to them, or they were removed."""
-        quarantine = self._output("ImageMaskExampleGen", "quarantine")
+        """Examples and quarantined pairs by split; None if the run did not reach them, or they were removed."""
+        quarantine = find_output(self.executions, "ImageMaskExampleGen", "quarantine")
         try:
-            return read_counts(quarantine) if quarantine else None
+            return read_counts(quarantine.uri) if quarantine else None
         except OSError:
             return None
 
     def _read_report(self) -> Mapping[str, Any] | None:
-        """Returns the content of `report.json`; None if the run has none, or it was removed."""
-        report = self._output("Report", "report")
+        """Returns the content of `report.json`; None if the run did not reach it, or it was removed."""
+        report = find_output(self.executions, "Report", "report")
         try:
-            return json.loads(files.read_bytes(files.join(report, artifact_files.REPORT_DATA))) if report else None
+            return json.loads(files.read_bytes(files.join(report.uri, artifact_files.REPORT_DATA))) if report else None
         except OSError:
             return None
 
-    def _output(self, node_id: str, key: str) -> str:
-        """Returns where a node's output lies; empty if it has none."""
-        node = self.nodes.get(node_id)
-        return node.outputs[key][0].uri if node and node.outputs.get(key) else ""
-
     def _read_settings(self, recorded: str | None) -> dict[str, Any] | None:
-        """Returns the settings by dotted name: of the run's file, else those that its Report component recorded."""
+        """Returns the settings by dotted name, from the run's file or, without it, from its Report component."""
         if not self.is_local:
             return _flat(json.loads(recorded)) if recorded else None
         try:
@@ -128,7 +118,6 @@ def _pair(a: Any, b: Any) -> _Pair:
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested settings by dotted name; an empty group has none."""
     result: dict[str, Any] = {}
     for name, value in settings.items():
         nested = isinstance(value, Mapping)
@@ -137,7 +126,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, _Pair]:
-    """Returns what differs by name; a name that one does not have is None there."""
+    """Returns the values that differ, by name; a missing value is None."""
     return {name: _pair(a.get(name), b.get(name)) for name in sorted({*a, *b}) if a.get(name) != b.get(name)}
 
 
@@ -151,22 +140,22 @@ def _settings(a: _Run, b: _Run) -> dict[str, _Pair] | None:
 
 
 def _code(a: _Run, b: _Run) -> dict[str, _Pair]:
-    """Returns the hashes of source that differ, of the components that both runs got to."""
+    """Returns the source hashes that differ, for the components that both runs reached."""
     both = a.code.keys() & b.code.keys()
     return _differences(*({name: run.code[name] for name in both} for run in (a, b)))
 
 
 def _packages(a: _Run, b: _Run) -> dict[str, _Pair] | None:
-    """Returns the package versions that differ; None if a run did not get to its report, which records them."""
+    """Returns the package versions that differ; None if a run did not reach its report, which records them."""
     first, second = (run.lineage.get("packages") for run in (a, b))
     return None if first is None or second is None else _differences(first, second)
 
 
 def _data(a: _Run, b: _Run) -> dict[str, Any]:
-    """Returns the content hashes, and examples and quarantined files by split; those are None if not known."""
+    """Returns the content hashes, and the examples and quarantined pairs by split, which are None if unknown."""
     counts = [run.counts for run in (a, b)]
     examples = [found["examples"] if found else None for found in counts]
-    left_out = [
+    quarantined = [
         {split: sum(reasons.values()) for split, reasons in found["quarantined"].items()} if found else None
         for found in counts
     ]
@@ -174,21 +163,20 @@ def _data(a: _Run, b: _Run) -> dict[str, Any]:
         "same": None if None in (a.data_hash, b.data_hash) else a.data_hash == b.data_hash,
         "content_hash": _pair(a.data_hash, b.data_hash),
         "examples": _by_name(*examples),
-        "quarantined": _by_name(*left_out),
+        "quarantined": _by_name(*quarantined),
     }
 
 
 def _by_name(a: Mapping[str, int] | None, b: Mapping[str, int] | None) -> dict[str, _Pair]:
-    """Returns numbers by name; 0 for a name that one does not have, None if all of one are not known."""
+    """Returns pairs of numbers by name: 0 for a missing name, None if a whole side is unknown."""
     names = sorted({*(a or {}), *(b or {})})
     return {name: _pair(*(None if side is None else side.get(name, 0) for side in (a, b))) for name in names}
 
 
 def _scores(a: _Run, b: _Run) -> dict[str, Any] | None:
-    """Returns every score with its change and, if both are of the same data, whether that is better.
+    """Returns every score with its change and, if both runs scored the same data, a verdict; None without a report.
 
-    If one model was the other's baseline, its scores are those of the other's run, on the same images whatever the data
-    of its own. None if a run has no report.
+    If one model was the other's baseline, the other run scored both on the same images; those scores are used.
     """
     if a.report is None or b.report is None:
         return None
@@ -200,8 +188,8 @@ def _scores(a: _Run, b: _Run) -> dict[str, Any] | None:
         evaluated_in, first, intervals = b.run_id, b.report["baseline_scores"], b.report.get("change_intervals", {})
     elif a.compared_with(b):
         evaluated_in, second = a.run_id, a.report["baseline_scores"]
-        turned = a.report.get("change_intervals", {})
-        intervals = {name: [-high, -low] for name, (low, high) in turned.items()}
+        reversed_intervals = a.report.get("change_intervals", {})
+        intervals = {name: [-high, -low] for name, (low, high) in reversed_intervals.items()}
     comparable = same or evaluated_in is not None
     metrics = {}
     for name in dict.fromkeys([*first, *second]):
@@ -223,7 +211,7 @@ def _scores(a: _Run, b: _Run) -> dict[str, Any] | None:
 
 
 def _verdict(name: str, change: float | None, interval: Sequence[float] | None) -> str | None:
-    """Returns `better`, `worse` or `same`; `unclear` if the 95 % interval of the change holds 0."""
+    """Returns `better`, `worse` or `same`; `unclear` if the 95 % interval of the change includes 0."""
     if change is None:
         return None
     if change == 0:
@@ -234,10 +222,10 @@ def _verdict(name: str, change: float | None, interval: Sequence[float] | None) 
 
 
 def _components(a: _Run, b: _Run) -> list[dict[str, Any]]:
-    """Returns each component's state in both runs, and whether both have the very same outputs, by way of the cache.
+    """Returns each component's state in both runs, and whether both have the same outputs, because of the cache.
 
-    What a run did not get to is None, and so is the comparison of a gate, which has no outputs. Resolvers, which
-    always run, are left out.
+    The state is None if a run did not reach the component; `same_outputs` also for a gate, which has no outputs.
+    Resolvers, which always run, are left out.
     """
     names = [name for name in dict.fromkeys([*a.nodes, *b.nodes]) if not name.endswith("Resolver")]
     rows = []

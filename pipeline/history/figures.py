@@ -1,4 +1,4 @@
-"""The one figure a component is known by on the console, read from what it wrote."""
+"""The main figure of each component, which the console shows, read from its outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.storage.store import Artifact, NodeExecution
 
 
 def main_figure(execution: NodeExecution) -> str:
-    """Returns a few words on what a node's execution gave; empty without a figure, or if its files were removed."""
+    """Returns the main result of a node's execution in a few words; empty if it has none, or its files were removed."""
     figure = _FIGURES.get(execution.node_id)
     if figure is None or execution.state not in ("ran", "cached"):
         return ""
@@ -30,7 +30,7 @@ def _example_gen(execution: NodeExecution) -> str:
 
 
 def _quarantine_gate(execution: NodeExecution) -> str:
-    """Counts the images to evaluate on that are near duplicates of training images."""
+    """Counts the evaluation images that are near duplicates of training images."""
     (quarantine,) = execution.inputs["quarantine"]
     if not files.exists(files.join(quarantine.uri, SIMILAR_FILE)):  # a run of an older version
         return ""
@@ -51,19 +51,19 @@ def _transform(execution: NodeExecution) -> str:
 
 def _trainer(execution: NodeExecution) -> str:
     history = json.loads(files.read_bytes(files.join(_output(execution, "model_run").uri, artifact_files.HISTORY)))
-    score, words = ("val_mask_ap50", "mask AP50") if "val_mask_ap50" in history[0] else ("val_mean_iou", "mean IoU")
+    score, label = ("val_mask_ap50", "mask AP50") if "val_mask_ap50" in history[0] else ("val_mean_iou", "mean IoU")
     best = max(epoch[score] for epoch in history if epoch[score] is not None)
-    return f"best {words} {best:.3f}, {len(history)} epochs"
+    return f"best {label} {best:.3f}, {len(history)} epochs"
 
 
 def _optimizer(execution: NodeExecution) -> str:
     model = files.join(_output(execution, "optimized_model").uri, "Format-Serving")
-    described = artifact_files.read_model_metadata(model)
-    best = next(row for row in described["variants"] if row["name"] == described["variant"])
-    return f"{best['name']}: mean IoU {best['mean_iou']:.3f}, {best['latency_ms']:.0f} ms an image"
+    metadata = artifact_files.read_model_metadata(model)
+    chosen = next(row for row in metadata["variants"] if row["name"] == metadata["variant"])
+    return f"{chosen['name']}: mean IoU {chosen['mean_iou']:.3f}, {chosen['latency_ms']:.0f} ms an image"
 
 
-def _found(execution: NodeExecution) -> str:
+def _resolver(execution: NodeExecution) -> str:
     return "found" if execution.outputs.get("model") else "none yet"
 
 
@@ -72,10 +72,10 @@ def _evaluator(execution: NodeExecution) -> str:
 
 
 def _pusher(execution: NodeExecution) -> str:
-    properties = _output(execution, "pushed_model").properties
-    if withdrawn := properties.get(WITHDRAWN):
-        return f"nothing pushed: it is version {withdrawn}, which was withdrawn"
-    return f"version {properties['pushed_version']}" if properties.get("pushed") else "nothing pushed"
+    model = _output(execution, "pushed_model")
+    if withdrawn := model.properties.get(WITHDRAWN):
+        return f"nothing pushed: the model is version {withdrawn}, which was withdrawn"
+    return f"version {model.properties['pushed_version']}" if model.pushed else "nothing pushed"
 
 
 def _output(execution: NodeExecution, key: str) -> Artifact:
@@ -88,8 +88,8 @@ _FIGURES: dict[str, Callable[[NodeExecution], str]] = {
     "Transform": _transform,
     "Trainer": _trainer,
     "Optimizer": _optimizer,
-    "StartResolver": _found,
-    "BaselineResolver": _found,
+    "StartResolver": _resolver,
+    "BaselineResolver": _resolver,
     "Evaluator": _evaluator,
     "Pusher": _pusher,
 }

@@ -1,4 +1,4 @@
-"""Finds the models that a run's model stands beside: the baseline it was compared with, and the version before it."""
+"""Finds the models related to a run's model: its baseline and the version before it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from components import files
 from components.baseline.reasons import Reason
 from components.errors import SegpipeError
 from components.pusher.versions import find_versions, version_number
-from pipeline.storage.store import NodeExecution, Store
+from pipeline.storage.store import NodeExecution, Store, find_output
 from pipeline.storage.workdir import REPORT_FILE, Workdir
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ BASELINE = "BaselineResolver"  # the node that finds the baseline
 
 @dataclasses.dataclass(frozen=True)
 class RelatedModel:
-    """Another model.
+    """A baseline or a predecessor.
 
     Attributes:
-        run_id: the run that made it; None if the metadata does not know it, as of a model pushed by hand.
+        run_id: the run that trained it; None if unknown, such as for a model that was pushed by hand.
         pushed: directory of its version; None if it was not pushed.
-        model_id: of the Model artifact in the metadata; None if it is not known.
-        why: of a baseline, why it is the baseline.
+        model_id: id of the Model artifact in the metadata; None if unknown.
+        why: why it is the baseline; empty for a predecessor.
     """
 
     run_id: str | None
@@ -40,12 +40,12 @@ class RelatedModel:
 
     @property
     def version(self) -> int | None:
-        """Its version's number; None if it was not pushed."""
+        """The version number; None if the model was not pushed."""
         return version_number(self.pushed) if self.pushed else None
 
 
 def find_baseline(store: Store, executions: Sequence[NodeExecution]) -> RelatedModel | None:
-    """Returns the model that a run's candidate was compared with; None without one."""
+    """Returns the model that a run's candidate was compared with; None if there was no baseline."""
     nodes = {execution.node_id: execution for execution in executions}
     evaluator, resolver = nodes.get("Evaluator"), nodes.get(BASELINE)
     for model in evaluator.inputs.get("baseline_model", []) if evaluator else []:
@@ -55,26 +55,18 @@ def find_baseline(store: Store, executions: Sequence[NodeExecution]) -> RelatedM
 
 
 def find_predecessor(store: Store, pushed: str) -> RelatedModel | None:
-    """Returns the version before a pushed one: the largest smaller number that was pushed or lies beside it.
-
-    Args:
-        store: the metadata.
-        pushed: the version's directory, local or on an object store.
-    """
+    """Returns the version before a pushed one, in the same folder or in the metadata; None if it is the first."""
     base, number = os.path.dirname(pushed.rstrip("/")), version_number(pushed)
-    runs = {
-        artifact.properties["pushed_destination"]: artifact.id
-        for artifact in reversed(store.artifacts("PushedModel"))
-        if artifact.properties.get("pushed")
-    }
+    # The first artifact of a directory, which the run that pushed it wrote.
+    runs = {model.pushed: model.id for model in reversed(store.artifacts("PushedModel")) if model.pushed}
     try:
-        beside = list(find_versions(base).values())
-    except SegpipeError:  # the store of the versions is out of reach; the metadata is not
-        beside = []
+        existing = list(find_versions(base).values())
+    except SegpipeError:  # the object store cannot be reached, but the metadata can
+        existing = []
     recorded = [directory for directory in runs if os.path.dirname(directory.rstrip("/")) == base]
     earlier = {
         found: directory
-        for directory in [*beside, *recorded]
+        for directory in [*existing, *recorded]
         if (found := version_number(directory)) is not None and number is not None and found < number
     }
     if not earlier:
@@ -84,38 +76,21 @@ def find_predecessor(store: Store, pushed: str) -> RelatedModel | None:
 
 
 def find_report(workdir: Workdir, run_id: str, executions: Sequence[NodeExecution]) -> str | None:
-    """Returns a run's page: its own, or, if the run was on a cluster, its Report component's; None without one."""
+    """Returns the HTML file of a run's report: the run's own or, on a cluster, its Report component's; else None."""
     own = os.path.join(workdir.run(run_id), REPORT_FILE)
     if not files.is_remote(own) and os.path.exists(own):
         return own
-    for execution in executions:
-        for report in execution.outputs.get("report", []):
-            page = files.join(report.uri, REPORT_FILE)
-            return page if files.is_remote(page) or os.path.exists(page) else None
-    return None
+    report = find_output(executions, "Report", "report")
+    page = files.join(report.uri, REPORT_FILE) if report else ""
+    return page if page and (files.is_remote(page) or os.path.exists(page)) else None
 
 
 def add_related(
     lineage: Lineage, workdir: Workdir, store: Store, run_id: str, executions: Sequence[NodeExecution]
 ) -> Lineage:
-    """Names a run and the runs of its baseline and predecessor in a report's lineage.
-
-    Reports are linked from page to page of one work directory.
-
-    Args:
-        lineage: what the Report component knew.
-        workdir: the work directory.
-        store: the metadata.
-        run_id: the run that the report is of.
-        executions: its executions.
-    """
-    pushed = [
-        artifact.properties["pushed_destination"]
-        for execution in executions
-        for artifact in execution.outputs.get("pushed_model", [])
-        if artifact.properties.get("pushed")
-    ]
-    predecessor = find_predecessor(store, pushed[0]) if pushed else None
+    """Adds a run, its baseline and its predecessor to a report's lineage, with links to their reports."""
+    model = find_output(executions, "Pusher", "pushed_model")
+    predecessor = find_predecessor(store, model.pushed) if model and model.pushed else None
     return dataclasses.replace(
         lineage,
         run_id=run_id,
@@ -125,14 +100,7 @@ def add_related(
 
 
 def complete_report(report_dir: str, workdir: Workdir, store: Store, run_id: str) -> None:
-    """Writes a Report component's files again, with what `add_related` knows.
-
-    Args:
-        report_dir: the report's folder, local or on an object store.
-        workdir: the work directory.
-        store: the metadata.
-        run_id: the run that made the report.
-    """
+    """Writes the Report component's files again, with the lineage of `add_related`."""
     from components.report.component import write
     from components.report.data import load
 
@@ -147,6 +115,6 @@ def _as_link(workdir: Workdir, model: RelatedModel | None) -> RelatedRun | None:
     if model is None:
         return None
     page = os.path.join(workdir.run(model.run_id), REPORT_FILE) if model.run_id else ""
-    is_there = page and not files.is_remote(page) and os.path.exists(page)
-    address = f"../{quote(str(model.run_id))}/{REPORT_FILE}" if is_there else None
+    exists = page and not files.is_remote(page) and os.path.exists(page)
+    address = f"../{quote(str(model.run_id))}/{REPORT_FILE}" if exists else None
     return RelatedRun(model.run_id, model.version, address, model.why)

@@ -1,4 +1,4 @@
-"""Describes past runs from ML Metadata, for the console and for other programs."""
+"""Describes past runs for `segpipe runs`, from ML Metadata."""
 
 from __future__ import annotations
 
@@ -15,36 +15,28 @@ from components.times import utc_text
 from pipeline.history.figures import main_figure
 from pipeline.history.related import RelatedModel, find_baseline, find_predecessor, find_report
 from pipeline.history.served import ServedModels
-from pipeline.storage.store import Artifact, NodeExecution, Store
+from pipeline.storage.store import Artifact, NodeExecution, Store, find_output
 from pipeline.storage.workdir import SUMMARY_FILE, Workdir
 
 
 def describe_runs(workdir: Workdir, served: ServedModels | None = None, project: str = "") -> list[dict[str, Any]]:
-    """Returns an overview of each run, oldest first: state, score, verdict, pushed version and how it is served.
+    """Returns an overview of each run, oldest first: state, scores, verdict, pushed version and how it is served.
 
-    Args:
-        workdir: the work directory.
-        served: tells how versions are served; None for the newest version of each model.
-        project: the project whose runs to list; empty for all.
+    Without `served`, the newest version of each model counts as served. An empty `project` selects all projects.
 
     Raises:
-        UsageError: there is no metadata, or no run of that project.
+        UsageError: the metadata is missing, or has no run of the project.
     """
     store, running, served = Store(workdir.source), running_run(workdir), served or ServedModels()
     runs = [_overview(run_id, store.executions(run_id), run_id == running, served) for run_id in store.run_ids()]
     known = sorted({run["project"] for run in runs})
     if project and project not in known:
-        raise UsageError(f"--project {project}: found no run of it, expected one of: {', '.join(known) or 'none'}")
+        raise UsageError(f"--project {project}: not found, expected one of: {', '.join(known) or 'none'}")
     return [run for run in runs if project in ("", run["project"])]
 
 
 def describe_run(workdir: Workdir, run_id: str, served: ServedModels | None = None) -> dict[str, Any]:
-    """Returns everything known of one run, its components included.
-
-    Args:
-        workdir: the work directory.
-        run_id: the run; empty for the one that finished last.
-        served: tells how versions are served; None for the newest version of each model.
+    """Returns the overview of one run, its lineage and its components. An empty `run_id` means the last finished run.
 
     Raises:
         UsageError: the metadata is missing, or does not know the run.
@@ -52,8 +44,8 @@ def describe_run(workdir: Workdir, run_id: str, served: ServedModels | None = No
     store = Store(workdir.source)
     run_id = run_id or latest_run(workdir, store)
     executions = store.executions(run_id)
-    under_way = run_id == running_run(workdir)
-    overview = _overview(run_id, executions, under_way, served or ServedModels())
+    is_running = run_id == running_run(workdir)
+    overview = _overview(run_id, executions, is_running, served or ServedModels())
     predecessor = find_predecessor(store, overview["pushed"]) if overview["pushed"] else None
     return {
         **overview,
@@ -65,7 +57,7 @@ def describe_run(workdir: Workdir, run_id: str, served: ServedModels | None = No
         "components": [
             {
                 "name": execution.node_id,
-                "state": state_now(execution.state, under_way),
+                "state": state_now(execution.state, is_running),
                 "seconds": round(execution.ended - execution.started, 3),
                 "figure": main_figure(execution),
                 "inputs": _uris(execution.inputs),
@@ -77,11 +69,7 @@ def describe_run(workdir: Workdir, run_id: str, served: ServedModels | None = No
 
 
 def latest_run(workdir: Workdir, store: Store) -> str:
-    """Returns the run that finished last; on a cluster, which has no link to it, the newest one.
-
-    Raises:
-        UsageError: there is no run yet.
-    """
+    """Returns the run that finished last or, on a cluster, the newest run. Raises UsageError if there is no run."""
     if not files.is_remote(workdir.root) and os.path.islink(workdir.latest):
         return os.path.basename(os.path.realpath(workdir.latest))
     runs = store.run_ids()
@@ -91,10 +79,10 @@ def latest_run(workdir: Workdir, store: Store) -> str:
 
 
 def running_run(workdir: Workdir) -> str | None:
-    """Returns the run that holds the work directory; None if none does, or if it is not known."""
+    """Returns the run that holds the lock of the work directory; None if there is none, or it is unknown."""
     if not os.path.isdir(workdir.runs):
         return None
-    # A run makes its folder as soon as it holds the lock, and its summary at its end.
+    # A run creates its folder as soon as it holds the lock, and writes its summary at its end.
     newest = max(os.listdir(workdir.runs), default=None)
     if newest is None or os.path.exists(os.path.join(workdir.run(newest), SUMMARY_FILE)):
         return None
@@ -108,17 +96,17 @@ def running_run(workdir: Workdir) -> str | None:
 
 
 def _overview(
-    run_id: str, executions: Sequence[NodeExecution], under_way: bool, served: ServedModels
+    run_id: str, executions: Sequence[NodeExecution], is_running: bool, served: ServedModels
 ) -> dict[str, Any]:
     blessed = property_of(executions, "Evaluator", "blessing", "blessed")
-    done = property_of(executions, "Pusher", "pushed_model", "pushed")
-    pushed = property_of(executions, "Pusher", "pushed_model", "pushed_destination") if done else None
+    model = find_output(executions, "Pusher", "pushed_model")
+    pushed = model.pushed if model else None
     started = min((execution.started for execution in executions), default=None)
     return {
         "run_id": run_id,
         "project": next((execution.project for execution in executions if execution.project), ""),
         "started": None if started is None else utc_text(started),
-        "state": state_now(_state(executions), under_way),
+        "state": state_now(_state(executions), is_running),
         "mean_iou": property_of(executions, "Report", "report", "mean_iou"),
         "mean_dice": property_of(executions, "Report", "report", "mean_dice"),
         "mask_ap": property_of(executions, "Report", "report", "mask_ap"),
@@ -145,30 +133,28 @@ def _state(executions: Sequence[NodeExecution]) -> str:
     return "finished" if any(execution.node_id == "Report" for execution in executions) else "interrupted"
 
 
-def state_now(state: str, under_way: bool) -> str:
-    """Returns a state as the run lock has it: ML Metadata cannot tell a running execution from an interrupted one."""
-    return state.replace("interrupted", "running") if under_way else state
+def state_now(state: str, is_running: bool) -> str:
+    """Corrects `interrupted` to `running`.
+
+    ML Metadata cannot tell a running execution from an interrupted one; the run lock can.
+    """
+    return state.replace("interrupted", "running") if is_running else state
 
 
 def property_of(executions: Sequence[NodeExecution], node_id: str, key: str, name: str) -> Any:
-    """Returns a property of a node's first output artifact under a key; None without one."""
-    for execution in executions:
-        if execution.node_id == node_id and execution.outputs.get(key):
-            return execution.outputs[key][0].properties.get(name)
-    return None
+    """Returns a property of a node's first output artifact under a key; None if either is missing."""
+    artifact = find_output(executions, node_id, key)
+    return artifact.properties.get(name) if artifact else None
 
 
 def code_hashes(executions: Sequence[NodeExecution]) -> dict[str, str]:
-    """Returns the hash of each component's source, of those that carry one."""
-    return {execution.node_id: code for execution in executions if (code := _code_hash(execution))}
-
-
-def _code_hash(execution: NodeExecution) -> str | None:
-    """Returns the hash of a component's source, which it carries as a property of its own or in custom_config."""
-    if "code" in execution.properties:
-        return str(execution.properties["code"])
-    custom_config = json.loads(execution.properties.get("custom_config") or "null") or {}
-    return custom_config.get("code")
+    """Returns the source hash of each component that has one, as a property or in its custom_config."""
+    hashes = {}
+    for execution in executions:
+        custom_config = json.loads(execution.properties.get("custom_config") or "null") or {}
+        if code := execution.properties.get("code") or custom_config.get("code"):
+            hashes[execution.node_id] = str(code)
+    return hashes
 
 
 def _uris(artifacts: dict[str, list[Artifact]]) -> dict[str, list[str]]:

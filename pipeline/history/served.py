@@ -1,4 +1,4 @@
-"""Which version of a model is served: the one with the largest number, unless labels say otherwise."""
+"""Tells which version of a model is served: the newest one, unless a label says otherwise."""
 
 from __future__ import annotations
 
@@ -24,19 +24,15 @@ if TYPE_CHECKING:
     from pipeline.configuration.config import RunConfig
     from pipeline.storage.workdir import Workdir
 
-# A version's number is the time of its push, in seconds since 1970, if it is at least this one (2001).
+# A version number of at least this one (the year 2001) is the time of its push, in seconds since 1970.
 _OLDEST_TIME = 10**9
 
 
 def served_instead(version: str) -> str | None:
-    """Returns the version that is served in place of another.
+    """Returns the directory of the version that is served instead of another, local or on an object store.
 
-    Args:
-        version: the other version's directory, local or on an object store.
-
-    Returns:
-        The directory. None if `version` itself is served, as it is or as a copy with a larger number, if
-        `segpipe release` made it stable, or if there are no versions beside it.
+    It is None if `version` is served, directly or as a copy with a larger number, if it is stable, or if its folder has
+    no versions.
 
     Raises:
         SegpipeError: the object store cannot be read.
@@ -48,7 +44,7 @@ def served_instead(version: str) -> str | None:
 
 
 def is_served(version: str) -> bool:
-    """Tells whether a pushed version is served: the stable one, or, if no label was moved, what `served_instead` says.
+    """Tells whether a pushed version is served: it is stable or, if no version is, `served_instead` returns None.
 
     Raises:
         SegpipeError: the object store cannot be read.
@@ -74,10 +70,10 @@ def _same_files(version: str, other: str) -> bool:
 
 
 def check_served_name(config: RunConfig, workdir: Workdir) -> None:
-    """Checks that clients can still find the served model, which was named after its architecture before.
+    """Checks that clients still find the served model, which older versions of segpipe named after its architecture.
 
     Raises:
-        UsageError: there are versions of a model that is named after an architecture, and none of the project's.
+        UsageError: only models named after an architecture have versions.
     """
     serving, name = workdir.serving(config), config.served_name
     if config.serving_name or find_versions(files.join(serving, name)):
@@ -86,28 +82,24 @@ def check_served_name(config: RunConfig, workdir: Workdir) -> None:
     if earlier:
         raise UsageError(
             f"serving_name: found versions of {', '.join(earlier)} in {serving} and none of {name}, "
-            "expected the name that clients use to be set: a served model is now named after its project, not its "
-            "architecture. "
-            f"Set serving_name={earlier[0]} to keep that name, or serving_name={name} to start a new one"
+            "expected the name that clients use, because served models are now named after the project, not the "
+            f"architecture. Set serving_name={earlier[0]} to keep that name, or serving_name={name} to start a new one"
         )
 
 
 class ServedModels:
-    """Tells how versions are served; each directory of versions, and each model of a server, is read once."""
+    """The serving states of versions. Reads each directory of versions, and each model of a server, once."""
 
     def __init__(self, served_by: ServedBy | None = None) -> None:
-        """Takes what the servers or their configuration say.
+        """Sets the source of the states: servers or their configuration.
 
-        Without it, labels are as `segpipe release` recorded them; without a record, the newest version is served.
+        Without it, labels are as `segpipe release` recorded them. Without a record, the newest version is served.
         """
         self._folder = functools.cache(_read_folder)
         self._served_by = functools.cache(served_by or (lambda base: _by_moves(self._folder(base).moves)))
 
     def states(self, version: str) -> list[ServedState]:
-        """Returns what is known of a pushed version; empty if it is kept and not served.
-
-        Args:
-            version: the version's directory, local or on an object store, as the Pusher recorded it.
+        """Returns the states of a version that the Pusher recorded; empty if it exists and is not served.
 
         Raises:
             SegpipeError: a server does not answer.
@@ -115,10 +107,10 @@ class ServedModels:
         base, number = os.path.dirname(version.rstrip("/")), version_number(version)
         if number is None:
             return []
-        folder, told = self._folder(base), self._served_by(base)
+        folder, served = self._folder(base), self._served_by(base)
         recorded = {state.state: state for state in _by_moves(folder.moves).get(number, ())}
-        states = [recorded.get(state.state, state) for state in (told or {}).get(number, ())]
-        if told == {} and number == max(folder.versions, default=None):
+        states = [recorded.get(state.state, state) for state in (served or {}).get(number, ())]
+        if served == {} and number == max(folder.versions, default=None):
             states.append(ServedState(LATEST, utc_text(number) if number >= _OLDEST_TIME else None))
         if withdrawal := folder.withdrawn.get(number):
             states.append(ServedState(WITHDRAWN, utc_text(withdrawal.when), withdrawal.why))
@@ -127,13 +119,13 @@ class ServedModels:
         return states or ([ServedState("unknown", why=folder.problem)] if folder.problem else [])
 
     def serves(self, version: str) -> bool:
-        """Tells whether the servers know the model that a version is of."""
+        """Tells whether the servers know the model of a version."""
         return self._served_by(os.path.dirname(version.rstrip("/"))) is not None
 
 
 @dataclasses.dataclass(frozen=True)
 class _Folder:
-    """The versions in a directory and the records beside them; or the problem why neither is known."""
+    """The versions in a directory and their records, or the problem that prevented reading them."""
 
     versions: frozenset[int] = frozenset()
     withdrawn: Mapping[int, Withdrawal] = dataclasses.field(default_factory=dict)
@@ -143,7 +135,7 @@ class _Folder:
 
 def _read_folder(base: str) -> _Folder:
     if not files.is_remote(base) and not os.path.isdir(base):
-        return _Folder(problem=f"{base}: found no such folder on this machine")
+        return _Folder(problem=f"{base}: folder not found on this machine")
     try:
         return _Folder(frozenset(find_versions(base)), read_withdrawn(base), newest_moves(base))
     except SegpipeError as error:
@@ -151,7 +143,10 @@ def _read_folder(base: str) -> _Folder:
 
 
 def _by_moves(moves: Mapping[str, Move]) -> dict[int, list[ServedState]]:
-    """Returns the states of the labelled versions, as `segpipe release` recorded them; without a trial, no canary."""
+    """Returns the states of the labelled versions, as `segpipe release` recorded them.
+
+    A version that is both canary and stable is only stable.
+    """
     states: dict[int, list[ServedState]] = {}
     stable = moves[STABLE].version if STABLE in moves else None
     for label in (STABLE, CANARY, PREVIOUS):

@@ -1,7 +1,7 @@
 """Compiles the TFX pipeline to a Kubeflow Pipelines v2 pipeline: container tasks that run one or more nodes each.
 
-A task carries its name, the compiled configuration and the parameters that it uses; `pipeline.kubeflow.node` does the
-rest inside the container. `pipeline.kubeflow.tasks` says which nodes share a task.
+A task's command has its name, the compiled configuration and its parameters; it runs `pipeline.kubeflow.node`.
+`pipeline.kubeflow.tasks` groups the nodes.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def compile_pipeline(config: RunConfig, layers: Layers, defaults: Mapping[str, A
     """Writes the pipeline as YAML; the same arguments give the same bytes.
 
     Args:
-        config: the configuration with the parameters' defaults, for everything that is not a parameter.
-        layers: the settings that each run lays over its preset.
+        config: the configuration that the parameters' defaults give.
+        layers: the settings that each run applies over its preset.
         defaults: the parameters' default values; None makes one required.
-        path: the file to write, in a folder that is there.
+        path: the file to write, in an existing folder.
 
     Raises:
-        UsageError: a setting for Kubeflow is missing, or a run could not work with it.
+        UsageError: a setting for Kubeflow is missing or cannot work.
     """
     config.kubeflow.check_shared(config.serving_dir)
     refuse_local_paths(config.beam, defaults["data"] or "", config.kubeflow.root)
@@ -71,7 +71,7 @@ def compile_pipeline(config: RunConfig, layers: Layers, defaults: Mapping[str, A
 
 def graph(config: RunConfig) -> PipelineRun:
     """Returns the nodes of the TFX pipeline of a configuration."""
-    # Which nodes there are does not depend on root and data set, which need not be reachable from here.
+    # The nodes do not depend on root and data set, which may not be reachable from here.
     with tempfile.TemporaryDirectory() as folder:
         return PipelineRun(create_pipeline(config, Workdir(folder), built_in("prepped")), "graph")
 
@@ -80,25 +80,25 @@ def _component(
     name: str, image: str, layers: Layers, defaults: Mapping[str, Any], nodes: Sequence[str], inputs: Sequence[str]
 ) -> Any:
     """Returns the kfp component of one task."""
-    taken = [item for item in PARAMETERS if item.name in TASKS[name].parameters]
+    used = [item for item in PARAMETERS if item.name in TASKS[name].parameters]
     others = {key: value for key, value in defaults.items() if key not in TASKS[name].parameters}
 
     def container(*_: Any) -> dsl.ContainerSpec:
         arguments = ["--task", name, "--configuration", json.dumps(layers, sort_keys=True)]
         arguments += ["--defaults", json.dumps(others, sort_keys=True)]
-        # Parameters and places for outputs come with it.
+        # The executor input holds the parameters and the paths of the outputs.
         arguments += ["--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER]
         return dsl.ContainerSpec(image=image, command=_ENTRY_POINT, args=arguments)
 
     kinds = {key: kind for declared in ARTIFACTS.values() for key, kind in declared.items()}
-    parameters = [_parameter(RUN_ID, str), *(_input(item, None) for item in taken)]
+    parameters = [_parameter(RUN_ID, str), *(_input(item, None) for item in used)]
     parameters += [_parameter(key, dsl.Input[kinds[key]]) for key in inputs]
     parameters += [_parameter(key, dsl.Output[kind]) for node in nodes for key, kind in ARTIFACTS[node].items()]
     return dsl.container_component(_with_interface(container, name, parameters))
 
 
 def _with_interface(function: Callable[..., Any], name: str, parameters: list[inspect.Parameter]) -> Any:
-    """Gives a function the name, signature and docstring that kfp makes an interface of."""
+    """Gives a function the name, signature and docstring that kfp derives an interface from."""
     lines = [f"    {parameter.name}: {parameter.description}" for parameter in PARAMETERS]
     function.__name__ = name
     function.__doc__ = "\n".join([_DESCRIPTION, "", "Args:", *lines])

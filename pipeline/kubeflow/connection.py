@@ -1,7 +1,7 @@
-"""How to reach a Kubeflow Pipelines API server, a check of its health, and what its refusals mean.
+"""The connection to a Kubeflow Pipelines API server: address, credentials, health check and error messages.
 
-The check has a time limit and comes before the kfp client is made: that client waits without one,
-repeats a refused health check for half a minute, and takes a login page for an empty answer.
+The health check comes before the kfp client is made. That client has no time limit, repeats a refused health check for
+half a minute, and reads a login page as an empty answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import urllib3
 from components.errors import SegpipeError
 
 HEALTH_PATH = "/apis/v2beta1/healthz"
-# The first that tells a task which run it belongs to (kubeflow/pipelines, pull request 11599).
+# The first version that passes the id of the run to its tasks (kubeflow/pipelines, pull request 11599).
 OLDEST_SERVER = "2.5"
 
 _SECONDS = 10.0
@@ -24,14 +24,14 @@ _SECONDS = 10.0
 
 @dataclasses.dataclass(frozen=True)
 class Connection:
-    """How to reach an API server, and who asks.
+    """How to reach an API server, and as which user.
 
     Attributes:
         host: address of the API server or of the page in front of it, such as http://localhost:8888.
-        namespace: of the user's profile, in multi-user installations.
-        token: sent as a bearer token.
-        cookie: sent as it is, such as `oauth2_proxy_kubeflow=...`.
-        ca_file: certificates that the server's must be signed by; the public ones where empty.
+        namespace: namespace of the user's profile, in multi-user installations.
+        token: bearer token.
+        cookie: cookie, such as `oauth2_proxy_kubeflow=...`.
+        ca_file: PEM file of the CA certificates that sign the server's; empty for the public ones.
     """
 
     host: str
@@ -42,7 +42,7 @@ class Connection:
 
 
 def check_health(connection: Connection, host: str) -> None:
-    """Asks for the server's health once, following no redirection. Raises SegpipeError."""
+    """Requests the server's health once, without redirections. Raises SegpipeError if it is not healthy."""
     headers = {}
     if connection.token:
         headers["Authorization"] = f"Bearer {connection.token}"
@@ -62,16 +62,16 @@ def check_health(connection: Connection, host: str) -> None:
         json.loads(answer.data)
     except ValueError:
         raise SegpipeError(
-            f"{host}: answers, but not as Kubeflow Pipelines' API (found no JSON at {HEALTH_PATH}); "
+            f"{host}: found no JSON at {HEALTH_PATH}, expected Kubeflow Pipelines' API; "
             "name the address of ml-pipeline or of its page, such as https://kubeflow.example.com/pipeline"
         ) from None
 
 
 def unreachable(host: str, error: Exception) -> str:
-    """Says that there was no answer and what to do about it."""
+    """Returns the message for a server that does not answer."""
     text = str(error)
     if "CERTIFICATE_VERIFY_FAILED" in text or "certificate verify failed" in text:
-        return f"{host}: its certificate is not signed by a known authority; name the authority's file with --ca FILE"
+        return f"{host}: its certificate is not signed by a known authority; pass the CA certificate with --ca FILE"
     return (
         f"{host}: cannot be reached ({text}); expected the API server of Kubeflow Pipelines. Check the address, "
         "or open a tunnel first: kubectl port-forward -n kubeflow svc/ml-pipeline 8888:8888"
@@ -79,16 +79,20 @@ def unreachable(host: str, error: Exception) -> str:
 
 
 def refusal(connection: Connection, status: int, text: str) -> str:
-    """Says what an answer other than success means and what to do about it."""
+    """Returns the message for an HTTP status other than 200."""
     said = f" ({text})" if text else ""
     host = connection.host
     if status in (301, 302, 303, 307, 308):
         return (
-            f"{host}: redirects to a login page{said}; expected a signed-in client. Pass --token-file FILE, "
+            f"{host}: redirects to a login page{said}; expected credentials. Pass --token-file FILE, "
             "or set SEGPIPE_KUBEFLOW_COOKIE to the cookie of a signed-in browser"
         )
     if status == 401:
-        found = "the token or cookie was not accepted" if connection.token or connection.cookie else "nobody signed in"
+        found = (
+            "the token or cookie was not accepted"
+            if connection.token or connection.cookie
+            else "no credentials were sent"
+        )
         return (
             f"{host}: answered 401, {found}{said}. Pass a valid one with --token-file FILE, SEGPIPE_KUBEFLOW_TOKEN "
             "or SEGPIPE_KUBEFLOW_COOKIE"
@@ -109,11 +113,11 @@ def refusal(connection: Connection, status: int, text: str) -> str:
 
 
 def message(body: Any) -> str:
-    """Returns what an error says, in the gateway's form, the upload server's form, or as plain text."""
+    """Returns the text of an error, in the gateway's form, the upload server's form, or as plain text."""
     text = body.decode(errors="replace") if isinstance(body, bytes) else str(body or "")
     try:
         content = json.loads(text)
         return str(content.get("message") or content.get("error_message") or content.get("error") or "")
     except (ValueError, AttributeError):
-        # A page of HTML helps nobody.
+        # A page of HTML is no message.
         return "" if "<" in text else text.strip()[:200]

@@ -1,8 +1,7 @@
-"""Cron expressions as Kubeflow's scheduler reads them: checked before they are sent, and the next time they name.
+"""Checks cron expressions as Kubeflow's scheduler reads them, and finds their next time.
 
-Kubeflow reads six fields, seconds first (github.com/robfig/cron, version 1). It takes the five fields
-people know for six with the last left out, so `0 3 * * *` would run at three minutes past every hour;
-five fields are therefore completed here.
+Kubeflow reads six fields, seconds first (github.com/robfig/cron, version 1). It reads the usual five fields as six
+without the last one, so `0 3 * * *` would run at three minutes past every hour. Here, five fields get a 0 for seconds.
 """
 
 from __future__ import annotations
@@ -32,20 +31,20 @@ _SHORTHAND = {
     "@midnight": "0 0 0 * * *",
     "@hourly": "0 0 * * * *",
 }
-# As the scheduler does, a time that does not come within five years never comes.
+# The scheduler gives up after five years too.
 _HORIZON = timedelta(days=5 * 366)
 
 
 @dataclasses.dataclass(frozen=True)
 class Cron:
-    """A cron expression: the values each of its six fields allows."""
+    """A cron expression: the values that each of its six fields allows."""
 
     text: str
     allowed: tuple[frozenset[int], ...]
     any_day: bool
 
     def next_after(self, time: datetime) -> datetime | None:
-        """Returns the first time after another, both in the scheduler's time zone; None where it never comes."""
+        """Returns the first time after another, both in the scheduler's time zone; None if it is too far away."""
         second, minute, hour, _, month, _ = self.allowed
         start = time.replace(microsecond=0) + timedelta(seconds=1)
         day = start
@@ -62,7 +61,7 @@ class Cron:
     def _is_day(self, day: datetime) -> bool:
         in_month = day.day in self.allowed[3]
         in_week = day.isoweekday() % 7 in self.allowed[5]
-        # Cron's old rule: with both days given, either will do.
+        # As in cron: if both days are restricted, either one is enough.
         return in_month and in_week if self.any_day else in_month or in_week
 
 
@@ -74,7 +73,7 @@ def parse(text: str) -> Cron:
     if len(fields) != 6:
         raise UsageError(
             f"--cron {text!r}: found {len(fields)} fields, expected minute, hour, day of the month, month and "
-            "day of the week, such as '0 3 * * *' for every night at three, with or without seconds before them"
+            "day of the week, such as '0 3 * * *' for 03:00 every night, with or without seconds before them"
         )
     allowed = tuple(_read(field, *limits, text) for field, limits in zip(fields, _FIELDS, strict=True))
     any_day = any(part[0] in "*?" for index in (3, 5) for part in fields[index].split(","))

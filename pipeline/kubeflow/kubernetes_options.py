@@ -1,4 +1,4 @@
-"""Puts the settings for Kubernetes on a task: resources, nodes, volumes, secrets, retries and timeout."""
+"""Applies the settings for Kubernetes to a task: resources, nodes, volumes, secrets, retries and timeout."""
 
 from __future__ import annotations
 
@@ -8,14 +8,8 @@ from pipeline.configuration.kubeflow import SHARED_MEMORY, ComponentResources, K
 
 
 def apply(task: dsl.PipelineTask, resources: ComponentResources, settings: KubeflowSettings) -> None:
-    """Sets everything about the pod of one task.
-
-    Args:
-        task: the task, changed in place.
-        resources: what this task's pod gets.
-        settings: for all tasks.
-    """
-    # TFX's own cache decides, in every task.
+    """Applies the settings of all tasks, and the resources of this one, to a task in place."""
+    # Only TFX's cache is used.
     task.set_caching_options(False)
     if settings.retries:
         task.set_retry(
@@ -24,23 +18,17 @@ def apply(task: dsl.PipelineTask, resources: ComponentResources, settings: Kubef
             backoff_factor=settings.retry_factor,
             backoff_max_duration=f"{settings.retry_max_wait}s",
         )
-    for variable, value in sorted(settings.env.items()):
-        task.set_env_variable(variable, value)
-    _set_resources(task, resources)
-    _set_platform(task, settings, resources)
-
-
-def _set_resources(task: dsl.PipelineTask, resources: ComponentResources) -> None:
-    """Requests what a task may use at most, so that it is never evicted for using it."""
+    # Requests equal limits, so that a pod is not evicted for what it uses.
     if resources.cpu:
         task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu)
     if resources.memory:
         task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
     if resources.gpus:
         task.set_accelerator_type(resources.gpu_kind).set_accelerator_limit(resources.gpus)
-
-
-def _set_platform(task: dsl.PipelineTask, settings: KubeflowSettings, resources: ComponentResources) -> None:
+        memory = SHARED_MEMORY
+        kubernetes.empty_dir_mount(task, memory["name"], memory["path"], memory["medium"], memory["size"])
+    for variable, value in sorted(settings.env.items()):
+        task.set_env_variable(variable, value)
     for label, value in sorted(resources.node_selector.items()):
         kubernetes.add_node_selector(task, label, value)
     for claim, path in sorted(settings.volumes.items()):
@@ -49,9 +37,6 @@ def _set_platform(task: dsl.PipelineTask, settings: KubeflowSettings, resources:
         kubernetes.use_secret_as_env(task, secret, dict(sorted(variables.items())))
     for secret, path in sorted(settings.secret_volumes.items()):
         kubernetes.use_secret_as_volume(task, secret, path)
-    if resources.gpus:
-        volume = SHARED_MEMORY
-        kubernetes.empty_dir_mount(task, volume["name"], volume["path"], volume["medium"], volume["size"])
     for toleration in settings.tolerations:
         kubernetes.add_toleration(task, **toleration.model_dump())
     kubernetes.set_image_pull_policy(task, settings.image_pull_policy)

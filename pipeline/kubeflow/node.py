@@ -1,9 +1,8 @@
-"""What a container of a Kubeflow task runs: its nodes of the pipeline in order, through TFX's launcher.
+"""Runs a task's nodes of the pipeline in order in a container on Kubeflow, through TFX's launcher.
 
 `python -m pipeline.kubeflow.node --task Trainer --configuration JSON --executor-input JSON`
 
-The task's own log has a few lines for each node. All that TensorFlow, TFX and Beam print goes to a file in the folder
-of the run.
+The task's log has a few lines for each node. The output of TensorFlow, TFX and Beam goes to a file in the run's folder.
 """
 
 from __future__ import annotations
@@ -25,26 +24,27 @@ from components.dataset.description import DatasetDescription
 from components.errors import EXIT_FAILED, SegpipeError, UsageError
 from components.tensorflow_start import prepare
 from pipeline.configuration import spans
-from pipeline.configuration.config import ProjectSettings, RunConfig, describe, with_gate_split
+from pipeline.configuration.config import ProjectSettings, RunConfig
+from pipeline.configuration.data import describe, with_gate_split
 from pipeline.history.served import check_served_name
 from pipeline.kubeflow.connection import OLDEST_SERVER
 from pipeline.kubeflow.parameters import RUN_ID, configure
 from pipeline.kubeflow.tasks import TASKS, tasks_of
 from pipeline.running import logs
 from pipeline.running.console import RunConsole
-from pipeline.running.notifications import RunNotices
+from pipeline.running.notifications import Notifier
 from pipeline.running.tfx_start import import_tfx
 from pipeline.storage.store import NodeExecution
 from pipeline.storage.workdir import Workdir
 from pipeline.wiring.beam_workers import refuse_local_paths
 
-# Nodes of the first task, whose properties hold what the run found in its data.
+# Nodes of the first task. Their properties record the data that the run found.
 _READS_DATA = "ImageMaskExampleGen"
-_JUDGES_DATA = "QuarantineGate"
+_CHOOSES_SPLIT = "QuarantineGate"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a task and returns its exit code: 0, or the one of the error that stopped it."""
+    """Runs a task and returns its exit code: 0, or that of the error."""
     parser = argparse.ArgumentParser(description="Run a task of the pipeline on Kubeflow.")
     parser.add_argument("--task", required=True, choices=TASKS, help="the task's name")
     parser.add_argument("--configuration", required=True, help="compiled settings, JSON")
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run_task(options.task, json.loads(options.configuration), values, executor_input)
     except Exception as error:
         traceback.print_exc()
-        # Kubeflow shows the end of the log first.
+        # The last line, because Kubeflow shows the end of the log first.
         print(f"segpipe: {options.task} failed: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, SegpipeError) else EXIT_FAILED
     return 0
@@ -71,25 +71,25 @@ def run_task(name: str, layers: Any, values: Mapping[str, Any], executor_input: 
 
     Args:
         name: the task.
-        layers: the settings that the pipeline was compiled with.
-        values: the pipeline's parameters.
+        layers: `Layers`, the settings that the pipeline was compiled with.
+        values: the pipeline's parameters by name.
         executor_input: Kubeflow's `ExecutorInput`.
 
     Raises:
-        UsageError: the server is too old to tell its runs apart.
-        SegpipeError: whatever stopped a node, explained; other exceptions come as they are.
+        UsageError: the server is too old to pass the id of the run.
+        SegpipeError: a node failed for a known reason; other exceptions are passed on.
     """
     run_id = values[RUN_ID]
     if run_id.startswith("{{"):
-        # All runs would be one, and the second find everything done.
+        # All runs would have the same id, and the second would find every node done.
         raise UsageError(
             f"{RUN_ID}: found {run_id!r}, expected the id of the run, which Kubeflow Pipelines fills in from version "
             f"{OLDEST_SERVER} on; update the server"
         )
-    notices = RunNotices(ProjectSettings().name, run_id, functools.partial(print, file=sys.stderr))
+    notices = Notifier(ProjectSettings().name, run_id, functools.partial(print, file=sys.stderr))
 
     def found(named: RunConfig) -> tuple[str, DatasetDescription]:
-        # Before the data is looked for, so that a failure of that is sent too.
+        # Set first, so that missing data is notified too.
         notices.pipeline, notices.settings = named.project.name, named.notify
         return find(named, run_id)[:2]
 
@@ -105,25 +105,24 @@ def run_task(name: str, layers: Any, values: Mapping[str, Any], executor_input: 
         notices.links["log"], notices.markers = f"{own}.log", f"{own}-notified-"
         with logs.captured_anywhere(f"{own}.log") as stream, RunConsole(stream) as console:
             console.console.print(f"run {run_id}, full log {own}.log", markup=False, emoji=False, soft_wrap=True)
-            _launch(name, run_id, config, workdir, description, executor_input, console, notices)
+            _launch(name, config, description, executor_input, console, notices)
 
 
 def workdir_of(config: RunConfig) -> Workdir:
-    """Returns the folder of results that the tasks of all runs share."""
+    """Returns the work directory of all runs and tasks."""
     return Workdir(config.kubeflow.root, config.kubeflow.metadata, shared=True)
 
 
 def _launch(
     name: str,
-    run_id: str,
     config: RunConfig,
-    workdir: Workdir,
     description: DatasetDescription,
     executor_input: Mapping[str, Any],
     console: RunConsole,
-    notices: RunNotices,
+    notices: Notifier,
 ) -> None:
-    start = time.monotonic()
+    """Launches the nodes of a task, and writes its outputs and notices."""
+    start, run_id, workdir = time.monotonic(), notices.run_id, workdir_of(config)
     logs.log_everything()
     import_tfx()
     refuse_local_paths(config.beam, config.data.dir, config.kubeflow.root)
@@ -171,47 +170,43 @@ def _launch(
 
 
 def _check_served(executions: Sequence[NodeExecution], check: Callable[[str, str], None]) -> None:
-    """Checks that a version that comes from the cache is still served. Raises SegpipeError."""
+    """Checks that a version from the cache is still served. Raises SegpipeError."""
     for execution in executions:
         for pushed in execution.outputs.get("pushed_model", []) if execution.node_id == "Pusher" else []:
-            # What this run has pushed itself may have been replaced by a run beside it.
-            if execution.state == "cached" and pushed.properties.get("pushed"):
-                check(pushed.properties["pushed_destination"], pushed.uri)
+            # A parallel run may replace the version that this run has just pushed.
+            if execution.state == "cached" and pushed.pushed:
+                check(pushed.pushed, pushed.uri)
 
 
 def find(config: RunConfig, run_id: str) -> tuple[str, DatasetDescription, str]:
-    """Returns the run's data folder, its description, and the split that the gate judges.
+    """Returns the run's data folder, its description, and the split that the gate uses.
 
-    The first task finds them in the data. Later tasks read in the metadata what the first one found: they list no
-    folder, and a span or a file that arrives meanwhile waits for the next run.
-
-    Args:
-        config: every setting, as the task's parameters give them.
-        run_id: the run.
+    The first task reads the data. Later tasks read the metadata instead, so they list no folder, and a span or a file
+    that arrives during the run waits for the next run.
 
     Returns:
-        The folder, the description, and the split; an empty text if the run has not settled on one yet.
+        The folder, the description, and the split; the split is empty until QuarantineGate has chosen it.
 
     Raises:
-        UsageError: results or metadata are not where all tasks reach them, or the data set is not as configured.
+        UsageError: the tasks do not share results and metadata, or the data set is not as configured.
     """
     config.kubeflow.check_shared(config.serving_dir)
     workdir = workdir_of(config)
-    # The store makes no folder.
+    # The store does not create its folder.
     workdir.create()
     from pipeline.storage.store import Store
 
     store = Store(workdir.connection)
     recorded = {each.node_id: each for each in (store.executions(run_id) if store.has_run(run_id) else [])}
-    read, judged = recorded.get(_READS_DATA), recorded.get(_JUDGES_DATA)
+    read, gate = recorded.get(_READS_DATA), recorded.get(_CHOOSES_SPLIT)
     folder = str(read.properties["input_base"]) if read else spans.locate(config.data.dir, config.data.span)
-    if read and judged and judged.state in ("ran", "cached"):
+    if read and gate and gate.state in ("ran", "cached"):
         description = DatasetDescription.from_json(read.properties["description"])
-        return folder, description, str(judged.properties["gate_split"])
+        return folder, description, str(gate.properties["gate_split"])
     return folder, describe(config.data.model_copy(update={"dir": folder}), config.task, config.model.depth), ""
 
 
 if __name__ == "__main__":
-    # Without its compiler and client, as in the containers of kfp's own components (kfp/__init__.py in 2.13 and 2.17).
+    # Import kfp without its compiler and client, as kfp's own components do (kfp/__init__.py in 2.13 and 2.17).
     os.environ.setdefault("_KFP_RUNTIME", "true")
     sys.exit(main())

@@ -1,9 +1,9 @@
-"""Shows a run's results where Kubeflow looks for them: scores, confusion matrix, report, and where artifacts lie.
+"""Writes a task's outputs for Kubeflow's pages: scores, confusion matrix, report, and the folders of TFX's artifacts.
 
-They are written beside TFX's own artifacts, read back from those, so a cached or retried task shows the same.
-An artifact of TFX is shown as a small JSON file that names its folder: Kubeflow's launcher copies what an output's
-URI names to its own store, and back into every pod that takes it as input (kubeflow/pipelines 7b70c7b,
-backend/src/v2/component/launcher_v2.go, `uploadOutputArtifacts` and `downloadArtifacts`).
+They are made from TFX's artifacts, so a cached or retried task shows the same. An artifact of TFX becomes a small JSON
+file with its folder, because Kubeflow's launcher copies the files of each output to its own store, and back into every
+pod that takes it as input (kubeflow/pipelines 7b70c7b, backend/src/v2/component/launcher_v2.go,
+`uploadOutputArtifacts` and `downloadArtifacts`).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from components.class_map import ClassMap
 from components.stored_folder import fetch
 from pipeline.storage.store import Artifact, NodeExecution
 
-# A component's inputs have one name each, and `model` is a parameter.
+# A task cannot have an input and a parameter of the same name, such as `model`.
 _RENAMED = {"model": "trained_model"}
 
-# Kubeflow's artifacts of each node, by name: TFX's outputs, and what a writer below makes.
+# Kubeflow's artifacts of each node, by name: TFX's outputs, and those of the writers below.
 ARTIFACTS: Mapping[str, Mapping[str, type[dsl.Artifact]]] = collections.defaultdict(
     dict,
     {
@@ -45,18 +45,12 @@ ARTIFACTS: Mapping[str, Mapping[str, type[dsl.Artifact]]] = collections.defaultd
 
 
 def name_of(output: str) -> str:
-    """Returns Kubeflow's name of an output of TFX."""
+    """Returns the name on Kubeflow of an output of TFX."""
     return _RENAMED.get(output, output)
 
 
 def write_outputs(executions: Sequence[NodeExecution], class_map: ClassMap, executor_input: Mapping[str, Any]) -> None:
-    """Writes the outputs that Kubeflow expects of a task.
-
-    Args:
-        executions: the executions of the task's nodes, from the metadata store.
-        class_map: the classes of the confusion matrix.
-        executor_input: what Kubeflow's launcher passed to the task.
-    """
+    """Writes the outputs that Kubeflow's `ExecutorInput` expects of a task, from the executions of its nodes."""
     expected = executor_input.get("outputs", {})
     written: dict[str, dsl.Artifact] = {}
     for execution in executions:
@@ -73,19 +67,26 @@ def write_outputs(executions: Sequence[NodeExecution], class_map: ClassMap, exec
             writer(execution, class_map, artifacts)
         written |= artifacts
     if written:
-        files.write_bytes(expected["outputFile"], json.dumps(_executor_output(written)).encode())
+        # Kubeflow's `ExecutorOutput`.
+        executor_output = {
+            "artifacts": {
+                name: {"artifacts": [{"name": item.name, "uri": item.uri, "metadata": item.metadata}]}
+                for name, item in written.items()
+            }
+        }
+        files.write_bytes(expected["outputFile"], json.dumps(executor_output).encode())
 
 
 def _write_reference(source: Artifact, artifact: dsl.Artifact) -> None:
-    """Writes where an artifact of TFX lies and what TFX knows of it."""
-    # ML Metadata also has structures and messages as values, which JSON has no word for.
+    """Writes the folder, type and properties of an artifact of TFX."""
+    # ML Metadata also has structures and messages as values, which JSON cannot hold.
     plain = {key: value for key, value in source.properties.items() if isinstance(value, str | int | float)}
     artifact.metadata.update({**plain, "type": source.type, "folder": source.uri})
     files.write_bytes(artifact.path, json.dumps(artifact.metadata, indent=2, sort_keys=True).encode())
 
 
 def _write_evaluation(execution: NodeExecution, class_map: ClassMap, artifacts: Mapping[str, Any]) -> None:
-    # TensorFlow Model Analysis is needed for this node alone.
+    # Only this node needs TensorFlow Model Analysis.
     from components.metrics.results import load_evaluation
 
     candidate = load_evaluation(fetch(execution.outputs["evaluation"][0].uri), class_map).candidate
@@ -94,28 +95,18 @@ def _write_evaluation(execution: NodeExecution, class_map: ClassMap, artifacts: 
         artifacts["confusion_matrix"].log_confusion_matrix(list(class_map.names), candidate.matrix.tolist())
 
 
-def _write_report(execution: NodeExecution, class_map: ClassMap, artifacts: Mapping[str, Any]) -> None:
-    from components.report.data import PAGE_FILE
-
-    page = files.read_bytes(files.join(execution.outputs["report"][0].uri, PAGE_FILE))
-    files.write_bytes(artifacts["page"].path, page)
-
-
 def log_scores(metrics: dsl.Metrics, scores: Mapping[str, float | None]) -> None:
-    """Adds every score to Kubeflow's metrics; one that is undefined is left out."""
+    """Adds all defined scores to Kubeflow's metrics."""
     for name, value in scores.items():
         if value is not None:
             metrics.log_metric(name, value)
 
 
-def _executor_output(artifacts: Mapping[str, dsl.Artifact]) -> dict[str, Any]:
-    """Returns what Kubeflow's launcher reads a task's artifacts from."""
-    return {
-        "artifacts": {
-            name: {"artifacts": [{"name": item.name, "uri": item.uri, "metadata": item.metadata}]}
-            for name, item in artifacts.items()
-        }
-    }
+def _write_report(execution: NodeExecution, class_map: ClassMap, artifacts: Mapping[str, Any]) -> None:
+    from components.report.data import PAGE_FILE
+
+    page = files.read_bytes(files.join(execution.outputs["report"][0].uri, PAGE_FILE))
+    files.write_bytes(artifacts["page"].path, page)
 
 
 _WRITERS: Mapping[str, Callable[[NodeExecution, ClassMap, Mapping[str, Any]], None]] = {

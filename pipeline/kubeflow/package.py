@@ -1,6 +1,6 @@
-"""A compiled pipeline as a file: its name, its version and its parameters, read without the kfp SDK.
+"""Reads a compiled pipeline's name, version and parameters from its file, without the kfp SDK.
 
-A version is named after the file's content, so the same pipeline is the same version wherever it is uploaded.
+A version is named after the file's content, so the same pipeline has the same version on every server.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from components.errors import UsageError
 
 _DIGITS = 12
 
-# Kubeflow's types of parameters, with what YAML reads for each.
+# Kubeflow's types of parameters, and the Python types of their values in YAML.
 _TYPES: dict[str, tuple[type, ...]] = {
     "STRING": (str,),
     "NUMBER_INTEGER": (int,),
@@ -30,32 +30,24 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Parameter:
-    """One parameter of a pipeline: Kubeflow's name of its type, and whether a run must name a value."""
-
-    type: str
-    required: bool
-
-
-@dataclasses.dataclass(frozen=True)
 class Package:
     """A compiled pipeline.
 
     Attributes:
         path: the YAML file.
         name: the pipeline's name.
-        version: 12 hexadecimal digits that stand for the file's content.
-        parameters: by name.
+        version: the first 12 hexadecimal digits of the file's SHA-256.
+        parameters: by name, as in `ComponentInputsSpec.ParameterSpec` of Kubeflow's pipeline_spec.proto.
     """
 
     path: str
     name: str
     version: str
-    parameters: Mapping[str, Parameter]
+    parameters: Mapping[str, Mapping[str, Any]]
 
 
 def read_package(path: str) -> Package:
-    """Reads a compiled pipeline. Raises UsageError where the file is none."""
+    """Reads a compiled pipeline. Raises UsageError for any other file."""
     try:
         content = Path(path).read_bytes()
         spec: Any = next(iter(yaml.safe_load_all(content)), None)
@@ -68,20 +60,16 @@ def read_package(path: str) -> Package:
         ) from None
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError):
         raise UsageError(
-            f"{path}: found no Kubeflow pipeline, expected what `segpipe kubeflow compile` writes for Kubeflow"
+            f"{path}: found no Kubeflow pipeline, expected a file that `segpipe kubeflow compile` wrote for Kubeflow"
         ) from None
-    parameters = {
-        key: Parameter(value["parameterType"], not (value.get("isOptional") or "defaultValue" in value))
-        for key, value in inputs.items()
-    }
-    return Package(path, name, hashlib.sha256(content).hexdigest()[:_DIGITS], parameters)
+    return Package(path, name, hashlib.sha256(content).hexdigest()[:_DIGITS], inputs)
 
 
 def read_arguments(package: Package, assignments: Iterable[str]) -> dict[str, Any]:
-    """Turns `epochs=20` and the like into a run's parameters.
+    """Reads `epochs=20` and the like as the parameters of a run.
 
     Raises:
-        UsageError: an unknown parameter, a value of another type, or a required one that is missing.
+        UsageError: a parameter is unknown, has a value of another type, or is required and missing.
     """
     arguments: dict[str, Any] = {}
     for assignment in assignments:
@@ -92,12 +80,10 @@ def read_arguments(package: Package, assignments: Iterable[str]) -> dict[str, An
             near = difflib.get_close_matches(name, package.parameters, n=1)
             hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(package.parameters) or 'none'}"
             raise UsageError(f"--param {name}: {package.path} has no such parameter; {hint}")
-        arguments[name] = _read(name, text, package.parameters[name].type)
-    missing = [name for name, parameter in package.parameters.items() if parameter.required and name not in arguments]
-    if missing:
-        raise UsageError(
-            f"{package.path}: parameter {missing[0]} has no default; name it with --param {missing[0]}=..."
-        )
+        arguments[name] = _read(name, text, package.parameters[name]["parameterType"])
+    for name, definition in package.parameters.items():
+        if not (name in arguments or "defaultValue" in definition or definition.get("isOptional")):
+            raise UsageError(f"{package.path}: parameter {name} has no default; set it with --param {name}=...")
     return arguments
 
 
@@ -105,12 +91,12 @@ def _read(name: str, text: str, kind: str) -> Any:
     if kind == "STRING":
         return text
     try:
-        # YAML takes 1e-3, without a point, for text.
+        # YAML reads 1e-3, which has no point, as text.
         value = float(text) if kind == "NUMBER_DOUBLE" else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError):
         value = text
     expected = _TYPES.get(kind, (object,))
-    # In Python a truth value is an integer too.
+    # In Python, bool is a subclass of int.
     if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
         raise UsageError(f"--param {name}: found {text!r}, expected {kind}")
     return value

@@ -1,6 +1,6 @@
-"""The parameters of the compiled pipeline, and how a run's values become its configuration.
+"""The parameters of the compiled pipeline, and the configuration that a run's values give.
 
-Each task rebuilds the configuration from them, so all tasks of a run agree without sharing a file.
+Each task rebuilds the configuration from its parameters, so all tasks of a run agree without a shared file.
 """
 
 from __future__ import annotations
@@ -13,21 +13,15 @@ from typing import Any
 from components.dataset.description import DatasetDescription
 from components.errors import UsageError
 from pipeline.configuration import spans
-from pipeline.configuration.config import (
-    RunConfig,
-    build_config,
-    choose_model,
-    field_names,
-    find_data,
-    read_assignments,
-    read_config_file,
-)
+from pipeline.configuration.config import RunConfig
+from pipeline.configuration.data import find_data
+from pipeline.configuration.loading import build_config, choose_model, field_names, read_assignments, read_config_file
 from pipeline.configuration.presets import MODELS, PRESETS
 
-# Settings that a pipeline was compiled with: (where they come from, nested settings), later over earlier.
+# Settings that a pipeline was compiled with: (source, nested settings); later ones override earlier ones.
 Layers = Sequence[tuple[str, Mapping[str, Any]]]
 
-# The parameter that every task gets besides those for people.
+# Kubeflow fills in this parameter of every task; users do not set it.
 RUN_ID = "run_id"
 
 
@@ -36,11 +30,11 @@ class Parameter:
     """One parameter of the pipeline.
 
     Attributes:
-        name: as Kubeflow shows it.
-        type: Python's type of its values.
-        setting: the setting it gives a value to; empty for model and preset, which choose many.
-        unset: the value that leaves the setting to preset and compiled configuration.
-        text: its description; the setting's own where empty.
+        name: its name on Kubeflow.
+        type: Python type of its values.
+        setting: the setting that it overrides; empty for model and preset, which choose many settings.
+        unset: the value that keeps the setting of preset and compiled configuration; None if a value is required.
+        text: its description; empty for the setting's description.
     """
 
     name: str
@@ -51,11 +45,13 @@ class Parameter:
 
     @property
     def description(self) -> str:
-        """What the parameter is for, and which value leaves it as it was compiled."""
+        """Describes the parameter and the value that keeps the compiled setting."""
         text = self.text or {name: text for name, text, _ in field_names()}[self.setting]
         if self.unset is None:
             return text
-        return f"{text}; {'empty' if self.unset in ('', {}) else self.unset} leaves it to preset and configuration"
+        return (
+            f"{text}; {'empty' if self.unset in ('', {}) else self.unset} keeps the value of preset and configuration"
+        )
 
 
 PARAMETERS = (
@@ -69,28 +65,26 @@ PARAMETERS = (
     Parameter("min_class_iou", dict, "gate.min_class_iou", {}),
     Parameter("max_mean_drop", float, "gate.max_mean_drop", -1.0),
     Parameter("max_class_drop", float, "gate.max_class_drop", -1.0),
-    Parameter(
-        "push_destination", str, "serving_dir", "", "folder that versions are pushed to; ROOT/serving where empty"
-    ),
+    Parameter("push_destination", str, "serving_dir", "", "folder that versions are pushed to; empty for ROOT/serving"),
 )
 
 
 def compiled_in(model: str | None, config: str | None, assignments: Sequence[str]) -> tuple[str, Layers]:
-    """Returns the model of a pipeline and the other settings that it is compiled with.
+    """Returns the model of a pipeline and the other settings to compile in.
 
     Args:
-        model: architecture; None for the one that the settings name.
+        model: architecture; None for the one in the settings.
         config: YAML file of settings, if any.
-        assignments: `KEY=VALUE`, which go over it.
+        assignments: `KEY=VALUE` settings, which override the file.
 
     Raises:
         UsageError: the file cannot be read, an assignment is malformed, or the settings name another model.
     """
     layers: list[tuple[str, Mapping[str, Any]]] = [("--set", read_assignments(assignments))]
     if config:
-        # The folder it lies in here says nothing where the pipeline runs.
+        # Its folder means nothing where the pipeline runs.
         layers.insert(0, (os.path.basename(config), read_config_file(config)))
-    # Each run may ask for another model, which a name among the settings would overrule.
+    # A run may choose another model, which model.name in the settings would override.
     return choose_model(model, layers), [(source, _without_model_name(settings)) for source, settings in layers]
 
 
@@ -102,7 +96,7 @@ def _without_model_name(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def defaults(data: str, model: str, preset: str, size: str | None, epochs: int | None) -> dict[str, Any]:
-    """Returns the parameters' default values, as they are given to the compiler; None for a required one."""
+    """Returns the default values of the parameters for the compiler; None for a required one."""
     return {
         **{parameter.name: parameter.unset for parameter in PARAMETERS},
         "data": data or None,
@@ -122,11 +116,11 @@ def configure(
 
     Args:
         values: the run's parameters by name.
-        layers: settings that the pipeline was compiled with; the parameters win over them.
+        layers: settings that the pipeline was compiled with; the parameters override them.
         find: as in `build_config`.
 
     Raises:
-        UsageError: a wrong value, or no data set where the parameters say.
+        UsageError: a value is wrong, or the data set is not found.
     """
     if values["span"] not in ("", spans.NEWEST) and values["data"] and spans.PLACEHOLDER not in values["data"]:
         raise UsageError(
@@ -138,7 +132,7 @@ def configure(
         value = values[parameter.name]
         if parameter.setting and value != parameter.unset:
             group, _, name = parameter.setting.rpartition(".")
-            # JSON knows no integers: Kubeflow may pass 3 as 3.0.
+            # Kubeflow passes numbers as JSON doubles: 3 may come as 3.0.
             value = int(value) if parameter.type is int else value
             chosen.setdefault(group, {})[name] = value
     nested = {**chosen.pop("", {}), **chosen}

@@ -1,7 +1,7 @@
-"""Recurring runs of a pipeline: applied by name, paused, resumed, deleted and listed.
+"""Recurring runs of a pipeline: apply them by name, pause, resume, delete and list them.
 
-The API creates and deletes recurring runs and cannot change one. A change therefore makes the new
-one before it deletes the old, so that a failure half-way leaves one too many and never none.
+The API cannot change a recurring run. A change therefore creates the new one before it deletes the old one: a failure
+in between leaves both, and never neither.
 """
 
 from __future__ import annotations
@@ -10,20 +10,18 @@ import dataclasses
 import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from components.errors import SegpipeError, UsageError
 from pipeline.kubeflow import cron
-from pipeline.kubeflow.client import Kubeflow, Run, Version, named, utc
-
-Change = Literal["created", "updated", "unchanged"]
+from pipeline.kubeflow.client import Kubeflow, named, utc
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclasses.dataclass(frozen=True)
 class Trigger:
-    """When a schedule fires: by a cron expression of six fields, or every so many seconds."""
+    """When a schedule starts runs: a cron expression of six fields, or an interval in seconds."""
 
     cron: str = ""
     seconds: int = 0
@@ -33,31 +31,9 @@ class Trigger:
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
-    """What a recurring run is to be. One run at a time and no catching up are not for choice.
-
-    Attributes:
-        name: identifies it.
-        trigger: when it fires.
-        version: the pipeline's version that it runs.
-        arguments: the runs' parameters.
-        experiment_id: groups its runs.
-        service_account: of its pods; the server's default where empty.
-    """
-
-    name: str
-    trigger: Trigger
-    version: Version
-    arguments: dict[str, Any]
-    experiment_id: str
-    service_account: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
 class ScheduleState:
-    """A recurring run as the API server has it; times are in UTC."""
+    """A recurring run on the API server; times are in UTC."""
 
-    schedule_id: str
     name: str
     trigger: Trigger
     enabled: bool
@@ -65,24 +41,24 @@ class ScheduleState:
     last: datetime | None
 
     def next_run(self, now: datetime) -> datetime | None:
-        """Returns when it fires next, if its last run has ended by then; None while paused, and where nobody knows."""
+        """Returns the time of the next run, if the last one has ended by then; None if paused or unknown."""
         if not self.enabled:
             return None
         if self.trigger.cron:
             try:
                 return cron.parse(self.trigger.cron).next_after(now)
-            except UsageError:  # made by another client, in a form of its own such as @every
+            except UsageError:  # Another client may use other forms, such as @every.
                 return None
         interval = timedelta(seconds=self.trigger.seconds)
         if self.last:
             return max(now, self.last + interval)
-        # It may have fired since, before the runs that were looked at.
+        # An earlier start may be older than the listed runs.
         first = (self.created or now) + interval
         return first if first >= now else None
 
 
 def read_trigger(cron_text: str | None, every: str | None) -> Trigger:
-    """Reads --cron or --every. Raises UsageError where neither, both, or a wrong one is given."""
+    """Reads --cron or --every. Raises UsageError unless exactly one of them is given, and valid."""
     if bool(cron_text) == bool(every):
         raise UsageError("expected either --cron, such as '0 3 * * *', or --every, such as 6h")
     if cron_text:
@@ -93,80 +69,54 @@ def read_trigger(cron_text: str | None, every: str | None) -> Trigger:
     return Trigger(seconds=int(match[1]) * _UNITS[match[2]])
 
 
-def apply(kubeflow: Kubeflow, wanted: Schedule) -> Change:
-    """Makes the one recurring run of a name what it is to be; a paused one stays paused.
-
-    Raises:
-        SegpipeError: the server refused; what was scheduled before then still is.
-    """
-    found = _find(kubeflow, wanted.name)
-    kept = next((item for item in found if _fits(item, wanted)), None)
-    change: Change = "unchanged" if kept else "updated" if found else "created"
-    if kept is None:
-        paused = bool(found) and not any(_enabled(item) for item in found)
-        kept = _create(kubeflow, wanted, enabled=not paused)
-    others = [item for item in found if item.recurring_run_id != kept.recurring_run_id]
-    _delete(kubeflow, others, wanted.name)
-    return "updated" if others else change
-
-
-def pause(kubeflow: Kubeflow, name: str) -> None:
-    """Stops a schedule from firing; a run that is under way goes on. Raises UsageError for an unknown one."""
-    for item in _find_some(kubeflow, name):
-        with kubeflow.explained():
-            kubeflow.api.disable_recurring_run(item.recurring_run_id)
-
-
-def resume(kubeflow: Kubeflow, name: str) -> None:
-    """Lets a paused schedule fire again; what it missed is not made up for. Raises UsageError for an unknown one."""
-    for item in _find_some(kubeflow, name):
-        with kubeflow.explained():
-            kubeflow.api.enable_recurring_run(item.recurring_run_id)
-
-
-def delete(kubeflow: Kubeflow, name: str) -> None:
-    """Deletes a schedule; its runs stay. Raises UsageError for an unknown one."""
-    for item in _find_some(kubeflow, name):
-        with kubeflow.explained():
-            kubeflow.api.delete_recurring_run(item.recurring_run_id)
-
-
-def states(kubeflow: Kubeflow, runs: Iterable[Run]) -> list[ScheduleState]:
-    """Returns all schedules by name.
+def apply(
+    kubeflow: Kubeflow,
+    name: str,
+    trigger: Trigger,
+    version: Any,
+    parameters: dict[str, Any],
+    experiment_id: str,
+    service_account: str = "",
+) -> str:
+    """Creates or replaces a recurring run: one run at a time, missed times are skipped. A paused one stays paused.
 
     Args:
         kubeflow: the server.
-        runs: its latest runs, which tell when a schedule fired last.
+        name: name of the schedule, which identifies it.
+        trigger: when it starts runs.
+        version: the version to run, a `kfp_server_api.V2beta1PipelineVersion`.
+        parameters: the runs' parameters by name.
+        experiment_id: experiment of its runs.
+        service_account: service account of its pods; empty for the server's default.
+
+    Returns:
+        `created`, `updated` or `unchanged`.
+
+    Raises:
+        SegpipeError: the server refused; the earlier recurring run is still there.
     """
-    last: dict[str, datetime] = {}
-    for run in runs:
-        time = run.scheduled or run.created
-        if run.schedule_id and time:
-            last[run.schedule_id] = max(time, last.get(run.schedule_id, time))
-    with kubeflow.explained():
-        items = list(kubeflow.pages(kubeflow.api.list_recurring_runs, "recurring_runs", namespace=kubeflow.namespace))
-    return sorted((_state(item, last) for item in items), key=lambda state: state.name)
-
-
-def _create(kubeflow: Kubeflow, wanted: Schedule, enabled: bool) -> Any:
-    with kubeflow.explained():
-        return kubeflow.api.create_recurring_run(
-            wanted.experiment_id,
-            wanted.name,
-            cron_expression=wanted.trigger.cron or None,
-            interval_second=wanted.trigger.seconds or None,
-            max_concurrency=1,
-            no_catchup=True,
-            params=wanted.arguments,
-            pipeline_id=wanted.version.pipeline_id,
-            version_id=wanted.version.version_id,
-            enabled=enabled,
-            service_account=wanted.service_account or None,
-        )
-
-
-def _delete(kubeflow: Kubeflow, items: Iterable[Any], name: str) -> None:
-    for item in items:
+    wanted = {
+        "experiment_id": experiment_id,
+        "cron_expression": trigger.cron or None,
+        "interval_second": trigger.seconds or None,
+        "max_concurrency": 1,
+        "no_catchup": True,
+        "params": parameters,
+        "version_id": version.pipeline_version_id,
+        **({"service_account": service_account} if service_account else {}),
+    }
+    # Other clients may have made several of the same name.
+    found = _list(kubeflow, filter=named(name))
+    kept = next((item for item in found if _has(item, wanted)), None)
+    outcome = "unchanged" if kept else "updated" if found else "created"
+    if kept is None:
+        paused = bool(found) and not any(_enabled(item) for item in found)
+        with kubeflow.explained():
+            kept = kubeflow.api.create_recurring_run(
+                job_name=name, pipeline_id=version.pipeline_id, enabled=not paused, **wanted
+            )
+    others = [item for item in found if item.recurring_run_id != kept.recurring_run_id]
+    for item in others:
         try:
             with kubeflow.explained():
                 kubeflow.api.delete_recurring_run(item.recurring_run_id)
@@ -175,51 +125,67 @@ def _delete(kubeflow: Kubeflow, items: Iterable[Any], name: str) -> None:
                 f"schedule {name}: the new recurring run is in place, but the old one ({item.recurring_run_id}) could "
                 f"not be deleted, so both fire. Run the same command again to delete it. {error}"
             ) from None
+    return "updated" if others else outcome
 
 
-def _find(kubeflow: Kubeflow, name: str) -> list[Any]:
-    """Returns all recurring runs of a name; other clients may have made more than one."""
-    with kubeflow.explained():
-        return list(
-            kubeflow.pages(
-                kubeflow.api.list_recurring_runs, "recurring_runs", namespace=kubeflow.namespace, filter=named(name)
-            )
-        )
-
-
-def _find_some(kubeflow: Kubeflow, name: str) -> list[Any]:
-    found = _find(kubeflow, name)
+def change(kubeflow: Kubeflow, name: str, action: str) -> None:
+    """Applies the action `pause`, `resume` or `delete` to a schedule; its runs stay. Raises UsageError if unknown."""
+    api = kubeflow.api
+    call = {"pause": api.disable_recurring_run, "resume": api.enable_recurring_run, "delete": api.delete_recurring_run}
+    found = _list(kubeflow, filter=named(name))
     if not found:
         raise UsageError(
-            f"schedule {name!r}: {kubeflow.host} has none of that name; see what there is with: segpipe kubeflow list"
+            f"schedule {name!r}: {kubeflow.host} has no schedule of that name; list them with: segpipe kubeflow list"
         )
-    return found
+    with kubeflow.explained():
+        for item in found:
+            call[action](item.recurring_run_id)
 
 
-def _fits(item: Any, wanted: Schedule) -> bool:
-    """Tells whether a recurring run is already what is wanted; whether it is paused does not matter."""
-    reference, runtime = item.pipeline_version_reference, item.runtime_config
-    return (
-        _trigger(item) == wanted.trigger
-        and reference is not None
-        and reference.pipeline_version_id == wanted.version.version_id
-        and ((runtime.parameters if runtime else None) or {}) == wanted.arguments
-        and item.experiment_id == wanted.experiment_id
-        and int(item.max_concurrency or 0) == 1
-        and bool(item.no_catchup)
-        and wanted.service_account in ("", item.service_account)
-    )
+def states(kubeflow: Kubeflow, runs: Iterable[Any]) -> list[ScheduleState]:
+    """Returns all schedules by name; the server's latest runs show the last start of each."""
+    last: dict[str, datetime] = {}
+    for run in runs:
+        time = utc(run.scheduled_at) or utc(run.created_at)
+        if run.recurring_run_id and time:
+            last[run.recurring_run_id] = max(time, last.get(run.recurring_run_id, time))
+    states = [
+        ScheduleState(
+            name=item.display_name,
+            trigger=_trigger(item),
+            enabled=_enabled(item),
+            created=utc(item.created_at),
+            last=last.get(item.recurring_run_id),
+        )
+        for item in _list(kubeflow)
+    ]
+    return sorted(states, key=lambda state: state.name)
 
 
-def _state(item: Any, last: dict[str, datetime]) -> ScheduleState:
-    return ScheduleState(
-        schedule_id=item.recurring_run_id,
-        name=item.display_name,
-        trigger=_trigger(item),
-        enabled=_enabled(item),
-        created=utc(item.created_at),
-        last=last.get(item.recurring_run_id),
-    )
+def _list(kubeflow: Kubeflow, **arguments: str) -> list[Any]:
+    with kubeflow.explained():
+        return list(kubeflow.pages(kubeflow.api.list_recurring_runs, "recurring_runs", **arguments))
+
+
+def _has(item: Any, wanted: dict[str, Any]) -> bool:
+    """Tells whether a recurring run has the wanted arguments. Whether it is paused does not matter."""
+    arguments = _arguments(item)
+    return all(arguments[name] == value for name, value in wanted.items())
+
+
+def _arguments(item: Any) -> dict[str, Any]:
+    """Returns the arguments of `kfp.Client.create_recurring_run` that would make the same recurring run."""
+    reference, runtime, trigger = item.pipeline_version_reference, item.runtime_config, _trigger(item)
+    return {
+        "experiment_id": item.experiment_id,
+        "cron_expression": trigger.cron or None,
+        "interval_second": trigger.seconds or None,
+        "max_concurrency": int(item.max_concurrency or 0),
+        "no_catchup": bool(item.no_catchup),
+        "params": (runtime.parameters if runtime else None) or {},
+        "version_id": reference.pipeline_version_id if reference else None,
+        "service_account": item.service_account,
+    }
 
 
 def _trigger(item: Any) -> Trigger:

@@ -1,7 +1,7 @@
-"""Which nodes share a task on Kubeflow, and which parameters and artifacts each task has.
+"""The tasks of the compiled pipeline on Kubeflow: the nodes and the parameters of each.
 
-A task costs Kubeflow a pod and the process an import of TensorFlow and TFX, so nodes that need no pod of their own join
-the ones whose results they check or use. Nothing here imports TFX or kfp.
+Each task costs a pod and an import of TensorFlow and TFX. A node that needs no pod of its own therefore runs in the
+task of the node whose result it checks or uses. Nothing here imports TFX or kfp.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ class Task:
     """A task of the compiled pipeline.
 
     Attributes:
-        nodes: the nodes it runs, in order; those that the settings leave out are skipped.
-        parameters: the pipeline's parameters that the task uses. `size` and `epochs` accompany `model` and `preset`,
-            because they are checked together. The first task takes all, so that a wrong one fails before anything runs.
+        nodes: its nodes, in order; nodes that the settings leave out are skipped.
+        parameters: the pipeline's parameters that it uses. `size` and `epochs` come with `model` and `preset`, because
+            they are checked together. The first task takes all, so that a wrong one fails before anything runs.
     """
 
     nodes: tuple[Node, ...]
@@ -36,7 +36,7 @@ TASKS: Mapping[str, Task] = {
     "StatisticsGen": Task(("StatisticsGen", "ExampleValidator", "AnomalyGate"), ("data",)),
     "Transform": Task(("Transform",), _MODEL),
     "Trainer": Task(("StartResolver", "Trainer"), _MODEL),
-    # Apart from the Trainer, whose pod may hold GPUs that would idle meanwhile.
+    # Not in the Trainer's task, whose pod may hold GPUs that would be idle.
     "Optimizer": Task(("Optimizer",), _MODEL),
     "Evaluator": Task(("BaselineResolver", "Evaluator"), (*_MODEL, *_GATE)),
     "Pusher and Report": Task(("Pusher", "Report"), (*_MODEL, *_GATE, "push_destination")),
@@ -44,7 +44,7 @@ TASKS: Mapping[str, Task] = {
 
 
 def tasks_of(nodes: Sequence[str]) -> dict[str, list[str]]:
-    """Returns the tasks that a pipeline with these nodes has, each with its nodes, in the order of the pipeline.
+    """Groups the nodes of a pipeline by task, in the order of the pipeline.
 
     Raises:
         KeyError: a node belongs to no task.

@@ -1,9 +1,11 @@
 """Renders the manifests of a multi-worker training, from the configuration of the pipeline.
 
-A Job (batch/v1) needs no operator: it is indexed, and a headless Service gives its pods stable names. A TrainJob
-(trainer.kubeflow.org/v1alpha1) is for Kubeflow Trainer 2, whose newest release is 2.3. Trainer has no runtime for
-TensorFlow, so a TrainingRuntime comes with the job. The pods of both make `TF_CONFIG` from their addresses and indices.
-A TFJob (kubeflow.org/v1) is for the older Training Operator 1.9, which sets `TF_CONFIG` in every pod itself.
+- A Job (batch/v1) needs no operator: it is indexed, and a headless Service gives its pods stable names.
+- A TrainJob (trainer.kubeflow.org/v1alpha1) is for Kubeflow Trainer 2, whose newest release is 2.3. Trainer has no
+  runtime for TensorFlow, so a TrainingRuntime comes with the job.
+- A TFJob (kubeflow.org/v1) is for the older Training Operator 1.9, which sets `TF_CONFIG` in every pod.
+
+The pods of a Job and of a TrainJob make `TF_CONFIG` from their addresses and indices.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from pipeline.kubeflow.training_worker import TRAINER
 
 _PORT = 2222
 _COMMAND = ["python", "-m", "pipeline.kubeflow.training_worker"]
-# A service mesh would stand between the workers, who talk to each other by name.
+# The proxies of a service mesh would intercept the connections between workers.
 _OUTSIDE_THE_MESH = {"annotations": {"sidecar.istio.io/inject": "false"}}
 
 
@@ -33,14 +35,14 @@ def render(
 
     Args:
         kind: `job`, `tfjob` or `trainjob`.
-        name: of the job; the run in the metadata is called after it and after what it is told.
+        name: name of the job. The run in the metadata is named after it and a hash of settings and parameters.
         workers: number of pods, the chief included.
         settings: image, resources, volumes and secrets.
-        layers: settings that the pipeline is compiled with.
+        layers: settings that the pipeline is compiled with, with their sources.
         values: the pipeline's parameters by name.
 
     Raises:
-        UsageError: an unknown kind, or settings or parameters lack what a training in a cluster needs.
+        UsageError: the kind is unknown, or a setting or the data folder is missing.
     """
     kinds = {"job": _job, "tfjob": _tfjob, "trainjob": _trainjob}
     if kind not in kinds:
@@ -52,40 +54,40 @@ def render(
     arguments += ["--parameters", json.dumps(dict(values), sort_keys=True)]
     arguments = ["--run-id", f"{name}-{_digest(arguments)}", *arguments]
     manifests = kinds[kind](name, workers, settings, arguments)
-    # Through JSON, so that what several places share is written out in each.
+    # Through JSON, so that YAML has no anchors and aliases.
     return yaml.safe_dump_all(json.loads(json.dumps(manifests)), sort_keys=False, width=1000)
 
 
 def _digest(arguments: list[str]) -> str:
-    """Returns eight digits that tell trainings apart: what a run of the same name has finished is not done again."""
+    """Returns eight digits of a hash; other settings need another run, because a run skips its finished nodes."""
     return hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:8]
 
 
 def _job(name: str, workers: int, settings: KubeflowSettings, arguments: list[str]) -> list[dict[str, Any]]:
-    # An indexed Job names its pods' hosts so; their subdomain is the Service.
+    # The host names of an indexed Job's pods, in the subdomain of the Service.
     addresses = ",".join(f"{name}-{index}.{name}:{_PORT}" for index in range(workers))
-    container = {**_container("worker", settings, [*arguments, "--workers", addresses]), "ports": [_port("tensorflow")]}
+    container = _container("worker", "tensorflow", settings, [*arguments, "--workers", addresses])
     service = {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": name},
         "spec": {
             "clusterIP": "None",
-            # Workers find each other before they are ready.
+            # Workers connect to each other before they are ready.
             "publishNotReadyAddresses": True,
             "selector": {"batch.kubernetes.io/job-name": name},
             "ports": [{"name": "tensorflow", "port": _PORT}],
         },
     }
-    spec: dict[str, Any] = {
+    spec = {
         "completionMode": "Indexed",
         "completions": workers,
         "parallelism": workers,
-        # When a worker is lost, all of them fail once and start again: a retry of the training is one of each worker.
+        # If a worker is lost, all workers fail once and restart: a retry of the training is a retry of each worker.
         "backoffLimitPerIndex": settings.retries,
-        # The others would wait forever for a worker that is not started again.
+        # The others would wait forever for a worker that is not restarted.
         "maxFailedIndexes": 0,
-        # A drained or preempted pod is replaced without using up a retry.
+        # The replacement of a drained or preempted pod is no retry.
         "podFailurePolicy": {
             "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
         },
@@ -93,28 +95,26 @@ def _job(name: str, workers: int, settings: KubeflowSettings, arguments: list[st
             "metadata": _OUTSIDE_THE_MESH,
             "spec": {"restartPolicy": "Never", "subdomain": name, **_pod(settings, container)},
         },
+        **_deadline(settings),
     }
-    _set_deadline(spec, settings)
     return [service, {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}]
 
 
-def _set_deadline(spec: dict[str, Any], settings: KubeflowSettings) -> None:
+def _deadline(settings: KubeflowSettings) -> dict[str, int]:
     timeout = settings.of_component(TRAINER).timeout
-    if timeout:
-        spec["activeDeadlineSeconds"] = timeout
+    return {"activeDeadlineSeconds": timeout} if timeout else {}
 
 
 def _tfjob(name: str, workers: int, settings: KubeflowSettings, arguments: list[str]) -> list[dict[str, Any]]:
-    # The operator knows its container by this name, and its port by the other.
-    container = {**_container("tensorflow", settings, arguments), "ports": [_port("tfjob-port")]}
+    # The operator requires these names of the container and its port.
+    container = _container("tensorflow", "tfjob-port", settings, arguments)
     template = {"metadata": _OUTSIDE_THE_MESH, "spec": _pod(settings, container)}
     replicas = {"Chief": 1, **({"Worker": workers - 1} if workers > 1 else {})}
     specs = {
         role: {"replicas": count, "restartPolicy": "OnFailure", "template": template}
         for role, count in replicas.items()
     }
-    run_policy: dict[str, Any] = {"cleanPodPolicy": "Running", "backoffLimit": settings.retries}
-    _set_deadline(run_policy, settings)
+    run_policy = {"cleanPodPolicy": "Running", "backoffLimit": settings.retries, **_deadline(settings)}
     return [
         {
             "apiVersion": "kubeflow.org/v1",
@@ -126,9 +126,9 @@ def _tfjob(name: str, workers: int, settings: KubeflowSettings, arguments: list[
 
 
 def _trainjob(name: str, workers: int, settings: KubeflowSettings, arguments: list[str]) -> list[dict[str, Any]]:
-    # A JobSet names its pods so, and the service in front of them after itself.
+    # The host names of a JobSet's pods, in the subdomain of its Service, which has the JobSet's name.
     addresses = ",".join(f"{name}-node-0-{index}.{name}:{_PORT}" for index in range(workers))
-    container = {**_container("node", settings, [*arguments, "--workers", addresses]), "ports": [_port("tensorflow")]}
+    container = _container("node", "tensorflow", settings, [*arguments, "--workers", addresses])
     pod = {"restartPolicy": "OnFailure", **_pod(settings, container)}
     runtime = {
         "apiVersion": "trainer.kubeflow.org/v1alpha1",
@@ -138,7 +138,7 @@ def _trainjob(name: str, workers: int, settings: KubeflowSettings, arguments: li
             "mlPolicy": {"numNodes": workers},
             "template": {
                 "spec": {
-                    # Workers find each other before they are ready.
+                    # Workers connect to each other before they are ready.
                     "network": {"publishNotReadyAddresses": True},
                     "failurePolicy": {"maxRestarts": settings.retries},
                     "replicatedJobs": [
@@ -154,20 +154,20 @@ def _trainjob(name: str, workers: int, settings: KubeflowSettings, arguments: li
             },
         },
     }
-    job: dict[str, Any] = {
+    job = {
         "apiVersion": "trainer.kubeflow.org/v1alpha1",
         "kind": "TrainJob",
         "metadata": {"name": name},
         "spec": {
             "runtimeRef": {"apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": name},
             "trainer": {"numNodes": workers},
+            **_deadline(settings),
         },
     }
-    _set_deadline(job["spec"], settings)
     return [runtime, job]
 
 
-def _container(name: str, settings: KubeflowSettings, arguments: list[str]) -> dict[str, Any]:
+def _container(name: str, port: str, settings: KubeflowSettings, arguments: list[str]) -> dict[str, Any]:
     resources = settings.of_component(TRAINER)
     amounts = {"cpu": resources.cpu, "memory": resources.memory}
     limits: dict[str, Any] = {key: amount for key, amount in amounts.items() if amount}
@@ -179,6 +179,7 @@ def _container(name: str, settings: KubeflowSettings, arguments: list[str]) -> d
         "imagePullPolicy": settings.image_pull_policy,
         "command": _COMMAND,
         "args": arguments,
+        "ports": [{"name": port, "containerPort": _PORT}],
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
     if limits:
@@ -197,11 +198,6 @@ def _container(name: str, settings: KubeflowSettings, arguments: list[str]) -> d
 
 
 def _pod(settings: KubeflowSettings, container: dict[str, Any]) -> dict[str, Any]:
-    pod: dict[str, Any] = {
-        "automountServiceAccountToken": bool(settings.service_account),
-        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [container],
-    }
     volumes: list[dict[str, Any]] = [
         {"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in sorted(settings.volumes)
     ]
@@ -216,9 +212,10 @@ def _pod(settings: KubeflowSettings, container: dict[str, Any]) -> dict[str, Any
             for toleration in settings.tolerations
         ],
     }
-    pod["volumes"] = volumes
-    return {**pod, **{key: value for key, value in optional.items() if value}}
-
-
-def _port(name: str) -> dict[str, Any]:
-    return {"name": name, "containerPort": _PORT}
+    return {
+        "automountServiceAccountToken": bool(settings.service_account),
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+        "volumes": volumes,
+        **{key: value for key, value in optional.items() if value},
+    }

@@ -1,10 +1,10 @@
-"""What each pod of a multi-worker training runs: the chief the pipeline up to Trainer, the others its training alone.
+"""Runs a pod of a multi-worker training: the chief runs the pipeline up to Trainer, the others only train with it.
 
 `python -m pipeline.kubeflow.training_worker --run-id R --configuration JSON --parameters JSON [--workers A:1,B:1]`
 
-`TF_CONFIG` says who is who. Where nobody sets it, as under a TrainJob, it is made of the workers'
-addresses and of the index that Kubernetes gives each pod of an indexed job. Only the chief goes through
-TFX's launcher, so there is one execution in the metadata; the others read their inputs from it.
+`TF_CONFIG` names the workers and this pod's index. If no operator sets it, as for a TrainJob, it is made from
+`--workers` and the index that Kubernetes gives each pod of an indexed job. Only the chief runs TFX's launcher, so the
+metadata has one execution; the others read their inputs from it.
 """
 
 from __future__ import annotations
@@ -38,18 +38,16 @@ TRAINER = "Trainer"
 INDEX = "JOB_COMPLETION_INDEX"
 
 _LOG = logging.getLogger(__name__)
-_SECONDS_BETWEEN_LOOKS = 5.0
+_POLL_SECONDS = 5.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a pod's part of a training and returns its exit code."""
+    """Runs one worker and returns its exit code."""
     parser = argparse.ArgumentParser(description="Run one worker of a multi-worker training.")
     parser.add_argument("--run-id", required=True, help="name of the run in the metadata")
     parser.add_argument("--configuration", required=True, help="compiled settings, JSON")
     parser.add_argument("--parameters", required=True, help="the pipeline's parameters, JSON")
-    parser.add_argument(
-        "--workers", default="", help="addresses of all workers, chief first, where TF_CONFIG is not set"
-    )
+    parser.add_argument("--workers", default="", help="addresses of all workers, chief first, if TF_CONFIG is not set")
     options = parser.parse_args(arguments)
     logs.log_everything()
     prepare()
@@ -65,10 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def set_tf_config(environment: Any, workers: str) -> None:
-    """Makes `TF_CONFIG` of the workers' addresses and the pod's index, unless it is there.
+    """Sets `TF_CONFIG` from the workers' addresses and the pod's index, unless it is set.
 
     Raises:
-        UsageError: neither it nor addresses and index are there.
+        UsageError: the addresses or the index are missing too.
     """
     if environment.get(TF_CONFIG):
         return
@@ -84,10 +82,10 @@ def set_tf_config(environment: Any, workers: str) -> None:
 
 
 def _lead(configuration: str, values: Mapping[str, Any]) -> int:
-    """Runs the tasks up to the Trainer's, each in a process of its own, as Kubeflow does."""
+    """Runs the tasks up to Trainer, each in its own process, as Kubeflow does."""
     executor_input = json.dumps({"inputs": {"parameterValues": values}})
     for task in list(TASKS)[: list(TASKS).index(TRAINER) + 1]:
-        # Only the training itself has several workers.
+        # Only the task Trainer has several workers.
         environment = {name: value for name, value in os.environ.items() if name != TF_CONFIG or task == TRAINER}
         command = [sys.executable, "-m", "pipeline.kubeflow.node", "--task", task]
         command += ["--configuration", configuration, "--executor-input", executor_input]
@@ -98,13 +96,13 @@ def _lead(configuration: str, values: Mapping[str, Any]) -> int:
 
 
 def _follow(layers: Any, values: Mapping[str, Any]) -> int:
-    """Trains beside the chief, once it does; returns where the chief took the model from the cache."""
-    # The data set need not be looked for: the chief has.
+    """Waits for the chief's training and joins it; returns at once if the chief has the model from the cache."""
+    # The chief has checked the data set.
     config = configure({**values, "data": ""}, layers)
     workdir = workdir_of(config)
     execution = await_chief(lambda: open_store(workdir, config.kubeflow.metadata.kind), values[RUN_ID])
     if execution is None:
-        _LOG.info("the chief has a model already; nothing to train")
+        _LOG.info("the chief has the model already; nothing to train")
         return 0
     from trainer.run_fn import run_fn
 
@@ -113,16 +111,16 @@ def _follow(layers: Any, values: Mapping[str, Any]) -> int:
     return 0
 
 
-def await_chief(open_store: Any, run_id: str, seconds: float = _SECONDS_BETWEEN_LOOKS) -> NodeExecution | None:
-    """Waits for the chief to begin training; how long it may take is for the job's deadline to say.
+def await_chief(open_store: Any, run_id: str, seconds: float = _POLL_SECONDS) -> NodeExecution | None:
+    """Waits until the chief starts to train. Only the job's deadline limits the time.
 
     Args:
-        open_store: returns the metadata store, None while it is not there.
+        open_store: returns the metadata store, or None while it does not exist.
         run_id: the run.
-        seconds: from one look to the next.
+        seconds: time between two reads of the store.
 
     Returns:
-        Trainer's execution; None where it has ended already.
+        Trainer's execution; None if it has ended already.
     """
     while True:
         store = open_store()
@@ -130,30 +128,26 @@ def await_chief(open_store: Any, run_id: str, seconds: float = _SECONDS_BETWEEN_
         of_trainer = [execution for execution in executions if execution.node_id == TRAINER]
         if of_trainer and of_trainer[-1].state in ("ran", "cached"):
             return None
-        # A store says of what is running that it was interrupted, for it cannot know.
+        # The store cannot tell a running execution from an interrupted one.
         if of_trainer and of_trainer[-1].state == "interrupted":
             return of_trainer[-1]
         time.sleep(seconds)
 
 
 def open_store(workdir: Workdir, kind: str) -> Store | None:
-    """Returns the metadata store; None while it is a file that the chief has yet to make."""
+    """Returns the metadata store; None until the chief has created its file."""
     if kind == "sqlite" and not os.path.exists(workdir.metadata):
         return None
     return Store(workdir.connection)
 
 
 def fn_args(execution: NodeExecution, artifacts: str, train_split: str, eval_split: str, scratch: str) -> Any:
-    """Returns what TFX's Trainer passes to `run_fn`, for a worker that is not the chief.
+    """Returns the arguments of `run_fn` that TFX's Trainer would pass to a worker that is not the chief.
 
-    Args:
-        execution: the chief's, with Trainer's inputs and properties.
-        artifacts: the pipeline's root.
-        train_split: split to train on.
-        eval_split: split to validate on.
-        scratch: a folder for what only the chief's is kept of.
+    `execution` is the chief's execution of Trainer, `artifacts` the pipeline's root. This worker's copy of the model
+    goes to the folder `scratch`, to be discarded.
     """
-    # The same paths as the chief's, of which the checkpoints' name is made.
+    # The name of the checkpoints depends on these paths, so they are the chief's.
     examples, graph = (fetch(execution.inputs[name][0].uri) for name in ("examples", "transform_graph"))
     base = execution.inputs.get("base_model")
     # TFX's own layout.

@@ -1,7 +1,7 @@
-"""Compiles the pipeline for Vertex AI with TFX's own compiler, and mends what that leaves out.
+"""Compiles the pipeline for Vertex AI with TFX's compiler, and adds what that leaves out.
 
-It drops the defaults of runtime parameters, and runs TFX's driver in front of any file-based
-ExampleGen, which does not know how this project finds its splits.
+The compiler drops the defaults of runtime parameters. It also puts TFX's own driver in front of every file-based
+ExampleGen, and that driver cannot find this project's splits.
 """
 
 from __future__ import annotations
@@ -12,22 +12,24 @@ from typing import Any
 import yaml
 from tfx import v1 as tfx
 
-# Not by tfx.v1.orchestration.experimental, which lacks it after import_tfx (pipeline/running/tfx_start.py).
+# tfx.v1.orchestration.experimental lacks it after import_tfx (pipeline/running/tfx_start.py).
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner as compiler
 
 from components import files
 from components.errors import UsageError
-from pipeline.configuration.config import RunConfig, describe, field_names, with_gate_split
+from pipeline.configuration.config import RunConfig
+from pipeline.configuration.data import describe, with_gate_split
 from pipeline.configuration.kubeflow import ComponentResources, KubeflowSettings, amount
+from pipeline.configuration.loading import field_names
 from pipeline.storage.workdir import Workdir
 from pipeline.wiring.create_pipeline import Platform, create_pipeline
 
 _EXAMPLE_GEN = "ImageMaskExampleGen"
 _DRIVER = ["python", "-m", "pipeline.kubeflow.vertex_driver"]
 _DESCRIPTIONS = {
-    "trainer": "what the training is told, JSON: settings of model and training, input size, classes, seed",
+    "trainer": "arguments of the training, JSON: settings of model and training, input size, classes, seed",
     **{name.rpartition(".")[2]: text for name, text, _ in field_names() if name == "data.max_quarantined_fraction"},
-    "data": "folder of images and masks, gs://, of the layout that was compiled in",
+    "data": "folder of images and masks, gs://BUCKET/FOLDER, with the layout that was compiled in",
 }
 
 
@@ -38,38 +40,32 @@ def compile_vertex(config: RunConfig, path: str) -> None:
 
     Args:
         config: every setting.
-        path: the file to write: a template in YAML, or a pipeline job where the name ends in `.json`.
+        path: the file to write: a template in YAML, or a pipeline job if the name ends in `.json`.
 
     Raises:
-        UsageError: a setting is missing, or Vertex AI has nothing like it.
+        UsageError: a setting is missing, or Vertex AI does not support it.
     """
     _check(config)
-    parameters = _Parameters()
+    defaults: dict[str, Any] = {}
+
+    def parameter(name: str, value: Any) -> Any:
+        # TFX passes everything except numbers as text.
+        default = value if isinstance(value, str | int | float) else json.dumps(value, sort_keys=True)
+        defaults[name] = default
+        return tfx.dsl.experimental.RuntimeParameter(name=name, ptype=type(default), default=default)
+
     workdir = Workdir(config.kubeflow.root, shared=True)
     description = describe(config.data, config.task, config.model.depth)
     config = with_gate_split(config, description)
-    pipeline = create_pipeline(config, workdir, description, Platform(parameters.take, own_resolver=False))
+    pipeline = create_pipeline(config, workdir, description, Platform(parameter, own_resolver=False))
     settings = compiler.KubeflowV2DagRunnerConfig(default_image=config.kubeflow.image, use_pipeline_spec_2_1=True)
     runner = compiler.KubeflowV2DagRunner(config=settings)
     job = runner.run(pipeline, write_out=False)
-    _mend(job["pipelineSpec"], parameters.taken, config)
+    _complete(job["pipelineSpec"], defaults, config)
     as_text = (
         json.dumps(job, indent=2, sort_keys=True) if path.endswith(".json") else yaml.safe_dump(job["pipelineSpec"])
     )
     files.write_bytes(path, as_text.encode())
-
-
-class _Parameters:
-    """Makes runtime parameters and remembers them, with their defaults."""
-
-    def __init__(self) -> None:
-        self.taken: dict[str, Any] = {}
-
-    def take(self, name: str, value: Any) -> Any:
-        """Returns a runtime parameter for a value; TFX passes everything but numbers as text."""
-        default = value if isinstance(value, str | int | float) else json.dumps(value, sort_keys=True)
-        self.taken[name] = default
-        return tfx.dsl.experimental.RuntimeParameter(name=name, ptype=type(default), default=default)
 
 
 def _check(config: RunConfig) -> None:
@@ -79,17 +75,17 @@ def _check(config: RunConfig) -> None:
         raise UsageError(f"serving_dir: found {config.serving_dir!r}, expected gs://BUCKET/FOLDER for Vertex AI")
     if not config.data.dir:
         raise UsageError(
-            "--data: found nothing, expected the data set's folder: Vertex AI's pipeline has its layout in it"
+            "--data: found nothing, expected the data set's folder: its layout is compiled in for Vertex AI"
         )
     if config.training.warm_start:
         raise UsageError(
-            "training.warm_start: found true, expected false for Vertex AI, which cannot look for the model to start "
-            "from. Start it on Kubeflow Pipelines"
+            "training.warm_start: found true, expected false for Vertex AI, which cannot find the model to start "
+            "from. Use Kubeflow Pipelines for a warm start"
         )
 
 
-def _mend(spec: dict[str, Any], defaults: dict[str, Any], config: RunConfig) -> None:
-    """Adds to a compiled pipeline what TFX's compiler leaves out."""
+def _complete(spec: dict[str, Any], defaults: dict[str, Any], config: RunConfig) -> None:
+    """Adds defaults, the driver's command, resources and retries, which TFX's compiler leaves out."""
     declared = spec["root"]["inputDefinitions"]["parameters"]
     for name, default in defaults.items():
         declared[name].update(defaultValue=default, isOptional=True, description=_DESCRIPTIONS[name])
@@ -103,7 +99,7 @@ def _mend(spec: dict[str, Any], defaults: dict[str, Any], config: RunConfig) -> 
 
 
 def _add_retries(spec: dict[str, Any], settings: KubeflowSettings) -> None:
-    """Lets tasks be tried again; importers and resolvers have no container and no retries.
+    """Adds retries to the tasks that have a container; importers and resolvers have none.
 
     The fields are those of `PipelineTaskSpec.RetryPolicy` in kubeflow/pipelines, api/v2alpha1/pipeline_spec.proto.
     """
@@ -122,7 +118,7 @@ def _add_retries(spec: dict[str, Any], settings: KubeflowSettings) -> None:
 
 
 def _resources(name: str, wanted: ComponentResources) -> dict[str, Any]:
-    """Returns Vertex AI's words for what a component gets: cores, gigabytes, accelerators."""
+    """Returns a component's resources as Vertex AI names them: cores, gigabytes, accelerators."""
     resources: dict[str, Any] = {}
     if wanted.cpu:
         resources["cpuLimit"] = amount(wanted.cpu)

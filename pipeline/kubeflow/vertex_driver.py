@@ -1,7 +1,6 @@
-"""Finds the splits, the pairs and the content hash of a data set before Vertex AI looks into its cache.
+"""Finds the splits, the pairs and the content hash of a data set, before Vertex AI looks into its cache.
 
-It stands in for TFX's driver of file-based ExampleGens, which knows neither; its command line and
-what it writes are that driver's.
+It replaces TFX's driver of file-based ExampleGens, which cannot find them, and has the same command line and output.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ _FOUND = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Reads Vertex AI's `ExecutorInput` and writes an `ExecutorOutput` where that says.
+    """Reads Vertex AI's `ExecutorInput` and writes an `ExecutorOutput` to its output file.
 
     Raises:
-        DataRejectedError: the folder holds no pair.
+        DataRejectedError: the folder has no pair.
     """
     parser = argparse.ArgumentParser(description="Run the driver of ImageMaskExampleGen on Vertex AI.")
     parser.add_argument("--json_serialized_invocation_args", required=True, help="ExecutorInput, JSON")
     parser.add_argument("--json_serialized_inputs_spec_args", required=True, help="ComponentInputsSpec, JSON")
-    # Beam's options come too.
+    # Vertex AI also passes Beam's options.
     options, _ = parser.parse_known_args(arguments)
     executor_input, spec = pipeline_spec_pb2.ExecutorInput(), pipeline_spec_pb2.ComponentInputsSpec()
     json_format.Parse(options.json_serialized_invocation_args, executor_input, ignore_unknown_fields=True)

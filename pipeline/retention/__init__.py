@@ -1,1 +1,1 @@
-"""Frees the disk of what no kept run needs: `segpipe gc`."""
+"""`segpipe gc`: frees disk space by removing what no kept run needs."""

@@ -1,7 +1,7 @@
-"""Removes what a plan names, in an order in which a kill at any moment leaves nothing half.
+"""Removes the items of a plan, in an order that is safe if the process is killed.
 
-Artifacts are marked as deleted before their files go, so no run takes them from the cache; runs are marked as removed
-after their files are gone. So a second `segpipe gc` finishes what a killed one began.
+Artifacts are marked as deleted before their files are removed, so that no run takes them from the cache. Runs are
+marked as removed after their files. A second `segpipe gc` completes an interrupted one.
 """
 
 from __future__ import annotations
@@ -23,23 +23,15 @@ from pipeline.retention.served import named_versions
 from pipeline.storage.workdir import Workdir
 from trainer.attempts import Attempt
 
-# TFX looks up cached outputs, checks that their folders exist, and then records that it took them: seconds.
+# Longer than TFX takes from finding cached outputs to recording that it uses them.
 SETTLE_SECONDS = 60
 
 
 def collect(workdir: Workdir, config: RunConfig, settle: float = SETTLE_SECONDS) -> Plan:
-    """Removes what no kept run needs. The caller holds the lock of a local work directory.
+    """Removes what no kept run needs, and returns it. The caller holds the lock of a local work directory.
 
-    On a shared root runs may start meanwhile. So what is to be removed is marked first; after a pause, the plan is made
-    anew, and what a run has taken from the cache meanwhile is marked as live again and kept.
-
-    Args:
-        workdir: the folder and its metadata store.
-        config: settings; see `make_plan`.
-        settle: seconds of that pause.
-
-    Returns:
-        What was removed.
+    On a shared root, other runs may start at the same time. So the artifacts are marked first. After a pause (`settle`,
+    in seconds), a second plan is made, and artifacts that a run took from the cache during the pause are kept.
 
     Raises:
         SegpipeError: a store or a folder cannot be read or written.
@@ -57,14 +49,15 @@ def collect(workdir: Workdir, config: RunConfig, settle: float = SETTLE_SECONDS)
 
 
 def _remove(item: Item, config: RunConfig) -> bool:
-    """Removes a file or folder. Returns whether it did: a version that was released meanwhile stays."""
-    with stored_folder.explained(item.path), contextlib.suppress(FileNotFoundError):  # another `segpipe gc` was first
+    """Removes a file or folder. Returns False for a version that was released in the meantime, which stays."""
+    # The file is missing if another `segpipe gc` removed it.
+    with stored_folder.explained(item.path), contextlib.suppress(FileNotFoundError):
         if item.kind == "versions":
             return _remove_version(item.path, config)
         if item.kind == "checkpoints":
             Attempt(posixpath.dirname(item.path), posixpath.basename(item.path)).remove()
         elif item.kind == "artifacts" and files.is_remote(item.path):
-            stored_folder.withdraw(item.path)
+            stored_folder.remove(item.path)
         elif files.is_remote(item.path) or os.path.isdir(item.path):
             files.remove_folder(item.path)
         else:
@@ -81,5 +74,5 @@ def _remove_version(directory: str, config: RunConfig) -> bool:
 
     removed = unpublish(directory, is_wanted) if files.is_remote(base) else remove_version(base, number, is_wanted)
     if not removed:
-        logging.getLogger(__name__).warning("%s: kept, because it was released meanwhile", directory)
+        logging.getLogger(__name__).warning("%s: kept, because it was released in the meantime", directory)
     return removed

@@ -1,16 +1,15 @@
-"""Decides what is kept and what is removed; nothing here removes anything.
+"""Plans what `segpipe gc` removes; nothing here removes anything.
 
-A run is kept, with every artifact that its executions read or wrote, the cached ones included, if
+A run is kept, with every artifact that it read or wrote (including cached ones), if it
 
-- it is among the newest runs of its project, or it is younger than a given age,
-- it is under way,
-- it finished last,
-- it pushed a version that is kept: one of the newest of its model, or one that a server's configuration or the
-  record of releases names,
-- its model is among the newest blessed ones of its project and classes, of which the next run takes its baseline,
-- it used another root on the same metadata store.
+- is among the newest runs of its project, or younger than the given age,
+- is running,
+- finished last,
+- pushed a version that is kept: one of the newest of its model, or one that a server's configuration or a label names,
+- made one of the newest blessed models of its project and classes, from which the next run takes its baseline,
+- used another root on the same metadata store.
 
-What other runs alone used is removed. Of several runs that took the same version or model from the cache, only the
+Artifacts that no kept run used are removed. If several runs took the same version or model from the cache, only the
 newest is kept for it.
 """
 
@@ -36,13 +35,13 @@ from trainer.checkpoints import execution_of
 
 Kind = Literal["artifacts", "checkpoints", "versions", "runs"]
 KINDS: tuple[Kind, ...] = ("artifacts", "checkpoints", "versions", "runs")
-# A run on a cluster whose last node ended less than so many seconds ago may still write.
+# Seconds after its last node during which a run on a cluster may still write.
 _FINISHING = 3600
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A file or folder to remove, and the bytes it takes."""
+    """A file or folder to remove, and its size."""
 
     kind: Kind
     path: str
@@ -51,13 +50,13 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is to be removed.
+    """What to remove.
 
     Attributes:
-        items: files and folders, in the order in which they are removed.
-        deleted: ids of the artifacts that are not needed, to mark as deleted.
-        removed: names of runs to mark as removed, by the id of their context.
-        kept: why runs are kept, by their names.
+        items: files and folders to remove, in order.
+        deleted: ids of the artifacts to mark as deleted.
+        removed: names of the runs to mark as removed, by id of their context.
+        kept: why each kept run is kept, by name.
     """
 
     items: tuple[Item, ...]
@@ -66,7 +65,7 @@ class Plan:
     kept: Mapping[str, str]
 
     def within(self, later: Plan) -> Plan:
-        """Returns what a later plan has as well."""
+        """Returns the part of this plan that a later plan contains too."""
         paths = {item.path for item in later.items}
         return Plan(
             tuple(item for item in self.items if item.path in paths),
@@ -77,12 +76,9 @@ class Plan:
 
 
 def make_plan(workdir: Workdir, config: RunConfig, now: float | None = None) -> Plan:
-    """Decides what of a work directory or a shared root is kept.
+    """Plans what to remove from a work directory or a shared root at a time, in seconds since 1970.
 
-    Args:
-        workdir: the folder and its metadata store.
-        config: settings: `retention`, and the longest time of a task on Kubeflow.
-        now: seconds since 1970; None for the current time.
+    It uses the settings of `retention`, the `best_of` of `gate`, and the timeouts of `kubeflow`.
 
     Raises:
         SegpipeError: the metadata store, a folder or a server's configuration cannot be read.
@@ -93,7 +89,7 @@ def make_plan(workdir: Workdir, config: RunConfig, now: float | None = None) -> 
 class _Planner:
     def __init__(self, workdir: Workdir, config: RunConfig, now: float) -> None:
         self._workdir, self._settings = workdir, config.retention
-        # The gate chooses its baseline among so many.
+        # The gate chooses its baseline among `best_of` models.
         self._keep_models = max(config.retention.keep_versions, config.gate.best_of)
         self._records = Records(workdir.connection)
         self._runs = self._records.runs()
@@ -111,16 +107,16 @@ class _Planner:
         self._checkpoints = self._find_checkpoints()
 
     def plan(self) -> Plan:
-        """Returns what is removed and what is kept."""
         kept = self._kept()
         removed = [run for run in self._own if run.name not in kept]
         gone = {run.name for run in removed}
         needed = {i for run in self._runs if run.name not in gone for i in run.inputs | run.outputs}
         unneeded = {i for run in removed for i in run.inputs | run.outputs} - needed
         uris = {self._artifacts[i].uri for i in needed}
-        # The artifact of a single value is a file in its execution's folder.
+        # The artifact of a single value is a file in the folder of its execution.
         used = uris | {posixpath.dirname(uri) for uri in uris}
-        unneeded = {i for i in unneeded if self._is_removable(self._artifacts[i].uri, used)}
+        root = self._workdir.artifacts
+        unneeded = {i for i in unneeded if below(self._artifacts[i].uri, root) and self._artifacts[i].uri not in used}
         items = [
             *self._artifact_items(unneeded, removed, used),
             *self._checkpoint_items(gone),
@@ -130,17 +126,17 @@ class _Planner:
         return Plan(tuple(items), frozenset(unneeded), {run.context_id: run.name for run in removed}, kept)
 
     def _is_own(self, run: Run) -> bool:
-        """Tells whether a run wrote below this root alone; of one without outputs, its folder tells."""
+        """Tells whether a run wrote only below this root. On a shared root, a run without outputs has a folder here."""
         if run.outputs or not self._workdir.shared:
             return all(below(self._artifacts[i].uri, self._workdir.root) for i in run.outputs)
         return files.usage(self._workdir.run(run.name)).files > 0
 
     def _kept(self) -> dict[str, str]:
-        """Returns why runs are kept, by name."""
+        """Returns why each kept run is kept, by name."""
         own, kept = self._own, dict[str, str]()
         for run in own:
-            if self._is_under_way(run):
-                kept.setdefault(run.name, "under way")
+            if self._may_be_running(run):
+                kept.setdefault(run.name, "running")
             if max(run.active, run.started) > self._youngest:
                 kept.setdefault(run.name, f"younger than {self._settings.older_than}")
         for runs in self._newest_runs():
@@ -165,7 +161,7 @@ class _Planner:
             yield [run for run in self._own if run.project == project][-self._settings.keep_runs :]
 
     def _keep_blessed(self, kept: dict[str, str]) -> None:
-        """Adds the runs of the newest blessed models, of each project and classes."""
+        """Adds the runs of the newest blessed models of each project and classes."""
         blessed: dict[tuple[str, str], set[int]] = {}
         for run in reversed(self._own):
             known = blessed.setdefault((run.project, run.classes), set())
@@ -174,8 +170,8 @@ class _Planner:
                 known |= given
                 kept.setdefault(run.name, f"among the newest {self._keep_models} blessed models")
 
-    def _is_under_way(self, run: Run) -> bool:
-        """Tells whether a run on a cluster may still write; a local one holds the lock of its work directory."""
+    def _may_be_running(self, run: Run) -> bool:
+        """Tells whether a run on a cluster may still write. A local run holds the lock of its work directory."""
         if not self._workdir.shared:
             return False
         training = {each.id for each in run.executions if each.node == "Trainer"}
@@ -189,21 +185,18 @@ class _Planner:
         )
 
     def _destinations(self, run: Run) -> set[str]:
-        """Returns the directories of the versions that a run pushed, or took from the cache as pushed."""
+        """Returns the directories of the versions that a run pushed, itself or from the cache."""
         return set(filter(None, (pushed_destination(self._artifacts[i]) for i in run.outputs)))
 
     def _wanted(self, base: str) -> set[int]:
-        """Returns the versions in a directory that are kept whatever the runs need."""
-        there = self._versions[base]
+        """Returns the versions in a directory that are newest, labelled or named by a server's configuration."""
+        existing = self._versions[base]
         labelled = {move.version for move in newest_moves(base).values() if move.version}
-        named = named_versions(self._settings.served_by, base, there) | labelled
-        return (named | set(newest(there, self._settings.keep_versions))) & set(there)
-
-    def _is_removable(self, uri: str, used: Collection[str]) -> bool:
-        return below(uri, self._workdir.artifacts) and uri not in used
+        named = named_versions(self._settings.served_by, base, existing) | labelled
+        return (named | set(newest(existing, self._settings.keep_versions))) & set(existing)
 
     def _artifact_items(self, ids: Collection[int], removed: Sequence[Run], used: Collection[str]) -> Iterator[Item]:
-        """Yields artifacts, then what else executions that are gone left beside them."""
+        """Yields the artifacts, and other folders of the removed executions."""
         paths = {self._artifacts[i].uri for i in ids}
         for path in sorted(paths | self._leftovers(removed, used)):
             usage = files.usage(path)
@@ -211,7 +204,7 @@ class _Planner:
                 yield Item("artifacts", path, usage.bytes)
 
     def _leftovers(self, removed: Sequence[Run], used: Collection[str]) -> set[str]:
-        """Returns the folders that executions of removed runs left; of ones that failed, ML Metadata has no artifact.
+        """Returns the folders of executions of removed runs. ML Metadata has no artifacts of failed ones.
 
         TFX's folders are NODE/OUTPUT/EXECUTION and NODE/.system/KIND/EXECUTION
         (tfx/orchestration/portable/outputs_utils.py, 1.16 and 1.21).
@@ -223,15 +216,14 @@ class _Planner:
         found = set()
         for node, folder in self._node_folders(set(names)):
             for output in files.list_folders(folder):
-                beside = files.join(folder, output)
-                kinds = [files.join(beside, kind) for kind in files.list_folders(beside)] if output == ".system" else []
-                for parent in kinds or [beside]:
-                    ours = [name for name in files.list_folders(parent) if name in names[node]]
-                    found |= {files.join(parent, name) for name in ours}
+                path = files.join(folder, output)
+                kinds = [files.join(path, kind) for kind in files.list_folders(path)] if output == ".system" else []
+                for parent in kinds or [path]:
+                    found |= {files.join(parent, name) for name in files.list_folders(parent) if name in names[node]}
         return found - set(used)
 
     def _node_folders(self, nodes: Collection[str]) -> Iterator[tuple[str, str]]:
-        """Yields nodes with their folders, below the folder of artifacts or of a project in it."""
+        """Yields nodes with their folders, in the folder of artifacts or of a project in it."""
         root = self._workdir.artifacts
         for name in files.list_folders(root) if nodes else []:
             if name in nodes:
@@ -241,9 +233,10 @@ class _Planner:
                 yield from ((node, files.join(folder, node)) for node in files.list_folders(folder) if node in nodes)
 
     def _find_checkpoints(self) -> dict[str, tuple[files.Usage, int | None]]:
-        """Returns what each attempt's checkpoints take, and the execution that wrote them, by path.
+        """Returns the disk usage of each attempt's checkpoints, and the execution that wrote them, by path.
 
-        Beside a folder lie the files of trainer/attempts.py, one of which changes as long as the attempt lives.
+        The usage includes the files of trainer/attempts.py next to the folder, one of which changes while the attempt
+        runs.
         """
         root = self._workdir.checkpoints
         parts: dict[str, list[files.Usage]] = {}
@@ -261,30 +254,30 @@ class _Planner:
         return found
 
     def _bound(self) -> float:
-        """Returns the time before which what has no metadata is older than all newest runs, where those are full."""
+        """Returns the age limit of files without metadata: older than all newest runs of projects with enough runs."""
         full = [runs[0].started for runs in self._newest_runs() if len(runs) == self._settings.keep_runs]
         return min([self._youngest, *full]) if full else 0.0
 
     def _checkpoint_items(self, gone: Collection[str]) -> Iterator[Item]:
         """Yields the checkpoints of trainings that have ended, or whose run is removed.
 
-        Any run with the same settings goes on from those of a stopped run. On a cluster, where each attempt has its
-        own, they are kept only as long as the run may be under way.
+        A later run with the same settings continues from the checkpoints of a stopped run. On a cluster, where each
+        attempt has its own checkpoints, they are only kept while the run may be running.
         """
         runs = {each.id: (run, each) for run in self._runs for each in run.executions}
         for path, (usage, execution) in sorted(self._checkpoints.items()):
             if execution in runs:
                 run, training = runs[execution]
-                stopped = self._workdir.shared and not self._is_under_way(run)
+                stopped = self._workdir.shared and not self._may_be_running(run)
                 ended = training.done or run.name in gone or stopped
             else:
-                # Of a run that was removed, or of a version of segpipe that did not record the execution.
+                # From a removed run, or from a version of segpipe that did not record the execution.
                 ended = usage.changed < (self._silent if self._workdir.shared else self._bound())
             if ended and usage.changed <= self._youngest:
                 yield Item("checkpoints", path, usage.bytes)
 
     def _version_items(self, gone: Collection[str]) -> Iterator[Item]:
-        """Yields versions that this root's runs pushed and nothing needs; ones that were pushed by hand stay."""
+        """Yields unneeded versions that this root's runs pushed. Versions pushed by hand stay."""
         needed = {path for run in self._runs if run.name not in gone for path in self._destinations(run)}
         for base, versions in self._versions.items():
             wanted = self._wanted(base)
@@ -293,7 +286,7 @@ class _Planner:
                     yield Item("versions", directory, files.usage(directory).bytes)
 
     def _run_items(self, gone: Collection[str], kept: Mapping[str, str]) -> Iterator[Item]:
-        """Yields folders of runs; one without metadata, of a run that failed early, if it is older than newest runs."""
+        """Yields the folders of removed runs, and old ones without metadata, of runs that failed early."""
         known = {*kept, *(run.name for run in self._runs)}
         bound = self._bound()
         for name in files.list_folders(self._workdir.runs):

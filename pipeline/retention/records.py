@@ -1,9 +1,9 @@
-"""The runs that ML Metadata knows, for deciding what they need, and the marks that say what was removed.
+"""Reads the runs in ML Metadata for the plan of `segpipe gc`, and marks what was removed.
 
-ML Metadata's service has no call that deletes (its methods in ml_metadata/proto/metadata_store_service.proto, 1.16 and
-1.21, put and get). So rows stay. An artifact that is removed is marked DELETED: TFX takes only LIVE ones from the cache
-(tfx/orchestration/portable/cache_utils.py, `_get_outputs_of_execution`) and as inputs (input_resolution/
-channel_resolver.py), in both versions. A run that is removed is marked by a property of its context.
+The rows stay, because ML Metadata's service cannot delete (the methods in
+ml_metadata/proto/metadata_store_service.proto, 1.16 and 1.21, put and get). A removed artifact is marked DELETED: TFX
+takes only LIVE ones from the cache (tfx/orchestration/portable/cache_utils.py, `_get_outputs_of_execution`) and as
+inputs (input_resolution/channel_resolver.py), in both versions. A removed run is marked by a property of its context.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _Execution = metadata_store_pb2.Execution
 _DONE = (_Execution.COMPLETE, _Execution.CACHED)
 _OUTPUT = (metadata_store_pb2.Event.OUTPUT, metadata_store_pb2.Event.DECLARED_OUTPUT)
 _LAST_NODE = "Report"
-_BATCH = 500  # ids a query
-# Property of an execution: the name of a folder for its unfinished state (TFX's outputs_utils.py).
+_BATCH = 500  # ids per query
+# Property of an execution: the name of its stateful working directory (TFX's outputs_utils.py).
 _WORKING_FOLDER = "__stateful_working_dir_index__"
 
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """A node's execution: whether it ended well, and the names that its folders may have below the node's."""
+    """A node's execution: whether it succeeded, and the possible names of its folders below the node's."""
 
     id: int
     node: str
@@ -40,19 +40,19 @@ class Execution:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run, as far as its retention depends on it.
+    """The properties of a run that decide whether it is kept.
 
     Attributes:
         context_id: ML Metadata's id of the run's context.
-        name: the run's name, which is also its folder's.
+        name: name of the run and of its folder.
         project: name of its pipeline.
-        started: seconds since 1970.
-        active: when its metadata last changed, in seconds since 1970.
-        finished: whether its last node ended well.
-        executions: its nodes' executions.
-        inputs: ids of the artifacts that they read.
-        outputs: ids of the artifacts that they wrote or took from the cache.
-        classes: the class map that its Trainer was given, as text; empty without a Trainer.
+        started: start, in seconds since 1970.
+        active: last change of its metadata, in seconds since 1970.
+        finished: whether its last node succeeded.
+        executions: the executions of its nodes.
+        inputs: ids of the artifacts that it read.
+        outputs: ids of the artifacts that it wrote or took from the cache.
+        classes: the class map of its Trainer, as text; empty without a Trainer.
     """
 
     context_id: int
@@ -68,7 +68,7 @@ class Run:
 
 
 class Records:
-    """ML Metadata, read for what runs need, and written to mark what was removed."""
+    """The runs and artifacts in ML Metadata, in the form that the plan needs."""
 
     def __init__(self, connection: Any) -> None:
         """Opens a store. Raises SegpipeError if it cannot be reached."""
@@ -77,7 +77,8 @@ class Records:
     def runs(self) -> list[Run]:
         """Returns the runs that are not marked as removed, oldest first."""
         nodes, projects = self._names("node"), self._names("pipeline")
-        contexts = [each for each in self._contexts("pipeline_run") if REMOVED not in each.custom_properties]
+        all_contexts = self._store.get_contexts_by_type("pipeline_run")
+        contexts = [each for each in all_contexts if REMOVED not in each.custom_properties]
         found = {each.id: self._store.get_executions_by_context(each.id) for each in contexts}
         ids = [execution.id for group in found.values() for execution in group]
         inputs: dict[int, set[int]] = {}
@@ -92,11 +93,11 @@ class Records:
         )
 
     def artifacts(self, ids: Collection[int]) -> dict[int, Any]:
-        """Returns artifacts, as ML Metadata has them, by id."""
+        """Returns the protos of artifacts by id."""
         return {each.id: each for batch in _batches(ids) for each in self._store.get_artifacts_by_id(batch)}
 
     def pushed(self, root: str) -> set[str]:
-        """Returns the directories of all versions that were pushed with an archive below a folder."""
+        """Returns the directories of all versions whose PushedModel artifact is below a folder."""
         return {
             destination
             for each in self._store.get_artifacts_by_type("PushedModel")
@@ -120,32 +121,29 @@ class Records:
                 context.custom_properties[REMOVED].int_value = 1
             self._store.put_contexts(contexts)
 
-    def _contexts(self, kind: str) -> list[Any]:
-        return self._store.get_contexts_by_type(kind)
-
-    def _names(self, kind: str) -> dict[int, str]:
-        """Returns the name of the context of a kind that each execution belongs to, by the execution's id."""
+    def _names(self, context_type: str) -> dict[int, str]:
+        """Returns the name of each execution's context of a type, by id of the execution."""
         return {
             execution.id: context.name
-            for context in self._contexts(kind)
+            for context in self._store.get_contexts_by_type(context_type)
             for execution in self._store.get_executions_by_context(context.id)
         }
 
 
 def is_blessed(artifact: Any) -> bool:
-    """Tells whether an artifact is the blessing of a model, and a positive one."""
+    """Tells whether an artifact blesses a model."""
     return artifact.type == "ModelBlessing" and artifact.custom_properties["blessed"].int_value == 1
 
 
 def pushed_destination(artifact: Any) -> str:
-    """Returns the directory of the version that an artifact says was pushed; empty for any other artifact."""
+    """Returns the version directory of a PushedModel artifact; empty if nothing was pushed, or for other types."""
     if artifact.type != "PushedModel" or artifact.custom_properties["pushed"].int_value != 1:
         return ""
     return artifact.custom_properties["pushed_destination"].string_value
 
 
 def below(path: str, root: str) -> bool:
-    """Tells whether a path lies below a folder."""
+    """Tells whether a path is below a folder."""
     return path.startswith(files.join(root, ""))
 
 

@@ -1,4 +1,4 @@
-"""Which versions of a model its servers are configured to serve."""
+"""Finds the versions of a model that its servers are configured to serve."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from components.errors import ReleaseError
 
 
 def named_versions(config_files: Sequence[str], base: str, numbers: Collection[int]) -> set[int]:
-    """Returns the versions that servers load, by the files that they take as --model_config_file.
+    """Returns the versions that servers load, according to their --model_config_file.
 
-    A model is found by its name, which is that of the versions' directory, or by the last part of its `base_path`.
-    Which versions a policy means is said in tensorflow_serving/config/model_server_config.proto and
+    A model matches if its name, or the last part of its `base_path`, is the name of the directory of versions. The
+    version policies are documented in tensorflow_serving/config/model_server_config.proto and
     tensorflow_serving/sources/storage_path/file_system_storage_path_source.proto.
 
     Args:
-        config_files: the files, read anew on each call.
+        config_files: the files, read on each call.
         base: directory of the versions, local or on an object store.
-        numbers: the versions that are there.
+        numbers: the existing versions.
 
     Raises:
-        ReleaseError: a file cannot be read, or is no configuration.
+        ReleaseError: a file cannot be read, or is not a model server configuration.
     """
     # TensorFlow Serving's configuration messages do not import TensorFlow.
     from serving.release.configuration import parse
@@ -31,7 +31,7 @@ def named_versions(config_files: Sequence[str], base: str, numbers: Collection[i
             with open(path) as file:
                 text = file.read()
         except OSError as error:
-            raise ReleaseError(f"{path}: {error.strerror}; expected a readable file of served models") from None
+            raise ReleaseError(f"{path}: {error.strerror}; expected a readable --model_config_file") from None
         for model in parse(text, path).model_config_list.config:
             if _last(base) not in (model.name, _last(model.base_path)):
                 continue

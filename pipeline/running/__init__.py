@@ -1,1 +1,1 @@
-"""What runs a pipeline, and what it tells people while and after it does."""
+"""Runs a pipeline, and reports its progress and outcome."""

@@ -1,4 +1,4 @@
-"""What follows a run that reached its end, on any orchestrator: MLflow and the webhook learn of it."""
+"""Reports a finished run to MLflow and to the webhook, on any orchestrator."""
 
 from __future__ import annotations
 
@@ -9,20 +9,14 @@ from tfx.utils import path_utils  # where a Model artifact keeps its SavedModel;
 from components.report.data import load
 from pipeline.configuration.config import RunConfig
 from pipeline.running import tracking
-from pipeline.running.notifications import RunNotices
+from pipeline.running.notifications import Notifier
 from pipeline.storage.store import NodeExecution
 
 
-def announce(config: RunConfig, executions: Sequence[NodeExecution], page: str, notices: RunNotices) -> None:
+def announce(config: RunConfig, executions: Sequence[NodeExecution], page: str, notices: Notifier) -> None:
     """Logs a finished run to MLflow and sends `not_blessed` if its model was not blessed.
 
-    Neither fails the run: what goes wrong is a warning, which `notices.say` gets.
-
-    Args:
-        config: every setting.
-        executions: all executions of the run, as the metadata store returns them.
-        page: the report's HTML file, local or on an object store.
-        notices: the run's events.
+    Neither fails the run; `notices.say` gets a warning instead. `page` is the report's HTML file.
     """
     report_node = next(execution for execution in executions if execution.node_id == "Report")
     report = load(report_node.outputs["report"][0].uri)
@@ -38,4 +32,4 @@ def announce(config: RunConfig, executions: Sequence[NodeExecution], page: str, 
         tracking.log_finished(config, run, notices.say)
     if not report.verdict.blessed:
         reasons = "; ".join(check.reason for check in report.verdict.failures)
-        notices.send("not_blessed", reasons or "the gate withheld its blessing", report.scores)
+        notices.send("not_blessed", reasons or "the gate did not bless the model", report.scores)

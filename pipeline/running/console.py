@@ -1,6 +1,6 @@
-"""What a run shows: one line a component with state, time and main figure, and the training's progress.
+"""Shows the progress of a run: one line for each component, with state, time and main figure, and the training.
 
-On a terminal the lines are drawn in place; elsewhere each is printed once, when it is known.
+On a terminal, lines are updated in place. Otherwise each line is printed once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MARKS = {"ran": ("✓", "green"), "cached": ("=", "cyan"), "failed": ("✗", "r
 
 
 class RunConsole(logging.Handler):
-    """Draws a run's progress; it listens to the logger `segpipe.progress` for what components report."""
+    """Shows a run's progress. It handles the logger `segpipe.progress`, which components report to."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(level=logging.INFO)
@@ -29,7 +29,7 @@ class RunConsole(logging.Handler):
         self._lines: list[tuple[str, str, float, str]] = []
         self._running: tuple[str, float] | None = None
         self._progress: dict[str, Any] = {}
-        # The process's own output is already in the log file; Live would bring it back to the console.
+        # The process's output goes to the log file; Live would redirect it to the console again.
         self._live = Live(
             get_renderable=self._render,
             console=self.console,
@@ -50,19 +50,19 @@ class RunConsole(logging.Handler):
         self.finish()
 
     def finish(self) -> None:
-        """Leaves the lines as they stand; what is printed from now on comes below them."""
+        """Stops updating the lines; later output is printed below them."""
         logging.getLogger("segpipe.progress").removeHandler(self)
         self._running = None
         if self._live.is_started:
             self._live.stop()
 
     def start(self, name: str) -> None:
-        """A component, or the start-up, has begun."""
+        """Shows that a component, or the start-up, has started."""
         self._running = (name, time.monotonic())
         self._progress = {}
 
     def end(self, name: str, state: str, seconds: float, figure: str) -> None:
-        """A component has ended, with its main figure in a few words."""
+        """Shows that a component has ended, with its main figure."""
         self._running = None
         line = (name, state, seconds, figure)
         self._lines.append(line)
@@ -70,7 +70,7 @@ class RunConsole(logging.Handler):
             self.console.print(_table([line]))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Takes what a component reports: shown below its line, or printed at the end of an epoch."""
+        """Shows what a component reports below its line, or prints it at the end of an epoch."""
         progress = getattr(record, "progress", {})
         if progress.get("epochs"):
             if progress["epoch_ended"] and not self._live.is_started:
@@ -108,7 +108,7 @@ def _training(progress: dict[str, Any]) -> RenderableType:
 
 
 def _duration(seconds: float) -> str:
-    """Returns seconds as people read them: 4.2 s, 3:07 min."""
+    """Returns a duration such as 4.2 s or 3:07 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

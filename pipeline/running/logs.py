@@ -1,4 +1,4 @@
-"""Keeps the console for people: everything that TensorFlow, TFX and Beam print goes to a log file."""
+"""Redirects everything that TensorFlow, TFX and Beam print to a log file, so that the console stays readable."""
 
 from __future__ import annotations
 
@@ -18,13 +18,10 @@ from components import files
 
 @contextlib.contextmanager
 def captured(path: str) -> Iterator[TextIO]:
-    """Sends this process's standard output and error to a file, C++ libraries' included.
-
-    Args:
-        path: the log file; new lines are added to its end.
+    """Redirects this process's standard output and error, including those of C++ libraries, to the end of a file.
 
     Yields:
-        The console as it was, to write to on purpose.
+        The original standard output.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -46,10 +43,9 @@ def captured(path: str) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def captured_anywhere(path: str) -> Iterator[TextIO]:
-    """Captures as `captured` does, to a file that may lie on an object store.
+    """Like `captured`, with a file that may be on an object store, which is written when the block ends.
 
-    There it is written when the block ends. A process that crashes prints its stack to the console, as a killed one's
-    file may be lost.
+    A crash prints its stack to the console, because the file of a killed process may be lost.
     """
     with tempfile.TemporaryDirectory() as folder:
         local = os.path.join(folder, "log.txt") if files.is_remote(path) else path
@@ -71,7 +67,7 @@ def captured_anywhere(path: str) -> Iterator[TextIO]:
 
 
 def log_everything() -> None:
-    """Sets Python's loggers so that the log file gets INFO from every package, with times."""
+    """Configures Python's loggers to write INFO messages of every package to the log file, with times."""
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )

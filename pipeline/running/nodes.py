@@ -1,7 +1,7 @@
-"""Launches single nodes of a pipeline through TFX's own launcher, in this process.
+"""Runs nodes of a pipeline in this process, with TFX's launcher.
 
-The local runner launches one after the other, a task on Kubeflow just one; drivers, resolvers,
-cache and lineage are TFX's in both.
+A local run launches all nodes in order, a task on Kubeflow only its own. Drivers, resolvers, cache and lineage are
+TFX's in both.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import dataclasses
 import logging
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 
-# The launcher and what feeds it have no public alias; LocalDagRunner is built on the same parts.
-# tests/pipeline/test_local_runner.py runs a pipeline through them.
+# The launcher and its inputs have no public alias; LocalDagRunner uses the same ones.
 from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
@@ -32,15 +31,15 @@ from pipeline.running.staging import StagingLauncher
 
 State = Literal["ran", "cached", "failed", "interrupted"]
 
-_FILE_COUNT = "file_count"  # custom property of an artifact: the files it had when its node finished
+_FILE_COUNT = "file_count"  # custom property of an artifact: its number of files when its node finished
 
-# Custom properties of an execution that failed for good: the message and the exit code of its error.
+# Custom properties of an execution that failed permanently: the message and the exit code of its error.
 _FAILURE, _FAILURE_CODE = "failure", "failure_exit_code"
 
 
 @dataclasses.dataclass(frozen=True)
 class NodeResult:
-    """What became of one node: its state and the seconds it took."""
+    """How one node ended, after how many seconds."""
 
     node_id: str
     state: State
@@ -48,16 +47,35 @@ class NodeResult:
     execution_id: int | None
 
 
+def run_nodes(
+    pipeline: tfx.dsl.Pipeline,
+    run_id: str,
+    on_start: Callable[[str], None] = lambda node_id: None,
+    on_end: Callable[[NodeResult], None] = lambda result: None,
+) -> list[NodeResult]:
+    """Runs all nodes of a pipeline in order, as `LocalDagRunner` does, and reports each before and after.
+
+    The first exception stops the run and is raised unchanged, after `on_end`.
+    """
+    run, results = PipelineRun(pipeline, run_id), []
+    for node_id in run.node_ids:
+        on_start(node_id)
+        start = time.monotonic()
+        try:
+            results.append(run.launch(node_id))
+        except BaseException as error:
+            state: State = "failed" if isinstance(error, Exception) else "interrupted"
+            on_end(NodeResult(node_id, state, time.monotonic() - start, None))
+            raise
+        on_end(results[-1])
+    return results
+
+
 class PipelineRun:
-    """One run of a pipeline, whose nodes are launched one by one, by this process or by several."""
+    """One run of a pipeline, whose nodes one or several processes launch."""
 
     def __init__(self, pipeline: tfx.dsl.Pipeline, run_id: str) -> None:
-        """Compiles a pipeline.
-
-        Args:
-            pipeline: as `create_pipeline` returns it.
-            run_id: the name of the run in the metadata store.
-        """
+        """Compiles a pipeline, as `create_pipeline` returns it, for the run with a name."""
         self._ir = compiler.Compiler().compile(pipeline)
         runtime_parameter_utils.substitute_runtime_parameter(
             self._ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
@@ -74,24 +92,24 @@ class PipelineRun:
         return list(self._nodes)
 
     def upstream(self, node_id: str) -> list[str]:
-        """Returns the nodes that must have run before a node."""
+        """Returns the nodes that must run before a node."""
         return list(self._nodes[node_id].upstream_nodes)
 
     def inputs(self, node_id: str) -> list[tuple[str, str]]:
-        """Returns the outputs of other nodes that a node reads: pairs of node and output."""
+        """Returns the inputs of a node, as pairs of a node and its output."""
         specs = self._nodes[node_id].inputs.inputs.values()
         channels = [channel for spec in specs for channel in spec.channels if channel.producer_node_query.id]
         return [(channel.producer_node_query.id, channel.output_key) for channel in channels]
 
     def launch(self, node_id: str) -> NodeResult:
-        """Runs a node, or takes it from the cache.
+        """Runs a node, or takes its outputs from the cache.
 
-        A node that this run has finished already is left alone; one that was killed, or failed,
-        starts anew under the same execution, with empty outputs.
+        A node that this run already finished is not run again. If it was killed or failed, it restarts under the same
+        execution, with empty outputs.
 
         Raises:
-            SegpipeError: TFX could not find the node's inputs, or an earlier attempt of this run failed in a way that
-                another cannot change; other exceptions come as the node raised them.
+            SegpipeError: TFX could not find the node's inputs, or an earlier attempt of this run failed permanently.
+                Other exceptions are those of the node.
         """
         start = time.monotonic()
         with metadata.Metadata(self._connection) as store:
@@ -103,7 +121,7 @@ class PipelineRun:
                 info = self._launcher(node_id).launch()
             except SegpipeError as error:
                 if error.permanent:
-                    self._remember(node_id, error)
+                    self._record_failure(node_id, error)
                 raise
             execution_id = getattr(info, "execution_id", None)
         else:
@@ -113,11 +131,11 @@ class PipelineRun:
             self._count_files(execution_id)
         return NodeResult(node_id, state, time.monotonic() - start, execution_id)
 
-    def _remember(self, node_id: str, error: SegpipeError) -> None:
-        """Records why a node failed for good: Kubeflow's retries do not learn its exit code.
+    def _record_failure(self, node_id: str, error: SegpipeError) -> None:
+        """Records a permanent failure, so that retries on Kubeflow fail at once.
 
-        Its launcher ends with 1 whatever the container's exit code is (kubeflow/pipelines 7b70c7b,
-        backend/src/v2/cmd/launcher-v2/main.go).
+        They cannot tell by the exit code: Kubeflow's launcher exits with 1 for every failure of the container
+        (kubeflow/pipelines 7b70c7b, backend/src/v2/cmd/launcher-v2/main.go).
         """
         with metadata.Metadata(self._connection) as store:
             contexts = context_lib.prepare_contexts(store, self._nodes[node_id].contexts)
@@ -127,7 +145,7 @@ class PipelineRun:
                 store.store.put_executions([execution])
 
     def _count_files(self, execution_id: int) -> None:
-        """Records how many files each output has, so that a later run can tell whether some are missing."""
+        """Records the number of files of each output, so that later runs notice missing ones."""
         with metadata.Metadata(self._connection) as store:
             artifacts = _outputs(store, [execution_id])
             for artifact in artifacts:
@@ -135,11 +153,11 @@ class PipelineRun:
             store.store.put_artifacts(artifacts)
 
     def _drop_incomplete_outputs(self, store: Any, node_id: str) -> None:
-        """Keeps TFX from taking earlier outputs from the cache if some of their files are missing.
+        """Excludes earlier outputs of a node from the cache if some of their files are missing.
 
-        A cleaner of temporary folders and a copy that was cut off leave folders with too few files. TFX 1.16 and 1.21
-        (tfx/orchestration/portable/cache_utils.py, `get_cached_outputs`) take outputs whose state is LIVE and whose
-        folder exists, whatever it holds.
+        Cleaners of temporary folders and interrupted copies leave folders with too few files. TFX 1.16 and 1.21
+        (tfx/orchestration/portable/cache_utils.py, `get_cached_outputs`) only check that an output is LIVE and that its
+        folder exists.
         """
         (context,) = (
             c for c in self._nodes[node_id].contexts.contexts if c.type.name == constants.NODE_CONTEXT_TYPE_NAME
@@ -158,7 +176,7 @@ class PipelineRun:
         store.store.put_artifacts(incomplete)
 
     def _earlier_execution(self, store: Any, node_id: str) -> Any:
-        """Returns the execution that finished a node in this run; an unfinished one begins anew, without outputs."""
+        """Returns the execution that finished a node in this run, or None. Prepares unfinished ones for a restart."""
         node = self._nodes[node_id]
         contexts = context_lib.prepare_contexts(metadata_handle=store, node_contexts=node.contexts)
         for execution in execution_lib.get_executions_associated_with_all_contexts(store, contexts):
@@ -172,17 +190,18 @@ class PipelineRun:
                 )
                 raise kind(
                     f"{execution.custom_properties[_FAILURE].string_value}\n"
-                    "An earlier attempt of this run found it, and another cannot change it. Mend it and start a new run"
+                    "An earlier attempt of this run failed with this error, and a retry cannot succeed. Fix the cause "
+                    "and start a new run"
                 )
             self._remove_outputs(node, execution.id)
-            # TFX would leave one that failed as it is, and a training's other workers wait for one that runs.
+            # TFX does not restart a failed execution, and the other workers of a training wait for a running one.
             if not execution_lib.is_execution_active(execution):
                 execution.last_known_state = metadata_store_pb2.Execution.RUNNING
                 store.store.put_executions([execution])
         return None
 
     def _remove_outputs(self, node: Any, execution_id: int) -> None:
-        # TFX reuses the folders of an execution that was killed; what lies there would mix with the new.
+        # TFX reuses the folders of an interrupted execution; old files would mix with new ones.
         resolver = outputs_utils.OutputsResolver(
             pipeline_node=node, pipeline_info=self._ir.pipeline_info, pipeline_runtime_spec=self._ir.runtime_spec
         )
@@ -204,21 +223,21 @@ class PipelineRun:
         )
 
     def _state(self, node_id: str, execution_id: int | None) -> State:
-        """Asks the metadata store how an execution ended."""
+        """Returns how an execution ended. Raises SegpipeError if it did not run."""
         if execution_id is None:
             return "ran"
         with metadata.Metadata(self._connection) as store:
             (execution,) = store.store.get_executions_by_id([execution_id])
-        # The launcher records inputs that it cannot find and returns as if all were well.
+        # If inputs are missing, the launcher records the failure and returns normally.
         if not execution_lib.is_execution_successful(execution):
             result = execution_lib.get_execution_result(execution, ignore_parse_errors=True)
-            # The traceback of an error in a strategy of our own, which TFX's errors are raised from.
+            # TFX's message includes the traceback of an error in one of our resolver strategies.
             own = re.search(r"^components\.errors\.\w+: (.+)$", result.result_message if result else "", re.MULTILINE)
             raise SegpipeError(
                 f"{node_id}: {own[1]}"
                 if own
                 else f"{node_id}: TFX could not find the node's inputs; expected the outputs of "
-                f"{', '.join(self.upstream(node_id)) or 'no other node'} in this run. The log says which is missing"
+                f"{', '.join(self.upstream(node_id)) or 'no other node'} in this run. The log names the missing input"
             )
         return "cached" if execution.last_known_state == metadata_store_pb2.Execution.CACHED else "ran"
 
@@ -230,9 +249,9 @@ def _outputs(store: Any, execution_ids: Iterable[int]) -> list[Any]:
 
 
 def _number_of_files(uri: str) -> int:
-    """Returns how many files an artifact has; the artifact of a single value is a file itself.
+    """Returns the number of files of an artifact; the artifact of a single value is a file itself.
 
-    On an object store, an artifact without a manifest has none: a task that was killed left it.
+    On an object store, an artifact without a manifest counts as incomplete (-1): its task was killed.
     """
     if files.is_remote(uri):
         return len(stored_folder.read_manifest(uri).files) if stored_folder.is_published(uri) else -1

@@ -1,8 +1,7 @@
-"""Teaches TFX's launcher the addresses of object stores, in the place of TensorFlow's own file systems.
+"""Adds object stores to `tfx.dsl.io.fileio`, in place of TensorFlow's file systems, which only support `gs://`.
 
-The launcher, drivers and resolvers of TFX ask `tfx.dsl.io.fileio` whether artifacts exist and make or remove their
-folders. TensorFlow knows `gs://` alone. Executors do not come here: `pipeline.running.staging` gives them local
-folders.
+TFX's launcher, drivers and resolvers use fileio to check, create and remove the folders of artifacts. Executors do not
+need it: `pipeline.running.staging` gives them local folders.
 """
 
 from __future__ import annotations
@@ -16,41 +15,41 @@ from tfx.dsl.io import filesystem, filesystem_registry
 
 from components import files, object_store, stored_folder
 
-# TensorFlow's file systems have 10 (tfx/dsl/io/plugins/tensorflow_gfile.py, 1.16 and 1.21); the lowest one counts.
+# TensorFlow's file systems have priority 10 (tfx/dsl/io/plugins/tensorflow_gfile.py, 1.16 and 1.21); the lowest wins.
 _PRIORITY = 0
 
 
 class ObjectStoreFilesystem(filesystem.Filesystem):
-    """Files on object stores. A folder exists if it was published, or if an object lies below it."""
+    """Files on object stores. A folder exists if it has a manifest, or contains an object."""
 
     SUPPORTED_SCHEMES = object_store.SCHEMES
 
     @staticmethod
     def open(name: Any, mode: str = "r") -> Any:
-        """Returns a file object in memory, which is written to the store when it is closed."""
+        """Returns an in-memory file, which is written to the store when it is closed."""
         return _File(_text(name), mode)
 
     @staticmethod
     def copy(src: Any, dst: Any, overwrite: bool = False) -> None:
         """Copies a file from or to an object store."""
         if not overwrite and files.exists(_text(dst)):
-            raise FileExistsError(f"{_text(dst)}: exists already, expected a new name or overwrite=True")
+            raise FileExistsError(f"{_text(dst)}: already exists, expected a new name or overwrite=True")
         with _missing_as_tfx():
             files.write_chunks(_text(dst), files.chunks(_text(src)))
 
     @staticmethod
     def exists(path: Any) -> bool:
-        """Tells whether there is an object or a folder."""
+        """Tells whether a path is an object or a folder."""
         return files.exists(_text(path)) or ObjectStoreFilesystem.isdir(path)
 
     @staticmethod
     def glob(pattern: Any) -> list[Any]:
-        """Refuses patterns, which nothing asks of the launcher."""
-        raise NotImplementedError(f"{_text(pattern)}: object stores have no patterns, expected a path")
+        """Not supported; the launcher does not need it."""
+        raise NotImplementedError(f"{_text(pattern)}: patterns are not supported on object stores, expected a path")
 
     @staticmethod
     def isdir(path: Any) -> bool:
-        """Tells whether a folder was published, or holds an object."""
+        """Tells whether a folder has a manifest, or contains an object."""
         folder = _text(path).rstrip("/")
         return stored_folder.is_published(folder) or next(object_store.objects(folder), None) is not None
 
@@ -61,11 +60,11 @@ class ObjectStoreFilesystem(filesystem.Filesystem):
 
     @staticmethod
     def makedirs(path: Any) -> None:
-        """Does nothing: object stores have no folders to make."""
+        """Does nothing: object stores have no folders."""
 
     @staticmethod
     def mkdir(path: Any) -> None:
-        """Does nothing: object stores have no folders to make."""
+        """Does nothing: object stores have no folders."""
 
     @staticmethod
     def remove(path: Any) -> None:
@@ -81,23 +80,23 @@ class ObjectStoreFilesystem(filesystem.Filesystem):
     @staticmethod
     def rmtree(path: Any) -> None:
         """Removes a folder if it exists, its manifest first."""
-        stored_folder.withdraw(_text(path))
+        stored_folder.remove(_text(path))
 
     @staticmethod
     def stat(path: Any) -> Any:
-        """Refuses, because nothing asks it of the launcher."""
-        raise NotImplementedError(f"{_text(path)}: not offered for object stores")
+        """Not supported; the launcher does not need it."""
+        raise NotImplementedError(f"{_text(path)}: stat is not supported on object stores")
 
     @staticmethod
     def walk(
         top: Any, topdown: bool = True, onerror: Callable[..., None] | None = None
     ) -> Iterable[tuple[Any, list[Any], list[Any]]]:
-        """Refuses, because nothing asks it of the launcher."""
-        raise NotImplementedError(f"{_text(top)}: not offered for object stores")
+        """Not supported; the launcher does not need it."""
+        raise NotImplementedError(f"{_text(top)}: walk is not supported on object stores")
 
 
 class _File(io.BytesIO):
-    """A file of an object store in memory; text unless the mode says `b`."""
+    """An in-memory file of an object store; text, unless the mode contains `b`."""
 
     def __init__(self, path: str, mode: str) -> None:
         self._path, self._mode = path, mode
@@ -133,5 +132,5 @@ def _text(path: Any) -> str:
 
 
 def register() -> None:
-    """Makes TFX read and write the addresses of object stores so, in this process."""
+    """Registers object stores with TFX's fileio, in this process."""
     filesystem_registry.DEFAULT_FILESYSTEM_REGISTRY.register(ObjectStoreFilesystem, _PRIORITY)

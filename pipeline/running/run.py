@@ -1,4 +1,4 @@
-"""One run from a validated configuration to exit code: lock, log, pipeline, summary, report."""
+"""Runs the pipeline on this machine: lock, log, components, summary and report."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from components.dataset.description import DatasetDescription
 from components.errors import SegpipeError
 from components.gpu import require_gpu, usable_gpus
 from components.tensorflow_start import prepare
-from pipeline.configuration.config import RunConfig, describe, with_gate_split
+from pipeline.configuration.config import RunConfig
+from pipeline.configuration.data import describe, with_gate_split
 from pipeline.history.served import check_served_name
 from pipeline.running import logs
 from pipeline.running.console import RunConsole
-from pipeline.running.notifications import RunNotices
+from pipeline.running.notifications import Notifier
 from pipeline.running.tfx_start import import_tfx
 from pipeline.storage.workdir import CONFIG_FILE, LOG_FILE, REPORT_FILE, Workdir
 from pipeline.wiring.beam_workers import refuse_local_paths
@@ -36,18 +37,18 @@ if TYPE_CHECKING:
 
 @listed_once()
 def run_pipeline(config: RunConfig, out: str, wait: bool = False) -> bool:
-    """Runs the whole pipeline and prints its course.
+    """Runs the whole pipeline and prints its progress.
 
     Args:
         config: every setting.
         out: the work directory.
-        wait: whether to wait for another run in the same work directory.
+        wait: whether to wait for another run in the same work directory, instead of failing.
 
     Returns:
         Whether the model was blessed.
 
     Raises:
-        SegpipeError: whatever stopped the run, explained; other exceptions are wrapped with the log's path.
+        SegpipeError: the run failed. Unexpected exceptions are wrapped, with the path of the log.
     """
     workdir = Workdir(out)
     files.refuse_pattern("--out", workdir.root)
@@ -59,7 +60,7 @@ def run_pipeline(config: RunConfig, out: str, wait: bool = False) -> bool:
     workdir.create()
     with workdir.lock(wait):
         if wait:
-            # The data may have changed meanwhile.
+            # The data may have changed while this run waited.
             forget()
         run_id = _new_run_id(workdir, config.model.name)
         directory = workdir.run(run_id)
@@ -70,7 +71,7 @@ def run_pipeline(config: RunConfig, out: str, wait: bool = False) -> bool:
         with logs.captured(log) as stream, RunConsole(stream) as console:
             say = functools.partial(console.console.print, markup=False, emoji=False, soft_wrap=True)
             say(f"run {run_id}, log {log}")
-            notices = RunNotices(config.project.name, run_id, say, config.notify, {"log": log})
+            notices = Notifier(config.project.name, run_id, say, config.notify, {"log": log})
             with notices.of_failures(), _explained(log):
                 blessed = _run(config, description, workdir, run_id, console, notices)
             if config.retention.after_run:
@@ -84,7 +85,7 @@ def _run(
     workdir: Workdir,
     run_id: str,
     console: RunConsole,
-    notices: RunNotices,
+    notices: Notifier,
 ) -> bool:
     start = time.monotonic()
     console.start("starting TensorFlow and TFX")
@@ -94,10 +95,9 @@ def _run(
         require_gpu(usable_gpus())
     import_tfx()
     refuse_local_paths(config.beam, config.data.dir, workdir.artifacts)
-    # Everything below needs TensorFlow and TFX, whose import takes longer than all that came before.
+    # Imported here, because the import of TensorFlow and TFX is slow, and a wrong setting should fail before it.
     from pipeline.history.figures import main_figure
-    from pipeline.running.local_runner import LocalRunner
-    from pipeline.running.nodes import NodeResult
+    from pipeline.running.nodes import NodeResult, run_nodes
     from pipeline.storage.store import Store
     from pipeline.wiring.create_pipeline import create_pipeline
 
@@ -113,7 +113,7 @@ def _run(
             figure = main_figure(execution)
         console.end(result.node_id, result.state, result.seconds, figure)
 
-    results = LocalRunner(console.start, on_end).run(pipeline, run_id)
+    results = run_nodes(pipeline, run_id, console.start, on_end)
     console.finish()
     return _conclude(config, workdir, run_id, description, results, startup_seconds, console, notices)
 
@@ -126,9 +126,9 @@ def _conclude(
     results: Sequence[Any],
     startup_seconds: float,
     console: RunConsole,
-    notices: RunNotices,
+    notices: Notifier,
 ) -> bool:
-    """Writes summary and report, prints the closing tables and returns whether the model was blessed."""
+    """Writes summary and report, prints the scores, and returns whether the model was blessed."""
     from components.report.data import load
     from components.report.wording import split_note
     from pipeline.history.related import add_related, find_baseline
@@ -158,54 +158,50 @@ def _conclude(
         say(depth_line(candidate.depth))
     say(split_note(reported), soft_wrap=True)
     say()
-    if outcome.evaluation.failures:
-        say(failure_table(outcome.evaluation))
+    if evaluation.failures:
+        say(failure_table(evaluation))
         say()
     if all(result.state == "cached" for result in results if result.node_id not in RESOLVERS):
-        say("Nothing has changed since an earlier run: every component came from the cache.")
+        say("Nothing changed since an earlier run: every component came from the cache.")
     say(f"summary  {summary}", soft_wrap=True)
-    pushed_model = outcome.output("Pusher", "pushed_model")
-    say(f"model    {push_text(pushed_model)}", soft_wrap=True)
+    say(f"model    {push_text(outcome.pushed_model)}", soft_wrap=True)
     say(f"report   {report}", soft_wrap=True)
     notices.links["report"] = report
     announce(config, executions, report, notices)
     say(f"Open the report: {_address(report)}", style="bold", soft_wrap=True)
-    if outcome.pushed:
-        check_served(outcome.pushed, pushed_model.uri)
+    if outcome.pushed_model.pushed:
+        check_served(outcome.pushed_model.pushed, outcome.pushed_model.uri)
     return outcome.blessed
 
 
 def _free_disk(config: RunConfig, workdir: Workdir, say: Callable[[str], None]) -> None:
-    """Removes what no kept run needs; a failure does not fail the run, and the next time finishes it."""
+    """Removes what no kept run needs. A failure does not fail the run; the next call continues."""
     from pipeline.retention.collect import collect
 
     try:
         plan = collect(workdir, config)
         say(f"freed    {sum(item.bytes for item in plan.items) / 1e6:.1f} MB of {len(plan.removed)} old runs")
     except SegpipeError as error:
-        say(f"the disk was not freed: {error}")
+        say(f"warning: no disk space was freed: {error}")
 
 
 def _address(path: str) -> str:
-    """Returns a file's address for a browser, with blanks, %, # and letters outside ASCII escaped."""
+    """Returns a file's address for a browser, with escaped spaces, %, # and non-ASCII characters."""
     return Path(path).absolute().as_uri()
 
 
 def _write_report(data: ReportData, directory: str, results: Sequence[Any]) -> str:
-    """Draws the run's own page: the Report component's data with this run's timings."""
+    """Writes the run's report: the Report component's data with this run's timings. Returns its path."""
     from components.report.data import Timing
     from components.report.render import render
 
     timings = tuple(Timing(result.node_id, result.seconds, result.state) for result in results)
     path = os.path.join(directory, REPORT_FILE)
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        file.write(render(dataclasses.replace(data, timings=timings)))
-    os.replace(path + ".tmp", path)
+    files.write_bytes(path, render(dataclasses.replace(data, timings=timings)).encode())
     return path
 
 
 def _new_run_id(workdir: Workdir, model: str) -> str:
-    """Returns a name that sorts by time and is not taken."""
     base = f"{datetime.now():%Y%m%d-%H%M%S}-{model}"
     run_id, number = base, 2
     while os.path.exists(workdir.run(run_id)):
@@ -215,7 +211,7 @@ def _new_run_id(workdir: Workdir, model: str) -> str:
 
 @contextlib.contextmanager
 def _explained(log: str) -> Any:
-    """Lets explained failures pass and gives every other the log's path."""
+    """Wraps unexpected exceptions in a SegpipeError with the path of the log."""
     try:
         yield
     except SegpipeError:
@@ -225,5 +221,5 @@ def _explained(log: str) -> Any:
         traceback.print_exc()
         raise SegpipeError(
             f"the run failed: {type(error).__name__}: {error}\nThe full log, with the traceback: {log}\n"
-            "Run the same command again to go on from the last component that finished."
+            "Run the same command again to continue after the last component that finished."
         ) from error

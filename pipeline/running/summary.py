@@ -1,7 +1,6 @@
-"""What a run came to, as `summary.json` for other programs.
+"""The outcome of a run, written as `summary.json` for other programs.
 
-Everything is read from the metadata store and the artifacts, never from what a process remembers,
-so a run whose nodes all came from the cache has the same summary.
+It is read from the metadata store and the artifacts, so a run that came from the cache has the same summary.
 """
 
 from __future__ import annotations
@@ -29,39 +28,31 @@ from pipeline.storage.workdir import SUMMARY_FILE
 
 
 class RunOutcome:
-    """One finished run, read back from its executions."""
+    """The outcome of a finished run, read from its executions."""
 
     def __init__(self, run_id: str, executions: Sequence[NodeExecution], class_map: ClassMap) -> None:
         self.run_id = run_id
-        self.class_map = class_map
-        self._outputs = {execution.node_id: execution.outputs for execution in executions}
-        self.evaluation: Evaluation = load_evaluation(self.output("Evaluator", "evaluation").uri, class_map)
-        self.blessed = bool(self.output("Evaluator", "blessing").properties.get("blessed"))
-        self.report_uri = self.output("Report", "report").uri
-        report = next(execution for execution in executions if execution.node_id == "Report")
+        nodes = {execution.node_id: execution for execution in executions}
+        evaluated, report = nodes["Evaluator"].outputs, nodes["Report"]
+        self.evaluation: Evaluation = load_evaluation(evaluated["evaluation"][0].uri, class_map)
+        self.blessed = bool(evaluated["blessing"][0].properties.get("blessed"))
+        self.pushed_model = nodes["Pusher"].outputs["pushed_model"][0]
+        self.report_uri = report.outputs["report"][0].uri
+        self._class_map = class_map
+        self._ingested = nodes["ImageMaskExampleGen"].outputs
         self._splits = {role: report.properties[f"{role}_split"] for role in ("gate", "selection")}
-
-    def output(self, node_id: str, key: str) -> Artifact:
-        """Returns the one artifact under an output of a node."""
-        return self._outputs[node_id][key][0]
-
-    @property
-    def pushed(self) -> str | None:
-        """The version's directory, or None where nothing was pushed."""
-        properties = self.output("Pusher", "pushed_model").properties
-        return properties["pushed_destination"] if properties.get("pushed") else None
 
     def to_dict(
         self, results: Sequence[NodeResult], startup_seconds: float, chosen: RelatedModel | None
     ) -> dict[str, Any]:
         """Returns the content of `summary.json`; docs/reference.md describes every field."""
-        counts = read_counts(self.output("ImageMaskExampleGen", "quarantine").uri)
+        counts = read_counts(self._ingested["quarantine"][0].uri)
         candidate, baseline = self.evaluation.candidate, self.evaluation.baseline
-        examples = self.output("ImageMaskExampleGen", "examples")
+        examples = self._ingested["examples"][0]
         return {
             "run_id": self.run_id,
             "blessed": self.blessed,
-            "pushed": self.pushed,
+            "pushed": self.pushed_model.pushed,
             "metrics": candidate.scores.to_dict(),
             "splits": self._splits,
             "selection_metrics": nested(candidate.selection) or None,
@@ -81,19 +72,17 @@ class RunOutcome:
         }
 
     def _diagnostics(self, result: ModelResult | None) -> dict[str, Any] | None:
-        return result.diagnostics.to_dict(self.class_map) if result and result.diagnostics else None
+        return result.diagnostics.to_dict(self._class_map) if result and result.diagnostics else None
 
 
 def push_text(pushed_model: Artifact) -> str:
     """Returns where a model was pushed, or why it is not served."""
-    properties = pushed_model.properties
-    if version := properties.get(WITHDRAWN):
-        return f"not pushed: it is version {version}, which was withdrawn"
-    if not properties.get("pushed"):
-        return "not pushed: the gate withheld its blessing"
-    directory = properties["pushed_destination"]
-    withdrawal = _withdrawal(directory)
-    return f"{directory}, which was withdrawn: {withdrawal.why}" if withdrawal else directory
+    if version := pushed_model.properties.get(WITHDRAWN):
+        return f"not pushed: the model is version {version}, which was withdrawn"
+    if not pushed_model.pushed:
+        return "not pushed: the gate did not bless the model"
+    withdrawal = _withdrawal(pushed_model.pushed)
+    return f"{pushed_model.pushed}, which was withdrawn: {withdrawal.why}" if withdrawal else pushed_model.pushed
 
 
 def _withdrawal(version: str) -> Withdrawal | None:
@@ -101,14 +90,11 @@ def _withdrawal(version: str) -> Withdrawal | None:
 
 
 def check_served(version: str, archive: str) -> None:
-    """Checks that a version that the cache calls pushed is still served, unless it was withdrawn.
-
-    Args:
-        version: the version's directory.
-        archive: the artifact that keeps a copy of the model.
+    """Checks that a version that an earlier run pushed is still served, unless it was withdrawn.
 
     Raises:
-        SegpipeError: it was removed since, or a newer version took its place.
+        SegpipeError: the version was removed, or a newer one is served. The message tells how to restore it from
+            `archive`, the artifact with a copy of the model.
     """
     if _withdrawal(version):
         return
@@ -117,22 +103,22 @@ def check_served(version: str, archive: str) -> None:
         return
     if not os.path.isfile(os.path.join(version, "saved_model.pb")):
         raise SegpipeError(
-            f"{version}: an earlier run pushed this version, found it gone, expected it to be served still. "
-            f"Put it back from the copy that was kept: {_replace_by_copy(archive, version)}"
+            f"{version}: an earlier run pushed this version, but it was not found, expected it to be still served. "
+            f"Restore it from its copy: {_copy_command(archive, version)}"
         )
     served = served_instead(version)
     if served:
         base, number = os.path.split(served)
         raise SegpipeError(
-            f"{version}: an earlier run pushed this version, found the newer {served}, which is served in its place, "
+            f"{version}: an earlier run pushed this version, found the newer {served}, which is served instead, "
             "expected it to be the newest. To serve it again, copy it as a new version: "
-            f"{_replace_by_copy(version, os.path.join(base, str(int(number) + 1)))}\n"
-            "Or give it a label: segpipe release canary, then segpipe release promote"
+            f"{_copy_command(version, os.path.join(base, str(int(number) + 1)))}\n"
+            "Or label it: segpipe release canary, then segpipe release promote"
         )
 
 
 def _check_published(version: str, archive: str) -> None:
-    """Checks that a version on an object store, or a copy of it, is the newest published one. Raises SegpipeError."""
+    """Checks that a version on an object store, or a copy of it, is the newest one or stable. Raises SegpipeError."""
     base = os.path.dirname(version)
     versions = find_versions(base)
     newest = versions[max(versions)] if versions else None
@@ -143,14 +129,14 @@ def _check_published(version: str, archive: str) -> None:
     ):
         return
     raise SegpipeError(
-        f"{version}: an earlier run pushed this version, found {newest or 'no published version'} in its place, "
+        f"{version}: an earlier run pushed this version, found {newest or 'no published version'} instead, "
         "expected it to be the newest published one. To serve it again, push it as a new version: "
         f"segpipe models push {shlex.quote(archive)} {shlex.quote(base)}"
     )
 
 
-def _replace_by_copy(source: str, version: str) -> str:
-    """Returns the shell's words that make a version a copy of a folder, whatever is there of it; in one step."""
+def _copy_command(source: str, version: str) -> str:
+    """Returns a shell command that atomically replaces a version with a copy of a folder."""
     base = os.path.dirname(version)
     source, partial, version, base = map(shlex.quote, (source, os.path.join(base, ".copy"), version, base))
     return (
@@ -159,9 +145,7 @@ def _replace_by_copy(source: str, version: str) -> str:
 
 
 def write_summary(directory: str, summary: dict[str, Any]) -> str:
-    """Writes `summary.json` in one step and returns its path."""
+    """Writes `summary.json` atomically and returns its path."""
     path = os.path.join(directory, SUMMARY_FILE)
-    with open(path + ".tmp", "w") as file:
-        json.dump(summary, file, indent=2, sort_keys=True, allow_nan=False)
-    os.replace(path + ".tmp", path)
+    files.write_bytes(path, json.dumps(summary, indent=2, sort_keys=True, allow_nan=False).encode())
     return path

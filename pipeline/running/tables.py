@@ -1,4 +1,4 @@
-"""The tables that close a run or an evaluation on the console."""
+"""Console tables of scores, shown at the end of a run or an evaluation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Scores(Protocol):
-    """What one model scored."""
+    """The scores of one model."""
 
     def flat(self) -> Mapping[str, float | None]:
         """Returns the scores by metric name."""
@@ -31,13 +31,13 @@ def score_table(
     intervals: Mapping[str, Interval],
     change_intervals: Mapping[str, Interval] | None = None,
 ) -> Table:
-    """Returns two scores per class and their means, beside the baseline's: IoU and Dice, or AP of masks and boxes.
+    """Returns two scores for each class and their means, with the baseline's: IoU and Dice, or mask AP and box AP.
 
     Args:
         candidate: the scores to show.
-        baseline: those to compare with, or None.
+        baseline: the scores to compare with, or None.
         intervals: 95 % intervals of the candidate's scores by metric name.
-        change_intervals: those of the changes against the baseline.
+        change_intervals: 95 % intervals of the changes against the baseline.
     """
     after, before = candidate.flat(), baseline.flat() if baseline else {}
     task = task_scores(after)
@@ -46,11 +46,8 @@ def score_table(
         if task is INSTANCE
         else (("IoU", "Dice"), ("mean_iou", "mean_dice"), ("class_iou", "class_dice"))
     )
-    table = Table(box=None, padding=(0, 1), show_header=True, header_style="bold")
-    table.add_column("class")
     compared = (f"{headings[0]} before", "change", "95 %") if baseline else ()
-    for column in (headings[0], "95 %", headings[1], *compared):
-        table.add_column(column, justify="right")
+    table = _table("class", headings[0], "95 %", headings[1], *compared)
     names = [name.partition("/")[2] for name in after if name.startswith(f"{task.by_class}/")]
     for name, main, other in (
         *((name, *(f"{family}/{name}" for family in families)) for name in names),
@@ -65,17 +62,14 @@ def score_table(
 
 
 def depth_line(scores: Mapping[str, float]) -> str:
-    """Returns the scores of depth in a line."""
+    """Returns the depth scores in one line."""
     return "depth: absolute relative error {abs_rel:.3f}, RMSE {rmse:.2f} m, within 25 % {delta_1:.3f}".format(**scores)
 
 
 def sequence_table(sequences: Sequence[SequenceScore]) -> Table:
-    """Returns the mean IoU of sequences, beside the baseline's if there is one."""
+    """Returns the mean IoU of sequences, with the baseline's if there is one."""
     compared = any(row.baseline_mean_iou is not None for row in sequences)
-    table = Table(box=None, padding=(0, 1), header_style="bold")
-    table.add_column("worst sequences")
-    for column in ("mean IoU", *(("before", "change") if compared else ())):
-        table.add_column(column, justify="right")
+    table = _table("worst sequences", "mean IoU", *(("before", "change") if compared else ()))
     for row in sequences:
         before = row.baseline_mean_iou
         cells = [_number(before), _change(difference(row.mean_iou, before))] if compared else []
@@ -85,10 +79,7 @@ def sequence_table(sequences: Sequence[SequenceScore]) -> Table:
 
 def changed_images_table(heading: str, images: Sequence[ScoredImage]) -> Table:
     """Returns the mean IoU of images before and after a change of the model."""
-    table = Table(box=None, padding=(0, 1), header_style="bold")
-    table.add_column(heading)
-    for column in ("mean IoU", "before", "change"):
-        table.add_column(column, justify="right")
+    table = _table(heading, "mean IoU", "before", "change")
     for image in images:
         numbers = (_number(image.mean_iou), _number(image.baseline_mean_iou), _change(image.change))
         table.add_row(Text(image.sample.pair.name), *numbers)
@@ -96,13 +87,22 @@ def changed_images_table(heading: str, images: Sequence[ScoredImage]) -> Table:
 
 
 def failure_table(evaluation: Evaluation) -> Table:
-    """Returns which bound of the gate failed, by how much."""
+    """Returns the thresholds of the gate that were not met, and by how much."""
     table = Table(box=None, padding=(0, 2), header_style="bold", title="Thresholds not met", title_justify="left")
     for column in ("score", "kind", "bound", "found", "margin"):
         table.add_column(column, justify="left" if column in ("score", "kind") else "right")
     for failure in evaluation.failures:
         numbers = (_number(value) for value in (failure.bound, failure.value, failure.margin))
         table.add_row(failure.metric, failure.kind, *numbers)
+    return table
+
+
+def _table(heading: str, *numbers: str) -> Table:
+    """Returns an empty table with a column of names and columns of numbers."""
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table.add_column(heading)
+    for column in numbers:
+        table.add_column(column, justify="right")
     return table
 
 
@@ -116,5 +116,5 @@ def _interval(bounds: Interval | None, form: str) -> Text:
 
 
 def _number(value: float | None) -> Text:
-    """Returns a score with three decimals; a class without a true pixel has none."""
+    """Returns a score with three decimals; `absent` for a class without pixels in the masks."""
     return Text("absent", style="dim") if value is None or value != value else Text(f"{value:.3f}")

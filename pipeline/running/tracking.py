@@ -1,7 +1,7 @@
-"""Logs a finished run to an MLflow server: settings, curves, scores, report, and the model in its registry.
+"""Logs a finished run to MLflow: settings, curves, scores, report, and the model in the registry.
 
-Everything comes from the run's metadata and artifacts, so a run that came from the cache is logged too. Logging a run
-again changes nothing. The limits are those of the installed client (mlflow/utils/validation.py of MLflow 3.17).
+Everything is read from metadata and artifacts, so a run that came from the cache is logged too. Logging a run again
+changes nothing. The limits are those of the installed client (mlflow/utils/validation.py of MLflow 3.17).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CANDIDATE, STABLE = "candidate", "stable"
 
 _RUN, _STARTED, _FINGERPRINT = "segpipe.run_id", "segpipe.started", "segpipe.fingerprint"
 _MODEL_FOLDER = "model"
-# MLflow's own: 7 retries with growing pauses and 120 s a request, which is many minutes if the server is down.
+# MLflow's defaults, 7 retries with growing pauses and 120 s a request, take many minutes if the server is down.
 _CLIENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
@@ -40,15 +40,15 @@ _CLIENT = {
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRun:
-    """A run that reached its end.
+    """A finished run.
 
     Attributes:
         run_id: its name.
-        started: when its first component began, in seconds since 1970.
-        ended: when its last one ended.
+        started: start of its first component, in seconds since 1970.
+        ended: end of its last component.
         report: the content of `report.json`.
         page: the report's HTML file, local or on an object store.
-        model: the folder of the exported model, which holds `saved_model.pb`.
+        model: the folder of the exported model, with `saved_model.pb`.
     """
 
     run_id: str
@@ -60,35 +60,31 @@ class FinishedRun:
 
 
 def log_finished(config: RunConfig, run: FinishedRun, say: Callable[[str], None]) -> None:
-    """Logs a run to the server that the settings name. Never raises: `say` gets a warning with what to do."""
+    """Logs a run to the configured server. Never raises; `say` gets a warning instead."""
     uri = config.tracking.mlflow_uri
     try:
         say(f"MLflow   {log_run(config, run)}")
     except ImportError as error:
         say(
-            f"warning: tracking.mlflow_uri: the run was not logged to {uri}: found no package {error.name}. Install "
-            "MLflow's client: pip install 'segpipe[mlflow]'"
+            f"warning: tracking.mlflow_uri: the run was not logged to {uri}: the package {error.name} is not "
+            "installed. Install MLflow's client: pip install 'segpipe[mlflow]'"
         )
-    # The model is trained and pushed by now; nothing that a tracking server does may change that.
+    # The model is already trained and pushed; an error of the tracking server must not fail the run.
     except Exception as error:
         reason = str(error).partition("\n")[0][:500]
         say(
             f"warning: tracking.mlflow_uri: the run was not logged to {uri}: {type(error).__name__}: {reason}\n"
             "Check that the server runs and that MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
-            "MLFLOW_TRACKING_TOKEN, are right. The same command again logs the same results, from the cache"
+            "MLFLOW_TRACKING_TOKEN, are right. Run the same command again to log the same results, from the cache"
         )
 
 
 def log_run(config: RunConfig, run: FinishedRun) -> str:
-    """Logs a run, once, and returns the address of its page.
-
-    Args:
-        config: every setting; `tracking` names the server and the experiment.
-        run: what is logged.
+    """Logs a run once, and returns the address of its page.
 
     Raises:
         ImportError: the extra `mlflow` is not installed.
-        mlflow.exceptions.MlflowException: the server cannot be reached or refuses something.
+        mlflow.exceptions.MlflowException: the server cannot be reached, or rejects a request.
     """
     for name, value in _CLIENT.items():
         os.environ.setdefault(name, value)
@@ -97,8 +93,7 @@ def log_run(config: RunConfig, run: FinishedRun) -> str:
     uri = config.tracking.mlflow_uri.rstrip("/")
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     experiment = _experiment(client, config)
-    found = _find(client, experiment, run)
-    tracked = found or client.create_run(
+    tracked = _find(client, experiment, run) or client.create_run(
         experiment, start_time=_milliseconds(run.started), tags=_tags(run), run_name=run.run_id
     )
     run_id = tracked.info.run_id
@@ -108,39 +103,40 @@ def log_run(config: RunConfig, run: FinishedRun) -> str:
         client.log_text(run_id, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), "config.yaml")
         version = _register(client, run_id, config, run)
         client.set_tag(run_id, "segpipe.model_version", f"{config.served_name}/{version}")
-        # Last, so that a run that could not be logged whole is completed the next time.
+        # Last, so that an incompletely logged run is completed the next time.
         client.set_terminated(run_id, "FINISHED", end_time=_milliseconds(run.ended))
     return f"{uri}/#/experiments/{experiment}/runs/{run_id}"
 
 
 def _experiment(client: Any, config: RunConfig) -> str:
-    """Returns the id of the experiment, which is created if it does not exist."""
+    """Returns the id of the experiment. Creates it if it does not exist."""
+    name = config.tracking.experiment or config.project.name
+    if client.get_experiment_by_name(name) is None:
+        _create_once(client.create_experiment, name)
+    return client.get_experiment_by_name(name).experiment_id
+
+
+def _create_once(create: Callable[[str], Any], name: str) -> None:
+    """Creates an experiment or a registered model, unless it exists: another run may have created it just now."""
     from mlflow.exceptions import MlflowException
 
-    name = config.tracking.experiment or config.project.name
-    known = client.get_experiment_by_name(name)
-    if known is None:
-        try:
-            return client.create_experiment(name)
-        except MlflowException as error:
-            # Another run created it meanwhile.
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            known = client.get_experiment_by_name(name)
-    return known.experiment_id
+    try:
+        create(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def _find(client: Any, experiment: str, run: FinishedRun) -> Any:
-    """Returns MLflow's run of a run that was logged before, or None.
+    """Returns MLflow's run if this run was logged before, else None.
 
-    Two machines may give runs that begin in the same second the same name, hence the time too.
+    It also compares the start time, because two machines may use the same name in the same second.
     """
     wanted = " and ".join(f"tags.`{name}` = '{_tags(run)[name]}'" for name in (_RUN, _STARTED))
     return next(iter(client.search_runs([experiment], wanted, max_results=1)), None)
 
 
 def _tags(run: FinishedRun) -> dict[str, str]:
-    """Returns the tags of a run in MLflow."""
     lineage, verdict = run.report.lineage, run.report.verdict
     return {
         _RUN: run.run_id,
@@ -158,7 +154,7 @@ def _verdict(run: FinishedRun) -> str:
 
 
 def _log_values(client: Any, run_id: str, config: RunConfig, run: FinishedRun) -> None:
-    """Logs settings as parameters, and curves and scores as metrics, in batches that the server accepts."""
+    """Logs settings as parameters, and curves and scores as metrics, in batches of the allowed size."""
     from mlflow.entities import Metric, Param
     from mlflow.utils import validation
 
@@ -166,7 +162,7 @@ def _log_values(client: Any, run_id: str, config: RunConfig, run: FinishedRun) -
         Param(name[: validation.MAX_ENTITY_KEY_LENGTH], value[: validation.MAX_PARAM_VAL_LENGTH])
         for name, value in _settings(config)
     ]
-    # The server keeps a metric once for each name, step, time and value: the same time makes logging again harmless.
+    # The server ignores a metric with the same name, step, time and value, so logging again is harmless.
     time = _milliseconds(run.ended)
     metrics = [
         Metric(_key(name)[: validation.MAX_ENTITY_KEY_LENGTH], value, time, step)
@@ -179,7 +175,7 @@ def _log_values(client: Any, run_id: str, config: RunConfig, run: FinishedRun) -
 
 
 def _settings(group: Settings, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yields every setting by its dotted name; a text as it is, everything else as JSON."""
+    """Yields every setting by its dotted name; strings unchanged, other values as JSON."""
     values = group.model_dump(mode="json")
     for name, setting in group:
         if isinstance(setting, Settings):
@@ -189,7 +185,7 @@ def _settings(group: Settings, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _metrics(report: ReportData) -> Iterator[tuple[str, float, int]]:
-    """Yields (name, value, step): scores at step 0, curves by epoch. What is undefined is left out."""
+    """Yields (name, value, step): scores at step 0, curves by epoch. Undefined values are left out."""
     groups: dict[str, Mapping[str, float | None]] = {
         "": report.scores,
         "selection/": report.selection_scores,
@@ -199,7 +195,7 @@ def _metrics(report: ReportData) -> Iterator[tuple[str, float, int]]:
         for name, value in scores.items():
             if _is_defined(value):
                 yield prefix + name, float(value), 0
-    # A training that was resumed may hold an epoch twice; the later entry counts.
+    # A resumed training may list an epoch twice; the later entry counts.
     for epoch in {entry["epoch"]: entry for entry in report.history}.values():
         for name, value in epoch.items():
             if name != "epoch" and _is_defined(value):
@@ -211,18 +207,18 @@ def _is_defined(value: Any) -> TypeGuard[float]:
 
 
 def _key(name: str) -> str:
-    """Returns a metric's name in the characters that MLflow accepts on every platform; class names may hold others."""
+    """Replaces the characters of a metric's name, such as those of class names, that MLflow does not accept."""
     return "/".join(re.sub(r"[^\w.\- ]", "_", part) or "_" for part in name.split("/"))
 
 
 def _register(client: Any, run_id: str, config: RunConfig, run: FinishedRun) -> str:
-    """Returns the version of the run's model in the registry, which is created if the model is not there.
+    """Returns the version of the run's model in the registry, and registers the model if necessary.
 
-    The server accepts a local folder as the source of a version only if it belongs to the run's own artifacts
+    The server accepts a local folder as the source of a version only among the run's artifacts
     (mlflow/server/handlers.py, `_validate_source_run`). So the source of a local model is the run's folder `model`.
     """
     name = config.served_name
-    _create_model(client, name)
+    _create_once(client.create_registered_model, name)
     fingerprint = _fingerprint(run.model)
     known = [v for v in client.search_model_versions(f"name = '{name}'") if v.tags.get(_FINGERPRINT) == fingerprint]
     if known:
@@ -239,30 +235,20 @@ def _register(client: Any, run_id: str, config: RunConfig, run: FinishedRun) -> 
     return version
 
 
-def _create_model(client: Any, name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-
-
 def _source(client: Any, run_id: str, config: RunConfig, run: FinishedRun) -> str:
     """Returns the source of a version: the pushed folder on an object store, or the run's folder `model`."""
-    place = run.report.verdict.pushed or run.model
+    location = run.report.verdict.pushed or run.model
     if config.tracking.log_model:
         client.log_artifacts(run_id, stored_folder.fetch(run.model), _MODEL_FOLDER)
-    elif files.is_remote(place):
-        return place
+    elif files.is_remote(location):
+        return location
     else:
         client.log_dict(run_id, read_model_metadata(run.model), f"{_MODEL_FOLDER}/segpipe.json")
     return f"runs:/{run_id}/{_MODEL_FOLDER}"
 
 
 def _fingerprint(model: str) -> str:
-    """Returns what tells models apart: the hash of the file in which TensorFlow keeps those of graph and weights."""
+    """Returns the hash of `fingerprint.pb`, in which TensorFlow stores the hashes of graph and weights."""
     return hashlib.sha256(files.read_bytes(files.join(model, "fingerprint.pb"))).hexdigest()
 
 

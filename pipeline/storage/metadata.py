@@ -11,7 +11,7 @@ from ml_metadata.proto import metadata_store_pb2
 from components.errors import UsageError
 from pipeline.configuration.kubeflow import MetadataSettings
 
-# Types of file systems as Linux names them, of FUSE too.
+# File system types of Linux, including those of FUSE.
 _NETWORK_FILE_SYSTEM = re.compile(
     r"nfs4?|cifs|smb3|afs|beegfs|ceph|glusterfs|gpfs|lustre"
     r"|fuse\.(blobfuse2?|ceph-fuse|gcsfuse|glusterfs|juicefs|s3fs|sshfs)"
@@ -20,11 +20,9 @@ _PORTS = {"mysql": 3306, "postgresql": 5432, "grpc": 8080}
 
 
 def connection_config(settings: MetadataSettings, sqlite_path: str) -> Any:
-    """Returns a `ConnectionConfig`, or a `MetadataStoreClientConfig` for a service.
+    """Returns ML Metadata's `ConnectionConfig` or, for a service, its `MetadataStoreClientConfig`.
 
-    Args:
-        settings: which store; a database's password is read from the environment.
-        sqlite_path: file of an SQLite store.
+    The password of a database is read from the environment; `sqlite_path` is the file of an SQLite store.
     """
     if settings.kind == "sqlite":
         sqlite = metadata_store_pb2.SqliteMetadataSourceConfig(
@@ -50,16 +48,14 @@ def connection_config(settings: MetadataSettings, sqlite_path: str) -> Any:
 
 
 def network_file_system(path: str, mounts: str = "/proc/self/mounts") -> str:
-    """Returns the type of the file system that a path lies on if that is a network's, else an empty string.
+    """Returns the type of a path's file system if it is a network file system, else an empty string.
 
-    Args:
-        path: a local path, which need not exist.
-        mounts: table of what is mounted, in the form of fstab(5).
+    The path need not exist. `mounts` is a table of mounts in the format of fstab(5).
     """
     where, found = os.path.realpath(path), ("", "")
     with open(mounts) as table:
         for line in table:
-            # Blanks in a mount point are written in octal.
+            # Spaces in a mount point are written as octal escapes.
             point, kind = (field.encode().decode("unicode_escape") for field in line.split()[1:3])
             if os.path.commonpath([where, point]) == point and len(point) >= len(found[0]):
                 found = point, kind
@@ -67,11 +63,11 @@ def network_file_system(path: str, mounts: str = "/proc/self/mounts") -> str:
 
 
 def _tls(settings: MetadataSettings) -> Any:
-    """Returns a service's options for TLS, which hold the certificates themselves, or None."""
+    """Returns the TLS options of a service, which contain the certificates, or None without TLS."""
     if not settings.tls_ca:
         return None
     files = {"custom_ca": settings.tls_ca, "server_cert": settings.tls_cert, "client_key": settings.tls_key}
-    # `server_cert` is the client's certificate: ML Metadata 1.16 passes it on as the chain of the client's key
+    # `server_cert` is the client's certificate: ML Metadata 1.16 passes it as the chain of the client's key
     # (ml_metadata/metadata_store/metadata_store.py, `_get_channel`).
     return metadata_store_pb2.MetadataStoreClientConfig.SSLConfig(
         **{name: _read(path) for name, path in files.items() if path}

@@ -1,4 +1,4 @@
-"""Reads runs, their executions and their artifacts from ML Metadata, without importing TensorFlow or TFX."""
+"""Reads runs, executions and artifacts from ML Metadata, without importing TensorFlow or TFX."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import os
 import random
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from ml_metadata import MetadataStore
@@ -16,7 +17,7 @@ from components.errors import SegpipeError, UsageError
 _PIPELINE = "pipeline"
 _RUN = "pipeline_run"
 _NODE = "node"
-# Property of a run's context: `segpipe gc` removed its files, and its rows stay.
+# Property of a run's context, set when `segpipe gc` removed the run's files. The rows in the database stay.
 REMOVED = "removed"
 _ATTEMPTS = 5
 _STATES = {
@@ -30,17 +31,22 @@ _STATES = {
 
 @dataclasses.dataclass(frozen=True)
 class Artifact:
-    """One artifact: its type, where it lies, and its properties by name."""
+    """One artifact, with its properties by name."""
 
     id: int
     type: str
     uri: str
     properties: dict[str, Any]
 
+    @property
+    def pushed(self) -> str | None:
+        """The version directory that a PushedModel names; None if nothing was pushed."""
+        return str(self.properties["pushed_destination"]) if self.properties.get("pushed") else None
+
 
 @dataclasses.dataclass(frozen=True)
 class NodeExecution:
-    """One node's execution in one run; `project` is the name of its pipeline."""
+    """One node's execution in one run. `project` is the name of its pipeline; times are seconds since 1970."""
 
     id: int
     node_id: str
@@ -53,8 +59,16 @@ class NodeExecution:
     project: str = ""
 
 
+def find_output(executions: Iterable[NodeExecution], node_id: str, key: str) -> Artifact | None:
+    """Returns the first artifact of a node's output; None if the node did not run or has no such output."""
+    for execution in executions:
+        if execution.node_id == node_id and execution.outputs.get(key):
+            return execution.outputs[key][0]
+    return None
+
+
 class Store:
-    """A view of the metadata that runs left behind; nothing here writes."""
+    """A read-only view of the metadata of past runs."""
 
     def __init__(self, source: Any) -> None:
         """Opens a store.
@@ -63,8 +77,8 @@ class Store:
             source: path of an SQLite file, or ML Metadata's connection to another store.
 
         Raises:
-            UsageError: there is no such file.
-            SegpipeError: the store cannot be reached.
+            UsageError: the file does not exist.
+            SegpipeError: the store cannot be opened.
         """
         self._store = _open_file(source) if isinstance(source, str) else connect(source)
 
@@ -74,11 +88,11 @@ class Store:
         return [context.name for context in sorted(contexts, key=lambda context: context.id)]
 
     def has_run(self, run_id: str) -> bool:
-        """Tells whether anything of a run has been recorded."""
+        """Tells whether the store knows a run."""
         return self._store.get_context_by_type_and_name(_RUN, run_id) is not None
 
     def executions(self, run_id: str) -> list[NodeExecution]:
-        """Returns a run's executions in the order they began. Raises UsageError for an unknown run."""
+        """Returns a run's executions in the order they started. Raises UsageError for an unknown run."""
         context = self._store.get_context_by_type_and_name(_RUN, run_id)
         if context is None:
             known = self.run_ids()
@@ -92,23 +106,20 @@ class Store:
         return [_artifact(proto) for proto in sorted(found, key=lambda proto: proto.id)]
 
     def run_that_made(self, artifact_id: int) -> str | None:
-        """Returns the name of the run that made an artifact, not of one that took it from the cache; None if none."""
+        """Returns the run that wrote an artifact, not one that took it from the cache; None if it is unknown."""
         events = self._store.get_events_by_artifact_ids([artifact_id])
         makers = [event.execution_id for event in events if event.type == event.OUTPUT]
         contexts = self._store.get_contexts_by_execution(min(makers)) if makers else []
         return next((context.name for context in contexts if context.type == _RUN), None)
 
     def pushed_to(self, model_id: int) -> str | None:
-        """Returns the directory of the first version that a model was pushed as; None if it was not pushed."""
+        """Returns the directory of the first version of a model; None if it was not pushed."""
         events = self._store.get_events_by_artifact_ids([model_id])
         readers = sorted(event.execution_id for event in events if event.type == event.INPUT)
         written = self._store.get_events_by_execution_ids(readers) if readers else []
         outputs = [event.artifact_id for event in written if event.type == event.OUTPUT]
-        for proto in self._store.get_artifacts_by_id(outputs) if outputs else []:
-            found = _artifact(proto)
-            if found.type == "PushedModel" and found.properties.get("pushed"):
-                return str(found.properties["pushed_destination"])
-        return None
+        found = self._store.get_artifacts_by_id(outputs) if outputs else []
+        return next((artifact.pushed for artifact in map(_artifact, found) if artifact.pushed), None)
 
     def _node_execution(self, execution: Any) -> NodeExecution:
         names = {context.type: context.name for context in self._store.get_contexts_by_execution(execution.id)}
@@ -134,9 +145,10 @@ class Store:
 
 
 def connect(config: Any) -> MetadataStore:
-    """Opens a store that many processes share.
+    """Opens a store that several processes share. Raises SegpipeError.
 
-    Those that meet an empty database at once all make its tables; ML Metadata tells all but one to try again.
+    If several processes open an empty database at once, all create its tables; ML Metadata fails in all but one of
+    them, which must try again.
     """
     failure = ""
     for _ in range(_ATTEMPTS):
@@ -149,7 +161,7 @@ def connect(config: Any) -> MetadataStore:
 
 
 def _open_file(path: str) -> MetadataStore:
-    """Opens an SQLite file to read it. Raises UsageError where there is none, SegpipeError where it is no store."""
+    """Opens an SQLite file read-only. Raises UsageError if it does not exist, SegpipeError if it is not a store."""
     if not os.path.exists(path):
         raise UsageError(
             f"{path}: found no metadata, expected a work directory that a run has used. "
@@ -160,12 +172,12 @@ def _open_file(path: str) -> MetadataStore:
     config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
     try:
         return MetadataStore(config)
-    # Of one that was being made when its process was killed, too.
+    # Also if the process was killed while it created the store.
     except RuntimeError as error:
         why = str(error).partition("\n")[0]
         raise SegpipeError(
-            f"{path}: found no whole metadata store ({why}), expected one that runs were recorded in. "
-            "Where none ever was, remove the file; the next run makes it"
+            f"{path}: the metadata store is damaged or incomplete ({why}), expected one that runs were recorded in. "
+            "If no run ever finished here, delete the file; the next run creates it"
         ) from None
 
 
@@ -174,7 +186,6 @@ def _artifact(proto: Any) -> Artifact:
 
 
 def _properties(proto: Any) -> dict[str, Any]:
-    """Returns properties and custom properties as plain Python values."""
     return {
         name: getattr(value, value.WhichOneof("value"))
         for group in (proto.properties, proto.custom_properties)

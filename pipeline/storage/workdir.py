@@ -1,7 +1,6 @@
-"""The layout of a work directory, and the lock that keeps two runs from sharing it.
+"""The layout of a work directory, and the lock that allows one run at a time.
 
-`runs/<run_id>/`, `latest` and `serving/<name>/<version>/` are for other programs to rely on; the
-rest is segpipe's own.
+Other programs may rely on `runs/<run_id>/`, `latest` and `serving/<name>/<version>/`; the rest is internal.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ REPORT_FILE = "report.html"
 
 
 class Workdir:
-    """Paths inside one work directory, and the metadata store that belongs to it.
+    """Paths inside one work directory, and its metadata store.
 
     Attributes:
         root: the work directory, local or, for runs on a cluster, on an object store.
-        metadata: file of the metadata store, where that is a file.
+        metadata: file of the metadata store, if it is a file.
         shared: whether several runs may use it at once.
     """
 
     def __init__(self, root: str, store: MetadataSettings | None = None, shared: bool = False) -> None:
-        """Takes a root and a store; without one, the store is a file in the work directory."""
+        """Sets the root and the store. The default store is a file in the work directory."""
         self.root = root.rstrip("/") if files.is_remote(root) else os.path.abspath(root)
         self.shared = shared
         self.artifacts = files.join(self.root, "artifacts")
@@ -59,7 +58,7 @@ class Workdir:
 
     @property
     def source(self) -> Any:
-        """What `pipeline.storage.store.Store` opens: the file of the metadata store, else ML Metadata's connection."""
+        """The argument of `pipeline.storage.store.Store`: the file of the metadata store, else its connection."""
         return self.metadata if self._store.kind == "sqlite" else self.connection
 
     def run(self, run_id: str) -> str:
@@ -73,10 +72,10 @@ class Workdir:
         return config.serving_dir if files.is_remote(config.serving_dir) else os.path.abspath(config.serving_dir)
 
     def create(self) -> None:
-        """Makes the folders; an object store has none to make.
+        """Creates the folders, unless the root is on an object store.
 
         Raises:
-            UsageError: the folders cannot be made, or several pods would share an SQLite file on a network volume.
+            UsageError: the folders cannot be created, or several pods would share an SQLite file on a network volume.
         """
         if self.shared and self._store.kind == "sqlite":
             self._refuse_network_volume()
@@ -94,21 +93,18 @@ class Workdir:
         kind = network_file_system(self.metadata)
         if kind:
             raise UsageError(
-                f"kubeflow.metadata: found an SQLite file on a network volume ({kind}), {self.metadata}, where the "
-                "locks of one machine do not hold on another and the file may be damaged. Set "
-                "kubeflow.metadata.kind=mysql and kubeflow.metadata.host"
+                f"kubeflow.metadata: found an SQLite file on a network volume ({kind}), {self.metadata}, where file "
+                "locks do not work across machines and the file may be damaged. Set kubeflow.metadata.kind=mysql and "
+                "kubeflow.metadata.host"
             )
 
     @contextlib.contextmanager
     def lock(self, wait: bool) -> Iterator[None]:
-        """Holds the work directory for one run.
-
-        Args:
-            wait: whether to wait for a run that holds it, or to refuse at once.
+        """Locks the work directory for one run. If another run holds the lock, waits for it or fails at once.
 
         Raises:
-            WorkdirBusyError: another run holds it and `wait` is False.
-            UsageError: the folder cannot be written, or is none.
+            WorkdirBusyError: another run holds the lock and `wait` is False.
+            UsageError: the folder cannot be written, or is on an object store.
         """
         if files.is_remote(self.root):
             raise UsageError(
@@ -132,12 +128,11 @@ class Workdir:
 
     def _unwritable(self, error: OSError) -> UsageError:
         return UsageError(
-            f"{self.root}: found {str(error.strerror).lower()}, expected a folder that can be written. "
-            "Name another one with --out"
+            f"{self.root}: found {str(error.strerror).lower()}, expected a writable folder. Name another one with --out"
         )
 
     def point_latest(self, run_id: str) -> None:
-        """Points `latest` to a run, replacing the link in one step."""
+        """Points `latest` to a run, and replaces the link atomically."""
         temporary = f"{self.latest}.{os.getpid()}"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

@@ -1,1 +1,1 @@
-"""Watches for drift: what the served model is asked, or new data, against what it was trained on."""
+"""Drift monitoring: compares served requests or new data with the training data of the served model."""

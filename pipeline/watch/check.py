@@ -1,4 +1,4 @@
-"""One look at a source: observes it, compares it with the training data of the served model, and tells what moved."""
+"""Compares a source of images with the training data of the served model, and reports drift."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from serving.client.results import Refused
 from serving.local import LocalModel
 from serving.predictor import Predictor, find_version, read_metadata
 
-# Data with masks is the next span to train on; the others are what is served.
-_HOW: dict[str, Comparator] = {DATA: "drift", IMAGES: "skew", REQUESTS: "skew"}
+# Data with masks is a later span of training data; images and requests are serving data.
+_COMPARATORS: dict[str, Comparator] = {DATA: "drift", IMAGES: "skew", REQUESTS: "skew"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What a look came to.
+    """The result of a comparison.
 
     Attributes:
-        run_id: the run whose training data was compared with.
+        run_id: the run whose training data is the reference.
         kind: data, images or requests.
-        images: how many were compared.
-        unreadable: how many could not be read.
-        findings: one a feature, furthest beyond its bound first; none where there were too few images.
+        images: number of compared images.
+        unreadable: number of images that could not be read.
+        findings: one for each feature, furthest beyond its bound first; empty if there were too few images.
     """
 
     run_id: str
@@ -55,11 +55,11 @@ class Verdict:
 
     @property
     def drifted(self) -> list[Finding]:
-        """The features that have moved too far."""
+        """The features whose distance is beyond its bound."""
         return [finding for finding in self.findings if finding.drifted]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the verdict in plain JSON types."""
+        """Returns the verdict in JSON types."""
         findings = [{**dataclasses.asdict(finding), "drifted": finding.drifted} for finding in self.findings]
         return {**dataclasses.asdict(self), "findings": findings, "drifted": bool(self.drifted)}
 
@@ -76,25 +76,22 @@ def watch(
 ) -> Verdict:
     """Compares a source with the training data of a run.
 
-    Of logged requests, those for the served model count: one server may log those of several.
-
-    Image sizes, and the class shares of data with masks, are compared with StatisticsGen's statistics;
-    brightness and contrast with those of the run's examples. Requests have no masks: the model's own
-    predictions stand for them, on the training images too, so that what the model always gets wrong is
-    not taken for drift.
+    Image sizes, and the class proportions of data with masks, are compared with StatisticsGen's statistics; brightness
+    and contrast with the run's examples. Without masks, the class proportions are those of the model's predictions, on
+    the training images too, so that constant errors of the model do not count as drift.
 
     Args:
-        source: see `read_source`.
+        source: see `read_source`. Only requests for the served model count.
         reference: the run's training data and model.
-        bounds: the distances allowed.
-        limit: most images to read on each side.
-        at_least: fewer images than these are no evidence.
-        model: the model to predict with; the one that the run pushed where empty.
+        bounds: the allowed distances.
+        limit: largest number of images to read on each side.
+        at_least: smallest number of images to compare.
+        model: the model to predict with; if empty, the model that the run pushed.
         description: see `read_source`.
         sizes: see `read_source`.
 
     Raises:
-        UsageError: nothing to watch, or nothing to compare with.
+        UsageError: the source has no images, or not the model's classes.
     """
     served_name = os.path.basename(os.path.dirname(reference.model))
     found = read_source(source, limit, reference.split, description, sizes, served_name)
@@ -106,22 +103,23 @@ def watch(
     training = [
         observe(example.image) for example in read_examples(example_files(reference.examples, reference.split), limit)
     ]
-    images, how = found.images, _HOW[found.kind]
+    images = found.images
     if found.class_names is None:
-        predicting = LocalModel(Predictor(directory))
-        training, images = _predicted(training, predicting), _predicted(images, predicting)
+        predictor = LocalModel(Predictor(directory))
+        training, images = _with_predicted_classes(training, predictor), _with_predicted_classes(images, predictor)
     elif found.class_names != names:
         raise UsageError(
             f"{source}: found classes {', '.join(found.class_names)}; expected the model's, {', '.join(names)}"
         )
-    # What is measured here replaces what StatisticsGen says of the same feature.
+    # These values replace StatisticsGen's for the same features.
     before = combine(read_statistics(reference.statistics), statistics_of(_measured(training, names)))
-    now = statistics_of({**_sizes(images), **_measured(images, names)})
-    return dataclasses.replace(verdict, findings=compare(before, now, names, how, bounds))
+    sizes_now = {features.HEIGHT: [image.height for image in images], features.WIDTH: [image.width for image in images]}
+    now = statistics_of({**sizes_now, **_measured(images, names)})
+    return dataclasses.replace(verdict, findings=compare(before, now, names, _COMPARATORS[found.kind], bounds))
 
 
-def _predicted(images: Sequence[Observation], model: LocalModel) -> list[Observation]:
-    """Returns images with the class shares that a model sees in them, without those that it refuses."""
+def _with_predicted_classes(images: Sequence[Observation], model: LocalModel) -> list[Observation]:
+    """Returns images with the class proportions of a model's predictions, without images that it rejects."""
     return [
         dataclasses.replace(image, class_share=np.array(list(result.class_share.values())))
         for image, result in model.segment_all((image, image.image) for image in images)
@@ -129,17 +127,13 @@ def _predicted(images: Sequence[Observation], model: LocalModel) -> list[Observa
     ]
 
 
-def _sizes(images: Sequence[Observation]) -> dict[str, list[float]]:
-    return {features.HEIGHT: [image.height for image in images], features.WIDTH: [image.width for image in images]}
-
-
 def _measured(images: Sequence[Observation], class_names: Sequence[str]) -> dict[str, list[float]]:
-    """Returns a column a feature, one value an image; class shares where the images have them."""
+    """Returns values by feature, one for each image, including class proportions if the images have them."""
     columns = {
         BRIGHTNESS: [image.brightness for image in images],
         CONTRAST: [image.contrast for image in images],
     }
-    shares = [image.class_share for image in images if image.class_share is not None]
-    for index, name in enumerate(class_names if shares else ()):
-        columns[features.class_share(name)] = [float(share[index]) for share in shares]
+    proportions = [image.class_share for image in images if image.class_share is not None]
+    for index, name in enumerate(class_names if proportions else ()):
+        columns[features.class_share(name)] = [float(row[index]) for row in proportions]
     return columns

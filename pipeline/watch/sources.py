@@ -1,7 +1,7 @@
-"""Where observations come from: a data set with masks, a folder of images, or logged requests.
+"""Reads images from a source: a data set with masks, a folder of images, or logged requests.
 
-Logged requests are TFRecords of `PredictionLog`, the form that TensorFlow Serving's request logging
-(`logging_config`, LOG_TFRECORD) and its warm-up files share.
+Logged requests are TFRecords of `PredictionLog`, the format of TensorFlow Serving's request logging (`logging_config`,
+LOG_TFRECORD) and its warm-up files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DATA, IMAGES, REQUESTS = "data", "images", "requests"
 
 @dataclasses.dataclass(frozen=True)
 class Observation:
-    """What is compared of one image.
+    """The compared values of one image.
 
     Attributes:
         image: its encoded bytes, PNG or JPEG.
@@ -39,7 +39,7 @@ class Observation:
         width: pixels.
         brightness: mean luma, 0 to 1.
         contrast: standard deviation of the luma, 0 to 0.5.
-        class_share: each class's share of its mask, float [num_classes]; None where it has no mask.
+        class_share: proportion of each class in its mask, float [num_classes]; None without a mask.
     """
 
     image: bytes
@@ -52,13 +52,13 @@ class Observation:
 
 @dataclasses.dataclass(frozen=True)
 class Observations:
-    """What was found in a source.
+    """The images of a source.
 
     Attributes:
         kind: DATA, IMAGES or REQUESTS.
-        images: the sound ones.
-        unreadable: files or requests that hold none, or one that the model would refuse.
-        class_names: of the masks; None where there are none.
+        images: the readable images.
+        unreadable: number of files or requests without an image that the model accepts.
+        class_names: the classes of the masks; None without masks.
     """
 
     kind: str
@@ -68,7 +68,7 @@ class Observations:
 
 
 def observe(data: bytes, class_share: np.ndarray | None = None, max_pixels: int = sys.maxsize) -> Observation:
-    """Measures an encoded image. Raises BadFileError if it is broken or has more pixels than are allowed."""
+    """Measures an encoded image. Raises BadFileError if it is broken or has too many pixels."""
     image = upright(decode(data, _any_side(max_pixels), ("PNG", "JPEG")))
     # Pillow clips 16-bit grey levels at 255 when it converts them.
     deep = image.mode.startswith("I")
@@ -89,18 +89,18 @@ def read_source(
     sizes: Limits | None = None,
     model: str = "",
 ) -> Observations:
-    """Reads a source of whatever kind it is.
+    """Detects the kind of a source, and reads its images.
 
     Args:
         path: a data set with masks, a folder of images, or a file or folder of logged requests.
-        limit: most images to read: the newest requests, or pairs spread evenly over a data set.
-        split: of a data set, the one to read.
-        description: of a data set; where it does not fit, and for None, its own is to be found.
-        sizes: those that the pairs of a data set may have; of images and requests, the pixels that the model takes.
-        model: name of the model whose requests to read, if a server logs those of several; empty for all.
+        limit: largest number of images to read: the newest images or requests, or evenly spaced pairs of a data set.
+        split: the split of a data set to read.
+        description: the description of a data set; if it is None or finds no pairs, it is detected.
+        sizes: the allowed sizes of the pairs; `max_pixels` also applies to images and requests.
+        model: read only requests for this model; empty for all.
 
     Raises:
-        UsageError: there is nothing of the kind, or a data set's own description is faulty.
+        UsageError: the path has no images, or the data set's own description is wrong.
     """
     described = description if description and has_pairs(description, list(data_files(path))) else _describe(path)
     if described:
@@ -115,13 +115,13 @@ def read_source(
         return requests
     of_model = f" with requests for model {model}" if model else ""
     raise UsageError(
-        f"{path}: found nothing to watch, expected a data set of images and masks, a folder of images, "
+        f"{path}: found no images, expected a data set of images and masks, a folder of images, "
         f"or TFRecords of TensorFlow Serving's PredictionLog{of_model}"
     )
 
 
 def _describe(path: str) -> DatasetDescription | None:
-    """Returns the description of a folder whose images have masks. Raises UsageError where its own is faulty."""
+    """Detects the description of a data set; None if it has no masks. Raises UsageError if its own is wrong."""
     try:
         return detect(path)
     except UsageError:
@@ -133,20 +133,20 @@ def _describe(path: str) -> DatasetDescription | None:
 def _read_pairs(
     path: str, description: DatasetDescription, split: str, limit: int, sizes: Limits | None
 ) -> Observations:
-    """Reads pairs of one split, spread evenly over it: neighbouring frames are nearly the same picture."""
+    """Reads evenly spaced pairs of a split, because neighbouring frames are nearly equal."""
     pairs = [pair for pair in find_pairs(path, description)[0] if pair.split == split]
     chosen = [pairs[index * len(pairs) // limit] for index in range(limit)] if len(pairs) > limit else pairs
     samples = [read_pair(path, pair, description, sizes) for pair in chosen]
-    sound = [sample for sample in samples if isinstance(sample, Sample)]
-    images = [observe(sample.image, sample.class_pixels / sample.class_pixels.sum()) for sample in sound]
-    return Observations(DATA, images, len(samples) - len(sound), description.class_map.names)
+    readable = [sample for sample in samples if isinstance(sample, Sample)]
+    images = [observe(sample.image, sample.class_pixels / sample.class_pixels.sum()) for sample in readable]
+    return Observations(DATA, images, len(samples) - len(readable), description.class_map.names)
 
 
 def _collect(kind: str, encoded: Iterator[bytes], max_pixels: int) -> Observations:
     images, unreadable = [], 0
     for data in encoded:
         try:
-            # The model reads PNG and JPEG alone, so a request in another format stays unreadable.
+            # The model only accepts PNG and JPEG, so requests in another format are unreadable.
             image = as_png(data, _any_side(max_pixels), "") if kind == IMAGES else data
             images.append(observe(image, max_pixels=max_pixels))
         except BadFileError:
@@ -155,7 +155,7 @@ def _collect(kind: str, encoded: Iterator[bytes], max_pixels: int) -> Observatio
 
 
 def _requests(logs: Sequence[Path], limit: int, model: str) -> Iterator[bytes]:
-    """Yields the images of the newest requests, oldest first. Raises UsageError for a file that is no log."""
+    """Yields the images of the newest requests, oldest first. Raises UsageError if a file is not a request log."""
     images: list[bytes] = []
     for path in reversed(logs):
         if len(images) == limit:
@@ -165,7 +165,7 @@ def _requests(logs: Sequence[Path], limit: int, model: str) -> Iterator[bytes]:
 
 
 def _requests_of(path: Path, limit: int, model: str) -> Iterable[bytes]:
-    """Returns the last images that a model was sent, at most `limit`, which is all that is held at any moment."""
+    """Returns the last images that a model received, at most `limit`, and keeps no more in memory."""
     import tensorflow as tf
     from google.protobuf.message import DecodeError
     from tensorflow_serving.apis import prediction_log_pb2
@@ -177,10 +177,12 @@ def _requests_of(path: Path, limit: int, model: str) -> Iterable[bytes]:
             if model in ("", request.model_spec.name):
                 images += request.inputs[features.IMAGE].string_val
     except (tf.errors.DataLossError, DecodeError) as error:
-        # A server that is writing the file has not finished its last record. The words are those of `ReadChecksummed`
-        # in tensorflow/core/lib/io/record_reader.cc; a wrong checksum is a "corrupted record".
+        # Ignore an unfinished last record, which a server is still writing. The message is from `ReadChecksummed` in
+        # tensorflow/core/lib/io/record_reader.cc; for a wrong checksum it is "corrupted record".
         if "truncated record" not in str(error):
-            raise UsageError(f"{path}: is no whole TFRecord of PredictionLog ({type(error).__name__})") from None
+            raise UsageError(
+                f"{path}: found {type(error).__name__}, expected a TFRecord file of PredictionLog"
+            ) from None
     return images
 
 
@@ -197,5 +199,4 @@ def _is_image(file: Path) -> bool:
 
 
 def _newest(paths: Iterable[Path]) -> list[Path]:
-    """Returns files by the time they were written, newest last."""
     return sorted(paths, key=lambda path: (path.stat().st_mtime, str(path)))

@@ -1,1 +1,1 @@
-"""The pipeline of components, and what its cache keys depend on."""
+"""The pipeline of components, and the hashes that their cache keys include."""

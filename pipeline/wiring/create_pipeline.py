@@ -1,4 +1,4 @@
-"""The pipeline itself: one paragraph a component. Runners only choose where it runs."""
+"""The pipeline: one paragraph for each component. Runners only choose where it runs."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _PACKAGES = ("tfx", "tensorflow", "keras", "tensorflow-transform", "tensorflow-m
 
 @dataclasses.dataclass(frozen=True)
 class Platform:
-    """What another orchestrator than TFX's own launcher, which runs it locally and on Kubeflow, needs otherwise.
+    """Differences between orchestrators. The defaults are for TFX's launcher, which runs locally and on Kubeflow.
 
     Attributes:
-        parameter: turns a parameter's name and value into what the orchestrator can replace at run time.
-        own_resolver: whether it runs resolver strategies that are not TFX's.
+        parameter: wraps a parameter's name and value so that the orchestrator can replace it at run time.
+        own_resolver: whether the orchestrator runs our resolver strategies.
     """
 
     parameter: Callable[[str, Any], Any] = lambda name, value: value
@@ -49,7 +49,7 @@ TFX_LAUNCHER = Platform()
 
 @dataclasses.dataclass(frozen=True)
 class DataComponents:
-    """The components from the folder to the transformed examples, in the order they run."""
+    """The components from the data folder to the transformed examples, in order."""
 
     example_gen: ImageMaskExampleGen
     quarantine_gate: Any
@@ -69,15 +69,8 @@ def create_pipeline(
 ) -> tfx.dsl.Pipeline:
     """Wires the components from a folder of images and masks to a pushed model and a report.
 
-    Args:
-        config: every setting of the run.
-        workdir: where artifacts, metadata, checkpoints and served versions go.
-        description: the data set's layout and classes.
-        platform: what it runs on.
-
     Raises:
-        UsageError: settings of model and training that do not fit each other, or Beam options of a component that is
-            not there.
+        UsageError: settings of model and training contradict each other, or Beam options name an unknown component.
     """
     registry.check(config.model, config.size, config.training)
     data = data_components(config, workdir, description, platform)
@@ -85,7 +78,7 @@ def create_pipeline(
 
 
 def assemble(config: RunConfig, workdir: Workdir, nodes: list[Any]) -> tfx.dsl.Pipeline:
-    """Makes a pipeline of components, with the Beam options and the metadata store of a configuration.
+    """Creates a pipeline of components, with the configured Beam options and metadata store.
 
     Raises:
         UsageError: Beam options name a component that does not exist or does not run on Beam.
@@ -98,7 +91,7 @@ def assemble(config: RunConfig, workdir: Workdir, nodes: list[Any]) -> tfx.dsl.P
             )
     for name, node in beam_nodes.items():
         own = config.beam.component_args.get(name, ())
-        # Beam takes the last of repeated options, and the pipeline's come first.
+        # The last of repeated Beam options counts, and the pipeline's come first.
         node.with_beam_pipeline_args([*own, *without_tfx_package([*config.beam.args, *own])])
     return tfx.dsl.Pipeline(
         pipeline_name=config.project.name,
@@ -113,12 +106,12 @@ def assemble(config: RunConfig, workdir: Workdir, nodes: list[Any]) -> tfx.dsl.P
 def data_components(
     config: RunConfig, workdir: Workdir, description: DatasetDescription, platform: Platform = TFX_LAUNCHER
 ) -> DataComponents:
-    """Returns the components that turn the folder into checked, resized examples."""
+    """Returns the components that turn the data folder into validated, resized examples."""
     class_map, has_instances = description.class_map, bool(description.things)
     has_depth = description.layout.depth is not None
-    train, evaluate, judge = config.data.train_split, config.data.eval_split, config.data.gate_split
+    train, evaluate, gate = config.data.train_split, config.data.eval_split, config.data.gate_split
 
-    # Reads images and masks into TFRecords; what cannot be used goes to quarantine.
+    # Converts images and masks to TFRecords, and quarantines bad pairs.
     example_gen = ImageMaskExampleGen(
         input_base=platform.parameter("data", config.data.dir),
         description=description,
@@ -129,7 +122,7 @@ def data_components(
     )
     examples = example_gen.outputs["examples"]
 
-    # Stops the run if too much was quarantined, a split is empty, or images to evaluate on are trained on.
+    # Stops the run if too many pairs are quarantined, a split is empty, or splits share images.
     quarantine_gate = QuarantineGate(
         quarantine=example_gen.outputs["quarantine"],
         max_fraction=platform.parameter("max_quarantined_fraction", config.data.max_quarantined_fraction),
@@ -137,17 +130,17 @@ def data_components(
         max_similar_images=config.data.max_similar_images,
         train_split=train,
         eval_split=evaluate,
-        gate_split=judge,
+        gate_split=gate,
         code=source_hash("components.gates"),
     )
 
-    # Brings the schema into the pipeline, where Transform and Evaluator need it too.
+    # Imports the schema, which ExampleValidator, Transform and Evaluator use.
     schema_gen = tfx.components.ImportSchemaGen(
         schema_file=schema.write_raw_schema(class_map, config.data.max_side, workdir.schemas, has_instances, has_depth)
     )
     raw_schema = schema_gen.outputs["schema"]
 
-    # Statistics by split of every feature but images and masks, of instances too, which are not decoded.
+    # Computes statistics by split of all features except images and masks. Instances are not decoded for it.
     statistics_gen = tfx.components.StatisticsGen(
         examples=examples,
         stats_options=tfdv.StatsOptions(
@@ -157,13 +150,13 @@ def data_components(
     )
     statistics_gen.add_upstream_node(quarantine_gate)
 
-    # Compares the statistics with the schema; the gate behind it stops the run on anomalies.
+    # Compares the statistics with the schema; AnomalyGate stops the run on anomalies.
     example_validator = tfx.components.ExampleValidator(
         statistics=statistics_gen.outputs["statistics"], schema=raw_schema
     )
     anomaly_gate = AnomalyGate(anomalies=example_validator.outputs["anomalies"], code=source_hash("components.gates"))
 
-    # Decodes and resizes; its graph is exported with the model.
+    # Decodes and resizes images; the graph is exported with the model.
     transform = tfx.components.Transform(
         examples=examples,
         schema=raw_schema,
@@ -192,19 +185,19 @@ def model_components(
     data: DataComponents,
     platform: Platform = TFX_LAUNCHER,
 ) -> list[Any]:
-    """Returns the components that train, judge and publish a model, in the order they run."""
+    """Returns the components that train, evaluate and publish a model, in order."""
     class_map = description.class_map
     examples = data.example_gen.outputs["examples"]
     raw_schema = data.schema_gen.outputs["schema"]
 
-    # Finds the model whose weights the training starts from, where it is to start from one.
-    learned_from = data.transform.outputs["transformed_examples"]
-    start = [resolvers.start(config, class_map, learned_from)] if config.training.warm_start else []
+    # Finds the model that a warm start takes its weights from.
+    transformed = data.transform.outputs["transformed_examples"]
+    start = [resolvers.start(config, class_map, transformed)] if config.training.warm_start else []
 
     # Trains and exports the model.
     trainer = tfx.components.Trainer(
         run_fn="trainer.run_fn.run_fn",
-        examples=data.transform.outputs["transformed_examples"],
+        examples=transformed,
         transform_graph=data.transform.outputs["transform_graph"],
         train_args=tfx.proto.TrainArgs(splits=[config.data.train_split]),
         eval_args=tfx.proto.EvalArgs(splits=[config.data.eval_split]),
@@ -213,20 +206,20 @@ def model_components(
     )
     model = trainer.outputs["model"]
 
-    # Builds faster variants of the model, compares them with it, and passes on the first that loses little.
+    # Builds faster variants of the model, and selects the first whose scores drop little.
     optimizers = [_optimizer(config, data, trainer)] if config.export.variants else []
     for optimizer in optimizers:
         model = optimizer.outputs["optimized_model"]
 
-    # Finds what the new model must not fall behind: what is served.
+    # Finds the baseline: the served model, which the new model must not fall behind.
     baseline = resolvers.baseline(config, model, examples, platform.own_resolver)
 
-    # Scores the model and its baseline on the raw examples, as served, and gives or withholds the blessing. The gate
-    # counts one split; the scores on the split that chose the epoch are told beside.
-    chooses, judges = config.data.eval_split, config.data.gate_split
+    # Scores the model and its baseline on the raw examples, with their serving signatures, and blesses the model or
+    # not. Only the gate split counts; the scores on the split that selected the epoch are reported too.
+    selection_split, gate_split = config.data.eval_split, config.data.gate_split
     evaluator = tfx.components.Evaluator(
         examples=examples,
-        example_splits=sorted({chooses, judges}),
+        example_splits=sorted({selection_split, gate_split}),
         model=model,
         baseline_model=baseline.outputs["model"],
         schema=raw_schema,
@@ -234,29 +227,28 @@ def model_components(
             class_map,
             config.gate,
             code_hash=source_hash("components.metrics.gate"),
-            selection_split=chooses if chooses != judges else "",
+            selection_split=selection_split if selection_split != gate_split else "",
             things=description.things,
             depth_scale=description.depth_scale if config.model.depth else None,
         ),
     )
 
-    # Puts a blessed model where TensorFlow Serving looks for versions.
+    # Pushes a blessed model to the folder that TensorFlow Serving watches.
     pusher = AtomicPusher(
         model=model,
         model_blessing=evaluator.outputs["blessing"],
         evaluation=evaluator.outputs["evaluation"],
         examples=examples,
-        gate_split=judges,
+        gate_split=gate_split,
         base_directory=f"{workdir.serving(config)}/{config.served_name}",
     )
 
-    # Writes the page that people open.
+    # Writes the HTML report.
     report = _report(config, class_map, data, trainer, model, evaluator, pusher)
     return [*start, trainer, *optimizers, baseline, evaluator, pusher, report]
 
 
 def _optimizer(config: RunConfig, data: DataComponents, trainer: tfx.components.Trainer) -> Any:
-    """Returns the node that builds and compares the variants."""
     return Optimizer(
         model=trainer.outputs["model"],
         model_run=trainer.outputs["model_run"],
@@ -272,7 +264,7 @@ def _optimizer(config: RunConfig, data: DataComponents, trainer: tfx.components.
 def _report(
     config: RunConfig, class_map: ClassMap, data: DataComponents, trainer: Any, model: Any, evaluator: Any, pusher: Any
 ) -> Any:
-    """Returns the node that gathers what the others made of a run."""
+    versions = {name: metadata.version(name) for name in _PACKAGES}
     return Report(
         examples=data.example_gen.outputs["examples"],
         statistics=data.statistics_gen.outputs["statistics"],
@@ -284,7 +276,7 @@ def _report(
         pushed_model=pusher.outputs["pushed_model"],
         class_map=class_map.to_json(),
         configuration=_reported(config),
-        lineage=json.dumps({"code_hash": source_hash(__name__), "packages": _versions()}, sort_keys=True),
+        lineage=json.dumps({"code_hash": source_hash(__name__), "packages": versions}, sort_keys=True),
         gate_split=config.data.gate_split,
         selection_split=config.data.eval_split,
         max_frames=config.report.max_frames,
@@ -293,7 +285,7 @@ def _report(
 
 
 def _trainer_config(config: RunConfig, workdir: Workdir, description: DatasetDescription) -> dict[str, Any]:
-    """Returns what `trainer.run_fn` is told, in plain JSON types."""
+    """Returns the custom_config of `trainer.run_fn`, in JSON types."""
     return {
         "model": config.model.model_dump(),
         "training": config.training.model_dump(),
@@ -315,11 +307,6 @@ def _trainer_config(config: RunConfig, workdir: Workdir, description: DatasetDes
 
 
 def _reported(config: RunConfig) -> str:
-    """Returns the settings that decide what a run computes, as JSON; `data.dir` names the span by now."""
-    elsewhere: Any = {"kubeflow": True, "tracking": True, "notify": True, "retention": True, "data": {"span"}}
-    return json.dumps(config.model_dump(mode="json", exclude=elsewhere), sort_keys=True)
-
-
-def _versions() -> dict[str, str]:
-    """Returns the versions of the packages that decide what a run computes."""
-    return {name: metadata.version(name) for name in _PACKAGES}
+    """Returns the settings that affect the results, as JSON. `data.dir` already names the span."""
+    excluded: Any = {"kubeflow": True, "tracking": True, "notify": True, "retention": True, "data": {"span"}}
+    return json.dumps(config.model_dump(mode="json", exclude=excluded), sort_keys=True)

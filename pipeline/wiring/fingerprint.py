@@ -1,7 +1,7 @@
-"""Hashes of source code, for the cache keys of components that TFX reaches by dotted path.
+"""Hashes of source code, for the cache keys of components.
 
-TFX hashes a component's inputs and properties but not the code behind a dotted path; an edited
-trainer would be taken from the cache. A hash among the properties closes the gap.
+TFX hashes a component's inputs and properties, but not the code that it imports by dotted path. With a hash among the
+properties, edited code is not taken from the cache.
 """
 
 from __future__ import annotations
@@ -17,16 +17,9 @@ FIRST_PARTY = ("components", "pipeline", "serving", "trainer")
 
 @functools.cache
 def source_hash(*modules: str) -> str:
-    """Returns a hash of modules and of every first-party module they import, directly or not.
+    """Returns a hash, 16 hexadecimal digits, of modules and all first-party modules that they import, directly or not.
 
-    Files beside a module's own that are not Python (templates, styles, descriptions) count too
-    where the module is a package or lies in one that holds such files.
-
-    Args:
-        modules: dotted names, such as "trainer.run_fn".
-
-    Returns:
-        16 hexadecimal digits.
+    It includes the data files (templates, styles, descriptions) in the packages of these modules.
     """
     digest = hashlib.sha256()
     for path in sorted(_closure(modules)):
@@ -35,7 +28,7 @@ def source_hash(*modules: str) -> str:
 
 
 def _closure(modules: tuple[str, ...]) -> set[Path]:
-    """Returns the files that modules are made of, following first-party imports."""
+    """Returns the source and data files of modules and their first-party imports."""
     files: set[Path] = set()
     seen: set[str] = set()
     pending = list(modules)
@@ -54,7 +47,7 @@ def _closure(modules: tuple[str, ...]) -> set[Path]:
 
 
 def _source_file(module: str) -> Path | None:
-    """Returns a module's file; None where the name is an attribute, as in `from package import name`."""
+    """Returns a module's file; None if the name is an attribute, as in `from package import name`."""
     try:
         spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:
@@ -63,9 +56,9 @@ def _source_file(module: str) -> Path | None:
 
 
 def _data_files(path: Path) -> set[Path]:
-    """Returns the data files that lie in a module's own package, folders without Python included.
+    """Returns the data files in a module's package and its subfolders, except hidden files and backups (ending in ~).
 
-    What editors and systems leave behind (hidden files, copies that end in ~) is none.
+    Top-level packages have none of their own.
     """
     if path.parent.name in FIRST_PARTY:
         return set()
@@ -81,7 +74,7 @@ def _data_files(path: Path) -> set[Path]:
 
 
 def _first_party_imports(path: Path) -> set[str]:
-    """Returns the dotted names of first-party modules that a file imports, wherever in the file."""
+    """Returns the dotted names of first-party modules that a file imports, also inside functions."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):

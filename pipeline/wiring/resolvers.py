@@ -1,4 +1,4 @@
-"""The nodes that look up earlier models: what a new model is compared with, and what a training starts from."""
+"""The nodes that find earlier models: the baseline of the evaluation, and the start of the training."""
 
 from __future__ import annotations
 
@@ -13,18 +13,15 @@ from pipeline.configuration.config import RunConfig
 from pipeline.history.related import BASELINE
 
 _START = "StartResolver"
-# They only look up; there is nothing of them to cache.
+# They only query the metadata, so they are never cached.
 RESOLVERS = (BASELINE, _START)
 
 
 def baseline(config: RunConfig, candidate: Any, examples: Any, own_strategy: bool) -> tfx.dsl.Resolver:
-    """Returns the node that finds the served model, or a better one before it, of the project and the classes.
+    """Returns the node that finds the served model of the same project and classes, or a better earlier one.
 
-    Args:
-        config: every setting of the run.
-        candidate: the channel of the model to judge.
-        examples: the channel of the raw examples to judge it on.
-        own_strategy: whether the platform runs a strategy of our own; TFX's takes the last blessed model of any kind.
+    It compares models with the candidate on the raw examples. If the platform does not run our resolver strategy
+    (`own_strategy`), TFX's strategy takes the last blessed model.
     """
     if not own_strategy:
         strategy = tfx.dsl.experimental.LatestBlessedModelStrategy
@@ -40,13 +37,7 @@ def baseline(config: RunConfig, candidate: Any, examples: Any, own_strategy: boo
 
 
 def start(config: RunConfig, class_map: ClassMap, examples: Any) -> tfx.dsl.Resolver:
-    """Returns the node that finds the last version that learned from other examples than this run's.
-
-    Args:
-        config: every setting of the run.
-        class_map: the classes of the data set.
-        examples: the channel of the examples to train on.
-    """
+    """Returns the node that finds the last version that was trained on other examples than this run's."""
     return tfx.dsl.Resolver(
         strategy_class=LastVersionStart,
         config={"model_settings": config.model.model_dump_json(), "class_names": list(class_map.names)},
@@ -58,7 +49,7 @@ def start(config: RunConfig, class_map: ClassMap, examples: Any) -> tfx.dsl.Reso
 def _blessed_models() -> dict[str, tfx.dsl.Channel]:
     """Returns the channels of all models and blessings of the project.
 
-    TFX limits a channel without a producer to the context of its pipeline, which has the project's name
+    TFX limits a channel without a producer to the context of its pipeline, which has the name of the project
     (`_compile_channel_pb` in tfx/dsl/compiler/node_inputs_compiler.py, 1.16 and 1.21).
     """
     return {

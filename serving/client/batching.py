@@ -1,4 +1,4 @@
-"""Groups images into requests that keep within a number of images and a number of bytes."""
+"""Groups images into requests of limited image count and size."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Iterable, Iterator
 
 from serving.client.results import Key
 
-_ROOM_FOR_THE_REST = 64 << 10  # bytes of a request beside its images
+_OVERHEAD = 64 << 10  # bytes of a request besides its images
 
 
 def requests(
-    images: Iterable[tuple[Key, bytes]], most: int, max_message_bytes: int
+    images: Iterable[tuple[Key, bytes]], max_images: int, max_message_bytes: int
 ) -> Iterator[tuple[list[Key], list[bytes]]]:
-    """Yields the keys and the images of one request after the other, in order.
+    """Yields the keys and the images of each request, in order.
 
-    An image that is too large for any request goes alone, so the error names it and no neighbour.
+    An image that is too large for any request is sent alone, so that only its own request fails.
     """
-    limit = max_message_bytes - _ROOM_FOR_THE_REST
+    limit = max_message_bytes - _OVERHEAD
     keys: list[Key] = []
     batch: list[bytes] = []
     size = 0
     for key, image in images:
-        if batch and (len(batch) == most or size + len(image) > limit):
+        if batch and (len(batch) == max_images or size + len(image) > limit):
             yield keys, batch
             keys, batch, size = [], [], 0
         keys.append(key)

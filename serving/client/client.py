@@ -1,4 +1,4 @@
-"""The synchronous client: blocks until the answer is there, and keeps several requests under way for many images."""
+"""The synchronous client. Blocks until the response is there; sends requests for many images in parallel."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 import grpc
 
 from serving.client import batching, protocol
-from serving.client.conversation import Call, Conversation, Pause, Steps, refused
-from serving.client.results import Answer, Description, Key, Refused, Result, VersionStatus
+from serving.client.core import ClientCore, Pause, Steps
+from serving.client.results import Answer, Description, Key, Result, VersionStatus
 from serving.client.retries import Retries
 from serving.client.settings import Settings
 
 
 class Client:
-    """A model behind a server that speaks TensorFlow Serving's protocol. Safe to use from several threads.
+    """A model on a server with TensorFlow Serving's protocol. Thread-safe.
 
     ```python
     with Client("localhost:8500", model="fcn8") as client:
@@ -27,29 +27,21 @@ class Client:
     """
 
     def __init__(self, target: str, *, retries: Retries | None = None, **settings: Any) -> None:
-        """Opens a connection; the server is first asked by the first question.
+        """Opens a channel, which connects with the first call.
 
         Args:
             target: HOST:PORT of the server's gRPC port.
-            retries: how often and when to try again.
+            retries: number and timing of retries.
             settings: the other fields of `Settings`: model, version, label, tls, deadline, batch_size,
                 concurrency, max_message_bytes, score_threshold, max_instances.
 
         Raises:
-            UsageError: a setting makes no sense, or a file of TLS cannot be read.
+            UsageError: a setting is invalid, or a TLS file cannot be read.
         """
         self.settings = Settings(target, **settings)
-        self._conversation = Conversation(self.settings, retries or Retries())
-        options = self.settings.channel_options()
-        self._channel = (
-            grpc.insecure_channel(target, options)
-            if self.settings.tls is None
-            else grpc.secure_channel(target, self.settings.tls.credentials(), options)
-        )
-        self._calls = {
-            method: self._channel.unary_unary(method, lambda request: request.SerializeToString(), response.FromString)
-            for method, response in protocol.RESPONSES.items()
-        }
+        self._core = ClientCore(self.settings, retries or Retries())
+        self._channel = self.settings.open_channel()
+        self._calls = protocol.methods(self._channel)
         self._pool = ThreadPoolExecutor(self.settings.concurrency, "segpipe-client")
 
     def __enter__(self) -> Client:
@@ -59,89 +51,78 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection; questions under way fail."""
+        """Closes the connection; in-flight requests are cancelled."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._channel.close()
 
     def segment(self, image: bytes) -> Answer:
-        """Asks what the model sees in one encoded PNG or JPEG image.
+        """Segments one encoded PNG or JPEG image.
 
         Returns:
-            A `Segmentation`, or an `InstanceSegmentation` of a model of instances.
+            A `Segmentation`, or an `InstanceSegmentation` from an instance model.
 
         Raises:
             RequestRefusedError: the model cannot read the image.
             ServerError: the server cannot be reached, is busy, or does not serve the model.
-            UsageError: the settings limit instances and the model finds none.
+            UsageError: the settings limit instances, but the model is a semantic one.
         """
-        (result,) = self._run(self._conversation.segment([image]))
-        if isinstance(result, Refused):
-            raise refused(self.settings, result)
-        return result
+        return self._run(self._core.segment_one(image))
 
     def segment_batch(self, images: Sequence[bytes]) -> list[Result]:
-        """Asks what the model sees in many images, in requests of `batch_size`; a refused one is in its place.
+        """Segments many images, in requests of `batch_size`. The result of an unreadable image is `Refused`.
 
-        Raises:
-            ServerError: the server cannot be reached, is busy, or does not serve the model.
+        Raises ServerError if the server cannot be reached, is busy, or does not serve the model.
         """
         return [result for _, result in self.segment_all(enumerate(images))]
 
     def segment_all(self, images: Iterable[tuple[Key, bytes]]) -> Iterator[tuple[Key, Result]]:
-        """Yields a result for each image, in order, under the key it came with, such as its file name.
+        """Yields the key, such as a file name, and the result of each image, in order.
 
-        Images are taken as they are needed: a video need not fit in memory.
-
-        Raises:
-            ServerError: as `segment_batch`.
+        Reads images only when it needs them, so a video need not fit in memory. Raises as `segment_batch`.
         """
-        under_way: collections.deque[tuple[list[Key], Future[list[Result]]]] = collections.deque()
+        in_flight: collections.deque[tuple[list[Key], Future[list[Result]]]] = collections.deque()
         try:
             for keys, batch in batching.requests(images, self.settings.batch_size, self.settings.max_message_bytes):
-                under_way.append((keys, self._pool.submit(self._run, self._conversation.segment(batch))))
-                if len(under_way) == self.settings.concurrency:
-                    yield from _finished(under_way)
-            while under_way:
-                yield from _finished(under_way)
+                in_flight.append((keys, self._pool.submit(self._run, self._core.segment(batch))))
+                if len(in_flight) == self.settings.concurrency:
+                    yield from _finished(in_flight)
+            while in_flight:
+                yield from _finished(in_flight)
         finally:
-            for _, future in under_way:
+            for _, future in in_flight:
                 future.cancel()
 
     def describe(self) -> Description:
-        """Asks what the model says of itself: classes, palette, input size, metrics. Raises ServerError."""
-        return self._run(self._conversation.describe())
+        """Returns the model's classes, palette, input size and metrics. Raises ServerError."""
+        return self._run(self._core.describe())
 
     def status(self) -> list[VersionStatus]:
-        """Asks for the state of the model's versions, the newest first. Raises ServerError."""
-        return self._run(self._conversation.status())
+        """Returns the state of the model's versions, newest first. Raises ServerError."""
+        return self._run(self._core.status())
 
     def signatures(self) -> dict[str, dict[str, dict[str, str]]]:
-        """Asks for the model's signatures, inputs and outputs with type and shape. Raises ServerError."""
-        return self._run(self._conversation.signatures())
+        """Returns inputs and outputs of the model's signatures, with type and shape. Raises ServerError."""
+        return self._run(self._core.signatures())
 
     def _run(self, steps: Steps[Any]) -> Any:
-        """Carries out what a conversation asks for."""
+        """Runs the calls and pauses of a `ClientCore` method."""
+        answer: Any = None
         try:
-            step = next(steps)
             while True:
+                step = steps.send(answer)
                 if isinstance(step, Pause):
+                    answer = None
                     time.sleep(step.seconds)
-                    step = next(steps)
                     continue
                 try:
-                    response = self._call(step)
+                    answer = self._calls[step.method](step.request, timeout=step.timeout)
                 except grpc.RpcError as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(response)
+                    answer = error
         except StopIteration as end:
             return end.value
 
-    def _call(self, call: Call) -> Any:
-        return self._calls[call.method](call.request, timeout=call.timeout)
 
-
-def _finished(under_way: collections.deque[tuple[list[Key], Future[list[Result]]]]) -> Iterator[tuple[Key, Result]]:
+def _finished(in_flight: collections.deque[tuple[list[Key], Future[list[Result]]]]) -> Iterator[tuple[Key, Result]]:
     """Waits for the oldest request and yields its results."""
-    keys, future = under_way.popleft()
+    keys, future = in_flight.popleft()
     yield from zip(keys, future.result(), strict=True)

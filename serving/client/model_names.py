@@ -1,9 +1,9 @@
-"""Finds the name of a server's only model, for a user who gave none.
+"""Finds the name of a server's only model, if the user gave none.
 
 TensorFlow Serving has no call that lists its models (tensorflow_serving/apis/{model,prediction}_service.proto and
 model_servers/http_rest_api_handler.cc at 9d981c5). GetModelStatus without a name is NOT_FOUND, and REST answers
-/v1/models with "Missing model name in request". Its metrics count requests by the name that was asked for, so they list
-a model once it has answered a request, such as a probe's. `segpipe serve` names its models in GetModelStatus.
+/v1/models with "Missing model name in request". Its metrics count requests by model name, so they list
+a model once it has answered a request, such as a probe's. `segpipe serve` lists its models in GetModelStatus.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from serving.client.client import Client
 from serving.client.errors import ModelNotFoundError
 from serving.client.settings import Settings
 
-# Port and path by convention: tensorflow_serving/tools/docker/Dockerfile, util/prometheus_exporter.cc.
+# The usual port and path: tensorflow_serving/tools/docker/Dockerfile, util/prometheus_exporter.cc.
 _REST_PORT = 8501
 _METRICS_PATH = "/monitoring/prometheus/metrics"
-_SECONDS_FOR_METRICS = 2.0
+_METRICS_TIMEOUT = 2.0  # seconds
 # RecordModelRequestCount in servables/tensorflow/util.cc, written by util/prometheus_exporter.cc.
 _ANSWERED = re.compile(r':tensorflow:serving:request_count\{model_name="((?:[^"\\]|\\.)+)",status="OK"\}')
 _TARGET = re.compile(r"(?:dns:///)?(?P<host>\[[^\]]+\]|[^:/]+):\d+")
 
 
 def only_model(target: str, **settings: Any) -> str:
-    """Returns "default" if the server has a model of this name, otherwise the name of its only model.
+    """Returns "default" if the server has a model of this name, else the name of its only model.
 
     Args:
-        target: of the server's gRPC port, as for `Client`.
-        settings: of a `Client`, without the model.
+        target: the server's gRPC address, as for `Client`.
+        settings: arguments of `Client`, except the model.
 
     Raises:
-        UsageError: the server has several models or none, or does not tell their names.
+        UsageError: the server has several models or none, or does not list them.
         ServerError: the server cannot be reached.
     """
     default = Settings(target, **settings).model
@@ -55,8 +55,8 @@ def only_model(target: str, **settings: Any) -> str:
             f"server {target}: found the models {', '.join(names)}, expected --model-name with one of them"
         )
     raise UsageError(
-        f"server {target}: found no model {default}, and it does not say which others it has: TensorFlow Serving has "
-        "no call for that. Expected --model-name NAME; it is in the server's flag --model_name or in its "
+        f"server {target}: found no model {default}, and the server does not list others: TensorFlow Serving has "
+        "no call for that. Expected --model-name NAME. The name is in the server's --model_name or "
         "--model_config_file, on Kubernetes in the ConfigMap: kubectl -n segpipe get configmap segpipe-models -o yaml"
     )
 
@@ -71,14 +71,14 @@ def _is_served(target: str, name: str, settings: dict[str, Any]) -> bool:
 
 
 def _names_in_metrics(target: str) -> list[str]:
-    """Returns the names in TensorFlow Serving's metrics, nothing if there are no metrics at the usual REST port."""
+    """Returns the model names in TensorFlow Serving's metrics; none without metrics at the usual REST port."""
     match = _TARGET.fullmatch(target)
     if match is None:
         return []
     address = f"http://{match['host']}:{_REST_PORT}{_METRICS_PATH}"
     try:
         with urllib3.PoolManager() as pool:
-            page = pool.request("GET", address, timeout=_SECONDS_FOR_METRICS, retries=False).data
+            page = pool.request("GET", address, timeout=_METRICS_TIMEOUT, retries=False).data
     except urllib3.exceptions.HTTPError:
         return []
     found = _ANSWERED.findall(page.decode(errors="replace"))

@@ -1,7 +1,7 @@
-"""The messages of TensorFlow Serving's gRPC calls that the client needs, and how to call them.
+"""The messages and methods of TensorFlow Serving's gRPC API that the client needs.
 
-They are declared here because the stubs of tensorflow-serving-api import TensorFlow: eight seconds and half a
-gigabyte for a client that only sends pictures. A test holds every declared field against those stubs.
+They are declared here because the stubs of tensorflow-serving-api import TensorFlow: eight seconds and half a gigabyte
+for a client that only sends images. A test compares every declared field with those stubs.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from google.protobuf import descriptor_pb2, message_factory
 _FIELD = descriptor_pb2.FieldDescriptorProto
 
 # From tensorflow_serving/apis/{model,predict,get_model_status,get_model_metadata}.proto and
-# tensorflow/core/{framework/tensor,framework/tensor_shape,protobuf/meta_graph}.proto. On the wire a map is a repeated
-# entry of key and value, an enum is an int32, and a field of a oneof is a field like others.
+# tensorflow/core/{framework/tensor,framework/tensor_shape,protobuf/meta_graph}.proto. On the wire, a map is a repeated
+# message of key and value, an enum is an int32, and a field of a oneof is an ordinary field.
 _DECLARATIONS = {
     "Int64Value": "int64 value = 1",
     "ModelSpec": "string name = 1; Int64Value version = 2; string signature_name = 3; string version_label = 4",
@@ -47,14 +47,13 @@ PREDICT = "/tensorflow.serving.PredictionService/Predict"
 GET_MODEL_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
 GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
-# In the trailing metadata of GetModelStatus, `segpipe serve` names its models, with line breaks between them.
-# TensorFlow Serving sends no such key.
+# `segpipe serve` lists its models, one a line, in the trailing metadata of GetModelStatus. TensorFlow Serving does not.
 MODELS_HEADER = "segpipe-models-bin"
 
 # tensorflow/core/framework/types.proto
 DTYPES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 7: "string", 9: "int64", 10: "bool", 14: "bfloat16"}
 _STRING = 7
-# The types of numbers that a client sends and reads, and the field of `Tensor` for each.
+# Number types that the client sends and reads: the DataType and the field of `Tensor`.
 _NUMBERS = {"float32": (1, "float_val"), "int64": (9, "int64_val")}
 
 
@@ -73,11 +72,9 @@ def _field(declaration: str, package: str, messages: Container[str]) -> Any:
 
 
 def declare(package: str, messages: Mapping[str, str]) -> dict[str, Any]:
-    """Returns message classes by name, in a descriptor pool of their own, so TensorFlow's may be loaded as well.
+    """Returns message classes by name, in a separate descriptor pool, so that TensorFlow's can be loaded as well.
 
-    Args:
-        package: of the messages.
-        messages: the fields of each message, as in a .proto file, with semicolons between them.
+    `messages` are the fields of each message as in a .proto file, separated by semicolons.
     """
     file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
     for name, declarations in messages.items():
@@ -96,6 +93,14 @@ RESPONSES = {
 }
 
 
+def methods(channel: Any) -> dict[str, Any]:
+    """Returns the callables of a channel by method."""
+    return {
+        method: channel.unary_unary(method, lambda request: request.SerializeToString(), response.FromString)
+        for method, response in RESPONSES.items()
+    }
+
+
 def strings_tensor(values: list[bytes]) -> Any:
     """Returns a tensor of strings, [B]."""
     tensor = MESSAGES["Tensor"](dtype=_STRING, string_val=values)
@@ -104,14 +109,14 @@ def strings_tensor(values: list[bytes]) -> Any:
 
 
 def shape_of(tensor: Any) -> list[int]:
-    """Returns the sizes of a tensor's axes, -1 where one is open."""
+    """Returns a tensor's shape, with -1 for an unknown dimension."""
     return [dim.size for dim in tensor.tensor_shape.dim]
 
 
 def strings_of(tensor: Any) -> list[bytes]:
     """Returns the values of a tensor of strings. Raises ValueError for another type."""
     if tensor.dtype != _STRING:
-        raise ValueError(f"a tensor of type {DTYPES.get(tensor.dtype, tensor.dtype)} in place of string")
+        raise ValueError(f"a tensor of type {DTYPES.get(tensor.dtype, tensor.dtype)} instead of string")
     return list(tensor.string_val)
 
 
@@ -127,9 +132,9 @@ def numbers_of(tensor: Any, dtype: str = "float32") -> np.ndarray:
     """Returns a tensor of float32 or int64 as an array of its shape. Raises ValueError for another type or size."""
     number, field = _NUMBERS[dtype]
     if tensor.dtype != number:
-        raise ValueError(f"a tensor of type {DTYPES.get(tensor.dtype, tensor.dtype)} in place of {dtype}")
+        raise ValueError(f"a tensor of type {DTYPES.get(tensor.dtype, tensor.dtype)} instead of {dtype}")
     if tensor.tensor_content:
         return np.frombuffer(tensor.tensor_content, dtype).reshape(shape_of(tensor))
     values = np.array(getattr(tensor, field), dtype)
-    # One value may stand for all of them (tensorflow/core/framework/tensor.proto).
+    # A single value fills the whole shape (tensorflow/core/framework/tensor.proto).
     return np.broadcast_to(values, shape_of(tensor)) if values.size == 1 else values.reshape(shape_of(tensor))

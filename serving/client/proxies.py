@@ -1,4 +1,4 @@
-"""Keeps gRPC's HTTP proxy out of conversations inside this machine."""
+"""Disables gRPC's HTTP proxy for servers on this machine."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ _PORT = re.compile(r":\d*$")
 
 
 def proxy_options(target: str) -> list[tuple[str, int]]:
-    """Returns the options of a channel that leave out the proxy where the server is on this machine.
+    """Returns the channel options that disable the proxy if the target is on this machine.
 
-    Unless `no_proxy` names it, gRPC asks the proxy of `http_proxy` even for 127.0.0.1, which is another machine there.
-
-    Args:
-        target: HOST:PORT, or a name of gRPC's such as `dns:///HOST:PORT`.
+    Unless `no_proxy` lists it, gRPC sends even 127.0.0.1 to the proxy of `http_proxy`, where it is another machine. The
+    target is HOST:PORT, or a gRPC name such as `dns:///HOST:PORT`.
     """
     return [("grpc.enable_http_proxy", 0)] if _is_loopback(_SCHEME.sub("", target, count=1)) else []
 

@@ -1,4 +1,4 @@
-"""What a model says of an image, and of itself, as typed values."""
+"""Typed results of a model: segmentations, instances, descriptions and version states."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from components.errors import UsageError
 from serving.predictor import decode_mask_png
 
 Key = TypeVar("Key")
+# tensorflow_serving/apis/get_model_status.proto
+_STATES = {10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What a model says of itself.
+    """A model's description of itself.
 
     Attributes:
         model: name of the model.
-        version: its version, None for a local model that is not in a numbered folder.
+        version: its version; None for a local model outside a numbered folder.
         class_map: names, display colours and the ignored class.
-        input_size: height and width that the network sees, in pixels.
-        metrics: scores of its evaluation by name, empty where the model carries none.
-        details: everything it says, as plain JSON types.
+        input_size: height and width of the network's input, in pixels.
+        metrics: evaluation metrics by name; empty if the model contains none.
+        details: the whole description, as plain JSON types.
     """
 
     model: str
@@ -39,7 +41,7 @@ class Description:
 
     @classmethod
     def from_details(cls, model: str, version: int | None, details: dict[str, Any]) -> Description:
-        """Reads the JSON that travels inside a model. Raises ValueError where classes or input size are missing."""
+        """Parses the JSON description inside a model. Raises ValueError if classes or input size are missing."""
         try:
             height, width = details["input_size"]
             class_map = ClassMap.from_dict(details["class_map"])
@@ -50,23 +52,22 @@ class Description:
 
     @property
     def finds_instances(self) -> bool:
-        """Whether it finds the masks of single objects, and not a class for each pixel."""
+        """Whether it is an instance model: masks of single objects instead of a class per pixel."""
         return self.details.get("task") == "instance"
 
     @property
     def estimates_depth(self) -> bool:
-        """Whether it answers with a depth map too."""
+        """Whether it also returns a depth map."""
         return self.details.get("depth_scale") is not None
 
 
 @dataclasses.dataclass(frozen=True)
 class InstanceLimits:
-    """Limits on the instances of an image; None keeps the limit of the model.
+    """Limits on the instances per image. None, and any looser value, keeps the limit of the model.
 
     Attributes:
-        score_threshold: instances need a higher score, 0 to 1. A model has a least score and a most of its own
-            (`model.min_score`, `model.max_instances`), beyond which this cannot go.
-        max_instances: most instances of an image, the best ones.
+        score_threshold: return only instances with a higher score, 0 to 1; at least the model's `model.min_score`.
+        max_instances: return only the best instances; at most the model's `model.max_instances`.
     """
 
     score_threshold: float | None = None
@@ -82,31 +83,31 @@ class InstanceLimits:
         return self != InstanceLimits()
 
     def inputs(self, count: int) -> dict[str, np.ndarray]:
-        """Returns the inputs of the signature `find_instances` beside `count` images, one value an image."""
-        most = np.iinfo(np.int64).max if self.max_instances is None else self.max_instances
+        """Returns the inputs of the signature `find_instances` besides `count` images: one value per image."""
+        limit = np.iinfo(np.int64).max if self.max_instances is None else self.max_instances
         return {
             features.SCORE_THRESHOLD: np.full(count, self.score_threshold or 0, np.float32),
-            features.MAX_INSTANCES: np.full(count, most, np.int64),
+            features.MAX_INSTANCES: np.full(count, limit, np.int64),
         }
 
     def check(self, description: Description) -> None:
-        """Raises UsageError if there are limits for a model without instances."""
+        """Raises UsageError if limits are set for a semantic model."""
         if self and not description.finds_instances:
             raise UsageError(
                 f"score_threshold and max_instances: found one of them for {description.model}, a model of the task "
-                "semantic; expected a model of the task instance. Leave both out"
+                "semantic; expected a model of the task instance. Leave out both"
             )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Answer:
-    """Who answered.
+    """The origin of a result.
 
     Attributes:
         legend: the model's classes with their display colours.
         model: name of the model that answered.
-        version: its version, None for a local model that is not in a numbered folder.
-        seconds: from the question to the answer, for the whole batch, retries included.
+        version: its version; None for a local model outside a numbered folder.
+        seconds: time of the whole batch, including retries.
     """
 
     legend: ClassMap
@@ -117,12 +118,12 @@ class _Answer:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Segmentation(_Answer):
-    """What a model says of the pixels of one image, and who answered.
+    """The semantic segmentation of one image.
 
     Attributes:
         class_map: class indices at the image's own size, uint8 [H, W].
-        class_share: each class's share of the pixels by class name, 0 to 1.
-        confidence: mean over pixels of the winning class's probability, 0 to 1.
+        class_share: fraction of the pixels by class name, 0 to 1.
+        confidence: probability of the predicted class, mean over the pixels, 0 to 1.
         depth_png: the depth map as a 16-bit grey PNG at the image's own size; None without depth.
     """
 
@@ -134,13 +135,13 @@ class Segmentation(_Answer):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InstanceSegmentation(_Answer):
-    """The N instances that a model found in one image, the highest score first, and who answered.
+    """The N instances of one image, highest score first.
 
     Attributes:
         boxes: (y_min, x_min, y_max, x_max) in pixels of the image's own size, exclusive maximum, float32 [N, 4].
-        classes: index of each one's class in `legend`, int64 [N].
+        classes: class indices in `legend`, int64 [N].
         scores: float32 [N], 0 to 1.
-        mask_pngs: each mask as an encoded grey PNG of 0 and 255 at the image's own size.
+        mask_pngs: the masks as grey PNGs of 0 and 255 at the image's own size.
     """
 
     boxes: np.ndarray
@@ -150,7 +151,10 @@ class InstanceSegmentation(_Answer):
 
     @classmethod
     def of_outputs(cls, outputs: Mapping[str, Any], **answered: Any) -> InstanceSegmentation:
-        """Reads the outputs of one image by name, padded as `components/features.py` says; `answered`: by whom."""
+        """Returns the instances of one image from its outputs, padded as in `components/features.py`.
+
+        `answered` are the attributes of the result's origin.
+        """
         count = np.count_nonzero(outputs[features.SCORES])
         return cls(
             boxes=outputs[features.BOXES][:count],
@@ -162,7 +166,7 @@ class InstanceSegmentation(_Answer):
 
     @functools.cached_property
     def masks(self) -> np.ndarray:
-        """The decoded masks, bool [N, H, W]; [0, 0, 0] without an instance."""
+        """The decoded masks, bool [N, H, W]; [0, 0, 0] without instances."""
         masks = [decode_mask_png(data) > 0 for data in self.mask_pngs]
         return np.stack(masks) if masks else np.zeros((0, 0, 0), bool)
 
@@ -173,25 +177,25 @@ class InstanceSegmentation(_Answer):
 
     @property
     def class_count(self) -> dict[str, int]:
-        """The number of instances by class name, of the classes that occur."""
+        """The number of instances by class name, without classes that do not occur."""
         names = self.names
         return {name: names.count(name) for name in self.legend.names if name in names}
 
     @functools.cached_property
     def class_share(self) -> dict[str, float]:
-        """The fraction of the pixels that lie in an instance of a class, by class name; the classes may overlap."""
+        """The fraction of the pixels inside instances, by class name. Classes may overlap."""
         covered = {name: self.masks[self.classes == index].any(axis=0) for index, name in enumerate(self.legend.names)}
         return {name: float(mask.mean()) if mask.size else 0.0 for name, mask in covered.items()}
 
     @property
     def confidence(self) -> float:
-        """The mean score, 0 without an instance."""
+        """The mean score; 0 without instances."""
         return float(self.scores.mean()) if len(self.scores) else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Refused:
-    """An image that the model could not read, with the reason in its words."""
+    """An image that the model could not read, with its error message."""
 
     reason: str
 
@@ -201,25 +205,35 @@ Result = Answer | Refused
 
 
 class Segmenter(Protocol):
-    """A model wherever it runs: behind a server or in this process."""
+    """A model behind a server or in this process."""
 
     def describe(self) -> Description:
-        """Returns what the model says of itself."""
+        """Returns the model's description."""
 
     def segment_all(self, images: Iterable[tuple[Key, bytes]]) -> Iterator[tuple[Key, Result]]:
-        """Yields a result for each encoded image, in order, under the key it came with."""
+        """Yields the key and the result of each encoded image, in order."""
 
 
 @dataclasses.dataclass(frozen=True)
 class VersionStatus:
-    """State of one version on the server, in TensorFlow Serving's words.
+    """The state of one version on a server.
 
     Attributes:
         version: the version.
-        state: START, LOADING, AVAILABLE, UNLOADING, END or UNKNOWN.
-        error: why it does not load, empty where all is well.
+        state: TensorFlow Serving's START, LOADING, AVAILABLE, UNLOADING or END, else UNKNOWN.
+        error: why it failed to load; empty if it did not.
     """
 
     version: int
     state: str
-    error: str
+    error: str = ""
+
+    @classmethod
+    def from_proto(cls, message: Any) -> VersionStatus:
+        """Reads a `ModelVersionStatus`."""
+        return cls(message.version, _STATES.get(message.state, "UNKNOWN"), message.status.error_message)
+
+    @property
+    def available(self) -> bool:
+        """Whether the version answers requests."""
+        return self.state == "AVAILABLE"

@@ -1,4 +1,4 @@
-"""When a call is tried again, and after how long."""
+"""The rules for retrying calls."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import grpc
 
 from serving.client.errors import is_size_limit
 
-# Predict only reads, so it may run twice: a broken connection and a full queue are worth another try. Everything
-# else either comes back the same (a wrong request) or has used up its time (a deadline).
+# Predict has no side effects, so broken connections and full queues can be retried. Other errors would repeat (an
+# invalid request) or have used up the time (a deadline).
 _TRANSIENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
@@ -19,9 +19,9 @@ class Retries:
     """Exponential backoff with jitter.
 
     Attributes:
-        attempts: calls in all, the first included.
-        first_pause: seconds before the second attempt, doubled for each further one.
-        longest_pause: seconds that no pause exceeds.
+        attempts: total number of calls, including the first.
+        first_pause: seconds before the second attempt; doubles with each further attempt.
+        longest_pause: largest pause, in seconds.
     """
 
     attempts: int = 6
@@ -31,8 +31,7 @@ class Retries:
     def pause(self, attempt: int, error: grpc.RpcError) -> float | None:
         """Returns the seconds to wait after a failed attempt (counted from 1), or None to give up.
 
-        Half of a pause is fixed, so a server gets time to recover; half is random, so clients that failed
-        together do not return together.
+        Half of the pause is fixed, to let the server recover; half is random, so that clients do not retry in step.
         """
         code = error.code()
         if code not in _TRANSIENT or attempt >= self.attempts:
@@ -42,7 +41,7 @@ class Retries:
         return self._longest(attempt) * (0.5 + random.random() / 2)
 
     def stagger(self, attempt: int) -> float:
-        """Returns the seconds to wait after an attempt (counted from 1) so that requests that met part."""
+        """Returns random seconds to wait after an attempt (counted from 1), so that merged requests separate."""
         return self._longest(attempt) * random.random()
 
     def _longest(self, attempt: int) -> float:

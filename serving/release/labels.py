@@ -1,6 +1,6 @@
-"""What a release is: the versions behind the labels `stable`, `canary` and `previous` of a served model.
+"""The rules of a release: which versions the labels `stable`, `canary` and `previous` of a served model point to.
 
-Every step returns a new release and touches no server, so the rules can be read and tested by themselves.
+Each function returns a new release and contacts no server.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ PREVIOUS = "previous"
 class Release:
     """The versions behind the labels.
 
-    The canary's label always leads somewhere: without a canary it leads to the stable version, so
-    a client that sends a share of its requests to `canary` needs no change between two releases.
+    Without a trial, the label `canary` points to the stable version, so clients that send a fraction of their requests
+    to `canary` need no change between releases.
 
     Attributes:
-        stable: the version that clients get.
-        canary: the version on trial, or the stable one.
-        previous: the version that was stable before, kept loaded for a rollback; None without one.
+        stable: the version for clients.
+        canary: the version on trial, else the stable version.
+        previous: the previous stable version, kept loaded for a rollback, or None.
     """
 
     stable: int
@@ -34,7 +34,7 @@ class Release:
 
     @property
     def on_trial(self) -> bool:
-        """Whether the canary is another version than the stable one."""
+        """Whether the canary differs from the stable version."""
         return self.canary != self.stable
 
     def labels(self) -> dict[str, int]:
@@ -44,7 +44,7 @@ class Release:
 
 
 def from_labels(labels: Mapping[str, int]) -> Release | None:
-    """Returns the release that a model's labels describe, or None where none is labelled stable."""
+    """Returns the release that a model's labels describe; None without a stable version."""
     if STABLE not in labels:
         return None
     stable = labels[STABLE]
@@ -52,35 +52,30 @@ def from_labels(labels: Mapping[str, int]) -> Release | None:
 
 
 def start_canary(release: Release | None, version: int) -> Release:
-    """Puts a version on trial, in the place of a canary there may be. Raises ReleaseError without a stable version."""
+    """Puts a version on trial, instead of any current canary. Raises ReleaseError without a stable version."""
     if release is None:
         raise ReleaseError(
-            f"canary {version}: found no stable version, expected one for clients without a part in the trial. "
+            f"canary {version}: found no stable version, expected one for the clients outside the trial. "
             "Label one first: segpipe release promote VERSION"
         )
     if version == release.stable:
         raise ReleaseError(
-            f"canary {version}: it is the stable version already. Name another, or end a trial with --withdraw"
+            f"canary {version}: it is already the stable version. Name another, or end a trial with --withdraw"
         )
     return dataclasses.replace(release, canary=version)
 
 
 def withdraw_canary(release: Release | None) -> Release:
-    """Ends the trial; the canary's label leads to the stable version. Raises ReleaseError where none is on trial."""
+    """Ends the trial: `canary` points to the stable version. Raises ReleaseError without a trial."""
     if release is None or not release.on_trial:
-        raise ReleaseError("--withdraw: found no canary on trial; there is nothing to withdraw")
+        raise ReleaseError("--withdraw: found no canary on trial, expected one to withdraw")
     return dataclasses.replace(release, canary=release.stable)
 
 
 def promote(release: Release | None, version: int | None) -> Release:
-    """Makes a version stable and keeps the one before for a rollback.
+    """Makes a version stable, by default the canary, and keeps the previous stable version for a rollback.
 
-    Args:
-        release: what is served; None before the first release.
-        version: the version to make stable; None for the canary.
-
-    Raises:
-        ReleaseError: no version is named and none is on trial, or it is stable already.
+    Raises ReleaseError if there is neither a version nor a canary, or if it is already stable.
     """
     if version is None:
         if release is None or not release.on_trial:
@@ -92,20 +87,18 @@ def promote(release: Release | None, version: int | None) -> Release:
     if release is None:
         return Release(version, version)
     if version == release.stable:
-        raise ReleaseError(f"promote {version}: it is the stable version already; nothing was changed")
+        raise ReleaseError(f"promote {version}: it is already the stable version; nothing was changed")
     return Release(version, version, release.stable)
 
 
 def rollback(release: Release | None) -> Release:
-    """Makes the previous version stable again; one still on trial stays so.
+    """Makes the previous version stable again; a canary stays on trial. Raises ReleaseError without a previous version.
 
-    Raises:
-        ReleaseError: no previous version is kept. A rollback keeps none, so a second one in a row
-            cannot bring the bad version back.
+    A rollback keeps no previous version, so a second rollback in a row cannot restore the bad version.
     """
     if release is None or release.previous is None:
         raise ReleaseError(
-            "rollback: found no version labelled previous. Name the version that shall be stable: "
+            "rollback: found no version labelled previous. Choose the stable version: "
             "segpipe release canary VERSION, then segpipe release promote"
         )
     canary = release.canary if release.on_trial else release.previous

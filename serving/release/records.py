@@ -1,38 +1,35 @@
-"""Where the served configuration is kept: a file, a ConfigMap, or nowhere but in the servers themselves.
+"""Stores the served configuration: in a file, in a ConfigMap, or only in the servers themselves.
 
-A file or a ConfigMap is written whole or not at all, and only where it is still as it was read. Servers are written
-one after the other; where one fails, the others can be given back what was read.
+Files and ConfigMaps are replaced atomically, and only if nobody changed them since they were read. Servers are
+configured one after the other; if one fails, the previous configuration can be restored on the others.
 """
 
 from __future__ import annotations
 
+import copy
 import os
-import tempfile
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
+from components import files
 from components.errors import ReleaseError, UsageError
-from serving.release.configuration import copy_of, find_model, load_also, parse, to_text
-from serving.release.labels import CANARY, PREVIOUS, STABLE
+from serving.release.configuration import find_model, load_also, parse, to_text
 
 if TYPE_CHECKING:
-    from serving.release.servers import Fleet, ModelServer
+    from serving.release.servers import Fleet
 
 _CONFIG_MAP_KEY = "models.config"
 _CONFLICT = 409
+_CHANGED = "it was changed while this command ran; check it and run the command again"
 
 
 class FinalError(ReleaseError):
-    """A write failed, and what is there shall stay: the work of somebody else, or labels that every server has."""
+    """A write failed, and the current configuration must stay: another user's, or one that every server has."""
 
 
 def cluster() -> Any:
-    """Returns the cluster's CoreV1Api: of the kubeconfig's current context, or the one this pod runs in.
-
-    Raises:
-        UsageError: there is neither.
-    """
+    """Returns the CoreV1Api of the kubeconfig's current context, else of this pod's cluster; else raises UsageError."""
     from kubernetes import client, config
     from kubernetes.config.config_exception import ConfigException
 
@@ -44,34 +41,34 @@ def cluster() -> Any:
         except ConfigException:
             raise UsageError(
                 "--configmap: found neither a kubeconfig nor a pod's service account. "
-                "Set KUBECONFIG, or run this inside the cluster"
+                "Set KUBECONFIG, or run the command inside the cluster"
             ) from None
     return client.CoreV1Api()
 
 
 class Record(Protocol):
-    """A place that holds the configuration."""
+    """A store of the configuration."""
 
     def read(self) -> ModelServerConfig:
-        """Returns what is served. Raises ReleaseError where that cannot be read."""
+        """Returns the configuration. Raises ReleaseError if it cannot be read."""
 
     def write(self, config: ModelServerConfig) -> None:
-        """Replaces what was read or written last.
+        """Replaces the configuration that was read or written last.
 
         Raises:
-            ReleaseError: it could not be written, or not everywhere.
-            FinalError: what is there now must not be replaced, by what was read neither.
+            ReleaseError: it could not be written, or only in part.
+            FinalError: the current configuration must stay, so the previous one must not be restored.
         """
 
 
 class FileRecord:
-    """The file that `--model_config_file` of a server names.
+    """The file of a server's `--model_config_file`.
 
-    The server follows it where it runs with `--model_config_file_poll_wait_seconds`.
+    Servers need `--model_config_file_poll_wait_seconds` to follow its changes.
     """
 
     def __init__(self, path: str) -> None:
-        # A link is kept: what it leads to is replaced.
+        # Replace the target of a symlink, not the link.
         self._path = os.path.realpath(path)
         self._name = path
         self._text = ""
@@ -82,47 +79,38 @@ class FileRecord:
         return parse(self._text, self._name)
 
     def write(self, config: ModelServerConfig) -> None:
-        """Replaces the file in one step, with mode and owner kept; one that says the same already stays as it is."""
+        """Replaces the file atomically, with its mode and owner, if the configuration differs."""
         if self._load() != self._text:
-            raise FinalError(f"{self._name}: it was changed while this command ran; look at it and run it again")
+            raise FinalError(f"{self._name}: {_CHANGED}")
         if parse(self._text, self._name) == config:
             return
         text = to_text(config, like=self._text)
         try:
-            self._replace(text)
+            before = os.stat(self._path)
+            with files.created(self._path) as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+                # The server may have access through the group only.
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
+                os.fchmod(file.fileno(), before.st_mode & 0o777)
         except OSError as error:
             raise ReleaseError(
-                f"--config-file {self._name}: {error.strerror}; expected a folder in which a new file of the same "
-                "owner and group can be written, which then takes the place of the old one"
+                f"--config-file {self._name}: {error.strerror}; expected a folder in which this command can create a "
+                "file with the same owner and group, to replace the old one"
             ) from None
         self._text = text
 
-    def _replace(self, text: str) -> None:
-        descriptor, staged = tempfile.mkstemp(dir=os.path.dirname(self._path), prefix=".models-")
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            before = os.stat(self._path)
-            # The server may read the file by its group alone.
-            os.chown(staged, before.st_uid, before.st_gid)
-            os.chmod(staged, before.st_mode & 0o777)
-            os.replace(staged, self._path)
-        except BaseException:
-            os.unlink(staged)
-            raise
-
     def _load(self) -> str:
         try:
-            with open(self._path) as file:
+            with open(self._path, encoding="utf-8") as file:
                 return file.read()
         except OSError as error:
             raise ReleaseError(f"--config-file {self._name}: {error.strerror}; expected a readable file") from None
 
 
 class ConfigMapRecord:
-    """The key `models.config` of a ConfigMap, which the pods mount and their servers follow.
+    """The key `models.config` of a ConfigMap that the servers' pods mount.
 
     Args:
         name: NAMESPACE/NAME.
@@ -144,12 +132,12 @@ class ConfigMapRecord:
         self._version = found.metadata.resource_version
         self._text = (found.data or {}).get(_CONFIG_MAP_KEY, "")
         if not self._text:
-            keys = ", ".join(found.data or {}) or "none"
+            keys = ", ".join(found.data or {}) or "(none)"
             raise ReleaseError(f"{self._label}: found the keys {keys}, expected {_CONFIG_MAP_KEY}")
         return parse(self._text, self._label)
 
     def write(self, config: ModelServerConfig) -> None:
-        """Patches the ConfigMap, unless it says the same; the API server refuses one that was changed meanwhile."""
+        """Patches the ConfigMap if the configuration differs; the API server rejects it if it was changed meanwhile."""
         if parse(self._text, self._label) == config:
             return
         text = to_text(config, like=self._text)
@@ -165,28 +153,26 @@ class ConfigMapRecord:
             return call(self._name, self._namespace, *arguments)
         except ApiException as error:
             if error.status == _CONFLICT:
-                raise FinalError(
-                    f"{self._label}: it was changed while this command ran; look at it and run it again"
-                ) from None
+                raise FinalError(f"{self._label}: {_CHANGED}") from None
             raise ReleaseError(
-                f"{self._label}: the cluster answered {error.status} {error.reason}. Check the name, and that "
-                "you may get and patch it: kubectl auth can-i patch configmap"
+                f"{self._label}: the cluster answered {error.status} {error.reason}. Check the name and your "
+                "permissions to get and patch it: kubectl auth can-i patch configmap"
             ) from None
         except HTTPError as error:
             raise ReleaseError(f"{self._label}: the cluster cannot be reached ({error}). Check the context") from None
 
 
 class ServerRecord:
-    """The servers themselves, for one model that they serve alone.
+    """The servers themselves, if they serve only one model.
 
-    A server tells its versions and labels but neither where its models lie nor which others it has,
-    so the directory must be given, and what is written replaces every model that it serves. Nor does it
-    tell its version policy: one without labels is taken to follow the latest version.
+    A server returns its versions and labels, but not its other models, their base paths or its version policy. So the
+    base path is an argument, a write replaces all models of the server, and a model without labels is assumed to
+    follow the latest version.
 
     Args:
         fleet: the servers.
         model: name of the model.
-        base_path: directory of the model's versions, as the servers see it.
+        base_path: folder of the model's versions, as the servers see it.
     """
 
     def __init__(self, fleet: Fleet, model: str, base_path: str) -> None:
@@ -196,14 +182,14 @@ class ServerRecord:
         self._labelled: set[int] = set()
 
     def read(self) -> ModelServerConfig:
-        """Returns the configuration that the servers' answers amount to. Raises ReleaseError where they differ."""
-        answers = {server.address: self._labels(server) for server in self._fleet.servers}
+        """Returns the configuration of the servers. Raises ReleaseError if they differ."""
+        answers = {server.address: server.labels(self._model) for server in self._fleet.servers}
         labels = next(iter(answers.values()))
         if any(answer != labels for answer in answers.values()):
             found = "; ".join(f"{address}: {answer or 'no labels'}" for address, answer in answers.items())
             raise ReleaseError(
-                f"--server: found servers with different labels ({found}), expected the same on each. Name those alone "
-                "that lack a step, and take it with them; segpipe release status shows all"
+                f"--server: found servers with different labels ({found}), expected the same on all. Repeat the last "
+                "command with --server for the servers that are behind; see segpipe release status"
             )
         config = ModelServerConfig()
         model = config.model_config_list.config.add(
@@ -211,20 +197,21 @@ class ServerRecord:
         )
         if labels:
             model.version_labels.update(labels)
-            load_also(model, (version for server in self._fleet.servers for version in self._loaded(server)))
+            statuses = [status for server in self._fleet.servers for status in server.versions(self._model).values()]
+            load_also(model, {status.version for status in statuses if status.available})
         self._labelled = set(labels.values())
         return config
 
     def write(self, config: ModelServerConfig) -> None:
-        """Sends the configuration to every server, also after one that does not take it.
+        """Sends the configuration to every server, even if one rejects it.
 
         Raises:
-            ReleaseError: a server did not take it; names those that did and those that did not.
-            FinalError: every server has the labels, and one did not unload what no label leads to.
+            ReleaseError: a server rejected it; the message lists the servers of both kinds.
+            FinalError: every server has the labels, but one did not unload the versions without a label.
         """
-        kept = copy_of(config)
+        kept = copy.deepcopy(config)
         if self._labelled:
-            # No version goes before every server has the labels: they could not be moved back to it.
+            # Keep the old versions until every server has the labels, so that the labels can be moved back.
             model = find_model(kept, self._model)
             load_also(model, {*model.model_version_policy.specific.versions, *self._labelled})
         failures = self._send(kept)
@@ -237,12 +224,12 @@ class ServerRecord:
         failures = self._send(config) if kept != config else {}
         if failures:
             raise FinalError(
-                "every server has the labels, but not every one unloaded what no label leads to: "
-                f"{'; '.join(failures.values())}. The next release does that"
+                "every server has the labels, but some did not unload the versions without a label: "
+                f"{'; '.join(failures.values())}. The next release unloads them"
             )
 
     def _send(self, config: ModelServerConfig) -> dict[str, str]:
-        """Returns why a server did not take the configuration, by address."""
+        """Sends a configuration to every server; returns the errors by address."""
         failures = {}
         for server in self._fleet.servers:
             try:
@@ -250,10 +237,3 @@ class ServerRecord:
             except ReleaseError as error:
                 failures[server.address] = str(error)
         return failures
-
-    def _loaded(self, server: ModelServer) -> list[int]:
-        return [version for version, state in server.versions(self._model).items() if state.available]
-
-    def _labels(self, server: ModelServer) -> dict[str, int]:
-        found = {label: server.labelled(self._model, label) for label in (STABLE, CANARY, PREVIOUS)}
-        return {label: version for label, version in found.items() if version is not None}

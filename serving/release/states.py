@@ -1,4 +1,4 @@
-"""How the versions of a model are served, as a server's configuration file or the servers themselves tell it."""
+"""The serving states of a model's versions, from the servers' configuration or from the servers themselves."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from components.times import utc_text
-from serving.release.labels import CANARY, PREVIOUS, STABLE
+from serving.release.labels import CANARY, STABLE
 
 if TYPE_CHECKING:
     from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
     from serving.client.settings import Tls
-    from serving.release.labels import Release
 
 LATEST, LOADING, LOADED, FAILED, WITHDRAWN = "latest", "loading", "loaded", "failed", "withdrawn"
 
 
 @dataclasses.dataclass(frozen=True)
 class ServedState:
-    """One thing to know about how a version is served.
+    """One serving state of a version; a version may have several.
 
     Attributes:
         state: a label (`stable`, `canary`, `previous`); `latest` for the newest version, which a server without labels
             serves; `loading`; `loaded` without a label; `failed` to load; `withdrawn`; `removed`; or `unknown`.
-        since: ISO 8601 in UTC; None if it is not known.
-        why: the reason, if one is recorded.
-        by: who moved the label: USER@HOST, or a pod's name; None if it is not recorded.
+        since: ISO 8601 in UTC; None if unknown.
+        why: the reason, if recorded.
+        by: who moved the label, as USER@HOST or a pod's name; None if not recorded.
     """
 
     state: str
@@ -37,19 +36,17 @@ class ServedState:
     by: str | None = None
 
 
-# The states of a model's versions by number, given the directory of the versions. None for a model that is not served;
-# an empty mapping if the newest version is served.
+# Maps the folder of a model's versions to their states by number. Returns None for a model that is not served, and an
+# empty mapping if the newest version is served.
 ServedBy = Callable[[str], Mapping[int, list[ServedState]] | None]
 
 
 def served_by_file(path: str) -> ServedBy:
-    """Reads the file that servers take as --model_config_file.
+    """Reads the states from the file of the servers' --model_config_file.
 
-    A label's version is served at least since the file was last changed. Models are found by name, which is that of the
-    versions' directory, or by the last part of `base_path`.
-
-    Raises:
-        ReleaseError: the file cannot be read, or is no configuration.
+    A label points to its version at least since the file was last changed. A model is found by its name, which must be
+    that of the versions' folder, or by the last part of its `base_path`. Raises ReleaseError if the file cannot be read
+    or is not a configuration.
     """
     from serving.release.records import FileRecord
 
@@ -58,14 +55,9 @@ def served_by_file(path: str) -> ServedBy:
 
 
 def served_by_configmap(name: str, api: Any) -> ServedBy:
-    """Reads the ConfigMap that servers mount, as `served_by_file` reads a file; it tells no times.
+    """Reads the states from the ConfigMap NAMESPACE/NAME that servers mount, without times; else as `served_by_file`.
 
-    Args:
-        name: NAMESPACE/NAME.
-        api: the cluster's CoreV1Api.
-
-    Raises:
-        ReleaseError: the ConfigMap cannot be read, or holds no configuration.
+    `api` is the cluster's CoreV1Api.
     """
     from serving.release.records import ConfigMapRecord
 
@@ -79,11 +71,13 @@ def _served_by(config: ModelServerConfig, changed: str | None) -> ServedBy:
 
     def states(base: str) -> dict[int, list[ServedState]] | None:
         name = _name(base)
-        found = [model for model in models if model.name == name] or [m for m in models if _name(m.base_path) == name]
+        found = [model for model in models if model.name == name]
+        found = found or [model for model in models if _name(model.base_path) == name]
         if not found:
             return None
-        labels = _labels(release_of(found[0]))
-        result = {version: [ServedState(label, changed) for label in named] for version, named in labels.items()}
+        release = release_of(found[0])
+        by_version = _labels_by_version(release.labels() if release else {})
+        result = {version: [ServedState(label, changed) for label in labels] for version, labels in by_version.items()}
         for version in found[0].model_version_policy.specific.versions:
             result.setdefault(version, [ServedState(LOADED, changed)])
         return result
@@ -92,16 +86,10 @@ def _served_by(config: ModelServerConfig, changed: str | None) -> ServedBy:
 
 
 def served_by_servers(addresses: Sequence[str], tls: Tls | None = None) -> ServedBy:
-    """Asks model servers, which know their models by the name of the versions' directory.
+    """Reads the states from model servers, without times. The name of a model is that of its versions' folder.
 
-    Servers tell no times. If they differ, a version has the states of all of them.
-
-    Args:
-        addresses: HOST:PORT of their gRPC ports.
-        tls: None for plain connections.
-
-    Raises:
-        ReleaseError: on a call, if a server does not answer.
+    If the servers differ, a version has the states of all of them. The result raises ReleaseError if a server does not
+    answer.
     """
     from serving.release.servers import Fleet
 
@@ -110,29 +98,26 @@ def served_by_servers(addresses: Sequence[str], tls: Tls | None = None) -> Serve
         result: dict[int, list[ServedState]] = {}
         with Fleet(addresses, tls) as fleet:
             for server in fleet.servers:
-                labels = {label: server.labelled(model, label) for label in (STABLE, CANARY, PREVIOUS)}
-                if labels[CANARY] == labels[STABLE]:
-                    del labels[CANARY]
-                for version, told in server.versions(model).items():
-                    if told.error:
-                        own = [ServedState(FAILED, why=f"{server.address}: {told.error}")]
-                    elif told.available:
-                        own = [ServedState(label) for label, target in labels.items() if target == version]
-                        own = own or [ServedState(LOADED)]
+                by_version = _labels_by_version(server.labels(model))
+                for version, status in server.versions(model).items():
+                    if status.error:
+                        found = [ServedState(FAILED, why=f"{server.address}: {status.error}")]
+                    elif status.available:
+                        found = [ServedState(label) for label in by_version.get(version, [LOADED])]
                     else:
-                        own = [ServedState(LOADING)] if told.state in ("START", "LOADING") else []
+                        found = [ServedState(LOADING)] if status.state in ("START", "LOADING") else []
                     known = result.setdefault(version, [])
-                    known += [state for state in own if state not in known]
+                    known += [state for state in found if state not in known]
         return result or None
 
     return states
 
 
-def _labels(release: Release | None) -> dict[int, list[str]]:
-    """Returns the labels of each version; without a trial, no version is a canary."""
+def _labels_by_version(labels: Mapping[str, int]) -> dict[int, list[str]]:
+    """Returns the labels of each version, without `canary` if it points to the stable version."""
     result: dict[int, list[str]] = {}
-    for label, version in release.labels().items() if release else ():
-        if label != CANARY or (release and release.on_trial):
+    for label, version in labels.items():
+        if label != CANARY or version != labels.get(STABLE):
             result.setdefault(version, []).append(label)
     return result
 

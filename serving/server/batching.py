@@ -1,7 +1,7 @@
-"""Dynamic batching: requests that wait at one signature run together, as one call of the model.
+"""Dynamic batching: merges waiting requests for the same signature into one call of the model.
 
-The rules are those of TensorFlow Serving's shared batch scheduler, but one bad request fails alone: after
-a merged call fails, its members run one by one.
+Follows the rules of TensorFlow Serving's shared batch scheduler, with one difference: if a merged call fails, its
+requests run one by one, so that only the bad one fails.
 """
 
 from __future__ import annotations
@@ -17,15 +17,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import numpy as np
 
 from components.errors import UsageError
-from serving.server.errors import (
-    ServingError,
-    deadline_exceeded,
-    exhausted,
-    failed_precondition,
-    invalid_argument,
-    not_run,
-    shutting_down,
-)
+from serving.server import errors
 from serving.server.session import SavedModelSession
 from serving.server.text_protos import BatchingParameters, read_text_proto
 
@@ -34,7 +26,7 @@ _FLAG = "--batching_parameters_file"
 
 @dataclasses.dataclass(frozen=True)
 class BatchingOptions:
-    """TensorFlow Serving's `BatchingParameters` and their defaults; a batch size is a number of rows."""
+    """TensorFlow Serving's `BatchingParameters` and their defaults. Batch sizes count rows."""
 
     max_batch_size: int = 1000
     batch_timeout_micros: int = 0
@@ -43,24 +35,24 @@ class BatchingOptions:
 
 
 def read_batching_options(path: str | None) -> BatchingOptions:
-    """Reads a batching parameters file; returns the defaults without one. Raises UsageError for a wrong file."""
+    """Reads a batching parameters file; without one, returns the defaults. Raises UsageError."""
     if path is None:
         return BatchingOptions()
-    fields = read_text_proto(_FLAG, path, BatchingParameters()).ListFields()
-    values = {field.name: value.value for field, value in fields}
+    parameters = read_text_proto(_FLAG, path, BatchingParameters())
+    values = {field.name: value.value for field, value in parameters.ListFields()}
     for name, value in values.items():
-        least = 0 if name == "batch_timeout_micros" else 1
-        if value < least:
-            raise UsageError(f"{_FLAG} {path}: {name} is {value}, expected at least {least}")
+        minimum = 0 if name == "batch_timeout_micros" else 1
+        if value < minimum:
+            raise UsageError(f"{_FLAG} {path}: {name} is {value}, expected at least {minimum}")
     return BatchingOptions(**values)
 
 
-# Session, signature and outputs: requests for the same and with inputs of the same kind run together.
+# Session, signature and outputs. Requests for the same call, with inputs of the same types and shapes, are merged.
 _Call = tuple[SavedModelSession, str, tuple[str, ...]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Task:
+class _Request:
     inputs: Mapping[str, np.ndarray]
     rows: int
     deadline: float
@@ -71,14 +63,14 @@ class _Task:
 @dataclasses.dataclass(eq=False)
 class _Batch:
     call: _Call
-    kind: Hashable
+    input_specs: Hashable
     due: float
-    tasks: list[_Task] = dataclasses.field(default_factory=list)
+    requests: list[_Request] = dataclasses.field(default_factory=list)
     rows: int = 0
 
 
 class BatchScheduler:
-    """Threads that run batches for every model of the server, oldest batch first."""
+    """Threads that run the batches of all models of the server, oldest first."""
 
     def __init__(
         self,
@@ -89,12 +81,12 @@ class BatchScheduler:
         """Starts the threads.
 
         Args:
-            options: sizes, delays and bounds.
-            on_batch: is called before each batch with its rows and the seconds that each of its requests waited.
-            max_wait: how long a batch that is due waits for a thread, in seconds.
+            options: sizes, delays and limits.
+            on_batch: called before each batch with its rows and the seconds that each of its requests waited.
+            max_wait: seconds that a batch may wait for a free thread after it is due.
         """
         self._options = options
-        self._longest_wait = max_wait + options.batch_timeout_micros / 1e6
+        self._max_wait = max_wait + options.batch_timeout_micros / 1e6
         self._on_batch = on_batch
         self._changed = threading.Condition()
         self._waiting: list[_Batch] = []
@@ -108,12 +100,12 @@ class BatchScheduler:
 
     @property
     def queued(self) -> int:
-        """Requests that wait for their turn."""
+        """The number of waiting requests."""
         with self._changed:
-            return sum(len(batch.tasks) for batch in self._waiting)
+            return sum(len(batch.requests) for batch in self._waiting)
 
     def close(self) -> None:
-        """Runs what waits, then ends the threads. Later requests are refused."""
+        """Runs the waiting batches, then ends the threads. Rejects later requests."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -127,74 +119,78 @@ class BatchScheduler:
         inputs: Mapping[str, np.ndarray],
         outputs: Sequence[str],
         deadline: float | None,
-        interrupt: bool = False,
     ) -> dict[str, np.ndarray]:
         """Runs one signature like `SavedModelSession.run`, merged along axis 0 with other requests for it.
 
-        Also raises ServingError for inputs that differ in axis 0 or are larger than a batch, if the queue is full, or
-        if the wait is too long.
+        Also raises ServingError for inputs that differ in axis 0 or exceed a batch, if the queue is full, and if the
+        wait is too long.
         """
-        sides = {array.shape[:1] for array in inputs.values()}
-        if len(sides) != 1 or () in sides:
+        sizes = {array.shape[:1] for array in inputs.values()}
+        if len(sizes) != 1 or () in sizes:
             shapes = {name: array.shape for name, array in inputs.items()}
-            raise invalid_argument(
-                f"found inputs of shapes {shapes}, expected one first side, the batch, in all of them"
-            )
-        ((rows,),) = sides
+            raise errors.invalid_argument(f"found inputs of shapes {shapes}, expected the same batch size in all")
+        ((rows,),) = sizes
         if rows == 0:
-            return session.run(signature_name, inputs, outputs, deadline, interrupt)
-        if rows > (most := self._options.max_batch_size):
-            raise invalid_argument(f"found {rows} rows, expected at most max_batch_size, {most}; send several requests")
-        kind = tuple((name, array.dtype, array.shape[1:]) for name, array in sorted(inputs.items()))
+            return session.run(signature_name, inputs, outputs)
+        limit = self._options.max_batch_size
+        if rows > limit:
+            raise errors.invalid_argument(
+                f"found {rows} rows, expected at most max_batch_size, {limit}; send several requests"
+            )
         now = time.monotonic()
         left = math.inf if deadline is None else deadline - now
-        task = _Task(inputs, rows, now + left, now, concurrent.futures.Future())
-        self._submit((session, signature_name, tuple(sorted(set(outputs)))), kind, task)
-        wait = max(min(left, self._longest_wait), 0)
-        if not concurrent.futures.wait([task.answer], wait).done and task.answer.cancel():
-            raise not_run(left, self._longest_wait)
+        request = _Request(inputs, rows, now + left, now, concurrent.futures.Future())
+        self._enqueue((session, signature_name, tuple(sorted(set(outputs)))), request)
+        wait = max(min(left, self._max_wait), 0)
+        if not concurrent.futures.wait([request.answer], wait).done and request.answer.cancel():
+            raise errors.not_run(left, self._max_wait)
         try:
-            return task.answer.result(None if deadline is None else max(deadline - time.monotonic(), 0))
+            return request.answer.result(None if deadline is None else max(deadline - time.monotonic(), 0))
         except concurrent.futures.TimeoutError:
-            raise deadline_exceeded("Deadline passed before the model answered") from None
+            raise errors.deadline_exceeded("Deadline passed before the model answered") from None
 
-    def _submit(self, call: _Call, kind: Hashable, task: _Task) -> None:
-        """Adds a request to the newest batch of its kind, or starts one. Raises ServingError if the queue is full."""
+    def _enqueue(self, call: _Call, request: _Request) -> None:
+        """Adds a request to the newest batch that it fits, or a new one. Raises ServingError if the queue is full."""
+        specs = tuple((name, array.dtype, array.shape[1:]) for name, array in sorted(request.inputs.items()))
         options = self._options
         with self._changed:
             if self._closed:
-                raise shutting_down()
+                raise errors.shutting_down()
             queue = [batch for batch in self._waiting if batch.call == call]
-            batch = next((batch for batch in reversed(queue) if batch.kind == kind), None)
-            if batch is None or batch.rows + task.rows > options.max_batch_size:
+            batch = next((batch for batch in reversed(queue) if batch.input_specs == specs), None)
+            if batch is None or batch.rows + request.rows > options.max_batch_size:
                 if len(queue) >= options.max_enqueued_batches:
-                    raise exhausted(
+                    raise errors.exhausted(
                         f"The batch queue is full: found {len(queue)} batches enqueued and max_enqueued_batches is "
                         f"{options.max_enqueued_batches}; try again later"
                     )
                 if batch is not None:
-                    batch.due = task.submitted
-                batch = _Batch(call, kind, task.submitted + options.batch_timeout_micros / 1e6)
+                    batch.due = request.submitted
+                batch = _Batch(call, specs, request.submitted + options.batch_timeout_micros / 1e6)
                 self._waiting.append(batch)
-            batch.tasks.append(task)
-            batch.rows += task.rows
+            batch.requests.append(request)
+            batch.rows += request.rows
             if batch.rows == options.max_batch_size:
-                batch.due = task.submitted
+                batch.due = request.submitted
             self._changed.notify()
 
     def _work(self) -> None:
         while (batch := self._next()) is not None:
             now = time.monotonic()
-            # A caller that no longer waits has cancelled its future.
-            tasks = [task for task in batch.tasks if now < task.deadline and task.answer.set_running_or_notify_cancel()]
-            if tasks:
-                self._on_batch(sum(task.rows for task in tasks), [now - task.submitted for task in tasks])
-                _run(batch.call, tasks)
-            # A thread that waits keeps no model alive.
-            del batch, tasks
+            # A caller cancels its future when it stops waiting.
+            requests = [
+                request
+                for request in batch.requests
+                if now < request.deadline and request.answer.set_running_or_notify_cancel()
+            ]
+            if requests:
+                self._on_batch(sum(each.rows for each in requests), [now - each.submitted for each in requests])
+                _run(batch.call, requests)
+            # Else this thread would keep the model in memory while it waits.
+            del batch, requests
 
     def _next(self) -> _Batch | None:
-        """Waits for the oldest batch that is full or has waited long enough; returns None after the last one."""
+        """Waits for the oldest batch that is due and returns it, or None when the scheduler is closed and empty."""
         with self._changed:
             while True:
                 now = time.monotonic()
@@ -202,7 +198,7 @@ class BatchScheduler:
                 if batch is not None:
                     self._waiting.remove(batch)
                     if self._waiting:
-                        # This thread may have been woken on behalf of more than one batch.
+                        # One notification may stand for several batches.
                         self._changed.notify()
                     return batch
                 if self._closed:
@@ -211,33 +207,36 @@ class BatchScheduler:
                 self._changed.wait(None if soonest is None else soonest - now)
 
 
-def _run(call: _Call, tasks: Sequence[_Task]) -> None:
-    """Runs requests as one batch and answers them; if it fails, runs each alone that is not late by then."""
+def _run(call: _Call, requests: Sequence[_Request]) -> None:
+    """Runs requests as one batch and sets their answers; if that fails, runs each alone before its deadline."""
     try:
-        answers = _run_merged(call, tasks)
+        answers = _run_merged(call, requests)
     except Exception as error:
-        if len(tasks) == 1:
-            # The frames of a refusal's traceback would hold every image.
-            tasks[0].answer.set_exception(error.with_traceback(None) if isinstance(error, ServingError) else error)
+        if len(requests) == 1:
+            # The traceback's frames would keep every image in memory.
+            known = isinstance(error, errors.ServingError)
+            requests[0].answer.set_exception(error.with_traceback(None) if known else error)
             return
-        for task in tasks:
-            if time.monotonic() < task.deadline:
-                _run(call, [task])
+        for request in requests:
+            if time.monotonic() < request.deadline:
+                _run(call, [request])
     else:
-        for task, answer in zip(tasks, answers, strict=True):
-            task.answer.set_result(answer)
+        for request, answer in zip(requests, answers, strict=True):
+            request.answer.set_result(answer)
 
 
-def _run_merged(call: _Call, tasks: Sequence[_Task]) -> list[dict[str, np.ndarray]]:
-    """Returns the outputs of each request. Raises ServingError, also if an output has other rows than the inputs."""
-    inputs = tasks[0].inputs
-    if len(tasks) > 1:
-        inputs = {name: np.concatenate([task.inputs[name] for task in tasks]) for name in inputs}
-    *ends, size = np.cumsum([task.rows for task in tasks]).tolist()
+def _run_merged(call: _Call, requests: Sequence[_Request]) -> list[dict[str, np.ndarray]]:
+    """Returns the outputs of each request. Raises ServingError, also if inputs and outputs differ in rows."""
+    inputs = requests[0].inputs
+    if len(requests) > 1:
+        inputs = {name: np.concatenate([request.inputs[name] for request in requests]) for name in inputs}
+    *ends, size = np.cumsum([request.rows for request in requests]).tolist()
     session, signature_name, wanted = call
     outputs = session.run(signature_name, inputs, wanted)
     for name, array in outputs.items():
         if array.shape[:1] != (size,):
-            raise failed_precondition(f"output {name}: found shape {array.shape}, expected {size} rows as in the input")
+            raise errors.failed_precondition(
+                f"output {name}: found shape {array.shape}, expected {size} rows as in the input"
+            )
     parts = {name: np.split(array, ends) for name, array in outputs.items()}
-    return [{name: split[index] for name, split in parts.items()} for index in range(len(tasks))]
+    return [{name: split[index] for name, split in parts.items()} for index in range(len(requests))]

@@ -1,8 +1,7 @@
-"""What the server can be asked, whatever the protocol: predictions, metadata, states, a new configuration."""
+"""The server's calls, independent of the protocol: predictions, metadata, version states, reload."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +25,7 @@ _SIGNATURE_DEF = "signature_def"
 
 
 class ServerCore:
-    """Answers calls with the models in `registry`, if `admission` lets them in; gRPC and REST are layers over it."""
+    """Answers calls with the models of `registry`, as `admission` allows; gRPC and REST are layers over it."""
 
     def __init__(
         self,
@@ -35,8 +34,8 @@ class ServerCore:
         scheduler: BatchScheduler | None,
         request_log: RequestLog | None,
     ) -> None:
-        """Starts without models; `on_change` is called after every change of a version's state."""
-        # The batch scheduler needs to see waiting requests to merge them, so with batching all of them may enter.
+        """Starts without models; calls `on_change` after every change of a version's state."""
+        # With batching, waiting requests enter as well: the batch scheduler can only merge those it knows.
         total = options.max_concurrent_requests + options.max_queue
         running = total if options.enable_batching else options.max_concurrent_requests
         self.admission = Admission(running, total - running, options.max_queue_wait_in_ms / 1000)
@@ -52,24 +51,26 @@ class ServerCore:
         is_wanted: Callable[[], bool] = lambda: True,
         interrupt: bool = False,
     ) -> PredictResponse:
-        """Runs a model. Raises ServingError with the status code and text that TensorFlow Serving gives.
+        """Runs a model. Raises ServingError with TensorFlow Serving's status code and text.
 
         Args:
             request: the model and its inputs.
-            deadline: `time.monotonic()` after which the answer is of no use, or None.
-            is_wanted: tells whether the caller still waits for the answer.
-            interrupt: whether a run that has begun is ended at the deadline, unless it also answers others.
+            deadline: `time.monotonic()` of the request's deadline, or None.
+            is_wanted: returns whether the caller still waits.
+            interrupt: stop a running model at the deadline; has no effect with batching.
         """
         response = PredictResponse()
         spec = _spec_of(request)
         with self.admission.enter(deadline), self.registry.use(spec) as (servable, session):
             if not is_wanted():
-                raise ServingError(grpc.StatusCode.CANCELLED, "The caller has gone")
+                raise ServingError(grpc.StatusCode.CANCELLED, "The caller cancelled the request")
             name, signature = find_signature(session.signatures, spec.signature_name)
             inputs = read_inputs(signature, request.inputs, self._options, session.max_pixels)
             wanted = choose_outputs(signature, request.output_filter)
-            run = session.run if self._scheduler is None else functools.partial(self._scheduler.run, session)
-            outputs = run(name, inputs, wanted, deadline, interrupt)
+            if self._scheduler is None:
+                outputs = session.run(name, inputs, wanted, deadline if interrupt else None)
+            else:
+                outputs = self._scheduler.run(session, name, inputs, wanted, deadline)
             for output in wanted:
                 response.outputs[output].CopyFrom(
                     to_proto(outputs[output], self._options.enable_serialization_as_tensor_content)
@@ -78,12 +79,12 @@ class ServerCore:
         response.model_spec.version.value = servable.version
         response.model_spec.signature_name = name
         if self._request_log is not None:
-            # The outputs are left out: a class map has a byte for each pixel.
+            # Without the outputs, because a class map has one byte per pixel.
             self._request_log.record(request, PredictResponse(model_spec=response.model_spec))
         return response
 
     def model_metadata(self, request: Any) -> GetModelMetadataResponse:
-        """Returns a version's signatures, as a `GetModelMetadataRequest` asks. Raises ServingError."""
+        """Returns the signatures of the version in a `GetModelMetadataRequest`. Raises ServingError."""
         spec = _spec_of(request)
         if not request.metadata_field:
             raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
@@ -98,7 +99,7 @@ class ServerCore:
         return response
 
     def model_status(self, request: Any) -> GetModelStatusResponse:
-        """Returns the states of the versions that a `GetModelStatusRequest` names. Raises ServingError."""
+        """Returns the states of the versions in a `GetModelStatusRequest`. Raises ServingError."""
         spec = _spec_of(request)
         versions = self.registry.versions(spec.name)
         missing = f"Could not find any versions of model {spec.name}"
@@ -110,18 +111,12 @@ class ServerCore:
         return GetModelStatusResponse(model_version_status=map(version_status, versions))
 
     def reload(self, config: Any) -> None:
-        """Serves what a `ModelServerConfig` says instead of what the last one said, all of it or nothing.
+        """Replaces the served models by those of a `ModelServerConfig`, all or nothing; an empty one changes nothing.
 
-        Returns once every model that is new, or that an earlier call still waits for, serves or cannot. An empty
-        configuration changes nothing. Raises ServingError if the configuration is refused, or such a model did not
-        become available (UNKNOWN).
+        Waits until every new model is available or has failed. Raises ServingError as `ModelRegistry.reload`.
         """
         if config.WhichOneof("config") is not None:
             self.registry.reload(check_config(config))
-
-    def close(self) -> None:
-        """Frees every model. No request may be in progress."""
-        self.registry.close()
 
 
 def _spec_of(request: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A refusal with a gRPC status code; gRPC and REST each turn it into their own kind of error."""
+"""Errors with a gRPC status code, which the gRPC and REST layers turn into their own kind of response."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import grpc
 
 
 class ServingError(Exception):
-    """A call that cannot be answered: the gRPC status code and the message for the caller."""
+    """A failed call: its gRPC status code and the message for the caller."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
@@ -28,21 +28,21 @@ shutting_down = functools.partial(ServingError, grpc.StatusCode.UNAVAILABLE, "Th
 
 
 def not_run(left: float, max_wait: float = math.inf) -> ServingError:
-    """Returns the error for a request that was not run within the `left` seconds to its deadline, or `max_wait`."""
+    """Returns the error for a request that waited until its deadline, `left` seconds, or for `max_wait` seconds."""
     if left <= max_wait:
         return deadline_exceeded("Deadline passed while the request waited; it was not run")
-    text = f"The request waited {max_wait * 1000:.0f} ms for its turn, the most that --max_queue_wait_in_ms allows"
-    return exhausted(f"{text}; try again later")
+    limit = f"{max_wait * 1000:.0f} ms for its turn, the limit of --max_queue_wait_in_ms"
+    return exhausted(f"The request waited {limit}; try again later")
 
 
-_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
     """Returns the status code and text of a ServingError, a TensorFlow error or any other exception."""
     if isinstance(error, ServingError):
         return error.code, error.message
-    # A session wraps its native error in one whose text adds the Python trace of the graph's making.
+    # TensorFlow's session re-raises its native error with a Python trace in the text; the context is the original.
     native = error.__context__ if isinstance(error.__context__, type(error)) else error
     code = _CODES.get(getattr(native, "error_code", None) or 2, grpc.StatusCode.UNKNOWN)
     return code, str(getattr(native, "message", None) or f"{type(error).__name__}: {error}")

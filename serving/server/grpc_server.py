@@ -1,4 +1,4 @@
-"""The gRPC port: TensorFlow Serving's services, health and reflection, bounds on what one may send, and TLS."""
+"""The gRPC server: TensorFlow Serving's services, health checks, reflection, request limits and TLS."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
 
 from components.errors import UsageError
 from serving.client.protocol import MODELS_HEADER
-from serving.server.channel_arguments import read_channel_arguments
+from serving.http_server import host_port
 from serving.server.core import ServerCore
 from serving.server.errors import ServingError, invalid_argument, status_of, unimplemented
 from serving.server.health import Health
@@ -26,17 +26,17 @@ from serving.server.options import ServeOptions
 
 _LOG = logging.getLogger("segpipe.serving")
 _SERVICES = ("tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
-# Calls with a stream of answers, health watches and reflection, that are open at once: each holds a thread.
+# Open streams of health watches and reflection. Each occupies a thread.
 _MAX_STREAMS = 16
-# Threads beyond those that predictions and streams can hold, for health checks, status and refusals.
+# Threads besides those for predictions and streams: for health checks, status calls and errors.
 _SPARE_THREADS = 16
 _SECONDS_TO_FLUSH = 1.0
-# gRPC sends a status as a header of at most 8 KiB, three for each byte that is not ASCII. A message may quote input.
-_LONGEST_MESSAGE = 2000
+# In bytes. gRPC sends a status in headers of at most 8 KiB, with three bytes per non-ASCII byte; messages quote input.
+_MAX_MESSAGE_BYTES = 2000
 
 
 class GrpcServer:
-    """Serves gRPC at the addresses in the options until it is stopped; `port` is where it listens."""
+    """Serves gRPC until it is stopped. `port` is the port that it listens on, 0 if only on a Unix socket."""
 
     def __init__(
         self,
@@ -46,19 +46,19 @@ class GrpcServer:
         options: ServeOptions,
         credentials: grpc.ServerCredentials | None,
     ) -> None:
-        """Opens the ports, with TLS if there are credentials. Raises UsageError if one is not free."""
+        """Starts listening, with TLS if there are credentials. Raises UsageError if an address is not available."""
         threads = options.max_concurrent_requests + options.max_queue + _MAX_STREAMS + _SPARE_THREADS
         arguments = {
             "grpc.max_receive_message_length": options.max_message_bytes,
             "grpc.max_send_message_length": -1,
             "grpc.so_reuseport": 0,
-            **read_channel_arguments(options.grpc_channel_arguments),
+            **_channel_arguments(options.grpc_channel_arguments),
         }
         self._credentials = credentials
         self._server = grpc.server(
             concurrent.futures.ThreadPoolExecutor(threads, "grpc"),
             options=list(arguments.items()),
-            # The gate refuses predictions long before; this bounds what waits for a thread.
+            # Limits the calls that wait for a thread. Admission rejects predictions long before.
             maximum_concurrent_rpcs=threads * 2,
             interceptors=[_StreamLimit()],
         )
@@ -69,18 +69,15 @@ class GrpcServer:
         reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         host, port, path = options.host, options.port, options.grpc_socket_path
         if path:
-            self._bind(
-                "--grpc_socket_path", f"unix:{path}", "a path of at most 107 bytes in a folder that can be written"
-            )
-        # As in TensorFlow Serving's server.cc, port 0 is no port if there is a socket.
+            self._bind("--grpc_socket_path", f"unix:{path}", "a path of at most 107 bytes in a writable folder")
+        # As in TensorFlow Serving's server.cc, port 0 means no port if there is a socket.
         self.port = 0
         if port or not path:
-            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            self.port = self._bind(f"--port {port}", address, "a free port; --port 0 takes any")
+            self.port = self._bind(f"--port {port}", host_port(host, port), "a free port; --port 0 picks one")
         self._server.start()
 
     def stop(self) -> None:
-        """Ends once the last answers have left; a client that watches the health service would never end by itself."""
+        """Sends the last responses, then ends all calls, because health watches never end by themselves."""
         self._server.stop(_SECONDS_TO_FLUSH).wait()
 
     def _bind(self, flag: str, address: str, expected: str) -> int:
@@ -89,7 +86,7 @@ class GrpcServer:
                 return int(self._server.add_insecure_port(address))
             return int(self._server.add_secure_port(address, self._credentials))
         except RuntimeError:
-            raise UsageError(f"{flag}: could not listen at {address}, expected {expected}") from None
+            raise UsageError(f"{flag}: could not listen on {address}, expected {expected}") from None
 
 
 def _services(core: ServerCore, metrics: Metrics) -> types.SimpleNamespace:
@@ -97,7 +94,7 @@ def _services(core: ServerCore, metrics: Metrics) -> types.SimpleNamespace:
 
     def predict(request: Any, context: grpc.ServicerContext) -> Any:
         remaining = context.time_remaining()
-        # Without a deadline, gRPC says None in some versions and infinity in others.
+        # Without a deadline, some versions of gRPC return None and others infinity.
         has_deadline = remaining is not None and remaining < threading.TIMEOUT_MAX
         return core.predict(request, time.monotonic() + remaining if has_deadline else None, context.is_active)
 
@@ -106,7 +103,7 @@ def _services(core: ServerCore, metrics: Metrics) -> types.SimpleNamespace:
 
     def status(request: Any, context: grpc.ServicerContext) -> Any:
         names = "\n".join(core.registry.model_names()).encode()
-        if len(names) <= _LONGEST_MESSAGE:
+        if len(names) <= _MAX_MESSAGE_BYTES:
             context.set_trailing_metadata(((MODELS_HEADER, names),))
         return core.model_status(request)
 
@@ -118,7 +115,7 @@ def _services(core: ServerCore, metrics: Metrics) -> types.SimpleNamespace:
 
     def refuse(request: Any, context: grpc.ServicerContext) -> Any:
         raise unimplemented(
-            "Found a call for tf.Examples, which a segmentation model has no signature for. Call Predict instead"
+            "Found a call with tf.Examples, which segmentation models do not support. Call Predict instead"
         )
 
     return types.SimpleNamespace(
@@ -132,9 +129,9 @@ def _services(core: ServerCore, metrics: Metrics) -> types.SimpleNamespace:
 
 def _method(
     call: Callable[[Any, grpc.ServicerContext], Any],
-    note: Callable[[Any, grpc.StatusCode, float], None] = lambda request, code, seconds: None,
+    record: Callable[[Any, grpc.StatusCode, float], None] = lambda request, code, seconds: None,
 ) -> Callable[[Any, grpc.ServicerContext], Any]:
-    """Returns a method that answers with a call, or with the status of its error; `note` gets status and seconds."""
+    """Returns a gRPC method that runs a call and turns its errors into a status; `record` gets status and seconds."""
 
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
         began, response, message = time.monotonic(), None, ""
@@ -143,21 +140,21 @@ def _method(
         except ServingError as error:
             code, message = error.code, error.message
         except Exception as error:
-            _LOG.exception("a call failed in a way that the server did not expect")
+            _LOG.exception("unexpected error in a gRPC call")
             code, message = grpc.StatusCode.INTERNAL, status_of(error)[1]
-        note(request, code, time.monotonic() - began)
+        record(request, code, time.monotonic() - began)
         if response is None:
-            context.abort(code, message.encode()[:_LONGEST_MESSAGE].decode(errors="ignore"))
+            context.abort(code, message.encode()[:_MAX_MESSAGE_BYTES].decode(errors="ignore"))
         return response
 
     return answer
 
 
 class _StreamLimit(grpc.ServerInterceptor):
-    """Refuses a call with a stream of answers if too many are open."""
+    """Rejects a streaming call if too many streams are open."""
 
     def __init__(self) -> None:
-        self._places = threading.Semaphore(_MAX_STREAMS)
+        self._slots = threading.Semaphore(_MAX_STREAMS)
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         handler = continuation(details)
@@ -166,14 +163,35 @@ class _StreamLimit(grpc.ServerInterceptor):
         kind = "stream_stream" if handler.request_streaming else "unary_stream"
 
         def limited(request: Any, context: grpc.ServicerContext) -> Any:
-            if not self._places.acquire(blocking=False):
+            if not self._slots.acquire(blocking=False):
                 context.abort(
                     grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    f"Found {_MAX_STREAMS} open streams of health and reflection, the most at once; close one",
+                    f"Found {_MAX_STREAMS} open streams of health and reflection, the limit; close one",
                 )
-            if not context.add_callback(self._places.release):
-                self._places.release()
+            if not context.add_callback(self._slots.release):
+                self._slots.release()
             return getattr(handler, kind)(request, context)
 
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         return make(limited, handler.request_deserializer, handler.response_serializer)
+
+
+def _channel_arguments(text: str) -> dict[str, int | str]:
+    """Parses gRPC arguments such as `grpc.max_connection_age_ms=2000,grpc.primary_user_agent=x`.
+
+    A whole number becomes an int, as in `Server::BuildAndStart` in tensorflow_serving/model_servers/server.cc at
+    9d981c5. Raises UsageError for an argument without a name or a value.
+    """
+    arguments: dict[str, int | str] = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        if not name or not value:
+            raise UsageError(
+                f"--grpc_channel_arguments: found {part!r}, expected NAME=VALUE, comma-separated, "
+                "such as grpc.max_connection_age_ms=2000"
+            )
+        try:
+            arguments[name] = int(value)
+        except ValueError:
+            arguments[name] = value
+    return arguments

@@ -1,4 +1,4 @@
-"""Starts every part of the server, and takes them down in order: first no new requests, then no running ones."""
+"""Starts all parts of the server, and stops them in order: new requests first, then running ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from components.errors import UsageError
-from serving.http_server import HttpServer
+from serving.http_server import HttpServer, host_port
 from serving.request_log import RequestLog
 from serving.server.batching import BatchScheduler, read_batching_options
 from serving.server.core import ServerCore
@@ -28,17 +28,24 @@ from serving.server.tls import read_credentials
 
 _LOG = logging.getLogger("segpipe.serving")
 _SECONDS_TO_FLUSH = 1.0
-_ENDING = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Server:
-    """A running server. `port` is 0 without a gRPC port, `rest_port` None without REST; `addresses` are for users."""
+    """A running server.
+
+    Attributes:
+        core: answers the calls.
+        port: the gRPC port; 0 without one.
+        rest_port: the REST port; None without REST.
+        addresses: lines for the user.
+    """
 
     def __init__(self, options: ServeOptions, on_ready: Callable[[Server], None]) -> None:
-        """Opens the ports and begins to load; until models serve, the health service says NOT_SERVING.
+        """Opens the ports and starts to load models; the health service answers NOT_SERVING until they are available.
 
-        `on_ready` is called once the first models serve, or cannot. Raises UsageError if a file or a port cannot be
-        used.
+        Calls `on_ready` when the first models are available or have failed. Raises UsageError if a file or a port
+        cannot be used.
         """
         config = first_config(options)
         credentials = read_credentials(options.ssl_config_file) if options.ssl_config_file else None
@@ -59,19 +66,19 @@ class Server:
                 request_log = RequestLog(options.request_log_dir, options.request_log_sampling_rate)
                 opened.callback(request_log.close)
             self.core = ServerCore(options, self._health.update, scheduler, request_log)
-            opened.callback(self.core.close)
+            opened.callback(self.core.registry.close)
             grpc_server = GrpcServer(self.core, metrics, self._health, options, credentials)
             opened.callback(grpc_server.stop)
             self.port = grpc_server.port
-            targets = [_address(options.host, self.port)] if self.port else []
+            targets = [host_port(options.host, self.port)] if self.port else []
             targets += [f"unix:{options.grpc_socket_path}"] if options.grpc_socket_path else []
             self.addresses = [f"gRPC  {', '.join(targets)}{' with TLS' if credentials else ''}"]
             if options.rest_api_port is not None:
                 self._rest = HttpServer(RestApp(self.core, metrics, options), options.host, options.rest_api_port)
                 opened.callback(self._rest.stop)
-                self.addresses.append(f"REST  http://{_address(options.host, self._rest.port)}/v1/models/")
+                self.addresses.append(f"REST  http://{host_port(options.host, self._rest.port)}/v1/models/")
             self.rest_port = self._rest.port if self._rest is not None else None
-            # A load that has begun could not be ended, so whatever may fail comes before the first.
+            # Loading cannot be cancelled, so everything that may fail comes first.
             if options.ui:
                 self._start_page(targets[0], str(config.model_config_list.config[0].name))
             following = (config, lambda: on_ready(self))
@@ -79,15 +86,15 @@ class Server:
             self._opened = opened.pop_all()
 
     def stop(self) -> None:
-        """Drains: the health service says NOT_SERVING, new requests are refused, running ones have the grace to end."""
+        """Drains: reports NOT_SERVING, rejects new requests, and gives running ones `drain_seconds` to finish."""
         until = time.monotonic() + self._options.drain_seconds
-        # What the page has asked is answered within the same grace.
+        # Requests of the page drain at the same time.
         page = threading.Thread(target=self._stop_page, name="page", daemon=True)
         page.start()
         self.core.admission.close()
         self._health.enter_graceful_shutdown()
         self._closing.set()
-        # The port stays open meanwhile: a late caller reads UNAVAILABLE and may try another server.
+        # The port stays open meanwhile, so that late callers get UNAVAILABLE and can try another server.
         self.core.admission.wait_until_empty(self._options.drain_seconds)
         if self._rest is not None:
             self._rest.stop(_left(until))
@@ -99,35 +106,36 @@ class Server:
 
         options = self._options
         if self.port and options.host in ("0.0.0.0", "::"):
-            target = _address("127.0.0.1", self.port)
-        shown = page.start(target, options.host, options.ui_port, options.ui_samples, model=model)
-        self._stop_page = shown.stop
-        self.addresses.append(f"page  {shown.address}")
+            target = host_port("127.0.0.1", self.port)
+        started = page.start(target, options.host, options.ui_port, options.ui_samples, model=model)
+        self._stop_page = started.stop
+        self.addresses.append(f"page  {started.address}")
 
     def _follow_config(self, config: Any, on_ready: Callable[[], None]) -> None:
-        """Applies a configuration, then at intervals what the file says; logs a complaint once."""
+        """Applies a configuration, then polls its file."""
         path, wait = self._options.model_config_file, self._options.model_config_file_poll_wait_seconds
-        complaint = self._apply(lambda: config, "")
+        problem = self._apply(lambda: config, "")
         on_ready()
         while path is not None and wait > 0 and not self._closing.wait(wait):
-            complaint = self._apply(lambda: read_model_config(path), complaint)
+            problem = self._apply(lambda: read_model_config(path), problem)
 
-    def _apply(self, read: Callable[[], Any], known: str) -> str:
-        complaint = ""
+    def _apply(self, read: Callable[[], Any], logged: str) -> str:
+        """Applies a configuration; returns the problem, or "", and logs it if it is new."""
+        problem = ""
         try:
             self.core.reload(read())
         except UsageError as error:
-            complaint = str(error)
+            problem = str(error)
         except ServingError as error:
-            complaint = f"the model configuration was not applied in full: {error.message}"
-        if complaint not in ("", known):
-            _LOG.warning("%s", complaint)
-        return complaint
+            problem = f"the model configuration was not fully applied: {error.message}"
+        if problem not in ("", logged):
+            _LOG.warning("%s", problem)
+        return problem
 
     def _version_states(self) -> list[tuple[str, int, str]]:
         registry = self.core.registry
-        found = [servable for name in registry.model_names() for servable in registry.versions(name)]
-        return [(servable.model, servable.version, State.Name(servable.state)) for servable in found]
+        servables = [servable for name in registry.model_names() for servable in registry.versions(name)]
+        return [(servable.model, servable.version, State.Name(servable.state)) for servable in servables]
 
 
 def run(options: ServeOptions, say: Callable[[str], None]) -> None:
@@ -135,22 +143,22 @@ def run(options: ServeOptions, say: Callable[[str], None]) -> None:
 
     `say` prints a line for the user. Raises UsageError if a file or a port cannot be used.
     """
-    # The interpreter itself writes a byte to the socket. A handler in Python would run in the main thread alone, which
-    # may be about to wait for good, and what it waits for, such as an Event, may be locked by the code it interrupts.
-    asked, writer = socket.socketpair()
+    # The interpreter's C handler writes a byte to the socket. A Python handler that sets an Event could deadlock: it
+    # runs in the main thread, which may hold the Event's lock at that moment.
+    signalled, writer = socket.socketpair()
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.detach())
-    for number in _ENDING:
+    for number in _SIGNALS:
         signal.signal(number, lambda *_: None)
     try:
         server = Server(options, lambda ready: _announce_models(ready, say))
         for line in server.addresses:
             say(line)
-        asked.recv(1)
+        signalled.recv(1)
     finally:
-        for number in _ENDING:
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-    say("draining: no new requests, running ones are finished; asked once more, the server ends at once")
+    say("draining: rejecting new requests, finishing running ones; signal again to stop at once")
     server.stop()
 
 
@@ -159,14 +167,10 @@ def _announce_models(server: Server, say: Callable[[str], None]) -> None:
     for name in registry.model_names():
         serving = [servable.version for servable in registry.versions(name) if servable.state == AVAILABLE]
         labels = [f"{label}={version}" for label, version in sorted(registry.models[name].labels.items())]
-        found = f"version {', '.join(map(str, serving))} ready" if serving else "no version serves yet"
+        found = f"version {', '.join(map(str, serving))} ready" if serving else "no version is available yet"
         say(f"{name}  {found}{' (' + ', '.join(labels) + ')' if labels else ''}")
 
 
 def _left(until: float) -> float:
-    """Returns the seconds left of a grace, enough in any case for answers that are ready to leave."""
+    """Returns the seconds until a time, but enough to flush finished responses."""
     return max(until - time.monotonic(), _SECONDS_TO_FLUSH)
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,4 +1,4 @@
-"""Which models to serve: a `ModelServerConfig`, from a file, a call or the flags for a single model."""
+"""Reads and checks the `ModelServerConfig` to serve: from a file, a gRPC call or the flags of a single model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serving.server.text_protos import read_text_proto
 
 
 def check_config(config: Any) -> list[Any]:
-    """Returns a configuration's models, `ModelConfig`. Raises ServingError for one that cannot be served."""
+    """Returns the `ModelConfig`s of a configuration. Raises ServingError if one cannot be served."""
     if config.WhichOneof("config") == "custom_model_config":
         raise failed_precondition("found a custom_model_config, expected a model_config_list")
     models = list(config.model_config_list.config)
@@ -25,10 +25,10 @@ def check_config(config: Any) -> list[Any]:
             raise invalid_argument(f"Illegal to list model {name} multiple times in config list")
         names.add(name)
         if not name:
-            raise invalid_argument("Found a ModelConfig without a name, expected the name that requests will use")
+            raise invalid_argument("Found a ModelConfig without a name, expected the name for requests")
         if not files.is_remote(path) and not path.startswith("/"):
             raise invalid_argument(f"Expected model {name} to have an absolute path or URI; got base_path()={path}")
-        # The deprecated field's only usable value, TENSORFLOW, is 1.
+        # The deprecated field model_type is TENSORFLOW = 1.
         if platform != "tensorflow" and (platform or model.model_type != 1):
             raise invalid_argument(f'Model {name}: found model_platform "{platform}", expected "tensorflow"')
     return models
@@ -40,7 +40,7 @@ def read_model_config(path: str) -> Any:
 
 
 def first_config(options: ServeOptions) -> Any:
-    """Returns the `ModelServerConfig` that the flags name. Raises UsageError for one that can never be applied."""
+    """Returns the `ModelServerConfig` of the flags. Raises UsageError if it can never be applied."""
     path = options.model_config_file
     config = ModelServerConfig() if path is None else read_model_config(path)
     if path is None:
@@ -53,12 +53,12 @@ def first_config(options: ServeOptions) -> Any:
     labelled = [model.name for model in models if model.version_labels]
     if labelled and not options.allow_version_labels_for_unavailable_models:
         raise UsageError(
-            f"--model_config_file {path}: found version_labels of model {labelled[0]}, expected no labels, because no "
-            "version serves yet; add --allow_version_labels_for_unavailable_models"
+            f"--model_config_file {path}: found version_labels of model {labelled[0]}, expected no labels because no "
+            "version is loaded at startup; add --allow_version_labels_for_unavailable_models"
         )
     if options.ui and not models:
         raise UsageError(
-            f"--ui: found no model in {path}, expected at least one, because the page shows the first; "
-            "leave out --ui or add a model"
+            f"--ui: found no model in {path}, expected at least one, the first of which the page shows; "
+            "add a model or leave out --ui"
         )
     return config

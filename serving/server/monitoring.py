@@ -1,6 +1,6 @@
-"""Counts and times of requests for Prometheus, named as TensorFlow Serving names them.
+"""Prometheus metrics under TensorFlow Serving's names.
 
-Each server has a registry of its own, so several servers in one process do not mix their numbers.
+Each server has its own registry, so several servers in one process keep separate metrics.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SUFFIX_OF_COUNTERS = re.compile(rb"^((?:# (?:HELP|TYPE) )?%b[A-Za-z_:]+)_total\
 
 
 def read_monitoring_path(path: str | None) -> str | None:
-    """Returns where a monitoring file has metrics served, None for no metrics. Raises UsageError for a wrong file."""
+    """Returns the URL path for metrics from a monitoring file, None if they are off. Raises UsageError."""
     if path is None:
         return None
     config = read_text_proto("--monitoring_config_file", path, MonitoringConfig()).prometheus_config
@@ -38,7 +38,7 @@ def read_monitoring_path(path: str | None) -> str | None:
     if config.enable and not re.fullmatch(r"/[^{}]*", address):
         raise UsageError(
             f"--monitoring_config_file {path}: found {address!r} as path of prometheus_config, "
-            f"expected one that begins with a slash and has no braces, such as {DEFAULT_PATH}"
+            f"expected a path with a slash in front and without braces, such as {DEFAULT_PATH}"
         )
     return address if config.enable else None
 
@@ -49,7 +49,7 @@ class Metrics(registry.Collector):
     def __init__(
         self, versions: Callable[[], Iterable[tuple[str, int, str]]] = tuple, queued: Callable[[], int] = int
     ) -> None:
-        """Takes functions that return model, version and state of every version, and how many requests wait."""
+        """Takes callbacks: `versions` returns (model, version, state) tuples, `queued` the length of the queue."""
         prometheus_client.disable_created_metrics()
         self._versions, self._queued = versions, queued
         self._known: frozenset[str] = frozenset()
@@ -61,24 +61,24 @@ class Metrics(registry.Collector):
         self._requests = counter(f"{_PREFIX}request_count", "Requests by status.", ["model_name", "status"])
         self._latency = histogram(
             f"{_PREFIX}request_latency",
-            "Microseconds from a request to its answer.",
+            "Microseconds from a request to its response.",
             ["model_name", "API", "entrypoint"],
             buckets=_LATENCY_MICROS,
         )
-        self._runs = counter(f"{_BATCHING}wrapped_run_count", "Batches that were run.")
+        self._runs = counter(f"{_BATCHING}wrapped_run_count", "Batches run.")
         self._sizes = [
             histogram(f"{_BATCHING}{name}_batch_size", "Rows of a batch.", buckets=_SIZES)
             for name in ("input", "processed")
         ]
         self._queuing = histogram(
-            f"{_BATCHING}queuing_latency", "Microseconds that a request waited for its batch.", buckets=_QUEUING_MICROS
+            f"{_BATCHING}queuing_latency", "Microseconds a request waited for its batch.", buckets=_QUEUING_MICROS
         )
 
     def request(self, model: str, api: str, entrypoint: str, code: grpc.StatusCode, seconds: float) -> None:
-        """Counts a call that was answered after some seconds; only OK answers enter the latencies.
+        """Records a call and, if it is OK, its latency in seconds.
 
-        `api` is "Predict" over gRPC and "predict" over REST, `entrypoint` "GRPC" or "REST". A model that the server
-        does not have is counted as "unknown", so that callers cannot make up label values.
+        `api` is "Predict" over gRPC and "predict" over REST; `entrypoint` is "GRPC" or "REST". Unknown models are
+        counted as "unknown", so that callers cannot create label values.
         """
         if model not in self._known:
             self._known = self._known.union(name for name, _, _ in self._versions())
@@ -88,7 +88,7 @@ class Metrics(registry.Collector):
             self._latency.labels(model, api, entrypoint).observe(seconds * 1e6)
 
     def batch(self, rows: int, waits: Iterable[float]) -> None:
-        """Counts a batch that is about to run, and how many seconds each of its requests waited."""
+        """Records a batch and the seconds that each of its requests waited."""
         self._runs.inc()
         for histogram in self._sizes:
             histogram.observe(rows)
@@ -96,18 +96,18 @@ class Metrics(registry.Collector):
             self._queuing.observe(wait * 1e6)
 
     def page(self) -> bytes:
-        """Returns everything in Prometheus's text format."""
-        # The client library ends the names of counters in _total, TensorFlow Serving does not end its own so.
+        """Returns all metrics in Prometheus's text format."""
+        # The client library appends _total to the names of counters; TensorFlow Serving does not.
         return _SUFFIX_OF_COUNTERS.sub(rb"\1", prometheus_client.generate_latest(self._registry))
 
     def collect(self) -> Iterator[metrics_core.Metric]:
-        """Yields the gauges, which are computed when Prometheus asks for them."""
+        """Yields the gauges, computed at each scrape."""
         yield metrics_core.GaugeMetricFamily(
-            "segpipe_serving_queued_requests", "Requests that wait for a batch.", value=self._queued()
+            "segpipe_serving_queued_requests", "Requests waiting for a batch.", value=self._queued()
         )
         gauge = metrics_core.GaugeMetricFamily(
             "segpipe_serving_model_version",
-            "1 for each version of a model and the state it is in.",
+            "1 for each version of a model in its current state.",
             labels=["model_name", "version", "state"],
         )
         for model, version, state in self._versions():

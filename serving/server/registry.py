@@ -1,6 +1,6 @@
-"""The models of a server: finds, loads, retries and unloads versions, and lends them to requests.
+"""The models of a server: finds, loads, retries and unloads versions, and provides them to requests.
 
-One thread lists the folders, others load and unload. Every change plans what happens next, under one lock.
+One thread lists the folders, others load and unload. Each change plans the next steps, under one lock.
 """
 
 from __future__ import annotations
@@ -27,14 +27,10 @@ _LOG = logging.getLogger("segpipe.serving")
 
 
 class ModelRegistry:
-    """Models by name in `models`, removed ones included, under the lock `changed`, which is notified of changes."""
+    """`models` maps names to models, including removed ones. The condition `changed` guards them and is notified."""
 
-    def __init__(
-        self,
-        options: ServeOptions,
-        on_change: Callable[[ModelRegistry], None],
-    ) -> None:
-        """Starts without models. `on_change` is called under the lock."""
+    def __init__(self, options: ServeOptions, on_change: Callable[[ModelRegistry], None]) -> None:
+        """Starts without models. Calls `on_change` under the lock."""
         self.changed = threading.Condition()
         self.models: dict[str, Model] = {}
         self._options = options
@@ -47,13 +43,13 @@ class ModelRegistry:
         self._poller.start()
 
     def reload(self, configs: list[Any]) -> None:
-        """Replaces the configured models, `ModelConfig`, and their labels, all or nothing.
+        """Replaces the configured models and their labels by `ModelConfig`s, all or nothing.
 
-        Waits for the models that are new, and for those that an earlier call waits for, until each serves or cannot.
+        Waits until every new model, and every model that another call waits for, is available or has failed.
 
         Raises:
-            ServingError: FAILED_PRECONDITION if a label points to a version that does not serve, UNKNOWN if a model
-                that was waited for did not become available.
+            ServingError: FAILED_PRECONDITION if a label points to a version that is not available, UNKNOWN if one of
+                the awaited models did not become available.
         """
         with self.changed:
             for config in configs:
@@ -69,17 +65,18 @@ class ModelRegistry:
             self.changed.wait_for(lambda: self._closed or all(model.is_settled for model in awaited))
             for model in awaited:
                 model.awaited = False
-            missing = [_reason(model) for model in awaited if not model.serving]
+            missing = [_failure(model) for model in awaited if not model.serving]
         if missing:
-            reasons = f"{{{', '.join(missing)}}}"
-            raise ServingError(grpc.StatusCode.UNKNOWN, f"{len(missing)} model(s) did not become available: {reasons}")
+            raise ServingError(
+                grpc.StatusCode.UNKNOWN, f"{len(missing)} model(s) did not become available: {{{', '.join(missing)}}}"
+            )
 
     @contextlib.contextmanager
     def use(self, spec: Any) -> Iterator[tuple[Servable, SavedModelSession]]:
-        """Lends the version that a `ModelSpec` names, which is not unloaded until it is given back.
+        """Provides the version of a `ModelSpec`, which stays loaded inside the block.
 
-        Raises:
-            ServingError: INVALID_ARGUMENT for no name or an unknown label, NOT_FOUND if no such version serves.
+        Raises ServingError: INVALID_ARGUMENT without a name or for an unknown label, NOT_FOUND if the version is not
+        available.
         """
         with self.changed:
             servable = self._find(spec)
@@ -94,7 +91,7 @@ class ModelRegistry:
                     self._update()
 
     def versions(self, name: str) -> list[Servable]:
-        """Returns copies of a model's versions, the newest first."""
+        """Returns copies of a model's versions, newest first."""
         with self.changed:
             versions = self._model(name).versions
             return [dataclasses.replace(versions[number]) for number in sorted(versions, reverse=True)]
@@ -105,7 +102,7 @@ class ModelRegistry:
             return [name for name, model in self.models.items() if model.config is not None]
 
     def is_available(self, name: str) -> bool:
-        """Tells whether a model has a version that serves."""
+        """Returns whether a model has an available version."""
         with self.changed:
             return bool(self._model(name).serving)
 
@@ -125,7 +122,7 @@ class ModelRegistry:
         return self.models.get(name) or Model(name)
 
     def _servables(self) -> list[Servable]:
-        """Returns every version of every model, the newest first."""
+        """Returns every version of every model, newest first."""
         servables = [servable for model in self.models.values() for servable in model.versions.values()]
         return sorted(servables, key=lambda servable: servable.version, reverse=True)
 
@@ -161,17 +158,17 @@ class ModelRegistry:
             with self.changed:
                 retries = [servable.retry_at for servable in self._servables() if servable.retry_at is not None]
                 pause = min(max(min([self._next_poll, *retries]) - time.monotonic(), 0), threading.TIMEOUT_MAX)
-                # After a change, something else may be due next.
+                # A change may bring the next action forward.
                 if self._closed or self.changed.wait(pause):
                     continue
             try:
                 self._poll()
             except Exception:
-                # Nothing here is expected to fail; if it does, what is loaded continues to serve.
-                _LOG.exception("looking after the models failed; the next look follows")
+                # Not expected. Loaded models continue to serve.
+                _LOG.exception("checking the models failed; trying again")
 
     def _poll(self) -> None:
-        """Lists the folders if that is due. The lock is free meanwhile, because the disk may be slow."""
+        """Lists the folders if that is due, without the lock, because the disk may be slow."""
         paths = {}
         with self.changed:
             if time.monotonic() >= self._next_poll:
@@ -182,15 +179,15 @@ class ModelRegistry:
         with self.changed:
             for name, versions in found.items():
                 model = self.models[name]
-                # What was found at a path that is no longer the model's says nothing.
+                # Ignore the listing if the base path changed meanwhile.
                 if model.config is not None and model.config.base_path == paths[name]:
                     model.polled = True
-                    # A base path that cannot be read keeps its versions: nothing is unloaded for a lost mount.
+                    # Keep the versions if the base path cannot be listed: a lost mount must not unload models.
                     model.found = model.found if versions is None else versions
             self._update()
 
     def _update(self) -> None:
-        """Plans, and begins what is due. The caller holds the lock and has changed something."""
+        """Plans and starts the next loads and unloads. The caller holds the lock."""
         if self._closed:
             return
         for model in self.models.values():
@@ -211,14 +208,14 @@ class ModelRegistry:
         try:
             session = load(servable.directory, self._options)
         except Exception as error:
-            self._note_failure(servable, *status_of(error))
+            self._on_load_error(servable, *status_of(error))
             return
         with self.changed:
             servable.session, servable.state, servable.error = session, AVAILABLE, None
             self._update()
         _LOG.info("loaded %s in %.1f s from %s", servable, time.monotonic() - began, servable.directory)
 
-    def _note_failure(self, servable: Servable, code: grpc.StatusCode, message: str) -> None:
+    def _on_load_error(self, servable: Servable, code: grpc.StatusCode, message: str) -> None:
         with self.changed:
             servable.error = code, message
             servable.attempts += 1
@@ -230,11 +227,11 @@ class ModelRegistry:
             serves = self.is_available(servable.model)
             self._update()
         name, folder = servable.model, servable.directory
-        then = "trying again later" if again else "not trying again until it is removed and added"
+        then = "trying again later" if again else "not trying again unless its folder is removed and added"
         _LOG.warning(f"could not load {servable} from {folder}, {then}: {message}")
         if not serves:
-            advice = f"delete {folder} to serve the newest of the others, or push a sound, newer one"
-            _LOG.warning(f"no version of {name} serves; {advice}")
+            advice = f"delete {folder} to serve the newest other version, or push a valid newer one"
+            _LOG.warning(f"no version of {name} is available; {advice}")
 
     def _unload(self, servable: Servable, session: SavedModelSession) -> None:
         try:
@@ -247,8 +244,8 @@ class ModelRegistry:
         _LOG.info("unloaded %s", servable)
 
 
-def _reason(model: Model) -> str:
-    """Returns why a model does not serve. The caller holds the lock."""
+def _failure(model: Model) -> str:
+    """Returns why a model is not available. The caller holds the lock."""
     if not model.versions:
         path = model.config.base_path if model.config is not None else "its base path"
         return f"{{name: {model.name}}} no version found in {path}"

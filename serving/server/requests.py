@@ -1,4 +1,4 @@
-"""Checks a prediction request against a signature, with the status codes of TensorFlow Serving's `predict_util.cc`."""
+"""Checks prediction requests against a signature, with the status codes of TensorFlow Serving's `predict_util.cc`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _JPEG = b"\xff\xd8\xff"
 
 
 def find_signature(signatures: Mapping[str, Any], name: str) -> tuple[str, Any]:
-    """Returns a signature's name, the default one's for "", and its definition. Raises ServingError."""
+    """Returns a signature's name, with "" as the default signature, and its definition. Raises ServingError."""
     name = name or DEFAULT_SIGNATURE
     if name not in signatures:
         known = _listed(key for key in signatures if not key.startswith("__"))
@@ -31,12 +31,10 @@ def find_signature(signatures: Mapping[str, Any], name: str) -> tuple[str, Any]:
 def read_inputs(
     signature: Any, given: Mapping[str, Any], limits: ServeOptions, model_max_pixels: int | None = None
 ) -> dict[str, np.ndarray]:
-    """Returns every input of a `SignatureDef` from a request's `TensorProto`s; defaults fill those left out.
+    """Returns every input of a `SignatureDef` from a request's `TensorProto`s; missing ones get their defaults.
 
-    The pixels of an image are bounded by the server's limits and, if given, by what the model itself decodes.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT for a missing, extra, malformed or too large input.
+    Images are limited by the server's options and by `model_max_pixels`, the largest that the model decodes. Raises
+    ServingError, INVALID_ARGUMENT, for a missing, unknown, malformed or too large input.
     """
     defaults = getattr(signature, "defaults", {})
     missing, extra = set(signature.inputs) - set(given) - set(defaults), set(given) - set(signature.inputs)
@@ -58,11 +56,11 @@ def read_inputs(
 
 
 def choose_outputs(signature: Any, wanted: Iterable[str]) -> list[str]:
-    """Returns the outputs that a request's filter names, all of them for an empty one. Raises ServingError."""
+    """Returns the outputs of a request's filter; all outputs if it is empty. Raises ServingError."""
     chosen = list(wanted)
     for name in chosen:
         if name not in signature.outputs:
-            # The client looks for these words, as TensorFlow Serving has them.
+            # TensorFlow Serving's text, which the client searches for.
             raise invalid_argument(
                 f"output tensor alias not found in signature: {name} Expected one of {_listed(signature.outputs)}"
             )
@@ -72,17 +70,17 @@ def choose_outputs(signature: Any, wanted: Iterable[str]) -> list[str]:
 
 
 def check_images(images: Sequence[bytes], limits: Mapping[str, int]) -> None:
-    """Refuses images by the sizes in their headers, before anything decodes them: few bytes can claim gigapixels.
+    """Checks the sizes in the headers of images before they are decoded: few bytes can claim gigapixels.
 
-    Limits are in pixels, by the name of the setting. A header that cannot be read is left to the model, which refuses
-    it. Raises ServingError; the client reads the index from its message, as from those of `serving/decoding.py`.
+    `limits` maps names of settings to pixels. The model itself rejects images with an unreadable header. Raises
+    ServingError; the client parses the index from its message, as from those of `serving/decoding.py`.
     """
     for index, data in enumerate(images):
         place = f"image[{index}] of {len(images)}"
         if not data.startswith((_PNG, _JPEG)):
-            raise invalid_argument(f"{place}: found {len(data)} bytes that begin like neither, expected a PNG or JPEG")
+            raise invalid_argument(f"{place}: found {len(data)} bytes in another format, expected a PNG or JPEG")
         height, width = claimed_size(data)
-        exceeded = [f"at most {most} in all ({name})" for name, most in limits.items() if height * width > most]
+        exceeded = [f"at most {limit} in all ({name})" for name, limit in limits.items() if height * width > limit]
         if exceeded:
             raise invalid_argument(
                 f"{place}: found [{height} {width}] pixels (height, width), expected {' and '.join(exceeded)}; "
@@ -91,13 +89,13 @@ def check_images(images: Sequence[bytes], limits: Mapping[str, int]) -> None:
 
 
 def claimed_size(data: bytes) -> tuple[int, int]:
-    """Returns height and width in pixels from the header of a PNG or JPEG; zeros if the header cannot be read."""
+    """Returns height and width in pixels from the header of a PNG or JPEG; zeros if it is unreadable."""
     if data.startswith(_PNG):
         # PNG specification, section 11.2.2: big-endian, bytes 16 to 23.
         width, height = struct.unpack_from(">II", data, 16) if len(data) >= 24 else (0, 0)
         return height, width
     try:
-        # The decoder's own reader of headers, outside the interpreter: Python would need seconds for long padding.
+        # TensorFlow's header parser in C++: a parser in Python would need seconds for long padding.
         height, width, _ = tf.io.extract_jpeg_shape(data).numpy().tolist()
     except tf.errors.InvalidArgumentError:
         return 0, 0
@@ -110,7 +108,7 @@ def no_images(name: str) -> ServingError:
 
 
 def _check_tensor(name: str, info: Any, proto: Any, limits: ServeOptions) -> None:
-    """Checks type and shape of a tensor without reading its values."""
+    """Checks type and shape of a tensor before its values are read."""
     if proto.dtype != info.dtype:
         raise invalid_argument(f"{name}: found type {type_name(proto.dtype)}, expected {type_name(info.dtype)}")
     shape = read_shape(name, proto)
@@ -118,8 +116,8 @@ def _check_tensor(name: str, info: Any, proto: Any, limits: ServeOptions) -> Non
         raise no_images(name)
     expected = tf.TensorShape(info.tensor_shape)
     if not expected.is_compatible_with(shape):
-        sides = str(expected.as_list()).replace("None", "?")
-        raise invalid_argument(f"{name}: found a tensor of shape {shape}, expected {sides}")
+        sizes = str(expected.as_list()).replace("None", "?")
+        raise invalid_argument(f"{name}: found a tensor of shape {shape}, expected {sizes}")
     if expected.rank and expected[0] is None and shape[0] > limits.max_images_per_request:
         raise invalid_argument(
             f"{name}: found {shape[0]} {_rows(name)}, expected at most {limits.max_images_per_request}; "

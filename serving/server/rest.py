@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST calls of a `ServerCore`: bodies within bounds, codes as in `http_server.cc`."""
+"""TensorFlow Serving's REST API over a `ServerCore`, with limits on bodies and the status codes of `http_server.cc`."""
 
 from __future__ import annotations
 
@@ -24,17 +24,8 @@ from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
-from serving.server import monitoring
+from serving.server import errors, monitoring
 from serving.server.core import ServerCore
-from serving.server.errors import (
-    ServingError,
-    deadline_exceeded,
-    exhausted,
-    invalid_argument,
-    not_run,
-    status_of,
-    unimplemented,
-)
 from serving.server.options import ServeOptions
 from serving.server.requests import find_signature
 from serving.server.rest_json import BYTES_PER_VALUE, fill_request, response_json
@@ -65,10 +56,10 @@ _HTTP = {
 
 
 class RestApp:
-    """The ASGI application of a server's REST calls and, if a monitoring file says so, of its metrics."""
+    """The ASGI application of the REST API and, if a monitoring file enables them, of the metrics."""
 
     def __init__(self, core: ServerCore, metrics: monitoring.Metrics, options: ServeOptions) -> None:
-        """Raises UsageError for a wrong monitoring file."""
+        """Raises UsageError for an invalid monitoring file."""
         self._core = core
         self._metrics = metrics
         self._metrics_path = monitoring.read_monitoring_path(options.monitoring_config_file)
@@ -104,10 +95,10 @@ class RestApp:
             raise
         except Exception as error:
             if isinstance(error, asyncio.TimeoutError):
-                error = deadline_exceeded("Deadline passed before the answer was ready")
-            elif not isinstance(error, ServingError):
+                error = errors.deadline_exceeded("Deadline passed before the answer was ready")
+            elif not isinstance(error, errors.ServingError):
                 _LOG.exception("%s %s", request.method, path)
-            code, message = status_of(error)
+            code, message = errors.status_of(error)
             body = json.dumps({"error": message}).encode()
         match = _ADDRESS.fullmatch(path)
         model, call = (unquote(match["name"]), match["call"][1:]) if match is not None else ("", "")
@@ -116,7 +107,7 @@ class RestApp:
 
     async def _call(self, request: Request, path: str, deadline: float) -> bytes:
         if self._in_progress > self._max_requests:
-            raise exhausted(f"Too many requests; {self._max_requests} are in progress already")
+            raise errors.exhausted(f"Too many requests; {self._max_requests} are already in progress")
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
@@ -127,14 +118,14 @@ class RestApp:
             answer = asyncio.wrap_future(work)
             done, _ = await asyncio.wait([answer], timeout=self._max_wait)
             if not done and work.cancel():
-                raise not_run(math.inf, self._max_wait)
+                raise errors.not_run(math.inf, self._max_wait)
             return await answer
         finally:
-            # A call that has no thread by the deadline is not begun; one that has begun ends without its caller.
+            # Has no effect on a call that already runs.
             work.cancel()
 
     def _work(self, method: str, path: str, body: bytes, zipped: bool, deadline: float) -> bytes:
-        """Returns the JSON body of an answer. Raises ServingError, also if a model runs past the deadline."""
+        """Returns the JSON body of a response. Raises ServingError, also if a model runs past the deadline."""
         spec, call = _parse_address(method, path)
         if call == ":predict":
             request = PredictRequest(model_spec=spec)
@@ -151,9 +142,7 @@ class RestApp:
         if call == "/metadata":
             found, signatures = self._metadata(spec)
             return _json({"model_spec": _plain(found), "metadata": {_SIGNATURES: _plain(signatures)}})
-        raise unimplemented(
-            f"{call[1:]} is not implemented: the model returns class maps, which only predict can express"
-        )
+        raise errors.unimplemented(f"{call[1:]} is not implemented: only predict can return class maps")
 
     def _metadata(self, spec: ModelSpec) -> tuple[ModelSpec, SignatureDefMap]:
         request = GetModelMetadataRequest(model_spec=spec, metadata_field=[_SIGNATURES])
@@ -163,9 +152,9 @@ class RestApp:
 
 
 def _parse_address(method: str, path: str) -> tuple[ModelSpec, str]:
-    """Returns the model and the call that an address names. Raises ServingError."""
+    """Returns the model and the call of an address. Raises ServingError."""
     match, spec = _ADDRESS.fullmatch(path), ModelSpec()
-    # A ValueError is a name that is not UTF-8, or a version of more than 63 bits.
+    # ValueError: a name that is not UTF-8, or a version of more than 63 bits.
     with contextlib.suppress(ValueError):
         if match is not None and method + match["call"] in _CALLS:
             spec.name = unquote(match["name"], errors="strict")
@@ -174,33 +163,36 @@ def _parse_address(method: str, path: str) -> tuple[ModelSpec, str]:
             if match["label"] is not None:
                 spec.version_label = unquote(match["label"], errors="strict")
             return spec, match["call"]
-    raise invalid_argument(
+    raise errors.invalid_argument(
         f"Malformed request: {method} {path[:1000]}; expected GET /v1/models/NAME, GET /v1/models/NAME/metadata "
         "or POST /v1/models/NAME:predict, with /versions/N or /labels/LABEL after the name if needed"
     )
 
 
-def _check_size(size: int, most: int) -> None:
-    if size > most:
-        raise exhausted(f"Received message larger than max ({size} vs. {most})")
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise errors.exhausted(f"Received message larger than max ({size} vs. {limit})")
 
 
-def _inflate(body: bytes, most: int) -> bytes:
-    """Returns what a gzip stream holds, of which no more than `most` bytes are inflated. Raises ServingError."""
-    inflater = zlib.decompressobj(wbits=31)  # a gzip header, and windows of any size
+def _inflate(body: bytes, limit: int) -> bytes:
+    """Decompresses a gzip stream, of at most `limit` bytes. Raises ServingError."""
+    inflater = zlib.decompressobj(wbits=31)  # with gzip header, any window size
     try:
-        content = inflater.decompress(body, most + 1)
+        content = inflater.decompress(body, limit + 1)
     except zlib.error as error:
-        raise invalid_argument(f"Content-Encoding: gzip: found {error}, expected one whole gzip stream") from None
-    _check_size(len(content), most)
+        raise _invalid_gzip(str(error)) from None
+    _check_size(len(content), limit)
     if not inflater.eof or inflater.unused_data:
-        found = "bytes behind the stream" if inflater.eof else "a stream that is cut short"
-        raise invalid_argument(f"Content-Encoding: gzip: found {found}, expected one whole gzip stream")
+        raise _invalid_gzip("bytes after the stream" if inflater.eof else "a truncated stream")
     return content
 
 
+def _invalid_gzip(found: str) -> errors.ServingError:
+    return errors.invalid_argument(f"Content-Encoding: gzip: found {found}, expected one complete gzip stream")
+
+
 def _plain(message: Any) -> dict[str, Any]:
-    # Fields at their default are printed too. protobuf 5 renamed the option, so it is given by position.
+    # Also print fields at their default. protobuf 5 renamed the option, so pass it by position.
     return MessageToDict(message, True, True)
 
 

@@ -1,4 +1,4 @@
-"""JSON bodies of REST predict calls and their answers, in the forms of TensorFlow Serving's `api_rest.md`."""
+"""JSON bodies of REST predict requests and responses, in the formats of TensorFlow Serving's `api_rest.md`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from serving.server.errors import exhausted, invalid_argument
 from serving.server.requests import no_images
 from serving.server.tensors import type_name
 
-# A body of n bytes may hold n / 64 values: parsed, an empty object takes about as many bytes.
+# Limits a body of n bytes to n / 64 values, because a parsed empty object takes about 64 bytes.
 BYTES_PER_VALUE = 64
-# The types that JSON can express, of TensorFlow Serving's `util/json_tensor.cc`, and what its values are in Python.
+# The types that JSON can express (TensorFlow Serving's `util/json_tensor.cc`) and the Python types of their values.
 _TYPES: dict[int, tuple[type, ...]] = {
     types_pb2.DT_FLOAT: (int, float),
     types_pb2.DT_DOUBLE: (int, float),
@@ -30,7 +30,7 @@ _TYPES: dict[int, tuple[type, ...]] = {
     **{tf.dtypes.as_dtype(name).as_datatype_enum: (int,) for name in ("uint8", "uint32", "uint64")},
 }
 _B64 = "b64"
-_NUMBERS_AT_ONCE = 4096
+_CHUNK = 4096  # numbers
 
 Infos = Mapping[str, meta_graph_pb2.TensorInfo]
 
@@ -38,19 +38,19 @@ Infos = Mapping[str, meta_graph_pb2.TensorInfo]
 def fill_request(
     body: bytes, request: predict_pb2.PredictRequest, inputs_of: Callable[[str], Infos], max_values: int
 ) -> bool:
-    """Fills a predict request, whose model is chosen already, from a JSON body in one of the two forms.
+    """Fills the signature and the inputs of a predict request from a JSON body in row or column format.
 
     Args:
-        body: of at most `max_values` values, lists and objects.
-        request: gets the signature's name and the inputs.
-        inputs_of: returns the inputs of the signature of a name, "" for the default one.
-        max_values: bounds the memory of the parsed body.
+        body: a JSON object.
+        request: the request to fill.
+        inputs_of: returns the inputs of a signature by name, "" for the default signature. May raise ServingError.
+        max_values: largest number of values, lists and objects in the body; limits its memory.
 
     Returns:
-        Whether the inputs came by row ("instances"), which is how the answer is to be written.
+        Whether the inputs are in row format ("instances"), which the response must use as well.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, RESOURCE_EXHAUSTED for too many values, or what `inputs_of` raises.
+        ServingError: INVALID_ARGUMENT, or RESOURCE_EXHAUSTED for too many values.
     """
     document = _parse(body, max_values)
     name = document.get("signature_name", "")
@@ -73,19 +73,16 @@ def fill_request(
 
 
 def response_json(outputs: Mapping[str, tensor_pb2.TensorProto], by_row: bool) -> bytes:
-    """Returns the body of an answer: {"predictions": [...]} by row, else {"outputs": ...}.
+    """Returns the body of a response: {"predictions": [...]} by row, else {"outputs": ...}.
 
-    Strings are written as TensorFlow Serving does (`util/json_tensor.cc` at 9d981c5, AddSingleValueAndAdvance): as
-    {"b64": ...} if the output's name ends in `_bytes`, otherwise byte by byte, so one that is not UTF-8 makes a body
-    that is not JSON.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT for a type without a JSON form, or for outputs by row that differ in axis 0.
+    Writes strings like TensorFlow Serving (`util/json_tensor.cc` at 9d981c5, AddSingleValueAndAdvance): as
+    {"b64": ...} if the output's name ends in `_bytes`, else byte by byte, so strings that are not UTF-8 produce invalid
+    JSON. Raises ServingError, INVALID_ARGUMENT, for a type that JSON cannot express and for rows of unequal number.
     """
     values = {name: _plain(name, tensor) for name, tensor in outputs.items()}
-    sides = {name: [dim.size for dim in tensor.tensor_shape.dim][:1] for name, tensor in outputs.items()}
-    if by_row and (len({*map(tuple, sides.values())}) != 1 or [] in sides.values()):
-        raise invalid_argument(f"instances: found outputs of first sides {sides}, expected one for all; send 'inputs'")
+    rows = {name: [dim.size for dim in tensor.tensor_shape.dim][:1] for name, tensor in outputs.items()}
+    if by_row and (len({*map(tuple, rows.values())}) != 1 or [] in rows.values()):
+        raise invalid_argument(f"instances: found outputs with {rows} rows, expected equal numbers; send 'inputs'")
     content: Any = values
     if len(values) == 1:
         (content,) = values.values()
@@ -96,12 +93,12 @@ def response_json(outputs: Mapping[str, tensor_pb2.TensorProto], by_row: bool) -
 
 
 def _parse(body: bytes, max_values: int) -> dict[str, Any]:
-    # A value takes far more bytes parsed than written, so values are counted before: by commas and opening brackets.
+    # Parsed values need far more memory than their text. So count them first, by commas and opening brackets.
     values = sum(map(body.count, (b",", b"[", b"{")))
     if values > max_values:
         raise exhausted(
             f"body: found {values} commas and brackets, larger than max ({max_values}), one for "
-            f"{BYTES_PER_VALUE} bytes of --max_message_bytes; send images as b64, or large tensors over gRPC"
+            f"{BYTES_PER_VALUE} bytes of --max_message_bytes; send images as b64, and large tensors over gRPC"
         )
     try:
         document = json.loads(body)
@@ -113,7 +110,7 @@ def _parse(body: bytes, max_values: int) -> dict[str, Any]:
 
 
 def _columns(form: str, value: Any, infos: Infos) -> dict[str, Any]:
-    """Returns the values of each input. A signature's only input need not be named. Raises ServingError."""
+    """Returns the values of each input; the name of a single input is optional. Raises ServingError."""
     by_row, first = form == "instances", next(iter(infos))
     if by_row and not isinstance(value, list):
         raise invalid_argument(f"instances: found {_shown(value)}, expected a list")
@@ -139,7 +136,7 @@ def _is_named(value: Any) -> bool:
 
 def _array(name: str, value: Any, dtype: int) -> np.ndarray:
     """Returns nested lists as an array of a `DataType`. Raises ServingError, ValueError or OverflowError."""
-    # As objects, values keep their types, and lists of different lengths remain lists.
+    # An object array keeps the types of the values and the lists of unequal length.
     leaves = np.array(value, object)
     if not set(map(type, leaves.flat)) <= set(_TYPES[dtype]):
         place, wrong = next(pair for pair in np.ndenumerate(leaves) if type(pair[1]) not in _TYPES[dtype])
@@ -163,7 +160,7 @@ def _string(leaf: str | dict[str, Any]) -> bytes:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError as error:
-        raise ValueError(f"b64 that is no base64 ({error})") from None
+        raise ValueError(f"invalid base64 ({error})") from None
 
 
 def _plain(name: str, tensor: tensor_pb2.TensorProto) -> Any:
@@ -177,9 +174,9 @@ def _plain(name: str, tensor: tensor_pb2.TensorProto) -> Any:
             strings[index] = {_B64: text} if name.endswith("_bytes") else text
         array = strings.reshape(array.shape)
     elif tensor.dtype == types_pb2.DT_FLOAT:
-        # The float64s whose text is the shortest that reads back as the same float32s. As text a number takes 128
-        # bytes, so only a few are text at a time.
-        parts = np.array_split(array.ravel(), array.size // _NUMBERS_AT_ONCE + 1)
+        # Convert by way of text, so that the float32 0.1 is written as 0.1 and not as 0.10000000149, as in TensorFlow
+        # Serving. A number takes 128 bytes as text, so convert in chunks.
+        parts = np.array_split(array.ravel(), array.size // _CHUNK + 1)
         array = np.concatenate([part.astype("U32").astype(float) for part in parts]).reshape(array.shape)
     return array.tolist()
 
@@ -193,4 +190,4 @@ def _shown(value: Any) -> str:
     try:
         return json.dumps(value)[:100]
     except (RecursionError, ValueError):
-        return "a value that is nested too deeply or too long"
+        return "a value that is nested too deeply or too large"

@@ -1,4 +1,4 @@
-"""A version of a model, and a model with its versions. The registry's lock guards both."""
+"""A model, its versions and their states. The registry's lock guards them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ UNLOADING, END = State.UNLOADING, State.END
 
 @dataclasses.dataclass(eq=False)
 class Servable:
-    """A version of a model; its states are TensorFlow Serving's."""
+    """A version of a model, with TensorFlow Serving's states."""
 
     model: str
     version: int
     directory: str
     state: int = START
-    error: tuple[grpc.StatusCode, str] | None = None  # of the last load, if it failed
-    session: SavedModelSession | None = None  # from AVAILABLE until it is closed
+    error: tuple[grpc.StatusCode, str] | None = None  # of the last failed load
+    session: SavedModelSession | None = None  # set from AVAILABLE until it is closed
     users: int = 0  # requests in progress
-    attempts: int = 0  # loads that failed
-    retry_at: float | None = None  # `time.monotonic()` of the next load after a failed one
+    attempts: int = 0  # failed loads
+    retry_at: float | None = None  # `time.monotonic()` of the next load after a failure
 
     def __str__(self) -> str:
         return f"{self.model} version {self.version}"
@@ -39,14 +39,14 @@ class Servable:
 
 @dataclasses.dataclass(eq=False)
 class Model:
-    """A model that is configured, or was."""
+    """A configured or removed model."""
 
     name: str
-    config: Any = None  # `ModelConfig`, None once the model is removed
-    awaited: bool = False  # whether a call waits for it
-    polled: bool = False  # whether the base path was listed, or could not be
-    found: Mapping[int, str] | None = None  # the folders below the base path by number, None until they were listed
-    wanted: set[int] | None = None  # what the policy chose from them, None until it did
+    config: Any = None  # `ModelConfig`; None once removed
+    awaited: bool = False  # a reload waits for it
+    polled: bool = False  # the base path was listed, or could not be
+    found: Mapping[int, str] | None = None  # version folders by number; None before the first listing
+    wanted: set[int] | None = None  # versions that the policy selected; None before that
     versions: dict[int, Servable] = dataclasses.field(default_factory=dict)
 
     @property
@@ -56,27 +56,28 @@ class Model:
 
     @property
     def serving(self) -> dict[int, Servable]:
-        """The versions that serve, the oldest first."""
-        return {number: each for number, each in sorted(self.versions.items()) if each.state == AVAILABLE}
+        """The available versions, oldest first."""
+        versions = sorted(self.versions.items())
+        return {number: servable for number, servable in versions if servable.state == AVAILABLE}
 
     @property
     def is_settled(self) -> bool:
-        """Whether the model serves, or has no version that still might: no folder, or only broken ones."""
-        may_serve = not self.polled or any(map(self._may_serve, self.versions))
-        return self.config is None or bool(self.serving) or not may_serve
+        """Whether the model is available, or has no version left that may become available."""
+        pending = not self.polled or any(map(self._is_pending, self.versions))
+        return self.config is None or bool(self.serving) or not pending
 
     def configure(self, config: Any) -> None:
-        """Takes a `ModelConfig`, or None. At a new base path, all stays as it is until that has been listed."""
+        """Sets the `ModelConfig`; None removes the model. A new base path takes effect once it has been listed."""
         if config is None or self.config is None or config.base_path != self.config.base_path:
             self.polled, self.found, self.wanted = False, None, None
         self.awaited = config is not None and (self.awaited or self.config is None)
         self.config = config
 
     def plan(self) -> None:
-        """Adds the versions that should serve, and lets those go that should not.
+        """Adds the versions that the policy selects and marks others for unloading.
 
-        As with TensorFlow Serving's availability-preserving policy, the last version that serves goes only once a
-        successor serves. As there too, a version is known by its number: one that serves stays if its folder changes.
+        Like TensorFlow Serving's availability-preserving policy, keeps the last available version until a successor is
+        available. As there, the number identifies a version: a loaded version stays if its folder changes.
         """
         if self.config is not None and self.found is None:
             return
@@ -95,29 +96,29 @@ class Model:
     def _add(self, number: int, directory: str, before: set[int] | None) -> None:
         present = self.versions.get(number)
         moved = present is not None and present.directory != directory
-        # A version that failed gets all its attempts again if its folder changed or it is asked for anew.
-        anew = present is None or moved or present.error is None or number not in (before or ())
+        # A failed version is retried from the start if its folder changed or it was selected again.
+        reset = present is None or moved or present.error is None or number not in (before or ())
         if present is None or present.state == END or present.retry_at is not None:
-            if anew:
+            if reset:
                 self.versions[number] = Servable(self.name, number, directory)
         elif moved and before is None and present.state != UNLOADING:
             _LOG.warning(
-                f"{present} continues from {present.directory}; {directory} is not loaded, because a version is known "
-                "by its number. Give it another"
+                f"{present} is still served from {present.directory}, not from {directory}: both have the same version "
+                "number. Give the new one another number"
             )
 
-    def _may_serve(self, number: int) -> bool:
+    def _is_pending(self, number: int) -> bool:
         servable = self.versions[number]
-        # A version that is wanted again while its last requests run is loaded anew after them.
-        again = servable.state == UNLOADING and number in (self.wanted or ())
-        return again or (servable.state in (START, LOADING) and servable.error is None)
+        # A version selected again while it unloads is loaded again afterwards.
+        reloads = servable.state == UNLOADING and number in (self.wanted or ())
+        return reloads or (servable.state in (START, LOADING) and servable.error is None)
 
 
 def version_status(servable: Servable) -> ModelVersionStatus:
-    """Returns what GetModelStatus says of a version."""
+    """Returns a version's entry in GetModelStatus."""
     code, message = servable.error or (grpc.StatusCode.OK, "")
     status = ModelVersionStatus(version=servable.version, state=servable.state)
-    # Setting a field to its default also says that there is a status, which JSON shows only then.
+    # Setting the fields, even to their defaults, makes the status present in JSON.
     status.status.error_code = code.value[0]
     status.status.error_message = message
     return status

@@ -1,6 +1,6 @@
-"""A SavedModel in a session of its own, as TensorFlow Serving runs one.
+"""A SavedModel in its own TensorFlow session, as in TensorFlow Serving.
 
-Only the outputs that are asked for are computed, and closing the session frees the model at once.
+A run computes only the requested outputs, and closing the session frees the model at once.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from serving.server.options import ServeOptions
 from serving.server.requests import choose_outputs, find_signature, read_inputs
 from serving.warmup import WARMUP_FILE
 
-_MAX_RECORDS = 1000
+_MAX_WARMUP_RECORDS = 1000
 
 
 class SavedModelSession:
-    """A loaded SavedModel for many threads. `max_pixels` is the largest image that it decodes, None if unknown."""
+    """A loaded SavedModel; thread-safe. `max_pixels` is the largest image that it decodes, None if unknown."""
 
     def __init__(self, directory: str) -> None:
-        """Loads a SavedModel. Raises whatever TensorFlow raises for one that is missing, cut short or unknown to it."""
+        """Loads a SavedModel. Raises TensorFlow's errors if it is missing, truncated or of an unknown format."""
         graph = tf.Graph()
         options = tf.compat.v1.ConfigProto()
         options.gpu_options.allow_growth = True
@@ -51,19 +51,17 @@ class SavedModelSession:
         inputs: Mapping[str, np.ndarray],
         outputs: Sequence[str],
         deadline: float | None = None,
-        interrupt: bool = False,
     ) -> dict[str, np.ndarray]:
         """Returns the named outputs of a signature for checked inputs; strings are object arrays of bytes.
 
-        With `interrupt`, a run that takes past the `deadline`, a `time.monotonic()`, is ended. Raises ServingError for
-        that, or if the model refuses the input.
+        Stops at the `deadline`, a `time.monotonic()`. Raises ServingError at the deadline and for the model's errors.
         """
         signature = self.signatures[signature_name]
         feeds = {signature.inputs[name].name: array for name, array in inputs.items()}
         fetches = {name: signature.outputs[name].name for name in sorted(outputs)}
         options = None
-        if interrupt and deadline is not None:
-            # TensorFlow takes 0 for no timeout.
+        if deadline is not None:
+            # 0 would mean no timeout.
             milliseconds = max(math.ceil((deadline - time.monotonic()) * 1000), 1)
             options = tf.compat.v1.RunOptions(timeout_in_ms=milliseconds)
         try:
@@ -72,22 +70,19 @@ class SavedModelSession:
             raise ServingError(*status_of(error)) from None
 
     def close(self) -> None:
-        """Frees the model; no run is in progress or follows."""
+        """Frees the model. No run may be in progress or follow."""
         self._session.close()
-        # A graph refers to itself, so only the garbage collector frees it, which rarely runs by itself.
+        # Graphs contain reference cycles, so only the garbage collector frees them, and it rarely runs by itself.
         del self._session
         gc.collect()
 
 
 def load(directory: str, options: ServeOptions) -> SavedModelSession:
-    """Loads a SavedModel and, if the options say so, runs its warm-up requests.
+    """Loads a SavedModel and, with `enable_model_warmup`, runs its warm-up requests.
 
-    Specification: https://www.tensorflow.org/tfx/serving/saved_model_warmup. These requests came with the model, so
-    they may be larger than those of clients.
-
-    Raises:
-        ServingError: a warm-up request failed.
-        Exception: whatever TensorFlow raises for a model that it cannot load.
+    Specification: https://www.tensorflow.org/tfx/serving/saved_model_warmup. Warm-up requests are part of the model,
+    so the limits for clients' requests do not apply to them. Raises ServingError if a warm-up request fails, and
+    TensorFlow's errors if the model cannot be loaded.
     """
     session = SavedModelSession(directory)
     try:
@@ -101,17 +96,20 @@ def load(directory: str, options: ServeOptions) -> SavedModelSession:
 
 
 def _warm_up(session: SavedModelSession, path: str, options: ServeOptions) -> None:
-    most_bytes = max(options.max_message_bytes, ServeOptions.max_message_bytes)
     limits = ServeOptions(
-        max_image_pixels=sys.maxsize, max_images_per_request=sys.maxsize, max_message_bytes=most_bytes
+        max_image_pixels=sys.maxsize,
+        max_images_per_request=sys.maxsize,
+        max_message_bytes=max(options.max_message_bytes, ServeOptions.max_message_bytes),
     )
     try:
         for number, record in enumerate(tf.data.TFRecordDataset(path).as_numpy_iterator()):
-            if number == _MAX_RECORDS:
-                raise invalid_argument(f"Number of warmup records exceeds the maximum ({_MAX_RECORDS}) at {path}")
+            if number == _MAX_WARMUP_RECORDS:
+                raise invalid_argument(
+                    f"Number of warmup records exceeds the maximum ({_MAX_WARMUP_RECORDS}) at {path}"
+                )
             log = PredictionLog.FromString(record)
-            if log.WhichOneof("log_type") != "predict_log":
-                kind = log.WhichOneof("log_type")
+            kind = log.WhichOneof("log_type")
+            if kind != "predict_log":
                 raise invalid_argument(f"Unsupported log_type for warmup: {kind}; expected predict_log")
             for _ in range(max(options.num_request_iterations_for_warmup, 1)):
                 _replay(session, log.predict_log.request, limits)
@@ -132,4 +130,4 @@ def _max_pixels(directory: str) -> int | None:
     try:
         return int(read_model_metadata(directory)["max_pixels"])
     except (OSError, ValueError, LookupError, TypeError):
-        return None  # a model that segpipe did not export
+        return None  # not exported by segpipe

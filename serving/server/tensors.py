@@ -1,4 +1,4 @@
-"""Between the tensors of a request or an answer and NumPy, within limits that a hostile request cannot exceed."""
+"""Converts tensors of requests and responses from and to NumPy, within memory limits."""
 
 from __future__ import annotations
 
@@ -22,23 +22,22 @@ _LENGTH_DELIMITED = 2
 
 
 def type_name(dtype: int) -> str:
-    """Returns the name of a TensorFlow type as its messages write it, such as "uint8"."""
+    """Returns the name of a `DataType` in TensorFlow's messages, such as "uint8"."""
     return types_pb2.DataType.Name(dtype).removeprefix("DT_").lower() if dtype in types_pb2.DataType.values() else "?"
 
 
 def read_shape(name: str, proto: tensor_pb2.TensorProto) -> list[int]:
-    """Returns the shape of a request's tensor. Raises ServingError if a side is unknown or negative."""
+    """Returns the shape of a request's tensor. Raises ServingError if a dimension is unknown or negative."""
     shape = [dim.size for dim in proto.tensor_shape.dim]
-    if proto.tensor_shape.unknown_rank or any(side < 0 for side in shape):
-        raise invalid_argument(f"{name}: found a tensor of shape {shape}, expected known sides of 0 or more")
+    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
+        raise invalid_argument(f"{name}: found a tensor of shape {shape}, expected known dimensions of 0 or more")
     return shape
 
 
 def from_proto(name: str, proto: tensor_pb2.TensorProto, max_bytes: int) -> np.ndarray:
     """Returns a request's tensor as an array of at most `max_bytes`; strings as an object array of bytes.
 
-    Raises:
-        ServingError: INVALID_ARGUMENT; the tensor contradicts itself or is too large.
+    Raises ServingError, INVALID_ARGUMENT, if the tensor is inconsistent or too large.
     """
     shape, texts = read_shape(name, proto), proto.string_val
     count = math.prod(shape)
@@ -46,7 +45,7 @@ def from_proto(name: str, proto: tensor_pb2.TensorProto, max_bytes: int) -> np.n
         size = tf.dtypes.as_dtype(proto.dtype).size or 1
     except (TypeError, KeyError):
         raise invalid_argument(f"{name}: found type number {proto.dtype}, expected one of TensorFlow's") from None
-    # One value may stand for many elements, and TensorFlow copies it for each.
+    # A single value fills the whole shape, so a short message can claim a large tensor.
     if count * max(size, len(texts[0]) if len(texts) == 1 else 1) > max_bytes:
         raise invalid_argument(f"{name}: found a tensor of shape {shape}, expected at most {max_bytes} bytes")
     if proto.dtype == types_pb2.DT_STRING and len(texts) not in (1, count):
@@ -58,7 +57,7 @@ def from_proto(name: str, proto: tensor_pb2.TensorProto, max_bytes: int) -> np.n
 
 
 def to_proto(array: np.ndarray, as_content: bool = False) -> tensor_pb2.TensorProto:
-    """Returns an answer's tensor; with `as_content`, numbers are raw bytes instead of in the field of their type."""
+    """Returns a response's tensor. Numbers go to the field of their type, with `as_content` to `tensor_content`."""
     proto = tf.make_tensor_proto(array)
     name = _FIELDS.get(array.dtype.name)
     if name is None:
@@ -68,8 +67,8 @@ def to_proto(array: np.ndarray, as_content: bool = False) -> tensor_pb2.TensorPr
     if as_content:
         proto.tensor_content = values
     elif array.dtype.kind in "fb" or (array.dtype == np.uint8 and np.all(array < 128)):
-        # The packed field's bytes are the array's own, so no value passes through Python. Numbers below 128 are one
-        # byte there: https://protobuf.dev/programming-guides/encoding.
+        # A packed field contains the array's bytes, so write them without a Python loop. A varint below 128 is one
+        # byte: https://protobuf.dev/programming-guides/encoding.
         tag = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name[name].number << 3 | _LENGTH_DELIMITED
         length = [len(values) >> shift & 127 | 128 for shift in (0, 7, 14, 21)]
         proto.MergeFromString(bytes([tag, *length, len(values) >> 28]) + values)

@@ -1,45 +1,39 @@
-"""TensorFlow Serving's configuration files: protocol buffers written as text.
+"""Reads TensorFlow Serving's configuration files: protocol buffers in text format.
 
-`tensorflow-serving-api` has no classes for batching, monitoring and TLS files. Theirs are built here from the fields
-of `session_bundle_config.proto`, `monitoring_config.proto` and `ssl_config.proto` that this server supports.
+`tensorflow-serving-api` has no classes for batching, monitoring and TLS files. Theirs are declared here, with the
+fields of `session_bundle_config.proto`, `monitoring_config.proto` and `ssl_config.proto` that this server supports.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from google.protobuf import descriptor_pb2, message_factory, text_format
+from google.protobuf import text_format
 from google.protobuf.message import Message
 
 from components.errors import UsageError
+from serving.client import protocol
 
-_FILE = """
-name: "serving/server/text_protos.proto" package: "tensorflow.serving" syntax: "proto3"
-message_type { name: "Int64Value" field { name: "value" number: 1 type: TYPE_INT64 } }
-message_type { name: "BatchingParameters"
-  field { name: "max_batch_size" number: 1 type: TYPE_MESSAGE type_name: ".tensorflow.serving.Int64Value" }
-  field { name: "batch_timeout_micros" number: 2 type: TYPE_MESSAGE type_name: ".tensorflow.serving.Int64Value" }
-  field { name: "max_enqueued_batches" number: 3 type: TYPE_MESSAGE type_name: ".tensorflow.serving.Int64Value" }
-  field { name: "num_batch_threads" number: 4 type: TYPE_MESSAGE type_name: ".tensorflow.serving.Int64Value" } }
-message_type { name: "SSLConfig"
-  field { name: "server_key" number: 1 type: TYPE_STRING } field { name: "server_cert" number: 2 type: TYPE_STRING }
-  field { name: "custom_ca" number: 3 type: TYPE_STRING } field { name: "client_verify" number: 4 type: TYPE_BOOL } }
-message_type { name: "PrometheusConfig"
-  field { name: "enable" number: 1 type: TYPE_BOOL } field { name: "path" number: 2 type: TYPE_STRING } }
-message_type { name: "MonitoringConfig"
-  field { name: "prometheus_config" number: 1 type: TYPE_MESSAGE type_name: ".tensorflow.serving.PrometheusConfig" } }
-"""
+_MESSAGES = protocol.declare(
+    "segpipe.serving_files",
+    {
+        "Int64Value": "int64 value = 1",
+        "BatchingParameters": "Int64Value max_batch_size = 1; Int64Value batch_timeout_micros = 2; "
+        "Int64Value max_enqueued_batches = 3; Int64Value num_batch_threads = 4",
+        "SSLConfig": "string server_key = 1; string server_cert = 2; string custom_ca = 3; bool client_verify = 4",
+        "PrometheusConfig": "bool enable = 1; string path = 2",
+        "MonitoringConfig": "PrometheusConfig prometheus_config = 1",
+    },
+)
+BatchingParameters = _MESSAGES["BatchingParameters"]
+SSLConfig = _MESSAGES["SSLConfig"]
+MonitoringConfig = _MESSAGES["MonitoringConfig"]
+
 _Message = TypeVar("_Message", bound=Message)
-
-_file = text_format.Parse(_FILE, descriptor_pb2.FileDescriptorProto())
-_classes: dict[str, Any] = message_factory.GetMessages([_file])
-BatchingParameters = _classes["tensorflow.serving.BatchingParameters"]
-SSLConfig = _classes["tensorflow.serving.SSLConfig"]
-MonitoringConfig = _classes["tensorflow.serving.MonitoringConfig"]
 
 
 def read_text_proto(flag: str, path: str, message: _Message) -> _Message:
-    """Fills an empty message from a text file that a flag names. Raises UsageError if the file is missing or wrong."""
+    """Fills an empty message from the text file of a flag. Raises UsageError if it cannot be read or parsed."""
     try:
         with open(path, encoding="utf-8") as file:
             return text_format.Parse(file.read(), message)

@@ -1,4 +1,4 @@
-"""Which of the version folders below a model's base path should be served, by its version policy."""
+"""Lists the versions below a model's base path and selects those to serve by the version policy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from components import files
 
 
 def list_versions(base_path: str) -> dict[int, str] | None:
-    """Returns the paths of the versions below a base path by number, or None if it cannot be listed.
+    """Returns the path of each version below a base path, by number; None if the base path cannot be listed.
 
     Source: `file_system_storage_path_source.cc` of TensorFlow Serving at 9d981c5. Every child whose name
     `absl::SimpleAtoi` parses as an int64 is a version (ParseVersionNumber), whatever it contains. If several names
-    parse as one number, the last in order wins (IndexChildrenByVersion). A base path that cannot be listed changes
-    nothing (PollFileSystemForServable).
+    parse to the same number, the last in sorted order wins (IndexChildrenByVersion). If the base path cannot be
+    listed, nothing changes (PollFileSystemForServable).
     """
     try:
         names = sorted({name.partition("/")[0] for name in tf.io.gfile.listdir(base_path)})
@@ -27,7 +27,7 @@ def list_versions(base_path: str) -> dict[int, str] | None:
 
 
 def choose_versions(policy: Any, found: Mapping[int, str]) -> set[int]:
-    """Returns the numbers of those found that a `ServableVersionPolicy` asks for; the latest if it is empty."""
+    """Returns the version numbers that a `ServableVersionPolicy` selects; an empty policy selects the latest."""
     choice = policy.WhichOneof("policy_choice")
     if choice == "specific":
         return set(policy.specific.versions) & set(found)
@@ -37,7 +37,7 @@ def choose_versions(policy: Any, found: Mapping[int, str]) -> set[int]:
 
 
 def _parse(name: str) -> int | None:
-    """Returns a version number. As in absl, spaces around it and a sign are allowed; unlike in Python, "_" is not."""
+    """Returns a version number, or None. Like absl, allows surrounding spaces and a sign, but no "_"."""
     try:
         number = int(name)
     except ValueError:

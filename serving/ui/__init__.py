@@ -1,4 +1,4 @@
-"""The page that shows what a served model sees: `segpipe serve --ui`."""
+"""The web page that shows a model's predictions: `segpipe serve --ui`."""
 
 from serving.ui.page import Page, start
 

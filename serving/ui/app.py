@@ -1,6 +1,6 @@
-"""What the page answers: itself, the samples, the model's description, and what the model sees in pictures.
+"""The web application of the page: its HTML, the samples, the model's description and predictions.
 
-Every prediction goes over the same gRPC client that users have.
+Predictions use the public gRPC client.
 """
 
 from __future__ import annotations
@@ -26,16 +26,7 @@ from starlette.staticfiles import StaticFiles
 from components import drawing
 from components.class_map import Color
 from components.errors import SegpipeError
-from serving.client import (
-    Client,
-    DeadlineError,
-    InstanceSegmentation,
-    MessageTooLargeError,
-    ModelNotFoundError,
-    RequestRefusedError,
-    ServerBusyError,
-    ServerUnavailableError,
-)
+from serving.client import Client, InstanceSegmentation, errors
 from serving.client.results import Answer
 from serving.painting import layer
 from serving.ui.samples import Samples
@@ -50,20 +41,20 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-# Status and heading for each kind of error; the first that fits.
+# HTTP status and title of each kind of error; the first match counts.
 _ERRORS: tuple[tuple[type[SegpipeError], int, str], ...] = (
-    (RequestRefusedError, 422, "The model cannot read this image"),
-    (MessageTooLargeError, 413, "The image is too large"),
-    (ServerUnavailableError, 503, "No model server answers"),
-    (ServerBusyError, 503, "The model server is busy"),
-    (DeadlineError, 504, "The model server took too long"),
-    (ModelNotFoundError, 502, "The server does not serve this model"),
-    (SegpipeError, 502, "The model server gave no usable answer"),
+    (errors.RequestRefusedError, 422, "The model cannot read this image"),
+    (errors.MessageTooLargeError, 413, "The image is too large"),
+    (errors.ServerUnavailableError, 503, "No model server answers"),
+    (errors.ServerBusyError, 503, "The model server is busy"),
+    (errors.DeadlineError, 504, "The model server took too long"),
+    (errors.ModelNotFoundError, 502, "The server does not serve this model"),
+    (SegpipeError, 502, "The model server returned no usable answer"),
 )
 
 
 def create_app(client: Client, samples: Samples) -> Starlette:
-    """Returns the web application around a client."""
+    """Returns the web application for a client."""
     handlers = _Handlers(client, samples)
     return Starlette(
         routes=[
@@ -73,13 +64,17 @@ def create_app(client: Client, samples: Samples) -> Starlette:
             Route("/samples/{name}", handlers.sample),
             Mount("/static", StaticFiles(directory=_HERE / "static")),
         ],
-        middleware=[Middleware(BaseHTTPMiddleware, dispatch=_secured)],
-        exception_handlers={SegpipeError: _explained},
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=_add_headers)],
+        exception_handlers={SegpipeError: _explain, _PageError: _explain},
     )
 
 
+class _PageError(Exception):
+    """A request that the page itself rejects: the HTTP status, a title and an explanation."""
+
+
 class _Handlers:
-    """Answers of the page; a client's questions block, so they are asked in threads."""
+    """The request handlers. The client blocks, so its calls run in threads."""
 
     def __init__(self, client: Client, samples: Samples) -> None:
         self._client = client
@@ -88,11 +83,11 @@ class _Handlers:
         self._template = templates.get_template("page.html")
 
     def page(self, request: Request) -> Response:
-        """The page, with the samples that the folder holds now."""
+        """Returns the page with the current samples."""
         return HTMLResponse(self._template.render(samples=self._samples.names(), max_upload=MAX_UPLOAD))
 
     def model(self, request: Request) -> Response:
-        """What the served model says of itself."""
+        """Returns the description of the served model."""
         description = self._client.describe()
         height, width = description.input_size
         return JSONResponse(
@@ -107,46 +102,45 @@ class _Handlers:
         )
 
     def sample(self, request: Request) -> Response:
-        """One of the samples."""
-        path = self._samples.path(request.path_params["name"])
-        return FileResponse(path) if path is not None else _no_sample()
+        """Returns a sample image."""
+        return FileResponse(self._sample_path(request.path_params["name"]))
 
     async def segment(self, request: Request) -> Response:
-        """What the model sees in the image in the body, or in the sample of `?sample=`."""
+        """Segments the image in the body, or the sample of `?sample=`."""
         name = request.query_params.get("sample")
-        if name is not None:
-            path = await run_in_threadpool(self._samples.path, name)
-            if path is None:
-                return _no_sample()
-            data = await run_in_threadpool(path.read_bytes)
+        if name is None:
+            data = await _read_body(request)
         else:
-            uploaded = await _body(request)
-            if uploaded is None:
-                return _too_large()
-            data = uploaded
-        return JSONResponse(await run_in_threadpool(lambda: _shown(self._client.segment(data), data)))
+            data = await run_in_threadpool(lambda: self._sample_path(name).read_bytes())
+        return JSONResponse(await run_in_threadpool(lambda: _prediction(self._client.segment(data), data)))
+
+    def _sample_path(self, name: str) -> Path:
+        path = self._samples.path(name)
+        if path is None:
+            raise _PageError(404, "No such sample", "Choose one of the samples on the page.")
+        return path
 
 
-async def _body(request: Request) -> bytes | None:
-    """Returns the request's body, None where it is larger than allowed; what is beyond is not read."""
+async def _read_body(request: Request) -> bytes:
+    """Returns the body of a request. Raises _PageError, without reading on, if it is too large."""
     length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > MAX_UPLOAD:
-        return None
+    _check_size(int(length) if length.isdigit() else 0)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_UPLOAD:
-            return None
+        _check_size(len(body))
     return bytes(body)
 
 
-def _shown(answer: Answer, image: bytes) -> dict[str, Any]:
-    """Returns an answer as the page's script reads it, with a bar for each class, or for each instance.
+def _check_size(size: int) -> None:
+    if size > MAX_UPLOAD:
+        limit = f"{MAX_UPLOAD >> 20} MiB"
+        detail = f"Expected at most {limit}. Choose a smaller file, or save it as JPEG."
+        raise _PageError(413, "The image is too large", detail)
 
-    Args:
-        answer: what the model sees.
-        image: the encoded image.
-    """
+
+def _prediction(answer: Answer, image: bytes) -> dict[str, Any]:
+    """Returns the answer for an encoded image as JSON for the page: a bar for each class, or each instance."""
     legend = answer.legend
     ignored = None
     if isinstance(answer, InstanceSegmentation):
@@ -158,14 +152,14 @@ def _shown(answer: Answer, image: bytes) -> dict[str, Any]:
         height, width = answer.class_map.shape
         ignored = None if legend.ignore_index is None else _hex(colors[legend.ignore_index])
     bars = [
-        {"name": name.replace("_", " "), "color": _hex(color), "share": value}
+        {"name": name.replace("_", " "), "color": _hex(color), "value": value}
         for (name, value), color in zip(values, colors, strict=True)
     ]
     return {
-        "mask": _data_address(layer(answer, (height, width))),
+        "mask": _data_url(layer(answer, (height, width))),
         "ignored_color": ignored,
         "unit": unit,
-        "classes": sorted(bars, key=lambda each: -each["share"]),
+        "classes": sorted(bars, key=lambda bar: -bar["value"]),
         "confidence": answer.confidence,
         "model": answer.model,
         "version": answer.version,
@@ -178,34 +172,23 @@ def _hex(color: Color) -> str:
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
-def _data_address(pixels: np.ndarray) -> str:
-    """Returns RGBA pixels, uint8 [H, W, 4], as a PNG in a data address."""
+def _data_url(pixels: np.ndarray) -> str:
+    """Returns RGBA pixels, uint8 [H, W, 4], as a PNG in a data URL."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _too_large() -> Response:
-    limit = f"{MAX_UPLOAD >> 20} MiB"
-    return _error(
-        413, "The image is too large", f"Expected at most {limit}. Choose a smaller file, or save it as JPEG."
-    )
-
-
-def _no_sample() -> Response:
-    return _error(404, "There is no such sample", "Choose one of the samples on the page.")
-
-
-def _error(status: int, title: str, detail: str) -> Response:
+async def _explain(request: Request, error: Exception) -> Response:
+    if isinstance(error, _PageError):
+        status, title, detail = error.args
+    else:
+        status, title = next((status, title) for kind, status, title in _ERRORS if isinstance(error, kind))
+        detail = str(error)
     return JSONResponse({"title": title, "detail": detail}, status)
 
 
-async def _explained(request: Request, error: Exception) -> Response:
-    status, title = next((status, title) for kind, status, title in _ERRORS if isinstance(error, kind))
-    return _error(status, title, str(error))
-
-
-async def _secured(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+async def _add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     response = await call_next(request)
     response.headers.update(_HEADERS)
     return response

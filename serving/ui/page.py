@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from serving.client import Client, Retries, Tls
-from serving.http_server import HttpServer
+from serving.http_server import HttpServer, host_port
 from serving.ui.app import create_app
 from serving.ui.samples import Samples
 
-# Somebody is looking at the page: an error after two seconds is better than an answer after a minute.
+# For a user who waits, an error after two seconds is better than an answer after a minute.
 _RETRIES = Retries(attempts=4, first_pause=0.1)
 _DEADLINE = 30.0
 
 
 class Page:
-    """A page that is being served."""
+    """A running page."""
 
     def __init__(self, server: HttpServer, host: str, client: Client) -> None:
         self._server = server
         self._client = client
         self.port = server.port
-        self.address = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+        self.address = f"http://{host_port(host, self.port)}/"
 
     def stop(self) -> None:
-        """Ends the page; requests under way are answered first."""
+        """Finishes in-flight requests and stops the page."""
         self._server.stop()
         self._client.close()
 
@@ -36,18 +36,18 @@ def start(
     model: str = "default",
     tls: Tls | None = None,
 ) -> Page:
-    """Serves the page that asks a model server over gRPC, and returns at once.
+    """Starts the page for a model server.
 
     Args:
-        target: HOST:PORT of the model server's gRPC port; it need not answer yet.
+        target: HOST:PORT of the model server's gRPC port; it need not run yet.
         host: address to listen on.
-        port: port to listen on; 0 for a free one, which `Page.port` tells.
-        samples_dir: folder of images that the page offers, None for none.
+        port: port to listen on; 0 picks a free one, see `Page.port`.
+        samples_dir: folder of sample images; None for no samples.
         model: name of the served model.
-        tls: how the server is reached, None for a plain connection.
+        tls: None for an unencrypted connection.
 
     Raises:
-        UsageError: the port is taken, or the folder is not there.
+        UsageError: the port is in use, or the folder does not exist.
     """
     samples = Samples(samples_dir)
     client = Client(target, model=model, tls=tls, retries=_RETRIES, deadline=_DEADLINE)

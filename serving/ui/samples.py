@@ -1,4 +1,4 @@
-"""The frames that the page offers beside an upload: the images of one folder, by file name."""
+"""The sample images of the page: the images of one folder, by file name."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 from components.errors import UsageError
 
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
-_MOST = 60
+_MAX_SAMPLES = 60
 
 
 class Samples:
-    """Images of a folder; only names that the folder lists are ever opened."""
+    """Images of a folder. Only files that the folder lists are opened."""
 
     def __init__(self, folder: str | None) -> None:
-        """Takes a folder, or None for no samples. Raises UsageError where it is not there."""
+        """Takes a folder, or None for no samples. Raises UsageError if it does not exist."""
         if folder is not None and not Path(folder).is_dir():
             raise UsageError(
                 f"--ui_samples {folder}: found no folder, expected one with .png, .jpg or .jpeg files. Check the path"
@@ -22,12 +22,12 @@ class Samples:
         self._folder = folder
 
     def names(self) -> list[str]:
-        """Returns the first file names in order, as the folder is now."""
+        """Returns the first file names in order, listed anew."""
         if self._folder is None:
             return []
         found = (path.name for path in Path(self._folder).iterdir() if path.suffix.lower() in _SUFFIXES)
-        return sorted(found)[:_MOST]
+        return sorted(found)[:_MAX_SAMPLES]
 
     def path(self, name: str) -> Path | None:
-        """Returns where a sample is, None where there is none of that name."""
+        """Returns the path of a sample, None if there is no such sample."""
         return Path(str(self._folder), name) if name in self.names() else None

@@ -71,7 +71,7 @@ def test_pixels_are_turned_as_pillow_turns_them(orientation):
 
 
 @pytest.mark.parametrize("file_type", ["PNG", "JPEG"])
-def test_exif_data_that_is_cut_short_anywhere_is_read_as_pillow_reads_it(file_type):
+def test_truncated_exif_data_is_read_as_pillow_reads_it(file_type):
     whole = _exif(6)
     for length in range(len(whole)):
         with warnings.catch_warnings():
@@ -126,7 +126,7 @@ def test_an_orientation_in_xmp_or_in_a_png_s_text_does_not_count():
 
 
 @pytest.mark.parametrize("file_type", ["PNG", "JPEG"])
-def test_bytes_that_are_cut_short_or_changed_are_read_without_an_error(file_type):
+def test_truncated_or_changed_files_are_read_without_an_error(file_type):
     data = _encode(file_type, _exif(6))
     random = np.random.default_rng(1)
 

@@ -1,4 +1,4 @@
-"""Files are listed once each and none is missed, and a file is written whole or not at all."""
+"""Files are listed completely, and written atomically."""
 
 from __future__ import annotations
 
@@ -36,13 +36,20 @@ def test_the_usage_of_a_folder_counts_hidden_files_too(tmp_path, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
-def test_changes_are_those_of_the_files_directly_in_a_folder(tmp_path, scheme):
-    _touch(tmp_path, "data/a", "data/b", "data/c/d")
-    for seconds, name in enumerate(("a", "b")):
+def test_a_scan_yields_size_and_time_of_all_files(tmp_path, scheme):
+    names = ("a", ".b", "c/d")
+    _touch(tmp_path, *(f"data/{name}" for name in names))
+    for seconds, name in enumerate(names):
         os.utime(tmp_path / "data" / name, (100, 100 + seconds))
 
-    assert files.changes(f"{scheme}{tmp_path}/data") == {"a": 100.0, "b": 101.0}
-    assert files.changes(f"{scheme}{tmp_path}/none") == {}
+    expected = [(name, 1, 100.0 + seconds) for seconds, name in enumerate(names)]
+    assert sorted(files.scan(f"{scheme}{tmp_path}/data")) == sorted(expected)
+
+
+def test_a_scan_of_a_missing_folder_is_an_error_unless_allowed(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none"):
+        list(files.scan(str(tmp_path / "none")))
+    assert list(files.scan(str(tmp_path / "none"), missing_ok=True)) == []
 
 
 def test_the_usage_of_a_folder_does_not_follow_links(tmp_path):
@@ -53,7 +60,7 @@ def test_the_usage_of_a_folder_does_not_follow_links(tmp_path):
     assert files.usage(str(tmp_path / "data" / "a")).bytes == 1
 
 
-def test_links_are_followed_unless_they_lead_round_and_round(tmp_path):
+def test_links_are_followed_except_cycles(tmp_path):
     _touch(tmp_path, "elsewhere/train/b.png", "data/train/a.png")
     data = tmp_path / "data"
     (data / "val").symlink_to(tmp_path / "elsewhere" / "train")
@@ -63,18 +70,18 @@ def test_links_are_followed_unless_they_lead_round_and_round(tmp_path):
     assert list(list_files(str(data))) == ["train/a.png", "val/b.png", "val/back/a.png"]
 
 
-def test_a_folder_that_is_not_there_holds_no_files(tmp_path):
+def test_a_missing_folder_has_no_files(tmp_path):
     _touch(tmp_path, "a.png")
 
     assert list(list_files(str(tmp_path / "gone"))) == []
     assert list(list_files(str(tmp_path / "a.png"))) == []
 
 
-def test_a_folder_that_cannot_be_listed_is_no_empty_one(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
     _touch(tmp_path, "train/a.png", "trainannot/a.png")
     listed = os.scandir
 
-    # Whoever runs the tests may list every folder, so the refusal is made up.
+    # Tests may run as root, who may list every folder.
     def refuse(path):
         if str(path).endswith("annot"):
             raise PermissionError(13, "Permission denied", str(path))
@@ -148,7 +155,7 @@ def fail(monkeypatch):
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ETIMEDOUT, errno.ESTALE])
-def test_a_read_error_that_passes_is_not_noticed(tmp_path, fail, number):
+def test_a_temporary_read_error_is_retried(tmp_path, fail, number):
     _touch(tmp_path, "a.png")
     pauses = fail(2, number)
 
@@ -156,7 +163,7 @@ def test_a_read_error_that_passes_is_not_noticed(tmp_path, fail, number):
     assert pauses == [1, 2]
 
 
-def test_a_read_error_that_stays_names_the_file_and_what_to_do(tmp_path, fail):
+def test_a_lasting_read_error_names_the_file_and_the_remedy(tmp_path, fail):
     _touch(tmp_path, "a.png")
     pauses = fail(100, errno.EIO)
 
@@ -169,7 +176,7 @@ def test_a_read_error_that_stays_names_the_file_and_what_to_do(tmp_path, fail):
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES])
-def test_what_another_try_cannot_mend_is_not_tried_again(tmp_path, fail, number):
+def test_a_permanent_read_error_is_not_retried(tmp_path, fail, number):
     _touch(tmp_path, "a.png")
     pauses = fail(1, number)
 
@@ -180,7 +187,7 @@ def test_what_another_try_cannot_mend_is_not_tried_again(tmp_path, fail, number)
 
 
 @pytest.mark.parametrize("target", ["gone.png", "a.png"])
-def test_a_broken_link_is_a_property_of_the_data(tmp_path, target):
+def test_a_broken_link_is_an_issue_of_the_data(tmp_path, target):
     (tmp_path / "a.png").symlink_to(target)
 
     with pytest.raises(OSError, match=r"a\.png"):

@@ -1,4 +1,4 @@
-"""What keeps TensorFlow from using a GPU is named, each part with what to do about it."""
+"""`gpu` names each missing part with its remedy."""
 
 import ctypes
 import dataclasses
@@ -9,10 +9,10 @@ import pytest
 
 from components import gpu
 from components.errors import UsageError
-from components.gpu import Build, Device, Found
+from components.gpu import Build, Device, Inspection
 
 _BUILD = Build("2.21.0", "12.5.1", "9", ((6, 0), (7, 0), (9, 0)))
-_WELL = Found(
+_WELL = Inspection(
     _BUILD,
     driver="550.54.15",
     driver_cuda=(12, 4),
@@ -80,8 +80,8 @@ _OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  560.35.03  Rel
         ({}, "the driver, the libraries and a GPU were found, but TensorFlow lists no GPU", "TF_CPP_MAX_VLOG_LEVEL=1"),
     ],
 )
-def test_the_part_that_is_missing_is_named_with_what_to_do(changes, what, remedy):
-    (problem,) = gpu.problems(dataclasses.replace(_WELL, **changes))
+def test_each_missing_part_is_named_with_its_remedy(changes, what, remedy):
+    (problem,) = gpu.find_problems(dataclasses.replace(_WELL, **changes))
 
     assert what in problem.what
     assert remedy in problem.remedy
@@ -90,13 +90,13 @@ def test_the_part_that_is_missing_is_named_with_what_to_do(changes, what, remedy
 def test_one_gpu_that_is_new_enough_suffices():
     old = Device("GeForce GTX 970", (5, 2), 2**32)
 
-    (problem,) = gpu.problems(dataclasses.replace(_WELL, devices=(old, *_WELL.devices)))
+    (problem,) = gpu.find_problems(dataclasses.replace(_WELL, devices=(old, *_WELL.devices)))
 
     assert "compute capability" not in problem.what
 
 
-def test_all_that_is_missing_is_said_at_once_with_the_way_out(monkeypatch):
-    nothing = Found(_BUILD, driver_problem="not there", libraries=dict.fromkeys(_BUILD.libraries, "not found"))
+def test_the_error_lists_all_missing_parts(monkeypatch):
+    nothing = Inspection(_BUILD, driver_problem="not there", libraries=dict.fromkeys(_BUILD.libraries, "not found"))
     monkeypatch.setattr(gpu, "inspect", lambda: nothing)
 
     with pytest.raises(UsageError) as raised:
@@ -111,7 +111,7 @@ def test_all_that_is_missing_is_said_at_once_with_the_way_out(monkeypatch):
 
 
 def test_nothing_is_inspected_if_tensorflow_lists_a_gpu(monkeypatch):
-    monkeypatch.setattr(gpu, "inspect", lambda: pytest.fail("looked for what is missing"))
+    monkeypatch.setattr(gpu, "inspect", lambda: pytest.fail("inspected"))
 
     gpu.require_gpu(["GPU:0"])
 
@@ -133,7 +133,7 @@ def test_the_kernel_s_driver_is_read_from_its_file(tmp_path, text, version):
     assert found.visible == "1"
 
 
-def test_a_wheel_s_library_counts_and_what_it_misses_is_said(monkeypatch):
+def test_a_wheel_s_library_is_loaded_and_its_missing_dependency_named(monkeypatch):
     monkeypatch.setattr(gpu, "nvidia_libraries", lambda name: [f"/site/{name}"])
 
     def load(name):
@@ -169,7 +169,7 @@ int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = 80ull << 30; retur
 
 @pytest.fixture
 def driver(tmp_path):
-    """Returns a function from what `cuInit` returns to a loader of libraries, which has that driver alone."""
+    """Returns a function from what `cuInit` returns to a loader of libraries, which has only that driver."""
     compiler = (
         shutil.which("cc") or shutil.which("gcc") or pytest.skip("no C compiler (cc, gcc) to build a driver with")
     )
@@ -183,7 +183,7 @@ def driver(tmp_path):
     return make
 
 
-def test_the_driver_says_which_cuda_it_supports_and_which_gpus_there_are(driver):
+def test_the_driver_reports_its_cuda_version_and_gpus(driver):
     found = gpu.inspect(_BUILD, "/nowhere", driver(0), {})
 
     assert (found.driver_problem, found.driver_cuda, found.start_problem) == ("", (12, 4), "")
@@ -191,13 +191,13 @@ def test_the_driver_says_which_cuda_it_supports_and_which_gpus_there_are(driver)
 
 
 @pytest.mark.parametrize(("code", "name"), [(100, "CUDA_ERROR_NO_DEVICE"), (804, "CUDA error 804")])
-def test_a_driver_that_does_not_start_says_why(driver, code, name):
+def test_a_driver_that_fails_to_start_gives_its_error(driver, code, name):
     found = gpu.inspect(_BUILD, "/nowhere", driver(code), {})
 
     assert (found.start_problem, found.devices) == (name, ())
 
 
-def test_tensorflow_says_what_it_was_built_for():
+def test_the_build_of_tensorflow_is_read():
     build = gpu.tensorflow_build()
 
     assert build.cuda_major == 12

@@ -1,4 +1,4 @@
-"""Run-length encodings of masks go there and back and are COCO's, and boxes bound the masks."""
+"""Run-length encodings of masks are COCO's and reversible, and boxes bound the masks."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ _RANDOM = np.random.default_rng(0).random((5, 4, 6)) > 0.6
     [_RANDOM, np.ones((2, 3, 2), bool), np.zeros((1, 3, 2), bool), np.zeros((0, 3, 2), bool)],
     ids=["random", "full", "empty", "no mask"],
 )
-def test_what_is_encoded_is_decoded(masks):
+def test_decoding_inverts_encoding(masks):
     num_runs, runs = encode_runs(masks)
 
     assert num_runs.dtype == runs.dtype == np.int64
@@ -38,7 +38,7 @@ def test_runs_go_down_the_columns_and_begin_with_zeros():
         ([3], [1, 3], "found 2 runs; expected 3"),
     ],
 )
-def test_runs_that_do_not_make_a_mask_are_refused(num_runs, runs, message):
+def test_runs_that_do_not_sum_up_to_the_mask_are_refused(num_runs, runs, message):
     with pytest.raises(ValueError, match=message):
         decode_runs(np.array(num_runs), np.array(runs), 2, 2)
 

@@ -1,4 +1,4 @@
-"""Boxes around the connected areas of a mask."""
+"""Boxes around the connected components of a mask."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from components.mask_boxes import MaskBox, mask_boxes
 
 
-def test_each_connected_area_of_a_chosen_class_has_a_box():
+def test_each_connected_component_of_a_chosen_class_has_a_box():
     mask = np.zeros((6, 8), np.uint8)
     mask[1:3, 1:4] = 2
     mask[3, 4] = 2  # touches by a corner

@@ -1,4 +1,4 @@
-"""Files on S3, as a real server keeps them, with requests that fail, hang and are refused."""
+"""Files on a real S3 server, with requests that fail, hang and are refused."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from components.errors import SegpipeError, UsageError
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Makes time limits and pauses short."""
+    """Shortens time limits and pauses."""
     monkeypatch.setattr(object_store, "SILENCE_SECONDS", 1.0)
     monkeypatch.setattr(object_store, "LONGEST_PAUSE", 0.01)
 
 
 def fail(times, verdict, methods=("GET", "PUT", "HEAD", "POST", "DELETE")):
-    """Returns a rule of the proxy: so many requests of some methods fail, then all pass."""
+    """Returns a rule of the proxy that lets a number of requests of some methods fail."""
     left = [verdict] * times
 
     def rule(method, path):
@@ -57,7 +57,7 @@ def test_large_and_empty_files_keep_their_content(s3, tmp_path):
             assert file.read() == content[:size][::-1]
 
 
-def test_a_file_whose_writing_fails_is_not_there(s3):
+def test_a_failed_write_leaves_no_file(s3):
     def pieces():
         yield from [b"x" * (6 << 20)] * 3
         raise SegpipeError("the source is damaged")
@@ -67,7 +67,7 @@ def test_a_file_whose_writing_fails_is_not_there(s3):
     assert not files.exists(f"{s3}/a")
 
 
-def test_a_folder_lists_what_lies_directly_in_it(s3):
+def test_a_folder_lists_only_its_direct_entries(s3):
     for name in ("data/a/x", "data/b/c/x", "data/.hidden", "database/x", "data/z"):
         files.write_bytes(f"{s3}/{name}", b"-")
 
@@ -100,7 +100,7 @@ def test_the_listing_names_checksums_that_follow_the_content(s3, tmp_path):
 
 
 @pytest.mark.parametrize("verdict", [503, 500, "hang"])
-def test_requests_that_fail_for_a_moment_are_repeated(s3, s3_proxy, quick, verdict):
+def test_requests_that_fail_temporarily_are_retried(s3, s3_proxy, quick, verdict):
     for action, methods in (
         (lambda: files.write_bytes(f"{s3}/a", b"1"), ("PUT",)),
         (lambda: files.read_bytes(f"{s3}/a"), ("GET",)),
@@ -134,7 +134,7 @@ def test_a_store_that_keeps_failing_is_an_error_with_the_path(s3, s3_proxy, quic
         files.read_data_file(f"{s3}/a")
 
 
-def test_a_refusal_says_what_to_check_and_is_not_repeated(s3, s3_proxy, quick):
+def test_a_refusal_says_what_to_check_and_is_not_retried(s3, s3_proxy, quick):
     s3_proxy.rule = lambda method, path: 403
 
     for action in (
@@ -157,7 +157,7 @@ def test_wrong_keys_are_refused_by_the_server(s3, monkeypatch):
         files.read_data_file(f"{s3}/a")
 
 
-def test_a_missing_file_is_told_at_once(s3, s3_proxy, quick):
+def test_a_missing_file_is_reported_without_a_retry(s3, s3_proxy, quick):
     s3_proxy.requests.clear()
 
     with pytest.raises(FileNotFoundError, match=f"{s3}/a"):
@@ -173,6 +173,8 @@ def test_a_bucket_that_does_not_exist_is_not_an_empty_one(s3):
         list(files.list_files("s3://no-such-bucket/data"))
 
 
-def test_an_unknown_scheme_names_those_that_are_known():
-    with pytest.raises(UsageError, match=r"unheard://bucket: found a scheme .*expected a local path or one of s3://"):
+def test_the_error_of_an_unknown_scheme_lists_the_known_ones():
+    with pytest.raises(
+        UsageError, match=r"unheard://bucket: found an unknown scheme, expected a local path or one of s3://"
+    ):
         files.read_bytes("unheard://bucket/a")

@@ -1,4 +1,4 @@
-"""The schema that the code writes, and the gate that stops a run on what does not fit it."""
+"""The schema, and the gate that stops a run on anomalies."""
 
 import pandas as pd
 import pytest
@@ -88,7 +88,7 @@ def test_anomalies_are_read_as_example_validator_writes_them(tmp_path):
         check_anomalies(read_anomalies(artifact), artifact.uri)
 
 
-def test_the_schema_s_file_is_named_by_its_content(tmp_path):
+def test_the_file_of_the_schema_is_named_after_its_content(tmp_path):
     first = schema.write_raw_schema(_CLASS_MAP, 100, str(tmp_path))
     again = schema.write_raw_schema(_CLASS_MAP, 100, str(tmp_path))
     other = schema.write_raw_schema(_CLASS_MAP, 200, str(tmp_path))
@@ -105,7 +105,7 @@ def _issues(split, number):
     ]
 
 
-def test_a_small_split_is_not_excused_by_a_large_one():
+def test_a_large_good_split_does_not_hide_a_small_bad_one():
     counts = {"examples": {"train": 990, "val": 1}, "quarantined": {}}
 
     with pytest.raises(DataRejectedError) as error:
@@ -137,7 +137,7 @@ def test_only_images_in_the_two_splits_of_the_run_count_as_shared():
     assert "raise data.max_shared_images" in str(error.value)
 
 
-def test_near_duplicates_count_from_the_split_to_evaluate_on_to_the_training_split(caplog):
+def test_only_near_duplicates_between_evaluation_and_training_split_count(caplog):
     similar = [
         NearDuplicate("train", "e", "val", "f", 2),
         NearDuplicate("val", "f", "train", "e", 2),

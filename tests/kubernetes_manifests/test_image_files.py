@@ -298,7 +298,7 @@ def _run(root, *words):
 def test_what_an_image_copies_and_installs_runs_the_command(expose, target):
     root = expose(target)
     modules = {
-        "pipeline": "pipeline.configuration.config, pipeline.cli.run, components.dataset.description",
+        "pipeline": "pipeline.configuration.loading, pipeline.cli.run, components.dataset.description",
         "serving-tools": "serving.release.rollout, serving.release.records, serving.predictor, kubernetes.client",
     }[target]
 

@@ -1,4 +1,4 @@
-"""A finished run is logged to MLflow, and the webhook learns of a model that was not blessed, on any orchestrator."""
+"""A finished run is logged to MLflow, and a model that was not blessed is sent to the webhook, on any orchestrator."""
 
 import json
 
@@ -8,10 +8,10 @@ from webhook_receiver import receiving
 from components.class_map import ClassMap
 from components.metrics.threshold_check import ThresholdCheck
 from components.report.data import DATA_FILE, ReportData, Verdict
-from pipeline.configuration.config import load_config
+from pipeline.configuration.loading import load_config
 from pipeline.running import tracking
 from pipeline.running.after_run import announce
-from pipeline.running.notifications import RunNotices
+from pipeline.running.notifications import Notifier
 from pipeline.storage.store import Artifact, NodeExecution
 
 
@@ -38,10 +38,10 @@ def _executions(folder, blessed):
 
 
 @pytest.mark.parametrize("blessed", [False, True])
-def test_the_webhook_learns_of_a_model_that_was_not_blessed(tmp_path, monkeypatch, blessed):
+def test_a_model_that_was_not_blessed_is_sent_to_the_webhook(tmp_path, monkeypatch, blessed):
     with receiving() as receiver:
         monkeypatch.setenv("SEGPIPE_WEBHOOK_URL", receiver.address)
-        notices = RunNotices("streets", "run-1", pytest.fail, links={"report": "report.html"})
+        notices = Notifier("streets", "run-1", pytest.fail, links={"report": "report.html"})
 
         announce(load_config([]), _executions(tmp_path, blessed), "report.html", notices)
 
@@ -49,20 +49,20 @@ def test_the_webhook_learns_of_a_model_that_was_not_blessed(tmp_path, monkeypatc
         "event": "not_blessed",
         "pipeline": "streets",
         "run_id": "run-1",
-        "reason": "mean_iou is 0.300, the minimum is 0.400: 0.100 short",
+        "reason": "mean_iou is 0.300, 0.100 below its minimum of 0.400",
         "scores": {"mean_iou": 0.3},
         "links": {"report": "report.html"},
     }
     assert [{name: body[name] for name in expected} for body in receiver.bodies] == ([] if blessed else [expected])
 
 
-def test_mlflow_learns_of_times_and_model(tmp_path, monkeypatch):
+def test_times_and_model_are_logged_to_mlflow(tmp_path, monkeypatch):
     logged = []
     monkeypatch.setattr(tracking, "log_run", lambda config, run: logged.append(run) or "address")
     said = []
     config = load_config([("test", {"tracking": {"mlflow_uri": "http://mlflow"}})])
 
-    announce(config, _executions(tmp_path, True), "report.html", RunNotices("streets", "run-1", said.append))
+    announce(config, _executions(tmp_path, True), "report.html", Notifier("streets", "run-1", said.append))
 
     (run,) = logged
     assert said == ["MLflow   address"]

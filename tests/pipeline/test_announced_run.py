@@ -1,4 +1,4 @@
-"""A run is found in a real MLflow server, and the webhook learns that its model was not blessed."""
+"""A run is logged to a real MLflow server, and the webhook gets the event that its model was not blessed."""
 
 import mlflow_server
 import pytest
@@ -11,7 +11,7 @@ from pipeline.running.run import run_pipeline
 pytestmark = pytest.mark.slow
 
 
-def test_a_run_that_is_not_blessed_is_logged_and_told_also_from_the_cache(street_scenes, tmp_path, monkeypatch):
+def test_a_run_that_is_not_blessed_is_logged_and_sent_also_from_the_cache(street_scenes, tmp_path, monkeypatch):
     (tmp_path / "mlflow").mkdir()
     with mlflow_server.running(tmp_path / "mlflow") as server, receiving() as receiver:
         monkeypatch.setenv("SEGPIPE_WEBHOOK_URL", receiver.address)

@@ -1,4 +1,4 @@
-"""Local paths are refused exactly where Beam's workers could not see them; the docs' options are options of Beam."""
+"""Local paths are refused if Beam's workers cannot access them, and the docs' options are options of Beam."""
 
 import argparse
 import re
@@ -33,7 +33,7 @@ _FLINK = ("--runner=FlinkRunner", "--flink_master=flink:8081")
     ],
     ids=" ".join,
 )
-def test_workers_that_may_see_local_folders_are_accepted(args):
+def test_workers_with_local_folders_are_accepted(args):
     refuse_local_paths(BeamSettings(args=args), "/data", "/work")
 
 
@@ -64,17 +64,17 @@ def test_an_image_that_the_user_names_for_containers_is_left_alone():
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
-def test_workers_that_see_no_local_folder_are_refused(args, workers):
+def test_workers_without_local_folders_are_refused(args, workers):
     beam = BeamSettings(args=args)
 
-    with pytest.raises(UsageError, match=f"beam.args: the workers run {workers} and cannot see the data at /data"):
+    with pytest.raises(UsageError, match=f"beam.args: the workers run {workers} and cannot access the data at /data"):
         refuse_local_paths(beam, "/data", "gs://bucket/work")
-    with pytest.raises(UsageError, match="cannot see the results at work; expected .* gs://"):
+    with pytest.raises(UsageError, match="cannot access the results at work; expected .* gs://"):
         refuse_local_paths(beam, "gs://bucket/data", "work")
     refuse_local_paths(beam, "gs://bucket/data", "gs://bucket/work")
 
 
-def test_a_component_that_reads_no_data_needs_its_results_alone_where_its_workers_are():
+def test_a_component_that_reads_no_data_needs_only_the_results():
     beam = BeamSettings(component_args={"Transform": _DATAFLOW})
 
     refuse_local_paths(beam, "/data", "gs://bucket/work")

@@ -1,4 +1,4 @@
-"""The command line where it needs no TensorFlow: help, messages, exit codes, data commands."""
+"""The commands that need no TensorFlow: help, messages, exit codes, data commands."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.cli.run import build_config
-from pipeline.configuration.config import load_config
+from pipeline.configuration.loading import load_config
 from pipeline.configuration.presets import PRESETS, preset
 
 
@@ -40,7 +40,7 @@ def _segpipe(*words, cwd=None):
     ],
     ids=lambda words: " ".join(words) or "top",
 )
-def test_help_teaches_and_loads_nothing_heavy(words):
+def test_help_imports_no_heavy_package(words):
     program = (
         "import sys, pipeline.cli.main as m\n"
         f"sys.argv = ['segpipe', *{words!r}, '--help']\n"
@@ -60,6 +60,7 @@ def test_help_teaches_and_loads_nothing_heavy(words):
         (("run", "--data", "absent"), "--data absent: found nothing"),
         (("run", "--data", ".", "--set", "training.epoch=1"), "did you mean training.epochs?"),
         (("run", "--data", ".", "--preset", "quick"), "smoke, cpu, cpu-long, gpu, source, pets"),
+        (("run", "--data", ".", "--preset", "pets"), "expected one of unet with --preset pets. Add --model unet"),
         (("run", "--data", ".", "--size", "10"), "HEIGHTxWIDTH"),
         (("serve", "--model_base_path", "models [v2]"), "--model_base_path: found"),
         (("evaluate", "--model", "absent", "--data", "."), "expected an exported model"),
@@ -77,7 +78,7 @@ def test_help_teaches_and_loads_nothing_heavy(words):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_a_mistake_is_explained_without_a_traceback(words, message, tmp_path):
+def test_a_usage_error_is_explained_without_a_traceback(words, message, tmp_path):
     (tmp_path / "image.png").touch()
 
     done = _segpipe(*words, cwd=tmp_path)
@@ -94,11 +95,11 @@ def test_metadata_of_a_run_that_was_killed_at_once_is_named(tmp_path, content):
     done = _segpipe("runs", "--out", str(tmp_path))
 
     assert done.returncode == 1
-    assert f"{tmp_path}/metadata.sqlite: found no whole metadata store" in " ".join(done.stderr.split())
+    assert f"{tmp_path}/metadata.sqlite: the metadata store is damaged or incomplete" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
 
 
-def test_data_make_then_check_finds_a_sound_data_set(tmp_path):
+def test_data_make_writes_a_data_set_without_issues(tmp_path):
     folder = str(tmp_path / "scenes")
     made = _segpipe("data", "make", folder, "--train", "4", "--val", "2", "--size", "48x64")
     checked = _segpipe("data", "check", folder, "--json")
@@ -109,7 +110,7 @@ def test_data_make_then_check_finds_a_sound_data_set(tmp_path):
     assert {name: split["pairs"] for name, split in report["splits"].items()} == {"train": 4, "val": 2}
 
 
-def test_data_check_lists_every_fault_and_ends_in_the_code_of_bad_data(street_scenes):
+def test_data_check_lists_every_issue_and_exits_with_4(street_scenes):
     broken = os.path.join(street_scenes, "train", min(os.listdir(f"{street_scenes}/train")))
     with open(broken, "wb"):
         pass
@@ -121,7 +122,7 @@ def test_data_check_lists_every_fault_and_ends_in_the_code_of_bad_data(street_sc
     assert "empty" in done.stdout
 
 
-def test_data_check_writes_a_page_also_of_faulty_data_and_leaves_json_alone(street_scenes, tmp_path):
+def test_data_check_writes_a_page_of_data_with_issues_beside_the_json(street_scenes, tmp_path):
     broken = os.path.join(street_scenes, "train", min(os.listdir(f"{street_scenes}/train")))
     with open(broken, "wb"):
         pass
@@ -130,12 +131,12 @@ def test_data_check_writes_a_page_also_of_faulty_data_and_leaves_json_alone(stre
     done = _segpipe("data", "check", street_scenes, "--json", "--report", str(page))
 
     assert done.returncode == 4, done.stderr
-    assert [fault["reason"] for fault in json.loads(done.stdout)["faults"]] == ["empty"]
+    assert [issue["reason"] for issue in json.loads(done.stdout)["issues"]] == ["empty"]
     assert f"report in {page}" in done.stderr
     assert os.path.basename(broken) in page.read_text(encoding="utf-8")
 
 
-def test_data_check_takes_the_limits_that_a_run_is_given(street_scenes):
+def test_data_check_has_the_limits_of_a_run(street_scenes):
     small, allowed = (_segpipe("data", "check", street_scenes, *limit) for limit in (("--max-pixels", "100"), ()))
 
     assert (small.returncode, allowed.returncode) == (4, 0)
@@ -155,7 +156,7 @@ def labelled_frames(tmp_path):
     return source
 
 
-def test_data_import_writes_what_check_finds_sound_and_lists_what_is_left_out(labelled_frames, tmp_path):
+def test_data_import_writes_valid_pairs_and_lists_the_others(labelled_frames, tmp_path):
     folder = str(tmp_path / "out [1]")
     words = ("data", "import", "--format", "labelme", str(labelled_frames), folder)
     broken = _segpipe(*words)
@@ -215,7 +216,20 @@ def test_data_check_prints_names_and_bytes_with_brackets_as_they_are(tmp_path):
     assert "road[wet]" in done.stdout
 
 
-def test_a_preset_s_class_bounds_do_not_stand_in_the_way_of_other_classes(tmp_path):
+def test_data_check_prints_long_names_of_sequences_whole(street_scenes, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    names = [f"{city}-by-night" for city in ("hamburg", "bremen", "stuttgart", "cologne")]
+    for folder in pathlib.Path(street_scenes).glob("train*"):
+        for index, file in enumerate(sorted(folder.iterdir())):
+            file.rename(file.with_name(f"{names[index % len(names)]}_{index}.png"))
+
+    done = _segpipe("data", "check", street_scenes)
+
+    assert done.returncode == 0, done.stderr
+    assert all(f"{name} (3)" in done.stdout for name in names), done.stdout
+
+
+def test_a_preset_s_bounds_on_absent_classes_are_dropped(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
     (tmp_path / "segpipe.yaml").write_text(

@@ -1,4 +1,4 @@
-"""What `segpipe compare` says of two runs: settings, data, code, scores, and which components ran anew."""
+"""`segpipe compare`: differences of settings, data, code and scores, and which components ran again."""
 
 import json
 import os
@@ -126,7 +126,7 @@ def test_data_code_and_packages(runs):
     assert found["packages"] == {"tfx": {"a": "a", "b": "b"}}
 
 
-def test_scores_of_the_same_data_say_which_way(runs):
+def test_scores_of_the_same_data_get_a_verdict(runs):
     runs.add("a", {"mean_iou": 0.5, "expected_calibration_error": 0.2, "class_iou/sky": None, "class_iou/road": 0.25})
     runs.add("b", {"mean_iou": 0.75, "expected_calibration_error": 0.3, "class_iou/sky": 0.1, "class_iou/road": 0.25})
 
@@ -151,7 +151,7 @@ def test_scores_of_the_same_data_say_which_way(runs):
 
 
 @pytest.mark.parametrize("change", [{"data": "d2"}, {"gate_split": "test"}, {"class_map": {"names": ["road", "sky"]}}])
-def test_scores_of_other_data_say_no_way(runs, change):
+def test_scores_of_other_data_get_no_verdict(runs, change):
     runs.add("a", {"mean_iou": 0.5})
     runs.add("b", {"mean_iou": 0.75}, **change)
 
@@ -178,7 +178,7 @@ def test_a_baseline_is_compared_on_the_images_of_the_run_that_was_compared_with_
     assert (iou["a"], iou["b"], iou["change_interval"], iou["verdict"]) == (0.75, 0.7, [-0.09, -0.01], "worse")
 
 
-def test_components_that_ran_anew_are_told_from_those_of_the_cache(runs):
+def test_components_that_ran_again_differ_from_cached_ones(runs):
     model = runs.add("a", {})
     runs.add("b", {}, model=model)
     runs.recorder.node("a", "AnomalyGate")
@@ -229,7 +229,7 @@ def test_an_unknown_run_is_an_error(runs):
         runs.compare()
 
 
-def test_people_read_what_changed(runs):
+def test_the_tables_show_the_differences(runs):
     runs.add("a", {"mean_iou": 0.5})
     runs.add("b", {"mean_iou": 0.75}, _settings(epochs=5), gate_split="test")
 
@@ -240,7 +240,7 @@ def test_people_read_what_changed(runs):
     assert "Data: the same." in lines
     assert "mean_iou 0.500 0.750 +0.250" in lines
     assert "The scores are of different data, splits or classes, so a change may be due to those." in lines
-    assert "Trainer ran ran made anew" in lines
+    assert "Trainer ran ran new" in lines
 
 
 def test_it_imports_neither_tensorflow_nor_tfx(runs):

@@ -4,7 +4,8 @@ import pytest
 
 from components.errors import UsageError
 from pipeline.cli.run import build_config
-from pipeline.configuration.config import field_names, load_config, parse_size, read_assignments, read_config_file
+from pipeline.configuration.config import parse_size
+from pipeline.configuration.loading import field_names, load_config, read_assignments, read_config_file
 from pipeline.configuration.presets import PRESETS, preset
 
 
@@ -58,7 +59,7 @@ def test_assignments_nest_and_read_yaml():
         ("training={1: 2}", r"unknown setting training\.1;"),
     ],
 )
-def test_a_wrong_setting_is_named_with_what_was_expected(assignment, message):
+def test_a_wrong_setting_is_named_with_the_expected_value(assignment, message):
     with pytest.raises(UsageError, match=message):
         _config(assignment)
 
@@ -151,8 +152,8 @@ def test_an_unknown_key_in_a_file_names_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("- 1\n", "found list"),
-        ("a: [", "is not YAML"),
+        ("- 1\n", r"settings\.yaml: found \[1\]; expected a mapping"),
+        ("a: [", "not valid YAML"),
         (
             "training: {epochs: 5}\nsize: 64x96\ntraining: {batch_size: 3}\n",
             r"found 'training' twice(.|\n)*line 1(.|\n)*line 3",
@@ -168,11 +169,11 @@ def test_a_file_that_holds_no_settings_is_refused(tmp_path, content, message):
         read_config_file(str(file))
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path):
+def test_a_binary_file_is_refused(tmp_path):
     file = tmp_path / "picture.png"
     file.write_bytes(b"\x89PNG\r\n")
 
-    with pytest.raises(UsageError, match=r"picture\.png: found a file that is no text"):
+    with pytest.raises(UsageError, match=r"picture\.png: is not a text file"):
         read_config_file(str(file))
 
 
@@ -181,14 +182,14 @@ def test_a_missing_file_is_named(tmp_path):
         read_config_file(str(tmp_path / "absent.yaml"))
 
 
-def test_what_a_file_takes_over_from_an_anchor_may_be_said_again(tmp_path):
+def test_a_file_may_override_the_values_of_a_yaml_anchor(tmp_path):
     file = tmp_path / "settings.yaml"
     file.write_text("a: &base {epochs: 5}\nb: &more {<<: *base, epochs: 6}\nc: {<<: *more, seed: 1}\n")
 
     assert read_config_file(str(file))["c"] == {"epochs": 6, "seed": 1}
 
 
-def test_a_dotted_name_in_a_file_is_told_where_it_belongs():
+def test_a_dotted_name_in_a_file_is_refused_with_the_nested_form():
     with pytest.raises(UsageError, match=r"training\.epochs as one key.*\ntraining:\n  epochs: 5$"):
         load_config([("file", {"training.epochs": 5})])
 
@@ -230,7 +231,7 @@ def test_one_split_to_train_and_to_evaluate_on_is_refused():
     [
         (["model.name=mask_rcnn"], "task: found semantic, but model.name is mask_rcnn.* set task to instance"),
         (["task=instance"], "task: found instance, but model.name is unet.* set task to semantic"),
-        (["task=instance", "model.name=mask_rcnn", "export.precision=bfloat16"], "export.precision at float32"),
+        (["task=instance", "model.name=mask_rcnn", "export.precision=bfloat16"], "export.precision to float32"),
     ],
 )
 def test_a_network_of_another_task_is_refused(assignments, message):

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from components import features
 from components.dataset import synthetic
 from components.errors import UsageError
-from pipeline.configuration.config import describe, load_config
-from pipeline.running.local_runner import LocalRunner
+from pipeline.configuration.data import describe
+from pipeline.configuration.loading import load_config
+from pipeline.running.nodes import run_nodes
 from pipeline.storage.store import Store
 from pipeline.storage.workdir import Workdir
 from pipeline.wiring.create_pipeline import assemble, data_components
@@ -51,7 +52,7 @@ def test_the_depth_of_a_folder_reaches_the_trainer(tmp_path):
     workdir.create()
     description = describe(config.data, config.task, config.model.depth)
 
-    LocalRunner().run(assemble(config, workdir, data_components(config, workdir, description).all()), "one")
+    run_nodes(assemble(config, workdir, data_components(config, workdir, description).all()), "one")
 
     outputs = {execution.node_id: execution.outputs for execution in Store(workdir.connection).executions("one")}
     folder = os.path.join(outputs["Transform"]["transformed_examples"][0].uri, "Split-train")
@@ -87,6 +88,6 @@ def test_a_model_of_depth_needs_depth_maps(tmp_path):
     ],
     ids=["tiles", "variants", "scales"],
 )
-def test_what_changes_apparent_distances_is_refused(tmp_path, settings):
-    with pytest.raises((UsageError, ValidationError), match="what is enlarged looks nearer"):
+def test_settings_that_change_apparent_distances_are_refused(tmp_path, settings):
+    with pytest.raises((UsageError, ValidationError), match="enlarged objects look nearer"):
         _config(tmp_path, **settings)

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from components import gpu
 from components.errors import UsageError
-from components.gpu import Build, Device, Found
+from components.gpu import Build, Device, Inspection
 from pipeline.cli import doctor
 from pipeline.cli.main import app
 
@@ -21,7 +21,7 @@ def machine(monkeypatch):
 
     def make(usable, **found):
         monkeypatch.setattr(gpu, "usable_gpus", lambda: usable)
-        monkeypatch.setattr(gpu, "inspect", lambda: Found(_BUILD, **found))
+        monkeypatch.setattr(gpu, "inspect", lambda: Inspection(_BUILD, **found))
 
     return make
 
@@ -30,7 +30,7 @@ def _doctor(*options):
     return CliRunner().invoke(app, ["doctor", *options])
 
 
-def test_it_shows_what_was_found_and_ends_well_without_a_gpu(machine):
+def test_it_shows_the_machine_and_exits_with_0_without_a_gpu(machine):
     machine([], driver_problem="not there", libraries={"libcudart.so.12": "", "libcudnn.so.9": "not found"})
 
     done = _doctor()
@@ -48,7 +48,7 @@ def test_it_shows_what_was_found_and_ends_well_without_a_gpu(machine):
     assert [line.partition(":")[0] for line in todo] == ["- no NVIDIA driver", "- TensorFlow cannot load this library"]
 
 
-def test_json_has_the_same_for_programs(machine):
+def test_json_has_the_same_facts(machine):
     machine(["GPU:0"], driver="550.54.15", driver_cuda=(12, 4), devices=(_GPU,), libraries={"libcudart.so.12": ""})
 
     facts = json.loads(_doctor("--json").stdout)

@@ -116,7 +116,7 @@ def test_two_models_are_compared_on_the_same_images(evaluate):
         (["--against", "poor", "--report", "page.html"], "--report: found models of instances"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(evaluate, options, message, tmp_path, monkeypatch):
+def test_incompatible_models_and_data_are_refused(evaluate, options, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(UsageError, match=message):

@@ -1,4 +1,4 @@
-"""The source hash: it changes with the code a module reaches, and with nothing else."""
+"""The source hash changes only with the code that a module imports."""
 
 import sys
 from pathlib import Path
@@ -38,7 +38,7 @@ def _hash():
 
 
 @pytest.mark.parametrize("name", ["top.py", "middle.py", "inner/bottom.py", "inner/page.html"])
-def test_a_change_anywhere_below_changes_the_hash(package, name):
+def test_a_change_in_an_imported_module_changes_the_hash(package, name):
     before = _hash()
 
     (package / name).write_text((package / name).read_text() + "\n# changed\n")
@@ -46,7 +46,7 @@ def test_a_change_anywhere_below_changes_the_hash(package, name):
     assert _hash() != before
 
 
-def test_a_change_elsewhere_does_not(package):
+def test_a_change_in_another_module_does_not_change_the_hash(package):
     before = _hash()
 
     (package / "other.py").write_text("x = 2\n")
@@ -55,7 +55,7 @@ def test_a_change_elsewhere_does_not(package):
 
 
 @pytest.mark.parametrize("name", ["inner/.bottom.py.swp", "inner/page.html~"])
-def test_what_an_editor_leaves_does_not(package, name):
+def test_backup_files_do_not_change_the_hash(package, name):
     before = _hash()
 
     (package / name).write_text("half a line")

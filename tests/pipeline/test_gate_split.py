@@ -1,4 +1,4 @@
-"""The split that the gate judges is named once, where the settings meet the data set."""
+"""The split of the gate is chosen once, from the settings and the data set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from components.dataset.pairs import find_pairs
 from components.errors import UsageError
 from pipeline.cli.run import build_config
-from pipeline.configuration.config import describe, load_config, with_gate_split
+from pipeline.configuration.data import describe, with_gate_split
+from pipeline.configuration.loading import load_config
 
 
 @pytest.fixture
@@ -36,15 +37,15 @@ def configure(data, *assignments):
         (("data.train_split=test",), "val"),
     ],
 )
-def test_the_gate_judges_a_split_that_chose_nothing_if_there_is_one(with_test_split, assignments, expected):
+def test_the_gate_uses_an_unseen_split_if_there_is_one(with_test_split, assignments, expected):
     config = configure(with_test_split, *assignments)
 
     assert config.data.gate_split == expected
-    # What is written down for a later run means the same.
+    # The saved configuration has the same meaning.
     assert load_config([("config.yaml", config.model_dump(mode="json"))]) == config
 
 
-def test_without_such_a_split_the_gate_judges_the_one_that_chooses(street_scenes):
+def test_without_an_unseen_split_the_gate_uses_the_validation_split(street_scenes):
     assert configure(street_scenes).data.gate_split == "val"
     # A folder without a pair is no split, whatever the description lists.
     os.makedirs(f"{street_scenes}/test")
@@ -71,6 +72,6 @@ def test_held_out_sequences_reach_the_description_that_every_node_gets(street_sc
         (["data.held_out_sequences=[Synth9]"], "data.held_out_sequences: 'Synth9' is not there"),
     ],
 )
-def test_a_split_that_cannot_judge_is_refused(with_test_split, assignments, message):
+def test_an_invalid_gate_split_is_refused(with_test_split, assignments, message):
     with pytest.raises(UsageError, match=message):
         configure(with_test_split, *assignments)

@@ -1,4 +1,4 @@
-"""What is known of runs: their state now, how their versions are served, their baselines and predecessors."""
+"""Descriptions of runs: their state, how their versions are served, their baselines and predecessors."""
 
 import json
 import os
@@ -22,7 +22,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 @pytest.fixture
 def workdir(tmp_path):
-    """Two runs whose Trainer has begun and not ended, as the metadata has them."""
+    """Two runs whose Trainer started and did not end, according to the metadata."""
     workdir = Workdir(str(tmp_path / "work"))
     for run_id in (_OLD, _NEW):
         os.makedirs(workdir.run(run_id))
@@ -137,7 +137,7 @@ def test_runs_are_listed_by_project(pushed):
     assert "project" not in one
     assert "harbour-1" in one
     assert "run-1" not in one
-    with pytest.raises(UsageError, match="--project x: found no run of it, expected one of: harbour, segpipe"):
+    with pytest.raises(UsageError, match="--project x: not found, expected one of: harbour, segpipe"):
         history.describe_runs(pushed, project="x")
 
 
@@ -179,7 +179,7 @@ def test_versions_on_a_volume_that_is_not_mounted_are_unknown(tmp_path):
     assert state == {
         "state": "unknown",
         "since": None,
-        "why": "/models/street: found no such folder on this machine",
+        "why": "/models/street: folder not found on this machine",
         "by": None,
     }
 
@@ -213,7 +213,7 @@ def test_labels_say_since_when_and_who_moved_them(pushed, tmp_path):
     shown = CliRunner().invoke(app, ["show", "run-2", "--out", pushed.root, "--config-file", file]).output
 
     assert stable == {"state": "stable", "since": _MOVED, "by": "ann@desk", "why": None}
-    # The servers' file has moved on since the last recorded release.
+    # The servers' file was changed after the last recorded release.
     assert (canary["since"], canary["by"]) == ("2026-09-21T14:15:00Z", None)
     assert "stable since 2026-11-27 11:00 UTC by ann@desk" in shown
 

@@ -16,8 +16,9 @@ from components.dataset.description import built_in
 from components.errors import UsageError
 from components.examples import example_files, read_examples
 from components.preprocessing import resize_mask
-from pipeline.configuration.config import describe, load_config
-from pipeline.running.local_runner import LocalRunner
+from pipeline.configuration.data import describe
+from pipeline.configuration.loading import load_config
+from pipeline.running.nodes import run_nodes
 from pipeline.storage.store import Store
 from pipeline.storage.workdir import Workdir
 from pipeline.wiring.create_pipeline import assemble, data_components
@@ -37,7 +38,7 @@ def _run(config, root):
     workdir.create()
     description = describe(config.data, config.task)
     pipeline = assemble(config, workdir, data_components(config, workdir, description).all())
-    LocalRunner().run(pipeline, "one")
+    run_nodes(pipeline, "one")
     outputs = {execution.node_id: execution.outputs for execution in Store(workdir.connection).executions("one")}
     raw = list(read_examples(example_files(outputs["ImageMaskExampleGen"]["examples"][0].uri, "train")))
     folder = os.path.join(outputs["Transform"]["transformed_examples"][0].uri, "Split-train")
@@ -49,7 +50,7 @@ def _run(config, root):
 def test_the_instances_of_a_folder_reach_the_trainer(tmp_path):
     data = tmp_path / "streets"
     synthetic.make(str(data), pairs={"train": 6, "val": 2}, size=(48, 64))
-    # An image without an instance is sound.
+    # An image without an instance is valid.
     ids = sorted((data / "traininst").iterdir())[0]
     Image.fromarray(np.zeros((48, 64), np.uint8)).save(ids)
 

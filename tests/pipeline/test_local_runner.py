@@ -6,7 +6,7 @@ import pytest
 from tfx import v1 as tfx
 
 from components.errors import DataRejectedError, SegpipeError, UsageError
-from pipeline.running.local_runner import LocalRunner
+from pipeline.running.nodes import run_nodes
 from pipeline.storage.store import Store
 
 _Out = tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.String]
@@ -41,7 +41,7 @@ def FolderReader(
 
 @tfx.dsl.components.component
 def Reader(text: _In, needs: _Parameter[str], copy: _Out) -> None:
-    """Fails until a file is there; where it ends in "wait", the user's patience is at an end."""
+    """Fails until a file exists. If its name ends in "wait", the user interrupts it."""
     if needs.endswith("wait"):
         raise KeyboardInterrupt
     if not os.path.exists(needs):
@@ -51,7 +51,7 @@ def Reader(text: _In, needs: _Parameter[str], copy: _Out) -> None:
 
 @tfx.dsl.components.component
 def Watched(state: _Out, needs: _Parameter[str], metadata: _Parameter[str]) -> None:
-    """Fails until a file is there; then it writes what the metadata say of it meanwhile."""
+    """Fails until a file exists, then writes its own state in the metadata."""
     if not os.path.exists(needs):
         raise RuntimeError("the file is not there yet")
     state.value = Store(metadata).executions("only")[-1].state
@@ -59,7 +59,7 @@ def Watched(state: _Out, needs: _Parameter[str], metadata: _Parameter[str]) -> N
 
 @tfx.dsl.components.component
 def Refusing(attempts: _Parameter[str], permanent: _Parameter[int], result: _Out) -> None:
-    """Fails with an explanation, and leaves a mark of each attempt."""
+    """Fails with a SegpipeError, and logs each attempt to a file."""
     with open(attempts, "a") as file:
         file.write("attempt\n")
     if permanent:
@@ -85,9 +85,7 @@ def run(tmp_path):
         )
         seen = []
         try:
-            LocalRunner(lambda node: None, lambda result: seen.append((result.node_id, result.state))).run(
-                pipeline, run_id
-            )
+            run_nodes(pipeline, run_id, on_end=lambda result: seen.append((result.node_id, result.state)))
         except (RuntimeError, KeyboardInterrupt) as error:
             seen.append(str(error))
         return seen
@@ -95,7 +93,7 @@ def run(tmp_path):
     return _run
 
 
-def test_a_failed_run_goes_on_where_it_stopped_and_then_comes_from_the_cache(run, tmp_path):
+def test_a_failed_run_continues_and_then_comes_from_the_cache(run, tmp_path):
     first = run("first")
     (tmp_path / "go").touch()
     second = run("second")
@@ -109,7 +107,7 @@ def test_a_failed_run_goes_on_where_it_stopped_and_then_comes_from_the_cache(run
 
 
 @pytest.mark.parametrize("lost", [["Split-train/a"], ["Split-train/a", "Split-val/b"]])
-def test_outputs_whose_files_are_gone_are_made_again(tmp_path, caplog, lost):
+def test_outputs_with_missing_files_are_made_again(tmp_path, caplog, lost):
     path = str(tmp_path / "metadata.sqlite")
 
     def states(run_id):
@@ -117,7 +115,7 @@ def test_outputs_whose_files_are_gone_are_made_again(tmp_path, caplog, lost):
         reader = FolderReader(folder=writer.outputs["folder"])
         connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(path)
         pipeline = tfx.dsl.Pipeline("toy", str(tmp_path / "root"), connection, [writer, reader], enable_cache=True)
-        return [result.state for result in LocalRunner().run(pipeline, run_id)]
+        return [result.state for result in run_nodes(pipeline, run_id)]
 
     def folder(run_id):
         return Store(path).executions(run_id)[0].outputs["folder"][0].uri
@@ -133,7 +131,7 @@ def test_outputs_whose_files_are_gone_are_made_again(tmp_path, caplog, lost):
     assert caplog.text.count("will not be taken from the cache") == 1
 
 
-def test_a_value_whose_file_is_gone_is_made_again(run, tmp_path):
+def test_a_value_with_a_missing_file_is_made_again(run, tmp_path):
     (tmp_path / "go").touch()
     run("first")
     os.remove(Store(str(tmp_path / "metadata.sqlite")).executions("first")[1].outputs["copy"][0].uri)
@@ -142,7 +140,7 @@ def test_a_value_whose_file_is_gone_is_made_again(run, tmp_path):
 
 
 @pytest.mark.parametrize(("permanent", "attempts"), [(1, {"one": 1, "two": 2}), (0, {"one": 3, "two": 4})])
-def test_a_retry_repeats_only_what_another_attempt_may_change(tmp_path, permanent, attempts):
+def test_only_temporary_failures_are_retried(tmp_path, permanent, attempts):
     path, marks = str(tmp_path / "metadata.sqlite"), tmp_path / "attempts"
 
     def attempt(run_id):
@@ -150,7 +148,7 @@ def test_a_retry_repeats_only_what_another_attempt_may_change(tmp_path, permanen
         connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(path)
         pipeline = tfx.dsl.Pipeline("toy", str(tmp_path / "root"), connection, [node], enable_cache=True)
         with pytest.raises(SegpipeError) as raised:
-            LocalRunner().run(pipeline, run_id)
+            run_nodes(pipeline, run_id)
         return raised.value
 
     errors = [attempt("one") for _ in range(3)]
@@ -163,18 +161,18 @@ def test_a_retry_repeats_only_what_another_attempt_may_change(tmp_path, permanen
     assert marks.read_text().count("attempt") == attempts["two"]
 
 
-def test_a_run_that_the_user_ends_was_interrupted(run):
+def test_a_run_that_the_user_stops_is_interrupted(run):
     assert run("first", needs="wait") == [("Writer", "ran"), ("Reader", "interrupted"), ""]
 
 
-def test_a_node_that_failed_is_running_while_it_is_tried_again(tmp_path):
+def test_a_failed_node_is_running_during_its_retry(tmp_path):
     path = str(tmp_path / "metadata.sqlite")
 
     def attempt():
         watched = Watched(needs=str(tmp_path / "go"), metadata=path)
         connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(path)
         pipeline = tfx.dsl.Pipeline("toy", str(tmp_path / "root"), connection, [watched])
-        LocalRunner().run(pipeline, "only")
+        run_nodes(pipeline, "only")
 
     with pytest.raises(RuntimeError, match="not there yet"):
         attempt()
@@ -185,11 +183,11 @@ def test_a_node_that_failed_is_running_while_it_is_tried_again(tmp_path):
     (tried,) = Store(path).executions("only")
     seen = tfx.types.standard_artifacts.String()
     seen.uri = tried.outputs["state"][0].uri
-    # The store cannot know whether what runs was not killed.
+    # The store cannot tell a running execution from a killed one.
     assert (failed.state, seen.read(), tried.state) == ("failed", "interrupted", "ran")
 
 
-def test_the_store_tells_runs_states_and_artifacts(run, tmp_path):
+def test_the_store_has_runs_states_and_artifacts(run, tmp_path):
     run("first")
     (tmp_path / "go").touch()
     run("second")

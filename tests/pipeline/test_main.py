@@ -1,4 +1,4 @@
-"""How the command line ends: mistakes and Ctrl-C become messages and exit codes."""
+"""The command line turns errors and Ctrl-C into messages and exit codes."""
 
 import pytest
 import typer
@@ -15,7 +15,7 @@ from pipeline.cli import main
         (ModuleNotFoundError("No module", name="kfp.client"), 2, "pip install 'segpipe[kubeflow]'"),
     ],
 )
-def test_what_stops_a_command_is_said_without_a_traceback(monkeypatch, capsys, error, code, message):
+def test_errors_of_a_command_have_no_traceback(monkeypatch, capsys, error, code, message):
     app = typer.Typer(pretty_exceptions_enable=False)
 
     @app.command()

@@ -1,4 +1,4 @@
-"""Events reach a webhook, or a warning says why not; neither fails a run nor tells the secret address."""
+"""Events are posted to a webhook, or a warning gives the reason. Neither fails a run or shows the secret address."""
 
 import json
 import logging
@@ -8,21 +8,20 @@ from webhook_receiver import receiving
 
 from components.errors import DataRejectedError, SegpipeError, UsageError
 from pipeline.cli.run import build_config
-from pipeline.configuration.config import load_config
+from pipeline.configuration.loading import load_config
 from pipeline.kubeflow import node
 from pipeline.kubeflow.parameters import RUN_ID, defaults
 from pipeline.running import run
-from pipeline.running.notifications import Notification, NotifySettings, send
+from pipeline.running.notifications import Notifier, NotifySettings
 
-_EVENT = Notification(
-    "not_blessed",
-    "street-scenes",
-    "run-1",
-    "mean_iou is 0.300, the minimum is 0.400: 0.100 short",
-    scores={"mean_iou": 0.3, "class_iou/road": None, "class_iou/sky": float("nan")},
-    links={"report": "/results/report.html"},
-)
-_SETTINGS = NotifySettings()
+_REASON = "mean_iou is 0.300, 0.100 below its minimum of 0.400"
+
+
+def _send(say, markers="", **settings):
+    notifier = Notifier(
+        "street-scenes", "run-1", say, NotifySettings(**settings), {"report": "/results/report.html"}, markers
+    )
+    notifier.send("not_blessed", _REASON, {"mean_iou": 0.3, "class_iou/road": None, "class_iou/sky": float("nan")})
 
 
 @pytest.fixture
@@ -37,10 +36,10 @@ def no_pauses(monkeypatch):
     monkeypatch.setattr("tenacity.nap.time.sleep", lambda seconds: None)
 
 
-def test_the_body_serves_programs_and_people(receiver):
+def test_the_body_has_fields_and_a_text(receiver):
     warnings = []
 
-    send(_SETTINGS, _EVENT, warnings.append)
+    _send(warnings.append)
 
     (body,) = receiver.bodies
     assert warnings == []
@@ -48,15 +47,15 @@ def test_the_body_serves_programs_and_people(receiver):
         "event": "not_blessed",
         "pipeline": "street-scenes",
         "run_id": "run-1",
-        "reason": _EVENT.reason,
+        "reason": _REASON,
         "scores": {"mean_iou": 0.3},
         "links": {"report": "/results/report.html"},
-        "text": f"street-scenes, run run-1: the model was not blessed\n{_EVENT.reason}\nreport: /results/report.html",
+        "text": f"street-scenes, run run-1: the model was not blessed\n{_REASON}\nreport: /results/report.html",
     }
 
 
 def test_a_long_reason_is_cut(receiver):
-    send(_SETTINGS, Notification("failed", "street-scenes", "run-1", "x" * 5000), pytest.fail)
+    Notifier("street-scenes", "run-1", pytest.fail).send("failed", "x" * 5000)
 
     assert receiver.bodies[0]["reason"] == "x" * 2000 + " ..."
     assert len(receiver.bodies[0]["text"]) < 2100
@@ -64,15 +63,15 @@ def test_a_long_reason_is_cut(receiver):
 
 @pytest.mark.parametrize("settings", [{"events": ["failed"]}, {"webhook_url_env": "OTHER_WEBHOOK_URL"}])
 def test_an_event_that_is_not_wanted_or_has_no_address_is_not_sent(receiver, settings):
-    send(NotifySettings(**settings), _EVENT, pytest.fail)
+    _send(pytest.fail, **settings)
 
     assert receiver.seen == 0
 
 
-def test_a_receiver_that_fails_for_a_moment_is_asked_again(receiver, no_pauses):
+def test_a_temporary_failure_of_the_receiver_is_retried(receiver, no_pauses):
     receiver.answers = [500, 503, 204]
 
-    send(_SETTINGS, _EVENT, pytest.fail)
+    _send(pytest.fail)
 
     assert len(receiver.bodies) == 1
 
@@ -85,7 +84,7 @@ def test_a_receiver_that_refuses_is_a_warning_without_the_address(receiver, no_p
     caplog.set_level(logging.INFO)
     warnings = []
 
-    send(_SETTINGS, _EVENT, warnings.append)
+    _send(warnings.append)
 
     (warning,) = warnings
     assert warning.startswith("warning: SEGPIPE_WEBHOOK_URL: the event not_blessed was not sent: 127.0.0.1 answered")
@@ -98,7 +97,7 @@ def test_a_receiver_that_hangs_is_given_up(receiver):
     receiver.hangs = True
     warnings = []
 
-    send(NotifySettings(timeout=0.5), _EVENT, warnings.append)
+    _send(warnings.append, timeout=0.5)
 
     (warning,) = warnings
     assert "127.0.0.1: ReadTimeoutError; check the address" in warning
@@ -109,31 +108,32 @@ def test_a_receiver_that_hangs_is_given_up(receiver):
     ("address", "message"),
     [
         ("http://127.0.0.1:1/secret-token", "127.0.0.1: NewConnectionError"),
-        ("hooks.example.com/secret-token", "found no address of a webhook"),
-        ("http://[secret-token", "found no address of a webhook"),
+        ("hooks.example.com/secret-token", "the address is not valid"),
+        ("http://[secret-token", "the address is not valid"),
         ("http://host:secret-token/", "host: LocationParseError"),
     ],
     ids=["no server", "no scheme", "broken host", "broken port"],
 )
-def test_an_address_that_leads_nowhere_is_a_warning(monkeypatch, no_pauses, caplog, address, message):
+def test_a_wrong_address_is_a_warning(monkeypatch, no_pauses, caplog, address, message):
     monkeypatch.setenv("SEGPIPE_WEBHOOK_URL", address)
     caplog.set_level(logging.INFO)
     warnings = []
 
-    send(_SETTINGS, _EVENT, warnings.append)
+    _send(warnings.append)
 
     assert message in warnings[0]
     assert "secret-token" not in warnings[0] + caplog.text
 
 
-def test_a_marker_keeps_retries_from_sending_again(receiver, no_pauses, tmp_path):
-    marker = tmp_path / "runs" / "r" / "notified"
+def test_a_marker_prevents_a_second_notification(receiver, no_pauses, tmp_path):
+    marker = tmp_path / "runs" / "r" / "notified-not_blessed"
+    markers = str(tmp_path / "runs" / "r" / "notified-")
     receiver.answers = [404, 200]
 
-    send(_SETTINGS, _EVENT, lambda warning: None, str(marker))
+    _send(lambda warning: None, markers)
     assert not marker.exists()
     for _ in range(2):
-        send(_SETTINGS, _EVENT, pytest.fail, str(marker))
+        _send(pytest.fail, markers)
 
     assert receiver.seen == 2
 
@@ -142,9 +142,9 @@ def test_a_marker_that_cannot_be_written_is_a_warning(receiver, tmp_path):
     (tmp_path / "file").write_text("")
     warnings = []
 
-    send(_SETTINGS, _EVENT, warnings.append, str(tmp_path / "file" / "notified"))
+    _send(warnings.append, str(tmp_path / "file" / "notified-"))
 
-    assert str(tmp_path / "file" / "notified") in warnings[0]
+    assert str(tmp_path / "file" / "notified-not_blessed") in warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_a_marker_that_cannot_be_written_is_a_warning(receiver, tmp_path):
     ],
     ids=["rejected", "usage", "other"],
 )
-def test_a_local_run_that_fails_is_told(receiver, street_scenes, tmp_path, monkeypatch, error, event, reason):
+def test_the_failure_of_a_local_run_is_sent(receiver, street_scenes, tmp_path, monkeypatch, error, event, reason):
     def fail(*_):
         raise error
 
@@ -174,7 +174,7 @@ def test_a_local_run_that_fails_is_told(receiver, street_scenes, tmp_path, monke
     assert body["links"] == {"log": str(folder / "log.txt")}
 
 
-def test_an_interrupted_run_is_not_told(receiver, street_scenes, tmp_path, monkeypatch):
+def test_the_interruption_of_a_run_is_not_sent(receiver, street_scenes, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -194,9 +194,7 @@ def _task(tmp_path, data, **values):
     )
 
 
-def test_a_kubeflow_task_that_fails_tells_once_however_often_it_is_retried(
-    receiver, street_scenes, tmp_path, monkeypatch
-):
+def test_the_failure_of_a_kubeflow_task_is_sent_once_despite_retries(receiver, street_scenes, tmp_path, monkeypatch):
     def fail(*_):
         raise DataRejectedError("7 bad pairs")
 
@@ -209,7 +207,7 @@ def test_a_kubeflow_task_that_fails_tells_once_however_often_it_is_retried(
     assert body["links"] == {"log": f"{tmp_path}/work/runs/r/Trainer.log"}
 
 
-def test_a_kubeflow_task_with_wrong_settings_tells_too(receiver, street_scenes, tmp_path):
+def test_the_failure_of_a_kubeflow_task_with_wrong_settings_is_sent(receiver, street_scenes, tmp_path):
     assert _task(tmp_path, street_scenes, **{RUN_ID: "r", "push_destination": "served"}) == 2
 
     (body,) = receiver.bodies

@@ -29,7 +29,7 @@ _TASKS = """
 import sys
 from components.tensorflow_start import prepare
 prepare()
-from pipeline.configuration.config import describe, with_gate_split
+from pipeline.configuration.data import describe, with_gate_split
 from pipeline.wiring.create_pipeline import create_pipeline
 from pipeline.kubeflow.node import workdir_of
 from pipeline.kubeflow.parameters import configure, defaults
@@ -151,7 +151,7 @@ def _artifacts(cluster) -> list[str]:
     ]
 
 
-def test_a_task_that_is_killed_while_it_publishes_leaves_nothing_that_counts(story):
+def test_outputs_of_a_task_that_was_killed_while_it_uploads_are_not_used(story):
     code, output, left = story["killed"]
 
     assert code == -9
@@ -160,7 +160,7 @@ def test_a_task_that_is_killed_while_it_publishes_leaves_nothing_that_counts(sto
     assert not [path for path in left if path.count("/") == 1]  # no manifest, as model/7.json
 
 
-def test_the_run_goes_on_after_the_kill_and_publishes_all(story, cluster):
+def test_the_run_continues_after_the_kill_and_uploads_all(story, cluster):
     assert story["first"]["Trainer"] == "ran"
     assert story["first"]["Pusher"] == "ran"
     for artifact in _artifacts(cluster):
@@ -171,7 +171,7 @@ def test_the_run_goes_on_after_the_kill_and_publishes_all(story, cluster):
         assert not [value for value in artifact.properties.values() if "/disk-" in str(value)]
 
 
-def test_the_model_that_was_pushed_is_whole(story, cluster, tmp_path):
+def test_the_pushed_model_is_complete(story, cluster, tmp_path):
     versions = find_versions(f"{cluster.bucket}/serving/segpipe")
     assert len(versions) == 1
 
@@ -195,7 +195,7 @@ def test_the_same_run_again_comes_from_the_cache_and_reads_no_artifact(story):
     assert not [path for path in story["read_again"] if path.endswith((".gz", ".pb", ".index")) or "/variables" in path]
 
 
-def test_an_artifact_without_its_manifest_is_made_anew(story, cluster):
+def test_an_artifact_without_its_manifest_is_made_again(story, cluster):
     (graph,) = {each.uri for each in _artifacts(cluster) if "/Transform/transform_graph/" in each.uri}
     files.remove(f"{graph}.json")
 

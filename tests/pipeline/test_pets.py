@@ -13,8 +13,9 @@ from PIL import Image
 
 from components.dataset.downloads import DATASETS, fetch
 from components.example_gen.quarantine import COUNTS_FILE
-from pipeline.configuration.config import build_config, describe
-from pipeline.running.local_runner import LocalRunner
+from pipeline.configuration.data import describe
+from pipeline.configuration.loading import build_config
+from pipeline.running.nodes import run_nodes
 from pipeline.storage.store import Store
 from pipeline.storage.workdir import Workdir
 from pipeline.wiring.create_pipeline import assemble, data_components
@@ -65,7 +66,7 @@ def test_pets_are_fetched_read_and_trained_on_by_the_preset(tmp_path):
     workdir = Workdir(str(tmp_path / "run"))
     workdir.create()
 
-    LocalRunner().run(assemble(config, workdir, data_components(config, workdir, description).all()), "one")
+    run_nodes(assemble(config, workdir, data_components(config, workdir, description).all()), "one")
     outputs = {execution.node_id: execution.outputs for execution in Store(workdir.connection).executions("one")}
     splits = Path(outputs["Transform"]["transformed_examples"][0].uri)
     trained = train(

@@ -44,12 +44,12 @@ def test_pages_of_one_work_directory_are_linked(workdir):
     assert _related(workdir) == (dataclasses.replace(expected, why="served"), expected)
 
 
-def test_without_a_page_they_are_named_alone(workdir):
+def test_without_a_report_they_are_named_without_a_link(workdir):
     first = RelatedRun("first #1", 1790000001)
     assert _related(workdir) == (dataclasses.replace(first, why="served"), first)
 
 
-def test_a_baseline_that_is_better_than_the_served_version_is_called_so(workdir):
+def test_a_baseline_that_is_better_than_the_served_version_has_that_reason(workdir):
     first, second = (artifact.id for artifact in Store(workdir.metadata).artifacts("Model"))
     recorder = Recorder(workdir.metadata)
     third = recorder.train("third")
@@ -59,7 +59,7 @@ def test_a_baseline_that_is_better_than_the_served_version_is_called_so(workdir)
     assert _related(workdir, "third") == (RelatedRun("first #1", 1790000001, why="best_of"), None)
 
 
-def test_the_first_run_has_neither(workdir):
+def test_the_first_run_has_no_related_models(workdir):
     assert _related(workdir, "first #1") == (None, None)
 
 
@@ -80,7 +80,7 @@ def test_a_report_component_s_files_are_completed(workdir, tmp_path):
     )
 
 
-def test_the_versions_on_an_object_store_that_is_out_of_reach_are_known_from_the_metadata(tmp_path, monkeypatch):
+def test_without_the_object_store_versions_are_known_from_the_metadata(tmp_path, monkeypatch):
     def unreachable(folder):
         raise OSError("no route to host")
 

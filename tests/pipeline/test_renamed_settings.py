@@ -1,11 +1,11 @@
-"""Settings of the version before still work under their old names."""
+"""The old names of renamed settings still work."""
 
 import logging
 
 import pytest
 
 from components.errors import UsageError
-from pipeline.configuration.config import field_names, load_config, read_assignments
+from pipeline.configuration.loading import field_names, load_config, read_assignments
 from pipeline.configuration.renamed import REMOVED, RENAMED, _warn
 
 VALUES = {"normalize_exposure": "true"}
@@ -29,7 +29,7 @@ def test_an_old_name_sets_the_setting_and_warns_once(new, old, caplog):
     assert caplog.messages == [f"--set: {old} is now {new}; the next version drops the old name"]
 
 
-def test_names_old_and_new_are_those_of_settings_that_exist_and_do_not():
+def test_new_names_exist_and_old_ones_do_not():
     names = {name for name, _, _ in field_names()}
 
     assert set(RENAMED) <= names
@@ -43,14 +43,14 @@ def test_both_names_at_once_are_refused():
         load_config([("x.yaml", layer)])
 
 
-def test_an_old_name_in_a_file_is_overruled_by_the_new_one_on_the_command_line():
+def test_a_new_name_on_the_command_line_overrides_the_old_one_in_a_file():
     layers = [("x.yaml", {"training": {"dice": 1.0}}), ("--set", {"training": {"dice_weight": 0.5}})]
 
     assert load_config(layers).training.dice_weight == 0.5
 
 
 @pytest.mark.parametrize(("name", "off"), REMOVED.items())
-def test_a_removed_setting_may_only_be_off(name, off):
+def test_a_removed_setting_may_only_be_disabled(name, off):
     assert load_config([("x.yaml", read_assignments([f"{name}={off}"]))]) == load_config([])
-    with pytest.raises(UsageError, match=f"x.yaml: {name}: found 1.5, but this setting was removed; remove it too"):
+    with pytest.raises(UsageError, match=f"x.yaml: {name}: found 1.5, but this setting was removed; delete it"):
         load_config([("x.yaml", read_assignments([f"{name}=1.5"]))])

@@ -8,7 +8,7 @@ import pytest
 
 from components.errors import SegpipeError, UsageError
 from pipeline.cli.run import build_config
-from pipeline.configuration.config import load_config, read_config_file
+from pipeline.configuration.loading import load_config, read_config_file
 from pipeline.running import run
 
 
@@ -21,7 +21,7 @@ def test_the_work_directory_is_printed_as_it_is(street_scenes, tmp_path, monkeyp
     assert f"log {out}/runs/" in capfd.readouterr().out
 
 
-def test_a_run_keeps_the_name_of_the_split_that_its_gate_judges(street_scenes, tmp_path, monkeypatch):
+def test_a_run_records_the_split_of_its_gate(street_scenes, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(run, "_run", lambda config, *_: seen.append(config) or True)
 
@@ -47,13 +47,13 @@ def test_a_folder_that_tensorflow_reads_as_a_pattern_is_refused_before_anything_
     assert not list(tmp_path.glob("**/runs"))
     assert not (tmp_path / "work").exists()
 
-    # The way out that the message names.
+    # The remedy of the message: a link.
     folder.mkdir(parents=True)
     (tmp_path / "link").symlink_to(folder)
     assert run.run_pipeline(load_config([("test", data)]), str(tmp_path / "link"))
 
 
-def test_a_run_that_wants_a_gpu_ends_before_any_component_runs(street_scenes, tmp_path, monkeypatch):
+def test_a_run_that_requires_a_missing_gpu_fails_before_any_component_runs(street_scenes, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "usable_gpus", list)
     monkeypatch.setattr(run, "import_tfx", lambda: pytest.fail("went on to start TFX"))
     config = build_config(street_scenes, "unet", "gpu", None, None, None, [])
@@ -66,11 +66,11 @@ def test_a_run_that_wants_a_gpu_ends_before_any_component_runs(street_scenes, tm
     assert not (tmp_path / "work" / "metadata.sqlite").exists()
 
 
-def test_workers_that_cannot_see_the_data_are_refused_before_any_component_runs(street_scenes, tmp_path):
+def test_workers_that_cannot_access_the_data_are_refused_before_any_component_runs(street_scenes, tmp_path):
     runner = 'beam.args=["--runner=FlinkRunner", "--flink_master=flink:8081"]'
     config = build_config(street_scenes, "unet", "smoke", None, None, None, [runner])
 
-    with pytest.raises(UsageError, match=f"beam.args: .* cannot see the data at {street_scenes}"):
+    with pytest.raises(UsageError, match=f"beam.args: .* cannot access the data at {street_scenes}"):
         run.run_pipeline(config, str(tmp_path / "work"))
 
     assert not (tmp_path / "work" / "metadata.sqlite").exists()
@@ -80,7 +80,7 @@ def test_workers_that_cannot_see_the_data_are_refused_before_any_component_runs(
     ("preset", "assignments", "gpus"),
     [("cpu", [], []), ("gpu", ["training.require_gpu=false"], []), ("gpu", [], ["GPU:0"])],
 )
-def test_other_runs_go_on_with_a_process_prepared_for_gpus(
+def test_other_runs_continue_in_a_process_prepared_for_gpus(
     street_scenes, tmp_path, monkeypatch, preset, assignments, gpus
 ):
     monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)

@@ -44,9 +44,7 @@ def test_a_run_lists_its_data_once_and_again_if_it_waited(
 def launched(monkeypatch):
     """What tasks launched: the configuration and the description of the data."""
     found = []
-    monkeypatch.setattr(
-        node, "_launch", lambda name, run_id, config, workdir, description, *_: found.append((config.data, description))
-    )
+    monkeypatch.setattr(node, "_launch", lambda name, config, description, *_: found.append((config.data, description)))
     return found
 
 
@@ -59,16 +57,14 @@ def _task(settings, data):
 
 
 def _record(root, data, description, **gate):
-    """Writes down what ExampleGen and its gate found in a run, as `launched` in the first task."""
+    """Records what ExampleGen and its gate found in a run, as the first task does."""
     recorder = Recorder(f"{root}/metadata.sqlite")
     recorder.node("r", "ImageMaskExampleGen", properties={"input_base": data, "description": description.to_json()})
     if gate:
         recorder.node("r", "QuarantineGate", **gate)
 
 
-def test_the_first_task_lists_the_folder_once_and_the_others_take_what_it_found(
-    tmp_path, street_scenes, launched, listings
-):
+def test_only_the_first_task_lists_the_folder(tmp_path, street_scenes, launched, listings):
     spans, root = tmp_path / "spans", tmp_path / "new" / "work"
     shutil.copytree(street_scenes, spans / "span-3")
     data = f"{spans}/span-{{span}}"
@@ -89,7 +85,7 @@ def test_the_first_task_lists_the_folder_once_and_the_others_take_what_it_found(
 
 
 @pytest.mark.parametrize("gate", [{}, {"state": "failed", "properties": {"gate_split": "test"}}])
-def test_a_first_task_that_did_not_end_looks_at_the_data_again(tmp_path, street_scenes, launched, listings, gate):
+def test_the_retry_of_the_first_task_lists_the_folder_again(tmp_path, street_scenes, launched, listings, gate):
     root = tmp_path / "work"
     root.mkdir()
     _record(root, street_scenes, built_in("camvid_original"), **gate)
@@ -100,7 +96,7 @@ def test_a_first_task_that_did_not_end_looks_at_the_data_again(tmp_path, street_
     assert (data.gate_split, description) == ("val", detect(street_scenes).without_instances().without_depth())
 
 
-def test_a_span_is_the_one_that_a_task_of_the_run_took(tmp_path, street_scenes, launched):
+def test_all_tasks_of_a_run_read_the_same_span(tmp_path, street_scenes, launched):
     shutil.copytree(street_scenes, tmp_path / "span-3")
     (tmp_path / "span-4").mkdir()
     root = tmp_path / "work"

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from components.errors import UsageError
-from pipeline.configuration.config import load_config
+from pipeline.configuration.loading import load_config
 from pipeline.history.served import check_served_name
 from pipeline.running import run
 from pipeline.storage.workdir import Workdir
@@ -22,7 +22,7 @@ def workdir(tmp_path):
     return Workdir(str(tmp_path))
 
 
-def test_a_run_ends_before_it_trains_and_says_what_to_set(workdir, street_scenes):
+def test_a_run_with_a_new_served_name_is_refused_with_the_setting(workdir, street_scenes):
     expected = r"serving_name: found versions of fcn8 in .*/serving and none of streets, .*serving_name=fcn8 to keep"
 
     with pytest.raises(UsageError, match=expected):
@@ -32,11 +32,11 @@ def test_a_run_ends_before_it_trains_and_says_what_to_set(workdir, street_scenes
 
 
 @pytest.mark.parametrize("name", ["fcn8", "segpipe"])
-def test_a_name_that_is_set_decides(workdir, name):
+def test_a_configured_name_is_accepted(workdir, name):
     check_served_name(_config(serving_name=name), workdir)
 
 
-def test_a_project_that_has_versions_goes_on(workdir, tmp_path):
+def test_a_project_with_versions_is_accepted(workdir, tmp_path):
     with pytest.raises(UsageError, match="none of segpipe"):
         check_served_name(_config(), workdir)
 
@@ -44,5 +44,5 @@ def test_a_project_that_has_versions_goes_on(workdir, tmp_path):
     check_served_name(_config(), workdir)
 
 
-def test_a_new_work_directory_has_nothing_to_go_on_with(tmp_path):
+def test_a_new_work_directory_is_accepted(tmp_path):
     check_served_name(_config(), Workdir(str(tmp_path)))

@@ -1,4 +1,4 @@
-"""Executors see local folders, and a store gets whole artifacts; `file://` is a folder in the place of a store."""
+"""Executors have local folders, and the store gets complete artifacts. `file://` replaces an object store."""
 
 import os
 import pathlib
@@ -80,7 +80,7 @@ def cluster(tmp_path, monkeypatch):
     return cluster
 
 
-def test_outputs_are_published_whole_and_known_by_their_address(cluster):
+def test_outputs_are_uploaded_and_recorded_with_their_address(cluster):
     assert cluster.run("first") == ["ran", "ran"]
 
     artifact = cluster.artifact("first", "Writer")
@@ -100,7 +100,7 @@ def test_the_same_run_again_comes_from_the_cache_and_fetches_nothing(cluster, mo
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_an_artifact_without_its_manifest_is_made_anew(cluster, kept):
+def test_an_artifact_without_its_manifest_is_made_again(cluster, kept):
     cluster.run("first")
     manifest = pathlib.Path(cluster.artifact("first", "Writer").uri.removeprefix("file://") + ".json")
     if not kept:
@@ -119,20 +119,20 @@ def test_an_executor_that_fails_publishes_nothing_and_its_retry_succeeds(cluster
     assert cluster.run("first")[1] == "ran"
 
 
-def test_what_a_killed_task_had_published_in_part_is_removed(cluster, monkeypatch):
-    publish = stored_folder.publish
+def test_partial_outputs_of_a_killed_task_are_removed(cluster, monkeypatch):
+    write_manifest = stored_folder.write_manifest
 
     def kill_before_the_manifest(folder, manifest):
         if folder.startswith("file://") and "/Reader/" in folder:
             raise KeyboardInterrupt
-        publish(folder, manifest)
+        write_manifest(folder, manifest)
 
-    monkeypatch.setattr(stored_folder, "publish", kill_before_the_manifest)
+    monkeypatch.setattr(stored_folder, "write_manifest", kill_before_the_manifest)
     with pytest.raises(KeyboardInterrupt):
         cluster.run("first")
     (left,) = cluster.store.glob("artifacts/Reader/copy/*/copy")
     (left.parent / "stale").touch()
-    monkeypatch.setattr(stored_folder, "publish", publish)
+    monkeypatch.setattr(stored_folder, "write_manifest", write_manifest)
 
     assert cluster.run("first")[1] == "ran"
     assert set(stored_folder.read_manifest(cluster.artifact("first", "Reader").uri).files) == {"copy"}

@@ -1,4 +1,4 @@
-"""A summary never names a version that is not served: one that is gone, or beside which there is a newer one."""
+"""A run fails if its version is not served, because it was removed or a newer one exists."""
 
 import os
 import pathlib
@@ -17,12 +17,12 @@ from pipeline.storage.store import Artifact
 
 
 @pytest.mark.parametrize("left", ["", "12", "12/variables", ".copy/variables"])
-def test_a_version_that_was_removed_is_named_with_the_way_back(tmp_path, left):
+def test_a_removed_version_is_named_with_a_command_that_restores_it(tmp_path, left):
     _write_versions(tmp_path, {"kept": "seed 7"})
     version = tmp_path / "my models" / "12"
     (version.parent / left).mkdir(parents=True) if left else None
 
-    with pytest.raises(SegpipeError, match=f"{version}.*gone") as refusal:
+    with pytest.raises(SegpipeError, match=f"{version}.*not found") as refusal:
         check_served(str(version), str(tmp_path / "kept"))
 
     _run_command_of(refusal)
@@ -37,7 +37,7 @@ def test_the_newest_version_passes(tmp_path):
     assert check_served(str(tmp_path / "12"), "kept") is None
 
 
-def test_a_version_beside_a_newer_one_is_refused_until_it_is_copied(tmp_path):
+def test_a_version_older_than_the_newest_is_refused_until_it_is_copied(tmp_path):
     _write_versions(tmp_path, {"8": "seed 7", "9": "seed 8", "12": "seed 7"})
 
     with pytest.raises(SegpipeError) as refusal:
@@ -52,7 +52,7 @@ def test_a_version_beside_a_newer_one_is_refused_until_it_is_copied(tmp_path):
     assert check_served(str(tmp_path / "9"), "kept") is None
 
 
-def test_a_version_that_is_stable_passes_beside_a_newer_one(tmp_path):
+def test_a_stable_version_passes_despite_a_newer_one(tmp_path):
     _write_versions(tmp_path, {"models/9": "seed 8", "models/12": "seed 7"})
     record_moves(str(tmp_path / "models"), {}, {"stable": 9})
 
@@ -70,25 +70,25 @@ def test_a_version_that_was_withdrawn_need_not_be_served(tmp_path):
     assert push_text(pushed) == f"{version}, which was withdrawn: flickers"
 
 
-def test_a_model_that_was_not_pushed_says_why():
-    assert push_text(Artifact(1, "PushedModel", "", {"pushed": 0})) == "not pushed: the gate withheld its blessing"
+def test_the_reason_why_a_model_was_not_pushed_is_shown():
+    assert push_text(Artifact(1, "PushedModel", "", {"pushed": 0})) == "not pushed: the gate did not bless the model"
     assert push_text(Artifact(1, "PushedModel", "", {"pushed": 0, "withdrawn": 9})) == (
-        "not pushed: it is version 9, which was withdrawn"
+        "not pushed: the model is version 9, which was withdrawn"
     )
 
 
-def test_a_version_on_an_object_store_is_checked_against_what_is_published(tmp_path):
+def test_a_version_on_an_object_store_is_compared_with_the_newest_published_one(tmp_path):
     _write_versions(tmp_path, {"seven": "seed 7", "eight": "seed 8"})
     seven, eight, base = str(tmp_path / "seven"), str(tmp_path / "eight"), (tmp_path / "my-store").as_uri()
     first, _ = push(seven, base)
     check_served(first, seven)
     second, number = push(eight, base)
 
-    with pytest.raises(SegpipeError, match=f"{first}: .*found {second} in its place") as refusal:
+    with pytest.raises(SegpipeError, match=f"{first}: .*found {second} instead") as refusal:
         check_served(first, seven)
 
     assert served_instead(first) == second
-    # The way back that the message names is to push the copy that was kept.
+    # The remedy of the message: push the copy.
     assert str(refusal.value).endswith(f"segpipe models push {shlex.quote(seven)} {shlex.quote(base)}")
     third, _ = push(seven, base)
     check_served(first, seven)

@@ -1,4 +1,4 @@
-"""The table of scores that closes a run."""
+"""The table of scores at the end of a run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import numpy as np
 from rich.console import Console
 
 from components.class_map import ClassMap
-from components.metrics.results import InstanceScores
-from components.metrics.scores import scores
+from components.metrics.scores import Scores, scores
 from pipeline.running.tables import score_table
 
 _CLASS_MAP = ClassMap(("road", "sky", "traffic light"), ((1, 1, 1), (2, 2, 2), (3, 3, 3)))
@@ -20,7 +19,7 @@ def _lines(table) -> list[list[str]]:
     return [line.split() for line in captured.get().splitlines()]
 
 
-def test_changes_and_their_intervals_stand_beside_the_scores():
+def test_changes_and_their_intervals_are_shown_with_the_scores():
     after = scores(np.array([[6, 2, 0], [2, 6, 0], [0, 0, 0]]), _CLASS_MAP)
     before = scores(np.array([[8, 0, 0], [0, 8, 0], [0, 0, 0]]), _CLASS_MAP)
 
@@ -41,7 +40,7 @@ def test_instances_have_average_precision():
     values = {"mask_ap": 0.5, "box_ap": 0.6, "class_mask_ap/bus": 0.5, "class_box_ap/bus": 0.6}
     values |= {"class_mask_ap/car": float("nan"), "class_box_ap/car": float("nan")}
 
-    heading, *rows = _lines(score_table(InstanceScores(values), None, {"mask_ap": (0.4, 0.6)}))
+    heading, *rows = _lines(score_table(Scores(values), None, {"mask_ap": (0.4, 0.6)}))
 
     assert heading == ["class", "AP", "95", "%", "box", "AP"]
     assert rows == [

@@ -1,4 +1,4 @@
-"""TFX is imported without the packages that nothing of segpipe uses, because each task on Kubeflow pays for them."""
+"""TFX is imported without the packages that segpipe does not use, which saves time in each task on Kubeflow."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Runs are logged to a real MLflow server on SQLite, once each, and a server that fails stops nothing."""
+"""Runs are logged once to a real MLflow server on SQLite. A failing server does not fail a run."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from components.class_map import ClassMap
 from components.errors import UsageError
 from components.metrics.threshold_check import ThresholdCheck
 from components.report.data import Lineage, ReportData, Verdict
-from pipeline.configuration.config import field_names, load_config
+from pipeline.configuration.loading import field_names, load_config
 from pipeline.running import tracking
 from pipeline.running.tracking import FinishedRun, log_finished, log_run
 
@@ -76,7 +76,7 @@ def _downloaded(client, run, path, folder):
         return file.read()
 
 
-def test_a_run_is_logged_whole(server, client, finished, tmp_path):
+def test_a_run_is_logged_completely(server, client, finished, tmp_path):
     config = _config(server, "whole", training={"epochs": 3})
 
     address = log_run(config, finished())
@@ -113,7 +113,7 @@ def test_a_run_is_logged_whole(server, client, finished, tmp_path):
     assert "epochs: 3" in _downloaded(client, run, "config.yaml", tmp_path)
 
 
-def test_a_run_that_is_logged_again_is_there_once(server, client, finished):
+def test_a_run_that_is_logged_again_exists_once(server, client, finished):
     config = _config(server, "again")
 
     assert log_run(config, finished()) == log_run(config, finished())
@@ -123,7 +123,7 @@ def test_a_run_that_is_logged_again_is_there_once(server, client, finished):
     assert len(client.search_model_versions("name = 'again'")) == 1
 
 
-def test_a_run_that_was_logged_by_half_is_completed(server, client, finished, monkeypatch):
+def test_an_incompletely_logged_run_is_completed(server, client, finished, monkeypatch):
     config = _config(server, "half")
     with monkeypatch.context() as broken:
         broken.setattr(MlflowClient, "create_model_version", _refuse)
@@ -142,7 +142,7 @@ def _refuse(*_, **__):
     raise MlflowException("no space left\nand much more")
 
 
-def test_runs_of_the_same_name_that_began_at_other_times_are_two(server, client, finished):
+def test_runs_of_the_same_name_with_other_start_times_are_separate(server, client, finished):
     config = _config(server, "two")
 
     log_run(config, finished())
@@ -158,7 +158,7 @@ def test_the_registry_has_each_model_once_with_its_verdict_and_aliases(server, c
     log_run(config, finished("run-2", blessed=False, weights=b"seed 8"))
     rejected = client.get_model_version_by_alias("registry", "candidate")
     assert rejected.tags["segpipe.verdict"] == "not blessed"
-    assert rejected.tags["segpipe.reason"] == "mean_iou is 0.300, the minimum is 0.400: 0.100 short"
+    assert rejected.tags["segpipe.reason"] == "mean_iou is 0.300, 0.100 below its minimum of 0.400"
     assert client.get_model_version_by_alias("registry", "stable").tags["segpipe.run_id"] == "run-1"
 
     # All from the cache: the model of the first run again.
@@ -231,7 +231,7 @@ def test_a_server_that_is_down_is_a_warning(finished, monkeypatch):
     assert "Check that the server runs" in warning
 
 
-def test_a_server_that_refuses_is_a_warning_with_its_words(server, finished, monkeypatch):
+def test_a_refusal_of_the_server_is_a_warning_with_its_message(server, finished, monkeypatch):
     monkeypatch.setattr(MlflowClient, "create_model_version", _refuse)
     said = []
 

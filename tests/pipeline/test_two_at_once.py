@@ -1,4 +1,4 @@
-"""Pairs of real processes that meet at one store, one folder of versions or one record: nothing is lost or doubled.
+"""Two processes share a store, a folder of versions or a record: nothing is lost or duplicated.
 
 Elsewhere: two runs in one work directory (test_workdir.py), a run and `segpipe gc` (retention/test_gc_real_run.py,
 kubeflow/test_kubeflow_gc.py), runs of one project on a cluster (kubeflow/test_kubeflow_run.py), two pushes of which one
@@ -73,7 +73,7 @@ for number in range(6):
 
 @pytest.fixture
 def start():
-    """Starts Python code in a process of its own, which the end of the test kills."""
+    """Starts Python code in a process, which is killed at the end of the test."""
     with contextlib.ExitStack() as stack:
 
         def run(code, *arguments):
@@ -159,7 +159,7 @@ def test_labels_moved_by_two_processes_are_both_recorded(tmp_path, start):
         assert [move.version for move in moves if move.label == label] == [*range(1, 21)]
 
 
-def test_two_projects_on_one_store_and_root_keep_apart(tmp_path, start, monkeypatch):
+def test_two_projects_on_one_store_and_root_are_separate(tmp_path, start, monkeypatch):
     monkeypatch.setenv("SEGPIPE_METADATA_PASSWORD", mariadb.PASSWORD)
     monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[1]}:.")
     (tmp_path / "mariadb").mkdir()

@@ -1,4 +1,4 @@
-"""A work directory of an older version goes on under this one: see tests/pipeline/old_work_directory."""
+"""This version continues the work directory of an older one: see tests/pipeline/old_work_directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from components.dataset import synthetic
 from components.errors import UsageError
 from components.pusher.withdrawn import read_withdrawn
 from pipeline.cli.main import app
-from pipeline.configuration.config import load_config, read_config_file
+from pipeline.configuration.loading import load_config, read_config_file
 from pipeline.running.run import run_pipeline
 
 _PACKED = pathlib.Path(__file__).parent / "old_work_directory" / "work.tar.xz"
@@ -105,7 +105,7 @@ def test_gc_removes_nothing_of_its_only_run(work):
     assert set(before) <= set(work.rglob("*"))
 
 
-def test_a_run_says_that_the_served_model_has_another_name_now(work):
+def test_a_run_names_the_new_name_of_the_served_model(work):
     config = load_config([("config.yaml", read_config_file(_settings(work)))])
 
     with pytest.raises(UsageError, match="Set serving_name=unet to keep that name"):
@@ -113,7 +113,7 @@ def test_a_run_says_that_the_served_model_has_another_name_now(work):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_from_it(work):
+def test_a_run_continues_from_it(work):
     words = ["run", "--config", _settings(work), "--data", str(work.parent / "data"), "--out", str(work)]
     words += ["--set", "serving_name=unet"]
 

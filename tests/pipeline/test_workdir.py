@@ -1,4 +1,4 @@
-"""The work directory: one run at a time, and `latest` that always points to a whole run."""
+"""The work directory: one run at a time, and `latest` always points to a complete run."""
 
 import os
 import subprocess
@@ -40,7 +40,7 @@ def holder(workdir):
 
 
 @pytest.mark.usefixtures("holder")
-def test_a_second_run_is_refused_and_told_what_to_do(workdir):
+def test_a_second_run_is_refused_with_what_to_do(workdir):
     with pytest.raises(WorkdirBusyError, match="--wait"), workdir.lock(wait=False):
         pass
 
@@ -93,7 +93,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(("setting", "folder"), [("served", "{here}/served"), ("gs://b/served", "gs://b/served")])
-def test_where_models_are_served_does_not_depend_on_where_one_stands(workdir, tmp_path, monkeypatch, setting, folder):
+def test_the_serving_folder_does_not_depend_on_the_current_folder(workdir, tmp_path, monkeypatch, setting, folder):
     monkeypatch.chdir(tmp_path)
 
     assert workdir.serving(RunConfig(serving_dir=setting)) == folder.format(here=tmp_path)

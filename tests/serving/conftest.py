@@ -1,4 +1,4 @@
-"""What tests of serving share: a server with a toy model, for what talks to servers."""
+"""Fixtures of the serving tests: a server with a toy model."""
 
 import pytest
 from toy_servicer import ToyModel, serving
@@ -6,7 +6,7 @@ from toy_servicer import ToyModel, serving
 
 @pytest.fixture
 def toy():
-    """The model behind `server`, where a test sets faults and sees what was asked."""
+    """The model of `server`; tests set its failures and read its requests."""
     return ToyModel()
 
 

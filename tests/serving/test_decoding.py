@@ -1,4 +1,4 @@
-"""Decoding inside a graph: whatever is wrong with an image, the error says which one and what."""
+"""Decoding inside a graph: errors name the bad image and its problem."""
 
 import io
 import struct
@@ -37,35 +37,35 @@ def _decode(images):
 
 _GOOD = [_encoded("PNG"), _encoded("JPEG"), _encoded("JPEG", progressive=True)]
 _BAD = {
-    "empty": (b"", "found 0 bytes that begin like neither"),
-    "text": (b"no image", "found 8 bytes that begin like neither"),
-    "gif": (_encoded("GIF"), "found [0-9]+ bytes that begin like neither"),
-    "png signature alone": (_GOOD[0][:8], "found a PNG that is cut short or corrupt"),
-    "png cut short": (_GOOD[0][:1000], "found a PNG that is cut short or corrupt"),
+    "empty": (b"", "found 0 bytes in another format"),
+    "text": (b"no image", "found 8 bytes in another format"),
+    "gif": (_encoded("GIF"), "found [0-9]+ bytes in another format"),
+    "png signature alone": (_GOOD[0][:8], "found a PNG that is truncated or corrupt"),
+    "truncated png": (_GOOD[0][:1000], "found a PNG that is truncated or corrupt"),
     "png with a flipped byte": (
         _GOOD[0][:500] + bytes([_GOOD[0][500] ^ 255]) + _GOOD[0][501:],
-        "found a PNG that is cut short or corrupt",
+        "found a PNG that is truncated or corrupt",
     ),
-    "jpeg start alone": (_GOOD[1][:3], "found a JPEG that is cut short or corrupt"),
-    "jpeg cut short": (_GOOD[1][:-200], "found a JPEG that is cut short or corrupt"),
-    "jpeg without an end": (_GOOD[2][:600], "found a JPEG that is cut short or corrupt"),
+    "jpeg start alone": (_GOOD[1][:3], "found a JPEG that is truncated or corrupt"),
+    "truncated jpeg": (_GOOD[1][:-200], "found a JPEG that is truncated or corrupt"),
+    "jpeg without an end": (_GOOD[2][:600], "found a JPEG that is truncated or corrupt"),
     "too large": (
         _encoded("JPEG", (101, 100)),
         r"found \[101 100\] pixels \(height, width\), expected at most 10000 in all",
     ),
     "huge": (_png_that_claims(2**31 - 1, 2**31 - 1), r"found \[2147483647 2147483647\] pixels"),
-    "negative": (_png_that_claims(2**32 - 1, 8), "found a PNG that is cut short or corrupt"),
-    "no rows": (_png_that_claims(0, 8), "found a PNG that is cut short or corrupt"),
+    "negative": (_png_that_claims(2**32 - 1, 8), "found a PNG that is truncated or corrupt"),
+    "no rows": (_png_that_claims(0, 8), "found a PNG that is truncated or corrupt"),
 }
 
 
 @pytest.mark.parametrize("name", _BAD)
 @pytest.mark.parametrize("place", [0, 2, 3])
-def test_the_error_names_the_place_and_the_fault(name, place):
-    data, fault = _BAD[name]
+def test_the_error_names_the_image_and_its_problem(name, place):
+    data, issue = _BAD[name]
     images = [*_GOOD[:place], data, *_GOOD[place:]]
 
-    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"image\[{place}\] of 4: {fault}"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"image\[{place}\] of 4: {issue}"):
         _decode(tf.constant(images))
 
 
@@ -74,7 +74,7 @@ def test_the_first_of_several_bad_images_is_named():
         _decode(tf.constant([_GOOD[0], b"x", _GOOD[1], b"y"]))
 
 
-def test_good_images_come_back_in_their_order_however_many():
+def test_batches_of_any_size_keep_their_order():
     images = _GOOD * 7
 
     together = _decode(tf.constant(images)).numpy()
@@ -96,7 +96,7 @@ def test_the_size_is_read_from_the_header(kind):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 @pytest.mark.parametrize(("orientation", "size"), [(3, [37, 53]), (5, [53, 37]), (6, [53, 37]), (8, [53, 37])])
-def test_the_size_is_that_of_the_upright_image(kind, orientation, size):
+def test_the_size_respects_the_exif_orientation(kind, orientation, size):
     exif = Image.Exif()
     exif[0x0112] = orientation
 

@@ -1,4 +1,4 @@
-"""What `segpipe serve --engine` starts: with a TensorFlow Serving or a container engine that records its arguments."""
+"""The server that `segpipe serve --engine` starts, with fake engines that record their arguments."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ def commands(tmp_path, monkeypatch):
 
 
 def _install(folder, name, *, has_image=True):
-    """Writes a command that records its arguments in NAME.log, and answers whether it has an image."""
+    """Writes a command that records its arguments in NAME.log; `has_image` is its answer about the image."""
     command = folder / name
     inspect = f'[ "$2" = inspect ] && exit {0 if has_image else 1}\n'
     command.write_text(f'#!/bin/sh\n{inspect}printf "%s\\n" "$@" > "{command}.log"\n')
@@ -46,9 +46,7 @@ def test_an_installed_tensorflow_serving_is_started_with_the_flags_given(command
     done = _serve("--model_base_path", os.path.relpath(tmp_path), "--rest_api_port", "8501", *flags)
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(
-        f"engine  TensorFlow Serving, {commands}/tensorflow_model_server; it listens at every"
-    )
+    assert done.stdout.startswith(f"engine  TensorFlow Serving, {commands}/tensorflow_model_server; it listens on all")
     assert (commands / "tensorflow_model_server.log").read_text().splitlines() == [
         f"--model_base_path={tmp_path}",
         "--model_config_file_poll_wait_seconds=5",
@@ -64,11 +62,11 @@ def test_an_installed_tensorflow_serving_is_started_with_the_flags_given(command
         ({"ui": True}, "has no --ui"),
         ({"max_queue": 3}, "has no --max_queue"),
         ({"file_system_poll_wait_seconds": 0.5}, "takes whole seconds"),
-        ({"port": 0}, "takes no free port for --port=0"),
-        ({"rest_api_port": 0, "grpc_socket_path": "/run/s"}, "takes no free port for --rest_api_port=0"),
+        ({"port": 0}, "does not choose a free port for --port=0"),
+        ({"rest_api_port": 0, "grpc_socket_path": "/run/s"}, "does not choose a free port for --rest_api_port=0"),
     ],
 )
-def test_what_only_the_local_server_has_decides_for_it_or_is_an_error(commands, given, reason):
+def test_a_flag_of_the_local_server_only_selects_it_or_is_an_error(commands, given, reason):
     _install(commands, "tensorflow_model_server")
 
     command, why = choose(Engine.auto, given, _OWN)
@@ -80,7 +78,7 @@ def test_what_only_the_local_server_has_decides_for_it_or_is_an_error(commands, 
         choose(Engine.tensorflow_serving, given, _OWN)
 
 
-def test_port_0_beside_a_socket_is_tensorflow_servings_own_meaning(commands):
+def test_port_0_with_a_socket_is_passed_to_tensorflow_serving(commands):
     _install(commands, "tensorflow_model_server")
 
     command, _ = choose(Engine.auto, {"port": 0, "grpc_socket_path": "/run/s"}, _OWN)
@@ -88,14 +86,14 @@ def test_port_0_beside_a_socket_is_tensorflow_servings_own_meaning(commands):
     assert command == [f"{commands}/tensorflow_model_server", "--port=0", "--grpc_socket_path=/run/s"]
 
 
-def test_the_local_server_is_chosen_when_asked_for(commands):
+def test_engine_local_starts_the_local_server(commands):
     _install(commands, "tensorflow_model_server")
 
     assert choose(Engine.local, {}, _OWN) == (None, "local server, because of --engine local")
 
 
 @pytest.mark.parametrize("has_image", [False, None])
-def test_without_tensorflow_serving_the_local_server_is_taken(commands, has_image):
+def test_without_tensorflow_serving_the_local_server_is_started(commands, has_image):
     if has_image is not None:
         _install(commands, "docker", has_image=has_image)
 
@@ -107,7 +105,7 @@ def test_without_tensorflow_serving_the_local_server_is_taken(commands, has_imag
         choose(Engine.tensorflow_serving, {}, _OWN)
 
 
-def test_a_container_sees_the_folders_and_files_at_their_own_paths(commands, tmp_path):
+def test_a_container_mounts_folders_and_files_at_their_own_paths(commands, tmp_path):
     _install(commands, "docker", has_image=False)
     _install(commands, "podman")
     config = tmp_path / "config" / "models.config"
@@ -121,7 +119,7 @@ def test_a_container_sees_the_folders_and_files_at_their_own_paths(commands, tmp
 
     command, why = choose(Engine.auto, given, _OWN)
 
-    assert why == f"TensorFlow Serving, {IMAGE} in podman; it listens at 127.0.0.1"
+    assert why == f"TensorFlow Serving, {IMAGE} in podman; it listens on 127.0.0.1"
     assert command == [
         *("podman", "run", "--rm", "--init", "--pull=never"),
         *("--publish=127.0.0.1:8500:8500", "--publish=127.0.0.1:8501:8501"),
@@ -132,7 +130,7 @@ def test_a_container_sees_the_folders_and_files_at_their_own_paths(commands, tmp
     ]
 
 
-def test_a_configuration_that_a_container_could_not_read_is_explained(commands, tmp_path):
+def test_an_unreadable_configuration_for_a_container_is_an_error(commands, tmp_path):
     _install(commands, "docker")
 
     with pytest.raises(UsageError, match=f"--model_config_file {tmp_path}: found .*expected a readable text file"):
@@ -151,7 +149,7 @@ def test_the_manifest_command_is_in_the_image_and_starts_the_local_server(comman
     assert "SEGPIPE_ENGINE=local" in dockerfile
 
 
-def test_the_engine_may_come_from_the_environment(commands, tmp_path, monkeypatch):
+def test_the_engine_can_be_set_in_the_environment(commands, tmp_path, monkeypatch):
     _install(commands, "tensorflow_model_server")
     monkeypatch.setenv("SEGPIPE_ENGINE", "local")
 
@@ -169,7 +167,7 @@ def test_the_image_is_that_of_the_manifest():
 
 
 @pytest.mark.skipif(shutil.which("tensorflow_model_server") is None, reason="TensorFlow Serving is not installed")
-def test_the_real_one_is_started(tmp_path):
+def test_the_real_tensorflow_serving_is_started(tmp_path):
     done = _serve("--model_base_path", str(tmp_path), "--engine=tensorflow-serving", "--ssl_config_file=/nowhere")
 
     assert done.stdout.startswith("engine  TensorFlow Serving, ")

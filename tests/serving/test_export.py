@@ -1,4 +1,4 @@
-"""The exported model: what its signatures return, and that serving sees the pixels training saw."""
+"""The exported model: the outputs of its signatures, and the same pixels as in training."""
 
 import functools
 import io
@@ -39,7 +39,7 @@ def _encoded(pixels, kind="PNG"):
 
 
 def _images(count=3):
-    """Encoded street scenes of different sizes, a JPEG among them."""
+    """Encoded street scenes of different sizes, including a JPEG."""
     sizes = [(60, 80), (48, 64), (90, 70)]
     pixels = [synthetic.render(7, 0, index, sizes[index % 3])[0] for index in range(count)]
     return [_encoded(image, "JPEG" if index == 1 else "PNG") for index, image in enumerate(pixels)]
@@ -69,10 +69,10 @@ def _run_transform(directory, temporary, normalize_exposure):
 
 
 def _brightness_model():
-    """A model that calls a pixel road where it is dark."""
+    """A model that classifies dark pixels as road."""
     inputs = keras.Input((*_SIZE, 3))
     brightness = keras.ops.mean(inputs, axis=-1, keepdims=True)
-    # A convolution, so that there is a weight to restore; it starts as the identity.
+    # An identity convolution, so that there is a weight to restore.
     brightness = keras.layers.Conv2D(1, 1, kernel_initializer="ones")(brightness)
     logits = keras.ops.concatenate([brightness, 255.0 - brightness, brightness * 0 - 1000.0], axis=-1)
     return keras.Model(inputs, logits)
@@ -103,11 +103,11 @@ def _assert_serving_sees_what_training_saw(predictor, outputs):
     np.testing.assert_array_equal(served, np.stack(trained))
 
 
-def test_serving_sees_the_pixels_that_training_saw_bit_for_bit(predictor, transformed):
+def test_serving_and_training_use_identical_pixels(predictor, transformed):
     _assert_serving_sees_what_training_saw(predictor, transformed[1])
 
 
-def test_serving_sees_them_at_one_exposure_too(predictor, transformed, tmp_path):
+def test_serving_and_training_use_identical_pixels_with_normalised_exposure(predictor, transformed, tmp_path):
     graph, outputs = _run_transform(str(tmp_path / "transform"), str(tmp_path / "beam"), True)
     export(_brightness_model(), graph, str(tmp_path / "model"), _CLASS_MAP, _SIZE, {"model": "fcn8"})
 
@@ -115,7 +115,7 @@ def test_serving_sees_them_at_one_exposure_too(predictor, transformed, tmp_path)
     assert outputs[0][features.TRANSFORMED_IMAGE] != transformed[1][0][features.TRANSFORMED_IMAGE]
 
 
-def test_each_mask_has_its_image_s_own_size(predictor):
+def test_masks_have_the_size_of_their_images(predictor):
     masks = [prediction.mask for prediction in predictor.predict(_images())]
 
     assert [mask.shape for mask in masks] == [(60, 80), (48, 64), (90, 70)]
@@ -132,7 +132,7 @@ def test_a_model_on_an_object_store_predicts_the_same(predictor, exported, s3):
 
 @pytest.fixture(scope="module")
 def tiled(transformed, tmp_path_factory):
-    """The model of windows as large as its input, behind the same Transform graph."""
+    """The model with sliding windows of its input size, behind the same Transform graph."""
     directory = str(tmp_path_factory.mktemp("tiled") / "fcn8" / "1")
     export(
         _brightness_model(), transformed[0], directory, _CLASS_MAP, _SIZE, {"model": "fcn8"}, tiling=Tiling(_SIZE, 0.5)
@@ -140,7 +140,7 @@ def tiled(transformed, tmp_path_factory):
     return Predictor(directory)
 
 
-def test_windows_see_an_image_at_its_own_size(tiled, predictor):
+def test_tiling_segments_an_image_at_its_own_size(tiled, predictor):
     """Single dark columns: lost when the image is squeezed, found by windows."""
     pixels = np.full((64, 480, 3), 255, np.uint8)
     pixels[:, 5::10] = 0
@@ -165,13 +165,13 @@ def test_evaluation_and_serving_use_the_same_windows(tiled):
     assert set(tiled._model.signatures) == {"serving_default", "raw", "describe", "evaluation", "preprocess"}
 
 
-def test_windows_name_the_image_that_cannot_be_read(tiled):
+def test_tiling_reports_the_unreadable_image(tiled):
     good, _, _ = _images()
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image\[1\] of 2: found a PNG that is cut short"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image\[1\] of 2: found a PNG that is truncated"):
         tiled.predict([good, good[:100]])
 
 
-def test_a_network_of_one_size_sees_windows_of_any(transformed, tmp_path):
+def test_tiling_resizes_windows_for_a_network_of_fixed_size(transformed, tmp_path):
     export(
         _brightness_model(),
         transformed[0],
@@ -189,7 +189,7 @@ def test_a_network_of_one_size_sees_windows_of_any(transformed, tmp_path):
     np.testing.assert_array_equal(answer.mask, np.repeat([[0], [1]], 75, axis=0).repeat(130, axis=1))
 
 
-def test_the_answer_is_the_network_s(predictor):
+def test_the_outputs_are_those_of_the_network(predictor):
     dark, light = np.zeros((20, 20, 3), np.uint8), np.full((20, 20, 3), 255, np.uint8)
     outputs = predictor._model.signatures["serving_default"](image=tf.constant([_encoded(dark), _encoded(light)]))
 
@@ -200,7 +200,7 @@ def test_the_answer_is_the_network_s(predictor):
     np.testing.assert_allclose(outputs["confidence"], [1, 1], atol=1e-6)
 
 
-def test_evaluation_returns_the_masks_that_serving_returns_whatever_the_batch(predictor):
+def test_evaluation_returns_the_masks_of_serving_for_any_batch_size(predictor):
     images = _images(19)
     evaluated = predictor._model.signatures["evaluation"](image=tf.constant(images))
     served = predictor._model.signatures["serving_default"](image=tf.constant(images))
@@ -218,10 +218,10 @@ def test_evaluation_returns_the_masks_that_serving_returns_whatever_the_batch(pr
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_a_flip_makes_the_answer_to_a_mirror_image_the_mirrored_answer(transformed, tmp_path, flip):
+def test_with_flip_the_mask_of_a_mirror_image_is_the_mirrored_mask(transformed, tmp_path, flip):
     inputs = keras.Input((*_SIZE, 3))
     brightness = keras.ops.mean(inputs, axis=-1, keepdims=True) - 127.5
-    # Every pixel is called what its left neighbours are.
+    # The class of a pixel depends on its left neighbours.
     shifted = keras.ops.pad(brightness, [[0, 0], [0, 0], [6, 0], [0, 0]])[:, :, :-6]
     logits = keras.ops.concatenate([shifted, -shifted, shifted * 0 - 1000.0], axis=-1) / 50
     model = keras.Model(inputs, logits)
@@ -234,11 +234,11 @@ def test_a_flip_makes_the_answer_to_a_mirror_image_the_mirrored_answer(transform
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "evaluation", "probabilities", "preprocess"])
-def test_one_bad_image_is_refused_by_its_place_in_the_batch(predictor, signature):
+def test_a_bad_image_is_reported_with_its_place_in_the_batch(predictor, signature):
     images = _images(12)
     images[9] = images[9][:200]
 
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image\[9\] of 12: found a PNG that is cut short"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image\[9\] of 12: found a PNG that is truncated"):
         predictor._model.signatures[signature](image=tf.constant(images))
 
 
@@ -253,7 +253,7 @@ def test_an_empty_batch_of_raw_pixels_is_refused(predictor):
         predictor._model.signatures["raw"](image=tf.zeros([0, 8, 8, 3], tf.uint8))
 
 
-def test_raw_pixels_get_the_answer_that_a_png_of_them_gets(predictor):
+def test_raw_pixels_give_the_same_result_as_a_png(predictor):
     pixels = np.stack([synthetic.render(7, 0, index, (60, 80))[0] for index in range(2)])
 
     raw = predictor._model.signatures["raw"](image=tf.constant(pixels))
@@ -282,7 +282,7 @@ def test_probabilities_agree_with_the_class_map(predictor):
     np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-5)
 
 
-def test_the_model_describes_itself_once_for_each_string_or_unasked(predictor):
+def test_describe_returns_the_metadata_for_each_string_or_once(predictor):
     describe = predictor._model.signatures["describe"]
 
     answers = describe(unused=tf.constant(["", "any"]))["json"].numpy()
@@ -294,7 +294,7 @@ def test_the_model_describes_itself_once_for_each_string_or_unasked(predictor):
     assert tf.make_ndarray(graph.signature_def["describe"].defaults["unused"]).tolist() == [b""]
 
 
-def test_a_description_that_is_rewritten_is_the_one_that_is_given(exported, tmp_path):
+def test_describe_returns_a_rewritten_metadata_file(exported, tmp_path):
     directory = str(tmp_path / "copy")
     shutil.copytree(exported, directory)
     write_model_metadata(directory, {"model": "fcn8", "metrics": {"mean_iou": 0.5}})
@@ -314,7 +314,7 @@ def test_a_session_as_tensorflow_serving_opens_it_restores_every_weight(exported
     assert answer["class_map"].shape == (3, *_SIZE)
 
 
-def test_every_warm_up_request_is_one_that_the_model_answers(exported, predictor):
+def test_the_model_answers_every_warm_up_request(exported, predictor):
     path = os.path.join(exported, WARMUP_FILE)
     logs = [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in tf.data.TFRecordDataset(path)]
 
@@ -328,13 +328,13 @@ def test_every_warm_up_request_is_one_that_the_model_answers(exported, predictor
     assert {request.model_spec.name for request in requests} == {"fcn8"}
 
 
-def test_classes_and_input_size_travel_inside_the_model(predictor):
+def test_the_model_contains_classes_and_input_size(predictor):
     assert predictor.class_map == _CLASS_MAP
     assert predictor.metadata["input_size"] == list(_SIZE)
     assert predictor.metadata["model"] == "fcn8"
 
 
-def test_the_newest_version_is_taken_by_number(tmp_path):
+def test_the_newest_version_has_the_highest_number(tmp_path):
     for version in ("9", "10", ".tmp-11", "notes"):
         (tmp_path / version).mkdir()
     (tmp_path / "12").write_text("a file, not a version")
@@ -342,6 +342,6 @@ def test_the_newest_version_is_taken_by_number(tmp_path):
     assert find_version(str(tmp_path)) == os.path.join(str(tmp_path), "10")
 
 
-def test_a_folder_without_a_model_says_what_is_expected(tmp_path):
+def test_a_folder_without_a_model_is_an_error(tmp_path):
     with pytest.raises(UsageError, match=r"expected an exported model"):
         find_version(str(tmp_path / "absent"))

@@ -1,4 +1,4 @@
-"""Folding: the same answers with fewer layers, and the precision where it was asked for."""
+"""Folding: the same outputs with fewer layers, and the requested precision."""
 
 import keras
 import numpy as np
@@ -44,13 +44,13 @@ def pixels():
     return np.random.default_rng(1).uniform(0, 255, (2, *_SIZE, 3)).astype(np.float32)
 
 
-def test_the_folded_network_answers_the_same(network, pixels):
+def test_the_folded_network_has_the_same_outputs(network, pixels):
     folded = fold(network, "float32")
 
     np.testing.assert_allclose(folded(pixels), network(pixels, training=False), rtol=1e-4, atol=1e-4)
 
 
-def test_only_batch_norms_that_a_convolution_can_take_in_are_gone(network):
+def test_only_batch_norms_after_a_convolution_are_folded(network):
     left = [
         layer.name for layer in fold(network, "float32").layers if isinstance(layer, keras.layers.BatchNormalization)
     ]
@@ -58,7 +58,7 @@ def test_only_batch_norms_that_a_convolution_can_take_in_are_gone(network):
     assert left == ["norm_of_pool", "norm_of_read_twice", "norm_of_relu"]
 
 
-def test_bfloat16_is_near_and_leaves_pixels_and_logits_alone(network, pixels):
+def test_bfloat16_keeps_pixels_and_logits_in_float32(network, pixels):
     folded = fold(network, "bfloat16")
 
     answer = folded(pixels)
@@ -91,7 +91,7 @@ def test_a_network_trained_in_mixed_precision_folds_to_either(pixels, precision,
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.2)])
-def test_a_frozen_network_holds_no_variables_and_answers_the_same(network, pixels, precision, tolerance):
+def test_a_frozen_network_has_no_variables_and_the_same_outputs(network, pixels, precision, tolerance):
     folded = fold(network, precision)
 
     frozen = FrozenNetwork(folded, _SIZE)

@@ -1,4 +1,4 @@
-"""Networks for LiteRT: small, near to what they were made of, and refused in words where there is no way."""
+"""Networks for LiteRT: small, with outputs like the original ones, or rejected with an explanation."""
 
 import keras
 import numpy as np
@@ -24,7 +24,7 @@ def _pixels(count):
     return np.random.default_rng(1).uniform(0, 255, (count, *_SIZE, 3)).astype(np.float32)
 
 
-def test_an_int8_network_is_a_quarter_of_the_size_and_answers_nearly_the_same():
+def test_an_int8_network_has_a_quarter_of_the_size_and_similar_outputs():
     network = _network(keras.layers.Conv2D(4, 1))
     pixels = _pixels(3)
 
@@ -37,10 +37,10 @@ def test_an_int8_network_is_a_quarter_of_the_size_and_answers_nearly_the_same():
     assert len(content) < 2 * network.count_params()
 
 
-def test_a_network_that_litert_cannot_run_is_refused():
+def test_a_network_that_litert_does_not_support_is_rejected():
     class Unique(keras.layers.Layer):
         def call(self, x):
             return x + tf.strings.to_number(tf.strings.as_string(x))
 
-    with pytest.raises(UsageError, match="found int8 for toy, expected a network that LiteRT can run"):
+    with pytest.raises(UsageError, match="found int8 for toy, expected a network that LiteRT supports"):
         quantize(_network(Unique()), _SIZE, lambda: iter(_pixels(1)))

@@ -1,4 +1,4 @@
-"""Choosing classes in strips gives the very masks of resizing as a whole."""
+"""Choosing classes in strips gives exactly the masks of resizing the whole image."""
 
 import numpy as np
 import pytest
@@ -21,18 +21,18 @@ from serving import masks
     ids=str,
 )
 @pytest.mark.parametrize("strip_values", [1, 5_000, 1 << 20])
-def test_strips_give_the_masks_of_the_whole(shape, size, strip_values, monkeypatch):
+def test_strips_give_the_masks_of_the_whole_image(shape, size, strip_values, monkeypatch):
     monkeypatch.setattr(masks, "_STRIP_VALUES", strip_values)
     probabilities = np.random.default_rng(3).dirichlet(np.ones(shape[-1]), shape[:2]).astype(np.float32)
 
-    in_strips = tf.function(masks.class_mask)(tf.constant(probabilities), tf.constant(size))
-    mask, confidence = tf.function(masks.class_mask_and_confidence)(tf.constant(probabilities), tf.constant(size))
+    (in_strips,) = tf.function(masks.class_mask)(tf.constant(probabilities), tf.constant(size))
+    mask, confidence = tf.function(masks.class_mask)(tf.constant(probabilities), tf.constant(size), True)
 
     whole = tf.image.resize(probabilities, size, method="bilinear")
     assert in_strips.dtype == mask.dtype == confidence.dtype == tf.uint8
     np.testing.assert_array_equal(in_strips, tf.argmax(whole, axis=-1))
     np.testing.assert_array_equal(mask, in_strips)
-    # Half a level, and what rounding in float32 adds.
+    # Half a level, and rounding errors of float32.
     np.testing.assert_allclose(confidence / 255, tf.reduce_max(whole, axis=-1), atol=1 / 510 + 1e-5)
 
 

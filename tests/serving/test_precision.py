@@ -10,7 +10,7 @@ from trainer import precision
 from trainer.config import ModelSettings
 from trainer.models import registry
 
-# Every architecture as its source has it, and the options that add other layers.
+# Every architecture with its defaults, and the options that add other layers.
 _NETWORKS = [
     *({"name": name} for name in registry.ARCHITECTURES if name not in ("unet", "mask_rcnn")),
     {"name": "unet", "base_filters": 4},
@@ -31,7 +31,7 @@ def _image(height: int, width: int) -> np.ndarray:
 
 
 def _randomize_statistics(network: keras.Model) -> None:
-    """Gives batch norms statistics that matter, as training does."""
+    """Sets statistics of batch norms that change the outputs, as training does."""
     random = np.random.default_rng(1)
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -74,7 +74,7 @@ def test_every_convolution_computes_and_stores_its_kernel_in_the_precision(kind,
     expected = network(_image(32, 32), training=False)
     error = np.abs(copy(_image(32, 32), training=False) - expected).max()
     assert error <= tolerance * np.abs(expected).max()
-    # The network that goes on to be trained is left as it is.
+    # The original network is not changed.
     for weight, old in zip(network.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, old)
 

@@ -1,4 +1,4 @@
-"""The request log: files that `segpipe watch` and TensorFlow read, within their bounds, whatever happens."""
+"""The request log: files that `segpipe watch` and TensorFlow can read, within the size limits, even after failures."""
 
 import os
 import random
@@ -34,7 +34,7 @@ def _logs(folder):
     return [[prediction_log_pb2.PredictionLog.FromString(each) for each in found] for found in records.values()]
 
 
-def test_a_log_holds_request_and_response_as_tensorflow_serving_has_them(tmp_path):
+def test_a_log_contains_requests_and_responses_like_tensorflow_serving(tmp_path):
     response = predict_pb2.PredictResponse()
     response.model_spec.version.value = 3
     log = RequestLog(str(tmp_path / "new" / "folder"), sampling_rate=1)
@@ -94,7 +94,7 @@ def test_an_open_file_has_a_hidden_name_and_is_completed_after_its_time(tmp_path
     log.close()
 
 
-def test_the_oldest_files_are_deleted_and_so_is_what_a_killed_process_left(tmp_path):
+def test_the_oldest_files_are_deleted_including_those_of_killed_processes(tmp_path):
     left_behind = tmp_path / ".requests-20250101T000000Z-1-000001.tfrecord"
     left_behind.write_bytes(bytes(2 * _SIZE))
     foreign = tmp_path / "notes.txt"
@@ -125,7 +125,7 @@ def test_requests_are_sampled(tmp_path, monkeypatch):
     assert [each.predict_log.request.inputs["image"].string_val[0] for each in logs] == [b"a", b"c"]
 
 
-def test_what_cannot_be_logged_is_dropped_and_said_once(tmp_path, caplog):
+def test_invalid_messages_are_dropped_and_reported_once(tmp_path, caplog):
     log = RequestLog(str(tmp_path), max_bytes=3 * _SIZE)
     for _ in range(2):
         log.record(_request(bytes(4 * _SIZE)))
@@ -142,7 +142,7 @@ def test_what_cannot_be_logged_is_dropped_and_said_once(tmp_path, caplog):
     assert any("cannot log a prediction" in message for message in messages)
 
 
-def test_a_disk_that_fails_costs_records_and_no_request(tmp_path, caplog, monkeypatch):
+def test_a_failing_disk_loses_records_but_fails_no_request(tmp_path, caplog, monkeypatch):
     class FullDisk:
         def write(self, data):
             raise OSError(28, "No space left on device")
@@ -162,7 +162,7 @@ def test_a_disk_that_fails_costs_records_and_no_request(tmp_path, caplog, monkey
     ]
 
 
-def test_a_disk_that_is_slow_never_makes_a_request_wait(tmp_path, caplog, monkeypatch):
+def test_a_slow_disk_never_blocks_a_request(tmp_path, caplog, monkeypatch):
     entered, released = threading.Event(), threading.Event()
     write = request_log._Files.write
 
@@ -185,15 +185,15 @@ def test_a_disk_that_is_slow_never_makes_a_request_wait(tmp_path, caplog, monkey
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
-def test_a_wrong_rate_is_refused(tmp_path, rate):
+def test_an_invalid_sampling_rate_is_rejected(tmp_path, rate):
     with pytest.raises(UsageError, match="sampling rate"):
         RequestLog(str(tmp_path), rate)
 
 
-def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+def test_a_read_only_folder_is_rejected(tmp_path):
     (tmp_path / "file").touch()
 
-    with pytest.raises(UsageError, match="expected a folder that can be written"):
+    with pytest.raises(UsageError, match="expected a writable folder"):
         RequestLog(str(tmp_path / "file"))
 
 

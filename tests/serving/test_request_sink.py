@@ -1,4 +1,4 @@
-"""The sink of mirrored requests: what it takes for a gRPC message, and that it ends with whole files."""
+"""The sink of mirrored requests: the gRPC messages that it accepts, and complete files at its end."""
 
 import gzip
 import os
@@ -20,7 +20,7 @@ def _frame(message, is_compressed=0):
     return struct.pack(">BI", is_compressed, len(message)) + message
 
 
-def test_a_message_is_what_follows_the_frame():
+def test_the_message_follows_the_frame_header():
     assert message_of(_frame(b"hello")) == b"hello"
     assert message_of(_frame(b"")) == b""
     assert message_of(_frame(gzip.compress(b"hello", mtime=0), 1), "gzip") == b"hello"
@@ -36,18 +36,18 @@ def test_a_message_is_what_follows_the_frame():
         (_frame(b"hello", 1), "snappy", "grpc-encoding 'snappy', expected gzip or deflate"),
         (_frame(b"hello", 1), "identity", "grpc-encoding 'identity', expected gzip or deflate"),
         (_frame(b"hello", 1), "gzip", "found a broken gzip message"),
-        (_frame(gzip.compress(b"hello", mtime=0)[:-9], 1), "gzip", "cut short"),
+        (_frame(gzip.compress(b"hello", mtime=0)[:-9], 1), "gzip", "truncated"),
         (_frame(gzip.compress(bytes(1000), mtime=0), 1), "gzip", "longer than 100 bytes"),
     ],
 )
-def test_what_is_no_whole_message_is_explained(body, encoding, message):
+def test_incomplete_messages_are_errors(body, encoding, message):
     with pytest.raises(ValueError, match=message):
         message_of(body, encoding, max_bytes=100)
 
 
 @pytest.fixture
 def sink(tmp_path):
-    """A sink in a process of its own, its address and its folder."""
+    """A sink in its own process, its address and its folder."""
     words = [sys.executable, "-m", "serving.request_sink", "--directory", str(tmp_path / "log"), "--port", "0"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         address = process.stdout.readline().rpartition(" ")[2].strip()
@@ -55,7 +55,7 @@ def sink(tmp_path):
         process.kill()
 
 
-def test_predictions_are_in_a_whole_file_when_it_ends(sink):
+def test_sigterm_completes_the_file(sink):
     process, address, folder = sink
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "fcn8"
@@ -75,7 +75,7 @@ def test_predictions_are_in_a_whole_file_when_it_ends(sink):
     assert prediction_log_pb2.PredictionLog.FromString(record).predict_log.request == request
 
 
-def test_it_needs_no_tensorflow():
+def test_the_sink_does_not_import_tensorflow():
     program = "import sys, serving.request_sink; sys.exit('tensorflow' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
@@ -85,10 +85,10 @@ def test_it_needs_no_tensorflow():
     ("words", "message"),
     [
         (["--port", "99999"], "--port: found 99999, expected 0 to 65535"),
-        (["--directory", os.devnull], "expected a folder that can be written"),
+        (["--directory", os.devnull], "expected a writable folder"),
     ],
 )
-def test_what_cannot_be_opened_is_named(tmp_path, words, message):
+def test_an_unusable_folder_or_port_is_reported(tmp_path, words, message):
     command = [sys.executable, "-m", "serving.request_sink", "--directory", str(tmp_path), *words]
 
     done = subprocess.run(command, capture_output=True, text=True, check=False)

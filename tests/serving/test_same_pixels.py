@@ -64,7 +64,7 @@ def _chunk(kind, data):
 
 
 def _png(values, bits, color_type, *further, interlaced=False):
-    """Writes a PNG by hand, in the kinds that Pillow does not write; `values` is [H, W] or [H, W, C]."""
+    """Writes a PNG in a format that Pillow does not write; `values` is [H, W] or [H, W, C]."""
     typed = values.astype(">u2" if bits == 16 else "u1")
     # PNG specification, section 8.2: the seven passes of Adam7, as first row, first column and steps.
     adam7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
@@ -76,10 +76,10 @@ def _png(values, bits, color_type, *further, interlaced=False):
 
 
 def _turned(kind, orientation):
-    """Returns a file whose pixels are stored such that they are `_PIXELS` once they are turned upright."""
+    """Returns a file with an EXIF orientation whose upright pixels are `_PIXELS`."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    # Each turn undoes itself, but for the quarter turns, which undo each other.
+    # Each transform is its own inverse, except the quarter turns, which are inverses of each other.
     undo = Image.Exif()
     undo[0x0112] = {6: 8, 8: 6}.get(orientation, orientation)
     stored = _RGB.copy()
@@ -199,7 +199,7 @@ def samples(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def transformed(samples, tmp_path_factory):
-    """Transform's output folder, and its pixels of each sound sample by name."""
+    """Transform's output folder, and its pixels of each valid sample by name."""
     sound = {name: sample for name, sample in samples.items() if isinstance(sample, Sample)}
     examples = [_values(to_example(sample, _DESCRIPTION.class_map)) for sample in sound.values()]
     metadata = dataset_metadata.DatasetMetadata(schema.raw_schema(_DESCRIPTION.class_map, 8192))
@@ -215,7 +215,7 @@ def transformed(samples, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(transformed, tmp_path_factory):
-    """Returns what the network of an exported model is fed for an encoded image."""
+    """Returns the network's input in an exported model for an encoded image."""
     directory = str(tmp_path_factory.mktemp("model"))
     image = keras.Input((*_SIZE, 3))
     network = keras.Model(image, keras.layers.Conv2D(2, 1)(image))
@@ -231,13 +231,13 @@ def _values(example):
 
 
 @pytest.mark.parametrize("name", _KINDS)
-def test_every_kind_is_stored_as_it_was_given(samples, name):
+def test_every_format_is_stored_unchanged(samples, name):
     assert isinstance(samples[name], Sample), samples[name]
     assert samples[name].image == _KINDS[name][0]
 
 
 @pytest.mark.parametrize("name", _KINDS)
-def test_what_was_trained_and_evaluated_on_is_what_is_served(transformed, samples, served, name):
+def test_training_evaluation_and_serving_use_the_same_pixels(transformed, samples, served, name):
     trained = transformed[1][name]
 
     np.testing.assert_array_equal(served(_KINDS[name][0]), trained)
@@ -245,7 +245,7 @@ def test_what_was_trained_and_evaluated_on_is_what_is_served(transformed, sample
 
 
 @pytest.mark.parametrize("name", _KINDS)
-def test_the_pixels_are_those_that_pillow_shows(transformed, name):
+def test_the_pixels_equal_those_of_pillow(transformed, name):
     data, tolerance = _KINDS[name]
 
     difference = np.abs(transformed[1][name].astype(int) - _pillow(name, data))
@@ -254,7 +254,7 @@ def test_the_pixels_are_those_that_pillow_shows(transformed, name):
 
 
 @pytest.mark.parametrize("kind", ["BMP", "TIFF", "WEBP"])
-def test_what_examplegen_stores_of_other_formats_is_what_the_model_takes(tmp_path, served, kind):
+def test_other_formats_are_converted_for_the_model_as_by_examplegen(tmp_path, served, kind):
     data = _encode(_RGB, kind, lossless=True) if kind == "WEBP" else _encode(_RGB, kind)
     (tmp_path / "a.png").write_bytes(data)
     (tmp_path / "a_mask.png").write_bytes(_encode(_GREY.point(lambda _: 0)))

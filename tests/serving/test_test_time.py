@@ -10,19 +10,19 @@ _SIZE = (64, 96)
 
 
 def _left_and_height(pixels):
-    """Gives class 0 the reciprocal of the look's height, class 1 a ramp that mirroring turns around."""
+    """Returns the reciprocal of the height for class 0, and for class 1 a ramp that mirroring reverses."""
     height, width = pixels.shape[1], pixels.shape[2]
     ramp = tf.broadcast_to(tf.linspace(0.0, 1.0, width), tf.shape(pixels)[:3])
     return tf.stack([tf.fill(tf.shape(pixels)[:3], 1 / height), ramp], axis=-1)
 
 
-def test_one_look_is_the_network_s_own_answer():
+def test_without_augmentation_the_network_predicts_once():
     pixels = tf.zeros([2, *_SIZE, 3])
 
     np.testing.assert_array_equal(TestTimeAugmentation().average(_left_and_height, pixels), _left_and_height(pixels))
 
 
-def test_sizes_are_averaged_with_equal_weight_at_the_input_s_size():
+def test_scales_have_equal_weight_at_the_input_size():
     averaged = TestTimeAugmentation(scales=(0.5, 1.0, 1.5)).average(_left_and_height, tf.zeros([2, *_SIZE, 3]))
 
     assert averaged.shape == (2, *_SIZE, 2)
@@ -30,13 +30,13 @@ def test_sizes_are_averaged_with_equal_weight_at_the_input_s_size():
 
 
 @pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.5)])
-def test_a_mirrored_look_is_turned_back_before_it_counts(scales):
+def test_the_prediction_of_the_mirror_image_is_mirrored_back(scales):
     averaged = TestTimeAugmentation(flip=True, scales=scales).average(_left_and_height, tf.zeros([1, *_SIZE, 3]))
 
     np.testing.assert_allclose(averaged[..., 1], 0.5, atol=1e-6)
 
 
-def test_a_look_shows_the_same_picture_at_its_size():
+def test_every_scale_predicts_the_resized_image():
     picture = tf.image.resize(tf.random.stateless_uniform([1, 4, 6, 3], seed=[1, 2]), _SIZE)
     seen = []
 
@@ -55,7 +55,7 @@ def test_a_look_shows_the_same_picture_at_its_size():
         ((352, 480), 0.5, (192, 256)),
         ((352, 480), 1.5, (512, 704)),
         ((352, 480), 0.01, (32, 32)),
-        # PSPNet and UNet take sizes that 32 does not divide.
+        # PSPNet and UNet accept sizes that are not multiples of 32.
         ((40, 48), 1.0, (40, 48)),
     ],
 )
@@ -63,7 +63,7 @@ def test_scaled_sizes_are_multiples_of_every_architecture_s_stride(size, scale, 
     assert scaled(size, scale) == expected
 
 
-def test_an_exported_model_s_metadata_gives_its_test_time_augmentation_back():
+def test_test_time_augmentation_is_restored_from_metadata():
     test_time = TestTimeAugmentation(flip=True, scales=(0.75, 1.0))
 
     assert TestTimeAugmentation.of(test_time.to_dict()) == test_time

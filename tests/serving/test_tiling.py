@@ -1,4 +1,4 @@
-"""Sliding windows: seams, weights, odd sizes, and the same answer as a network that sees the image whole."""
+"""Sliding windows: seams, weights, odd sizes, and the same result as on the whole image."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def _image(height, width):
 
 
 def _by_pixel(pixels):
-    """A network whose answer at a pixel depends on that pixel alone, so windows must change nothing."""
+    """A network whose output at a pixel depends only on that pixel, so windows must change nothing."""
     scores = tf.concat([pixels / 255.0, 1 - pixels[..., :1] / 255.0], axis=-1)
     return scores / tf.reduce_sum(scores, axis=-1, keepdims=True)
 
@@ -37,7 +37,7 @@ def _segment(tiling, pixels, network):
 @pytest.mark.parametrize(
     "size", [(32, 48), (33, 48), (64, 96), (100, 131), (20, 30), (20, 200), (200, 20), (1, 1)], ids=str
 )
-def test_windows_change_nothing_for_a_network_that_looks_at_pixels_alone(size, overlap):
+def test_tiling_does_not_change_a_pixelwise_network(size, overlap):
     pixels = _image(*size)
 
     mask, confidence = _segment(Tiling((32, 48), overlap), pixels, _by_pixel)
@@ -51,7 +51,7 @@ def test_windows_change_nothing_for_a_network_that_looks_at_pixels_alone(size, o
 
 
 @pytest.mark.parametrize("size", [(33, 48), (100, 131), (20, 30), (1, 1)], ids=str)
-def test_the_confidence_of_each_pixel_is_that_of_the_class_that_was_chosen(size):
+def test_the_confidence_of_a_pixel_is_that_of_its_class(size):
     pixels = _image(*size)
 
     levels = tf.function(lambda image: Tiling((32, 48), 0.25).segment(image, _by_pixel, _CLASSES).levels)(pixels)
@@ -61,7 +61,7 @@ def test_the_confidence_of_each_pixel_is_that_of_the_class_that_was_chosen(size)
     np.testing.assert_allclose(levels / 255, whole.max(-1), atol=1 / 510 + 1e-5)
 
 
-def test_every_window_lies_in_the_image_and_neighbours_overlap_as_asked():
+def test_windows_lie_inside_the_image_with_the_given_overlap():
     seen = []
 
     def network(pixels):
@@ -85,7 +85,7 @@ def test_every_window_lies_in_the_image_and_neighbours_overlap_as_asked():
     assert max(np.diff(lefts)) <= 36
 
 
-def test_probabilities_pass_over_linearly_from_one_window_to_the_next():
+def test_probabilities_are_blended_linearly_between_windows():
     """Two windows that disagree: the class changes in the middle of their overlap."""
 
     def network(pixels):
@@ -98,12 +98,12 @@ def test_probabilities_pass_over_linearly_from_one_window_to_the_next():
     mask, confidence = _segment(Tiling((32, 48), 0.5), pixels, network)
 
     np.testing.assert_array_equal(mask, np.repeat(np.arange(72) >= 36, 32).reshape(72, 32).T)
-    # 48 columns of one window alone, and 24 where the larger weight falls from 1 to 1/2 and climbs again.
+    # 48 columns in only one window, and 24 in both, with a larger weight that falls from 1 to 1/2 and rises again.
     ramp = np.arange(1, 25) / 25
     assert confidence == pytest.approx((48 + np.maximum(ramp, 1 - ramp).sum()) / 72, rel=1e-4)
 
 
-def test_what_the_model_says_of_itself_is_read_back():
+def test_tiling_is_restored_from_metadata():
     tiling = Tiling((704, 960), 0.5)
 
     assert Tiling.of({"tiling": tiling.to_dict()}) == tiling

@@ -1,4 +1,4 @@
-"""What an exported model takes of Transform's graph."""
+"""The part of Transform's graph in an exported model."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _configured(directory, even=False, image_range=None):
 
 
 def _operations(graph):
-    """Returns the types of all operations that a graph runs, those of its loops and branches among them."""
+    """Returns the types of all operations of a graph, including those of its loops and branches."""
     definition = graph.as_graph_def()
     bodies = {each.signature.name: each.node_def for each in definition.library.function}
 
@@ -76,7 +76,7 @@ def test_the_pixels_are_those_of_the_png_that_transform_writes(tmp_path, even, i
     np.testing.assert_array_equal(graph.own_pixels(tf.constant(_DARK)), pixels[1])
 
 
-def test_the_graph_outlives_what_it_was_loaded_from(tmp_path):
+def test_the_graph_outlives_its_loaded_folder(tmp_path):
     directory, transform = _configured(tmp_path)
     expected = tf.io.decode_png(
         transform({name: [_IMAGE] for name in (features.IMAGE, features.MASK)})[features.TRANSFORMED_IMAGE][0]

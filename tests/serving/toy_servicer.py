@@ -27,7 +27,7 @@ FLOAT, UINT8, STRING = 1, 4, 7
 
 
 class ToyModel(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
-    """Serves versions of the model "toy" and keeps what it was asked."""
+    """Serves versions of the model "toy" and records its requests."""
 
     def __init__(self):
         self.versions = {3: CLASS_MAP}
@@ -35,14 +35,14 @@ class ToyModel(prediction_service_pb2_grpc.PredictionServiceServicer, model_serv
         self.names_the_image = True
         self.mask_name = "mask_png_bytes"
         self.depth_scale = None
-        self.failures = []  # (status, details) of the next calls, the first first
+        self.failures = []  # (status, details) of the next calls, in order
         self.seconds_of_work = 0.0
         self.released = threading.Event()
         self.requests = []
 
     @property
     def batches(self):
-        """Sizes of the batches that were asked for, descriptions left out."""
+        """Batch sizes of the requests, without those for the description."""
         return [len(r.inputs["image"].string_val) for r in self.requests if "image" in r.inputs]
 
     def Predict(self, request, context):
@@ -100,12 +100,12 @@ class ToyModel(prediction_service_pb2_grpc.PredictionServiceServicer, model_serv
             try:
                 grey = np.asarray(Image.open(io.BytesIO(data)).convert("L"))
             except OSError:
-                fault = "found a PNG that is cut short"
+                issue = "found a PNG that is truncated"
                 if self.names_the_image:
-                    fault = f"image[{index}] of {len(request.inputs['image'].string_val)}: {fault}"
+                    issue = f"image[{index}] of {len(request.inputs['image'].string_val)}: {issue}"
                 # As TensorFlow words a failed assertion.
                 context.abort(
-                    grpc.StatusCode.INVALID_ARGUMENT, f"assertion failed: [{fault}]\n\t [[{{{{node Assert}}}}]]"
+                    grpc.StatusCode.INVALID_ARGUMENT, f"assertion failed: [{issue}]\n\t [[{{{{node Assert}}}}]]"
                 )
             mask = (grey < 128).astype(np.uint8)
             buffer = io.BytesIO()
@@ -157,7 +157,7 @@ def serving(model, credentials=None, port=0, options=()):
 
 
 def picture(light, size=(24, 32), kind="PNG"):
-    """An encoded image whose left half is dark, and whose right half is as light as asked for."""
+    """Returns an encoded image whose left half is dark and whose right half has the given brightness."""
     pixels = np.full((*size, 3), 10, np.uint8)
     pixels[:, size[1] // 2 :] = light
     buffer = io.BytesIO()

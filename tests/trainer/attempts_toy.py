@@ -16,7 +16,7 @@ from trainer.training import train
 
 
 class InSecondEpoch(toy.Printer):
-    """Prints progress, and does something once when the second epoch has begun."""
+    """Prints progress, and runs an action once in the second epoch."""
 
     def __init__(self, action: str) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ def small_encoder(include_top: bool, weights: None, input_tensor: Any) -> keras.
     return keras.Model(input_tensor, x)
 
 
-# Takes the place of VGG16.
+# Replaces VGG16.
 ENCODER = dataclasses.replace(
     encoders.VGG16, application=small_encoder, blocks=tuple((f"block{block}_pool",) for block in range(1, 6))
 )

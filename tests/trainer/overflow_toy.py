@@ -1,4 +1,4 @@
-"""One step in float16 on two devices, whose gradients overflow on the second alone; run as a script, it prints JSON."""
+"""One step in float16 on two devices whose gradients overflow only on the second; as a script, it prints JSON."""
 
 import json
 
@@ -21,7 +21,7 @@ def overflowing(masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def main() -> None:
-    """Prints whether all weights of each device are what they were, and the loss' scale before and after."""
+    """Prints whether the weights of each device are unchanged, and the loss scale before and after."""
     strategy = toy.mirrored(2)
     with precision.policy("mixed_float16"), strategy.scope():
         model = registry.build(ModelSettings(name="unet", base_filters=4, dropout=0), None, 4)

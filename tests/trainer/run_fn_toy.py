@@ -19,7 +19,7 @@ from trainer.run_fn import run_fn
 
 def write_transform(directory: pathlib.Path, size: tuple[int, int] = toy.SIZE) -> str:
     """Returns the folder of Transform's output for the toy's raw features."""
-    # Here, as workers start faster without.
+    # Imported here, because workers start faster without it.
     import apache_beam as beam
     import tensorflow_transform as tft
     import tensorflow_transform.beam as tft_beam
@@ -36,7 +36,7 @@ def write_transform(directory: pathlib.Path, size: tuple[int, int] = toy.SIZE) -
 
 
 def arguments(directory: pathlib.Path, transform_output: str, **training: object) -> dict[str, Any]:
-    """Writes the splits into a directory; returns what TFX tells `run_fn`."""
+    """Writes the splits into a directory; returns the arguments of `run_fn`."""
     train_file, eval_file = toy.write_splits(directory)
     return {
         "train_files": [train_file],

@@ -1,4 +1,4 @@
-"""What every architecture of semantic segmentation does with every encoder that it allows."""
+"""Every architecture of semantic segmentation with every encoder that it supports."""
 
 import keras
 import numpy as np
@@ -84,7 +84,7 @@ SLOW_TO_COMPILE = {
     ],
 )
 def test_xla_compiles_a_training_step_in_half_precision(options, policy, monkeypatch):
-    monkeypatch.setattr("trainer.models.conv7.FILTERS", 8)
+    monkeypatch.setattr("trainer.models.fcn_encoder.CONV7_FILTERS", 8)
     settings = ModelSettings(**options)
     images = image(32, 64)
 
@@ -120,12 +120,12 @@ def test_deep_layers_are_spatial_features_before_the_last():
     assert shapes == [(8, 8, 32), (16, 16, 16), (32, 32, 8)]
 
 
-def test_unets_own_encoder_has_no_blocks_to_freeze():
+def test_own_encoder_of_unet_has_no_blocks_to_freeze():
     assert registry.encoder_blocks(ModelSettings(name="unet")) == ()
     assert len(registry.encoder_blocks(ModelSettings(name="unet", encoder="vgg16"))) == 5
 
 
-def test_frozen_blocks_keep_their_statistics_too():
+def test_frozen_blocks_keep_their_statistics():
     settings = ModelSettings(name="unet", encoder="mobilenet_v2", encoder_weights="imagenet", base_filters=4)
     model = registry.build(settings.model_copy(update={"encoder_weights": "none"}), None, 3)
 
@@ -140,14 +140,14 @@ def test_frozen_blocks_keep_their_statistics_too():
 
 
 @pytest.mark.parametrize(("name", "encoder"), [("fcn8_conv7", "resnet50"), ("segnet", "mobilenet_v2")])
-def test_an_encoder_that_does_not_fit_is_refused(name, encoder):
-    message = f"model.encoder: found {encoder}, but {name} cannot have it; use default or vgg16"
+def test_unsupported_encoder_is_rejected(name, encoder):
+    message = f"model.encoder: found {encoder}, which {name} does not support; use default or vgg16"
 
     with pytest.raises(UsageError, match=message):
         registry.build(ModelSettings(name=name, encoder=encoder), None, 3)
 
 
-def test_fcn16_has_no_dense_layers_to_convert_but_vgg16s():
+def test_fcn16_has_conv6_only_with_vgg16():
     model = registry.build(ModelSettings(name="fcn16", encoder="mobilenet_v2"), (64, 64), 3)
 
     assert "conv6" not in {layer.name for layer in model.layers}
@@ -155,7 +155,7 @@ def test_fcn16_has_no_dense_layers_to_convert_but_vgg16s():
 
 
 @pytest.mark.parametrize("part", ["unpooling", "pyramid"])
-def test_layers_of_no_fixed_size_survive_an_export(part, tmp_path):
+def test_layers_for_any_size_can_be_exported(part, tmp_path):
     x = keras.Input((None, None, 8), name="features")
     y = MaxUnpooling()(MaxPoolingWithIndices()(x)) if part == "unpooling" else pspnet.pyramid(x)
     model = keras.Model(x, y)

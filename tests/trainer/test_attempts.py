@@ -26,7 +26,7 @@ PROJECT = pathlib.Path(__file__).parents[2]
 
 
 class Killed(BaseException):
-    """Stands for the end of a process: only the files stay."""
+    """Simulates the end of a process: only the files stay."""
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def killed(folder: str) -> Iterator[Checkpoints]:
 
 
 def killed_after(folder: str, epochs: int, step: int = 0) -> str:
-    """Leaves what an attempt leaves that is killed after some epochs; returns its folder."""
+    """Writes the files of an attempt that is killed after some epochs; returns its folder."""
     with killed(folder) as kept:
         for epoch in range(1, epochs + 1):
             kept.save(variables(epoch), state_after(epoch))
@@ -74,7 +74,7 @@ def killed_after(folder: str, epochs: int, step: int = 0) -> str:
 
 
 def names(folder: str) -> list[str]:
-    """Returns what lies in the folder of all checkpoints."""
+    """Returns the content of the folder of all checkpoints."""
     return sorted(os.listdir(os.path.dirname(folder)))
 
 
@@ -87,7 +87,7 @@ def test_an_attempt_that_ends_leaves_nothing(folder):
     assert names(folder) == []
 
 
-def test_the_next_attempt_goes_on_in_a_folder_of_its_own_from_the_newest_checkpoint(folder):
+def test_the_next_attempt_resumes_the_newest_checkpoint_in_its_own_folder(folder):
     first = killed_after(folder, epochs=3)
 
     with attempts.begin(folder, "42") as kept:
@@ -103,7 +103,7 @@ def test_the_next_attempt_goes_on_in_a_folder_of_its_own_from_the_newest_checkpo
     assert names(folder) == []
 
 
-def test_of_several_that_ended_the_one_that_came_farthest_is_taken(folder, monkeypatch):
+def test_the_most_advanced_of_several_ended_attempts_is_resumed(folder, monkeypatch):
     # In the order of their names.
     numbers = itertools.count()
     monkeypatch.setattr("uuid.uuid4", lambda: types.SimpleNamespace(hex=f"{next(numbers):012}"))
@@ -121,7 +121,7 @@ def test_other_trainings_are_left_alone(folder):
     other = killed_after(folder[:-1] + "0", epochs=1)
     plain = Checkpoints(folder)
     plain.save(variables(1), state_after(1))
-    # What an object store lists of a folder whose files are gone.
+    # An object store may still list a folder whose files are gone.
     os.mkdir(f"{folder}-0123")
 
     with attempts.begin(folder) as kept:
@@ -130,8 +130,8 @@ def test_other_trainings_are_left_alone(folder):
     assert Checkpoints(other).read() == plain.read() == state_after(1)
 
 
-def test_an_attempt_that_lives_is_left_alone(folder, monkeypatch):
-    # Far longer than a counter needs, however busy the machine is; it ends as soon as the counter moved.
+def test_a_running_attempt_is_not_taken_over(folder, monkeypatch):
+    # Far longer than a counter needs, even on a busy machine; the wait ends as soon as the counter has advanced.
     monkeypatch.setattr(attempts, "WATCH_SECONDS", 60)
     with attempts.begin(folder) as first:
         first.save(variables(1), state_after(1))
@@ -144,11 +144,11 @@ def test_an_attempt_that_lives_is_left_alone(folder, monkeypatch):
 
 
 def stand_still(monkeypatch):
-    """Makes each attempt that follows find that all others have ended."""
+    """Makes each later attempt conclude that all others have ended."""
     monkeypatch.setattr(attempts, "_ended", lambda others: list(others))
 
 
-def test_an_attempt_that_was_taken_over_writes_nothing_more(folder, monkeypatch):
+def test_an_attempt_that_was_taken_over_stops_writing(folder, monkeypatch):
     stand_still(monkeypatch)
     with killed(folder) as first:
         first.save(variables(1), state_after(1))
@@ -189,7 +189,7 @@ def test_an_attempt_whose_successor_has_ended_writes_nothing_more(folder, monkey
     assert names(folder) == []
 
 
-def test_one_that_is_taken_over_while_it_saves_leaves_what_the_state_before_names(tmp_path):
+def test_a_takeover_during_a_save_keeps_the_files_of_the_previous_state(tmp_path):
     answers = iter([True, True, True, False, False])
     kept = Checkpoints(str(tmp_path / "c"), is_owner=lambda: next(answers))
     kept.save(variables(1), state_after(1, best=9))
@@ -218,7 +218,7 @@ def test_a_state_that_is_removed_while_it_is_copied_is_not_resumed(folder, monke
     assert names(folder) == []
 
 
-def test_a_counter_that_cannot_be_written_for_a_while_is_written_later(folder, monkeypatch, caplog):
+def test_writing_the_counter_is_retried(folder, monkeypatch, caplog):
     count, written, failures = attempts.Attempt.count, threading.Event(), iter([OSError(5, "away")] * 2)
 
     def unreliable(self, number):
@@ -234,7 +234,7 @@ def test_a_counter_that_cannot_be_written_for_a_while_is_written_later(folder, m
     assert "cannot be written: [Errno 5] away" in caplog.text
 
 
-def test_an_attempt_that_was_taken_over_counts_no_more(folder, monkeypatch):
+def test_an_attempt_that_was_taken_over_stops_counting(folder, monkeypatch):
     stand_still(monkeypatch)
     monkeypatch.setattr(attempts, "ALIVE_SECONDS", 3600)
     with killed(folder) as first:
@@ -256,8 +256,8 @@ def test_what_a_kill_left_of_the_counter_is_removed(folder):
     assert names(folder) == []
 
 
-def test_an_object_store_hands_checkpoints_on_too(s3, monkeypatch):
-    # A look at a store takes a while.
+def test_attempts_resume_checkpoints_on_an_object_store(s3, monkeypatch):
+    # Reading from a store takes a while.
     monkeypatch.setattr(attempts, "ALIVE_SECONDS", 0.2)
     monkeypatch.setattr(attempts, "WATCH_SECONDS", 2)
     folder = f"{s3}/checkpoints/0123456789abcdef"
@@ -274,7 +274,7 @@ def test_an_object_store_hands_checkpoints_on_too(s3, monkeypatch):
 
 @pytest.fixture
 def start(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
-    """A function that starts a process with an attempt; none outlives the test."""
+    """A function that starts a process with an attempt; all are killed after the test."""
     with contextlib.ExitStack() as processes:
 
         def start(name: str, action: str = "", watch: float = 1) -> subprocess.Popen:
@@ -316,7 +316,7 @@ def check_weights(tmp_path: pathlib.Path, *outputs: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_training_that_is_killed_goes_on_in_another_execution(tmp_path, start):
+def test_another_execution_resumes_a_killed_training(tmp_path, start):
     records(start("first", "SIGKILL"), code=-signal.SIGKILL)
 
     second = records(start("second"))
@@ -333,7 +333,7 @@ def test_two_trainings_at_once_do_not_mix(tmp_path, start):
     first = start("first", str(go_on))
     await_second_epoch(first)
 
-    # Ends as soon as the first one's counter has moved.
+    # Ends as soon as the first one's counter has advanced.
     second = records(start("second", watch=300))
     go_on.touch()
 

@@ -56,7 +56,7 @@ def test_a_new_training_has_no_state(folder):
     assert Checkpoints(folder).read() is None
 
 
-def test_a_restored_training_goes_on_as_if_never_stopped(model, folder, first_epoch):
+def test_a_restored_training_continues_as_if_never_stopped(model, folder, first_epoch):
     unbroken = [step(model) for _ in range(3)]
     keras.utils.set_random_seed(2)
     other = small_model()
@@ -86,7 +86,7 @@ def test_the_best_epoch_is_kept_beside_the_newest(model, folder):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_a_checkpoint_within_an_epoch_takes_the_place_of_the_one_before(model, folder, first_epoch):
+def test_a_checkpoint_within_an_epoch_replaces_the_previous_one(model, folder, first_epoch):
     checkpoints, state = Checkpoints(folder), first_epoch.after_epoch(entry(2), 0.1)
     for number in (5, 10):
         state = state.after_step(number, seconds=1.5 * number)
@@ -98,7 +98,7 @@ def test_a_checkpoint_within_an_epoch_takes_the_place_of_the_one_before(model, f
     assert found.after_epoch(entry(3), 0.0).step == 0
 
 
-def test_a_score_that_is_no_number_still_leaves_something_to_load(model, folder):
+def test_a_nan_score_still_leaves_best_values(model, folder):
     state = State(seed=0).after_epoch(entry(1), float("nan"))
     Checkpoints(folder).save(variables(model), state)
 
@@ -107,7 +107,7 @@ def test_a_score_that_is_no_number_still_leaves_something_to_load(model, folder)
 
 
 @pytest.mark.parametrize("leftover", ["epoch-0002.variables", "state.json.partial"])
-def test_what_a_kill_left_half_written_does_not_count(model, folder, first_epoch, leftover):
+def test_half_written_files_are_ignored(model, folder, first_epoch, leftover):
     checkpoints = Checkpoints(folder)
     with open(os.path.join(folder, leftover), "wb") as file:
         file.write(b"half")
@@ -125,7 +125,7 @@ def test_a_damaged_file_is_named(model, folder, first_epoch):
     with open(path, "r+b") as file:
         file.truncate(os.path.getsize(path) - 8)
 
-    with pytest.raises(SegpipeError, match=r"epoch-0001\.variables: found a file that ends early .* to train anew"):
+    with pytest.raises(SegpipeError, match=r"epoch-0001\.variables: found a truncated or damaged file .* to restart"):
         Checkpoints(folder).restore(variables(model), first_epoch)
 
 
@@ -134,10 +134,10 @@ def test_values_of_other_variables_are_refused(model, folder, first_epoch):
         Checkpoints(folder).restore(variables(model)[1:], first_epoch)
 
 
-def test_values_that_are_gone_are_named(model, folder, first_epoch):
+def test_missing_values_are_reported(model, folder, first_epoch):
     os.remove(os.path.join(folder, first_epoch.values))
 
-    with pytest.raises(SegpipeError, match=rf"{first_epoch.values}: found no such file, .* remove {folder} to train"):
+    with pytest.raises(SegpipeError, match=rf"{first_epoch.values}: found no such file, .* remove {folder} to restart"):
         Checkpoints(folder).restore(variables(model), first_epoch)
 
 
@@ -168,7 +168,7 @@ def test_values_are_on_the_disk_before_the_state_that_names_them(model, folder, 
     assert (names[1], *names[3:]) == ("replace", "replace", os.path.basename(folder))
 
 
-def test_checkpoints_say_which_execution_wrote_them(model, folder, first_epoch):
+def test_checkpoints_record_the_execution_that_wrote_them(model, folder, first_epoch):
     assert execution_of(folder) == ""
 
     Checkpoints(folder, "42").save(variables(model), first_epoch)

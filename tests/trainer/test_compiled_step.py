@@ -39,7 +39,7 @@ def test_a_step_takes_the_parts_of_a_batch(xla, caplog):
     assert own_records(caplog) == []
 
 
-def test_a_step_that_xla_cannot_compile_runs_without_and_says_so_once(caplog):
+def test_a_step_that_xla_cannot_compile_runs_without_xla_and_warns_once(caplog):
     total = counter()
     run = CompiledStep(python_step(total), ALONE, True, "training")
 
@@ -49,7 +49,7 @@ def test_a_step_that_xla_cannot_compile_runs_without_and_says_so_once(caplog):
     assert float(total) == 5
     (record,) = own_records(caplog)
     assert "XLA cannot compile the training step, so it runs without XLA (" in record.message
-    assert record.message.endswith("training.xla=off skips the attempt")
+    assert record.message.endswith("set training.xla=off to skip the attempt")
 
 
 def test_an_error_that_is_not_xla_s_is_raised():

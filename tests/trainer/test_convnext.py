@@ -26,8 +26,8 @@ def test_a_file_of_keras_gives_the_activations_of_keras_network(application, tmp
     (application.save_weights if file_name.endswith(".h5") else application.save)(path)
     settings = ModelSettings(name="unet", encoder="convnext_tiny", encoder_weights=path)
     image = keras.Input((64, 96, 3))
-    encoder = encoders.chosen(settings, "vgg16")
-    (features,) = encoders.extract(encoder, encoders.pixels(settings, encoder)(image), [encoder.deepest])
+    encoder = encoders.chosen(settings)
+    (features,) = encoders.extract(encoder, encoders.pixels(settings)(image), [encoder.deepest])
     model = keras.Model(image, features)
     pixels = np.random.default_rng(1).uniform(0, 255, (1, 64, 96, 3)).astype(np.float32)
 
@@ -37,7 +37,7 @@ def test_a_file_of_keras_gives_the_activations_of_keras_network(application, tmp
     np.testing.assert_allclose(model(pixels), application(pixels), atol=1e-3)
 
 
-def test_only_the_strides_that_are_taken_out_are_padded():
+def test_only_removed_strides_are_padded():
     settings = ModelSettings(name="deeplabv3plus", encoder="convnext_tiny")
     encoder = encoders.ENCODERS["convnext_tiny"]
     image, features = dilation.extract(settings, encoder, (64, 96), [encoder.deepest], 16)
@@ -49,7 +49,7 @@ def test_only_the_strides_that_are_taken_out_are_padded():
 
 
 @pytest.mark.parametrize("keras_own", [False, True])
-def test_keras_network_alone_needs_xla(application, keras_own):
+def test_only_keras_network_needs_xla(application, keras_own):
     network = application if keras_own else convnext.ConvNeXtTiny(input_shape=(64, 96, 3))
     predict = tf.function(lambda x: network(x, training=False), [tf.TensorSpec([None, 64, 96, 3])])
 
@@ -58,6 +58,6 @@ def test_keras_network_alone_needs_xla(application, keras_own):
     assert any(function.attr["_XlaMustCompile"].b for function in functions) == keras_own
 
 
-def test_a_classifier_is_refused():
+def test_the_classifier_is_rejected():
     with pytest.raises(ValueError, match="include_top is True, expected False"):
         convnext.ConvNeXtTiny(include_top=True)

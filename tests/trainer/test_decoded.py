@@ -41,7 +41,7 @@ def test_pixels_are_those_of_the_records(tmp_path):
         np.testing.assert_array_equal(found, np.stack(expected))
 
 
-def test_pixels_that_would_take_too_much_memory_lie_on_the_disk(tmp_path, monkeypatch):
+def test_pixels_that_exceed_the_memory_fraction_are_on_the_disk(tmp_path, monkeypatch):
     file = write_numbered(tmp_path / "ten.gz", range(10))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "cache"))
     (tmp_path / "cache").mkdir()
@@ -55,7 +55,7 @@ def test_pixels_that_would_take_too_much_memory_lie_on_the_disk(tmp_path, monkey
     assert not split.in_memory
     assert isinstance(split.images.base, np.memmap)
     assert owned(split) == [list(range(10))]
-    # The file has no name, so nothing is left behind however the training ends.
+    # The file has no name, so nothing is left behind, even after a kill.
     assert list((tmp_path / "cache").iterdir()) == []
 
 

@@ -97,5 +97,5 @@ def test_the_first_output_is_the_networks_own_and_the_network_has_no_heads(netwo
     assert {id(v) for v in network.variables} < {id(v) for v in supervised.variables}
 
 
-def test_without_layers_the_network_is_trained_as_it_is(network):
+def test_without_layers_the_network_is_not_changed(network):
     assert deep_supervision.attach(network, (), CLASSES) is network

@@ -32,11 +32,11 @@ def deeplab() -> keras.Model:
         ("logits", (352, 480, 12)),
     ],
 )
-def test_deeplab_has_the_shapes_of_its_source(deeplab, layer, expected):
+def test_deeplab_has_the_shapes_of_the_paper(deeplab, layer, expected):
     assert tuple(deeplab.get_layer(layer).output.shape[1:]) == expected
 
 
-def test_deeplab_has_the_parameters_of_its_source(deeplab):
+def test_deeplab_has_the_parameters_of_the_paper(deeplab):
     normalization = 4 * 256
     pyramid = 2 * 2048 * 256 + 3 * 9 * 2048 * 256 + 5 * 256 * 256 + 6 * normalization
     decoder = 256 * 48 + 4 * 48 + 9 * 304 * 256 + 9 * 256 * 256 + 2 * normalization
@@ -52,6 +52,6 @@ def test_only_the_last_stage_is_dilated_and_the_pyramid_by_the_papers_rates(deep
     assert [rate(f"rate{number}_conv") for number in (1, 6, 12, 18)] == [1, 6, 12, 18]
 
 
-def test_an_encoder_that_cannot_be_dilated_is_refused():
-    with pytest.raises(UsageError, match=r"model\.encoder: found mit_b0, but deeplabv3plus cannot have it"):
+def test_an_encoder_that_cannot_be_dilated_is_rejected():
+    with pytest.raises(UsageError, match=r"model\.encoder: found mit_b0, which deeplabv3plus does not support"):
         registry.build(ModelSettings(name="deeplabv3plus", encoder="mit_b0"), None, 3)

@@ -126,7 +126,7 @@ def test_the_loss_is_the_scale_invariant_error_of_known_pixels():
         errors.append((d**2).mean() - SCALE_INVARIANCE * d.mean() ** 2)
     loss = ScaleInvariantError(SCALE)
     np.testing.assert_allclose(loss(tf.constant(depth), tf.constant(log_depth)), np.mean(errors), rtol=1e-5)
-    # Where nothing is known, nothing is learned.
+    # Unknown depth has no gradient.
     with tf.GradientTape() as tape:
         estimate = tf.Variable(log_depth)
         value = loss(tf.zeros((3, 4, 5)), estimate)
@@ -168,7 +168,7 @@ def test_the_decoders_share_the_encoder_alone(settings):
     kinds = {layer.name: layer for layer in model.layers if layer.weights}
     own = {name for name in kinds if name.startswith("depth_")}
     assert {layer.name for layer in plain.layers if layer.weights} == set(kinds) - own - {"log_depth"}
-    # What has a copy is the decoder; the encoder has none.
+    # Only the decoder is duplicated.
     copied = {name.removeprefix("depth_") for name in own}
     assert copied
     assert copied < set(kinds)
@@ -179,5 +179,5 @@ def test_the_decoders_share_the_encoder_alone(settings):
 def test_an_architecture_without_a_place_for_it_is_refused():
     settings = ModelSettings(name="segnet", depth=True)
 
-    with pytest.raises(UsageError, match=r"model.depth: found True, but segnet has no place for it; leave it at false"):
+    with pytest.raises(UsageError, match=r"model.depth: found True, but segnet does not support it; leave it at false"):
         registry.check(settings, (64, 96), TrainingSettings())

@@ -21,13 +21,13 @@ def test_the_environment_is_read(monkeypatch):
         distribution.choose()
 
 
-def test_workers_that_cannot_join_any_more_are_explained(monkeypatch):
+def test_a_worker_that_cannot_join_is_an_error(monkeypatch):
     tf.constant(1) + 1
     task = {"type": "worker", "index": 0}
     config = json.dumps({"cluster": {"worker": ["localhost:1", "localhost:2"]}, "task": task})
     monkeypatch.setenv("TF_CONFIG", config)
 
-    with pytest.raises(SegpipeError, match=r"worker 0 of 2 cannot join .* train in a process of its own"):
+    with pytest.raises(SegpipeError, match=r"worker 0 of 2 cannot join .* train in a separate process"):
         distribution.choose()
 
 

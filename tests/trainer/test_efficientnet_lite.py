@@ -60,7 +60,7 @@ def test_features_are_those_of_the_network_in_pytorch(name):
 
 
 @needs_weights
-def test_imagenet_s_weights_do_not_depend_on_the_precision():
+def test_imagenet_weights_do_not_depend_on_the_precision():
     settings = ModelSettings(name="unet", encoder="efficientnet_lite0", encoder_weights="imagenet", base_filters=4)
     with precision.policy("mixed_bfloat16"):
         half = registry.build(settings, None, 3)
@@ -74,7 +74,7 @@ def test_imagenet_s_weights_do_not_depend_on_the_precision():
             np.testing.assert_array_equal(found, expected)
 
 
-def test_channels_and_blocks_grow_as_in_the_source():
+def test_channels_and_blocks_scale_as_in_the_original_code():
     # By `round_filters` and `round_repeats` of efficientnet_model.py of tensorflow/tpu, commit 02f1303.
     variants = [efficientnet_lite.blocks(*scales) for scales in (efficientnet_lite.LITE0, efficientnet_lite.LITE2)]
 
@@ -172,7 +172,7 @@ def test_a_package_without_weights_is_named(package):
 
 
 @needs_weights
-def test_weights_of_another_variant_are_refused(package):
+def test_weights_of_another_variant_are_rejected(package):
     path = efficientnet_lite.weights_file("efficientnet_lite2")
     (package / "lite.pth").symlink_to(path)
 
@@ -180,6 +180,6 @@ def test_weights_of_another_variant_are_refused(package):
         efficientnet_lite.EfficientNetLite0(weights="imagenet", input_shape=(32, 32, 3))
 
 
-def test_the_classifier_is_refused():
+def test_the_classifier_is_rejected():
     with pytest.raises(ValueError, match="include_top is True, expected False"):
         efficientnet_lite.EfficientNetLite0(include_top=True)

@@ -75,6 +75,6 @@ def test_an_encoder_has_a_larger_stride_than_unets_own():
     registry.check_input_size(ModelSettings(name="unet"), "size", (48, 64))
 
     with pytest.raises(
-        UsageError, match="size: found 48x64, but unet needs a height that 32 divides, not 48; use 32 or 64"
+        UsageError, match="size: found 48x64, but unet needs a height that is a multiple of 32, not 48; use 32 or 64"
     ):
         registry.check_input_size(ModelSettings(name="unet", encoder="vgg16"), "size", (48, 64))

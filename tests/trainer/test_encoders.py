@@ -45,7 +45,7 @@ def test_features_have_their_strides(name, application):
     assert [layer and 64 // side(application, layer) for layer in encoder.skips][1:] == [finest, 4, 8, 16]
 
 
-def test_vgg16_alone_has_features_of_the_images_size():
+def test_only_vgg16_has_features_of_stride_1():
     assert {name for name, encoder in encoders.ENCODERS.items() if encoder.skips[0]} == {"vgg16"}
 
 
@@ -64,22 +64,22 @@ def test_blocks_hold_every_layer_with_weights_and_end_where_the_size_halves(name
         assert {64 // side(application, layer) for layer in block} == {largest} or name == "mit_b0"
 
 
-def test_a_pretrained_encoder_sees_the_pixels_it_was_trained_on(name):
+def test_pretrained_encoder_gets_its_preprocessing(name):
     settings = ModelSettings(encoder=name, encoder_weights="imagenet")
     image = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype(np.float32)
 
-    prepared = encoders.pixels(settings, encoders.ENCODERS[name])(image)
+    prepared = encoders.pixels(settings)(image)
 
     np.testing.assert_allclose(prepared, APPLICATIONS[name][1](image.copy()), atol=1e-4)
     assert registry.pixels(settings) == encoders.ENCODERS[name].pixels.__name__
 
 
-def test_a_random_encoder_sees_minus_one_to_one(name):
+def test_random_encoder_gets_pixels_from_minus_one_to_one(name):
     assert registry.pixels(ModelSettings(encoder=name)) == "minus_one_to_one"
 
 
 @pytest.mark.parametrize("encoder", ["mobilenet_v2", "efficientnet_lite0"])
-def test_batch_normalisation_follows_a_short_training(encoder):
+def test_batch_normalisation_has_the_momentum_for_short_trainings(encoder):
     image = preprocessing.image_input((None, None))
 
     (features,) = encoders.extract(encoders.ENCODERS[encoder], image, [encoders.ENCODERS[encoder].deepest])
@@ -101,11 +101,11 @@ def test_batch_normalisation_follows_a_short_training(encoder):
         ("mobilenet_v2", "timm.safetensors"),
     ],
 )
-def test_dilation_keeps_the_features_at_the_places_that_strides_keep(name, weights):
+def test_dilation_keeps_the_features_at_strided_positions(name, weights):
     settings = ModelSettings(name="pspnet", encoder=name, encoder_weights=weights)
-    encoder = encoders.chosen(settings, "vgg16")
+    encoder = encoders.chosen(settings)
     image = preprocessing.image_input((None, None))
-    (features,) = encoders.extract(encoder, encoders.pixels(settings, encoder)(image), [encoder.deepest])
+    (features,) = encoders.extract(encoder, encoders.pixels(settings)(image), [encoder.deepest])
     strided = keras.Model(image, features)
     for layer in strided.layers:
         if isinstance(layer, convnext.LayerScale):

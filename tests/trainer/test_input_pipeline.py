@@ -97,13 +97,13 @@ def test_every_batch_has_a_seed_of_its_own():
 
 @pytest.fixture
 def set_global_seed():
-    """Sets TensorFlow's global seed, as a training does with its own, and takes it back."""
+    """Sets TensorFlow's global seed, and restores it after the test."""
     yield tf.random.set_seed
     tf.random.set_seed(None)
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**31 - 1, -1])
-def test_any_seed_gives_an_order_and_the_global_one_has_no_part_in_it(set_global_seed, seed):
+def test_the_order_depends_only_on_the_given_seed(set_global_seed, seed):
     orders = []
     for global_seed in (0, 5):
         set_global_seed(global_seed)

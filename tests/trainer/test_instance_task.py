@@ -1,4 +1,4 @@
-"""The parts of instance segmentation outside of the network, and all of it together on drawn rectangles."""
+"""The parts of instance segmentation outside of the network, and a whole training on drawn rectangles."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ def _small_encoder(monkeypatch):
     monkeypatch.setitem(encoders.ENCODERS, "vgg16", toy.ENCODER)
 
 
-def test_it_finds_what_it_learned_from(tmp_path):
+def test_the_network_finds_its_training_instances(tmp_path):
     job = toy.job(tmp_path, epochs=40, validate_every=40, augment=False)
 
     trained = train(job, Checkpoints(str(tmp_path / "checkpoints")))
@@ -46,7 +46,7 @@ def test_run_fn_leaves_a_model_that_finds_instances_at_each_images_own_size(tmp_
     job = toy.job(tmp_path)
     arguments = run_fn_toy.arguments(tmp_path, run_fn_toy.write_transform(tmp_path / "transform", toy.SIZE))
     arguments |= {"train_files": job.train_files, "eval_files": job.eval_files}
-    # Half precision, as the export is float32 all the same; a score of 0, as nothing is learned.
+    # Half precision, because the export is float32 anyway; a score of 0, because nothing is learned.
     model = {**toy.MODEL.model_dump(), "min_score": 0.0}
     training = {"epochs": 1, "batch_size": 2, "proposals": 16, "precision": "mixed_bfloat16", "crop_size": None}
     arguments["custom_config"] |= {
@@ -182,7 +182,7 @@ def test_overlap_of_masks():
 @pytest.mark.parametrize(
     ("model", "training", "message"),
     [
-        ({"test_time_flip": True}, {}, "model.test_time_flip: found True, but mask_rcnn has no place for it"),
+        ({"test_time_flip": True}, {}, "model.test_time_flip: found True, but mask_rcnn does not support it"),
         ({}, {"crop_size": (64, 64)}, "training.crop_size: found .*; leave it at null"),
         ({"base_filters": 8}, {}, "model.base_filters: found 8"),
     ],
@@ -193,5 +193,5 @@ def test_settings_of_semantic_segmentation_are_refused(model, training, message)
 
 
 def test_other_networks_have_no_proposals():
-    with pytest.raises(UsageError, match="model.proposals: found 5, but fcn8 has no place for it"):
+    with pytest.raises(UsageError, match="model.proposals: found 5, but fcn8 does not support it"):
         registry.check_options(ModelSettings(proposals=5))

@@ -114,7 +114,7 @@ def test_scores_are_those_of_all_batches_since_the_reset(pairs):
     )
 
 
-def test_averages_are_lent_while_training_and_kept_at_its_end(pairs):
+def test_averages_are_used_temporarily_during_training_and_for_good_after_it(pairs):
     made, _ = learner(ema=0.9)
     stream = batches(pairs)
     for _ in range(4):

@@ -1,5 +1,4 @@
 import contextlib
-import dataclasses
 import itertools
 import json
 import math
@@ -8,18 +7,16 @@ import pytest
 import tensorflow as tf
 
 from components.errors import SegpipeError
-from trainer import cluster, distribution, loop
+from trainer import cluster, distribution
 from trainer.checkpoints import Checkpoints, State
-
-SCHEDULE = loop.TrainingSchedule(
-    epochs=1, steps=1, validation_steps=1, validated=frozenset({1}), checkpoint_steps=0, is_chief=True
-)
+from trainer.config import TrainingSettings
+from trainer.loop import TrainingLoop
 
 BATCHES = itertools.repeat(())
 
 
 class Unavailable:
-    """A learner whose first step ends as one that reads from a store, or waits for a worker, that is away."""
+    """A learner whose first step fails like one whose store or worker is unreachable."""
 
     def __init__(self, message: str) -> None:
         self._message = message
@@ -31,11 +28,16 @@ class Unavailable:
         raise tf.errors.UnavailableError(None, None, self._message)
 
 
+def _train(learner, checkpoints: Checkpoints, steps: int = 1, **settings: int) -> None:
+    training = TrainingSettings(**{"epochs": 1, **settings})
+    TrainingLoop(learner, training, steps, 1, BATCHES, BATCHES, checkpoints).run(State(seed=1))
+
+
 def _run(folder, message="service is down\n\twhile reading") -> None:
-    loop.run(Unavailable(message), SCHEDULE, BATCHES, BATCHES, Checkpoints(str(folder)), State(seed=1), ())
+    _train(Unavailable(message), Checkpoints(str(folder)))
 
 
-def test_in_one_process_no_worker_is_blamed(tmp_path):
+def test_a_single_process_reports_the_error_itself(tmp_path):
     with pytest.raises(tf.errors.UnavailableError, match="service is down"):
         _run(tmp_path)
 
@@ -44,16 +46,16 @@ def test_in_one_process_no_worker_is_blamed(tmp_path):
     ("message", "words"),
     [("service is down\n\twhile reading", "UnavailableError: service is down"), ("", "UnavailableError: ")],
 )
-def test_of_several_workers_one_is_lost_and_the_error_has_its_words(tmp_path, monkeypatch, message, words):
+def test_one_of_several_workers_reports_a_lost_worker_and_the_cause(tmp_path, monkeypatch, message, words):
     workers = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
     monkeypatch.setenv(cluster.TF_CONFIG, json.dumps(workers))
 
-    with pytest.raises(SegpipeError, match=rf"worker is lost in epoch 1 \({words}\); start all"):
+    with pytest.raises(SegpipeError, match=rf"worker was lost in epoch 1 \({words}\); restart all"):
         _run(tmp_path, message)
 
 
 class Diverging(Unavailable):
-    """A learner whose loss is no number from the second step on."""
+    """A learner whose loss is NaN from the second step on."""
 
     variables = ()
 
@@ -67,17 +69,17 @@ class Diverging(Unavailable):
         return {"loss": 1.0 if self._steps < 2 else math.nan}
 
 
-def test_a_checkpoint_within_an_epoch_is_not_replaced_where_the_loss_is_no_number(tmp_path):
-    schedule, checkpoints = dataclasses.replace(SCHEDULE, steps=3, checkpoint_steps=2), Checkpoints(str(tmp_path))
+def test_a_nan_loss_prevents_a_checkpoint_within_an_epoch(tmp_path):
+    checkpoints = Checkpoints(str(tmp_path))
 
     with pytest.raises(SegpipeError, match=rf"the loss is nan at step 2, .* remove {tmp_path}"):
-        loop.run(Diverging(), schedule, BATCHES, BATCHES, checkpoints, State(seed=1), ())
+        _train(Diverging(), checkpoints, steps=3, checkpoint_steps=2)
 
     assert checkpoints.read() is None
 
 
 class Learned(Diverging):
-    """A learner of nothing, whose scores are numbers."""
+    """A learner with constant scores."""
 
     strategy = tf.distribute.get_strategy()
     learning_rate = 0.1
@@ -97,38 +99,29 @@ class Learned(Diverging):
 
 
 @pytest.mark.parametrize(("age", "saved"), [(29.9, [2]), (30.0, [1, 2])])
-def test_an_epoch_without_a_validation_is_kept_only_if_the_last_checkpoint_is_old(tmp_path, monkeypatch, age, saved):
+def test_an_epoch_without_validation_is_saved_only_if_the_last_checkpoint_is_old(tmp_path, monkeypatch, age, saved):
     checkpoints, found = Checkpoints(str(tmp_path)), []
     monkeypatch.setattr(checkpoints, "age", lambda: age)
     monkeypatch.setattr(checkpoints, "save", lambda _, state: found.append(state.epoch))
-    schedule = dataclasses.replace(SCHEDULE, epochs=2, validated=frozenset({2}))
 
-    loop.run(Learned(), schedule, BATCHES, BATCHES, checkpoints, State(seed=1), ())
+    _train(Learned(), checkpoints, epochs=2, validate_every=2)
 
     assert found == saved
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_worker_meets_the_others_once_the_last_checkpoint_is_written(tmp_path, monkeypatch, workers):
+def test_a_worker_waits_for_the_others_after_the_last_checkpoint(tmp_path, monkeypatch, workers):
     config = {"cluster": {"worker": ["a:1", "b:1"][:workers]}, "task": {"type": "worker", "index": 0}}
     monkeypatch.setenv(cluster.TF_CONFIG, json.dumps(config))
     checkpoints, kept = Checkpoints(str(tmp_path)), []
     monkeypatch.setattr(distribution, "agree", lambda *_: kept.append(checkpoints.read().epoch))
 
-    loop.run(
-        Learned(),
-        dataclasses.replace(SCHEDULE, epochs=2, validated=frozenset({1, 2})),
-        BATCHES,
-        BATCHES,
-        checkpoints,
-        State(seed=1),
-        (),
-    )
+    _train(Learned(), checkpoints, epochs=2)
 
     assert kept == ([2] if workers > 1 else [])
 
 
-def test_a_worker_lost_after_the_last_epoch_is_named_with_it(tmp_path, monkeypatch):
+def test_a_worker_lost_after_the_last_epoch_is_reported_with_that_epoch(tmp_path, monkeypatch):
     config = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
     monkeypatch.setenv(cluster.TF_CONFIG, json.dumps(config))
 
@@ -137,5 +130,5 @@ def test_a_worker_lost_after_the_last_epoch_is_named_with_it(tmp_path, monkeypat
 
     monkeypatch.setattr(distribution, "agree", lost)
 
-    with pytest.raises(SegpipeError, match=r"another worker is lost in epoch 1 \(UnavailableError: gone\)"):
-        loop.run(Learned(), SCHEDULE, BATCHES, BATCHES, Checkpoints(str(tmp_path)), State(seed=1), ())
+    with pytest.raises(SegpipeError, match=r"another worker was lost in epoch 1 \(UnavailableError: gone\)"):
+        _train(Learned(), Checkpoints(str(tmp_path)))

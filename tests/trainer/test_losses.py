@@ -47,7 +47,7 @@ def jaccard_loss(truth: np.ndarray, wrong: np.ndarray) -> float:
 
 
 def lovasz_extension(truth: np.ndarray, errors: np.ndarray) -> float:
-    """The definition: adds the pixels one by one, by falling error, and sums error times what each one costs more."""
+    """The definition: adds the pixels one by one, by falling error, and sums error times the increase of the loss."""
     wrong, before, total = np.zeros(truth.shape, bool), 0.0, 0.0
     for pixel in np.argsort(-errors, kind="stable"):
         wrong[pixel] = True
@@ -152,7 +152,7 @@ def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_much(loss, batch):
 
 
 @every_loss
-def test_what_is_predicted_on_void_changes_nothing(loss, batch):
+def test_predictions_on_void_change_no_loss(loss, batch):
     labels, logits = batch
     void = labels == 3
     other = np.where(void[..., np.newaxis], np.float32(7) * logits[::-1], logits)
@@ -164,7 +164,7 @@ def test_what_is_predicted_on_void_changes_nothing(loss, batch):
 
 
 @every_loss
-def test_a_batch_of_void_costs_nothing_and_teaches_nothing(loss, batch):
+def test_a_batch_of_void_has_no_loss_and_no_gradient(loss, batch):
     labels, logits = np.full((3, 5, 6), 3), batch[1]
 
     assert float(loss(labels, logits)) == 0.0
@@ -181,7 +181,7 @@ def test_a_step_down_the_gradient_lowers_the_loss(loss, batch):
 
 
 @every_loss
-def test_gradients_are_finite_where_logits_are_extreme(loss, batch):
+def test_gradients_are_finite_for_extreme_logits(loss, batch):
     labels, logits = batch
 
     assert np.isfinite(gradient(loss, labels, 1e4 * logits)).all()
@@ -198,7 +198,7 @@ def test_losses_on_regions_are_the_mean_of_the_images(name, batch):
 
 
 def padded(masks: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The batch as int32 with two images of padding, on which the network is very sure of itself."""
+    """The batch as int32 with two padding images, for which the network has very confident predictions."""
     blank = np.full((2, *masks.shape[1:]), PADDING)
     sure = 1e4 * np.eye(4, dtype=np.float32)[np.zeros(blank.shape, int)]
     order = [3, 0, 1, 2, 4]
@@ -207,7 +207,7 @@ def padded(masks: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 @pytest.mark.parametrize("xla", [False, True], ids=["plain", "xla"])
 @every_loss
-def test_padding_changes_no_loss_and_teaches_nothing(loss, xla, batch):
+def test_padding_changes_no_loss_and_has_no_gradient(loss, xla, batch):
     compiled = tf.function(loss, jit_compile=xla)
     masks, logits = padded(*batch)
 
@@ -230,7 +230,7 @@ def test_single_pixels_of_padding_are_as_void(loss, xla, batch):
 
 
 @every_loss
-def test_a_batch_of_padding_costs_nothing_and_teaches_nothing(loss, batch):
+def test_a_batch_of_padding_has_no_loss_and_no_gradient(loss, batch):
     masks, logits = np.full((3, 5, 6), PADDING, np.int32), batch[1]
 
     assert float(loss(masks, logits)) == 0.0
@@ -272,7 +272,7 @@ def test_every_loss_compiles_together_and_gives_the_same_with_xla():
         tf.function(step, jit_compile=xla)(images, masks, tf.constant([7, 1], tf.int64)) for xla in (False, True)
     )
 
-    # Where a label differs because its pixel's centre lies on a border, so does the loss.
+    # A pixel whose centre lies on a border may get another label with XLA, which changes the loss.
     assert float(compiled[0]) == pytest.approx(float(plain[0]), rel=1e-3)
     np.testing.assert_allclose(compiled[1], plain[1], rtol=1e-2, atol=1e-3)
     assert float(plain[0]) > 1
@@ -284,7 +284,7 @@ def test_a_sum_adds_its_weighted_parts(batch):
     assert float(WeightedSum(parts)(*batch)) == pytest.approx(sum(w * float(part(*batch)) for w, part in parts))
 
 
-def test_the_settings_name_the_parts_and_a_weight_of_zero_leaves_one_out(batch):
+def test_settings_define_the_parts_and_weight_zero_removes_one(batch):
     recipe = TrainingSettings(cross_entropy=0, focal_weight=2, dice_weight=1, lovasz_weight=0.5, class_balance=1.0)
     weights = class_weights(FACTS, CLASS_MAP, 1.0)
 
@@ -317,7 +317,7 @@ def test_the_exponent_softens_the_weights():
     np.testing.assert_array_equal(none, [1, 1, 1, 0])
 
 
-def test_a_class_that_never_occurs_leaves_the_others_alone():
+def test_a_missing_class_does_not_change_other_weights():
     facts = SplitFacts(1, 1, class_pixels=np.array([60, 0, 20, 0]), present_pixels=np.array([80, 0, 80, 0]))
 
     weights = class_weights(facts, CLASS_MAP, balance=1.0)
@@ -332,6 +332,6 @@ def test_a_split_of_nothing_but_void_is_rejected():
         losses.build(TrainingSettings(), facts, CLASS_MAP)
 
 
-def test_a_recipe_without_any_loss_is_refused():
+def test_settings_without_any_loss_are_rejected():
     with pytest.raises(ValidationError, match="expected one of them above 0"):
         TrainingSettings(cross_entropy=0)

@@ -3,7 +3,7 @@ import pathlib
 from trainer import memory
 
 
-def test_the_machine_has_memory_to_give():
+def test_some_memory_is_available():
     assert 0 < memory.available() < 2**50
 
 

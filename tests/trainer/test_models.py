@@ -3,13 +3,13 @@ import numpy as np
 import pytest
 
 from components.errors import UsageError
-from pipeline.configuration.config import load_config
+from pipeline.configuration.loading import load_config
 from pipeline.configuration.presets import PRESETS, preset
 from trainer import deep_supervision, precision
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.models import registry
 
-# What makes a network small, where it can be.
+# Settings that make networks small.
 NARROW = {"unet": {"base_filters": 4}}
 
 
@@ -63,11 +63,11 @@ def unet() -> keras.Model:
         ("logits", (224, 224, 12)),
     ],
 )
-def test_fcn8_has_the_shapes_of_its_source(fcn8, layer, expected):
+def test_fcn8_has_the_shapes_of_the_paper(fcn8, layer, expected):
     assert shape(fcn8, layer) == expected
 
 
-def test_fcn8_has_the_parameters_of_its_source(fcn8):
+def test_fcn8_has_the_parameters_of_the_paper(fcn8):
     n = 12
     decoder = conv(4, 512, n, bias=False) + conv(1, 512, n) + conv(4, n, n) + conv(1, 256, n) + conv(8, n, n)
 
@@ -106,11 +106,11 @@ def test_fcn8_options_add_only_what_they_name(fcn8):
         ("logits", (128, 128, 3)),
     ],
 )
-def test_unet_has_the_shapes_of_its_source(unet, layer, expected):
+def test_unet_has_the_shapes_of_the_paper(unet, layer, expected):
     assert shape(unet, layer) == expected
 
 
-def test_unet_has_the_parameters_of_its_source(unet):
+def test_unet_has_the_parameters_of_the_paper(unet):
     def block(inputs: int, filters: int) -> int:
         return conv(3, inputs, filters) + conv(3, filters, filters)
 
@@ -120,7 +120,7 @@ def test_unet_has_the_parameters_of_its_source(unet):
     assert unet.count_params() == encoder + block(512, 1024) + decoder + conv(1, 64, 3)
 
 
-def test_unet_drops_out_as_its_source(unet):
+def test_unet_has_its_dropout_rates(unet):
     rates = [layer.rate for layer in unet.layers if isinstance(layer, keras.layers.Dropout)]
 
     assert rates == [0.3] * 8
@@ -138,7 +138,7 @@ def test_unet_normalization_replaces_the_bias_of_each_convolution():
 CONV6_AND_7 = conv(7, 512, 4096) + conv(1, 4096, 4096)
 
 
-def test_fcn8_conv7_has_the_parameters_and_shapes_of_its_source():
+def test_fcn8_conv7_has_the_published_parameters_and_shapes():
     model = registry.build(ModelSettings(name="fcn8_conv7"), (224, 224), 12)
 
     assert model.count_params() == 135_066_008
@@ -149,7 +149,7 @@ def test_fcn8_conv7_has_the_parameters_and_shapes_of_its_source():
         assert shape(model, layer) == expected
 
 
-def test_fcn32_has_the_parameters_and_shapes_of_its_source():
+def test_fcn32_has_the_parameters_and_shapes_of_the_paper():
     model = registry.build(ModelSettings(name="fcn32"), (96, 64), 21)
 
     upsampling = conv(64, 21, 21, bias=False)
@@ -159,7 +159,7 @@ def test_fcn32_has_the_parameters_and_shapes_of_its_source():
     assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [0.5, 0.5]
 
 
-def test_fcn16_adds_pool4_to_fcn32_and_begins_without_it():
+def test_fcn16_adds_pool4_with_zero_weights_to_fcn32():
     model = registry.build(ModelSettings(name="fcn16"), (96, 64), 21)
 
     upsampling = conv(4, 21, 21, bias=False) + conv(32, 21, 21, bias=False)
@@ -171,7 +171,7 @@ def test_fcn16_adds_pool4_to_fcn32_and_begins_without_it():
 
 
 @pytest.mark.parametrize("method", ["nearest", "bilinear"])
-def test_fcn8_by_interpolation_learns_nothing_that_upsamples(fcn8, method):
+def test_interpolating_fcn8_has_no_upsampling_weights(fcn8, method):
     n = 12
 
     model = registry.build(ModelSettings(name="fcn8", upsampling=method), (64, 64), n)
@@ -182,7 +182,7 @@ def test_fcn8_by_interpolation_learns_nothing_that_upsamples(fcn8, method):
         assert model.get_layer(name).interpolation == method
 
 
-def test_fcn8_with_bilinear_upsampling_gives_no_blocks():
+def test_fcn8_with_bilinear_upsampling_has_no_block_artefacts():
     model = registry.build(ModelSettings(name="fcn8", upsampling="bilinear"), (64, 64), 3)
 
     logits = model(np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)).numpy()
@@ -192,7 +192,7 @@ def test_fcn8_with_bilinear_upsampling_gives_no_blocks():
 
 
 @pytest.mark.parametrize("method", ["nearest", "bilinear"])
-def test_unet_by_interpolation_has_the_shapes_of_its_source(unet, method):
+def test_interpolating_unet_has_the_shapes_of_the_paper(unet, method):
     model = registry.build(ModelSettings(name="unet", base_filters=4, upsampling=method), (32, 32), 3)
 
     assert shape(model, "decoder4_up") == (4, 4, 64)
@@ -202,7 +202,7 @@ def test_unet_by_interpolation_has_the_shapes_of_its_source(unet, method):
 
 @pytest.mark.parametrize("method", ["transposed", "bilinear"])
 @pytest.mark.parametrize("name", ["fcn8", "unet"])
-def test_a_network_of_no_fixed_size_agrees_with_one_built_for_a_size(name, method):
+def test_network_for_any_size_agrees_with_one_for_a_fixed_size(name, method):
     settings = ModelSettings(name=name, upsampling=method, **NARROW.get(name, {}))
     anything = registry.build(settings, None, 5)
     image = np.random.default_rng(1).integers(0, 256, (1, 32, 64, 3)).astype(np.float32)
@@ -214,7 +214,7 @@ def test_a_network_of_no_fixed_size_agrees_with_one_built_for_a_size(name, metho
     assert anything(np.zeros((2, 96, 32, 3), np.float32)).shape == (2, 96, 32, 5)
 
 
-def test_frozen_blocks_keep_their_weights_and_no_others():
+def test_only_frozen_blocks_keep_their_weights():
     settings = ModelSettings(name="fcn8")
     model = registry.build(settings, None, 3)
 
@@ -235,7 +235,7 @@ def test_frozen_blocks_keep_their_weights_and_no_others():
         (
             {"name": "unet"},
             {"encoder_lr_multiplier": 0.1},
-            r"training\.encoder_lr_multiplier: found 0\.1, but unet has no encoder apart",
+            r"training\.encoder_lr_multiplier: found 0\.1, but unet has no separate encoder",
         ),
         (
             {"name": "pspnet", "encoder_weights": "edges"},
@@ -244,14 +244,14 @@ def test_frozen_blocks_keep_their_weights_and_no_others():
         ),
     ],
 )
-def test_a_training_that_does_not_fit_the_encoder_is_refused(network, training, message):
+def test_training_settings_that_do_not_fit_the_encoder_are_rejected(network, training, message):
     with pytest.raises(UsageError, match=message):
         registry.check(ModelSettings(**network), (96, 96), TrainingSettings(**training))
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 64), (96, 32)])
 @pytest.mark.parametrize("name", ["fcn8", "unet"])
-def test_any_size_that_the_stride_divides_comes_back_as_logits(name, height, width):
+def test_logits_have_the_size_of_the_image(name, height, width):
     model = registry.build(ModelSettings(name=name, **NARROW.get(name, {})), (height, width), 7)
 
     logits = model(np.zeros((2, height, width, 3), np.uint8))
@@ -262,12 +262,16 @@ def test_any_size_that_the_stride_divides_comes_back_as_logits(name, height, wid
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
-        ("fcn8", (360, 480), "size: found 360x480, but fcn8 needs a height that 32 divides, not 360; use 352 or 384"),
-        ("unet", (128, 100), "needs a width that 16 divides, not 100; use 96 or 112"),
+        (
+            "fcn8",
+            (360, 480),
+            "size: found 360x480, but fcn8 needs a height that is a multiple of 32, not 360; use 352 or 384",
+        ),
+        ("unet", (128, 100), "needs a width that is a multiple of 16, not 100; use 96 or 112"),
         ("fcn8", (64, 20), "not 20; use 32"),
     ],
 )
-def test_a_size_that_the_stride_does_not_divide_names_its_neighbours(name, size, message):
+def test_wrong_size_is_rejected_with_the_nearest_sizes(name, size, message):
     with pytest.raises(UsageError, match=message):
         registry.build(ModelSettings(name=name), size, 12)
 
@@ -275,21 +279,21 @@ def test_a_size_that_the_stride_does_not_divide_names_its_neighbours(name, size,
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "fcn8", "dropout": 0.5}, "model.dropout: found 0.5, but fcn8 has no place for it; leave it at null"),
-        ({"name": "fcn16", "head_filters": 8}, "model.head_filters: found 8, but fcn16 has no .* leave it at 0"),
+        ({"name": "fcn8", "dropout": 0.5}, "model.dropout: found 0.5, but fcn8 does not support it; leave it at null"),
+        ({"name": "fcn16", "head_filters": 8}, "model.head_filters: found 8, but fcn16 does not .* leave it at 0"),
         (
             {"name": "fcn16", "encoder": "resnet50", "dropout": 0.3},
-            "model.dropout: found 0.3, but fcn16 on resnet50 has no place for it; leave it at null",
+            "model.dropout: found 0.3, but fcn16 on resnet50 does not support it; leave it at null",
         ),
         ({"name": "pspnet", "normalization": True}, "model.normalization: found True, but pspnet .* leave it at false"),
-        ({"name": "segnet", "base_filters": 8}, "model.base_filters: found 8, but segnet has no place .* at 64"),
+        ({"name": "segnet", "base_filters": 8}, "model.base_filters: found 8, but segnet does not support .* at 64"),
         (
             {"name": "unet", "encoder": "vgg16", "head_filters": 8},
-            "model.head_filters: found 8, but unet on vgg16 has no place for it",
+            "model.head_filters: found 8, but unet on vgg16 does not support it",
         ),
     ],
 )
-def test_an_option_that_the_network_would_ignore_is_refused(settings, message):
+def test_unsupported_option_is_rejected(settings, message):
     with pytest.raises(UsageError, match=message):
         registry.build(ModelSettings(**settings), None, 3)
 
@@ -339,7 +343,7 @@ def test_a_variation_over_a_preset_without_augmentation_says_what_to_switch_on()
         load_config(layers)
 
 
-def test_unet_refuses_pretrained_weights():
+def test_unet_rejects_pretrained_weights():
     with pytest.raises(UsageError, match=r"model.encoder_weights: found 'edges', but unet"):
         registry.build(ModelSettings(name="unet", encoder_weights="edges"), (128, 128), 3)
 
@@ -358,7 +362,7 @@ def test_unet_refuses_pretrained_weights():
     ids=lambda settings: "-".join(settings.values()),
 )
 def test_class_scores_are_computed_in_float32(settings, monkeypatch):
-    monkeypatch.setattr("trainer.models.conv7.FILTERS", 8)
+    monkeypatch.setattr("trainer.models.fcn_encoder.CONV7_FILTERS", 8)
     settings = ModelSettings(**settings, **NARROW.get(settings["name"], {}))
 
     with precision.policy("mixed_bfloat16"):
@@ -372,7 +376,7 @@ def test_class_scores_are_computed_in_float32(settings, monkeypatch):
     assert {layer.compute_dtype for layer in others} == {"bfloat16"}
 
 
-def test_pixels_lose_nothing_before_the_first_convolution_under_mixed_precision():
+def test_preprocessing_is_float32_in_mixed_precision():
     with precision.policy("mixed_bfloat16"):
         model = registry.build(ModelSettings(name="unet", base_filters=4), (16, 16), 3)
     prepared = keras.Model(model.input, model.get_layer("minus_one_to_one").output)
@@ -382,9 +386,9 @@ def test_pixels_lose_nothing_before_the_first_convolution_under_mixed_precision(
     np.testing.assert_allclose(prepared(image.astype(np.float32)), 201 / 127.5 - 1, atol=1e-6)
 
 
-def test_a_pretrained_encoder_sees_what_keras_applications_would_feed_it():
+def test_preprocessing_is_that_of_keras_applications():
     settings = ModelSettings(name="fcn8", encoder_weights="edges")
-    model = registry.ARCHITECTURES["fcn8"].build(settings, (32, 32), 3)
+    model = registry.build(settings, (32, 32), 3, pretrained=False)
     prepared = keras.Model(model.input, model.get_layer("bgr_minus_imagenet_mean").output)
     image = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""The fused layer gives what Keras' own gives."""
+"""The fused layer has the results of Keras' layer."""
 
 import keras
 import numpy as np
@@ -54,7 +54,7 @@ def test_a_training_step_is_one_operation():
     assert "FusedBatchNormV3" in operations(built(BatchNormalization), training=True)
 
 
-def test_statistics_that_devices_share_and_masks_go_the_way_of_keras():
+def test_synchronised_statistics_and_masks_use_keras_code():
     shared = built(BatchNormalization)
     shared.synchronized = True
 
@@ -64,7 +64,7 @@ def test_statistics_that_devices_share_and_masks_go_the_way_of_keras():
     )
 
 
-def test_a_prediction_is_by_the_statistics_kept():
+def test_prediction_uses_the_moving_statistics():
     found, expected = (built(kind)(FEATURES) for kind in (BatchNormalization, keras.layers.BatchNormalization))
 
     np.testing.assert_array_equal(found, expected)

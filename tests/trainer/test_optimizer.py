@@ -12,7 +12,7 @@ BLOCKS = (("block1_conv1", "block1_normalize"), ("block2_conv1",))
 
 def network() -> keras.Model:
     image = keras.Input((8, 8, 3))
-    # With a bias before the normalisation, whose gradient is all rounding, no two optimizers would agree.
+    # No bias before the normalisation: its gradient is only rounding error, so no two optimizers would agree.
     x = keras.layers.Conv2D(4, 3, padding="same", use_bias=False, name="block1_conv1")(image)
     x = keras.layers.BatchNormalization(momentum=0.5, name="block1_normalize")(x)
     x = keras.layers.Conv2D(4, 3, padding="same", name="block2_conv1")(x)
@@ -115,7 +115,7 @@ def averages(model: keras.Model) -> dict[str, np.ndarray]:
         return values(model)
 
 
-def test_the_average_is_its_formula_and_takes_in_the_statistics():
+def test_the_average_follows_its_formula_and_includes_the_statistics():
     model = compiled(ema=0.6)
     expected: dict[str, np.ndarray] = {}
     for number in range(30):
@@ -140,7 +140,7 @@ def test_after_one_step_the_average_is_the_weights():
         np.testing.assert_allclose(average, values(model)[path], atol=1e-7)
 
 
-def test_the_training_goes_on_from_the_newest_weights():
+def test_training_continues_from_the_newest_weights():
     model, plain = compiled(ema=0.9), compiled()
     for _ in range(3):
         assert step(model) == pytest.approx(step(plain), rel=1e-5)
@@ -161,7 +161,7 @@ def test_a_frozen_layer_keeps_its_statistics_while_others_are_averaged():
         assert np.array_equal(before[path], found[path]) == path.startswith("block1_normalize")
 
 
-def test_without_averaging_nothing_is_kept_or_changed():
+def test_without_momentum_there_are_no_averages():
     model = compiled()
     step(model)
     before = values(model)

@@ -19,7 +19,7 @@ from trainer import precision
         ("mixed_float16", set(), [], "mixed_float16"),
     ],
 )
-def test_auto_takes_what_the_hardware_multiplies_fast(requested, flags, gpus, expected):
+def test_auto_chooses_the_precision_of_the_hardware(requested, flags, gpus, expected):
     assert precision.choose(requested, flags, gpus) == expected
 
 
@@ -34,9 +34,7 @@ def test_auto_takes_what_the_hardware_multiplies_fast(requested, flags, gpus, ex
         ("off", 1, precision.XLA_PIXELS, ["GPU"], False),
     ],
 )
-def test_xla_compiles_where_it_pays_unless_a_setting_says_otherwise(
-    monkeypatch, setting, devices, pixels, gpus, expected
-):
+def test_auto_uses_xla_for_long_trainings_on_one_gpu(monkeypatch, setting, devices, pixels, gpus, expected):
     monkeypatch.setattr(precision.tf.config, "list_physical_devices", lambda _: gpus)
 
     assert precision.use_xla(setting, devices, pixels) == expected
@@ -46,7 +44,7 @@ def test_detection_names_a_policy_that_keras_knows():
     assert keras.dtype_policies.DTypePolicy(precision.detect("auto")).variable_dtype == "float32"
 
 
-def test_the_global_policy_is_put_back_after_an_error():
+def test_the_global_policy_is_restored_after_an_error():
     before = keras.config.dtype_policy().name
     inside = []
 

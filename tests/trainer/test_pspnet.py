@@ -37,11 +37,11 @@ def pspnet() -> keras.Model:
         ("logits", (352, 480, 12)),
     ],
 )
-def test_pspnet_has_the_shapes_of_its_source(pspnet, layer, expected):
+def test_pspnet_has_the_shapes_of_the_paper(pspnet, layer, expected):
     assert tuple(pspnet.get_layer(layer).output.shape[1:]) == expected
 
 
-def test_pspnet_has_the_parameters_of_its_source(pspnet):
+def test_pspnet_has_the_parameters_of_the_paper(pspnet):
     pyramid = 4 * (2048 * 512 + 4 * 512)
     fuse = 3 * 3 * 4096 * 512 + 4 * 512
 
@@ -64,7 +64,7 @@ def test_auxiliary_scores_come_from_the_fourth_stage():
 
 @pytest.mark.parametrize("bins", [1, 2, 3, 6])
 @pytest.mark.parametrize(("height", "width"), [(12, 18), (7, 4)])
-def test_regions_are_averaged_whatever_the_size(bins, height, width):
+def test_regions_are_averaged_at_any_size(bins, height, width):
     x = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype(np.float32)
 
     averages = RegionAverages(bins)(x)
@@ -85,7 +85,7 @@ def test_averages_keep_their_precision_under_mixed_precision():
     np.testing.assert_allclose(average, 1.01, atol=1e-5)
 
 
-def test_a_feature_of_one_pixel_is_spread_over_all():
+def test_a_feature_of_one_pixel_is_repeated():
     spread = ResizedLike()((np.full((1, 1, 1, 2), 5, np.float32), np.zeros((1, 3, 4, 7), np.float32)))
 
     np.testing.assert_array_equal(spread, np.full((1, 3, 4, 2), 5))

@@ -47,7 +47,7 @@ def test_a_file_cut_short_is_named(tmp_path, kept):
         read(tmp_path, SAVED[:kept])
 
 
-def test_a_tensor_that_leaves_its_numbers_is_refused(tmp_path):
+def test_a_tensor_that_exceeds_its_storage_is_rejected(tmp_path):
     # The shape (3, 2) of the kernel becomes (9, 2).
     assert SAVED.count(b"K\x03K\x02\x86") == 1
 
@@ -55,7 +55,7 @@ def test_a_tensor_that_leaves_its_numbers_is_refused(tmp_path):
         read(tmp_path, SAVED.replace(b"K\x03K\x02\x86", b"K\x09K\x02\x86"))
 
 
-def test_a_zip_archive_of_newer_pytorch_is_refused(tmp_path):
+def test_a_zip_archive_of_newer_pytorch_is_rejected(tmp_path):
     with pytest.raises(UsageError, match="cannot be read"):
         read(tmp_path, b"PK\x03\x04" + bytes(100))
 
@@ -69,7 +69,7 @@ class Command:
 
 
 @pytest.mark.parametrize("position", [0, 3, 4])
-def test_code_is_refused(tmp_path, position):
+def test_code_is_rejected(tmp_path, position):
     parts = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, collections.OrderedDict(), []]
     parts[position] = Command(tmp_path / "made")
 
@@ -79,6 +79,6 @@ def test_code_is_refused(tmp_path, position):
     assert not (tmp_path / "made").exists()
 
 
-def test_a_header_of_another_format_is_refused(tmp_path):
+def test_a_header_of_another_format_is_rejected(tmp_path):
     with pytest.raises(UsageError, match=r"found the header \[1, 2\]"):
         read(tmp_path, b"".join(pickle.dumps(part, protocol=2) for part in (1, 2, {})))

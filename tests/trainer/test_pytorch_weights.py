@@ -71,21 +71,17 @@ def features(encoder: str, path: str) -> keras.Model:
     """Returns an encoder, with the weights of a file, from prepared pixels to its deepest features."""
     settings = ModelSettings(encoder=encoder, encoder_weights=path)
     pixels = keras.Input((None, None, 3))
-    chosen = encoders.chosen(settings, "vgg16")
+    chosen = encoders.chosen(settings)
     (deepest,) = encoders.extract(chosen, pixels, [chosen.features[-1]])
     model = keras.Model(pixels, deepest)
     encoder_weights.load(model, path, encoder)
     return model
 
 
-def naming(encoder: str, library: str) -> pytorch_weights.Naming:
-    return next(found for found in pytorch_weights.NAMINGS[encoder] if found.library == library)
-
-
 def checkpoint(encoder: str, library: str) -> dict[str, np.ndarray]:
     network = encoders.ENCODERS[encoder].application(include_top=False, weights=None, input_shape=(64, 96, 3))
     layers = sum(encoders.ENCODERS[encoder].blocks, ())
-    pairs = zip(naming(encoder, library).prefixes, layers, strict=True)
+    pairs = zip(pytorch_weights.NAMINGS[encoder][library], layers, strict=True)
     return {name: array for prefix, layer in pairs for name, array in tensors(prefix, network.get_layer(layer)).items()}
 
 
@@ -107,7 +103,7 @@ def test_a_checkpoint_gives_the_activations_that_it_gives_in_pytorch(tmp_path, e
 
 def test_every_encoder_of_the_libraries_has_a_case():
     assert set(ACTIVATIONS) == {
-        (encoder, naming.library) for encoder, namings in pytorch_weights.NAMINGS.items() for naming in namings
+        (encoder, library) for encoder, namings in pytorch_weights.NAMINGS.items() for library in namings
     }
 
 
@@ -163,7 +159,7 @@ def test_a_preset_of_keras_hub_is_read_and_gets_pytorchs_pixels(tmp_path):
         (["model.weights.h5"], "holds no preset, for the encoder vgg16; expected a file .weights.h5"),
     ],
 )
-def test_other_folders_are_refused(tmp_path, files, message):
+def test_other_folders_are_rejected(tmp_path, files, message):
     for name in files:
         (tmp_path / name).touch()
 
@@ -184,7 +180,7 @@ def test_other_folders_are_refused(tmp_path, files, message):
         ),
     ],
 )
-def test_another_checkpoint_is_refused(tmp_path, encoder, arrays, message):
+def test_another_checkpoint_is_rejected(tmp_path, encoder, arrays, message):
     path = str(tmp_path / "model.safetensors")
     save_file({name: np.zeros((1, 1, 1, 1), np.float32) for name in arrays}, path)
 
@@ -193,7 +189,7 @@ def test_another_checkpoint_is_refused(tmp_path, encoder, arrays, message):
 
 
 def test_mit_b0_has_no_download():
-    with pytest.raises(UsageError, match="no download for mit_b0; choose none, or a safetensors file"):
+    with pytest.raises(UsageError, match="mit_b0 has no download; choose none, or a safetensors file"):
         registry.check_options(ModelSettings(name="segformer", encoder_weights="imagenet"))
 
 
@@ -205,7 +201,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         features("vgg16", str(path))
 
 
-def test_a_checkpoint_of_another_size_is_refused(tmp_path):
+def test_a_checkpoint_of_another_size_is_rejected(tmp_path):
     arrays = checkpoint("convnext_tiny", "timm")
     arrays["stem.0.weight"] = arrays["stem.0.weight"][:48]
     path = str(tmp_path / "model.safetensors")

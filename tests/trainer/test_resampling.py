@@ -18,7 +18,7 @@ def spans(first: float, last: float, number: int = 3) -> resampling.Span:
 
 
 def largest_step(window: tuple[float, float], size: tuple[int, int]) -> float:
-    """Source pixels to a pixel of the result, on the axis where they are more."""
+    """Returns source pixels per pixel of the result, on the axis with more of them."""
     return max(extent / length for extent, length in zip(window, size, strict=True))
 
 

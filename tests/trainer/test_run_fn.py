@@ -99,7 +99,7 @@ def test_an_export_that_fails_leaves_the_checkpoint(fn_args):
     assert execution_of(str(folder)) == pathlib.Path(fn_args.model_run_dir).name
 
 
-def test_where_trainings_share_a_folder_another_execution_resumes_one_that_was_stopped(fn_args, monkeypatch):
+def test_with_shared_checkpoints_another_execution_resumes_a_stopped_training(fn_args, monkeypatch):
     monkeypatch.setattr(attempts, "WATCH_SECONDS", 0.2)
     fn_args.custom_config["checkpoints_shared"] = True
     root, transform_output = pathlib.Path(fn_args.custom_config["checkpoint_root"]), fn_args.transform_output
@@ -111,7 +111,7 @@ def test_where_trainings_share_a_folder_another_execution_resumes_one_that_was_s
     fn_args.transform_output, fn_args.model_run_dir = transform_output, fn_args.model_run_dir + "-of-another-execution"
     run_fn(fn_args)
 
-    # The epochs' seconds included.
+    # Including the seconds of the epochs.
     assert json.loads((pathlib.Path(fn_args.model_run_dir) / "history.json").read_text()) == state["history"]
     assert list(root.iterdir()) == []
 
@@ -119,7 +119,7 @@ def test_where_trainings_share_a_folder_another_execution_resumes_one_that_was_s
 @pytest.mark.parametrize(
     ("shared", "workers", "same"), [(False, 1, True), (False, 2, True), (True, 1, True), (True, 2, False)]
 )
-def test_only_an_execution_itself_resumes_several_workers_where_trainings_share_a_folder(
+def test_with_shared_checkpoints_only_the_same_execution_resumes_several_workers(
     fn_args, monkeypatch, shared, workers, same
 ):
     cluster = {"cluster": {"worker": ["a:1", "b:1"][:workers]}, "task": {"type": "worker", "index": 0}}
@@ -139,7 +139,7 @@ def test_only_an_execution_itself_resumes_several_workers_where_trainings_share_
     assert len(set(own)) == (2 if shared and workers == 1 else 0)
 
 
-def test_no_files_is_explained(fn_args):
+def test_missing_files_are_an_error(fn_args):
     fn_args.train_files = [fn_args.train_files[0] + ".absent"]
 
     with pytest.raises(SegpipeError, match="no file matches"):

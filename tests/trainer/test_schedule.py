@@ -12,7 +12,7 @@ def rates(steps_per_epoch: int, **settings: float) -> list[float]:
     return [float(schedule(step)) for step in range(recipe.epochs * steps_per_epoch + 1)]
 
 
-def test_it_climbs_in_a_line_then_falls_to_zero():
+def test_the_rate_rises_linearly_and_then_falls_to_zero():
     curve = rates(10, epochs=4, learning_rate=1e-3, warmup_epochs=1)
 
     climb = [after - before for before, after in itertools.pairwise(curve[:11])]

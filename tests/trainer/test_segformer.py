@@ -17,7 +17,7 @@ def segformer() -> keras.Model:
     return registry.build(ModelSettings(name="segformer"), None, 150)
 
 
-def test_segformer_has_the_parameters_of_its_source(segformer):
+def test_segformer_has_the_parameters_of_the_paper(segformer):
     assert sum(np.prod(weight.shape) for weight in segformer.trainable_weights) == PARAMETERS - KEY_BIASES
 
 

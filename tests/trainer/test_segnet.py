@@ -31,14 +31,14 @@ def test_unpooling_puts_every_maximum_back_where_it_came_from(dtype):
     largest = windows.max(axis=(2, 4), keepdims=True)
     expected = np.where(windows == largest, windows, 0).reshape(2, 6, 8, 5)
     assert unpooled.dtype == maxima.dtype == dtype
-    # bfloat16 has equals within a window; but for those, every pixel is as it was or zero.
+    # In bfloat16, values in a window may be equal; all other pixels are unchanged or zero.
     alone = np.broadcast_to((windows == largest).sum(axis=(2, 4), keepdims=True) == 1, windows.shape)
     alone = alone.reshape(2, 6, 8, 5)
     assert alone.mean() > 0.9
     np.testing.assert_array_equal(unpooled.numpy().astype(np.float32)[alone], expected[alone])
 
 
-def test_of_equal_maxima_the_first_is_kept():
+def test_the_first_of_equal_maxima_is_kept():
     unpooled = MaxUnpooling()(MaxPoolingWithIndices()(np.ones((1, 4, 4, 1), np.float32)))
 
     np.testing.assert_array_equal(unpooled[0, ..., 0], [[1, 0, 1, 0], [0, 0, 0, 0]] * 2)
@@ -55,7 +55,7 @@ def test_pooling_and_indices_agree_with_tensorflow():
     np.testing.assert_array_equal(indices, row % 2 * 2 + column % 2)
 
 
-def test_gradients_go_back_through_the_maxima_alone():
+def test_only_maxima_get_gradients():
     x = tf.Variable(features(1, 4, 4, 2))
 
     with tf.GradientTape() as tape:
@@ -87,11 +87,11 @@ def test_a_window_of_negative_values_keeps_its_maximum():
         ("classes", (352, 480, 12)),
     ],
 )
-def test_segnet_has_the_shapes_of_its_source(segnet, layer, expected):
+def test_segnet_has_the_shapes_of_the_paper(segnet, layer, expected):
     assert tuple(segnet.get_layer(layer).output.shape[1:]) == expected
 
 
-def test_segnet_has_the_parameters_of_its_source(segnet):
+def test_segnet_has_the_parameters_of_the_paper(segnet):
     encoder = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
     decoder = [512, 512, 512, 512, 512, 512, 256, 256, 256, 128, 128, 64, 64]
     channels = [*itertools.pairwise(encoder), *itertools.pairwise(decoder)]
@@ -114,10 +114,10 @@ def test_the_encoders_blocks_include_their_normalisation(segnet):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"upsampling": "bilinear"}, "model.upsampling: found bilinear, but segnet cannot have it; use default"),
-        ({"encoder": "resnet50"}, "model.encoder: found resnet50, but segnet cannot have it; use default or vgg16"),
+        ({"upsampling": "bilinear"}, "model.upsampling: found bilinear, which segnet does not support; use default"),
+        ({"encoder": "resnet50"}, "model.encoder: found resnet50, which segnet does not support; use default or vgg16"),
     ],
 )
-def test_segnet_refuses_what_its_unpooling_cannot_have(options, message):
+def test_segnet_rejects_options_that_unpooling_does_not_support(options, message):
     with pytest.raises(UsageError, match=message):
         registry.build(ModelSettings(name="segnet", **options), None, 3)

@@ -1,4 +1,4 @@
-"""Trainings shared by two devices: of one process, and of two that talk over gRPC as two machines would."""
+"""Trainings on two devices: of one process, and of two processes that communicate over gRPC like two machines."""
 
 import json
 import math
@@ -23,15 +23,15 @@ pytestmark = pytest.mark.slow
 
 PROJECT = pathlib.Path(__file__).parents[2]
 
-# Batch normalisation measures the global batch; dropout would draw otherwise on two devices than on one.
+# Batch normalisation uses the global batch; dropout would differ between one and two devices.
 MODEL = {"name": "unet", "base_filters": 4, "normalization": True, "dropout": 0.0}
 RECIPE = {
     "epochs": 3, "batch_size": 2, "learning_rate": 5e-3, "keep": "last", "checkpoint_steps": 1, "dice_weight": 0.5,
     "ema": 0.8,
-    # It draws by device.
+    # Its random numbers depend on the device.
     "augment": False,
 }  # fmt: skip
-# At the rate that two devices make of theirs.
+# The learning rate that two devices use.
 ALONE = {**RECIPE, "learning_rate": 5e-3 * math.sqrt(2)}
 
 # Sums in another order differ in their last bit, which three epochs of Adam amplify.
@@ -40,7 +40,7 @@ TOLERANCE = 1e-3
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> TrainedModel:
-    """What one device learns from the global batches of two."""
+    """The training of one device on the global batches of two."""
     root = tmp_path_factory.mktemp("alone")
     toy.write_splits(root)
     job = toy.job(root, root / "logs", seed=3, model=ModelSettings(**MODEL), **ALONE)
@@ -51,7 +51,7 @@ def alone(tmp_path_factory) -> TrainedModel:
 
 
 def joined(images: tf.Tensor, masks: tf.Tensor, *seeds: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Makes one batch of those of two devices, [2, B, ...]."""
+    """Merges the batches of two devices, [2, B, ...], to one."""
     pairs = (tf.reshape(values, [-1, *values.shape[2:]]) for values in (images, masks))
     return (*pairs, *(seed[0] for seed in seeds))
 
@@ -63,7 +63,7 @@ def transform_output(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, transform_output) -> pathlib.Path:
-    """The folder of a training by two workers that nothing disturbed."""
+    """The folder of an uninterrupted training by two workers."""
     root = tmp_path_factory.mktemp("unbroken")
     for process in start_workers(root, transform_output):
         finish(process)
@@ -83,7 +83,7 @@ def start(script: str, *arguments: str, **environment: str) -> subprocess.Popen:
 def start_workers(
     root: pathlib.Path, transform_output: str, precisions: tuple[str, str] = ("float32", "float32")
 ) -> list[subprocess.Popen]:
-    """Starts two workers with folders of their own for all but the data and the checkpoints."""
+    """Starts two workers that share only the data and the checkpoints."""
     addresses = [f"localhost:{port}" for port in free_ports(2)]
     return [start_worker(index, addresses, root, transform_output, precision=precisions[index]) for index in range(2)]
 
@@ -112,7 +112,7 @@ def free_ports(number: int) -> list[int]:
 
 
 def finish(process: subprocess.Popen, code: int = 0) -> tuple[list[dict], str]:
-    """Returns a process's progress and what it complained about."""
+    """Returns a process's progress and its error output."""
     try:
         lines, complaints = process.communicate(timeout=240)
     finally:
@@ -126,7 +126,7 @@ def without_seconds(history: list[dict]) -> list[dict]:
 
 
 def history(root: pathlib.Path) -> list[dict]:
-    """Returns what the chief has written."""
+    """Returns the chief's output."""
     return json.loads((root / "worker-0" / "model_run" / "history.json").read_text())
 
 
@@ -149,7 +149,7 @@ def test_two_devices_learn_what_one_learns_from_the_same_batches(alone, tmp_path
     assert_same_losses(json.loads((tmp_path / "weights.json").read_text()), alone.history)
 
 
-def test_a_training_does_not_go_on_with_another_number_of_devices(tmp_path):
+def test_a_training_does_not_resume_on_another_number_of_devices(tmp_path):
     toy.write_splits(tmp_path)
     job = toy.job(tmp_path, tmp_path / "logs", seed=3, model=ModelSettings(**MODEL), **{**RECIPE, "epochs": 1})
     train(job, Checkpoints(str(tmp_path / "checkpoint")))
@@ -159,10 +159,7 @@ def test_a_training_does_not_go_on_with_another_number_of_devices(tmp_path):
         start(toy.__file__, str(tmp_path), str(tmp_path / "checkpoint"), str(tmp_path / "weights.npz"), options), code=1
     )
 
-    assert (
-        f"checkpoints {tmp_path / 'checkpoint'}: found a training whose batches 1 device(s) shared, expected 2"
-        in complaints
-    )
+    assert f"checkpoints {tmp_path / 'checkpoint'}: found a training on 1 device(s), expected 2" in complaints
 
 
 def test_gradients_that_overflow_on_one_device_move_no_weight_on_any():
@@ -178,17 +175,14 @@ def test_workers_of_different_arithmetic_are_refused(tmp_path, transform_output)
     chief.kill()
     chief.communicate()
 
-    assert (
-        "training.precision: found mixed_bfloat16 on this worker's processors, expected the chief's, float32"
-        in complaints
-    )
+    assert "training.precision: found mixed_bfloat16 on this worker, expected the chief's float32" in complaints
 
 
 def test_two_workers_learn_what_one_learns_from_the_same_batches(alone, unbroken):
     assert_same_losses(history(unbroken), alone.history)
 
 
-def test_the_chief_alone_leaves_something(unbroken):
+def test_only_the_chief_writes_files(unbroken):
     model = tf.saved_model.load(str(unbroken / "worker-0" / "model"))
 
     assert set(model.signatures) >= {"serving_default", "evaluation"}
@@ -196,7 +190,7 @@ def test_the_chief_alone_leaves_something(unbroken):
     assert list((unbroken / "checkpoints").iterdir()) == []
 
 
-def test_a_lost_worker_costs_the_interrupted_steps_and_no_more(unbroken, tmp_path, transform_output):
+def test_a_lost_worker_costs_only_the_interrupted_steps(unbroken, tmp_path, transform_output):
     chief, other = start_workers(tmp_path, transform_output)
     for line in chief.stdout:
         if line.startswith("{") and json.loads(line)["epoch"] == 2:
@@ -205,7 +199,7 @@ def test_a_lost_worker_costs_the_interrupted_steps_and_no_more(unbroken, tmp_pat
     _, complaints = finish(chief, code=1)
     other.communicate()
 
-    assert "another worker is lost in epoch" in complaints
+    assert "another worker was lost in epoch" in complaints
     (folder,) = (tmp_path / "checkpoints").iterdir()
     kept = json.loads((folder / "state.json").read_text())
     made = (len(kept["history"]), kept["step"])

@@ -11,7 +11,7 @@ import tensorflow as tf
 import training_toy as toy
 
 from components.errors import DataRejectedError, SegpipeError, UsageError
-from components.gpu import Build, Found
+from components.gpu import Build, Inspection
 from trainer import cluster, distribution, input_pipeline, loop, optimizer, precision, training
 from trainer.callbacks import example_panels
 from trainer.checkpoints import Checkpoints
@@ -24,7 +24,7 @@ from trainer.training import TrainedModel, make_learner, train
 
 
 class Listener(logging.Handler):
-    """Collects progress records, and breaks the training at the end of one epoch if asked to."""
+    """Collects progress records, and can interrupt the training at the end of an epoch."""
 
     def __init__(self, break_after_epoch: int | None = None) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ def test_history_has_one_entry_an_epoch(unbroken):
     assert json.loads(json.dumps(trained.history)) == trained.history
 
 
-def test_progress_tells_place_and_scores(unbroken):
+def test_progress_contains_place_and_scores(unbroken):
     _, listener, _ = unbroken
 
     ends = [r.progress for r in listener.records if r.progress["epoch_ended"]]
@@ -145,7 +145,7 @@ def test_a_broken_training_resumes_and_ends_like_an_unbroken_one(unbroken, data,
 
 
 class BreakingCheckpoints(Checkpoints):
-    """Breaks the training once it has written a checkpoint after some step."""
+    """Interrupts the training after the checkpoint of a step."""
 
     def __init__(self, folder: str, epoch: int, step: int) -> None:
         super().__init__(folder)
@@ -189,12 +189,12 @@ def test_a_finished_training_waits_for_no_other_worker(unbroken, data, monkeypat
     job, checkpoints = toy.job(data, root / "logs", keep="last"), Checkpoints(str(root / "checkpoint"))
     addresses = {"worker": ["localhost:1", "localhost:2"]}
 
-    def join() -> None:
+    def interrupt(*_) -> None:
         raise InterruptedError
 
-    monkeypatch.setattr(distribution, "choose", join)
-    # A batch of one device may be too small to learn from, but it makes no step.
-    monkeypatch.setattr(registry, "min_batch", lambda _: 8)
+    monkeypatch.setattr(distribution, "choose", interrupt)
+    # The batch of a single device may be too small to learn from, but no step is made.
+    monkeypatch.setattr(registry, "check_batch", interrupt)
     ends = []
     for index in range(2):
         config = {"cluster": addresses, "task": {"type": "worker", "index": index}}
@@ -208,7 +208,7 @@ def test_a_finished_training_waits_for_no_other_worker(unbroken, data, monkeypat
         np.testing.assert_array_equal(found, expected)
 
 
-def test_a_training_goes_on_from_what_was_kept_while_its_workers_gathered(unbroken, data, tmp_path, monkeypatch):
+def test_a_training_resumes_a_checkpoint_saved_while_its_workers_gathered(unbroken, data, tmp_path, monkeypatch):
     trained, _, root = unbroken
 
     def gather() -> tf.distribute.Strategy:
@@ -219,7 +219,7 @@ def test_a_training_goes_on_from_what_was_kept_while_its_workers_gathered(unbrok
 
     again = train(toy.job(data, tmp_path / "logs", keep="last"), Checkpoints(str(tmp_path / "checkpoint")))
 
-    # Their seconds too.
+    # Including the seconds of the epochs.
     assert again.history == trained.history
 
 
@@ -234,7 +234,7 @@ def test_the_kept_epoch_is_the_best_on_validation(unbroken, data):
 
 
 class RecordingCheckpoints(Checkpoints):
-    """Keeps what the variables had at the end of every epoch: by epoch, by path."""
+    """Records the values of the variables at the end of every epoch: by epoch, by path."""
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
@@ -247,7 +247,7 @@ class RecordingCheckpoints(Checkpoints):
 
 def test_the_weights_are_those_of_the_epoch_that_is_kept(data, tmp_path, monkeypatch):
     falling = iter([{"loss": 1.0, "mean_iou": 0.3}, {"loss": 1.0, "mean_iou": 0.2}])
-    monkeypatch.setattr(loop, "_validate", lambda *_: next(falling))
+    monkeypatch.setattr(loop.TrainingLoop, "_validate", lambda _: next(falling))
     checkpoints = RecordingCheckpoints(str(tmp_path / "checkpoint"))
 
     trained = run(toy.job(data, tmp_path, epochs=2), checkpoints, Listener())
@@ -268,7 +268,7 @@ def test_it_learns_a_toy_set(data, tmp_path):
     assert max(entry["val_mean_iou"] for entry in trained.history) > 0.8
 
 
-# What is off unless asked for.
+# Settings that are off by default.
 RECIPE = {
     "dice_weight": 0.5, "lovasz_weight": 0.5, "ema": 0.9, "deep_supervision": 0.4,
 }  # fmt: skip
@@ -286,7 +286,7 @@ def test_the_whole_recipe_broken_within_an_epoch_ends_like_an_unbroken_one(unbro
     assert without_seconds(resumed.history) == without_seconds(expected.history)
     for found, value in zip(toy.weights(resumed), toy.weights(expected), strict=True):
         np.testing.assert_array_equal(found, value)
-    # The heads of deep supervision are left behind.
+    # Without the heads of deep supervision.
     assert resumed.model.count_params() == unbroken[0].model.count_params()
 
 
@@ -314,7 +314,7 @@ def test_it_trains_in_float16(data, tmp_path):
     assert trained.history[0]["val_mean_iou"] > 0.4
 
 
-def test_the_loss_is_scaled_in_float16_alone(data, tmp_path):
+def test_only_float16_scales_the_loss(data, tmp_path):
     def learner(policy: str) -> Learner:
         job = toy.job(data, tmp_path)
         with precision.policy(policy):
@@ -350,17 +350,17 @@ def test_the_encoder_is_frozen_and_has_a_rate_of_its_own(data, tmp_path, monkeyp
     given, build = [], optimizer.build
     monkeypatch.setattr(optimizer, "build", lambda *arguments: (given.extend(arguments), build(*arguments))[1])
 
-    # As a training that goes on, so that no weights are looked for.
+    # Like a resumed training, so that no pretrained weights are read.
     learner = make_learner(job, toy.split(job).facts, tf.distribute.get_strategy(), fresh=False)
 
     assert [learner.model.get_layer(name).trainable for name in ("Conv1", "block_1_depthwise")] == [False, True]
     assert given[-1] == registry.encoder_blocks(network)
 
 
-def test_a_step_of_one_image_is_refused_where_the_network_cannot_learn_from_it(data, tmp_path):
+def test_a_step_of_one_image_is_rejected_for_networks_that_need_more(data, tmp_path):
     job = toy.job(data, tmp_path, model=ModelSettings(name="pspnet"), batch_size=1)
 
-    with pytest.raises(UsageError, match=r"training\.batch_size: found 1 image a step, but pspnet .* at least 2"):
+    with pytest.raises(UsageError, match=r"training\.batch_size: found 1 image per step, but pspnet .* at least 2"):
         train(job, Checkpoints(str(tmp_path / "checkpoint")))
 
 
@@ -397,7 +397,7 @@ def test_nothing_is_traced_twice_though_the_last_batches_are_smaller(data, tmp_p
 
 
 def test_the_validation_loss_does_not_depend_on_what_fills_up_its_last_batch(unbroken, data, tmp_path):
-    # Six images are a batch and a half of four, and a whole one of six.
+    # Six images are one and a half batches of four, or one batch of six.
     scores = []
     for batch_size in (4, 6):
         job = toy.job(data, tmp_path, batch_size=batch_size, dice_weight=1.0, cross_entropy=0.0)
@@ -414,7 +414,10 @@ def test_the_validation_loss_does_not_depend_on_what_fills_up_its_last_batch(unb
 @pytest.mark.parametrize(
     ("training", "message"),
     [
-        ({"crop_size": (20, 32)}, r"training\.crop_size: found 20x32, but unet needs a height that 16 divides"),
+        (
+            {"crop_size": (20, 32)},
+            r"training\.crop_size: found 20x32, but unet needs a height that is a multiple of 16",
+        ),
         ({"crop_size": (64, 48)}, r"training\.crop_size: found 64x48, expected at most the input size, 32x48"),
     ],
 )
@@ -423,9 +426,9 @@ def test_a_window_that_does_not_fit_is_refused(data, tmp_path, training, message
         train(toy.job(data, tmp_path, **training), Checkpoints(str(tmp_path / "checkpoint")))
 
 
-def test_a_training_that_requires_a_gpu_says_what_is_missing(data, tmp_path, monkeypatch):
+def test_a_missing_required_gpu_is_an_error(data, tmp_path, monkeypatch):
     monkeypatch.setattr(training.gpu, "usable_gpus", lambda: [])
-    monkeypatch.setattr(training.gpu, "inspect", lambda: Found(Build("2.21.0")))
+    monkeypatch.setattr(training.gpu, "inspect", lambda: Inspection(Build("2.21.0")))
 
     with pytest.raises(UsageError, match=r"require_gpu: found no GPU(.|\n)*TensorFlow 2\.21\.0 was built without CUDA"):
         train(toy.job(data, tmp_path, require_gpu=True), Checkpoints(str(tmp_path / "checkpoint")))
@@ -471,7 +474,7 @@ def test_the_global_policy_is_the_one_before(data, tmp_path):
     assert keras.config.dtype_policy().name == before
 
 
-def test_a_loss_that_is_no_number_stops_the_training(data, tmp_path):
+def test_a_nan_loss_stops_the_training(data, tmp_path):
     job = toy.job(data, tmp_path, learning_rate=1e38, warmup_epochs=0, weight_decay=0)
 
     with pytest.raises(SegpipeError, match=r"the loss is nan at step \d+, expected a finite number; lower"):

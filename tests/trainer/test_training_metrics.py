@@ -51,7 +51,7 @@ def test_void_predicted_on_a_scored_pixel_is_a_miss():
 
 
 @pytest.mark.parametrize("ignore_index", [None, 3])
-def test_the_mean_is_the_evaluation_s(ignore_index):
+def test_the_mean_iou_equals_that_of_the_evaluation(ignore_index):
     # Class 2 is only predicted, class 4 neither true nor predicted.
     truth, predicted = np.array([[0, 0, 1, 1, 3, 3]]), np.array([[0, 2, 1, 3, 3, 0]])
     metric = MeanIoU(class_map(5, ignore_index))
@@ -63,7 +63,7 @@ def test_the_mean_is_the_evaluation_s(ignore_index):
     assert expected == pytest.approx((1 / 2 + 1 / 2) / 2 if ignore_index == 3 else (1 / 3 + 1 / 2 + 1 / 3) / 3)
 
 
-def test_nothing_scored_is_not_a_number():
+def test_the_mean_iou_of_no_scored_pixel_is_nan():
     assert math.isnan(float(MeanIoU(class_map(3)).result()))
 
 
@@ -87,7 +87,7 @@ def test_the_mean_loss_is_that_of_all_images():
     assert float(metric.result()) == pytest.approx((2 * 4 + 5) / 5)
 
 
-def test_the_mean_loss_of_nothing_is_not_a_number():
+def test_the_mean_loss_of_no_image_is_nan():
     assert math.isnan(float(MeanLoss().result()))
 
 

@@ -1,4 +1,4 @@
-"""A trial in a process of its own."""
+"""A trial in its own process."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def test_a_trial_times_steps_of_both_kinds():
     assert 10**8 < timing.memory < 10**10
 
 
-def test_a_trial_without_enough_memory_ends_in_a_code_of_its_own():
+def test_a_trial_without_enough_memory_has_its_own_exit_code():
     # The images alone are 3 * 2**33 bytes.
     assert _run({**_SMALL, "size": [2**16, 2**16]}, limit=8 * 2**20).returncode == trial.OUT_OF_MEMORY
 
@@ -39,4 +39,4 @@ def test_settings_that_do_not_fit_are_explained_in_the_last_line():
     done = _run({**_SMALL, "size": [60, 64]})
 
     assert done.returncode == 1
-    assert "divides, not 60" in done.stderr.strip().splitlines()[-1]
+    assert "a multiple of 16, not 60" in done.stderr.strip().splitlines()[-1]

@@ -1,4 +1,4 @@
-"""Upsampling interpolates at any size, and transposed convolutions begin as interpolation."""
+"""Upsampling interpolates at any size, and transposed convolutions are initialised to interpolation."""
 
 import keras
 import numpy as np
@@ -31,7 +31,7 @@ def test_a_kernel_of_the_stride_repeats_each_value():
 
 
 @pytest.mark.parametrize(("size", "channels"), [(3, (4, 4)), (4, (4, 5))])
-def test_other_kernels_are_refused(size, channels):
+def test_other_kernels_are_rejected(size, channels):
     with pytest.raises(ValueError, match="no interpolation"):
         Interpolation(2)((size, size, *channels))
 

@@ -1,4 +1,4 @@
-"""A training that starts from an earlier one's weights."""
+"""Training from the weights of an earlier training."""
 
 import dataclasses
 import pathlib
@@ -30,9 +30,9 @@ def earlier(tmp_path_factory):
     return root, model, export
 
 
-def test_a_training_begins_with_the_weights_of_the_earlier_one(earlier, tmp_path):
+def test_a_warm_start_begins_with_the_weights_of_the_base_model(earlier, tmp_path):
     root, model, export = earlier
-    # So small a rate that one epoch leaves the weights where they were.
+    # The rate is so small that one epoch does not change the weights.
     job = toy.job(root, tmp_path / "logs", seed=99, epochs=1, learning_rate=1e-12, weight_decay=0)
 
     trained = train(dataclasses.replace(job, base_model=export), Checkpoints(str(tmp_path / "checkpoint")))
@@ -41,7 +41,7 @@ def test_a_training_begins_with_the_weights_of_the_earlier_one(earlier, tmp_path
         np.testing.assert_allclose(after.numpy(), before.numpy(), atol=1e-6)
 
 
-def test_a_training_that_goes_on_needs_neither_the_earlier_one_nor_pretrained_weights(earlier, tmp_path):
+def test_a_resumed_training_needs_neither_the_base_model_nor_pretrained_weights(earlier, tmp_path):
     root, _, _ = earlier
     network = ModelSettings(name="pspnet", encoder="mobilenet_v2")
     folder = str(tmp_path / "checkpoint")
@@ -55,7 +55,7 @@ def test_a_training_that_goes_on_needs_neither_the_earlier_one_nor_pretrained_we
         np.testing.assert_array_equal(after, before)
 
 
-def test_a_training_that_begins_with_an_earlier_one_needs_no_pretrained_weights(earlier, tmp_path):
+def test_a_warm_start_needs_no_pretrained_weights(earlier, tmp_path):
     root, _, _ = earlier
     network = ModelSettings(name="pspnet", encoder="mobilenet_v2")
     model, export = registry.build(network, None, toy.CLASS_MAP.num_classes), str(tmp_path / "Format-Serving")
@@ -79,14 +79,14 @@ def test_weights_that_lack_a_layer_are_refused(earlier, tmp_path):
         warm_start.load(model, str(tmp_path / "Format-Serving"))
 
 
-def test_the_weights_lie_outside_of_what_is_pushed(earlier):
+def test_the_weights_are_not_part_of_the_pushed_model(earlier):
     _, _, export = earlier
 
     assert (pathlib.Path(export).parent / "network.weights.h5").exists()
     assert not pathlib.Path(export).exists()
 
 
-def test_weights_that_are_gone_or_another_network_s_are_explained(earlier, tmp_path):
+def test_missing_weights_or_those_of_another_network_are_errors(earlier, tmp_path):
     root, _, export = earlier
     job = toy.job(root, tmp_path / "logs")
     other = dataclasses.replace(job, model=job.model.model_copy(update={"base_filters": 8}), base_model=export)

@@ -21,7 +21,7 @@ CLASS_MAP = ClassMap(
     ("ground", "box", "stripe", "void"), ((90, 90, 90), (200, 40, 40), (40, 200, 40), (0, 0, 0)), ignore_index=3
 )
 
-# Small, and with dropout, so that its randomness counts.
+# Small, and with dropout, to test its randomness.
 UNET = ModelSettings(name="unet", base_filters=4, normalization=True, dropout=0.1)
 
 

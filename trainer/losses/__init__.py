@@ -1,8 +1,7 @@
-"""What a training minimises: a weighted sum of losses on logits, each of them one small file.
+"""The training loss: a weighted sum of losses on logits, one file each.
 
-Every loss is that of the global batch, the same on every device that shares it: whatever is summed
-over pixels or images goes through `distribution.total`. The ignored class counts in none, nor does
-padding (see `padding`).
+Every loss is computed over the global batch and equal on all its devices: sums over pixels or images go through
+`distribution.total`. The ignored class and padding (see `padding`) are excluded.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from trainer.losses.lovasz import Lovasz
 if TYPE_CHECKING:
     from trainer.decoded import SplitFacts
 
-# Masks, class indices or padding [B, H, W], and logits, float32 [B, H, W, num_classes], of one device -> the
-# loss of the global batch, float32 [].
+# From one device's masks, class indices or padding [B, H, W], and logits, float32 [B, H, W, num_classes], to the loss
+# of the global batch, float32 [].
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
-# Of every second row and column: sorting all of them takes a sixth of a step of FCN-8.
+# Every second row and column, because sorting all pixels takes a sixth of a step of FCN-8.
 LOVASZ_STRIDE = 2
 
 
 class WeightedSum:
-    """Sum of losses, each times its weight."""
+    """A weighted sum of losses."""
 
     def __init__(self, parts: Sequence[tuple[float, Loss]]) -> None:
         self._parts = tuple(parts)
@@ -42,15 +41,15 @@ class WeightedSum:
 
 
 def build(settings: TrainingSettings, facts: SplitFacts, class_map: ClassMap) -> Loss:
-    """Returns the loss that the settings ask for.
+    """Returns the weighted sum of losses from the settings.
 
     Args:
         settings: `class_balance`, and `cross_entropy`, `focal_weight`, `dice_weight` and `lovasz_weight`.
         facts: pixel counts of the training split.
-        class_map: names the ignored class.
+        class_map: defines the ignored class.
 
     Raises:
-        DataRejectedError: when every pixel of the training split is of the ignored class.
+        DataRejectedError: if every pixel of the training split belongs to the ignored class.
     """
     weights = class_weights(facts, class_map, settings.class_balance)
     parts = (

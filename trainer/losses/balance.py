@@ -1,4 +1,4 @@
-"""How much each class's pixels count in a loss, from how often they occur in the training split."""
+"""Class weights for the loss, from the class frequencies of the training split."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ if TYPE_CHECKING:
 def class_weights(facts: SplitFacts, class_map: ClassMap, balance: float) -> np.ndarray:
     """Returns the weight of each class in the loss, float32 [num_classes].
 
-    Median frequency balancing (Eigen and Fergus 2015, arXiv 1411.4734): a class's frequency is its
-    share of the pixels of those images that hold it; its weight is the median of all frequencies
-    over its own.
+    Median frequency balancing (Eigen and Fergus 2015, arXiv 1411.4734): a class's frequency is its fraction of the
+    pixels of images that contain it; its weight is the median of all frequencies divided by its own.
 
     Args:
         facts: pixel counts of the training split.
-        class_map: names the ignored class, which weighs 0 and does not enter the median.
-        balance: exponent of the weights; 0 weighs all classes alike, 1 is the source's formula.
+        class_map: defines the ignored class, which has weight 0 and is not part of the median.
+        balance: exponent of the weights; 0 weights all classes equally, 1 is the paper's formula.
 
     Raises:
-        DataRejectedError: when every pixel is of the ignored class.
+        DataRejectedError: if every pixel belongs to the ignored class.
     """
     check_scored("train", facts, class_map)
     weights = np.ones(class_map.num_classes, np.float64)
@@ -40,10 +39,10 @@ def class_weights(facts: SplitFacts, class_map: ClassMap, balance: float) -> np.
 
 
 def check_scored(split: str, facts: SplitFacts, class_map: ClassMap) -> None:
-    """Raises DataRejectedError where every pixel of a split is of the ignored class: nothing to learn, or to score."""
+    """Raises DataRejectedError if every pixel of a split belongs to the ignored class."""
     if not facts.class_pixels[list(class_map.scored_indices)].any():
         ignored = class_map.names[class_map.ignore_index or 0]
         raise DataRejectedError(
             f"split {split}: every pixel is {ignored}, the ignored class, expected pixels of other classes; correct "
-            "the masks or the class map's ignore index"
+            "the masks or the ignore index of the class map"
         )

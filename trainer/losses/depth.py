@@ -11,20 +11,20 @@ SCALE_INVARIANCE = 0.5
 
 
 class ScaleInvariantError:
-    """Mean over images of the scale-invariant error; pixels of unknown depth count nowhere.
+    """Mean over images of the scale-invariant error of pixels with known depth.
 
     Source: Eigen, Puhrsch and Fergus 2014, arXiv 1406.2283, equation 4 with its lambda of 0.5.
     """
 
     def __init__(self, depth_scale: float) -> None:
-        """Takes the value of a depth map at a distance of 1 metre."""
+        """Args: `depth_scale` is the value of a depth map at a distance of 1 metre."""
         self._depth_scale = depth_scale
 
     def __call__(self, depth: tf.Tensor, log_depth: tf.Tensor) -> tf.Tensor:
         """Returns the loss of the global batch, float32 []; 0 if no depth is known.
 
         Args:
-            depth: values of depth maps, float32 [B, H, W]; 0 is unknown, and so is padding, which is below.
+            depth: values of depth maps, float32 [B, H, W]; unknown if 0 or negative (padding).
             log_depth: logarithm of the estimate in metres, float32 [B, H, W, 1].
         """
         known = tf.cast(depth > 0, tf.float32)

@@ -1,4 +1,4 @@
-"""Functions of the losses on whole regions: which pixels count, and the mean over classes and images."""
+"""Helpers of the region losses, Dice and Lovasz: one-hot truth, and the mean over classes and images."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from trainer.losses.padding import real_images
 
 
 def truth(masks: tf.Tensor, class_map: ClassMap) -> tuple[tf.Tensor, tf.Tensor]:
-    """Splits the masks of a batch by class.
+    """Encodes masks one-hot.
 
     Args:
         masks: class indices or `PADDING`, [B, H, W].
-        class_map: names the ignored class.
+        class_map: defines the ignored class.
 
     Returns:
-        Which pixels count, float32 [B, H, W, 1], and which of them each class covers, float32
-        [B, H, W, num_classes]: all zero for the ignored class and for padding.
+        Which pixels are scored, float32 [B, H, W, 1], and the one-hot truth, float32 [B, H, W, num_classes], all zero
+        for the ignored class and padding.
     """
     scored = [0.0 if i == class_map.ignore_index else 1.0 for i in range(class_map.num_classes)]
-    # All zero for a label outside the classes, so for padding too.
+    # `tf.one_hot` gives zeros for labels outside the classes, such as padding.
     covered = tf.one_hot(tf.cast(masks, tf.int32), class_map.num_classes) * tf.constant(scored)
     return tf.reduce_sum(covered, axis=-1, keepdims=True), covered
 
 
 def mean_over_present(losses: tf.Tensor, pixels: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
-    """Returns the mean over the global batch's images of the mean over the classes that each holds, float32 [].
+    """Returns the mean over the images of the global batch of the mean over the classes in each, float32 [].
 
-    An image whose pixels are all of the ignored class counts as 0. An image of padding does not count.
+    An image with nothing but the ignored class counts as 0. Padding is not part of the mean.
 
     Args:
         losses: loss of each class, float32 [B, classes].

@@ -1,9 +1,9 @@
 """ConvNeXt-Tiny without its classifier.
 
-Sources: Liu et al. 2022, arXiv 2201.03545; keras/src/applications/convnext.py, Keras 3.12.4. Keras' own network is not
-used because it has grouped convolutions. On a CPU, Keras compiles those with XLA (`conv` in
-keras/src/backend/tensorflow/nn.py), and TensorFlow Serving has no XLA. A depthwise convolution computes the same.
-Stochastic depth is left out, as Keras leaves it out (`drop_path_rate=0.0`).
+Sources: Liu et al. 2022, arXiv 2201.03545; keras/src/applications/convnext.py, Keras 3.12.4. Keras' own network has
+grouped convolutions, which Keras compiles with XLA on a CPU (`conv` in keras/src/backend/tensorflow/nn.py), and
+TensorFlow Serving has no XLA. A depthwise convolution computes the same. Stochastic depth is left out, as in Keras
+(`drop_path_rate=0.0`).
 """
 
 from __future__ import annotations
@@ -18,19 +18,25 @@ _FILTERS = (96, 192, 384, 768)
 _EPSILON = 1e-6
 _INITIAL_SCALE = 1e-6
 
-# The last layers at strides 4, 8, 16 and 32: the normalisation before the next stage or the classifier.
-FEATURES = ("stage1_norm", "stage2_norm", "stage3_norm", "stage4_norm")
+
+def _stage_layers(stage: int, depth: int) -> tuple[str, ...]:
+    steps = ("depthwise", "norm", "expand", "project", "scale")
+    downsample = (f"stage{stage}_downsample",) if stage > 1 else ()
+    blocks = (f"stage{stage}_block{block}_{step}" for block in range(1, depth + 1) for step in steps)
+    return (*downsample, *blocks, f"stage{stage}_norm")
+
+
+# The layers with weights: the stem, and each stage. A stage, of stride 4, 8, 16 or 32, ends with the normalisation
+# before the next stage or the classifier.
+BLOCKS = (("stem_conv", "stem_norm"), *(_stage_layers(stage, depth) for stage, depth in enumerate(_DEPTHS, 1)))
 
 
 @keras.saving.register_keras_serializable("segpipe")
 class LayerScale(keras.layers.Layer):
-    """Multiplies each channel of [..., C] by a weight that begins as 1e-6.
-
-    Source: Touvron et al. 2021, arXiv 2103.17239.
-    """
+    """Multiplies each channel of [..., C] by a weight, 1e-6 at first (Touvron et al. 2021, arXiv 2103.17239)."""
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights, float32 [C]."""
+        """Creates the weights, float32 [C]."""
         initial = keras.initializers.Constant(_INITIAL_SCALE)
         self.gamma = self.add_weight(shape=(input_shape[-1],), initializer=initial, name="gamma")
 
@@ -39,36 +45,22 @@ class LayerScale(keras.layers.Layer):
         return inputs * self.gamma
 
 
-def layers_with_weights() -> tuple[tuple[str, ...], ...]:
-    """Returns the names of the layers with weights: those of the stem, and of each stage."""
-    steps = ("depthwise", "norm", "expand", "project", "scale")
-    stages = [
-        (
-            *((f"stage{stage}_downsample",) if stage > 1 else ()),
-            *(f"stage{stage}_block{block}_{step}" for block in range(1, depth + 1) for step in steps),
-            f"stage{stage}_norm",
-        )
-        for stage, depth in enumerate(_DEPTHS, 1)
-    ]
-    return (("stem_conv", "stem_norm"), *stages)
-
-
 def ConvNeXtTiny(
     include_top: bool = False,
     weights: str | None = None,
     input_tensor: Any | None = None,
     input_shape: tuple[int | None, int | None, int] | None = None,
 ) -> keras.Model:
-    """Builds the network as the constructors of Keras Applications do.
+    """Builds the network with the arguments of Keras Applications.
 
     Args:
         include_top: must be False, because the classifier is left out.
         weights: None for random weights, "imagenet" for those that Keras downloads.
-        input_tensor: prepared pixels [B, H, W, 3], of a height and width that 32 divides; None for a new input.
+        input_tensor: pre-processed pixels [B, H, W, 3], with H and W multiples of 32; None for a new input.
         input_shape: height, width and channels of a new input.
 
     Returns:
-        A model from prepared pixels [B, H, W, 3] to features [B, H/32, W/32, 768].
+        A model from pre-processed pixels [B, H, W, 3] to features [B, H/32, W/32, 768].
     """
     if include_top:
         raise ValueError("convnext_tiny: include_top is True, expected False; the classifier is not part of it")
@@ -77,7 +69,7 @@ def ConvNeXtTiny(
     x = _normalized(x, "stem_norm")
     for stage, (depth, filters) in enumerate(zip(_DEPTHS, _FILTERS, strict=True), 1):
         if stage > 1:
-            # Without effect here: `dilation` fills it in when it takes out the stride.
+            # No padding yet: `dilation` sets it when it removes the stride.
             x = keras.layers.ZeroPadding2D(0, name=f"stage{stage}_pad")(x)
             x = keras.layers.Conv2D(filters, 2, strides=2, name=f"stage{stage}_downsample")(x)
         for block in range(1, depth + 1):
@@ -90,12 +82,12 @@ def ConvNeXtTiny(
 
 
 def application(weights: str | None = None) -> keras.Model:
-    """Builds Keras' own network, which its files fit."""
+    """Builds Keras' own network, which fits weights files of Keras."""
     return keras.applications.ConvNeXtTiny(include_top=False, include_preprocessing=False, weights=weights)
 
 
 def keras_weights(application: keras.Model, model: keras.Model) -> list[np.ndarray]:
-    """Returns the weights of Keras' network in the shapes of this one's, whose layers are in the same order."""
+    """Reshapes the weights of Keras' network, whose layers are in the same order, to those of this one."""
     pairs = zip(application.get_weights(), model.weights, strict=True)
     return [np.reshape(array, weight.shape) for array, weight in pairs]
 

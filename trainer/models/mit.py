@@ -1,9 +1,9 @@
-"""MiT-B0, the encoder of SegFormer: a transformer of four sizes whose attention sees a smaller copy of the features.
+"""MiT-B0, the encoder of SegFormer: a transformer of four stages, whose attention reads keys from reduced features.
 
 Sources: Xie et al. 2021, arXiv 2105.15203; transformers/models/segformer/modeling_segformer.py, transformers 5.24.0.
-keras-hub 0.32's `MiTBackbone` is not used: it takes square images of one size (`mit_layers.py` has the square root of
-the number of pixels as height and width) and requires Python 3.11, tokenizers and tensorflow-text. Stochastic depth
-is left out.
+Stochastic depth is left out. keras-hub 0.32's `MiTBackbone` only takes square images of one size (`mit_layers.py`
+computes height and width as the square root of the number of pixels), and requires Python 3.11, tokenizers and
+tensorflow-text.
 """
 
 from __future__ import annotations
@@ -16,20 +16,29 @@ from keras import ops
 _DEPTH = 2
 _FILTERS = (32, 64, 160, 256)
 _HEADS = (1, 2, 5, 8)
-# The factor by which keys and values are smaller than the features.
+# Factor by which height and width of keys and values are reduced.
 _REDUCTIONS = (8, 4, 2, 1)
 _EXPANSION = 4
 _EPSILON = 1e-5
 
-# The last layers of each size, at strides 4, 8, 16 and 32.
-FEATURES = ("stage1_norm", "stage2_norm", "stage3_norm", "stage4_norm")
+
+def _stage_layers(stage: int, reduction: int) -> tuple[str, ...]:
+    reduce = ("reduce", "reduce_norm") if reduction > 1 else ()
+    steps = ("norm1", "query", *reduce, "key", "value", "output", "norm2", "expand", "depthwise", "project")
+    blocks = [f"stage{stage}_block{block}_{step}" for block in range(1, _DEPTH + 1) for step in steps]
+    return (f"stage{stage}_embed", f"stage{stage}_embed_norm", *blocks, f"stage{stage}_norm")
+
+
+_FIRST, *_STAGES = (_stage_layers(stage, reduction) for stage, reduction in enumerate(_REDUCTIONS, 1))
+# The layers with weights: the stem, and the rest of each stage. A stage, of stride 4, 8, 16 or 32, ends with its norm.
+BLOCKS = (_FIRST[:2], _FIRST[2:], *_STAGES)
 
 
 @keras.saving.register_keras_serializable("segpipe")
 class Attention(keras.layers.Layer):
-    """Attends from each place of an image to each place of a smaller one, without weights.
+    """Multi-head attention between features of any two sizes, without projections.
 
-    Sizes are known only when an image comes. Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.2.2.
+    Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.2.2.
     """
 
     def __init__(self, heads: int, **kwargs: Any) -> None:
@@ -44,49 +53,13 @@ class Attention(keras.layers.Layer):
         return ops.reshape(ops.einsum("bhqk,bkhc->bqhc", weights, values), ops.shape(inputs[0]))
 
     def compute_output_shape(self, input_shape: list[tuple[int | None, ...]]) -> tuple[int | None, ...]:
-        """Returns the shape of the queries."""
+        """Returns the output shape, which is that of the queries."""
         return input_shape[0]
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments, for saving."""
-        return {**super().get_config(), "heads": self._heads}
-
     def _split(self, x: Any) -> Any:
-        """Returns the channels of each head, [B, H W, heads, C / heads]."""
+        """Splits the channels between the heads: [B, H W, heads, C / heads]."""
         _, height, width, channels = ops.shape(x)
         return ops.reshape(x, (-1, height * width, self._heads, channels // self._heads))
-
-
-def layers_with_weights() -> tuple[tuple[str, ...], ...]:
-    """Returns the names of the layers with weights: those of the stem, and of each stage."""
-    steps = (
-        "norm1",
-        "query",
-        "reduce",
-        "reduce_norm",
-        "key",
-        "value",
-        "output",
-        "norm2",
-        "expand",
-        "depthwise",
-        "project",
-    )
-    stages = [
-        (
-            f"stage{stage}_embed",
-            f"stage{stage}_embed_norm",
-            *(
-                f"stage{stage}_block{block}_{step}"
-                for block in range(1, _DEPTH + 1)
-                for step in steps
-                if reduction > 1 or not step.startswith("reduce")
-            ),
-            f"stage{stage}_norm",
-        )
-        for stage, reduction in enumerate(_REDUCTIONS, 1)
-    ]
-    return (stages[0][:2], stages[0][2:], *stages[1:])
 
 
 def MiTB0(
@@ -95,16 +68,9 @@ def MiTB0(
     input_tensor: Any | None = None,
     input_shape: tuple[int | None, int | None, int] | None = None,
 ) -> keras.Model:
-    """Builds the network as the constructors of Keras Applications do.
+    """Builds the network with the arguments of Keras Applications; see `convnext.ConvNeXtTiny`.
 
-    Args:
-        include_top: must be False, because the classifier is left out.
-        weights: must be None; there is no download.
-        input_tensor: prepared pixels [B, H, W, 3], of a height and width that 32 divides; None for a new input.
-        input_shape: height, width and channels of a new input.
-
-    Returns:
-        A model from prepared pixels [B, H, W, 3] to features [B, H/32, W/32, 256].
+    `weights` must be None, because there is no download. The features have 256 channels.
     """
     if include_top or weights is not None:
         raise ValueError(f"mit_b0: found include_top {include_top} and weights {weights}, expected False and None")
@@ -129,7 +95,7 @@ def _block(x: Any, heads: int, reduction: int, name: str) -> Any:
     if reduction > 1:
         smaller = keras.layers.Conv2D(filters, reduction, strides=reduction, name=f"{name}_reduce")(smaller)
         smaller = _normalized(smaller, f"{name}_reduce_norm")
-    # A bias of the keys would add the same to all scores of a query, which the softmax takes out again.
+    # A bias of the keys would add the same to all scores of a query, which the softmax cancels.
     key = keras.layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_key")(smaller)
     value = keras.layers.Conv2D(filters, 1, name=f"{name}_value")(smaller)
     attended = Attention(heads, name=f"{name}_attention")((query, key, value))

@@ -1,7 +1,6 @@
-"""What a network does to pixels before its first convolution and to logits after its last.
+"""The first and last layers of every network: pre-processing of pixels, and float32 logits.
 
-Both are layers of the model itself, so that an exported model takes plain RGB and nobody has to
-remember which scaling its weights were trained with.
+Because they are part of the model, an exported model takes plain RGB whatever scaling its weights expect.
 """
 
 from __future__ import annotations
@@ -21,24 +20,21 @@ IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 # `IMAGENET_DEFAULT_STD` in timm/data/constants.py, timm 1.0.31.
 _IMAGENET_MOMENTS_RGB = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
-# Of pixels and class scores under mixed precision: bfloat16 cannot tell 200 from 201.
+# Of pixels and class scores even in mixed precision: bfloat16 cannot tell 200 from 201.
 _DTYPE = "float32"
 
 
 @keras.saving.register_keras_serializable("segpipe")
 class BgrMinusImagenetMean(keras.layers.Layer):
-    """Turns RGB, 0 to 255, [..., 3], into BGR minus ImageNet's mean: the input of pretrained VGG16."""
+    """Turns RGB, 0 to 255, [..., 3], into BGR minus ImageNet's mean: the input of pretrained VGG16 and ResNet50."""
 
     def call(self, inputs: Any) -> Any:
-        """Returns the layer's output, float32, same shape as the inputs."""
+        """Returns float32 of the same shape."""
         return ops.flip(inputs, axis=-1) - ops.convert_to_tensor(IMAGENET_MEAN_BGR, dtype=inputs.dtype)
 
 
 def image_input(input_size: tuple[int | None, int | None]) -> Any:
-    """Returns the symbolic input of every network: RGB, 0 to 255, float32 [B, height, width, 3]; uint8 is cast.
-
-    A side that is None is known only when an image comes.
-    """
+    """Returns a network's symbolic input, RGB, 0 to 255, float32 [B, H, W, 3]; uint8 is cast, None is any size."""
     return keras.Input((*input_size, 3), dtype=_DTYPE, name="image")
 
 
@@ -64,7 +60,7 @@ def minus_127_over_128(image: Any) -> Any:
 def imagenet_mean_and_deviation(image: Any) -> Any:
     """Subtracts ImageNet's mean from RGB, 0 to 255, [B, H, W, 3], and divides by its standard deviation.
 
-    The input of pretrained ConvNeXt, and of networks that PyTorch's libraries trained on ImageNet.
+    The input of pretrained ConvNeXt, and of networks that were trained with PyTorch's libraries.
     """
     mean, deviation = _IMAGENET_MOMENTS_RGB
     scales, offsets = zip(*((1 / (255 * d), -m / d) for m, d in zip(mean, deviation, strict=True)), strict=True)
@@ -72,15 +68,15 @@ def imagenet_mean_and_deviation(image: Any) -> Any:
 
 
 def scores_policy() -> contextlib.AbstractContextManager[None]:
-    """Makes the layers in a `with` block, which compute class scores, float32, as Keras advises for the last layers.
+    """Returns a context in which layers are float32, for class scores, as Keras advises for the last layers.
 
-    On a CPU with bfloat16, at 192x256, that costs nothing for FCN-8 and 2 % of a step for UNet of 32 filters. It mends
-    the gradients of their biases: TensorFlow sums those of bfloat16 layers in bfloat16, and that of FCN-8's last layer
-    was off by 98 % at 96x128. (Figures not by a command.)
+    TensorFlow sums the bias gradients of bfloat16 layers in bfloat16; that of FCN-8's last layer was wrong by 98 % at
+    96x128. On a CPU with bfloat16, at 192x256, float32 costs nothing for FCN-8 and 2 % of a step for UNet with 32
+    filters. (Not measured by a script.)
     """
     return precision.policy(_DTYPE)
 
 
 def float32_logits(logits: Any) -> Any:
-    """Names the logits [B, H, W, num_classes], float32; the softmax belongs to the loss and to the export."""
+    """Names the logits and casts them to float32; the softmax belongs to the loss and to the export."""
     return keras.layers.Activation("linear", dtype=_DTYPE, name="logits")(logits)

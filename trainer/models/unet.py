@@ -1,7 +1,7 @@
-"""UNet: four encoder blocks, a bottleneck and four decoder blocks that see the encoder's features again.
+"""UNet: four encoder blocks, a bottleneck and four decoder blocks with skips from the encoder.
 
-Source: Ronneberger, Fischer and Brox 2015, arXiv 1505.04597, with `same` padding, so that the
-features of both sides have one size, and with dropout after each pooling and concatenation.
+Source: Ronneberger, Fischer and Brox 2015, arXiv 1505.04597, with `same` padding, so that skips need no cropping, and
+with dropout after each pooling and concatenation.
 """
 
 from __future__ import annotations
@@ -17,29 +17,24 @@ from trainer.models.normalization import BatchNormalization
 STRIDE = 16
 DROPOUT = 0.3
 LEVELS = 4
-# The layer that ends the encoder.
+# The last layer of the encoder.
 DEEPEST = "bottleneck_relu2"
 
 
 def build(settings: ModelSettings, input_size: tuple[int | None, int | None], num_classes: int) -> keras.Model:
-    """Builds the network.
+    """Builds the network; see `registry.Architecture` for arguments and result.
 
-    Args:
-        settings: `base_filters` of the first block (64 in the source; each level doubles them),
-            `dropout` (0.3), `upsampling` (by transposed convolutions), and `normalization`, which puts
-            batch normalisation between each convolution and its ReLU (off in the source).
-        input_size: height and width in pixels, multiples of `STRIDE`; None where any such size may come.
-        num_classes: channels of the logits.
-
-    Returns:
-        A model from RGB, 0 to 255, [B, H, W, 3], to logits, float32 [B, H, W, num_classes].
+    Settings: `base_filters` of the first block (64 in the paper; each level doubles them), `dropout` (0.3),
+    `upsampling` (transposed convolutions) and `normalization` between each convolution and its ReLU (off in the paper).
     """
     image = preprocessing.image_input(input_size)
     x = preprocessing.minus_one_to_one(image)
     skips = []
     for level in range(1, LEVELS + 1):
-        features, x = encoder_block(x, level, settings)
-        skips.append(features)
+        skip = conv2d_block(x, settings.base_filters * 2 ** (level - 1), settings.normalization, f"encoder{level}")
+        x = keras.layers.MaxPooling2D(2, name=f"encoder{level}_pool")(skip)
+        x = keras.layers.Dropout(dropout(settings), name=f"encoder{level}_dropout")(x)
+        skips.append(skip)
     x = conv2d_block(x, settings.base_filters * 2**LEVELS, settings.normalization, "bottleneck")
     for level in range(LEVELS, 0, -1):
         x = decoder_block(x, skips[level - 1], level, settings)
@@ -49,11 +44,11 @@ def build(settings: ModelSettings, input_size: tuple[int | None, int | None], nu
 
 
 def conv2d_block(x: Any, filters: int, normalization: bool, name: str, convolutions: int = 2) -> Any:
-    """Applies 3x3 convolutions, each with a ReLU; height and width stay."""
-    # Without normalisation, weights of this variance keep that of the features (section 3 of the source).
+    """Applies 3x3 convolutions, each with a ReLU; keeps height and width."""
+    # Without normalisation, He initialisation keeps the variance of the features (section 3 of the paper).
     initializer = "glorot_uniform" if normalization else "he_normal"
     for k in range(1, convolutions + 1):
-        # Batch normalisation subtracts the mean, so a bias before it could learn nothing.
+        # Batch normalisation subtracts the mean, so a bias before it would have no effect.
         x = keras.layers.Conv2D(
             filters,
             3,
@@ -63,40 +58,29 @@ def conv2d_block(x: Any, filters: int, normalization: bool, name: str, convoluti
             name=f"{name}_conv{k}",
         )(x)
         if normalization:
-            x = BatchNormalization(momentum=0.9, name=f"{name}_normalize{k}")(x)
+            x = BatchNormalization(name=f"{name}_normalize{k}")(x)
         x = keras.layers.Activation("relu", name=f"{name}_relu{k}")(x)
     return x
 
 
-def encoder_block(x: Any, level: int, settings: ModelSettings) -> tuple[Any, Any]:
-    """Returns a level's features, and the same pooled 2x2 for the next level."""
-    filters = settings.base_filters * 2 ** (level - 1)
-    features = conv2d_block(x, filters, settings.normalization, f"encoder{level}")
-    pooled = keras.layers.MaxPooling2D(2, name=f"encoder{level}_pool")(features)
-    return features, keras.layers.Dropout(rate(settings), name=f"encoder{level}_dropout")(pooled)
-
-
-def decoder_block(x: Any, skip: Any, level: int, settings: ModelSettings) -> Any:
-    """Doubles height and width, concatenates the encoder's features of that size and convolves both."""
-    filters = settings.base_filters * 2 ** (level - 1)
-    x = upsampled(x, filters, settings, f"decoder{level}_up")
-    x = keras.layers.Concatenate(name=f"decoder{level}_concatenate")([x, skip])
-    x = keras.layers.Dropout(rate(settings), name=f"decoder{level}_dropout")(x)
-    return conv2d_block(x, filters, settings.normalization, f"decoder{level}")
-
-
-def upsampled(x: Any, filters: int, settings: ModelSettings, name: str) -> Any:
-    """Doubles height and width: a transposed convolution to so many filters, or interpolation of those there are."""
+def decoder_block(x: Any, skip: Any | None, level: int, settings: ModelSettings, convolutions: int = 2) -> Any:
+    """Doubles height and width, concatenates the encoder's features of that size, if any, and convolves."""
+    filters, name = settings.base_filters * 2 ** (level - 1), f"decoder{level}"
     if upsampling.interpolates(settings.upsampling):
-        return upsampling.interpolate(x, 2, settings.upsampling, name)
-    return keras.layers.Conv2DTranspose(filters, 3, strides=2, padding="same", name=name)(x)
+        x = upsampling.interpolate(x, 2, settings.upsampling, f"{name}_up")
+    else:
+        x = keras.layers.Conv2DTranspose(filters, 3, strides=2, padding="same", name=f"{name}_up")(x)
+    if skip is not None:
+        x = keras.layers.Concatenate(name=f"{name}_concatenate")([x, skip])
+    x = keras.layers.Dropout(dropout(settings), name=f"{name}_dropout")(x)
+    return conv2d_block(x, filters, settings.normalization, name, convolutions)
 
 
-def rate(settings: ModelSettings) -> float:
-    """Returns the share of features that is dropped."""
+def dropout(settings: ModelSettings) -> float:
+    """Returns the dropout rate."""
     return DROPOUT if settings.dropout is None else settings.dropout
 
 
-def deep_layers(settings: ModelSettings) -> tuple[str, ...]:
-    """Returns the layers that auxiliary scores can be taken from: the decoder's levels but the last."""
-    return tuple(f"decoder{level}_relu2" for level in range(LEVELS, 1, -1))
+def deep_layers(levels: int) -> tuple[str, ...]:
+    """Returns the last layers of a decoder's levels, deepest first, without the last level."""
+    return tuple(f"decoder{level}_relu2" for level in range(levels, 1, -1))

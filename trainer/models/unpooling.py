@@ -1,7 +1,7 @@
-"""Max pooling that remembers where each maximum was, and the unpooling that puts it back there.
+"""Max pooling that also returns indices, and unpooling that puts values back to these indices.
 
-Source: Badrinarayanan, Kendall and Cipolla 2015, arXiv 1511.00561, section 3. Indices count within
-a window, so that they take one byte and depend on neither batch nor image size.
+Source: Badrinarayanan, Kendall and Cipolla 2015, arXiv 1511.00561, section 3. Indices count within a window, so they
+take one byte and depend on neither batch nor image size, unlike those of `tf.nn.max_pool_with_argmax`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("segpipe")
 class MaxPoolingWithIndices(keras.layers.Layer):
-    """Pools windows of 2x2: the maxima [B, H/2, W/2, C], and which of the window's four pixels each was.
+    """Returns the maxima of 2x2 windows, [B, H/2, W/2, C], and the index of each within its window.
 
-    The indices are uint8 of the same shape: 0 and 1 above, 2 and 3 below; of equals, the first.
+    Indices are uint8 of the same shape: 0 and 1 in the upper row, 2 and 3 in the lower one; the first of equals.
     """
 
     def call(self, inputs: Any) -> tuple[Any, Any]:
         """Returns maxima and indices of [B, H, W, C], with even H and W."""
         pixels = [inputs[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
         number = [ops.cast(index, "uint8") for index in range(4)]
-        # No pixel is looked for by its equality with the maximum: XLA may round the two differently.
+        # Pixels are not compared with the maximum: XLA may round the two differently.
         above = ops.where(pixels[1] > pixels[0], number[1], number[0])
         below = ops.where(pixels[3] > pixels[2], number[3], number[2])
         lower = ops.maximum(pixels[2], pixels[3]) > ops.maximum(pixels[0], pixels[1])
@@ -32,10 +32,10 @@ class MaxPoolingWithIndices(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("segpipe")
 class MaxUnpooling(keras.layers.Layer):
-    """Puts values [B, H, W, C] back to where `MaxPoolingWithIndices` found maxima, among zeros: [B, 2H, 2W, C]."""
+    """Puts values [B, H, W, C] at the indices of `MaxPoolingWithIndices`, zeros elsewhere: [B, 2H, 2W, C]."""
 
     def call(self, inputs: tuple[Any, Any]) -> Any:
-        """Returns the enlarged values, for values and indices."""
+        """Returns the unpooled values, for values and indices."""
         values, indices = inputs
         _, height, width, channels = ops.shape(values)
         zero = ops.zeros_like(values)

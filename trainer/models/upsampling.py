@@ -1,6 +1,6 @@
-"""Ways to make features and class scores larger: interpolation, and transposed convolutions that begin as it.
+"""Upsampling of features and class scores: interpolation, and transposed convolutions initialised as interpolation.
 
-Random weights would shrink the scores at every step, and training would begin by undoing it.
+Random kernels would shrink the scores at every step, and training would first have to undo that.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from trainer.models import preprocessing
+
 
 @keras.saving.register_keras_serializable("segpipe")
 class Interpolation(keras.initializers.Initializer):
-    """Upsamples each channel by itself: bilinear where the kernel is twice the stride, nearest where it equals it.
+    """Initialises a transposed convolution as interpolation of each channel.
 
-    Source: Long, Shelhamer and Darrell 2015, arXiv 1411.4038, section 4.3: upsampling layers begin
-    as bilinear interpolation and are learned from there.
+    Bilinear if the kernel is twice as large as the stride, nearest if they are equal.
+    Source: Long, Shelhamer and Darrell 2015, arXiv 1411.4038, section 4.3.
     """
 
     def __init__(self, stride: int) -> None:
@@ -30,30 +32,27 @@ class Interpolation(keras.initializers.Initializer):
         if inputs != outputs or size not in (self._stride, 2 * self._stride):
             raise ValueError(f"no interpolation for a kernel of shape {shape} and stride {self._stride}")
         kernel = np.zeros(shape)
-        kernel[:, :, range(inputs), range(inputs)] = np.outer(self._profile(size), self._profile(size))[..., None]
-        return keras.ops.convert_to_tensor(kernel, dtype=dtype)
+        # The weights along one side.
+        bilinear = 1 - np.abs(np.arange(size) - (size - 1) / 2) / self._stride
+        profile = np.ones(size) if size == self._stride else bilinear
+        kernel[:, :, range(inputs), range(inputs)] = np.outer(profile, profile)[..., None]
+        return ops.convert_to_tensor(kernel, dtype=dtype)
 
     def get_config(self) -> dict[str, int]:
-        """Returns the arguments, for saving."""
+        """Returns the constructor's arguments."""
         return {"stride": self._stride}
-
-    def _profile(self, size: int) -> np.ndarray:
-        """Returns the kernel's weights along one side, float64 [size]."""
-        if size == self._stride:
-            return np.ones(size)
-        return 1 - np.abs(np.arange(size) - (size - 1) / 2) / self._stride
 
 
 def resize(x: Any, size: tuple[Any, Any]) -> Any:
-    """Interpolates [B, H, W, C] bilinearly to a height and a width, which may be known only when the graph runs.
+    """Interpolates [B, H, W, C] bilinearly to a height and width, which may be symbolic.
 
-    Gives what `tf.image.resize` gives without antialiasing, by one matrix product a side in the dtype of `x`.
-    The operation of TensorFlow cannot be trained in half precision under XLA: its gradient is float32 there,
-    which a ReLU's gradient refuses and others misread. Keras 3.15 refuses unknown sizes.
+    Same as `tf.image.resize` without antialiasing, but by one matrix product per side in the dtype of `x`.
+    TensorFlow's operation cannot be trained in half precision with XLA: its gradient is float32, which the gradient
+    of a ReLU rejects and others misread. Keras 3.15 rejects unknown sizes.
     """
     _, height, width, channels = ops.shape(x)
     rows, columns = size
-    # Columns first: if the image grows, this takes the fewest multiplications, and the second product is large.
+    # Columns first: for upsampling, this takes the fewest multiplications, and the second product is large.
     x = ops.matmul(_weights(width, columns, x.dtype), x)
     x = ops.matmul(_weights(height, rows, x.dtype), ops.reshape(x, (-1, height, columns * channels)))
     return ops.reshape(x, (-1, rows, columns, channels))
@@ -62,11 +61,11 @@ def resize(x: Any, size: tuple[Any, Any]) -> Any:
 def _weights(inputs: Any, outputs: Any, dtype: Any) -> Any:
     """Returns the weight of each of `inputs` rows in each of `outputs` rows, [outputs, inputs].
 
-    In half precision, rows are taken at multiples of 1/256: bfloat16 holds such weights exactly, so that they
-    still add up to 1. Growth by powers of two up to 128 needs no finer ones.
+    In half precision, positions are rounded to multiples of 1/256: bfloat16 holds such weights exactly, so they still
+    add up to 1. Factors that are powers of two up to 128 need no finer positions.
     """
     inputs, outputs = (ops.cast(side, "float32") for side in (inputs, outputs))
-    # Centres of pixels are at halves; outside the outermost ones, the edge is repeated.
+    # Pixel centres are at halves; beyond the outermost centres, the edge is repeated.
     row = (_range(outputs)[:, None] + 0.5) * (inputs / outputs) - 0.5
     row = ops.clip(row, 0, inputs - 1)
     if tf.as_dtype(dtype).size == 2:
@@ -80,42 +79,30 @@ def _range(side: Any) -> Any:
 
 @keras.saving.register_keras_serializable("segpipe")
 class BilinearUpSampling2D(keras.layers.UpSampling2D):
-    """Multiplies height and width of [B, H, W, C], which may be known only when the graph runs, by whole numbers."""
+    """Bilinear `UpSampling2D` for any height and width, which may be unknown until the graph runs."""
 
     def call(self, inputs: Any) -> Any:
-        """Returns the interpolated features or scores."""
+        """Returns the upsampled [B, H, W, C]."""
         _, height, width, _ = ops.shape(inputs)
         return resize(inputs, (height * self.size[0], width * self.size[1]))
 
 
 def interpolates(method: str) -> bool:
-    """Tells whether a method of the settings upsamples without weights."""
+    """Returns whether a value of `model.upsampling` upsamples without weights."""
     return method in ("nearest", "bilinear")
 
 
 def interpolate(x: Any, factor: int, method: str, name: str) -> Any:
-    """Multiplies height and width of [B, H, W, C] by a factor, without weights.
-
-    Args:
-        x: features or class scores.
-        factor: whole number.
-        method: "nearest" or "bilinear".
-        name: the layer's name.
-    """
+    """Multiplies height and width of [B, H, W, C] by a whole factor; `method` is "nearest" or "bilinear"."""
     layer = BilinearUpSampling2D if method == "bilinear" else keras.layers.UpSampling2D
     return layer(factor, interpolation=method, name=name)(x)
 
 
 def scores(x: Any, factor: int, method: str, name: str) -> Any:
-    """Multiplies height and width of class scores [B, H, W, N] by a factor.
+    """Multiplies height and width of class scores [B, H, W, N] by a whole factor.
 
-    Args:
-        x: class scores.
-        factor: whole number.
-        method: "transposed", or "default", learns a kernel twice as large as the factor that begins as bilinear
-            interpolation (Long, Shelhamer and Darrell 2015, section 4.3); "nearest" and "bilinear"
-            learn nothing.
-        name: the layer's name.
+    `method` is "nearest", "bilinear", or "transposed" (also "default"): a transposed convolution with a kernel of twice
+    the factor, initialised as bilinear interpolation.
     """
     if interpolates(method):
         return interpolate(x, factor, method, name)
@@ -129,3 +116,11 @@ def scores(x: Any, factor: int, method: str, name: str) -> Any:
         name=name,
     )
     return layer(x)
+
+
+def classify(features: Any, num_classes: int, factor: int, method: str) -> Any:
+    """Returns logits of features [B, H, W, C], upsampled by a factor; `method` "default" is bilinear."""
+    with preprocessing.scores_policy():
+        x = keras.layers.Conv2D(num_classes, 1, name="scores")(features)
+        x = scores(x, factor, "bilinear" if method == "default" else method, "up_scores")
+    return preprocessing.float32_logits(x)

@@ -1,4 +1,4 @@
-"""Semantic segmentation: a class for each pixel, and its depth if the network has a decoder of depth."""
+"""Semantic segmentation: a class for each pixel, and its depth if the network has a depth decoder."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class SemanticObjective:
         head_weight: float = 0.0,
         depth_loss: Loss | None = None,
     ) -> None:
-        """Connects the parts.
+        """Creates the objective.
 
         Args:
-            model: from images to logits [B, H, W, num_classes]; with depth to what `depth_decoder.attach` says.
-            trained: gives that and the logits of heads, if there are any; see `deep_supervision`.
+            model: from images to logits [B, H, W, num_classes], or to the outputs of `depth_decoder.attach`.
+            trained: `model`, or the model of `deep_supervision.attach`, with additional outputs.
             loss: of masks and logits.
             class_map: the classes of the masks.
-            head_weight: weight of the mean loss of the heads, while training.
+            head_weight: weight of the mean loss of the auxiliary heads in training.
             depth_loss: of depth maps and the logarithm of depth; None without depth.
         """
         self.model, self.trained = model, trained
@@ -48,7 +48,7 @@ class SemanticObjective:
         self._loss, self._head_weight, self._depth_loss = loss, head_weight, depth_loss
 
     def loss(self, images: tf.Tensor, truth: tf.Tensor, seed: tf.Tensor | None) -> tuple[tf.Tensor, Any]:
-        """Returns the loss and the logits. Truth: class indices or padding, [B, H, W]; with depth, [B, H, W, 2]."""
+        """Returns the loss and logits. Truth: class indices or padding, [B, H, W]; [B, H, W, 2] with depth last."""
         training = seed is not None
         logits, *heads = keras.tree.flatten((self.trained if training else self.model)(images, training=training))
         masks = self._masks(truth)
@@ -60,11 +60,11 @@ class SemanticObjective:
         return loss, logits
 
     def add_score(self, truth: tf.Tensor, outputs: Any) -> None:
-        """Adds a batch to the mean IoU."""
+        """Updates the mean IoU with a batch."""
         self.score.update_state(self._masks(truth), outputs)
 
     def real_images(self, truth: tf.Tensor) -> tf.Tensor:
-        """Returns how many images are data."""
+        """Returns the number of images that are not padding."""
         return real_images(self._masks(truth))
 
     def predict(self, images: np.ndarray) -> np.ndarray:
@@ -73,12 +73,12 @@ class SemanticObjective:
         return np.argmax(logits, axis=-1)
 
     def _masks(self, truth: tf.Tensor) -> tf.Tensor:
-        # Sliced as float32, because TensorFlow slices int32 on the CPU, even tensors on a GPU.
+        # Sliced as float32, because TensorFlow slices int32 on the CPU, even on a machine with a GPU.
         return tf.cast(tf.cast(truth, tf.float32)[..., 0], tf.int32) if self._depth_loss else truth
 
 
 class SemanticTask:
-    """Builds the objective, and checks the masks."""
+    """The parts of a training that depend on semantic segmentation."""
 
     def __init__(
         self,
@@ -92,41 +92,37 @@ class SemanticTask:
         self._class_map, self._input_size = class_map, input_size
 
     def load(self, files: Sequence[str], sharding: Sharding) -> DecodedSplit:
-        """Decodes images and masks, and depth maps if they are needed."""
+        """Decodes images and masks, and depth maps if the network estimates depth."""
         fraction = self._training.memory_fraction
         return decoded.load(files, self._input_size, fraction, sharding, depth=self._model.depth)
 
     def facts(self, counts: Sequence[Sequence[int]], split: str, files: Sequence[str]) -> SplitFacts:
-        """Adds up the pixels of the classes; rejects labels outside of the class map and splits of ignored pixels."""
+        """Adds up class pixels; raises DataRejectedError for unknown labels or nothing but ignored pixels."""
         facts = decoded.facts(counts, self._class_map.num_classes, split, files)
         balance.check_scored(split, facts, self._class_map)
         return facts
 
     def build(self, pretrained: bool) -> keras.Model:
-        """Builds the network for any size: it trains on windows and is validated and exported for whole images."""
+        """Builds the network for any size: it trains on crops, and predicts whole images."""
         return registry.build(self._model, None, self._class_map.num_classes, pretrained)
 
     def objective(self, model: keras.Model, facts: SplitFacts) -> SemanticObjective:
-        """Returns the losses that the settings ask for."""
+        """Returns the objective with the losses from the settings."""
         settings = self._training
         heads = registry.deep_layers(self._model) if settings.deep_supervision else ()
-        return SemanticObjective(
-            model,
-            deep_supervision.attach(model, heads, self._class_map.num_classes),
-            losses.build(settings, facts, self._class_map),
-            self._class_map,
-            settings.deep_supervision,
-            losses.WeightedSum([(settings.depth_weight, ScaleInvariantError(self._depth_scale))])
-            if self._model.depth
-            else None,
-        )
+        trained = deep_supervision.attach(model, heads, self._class_map.num_classes)
+        loss = losses.build(settings, facts, self._class_map)
+        depth_loss = None
+        if self._model.depth:
+            depth_loss = losses.WeightedSum([(settings.depth_weight, ScaleInvariantError(self._depth_scale))])
+        return SemanticObjective(model, trained, loss, self._class_map, settings.deep_supervision, depth_loss)
 
     def exported(self, model: keras.Model, precision: str) -> keras.Model:
-        """Returns a copy in a precision; see `with_precision`."""
+        """Returns a copy in the given precision; see `with_precision`."""
         return with_precision(model, precision)
 
     def decode(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """Returns the batches: their masks are decoded already."""
+        """Returns the batches unchanged, because their masks are decoded."""
         return batches
 
     def class_maps(self, truth: np.ndarray) -> np.ndarray:

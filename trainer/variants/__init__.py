@@ -1,1 +1,1 @@
-"""Faster variants of a trained model: built, compared with it, and the first that loses little passed on."""
+"""Builds faster variants of a trained model, compares them with it and selects one."""

@@ -1,6 +1,6 @@
-"""Builds the variants of an exported model, measures each on the evaluation split, and writes the one to push.
+"""Builds variants of an exported model, measures each on the evaluation split, and writes the one to push.
 
-What it writes is evaluated and gated like any other model afterwards, so what is judged is what is served.
+The Evaluator and the gate then judge this variant, so they judge the model that is served.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ PROGRESS = logging.getLogger("segpipe.progress")
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What the variants are made of and compared on.
+    """A trained model and the data for its variants.
 
     Attributes:
-        model: the SavedModel that the Trainer exported.
+        model: directory of the Trainer's SavedModel.
         network: the network in it.
         transform: Transform's output.
         calibration: returns encoded training images.
@@ -57,22 +57,22 @@ class Trained:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the SavedModel says of itself."""
+        """The metadata of the SavedModel."""
         return read_model_metadata(self.model)
 
 
 def optimize(trained: Trained, settings: ExportSettings, directory: str) -> list[Measurement]:
-    """Writes the first SavedModel variant that loses little enough, or else the exported model.
+    """Writes the first variant whose loss of mean IoU is small enough, or the exported model if all lose too much.
 
-    The int8 variant is no SavedModel. Where it loses little enough, it is written beside, as `model.tflite`.
+    The int8 variant is a LiteRT file, not a SavedModel. If it loses little enough, it is added as `model.tflite`.
 
     Args:
         trained: the model and the data.
-        settings: which variants, and how much mean IoU each may lose.
-        directory: where the SavedModel is written, local or on an object store.
+        settings: `variants`, and `max_mean_drop`, the largest loss of mean IoU.
+        directory: where to write the SavedModel, local or on an object store.
 
     Returns:
-        A measurement of the exported model and of each variant; the model's metadata holds them too.
+        A measurement of the exported model and of each variant, also written to the metadata.
     """
     with tempfile.TemporaryDirectory() as folder:
         plain = _measure(PLAIN, trained, _load(trained.model), _size(trained.model))
@@ -80,8 +80,11 @@ def optimize(trained: Trained, settings: ExportSettings, directory: str) -> list
         for name in settings.variants:
             PROGRESS.info("building the variant %s", name, extra={"progress": {"component": "Optimizer"}})
             path = os.path.join(folder, name)
-            running = _BUILDERS[name](name, trained, settings, path)
-            rows.append(_measure(name, trained, running, _size(path)))
+            if name == INT8:
+                loaded = _build_int8(trained, settings, path)
+            else:
+                loaded = _build_saved_model(trained, BFLOAT16 if name == BFLOAT16 else settings.precision, path)
+            rows.append(_measure(name, trained, loaded, _size(path)))
         passing = [row.name for row in rows if plain.mean_iou - row.mean_iou <= settings.max_mean_drop]
         chosen = next((name for name in settings.variants if name in passing and name != INT8), PLAIN)
         rows = [dataclasses.replace(row, verdict=_verdict(row, plain, chosen, passing, settings)) for row in rows]
@@ -90,7 +93,7 @@ def optimize(trained: Trained, settings: ExportSettings, directory: str) -> list
             io_utils.copy_file(os.path.join(folder, INT8, LITERT_FILE), files.join(directory, LITERT_FILE))
     weights = weights_beside(trained.model)
     if tf.io.gfile.exists(weights):
-        # A later training may start from what is passed on.
+        # A warm start may use the pushed model.
         io_utils.copy_file(weights, weights_beside(directory))
     variants = [row.to_dict() for row in rows]
     write_model_metadata(directory, {**read_model_metadata(directory), "variant": chosen, "variants": variants})
@@ -98,24 +101,23 @@ def optimize(trained: Trained, settings: ExportSettings, directory: str) -> list
 
 
 @dataclasses.dataclass(frozen=True)
-class _Running:
-    """A model's signatures, and the model itself, without which they stop working."""
+class _Loaded:
+    """A model's signatures, and the model itself, which must live as long as they do."""
 
     model: Any
     signatures: dict[str, Any]
 
 
-def _load(directory: str) -> _Running:
+def _load(directory: str) -> _Loaded:
     model = tf.saved_model.load(directory)
-    return _Running(model, model.signatures)
+    return _Loaded(model, model.signatures)
 
 
-def _build_saved_model(name: str, trained: Trained, settings: ExportSettings, directory: str) -> _Running:
-    """Exports a folded network, in bfloat16 or the export's own precision, and loads it."""
-    precision = BFLOAT16 if name == BFLOAT16 else settings.precision
+def _build_saved_model(trained: Trained, precision: str, directory: str) -> _Loaded:
+    """Exports a folded network and loads it."""
     metadata = {**trained.metadata, "export_precision": precision}
     test_time = TestTimeAugmentation.of(metadata)
-    # Other scales need a graph for any height and width.
+    # Other test-time scales need a graph for any height and width.
     size = metadata["input_size"] if test_time.scales == NO_AUGMENTATION.scales else (None, None)
     network = FrozenNetwork(fold(trained.network, precision), size)
     export(
@@ -132,9 +134,8 @@ def _build_saved_model(name: str, trained: Trained, settings: ExportSettings, di
     return _load(directory)
 
 
-def _build_int8(name: str, trained: Trained, settings: ExportSettings, directory: str) -> _Running:
-    """Writes a LiteRT model and runs it in this process behind the graph that the others have."""
-    del name
+def _build_int8(trained: Trained, settings: ExportSettings, directory: str) -> _Loaded:
+    """Writes a LiteRT model, and runs it in this process with the signatures of the other variants."""
     metadata = trained.metadata
     plain = _load(trained.model)
 
@@ -151,19 +152,16 @@ def _build_int8(name: str, trained: Trained, settings: ExportSettings, directory
         files.join(trained.model, MODEL_METADATA),
         metadata["input_size"],
         metadata["max_pixels"],
-        # A LiteRT model is of one size.
+        # A LiteRT model takes one size.
         dataclasses.replace(TestTimeAugmentation.of(metadata), scales=NO_AUGMENTATION.scales),
         Tiling.of(metadata),
     )
-    return _Running(module, module.signatures())
+    return _Loaded(module, module.signatures())
 
 
-_BUILDERS = {"folded": _build_saved_model, BFLOAT16: _build_saved_model, INT8: _build_int8}
-
-
-def _measure(name: str, trained: Trained, running: _Running, size: int) -> Measurement:
+def _measure(name: str, trained: Trained, loaded: _Loaded, size: int) -> Measurement:
     class_map = ClassMap.from_dict(trained.metadata["class_map"])
-    serve, evaluate = running.signatures["serving_default"], running.signatures["evaluation"]
+    serve, evaluate = loaded.signatures["serving_default"], loaded.signatures["evaluation"]
     return measure(name, serve, evaluate, trained.pairs(), class_map, size)
 
 
@@ -172,14 +170,14 @@ def _verdict(
 ) -> str:
     if row.name not in passing:
         lost = plain.mean_iou - row.mean_iou
-        return f"refused: it loses {lost:.4f} mean IoU, {settings.max_mean_drop:.4f} may be lost"
+        return f"refused: it loses {lost:.4f} mean IoU, expected at most {settings.max_mean_drop:.4f}"
     if row.name == chosen:
         return "chosen"
     return f"chosen, as {LITERT_FILE} beside" if row.name == INT8 else "not chosen"
 
 
 def _size(directory: str) -> int:
-    """Returns the bytes of all files below a folder."""
+    """Returns the total size in bytes of all files below a folder."""
     return sum(
         tf.io.gfile.stat(files.join(folder, name)).length
         for folder, _, names in tf.io.gfile.walk(directory)

@@ -31,7 +31,7 @@ def Optimizer(  # TFX's naming: a component is a noun
     eval_split: Parameter[str],
     code: Parameter[str],
 ) -> None:
-    """Passes on the first variant that loses little enough of the model's mean IoU, or else the exported model.
+    """Writes the first variant whose loss of mean IoU is small enough, or the exported model if all lose too much.
 
     `settings` is the JSON of `ExportSettings`; `code` the hash of the source, part of the cache key.
     """

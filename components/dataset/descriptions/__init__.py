@@ -1,1 +1,1 @@
-"""Built-in data set descriptions, one YAML file each; a package so that installing segpipe takes them along."""
+"""Built-in data set descriptions, one YAML file each; a package, so that they are installed with segpipe."""

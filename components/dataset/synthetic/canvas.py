@@ -1,8 +1,8 @@
-"""A camera and a canvas of plane faces, from which image, classes, instances and depth are computed together.
+"""Renders plane faces as a camera sees them: image, class mask, instances and depth.
 
 World coordinates are metres: x to the right of the middle of the road, y above the ground, z along the road. Pixel
 arithmetic uses only operations that IEEE 754 fixes bit for bit (no sine or power of arrays, no matrix product), so that
-every machine draws the same picture.
+all machines draw the same picture.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from components.dataset.synthetic.street import Color, Look
+from components.dataset.synthetic.street import Color, Style
 
 Corner = tuple[float, float, float]
 Texture = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # x, y and z, float32 [n], to colours [n, 3]
 
 NEAREST, FARTHEST = 0.9, 200.0  # metres ahead of the camera
 
-# CamVid's 12 classes with their indices, and the contrast of their surfaces.
+# CamVid's 12 classes in index order; GRAIN is the contrast of their surfaces.
 Class = enum.IntEnum(
     "Class",
     "SKY BUILDING COLUMN_POLE ROAD SIDE_WALK VEGETATION TRAFFIC_LIGHT FENCE VEHICLE PEDESTRIAN BICYCLIST VOID",
@@ -34,28 +34,29 @@ NOISE = np.random.default_rng(0).random((128, 128), np.float32)
 
 
 class Frame(NamedTuple):
-    """A picture and what each of its pixels shows."""
+    """An image and its labels."""
 
     image: np.ndarray  # uint8 [H, W, 3]
     mask: np.ndarray  # class indices, uint8 [H, W]
-    instances: np.ndarray  # numbers of instances from 1, or 0 for no instance, uint8 [H, W]
-    depth: np.ndarray  # metres * 256, or 0 for the sky, uint16 [H, W]: KITTI's encoding (its depth devkit's readme.txt)
+    instances: np.ndarray  # instance numbers from 1, 0 is no instance, uint8 [H, W]
+    depth: np.ndarray  # metres * 256, 0 is the sky, uint16 [H, W]: KITTI's encoding (its depth devkit's readme.txt)
 
 
 class Canvas:
-    """Faces seen by a camera `place` metres along the road, from far to near.
+    """The view of a camera `place` metres along the road; faces are painted from far to near.
 
-    It looks `heading` metres to the left per metre ahead; the horizon is `pitch` of the height lower than usual.
+    The camera points `heading` metres to the left per metre ahead; the horizon is `pitch` of the height lower than
+    usual.
     """
 
-    def __init__(self, look: Look, size: tuple[int, int], place: float, heading: float, pitch: float) -> None:
-        self.look, self.place, self.heading, (self.height, self.width) = look, place, heading, size
-        self.focal, self.horizon = look.focal * self.width, (look.skyline + pitch) * self.height
+    def __init__(self, style: Style, size: tuple[int, int], place: float, heading: float, pitch: float) -> None:
+        self.style, self.place, self.heading, (self.height, self.width) = style, place, heading, size
+        self.focal, self.horizon = style.focal * self.width, (style.skyline + pitch) * self.height
         self._numbers, self._shade = Image.new("I", size[::-1]), Image.new("L", size[::-1], 255)
         self._faces: list[tuple[Color | Texture, Class, int, tuple[float, ...]]] = []
 
     def sky(self, texture: Texture) -> None:
-        """Fills the canvas with the sky, seen as a wall at the farthest distance, but of unknown depth."""
+        """Fills the canvas with the sky: a wall at the farthest distance, of unknown depth."""
         self._faces = [(texture, Class.SKY, 0, (0, 0, 1, *[np.inf] * 3))]
 
     def face(self, corners: Sequence[Corner], color: Color | Texture, label: Class, instance: int = 0) -> None:
@@ -74,9 +75,9 @@ class Canvas:
         """Darkens road and side walk in a polygon to a fraction of their brightness."""
         self._fill(self._shade, self._seen(corners), int(255 * brightness))
 
-    def develop(self, rng: np.random.Generator) -> Frame:
-        """Returns the picture as a camera takes it, with grain, light, haze and noise, at half the canvas' size."""
-        look = self.look
+    def to_frame(self, rng: np.random.Generator) -> Frame:
+        """Returns the frame, with grain, light, haze and noise, at half the canvas' size."""
+        style = self.style
         textures, labels, owners, planes = zip(*self._faces, strict=True)
         numbers = np.asarray(self._numbers)
         label, instance = np.array(labels, np.uint8)[numbers], np.array(owners, np.uint8)[numbers]
@@ -86,26 +87,26 @@ class Canvas:
         with np.errstate(divide="ignore"):
             depth = np.clip(distance / (a * right + b * up + c), nearest, farthest)
         ahead = np.minimum(depth, np.float32(FARTHEST))
-        x = (right - np.float32(self.heading)) * ahead + np.float32(look.lane)
-        y, z = up * ahead + np.float32(look.above), ahead + np.float32(self.place)
+        x = (right - np.float32(self.heading)) * ahead + np.float32(style.lane)
+        y, z = up * ahead + np.float32(style.above), ahead + np.float32(self.place)
 
         colors = np.array([(0, 0, 0) if callable(color) else color for color in textures], np.float32)[numbers]
         for number, color in enumerate(textures):
             if callable(color):
                 inside = numbers == number
                 colors[inside] = color(x[inside], y[inside], z[inside])
-        # Two of x, y and z tell the places on a surface apart, and so do these sums, on walls and on the ground.
+        # These sums give each place its own noise, on walls (constant x or z) and on the ground (constant y).
         down, across = y + z, x + z
         fine, coarse = (
             NOISE[(down * scale).astype(np.int32) & 127, (across * scale).astype(np.int32) & 127] - np.float32(0.5)
             for scale in (12, 2)
         )
-        fine *= np.clip(np.float32(1.2) - ahead / 40, 0, 1)  # farther away, grain is finer than a pixel
+        fine *= np.clip(np.float32(1.2) - ahead / 40, 0, 1)  # at larger distances grain is smaller than a pixel
         ground = (label == Class.ROAD) | (label == Class.SIDE_WALK)
         shade = np.where(ground, np.asarray(self._shade, np.float32) / 255, np.float32(1))
-        haze = np.minimum(ahead * np.float32(look.haze / 100), np.float32(0.75))[..., None]
+        haze = np.minimum(ahead * np.float32(style.haze / 100), np.float32(0.75))[..., None]
         lit = colors * (shade * (1 + GRAIN[label] * (fine + coarse * np.float32(0.4))))[..., None]
-        lit = lit * np.array(look.tint, np.float32) * (1 - haze) + np.array(look.horizon, np.float32) * haze
+        lit = lit * np.array(style.tint, np.float32) * (1 - haze) + np.array(style.horizon, np.float32) * haze
         lit = np.where((label == Class.SKY)[..., None], colors, lit)
 
         small = Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8)).reduce(2).filter(ImageFilter.GaussianBlur(0.45))
@@ -116,8 +117,8 @@ class Canvas:
         return Frame(np.clip(image, 0, 255).astype(np.uint8), *found)
 
     def _seen(self, corners: Sequence[Corner]) -> list[Corner]:
-        """Returns a polygon relative to the camera, without what is behind it or too near."""
-        lane, aside, above, place = self.look.lane, self.heading, self.look.above, self.place
+        """Returns a polygon relative to the camera, clipped at the distance `NEAREST`."""
+        lane, aside, above, place = self.style.lane, self.heading, self.style.above, self.place
         seen = [(x - lane + aside * (z - place), y - above, z - place) for x, y, z in corners]
         kept = []
         for (x0, y0, z0), (x1, y1, z1) in zip(seen, seen[1:] + seen[:1], strict=True):

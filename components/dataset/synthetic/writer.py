@@ -1,15 +1,14 @@
-"""Writes the synthetic data set to a folder in the SegNet-Tutorial layout, whole or not at all."""
+"""Writes the synthetic data set to a folder in the SegNet-Tutorial layout, atomically."""
 
 from __future__ import annotations
 
-import concurrent.futures
-import functools
+import contextlib
 import itertools
 import json
 import math
-import multiprocessing
 import os
-import shutil
+import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 
 from PIL import Image
@@ -17,102 +16,93 @@ from PIL import Image
 from components.dataset.synthetic.scene import render
 from components.errors import UsageError
 
-DEFAULT_PAIRS: Mapping[str, int] = {"train": 160, "val": 40}
-DEFAULT_SIZE = (120, 160)
 MANIFEST = "segpipe-synthetic.json"
-
-DRAWING = 2  # raise it with every change of a pixel, so that an older set is not mistaken for a new one
-LONGEST_SEQUENCE = 500
-SMALLEST, LARGEST = 32, 2048
-_SUFFIXES = ("", "annot", "inst", "depth")  # what the folder of each of a frame's pictures adds to the split's name
-_Planned = tuple[str, int, int]  # split, sequence and frame
+DRAWING = 2  # raise it whenever a pixel changes, so that an older set is not taken for a new one
+LONGEST_SEQUENCE = 500  # frames
+SMALLEST, LARGEST = 32, 2048  # pixels a side
+_SUFFIXES = ("", "annot", "inst", "depth")  # of the folders of a frame's four images
 
 
 def make(
     destination: str,
-    pairs: Mapping[str, int] | None = None,
-    size: tuple[int, int] = DEFAULT_SIZE,
+    pairs: Mapping[str, int],
+    size: tuple[int, int],
     seed: int = 7,
-    workers: int = 1,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> bool:
     """Writes images to `<split>/`, masks to `<split>annot/`, instances to `<split>inst/`, depth to `<split>depth/`.
 
-    Files are called `<sequence>_<frame>.png` and hold what `Frame` says. The same arguments give the same pixels on
-    every machine, however many workers draw them. No sequence is shared between splits.
+    Files are called `<sequence>_<frame>.png` and hold what `Frame` describes. The same arguments give the same pixels
+    on every machine. No sequence is in two splits.
 
     Args:
-        destination: folder to write; it must not exist, be empty, or hold this very set.
+        destination: folder to write; it must be new or empty, or hold the same data set.
         pairs: number of pairs by split.
         size: height and width in pixels.
         seed: seed of every random choice, not negative.
-        workers: number of processes that draw.
-        on_progress: called with the pairs done and the pairs in all, after each pair.
+        on_progress: called after each pair with the number of pairs done and the total.
 
     Returns:
-        Whether anything was written: False if this very set was already there.
+        False if the same data set was already there, else True.
 
     Raises:
-        UsageError: an argument is out of range, or the folder holds something else.
+        UsageError: an argument is out of range, or the folder holds other files.
     """
-    pairs = dict(DEFAULT_PAIRS if pairs is None else pairs)
-    _check(pairs, size, seed, workers)
+    _check_arguments(pairs, size, seed)
     destination = os.path.realpath(destination)
     manifest = {"drawing": DRAWING, "seed": seed, "size": list(size), "pairs": [list(pair) for pair in pairs.items()]}
-    if _is_there(destination, manifest):
+    if _is_written(destination, manifest):
         return False
-    partial = os.path.join(os.path.dirname(destination), f".{os.path.basename(destination)}.{os.getpid()}.partial")
+    parent, name = os.path.split(destination)
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            for split, suffix in itertools.product(pairs, _SUFFIXES):
-                os.makedirs(os.path.join(partial, split + suffix))
-        except OSError as error:
-            raise UsageError(
-                f"{destination}: cannot make a folder beside it ({error.strerror}), where the set is drawn first; "
-                "name a new folder where you may write"
-            ) from None
+        with contextlib.suppress(FileExistsError):  # if it is a file, the error of the next line is clearer
+            os.makedirs(parent)
+        temporary = tempfile.TemporaryDirectory(dir=parent, prefix=f".{name}.", suffix=".partial")
+    except OSError as error:
+        raise UsageError(
+            f"{destination}: cannot make a temporary folder beside it ({error.strerror}); name a new folder in a folder"
+            " that you can write"
+        ) from None
+    with temporary as folder:
+        partial = os.path.join(folder, name)
+        for split, suffix in itertools.product(pairs, _SUFFIXES):
+            os.makedirs(os.path.join(partial, split + suffix))
         planned = list(_plan(pairs))
-        for done, _ in enumerate(_each(functools.partial(_draw, partial, seed, size), planned, workers), start=1):
-            if on_progress is not None:
-                on_progress(done, len(planned))
+        for done, (split, sequence, frame) in enumerate(planned, start=1):
+            for suffix, pixels in zip(_SUFFIXES, render(seed, sequence, frame, size), strict=True):
+                path = os.path.join(partial, split + suffix, f"Synth{sequence + 1}_{frame:06d}.png")
+                Image.fromarray(pixels).save(path, compress_level=6 if suffix else 3)
+            on_progress(done, len(planned))
         with open(os.path.join(partial, MANIFEST), "w", encoding="utf-8") as file:
             json.dump(manifest, file, indent=2)
         try:
             os.replace(partial, destination)
         except OSError:
-            if not _is_there(destination, manifest):
+            if not _is_written(destination, manifest):
                 raise
-            return False  # another process was first
-        return True
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            return False  # another process wrote it meanwhile
+    return True
 
 
-def _check(pairs: Mapping[str, int], size: tuple[int, int], seed: int, workers: int) -> None:
-    """Raises UsageError for arguments that cannot be drawn."""
-    problems = [(not pairs, "no split was asked for; name at least one, as in {'train': 160}")]
-    for split, count in pairs.items():
-        unsafe = not split or split.startswith(".") or "/" in split or os.sep in split
-        shared = any(split == other + suffix for other in pairs for suffix in _SUFFIXES[1:])
-        problems += [
-            (unsafe, f"split name {split!r} cannot be a folder name; use one such as 'train'"),
-            (shared, f"split {split!r} would share a folder with another's labels; rename it"),
-            (count < 1, f"split {split!r} asks for {count} pairs; ask for at least 1"),
-        ]
+def _check_arguments(pairs: Mapping[str, int], size: tuple[int, int], seed: int) -> None:
+    folders = [split + suffix for split in pairs for suffix in _SUFFIXES]
+    unsafe = len(set(folders)) < len(folders) or not all(re.fullmatch("[^./][^/]*", split) for split in pairs)
     fits = all(SMALLEST <= side <= LARGEST for side in size)
-    problems += [
-        (not fits, f"size {size[0]}x{size[1]} is out of range; choose {SMALLEST} to {LARGEST} pixels a side"),
-        (seed < 0, f"seed {seed} is negative; choose 0 or more"),
-        (workers < 1, f"{workers} workers cannot draw; choose 1 or more"),
-    ]
-    for found, problem in problems:
+    problems = {
+        "found no split; name at least one, as in {'train': 160}": not pairs,
+        f"found the splits {list(pairs)}; expected folder names, none of them another's with one of the endings"
+        f" {', '.join(_SUFFIXES[1:])}. Rename a split": unsafe,
+        f"found the pairs {dict(pairs)}; ask for at least 1 in each split": any(count < 1 for count in pairs.values()),
+        f"size {size[0]}x{size[1]} is out of range; choose {SMALLEST} to {LARGEST} pixels a side": not fits,
+        f"seed {seed} is negative; choose 0 or more": seed < 0,
+    }
+    for problem, found in problems.items():
         if found:
             raise UsageError(f"synthetic data: {problem}")
 
 
-def _is_there(destination: str, manifest: Mapping[str, object]) -> bool:
-    """Tells whether the folder holds this very set; raises UsageError if it cannot become that."""
+def _is_written(destination: str, manifest: Mapping[str, object]) -> bool:
+    """Tells whether the folder holds the same data set; if not, it is new or empty. Raises UsageError otherwise."""
     if os.path.ismount(destination):
         raise UsageError(f"{destination}: found a mount point, which a folder cannot replace; name a new folder in it")
     if os.path.exists(destination) and not os.path.isdir(destination):
@@ -123,20 +113,18 @@ def _is_there(destination: str, manifest: Mapping[str, object]) -> bool:
         with open(os.path.join(destination, MANIFEST), encoding="utf-8") as file:
             found = json.load(file)
     except (OSError, ValueError):
-        raise UsageError(
-            f"{destination}: the folder is not empty and no synthetic data set ({MANIFEST} is missing or unreadable);"
-            " name a new folder, nothing was overwritten"
-        ) from None
+        found = None
     if found != manifest:
+        content = f"another synthetic data set, {json.dumps(found)}" if found else "a folder that is not empty"
         raise UsageError(
-            f"{destination}: the folder holds another synthetic data set, {json.dumps(found)}, not the one asked for,"
-            f" {json.dumps(manifest)}; name a new folder or remove this one"
+            f"{destination}: found {content}; expected an empty folder, or the same data set, {json.dumps(manifest)}."
+            " Nothing was overwritten; name a new folder"
         )
     return True
 
 
-def _plan(pairs: Mapping[str, int]) -> Iterator[_Planned]:
-    """Yields split, sequence and frame of each pair. The largest split has at least three streets, as light differs."""
+def _plan(pairs: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
+    """Yields split, sequence and frame of each pair; the largest split has three streets or more, as light differs."""
     largest = max(pairs, key=lambda split: pairs[split])
     sequence = 0
     for split, count in pairs.items():
@@ -145,22 +133,3 @@ def _plan(pairs: Mapping[str, int]) -> Iterator[_Planned]:
             for frame in range(count * (street + 1) // streets - count * street // streets):
                 yield split, sequence, frame
             sequence += 1
-
-
-def _each(draw: Callable[[_Planned], None], planned: list[_Planned], workers: int) -> Iterator[None]:
-    """Draws all pairs, here or in a pool of processes."""
-    if workers == 1:
-        yield from map(draw, planned)
-    else:
-        # A forked child would inherit the locks of whatever threads run here.
-        context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
-            yield from pool.map(draw, planned, chunksize=16)
-
-
-def _draw(root: str, seed: int, size: tuple[int, int], planned: _Planned) -> None:
-    """Draws one pair and writes its files."""
-    split, sequence, frame = planned
-    for suffix, pixels in zip(_SUFFIXES, render(seed, sequence, frame, size), strict=True):
-        path = os.path.join(root, split + suffix, f"Synth{sequence + 1}_{frame:06d}.png")
-        Image.fromarray(pixels).save(path, compress_level=6 if suffix else 3)

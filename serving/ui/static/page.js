@@ -1,9 +1,9 @@
-// Sends the chosen picture to the page's server and shows what the model answers.
+// Sends the chosen image to the page's server and shows the prediction.
 "use strict";
 
 const byId = (id) => document.getElementById(id);
 const maxUpload = Number(document.body.dataset.maxUpload);
-let underWay = null; // the newest question; an older one is given up
+let inFlight = null; // the newest request; older ones are aborted
 let shownAddress = null;
 let knowsModel = false;
 
@@ -22,36 +22,36 @@ async function ask(address, options) {
     response = await fetch(address, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw { title: "The page's own server does not answer", detail: "Check that segpipe serve still runs, then reload." };
+    throw { title: "The page's server does not answer", detail: "Check that segpipe serve still runs, then reload." };
   }
   const body = await response.json().catch(() => ({ title: `Error ${response.status}`, detail: "Reload the page." }));
   if (!response.ok) throw body;
   return body;
 }
 
-async function segment(address, body, pictureAddress, name) {
-  underWay?.abort();
-  const question = (underWay = new AbortController());
+async function segment(address, body, imageAddress, name) {
+  inFlight?.abort();
+  const request = (inFlight = new AbortController());
   byId("error").hidden = true;
-  byId("status").textContent = `Asking the model about ${name}…`;
+  byId("status").textContent = `Segmenting ${name}…`;
   if (byId("result").dataset.state === "done") byId("result").dataset.state = "busy";
   try {
-    const answer = await ask(address, { method: "POST", body, signal: question.signal });
-    show(answer, pictureAddress);
-    if (!knowsModel) showModel(); // it was not there yet when the page was opened
-    const found = answer.classes.filter((each) => each.share > 0).length;
+    const answer = await ask(address, { method: "POST", body, signal: request.signal });
+    show(answer, imageAddress);
+    if (!knowsModel) showModel(); // it was not available yet when the page was opened
+    const found = answer.classes.filter((each) => each.value > 0).length;
     byId("status").textContent = `${name}: ${found} ${answer.unit === "class" ? "classes" : "instances"} found.`;
   } catch (error) {
-    if (question.signal.aborted) return;
+    if (request.signal.aborted) return;
     byId("result").dataset.state = "empty";
     showError(error.title ?? "Something went wrong", error.detail ?? String(error));
   }
 }
 
-function show(answer, pictureAddress) {
+function show(answer, imageAddress) {
   if (shownAddress?.startsWith("blob:")) URL.revokeObjectURL(shownAddress);
-  shownAddress = pictureAddress;
-  for (const id of ["image", "overlay-image"]) byId(id).src = pictureAddress;
+  shownAddress = imageAddress;
+  for (const id of ["image", "overlay-image"]) byId(id).src = imageAddress;
   for (const id of ["mask", "overlay-mask"]) byId(id).src = answer.mask;
   byId("mask").style.background = answer.ignored_color ?? "none";
   byId("answered-by").textContent = answer.model;
@@ -59,27 +59,27 @@ function show(answer, pictureAddress) {
   byId("seconds").textContent = `${Math.round(1000 * answer.seconds)} ms`;
   byId("confidence").textContent = percent(answer.confidence, 1);
   byId("size").textContent = `${answer.size} pixels`;
-  byId("heading").textContent = answer.unit === "class" ? "Share of pixels" : "Score of each instance";
-  const present = answer.classes.filter((each) => each.share > 0);
+  byId("heading").textContent = answer.unit === "class" ? "Fraction of pixels" : "Score of each instance";
+  const present = answer.classes.filter((each) => each.value > 0);
   byId("classes").replaceChildren(...present.map(classBar));
-  const absent = answer.classes.filter((each) => each.share === 0).map((each) => each.name);
+  const absent = answer.classes.filter((each) => each.value === 0).map((each) => each.name);
   byId("absent").textContent = absent.length ? `Not found: ${absent.join(", ")}` : "";
   byId("result").dataset.state = "done";
 }
 
-function classBar({ name, color, share }) {
+function classBar({ name, color, value }) {
   const item = document.createElement("li");
-  const [swatch, label, value, track, bar] = ["i", "span", "span", "div", "div"].map((tag) => document.createElement(tag));
+  const [swatch, label, number, track, bar] = ["i", "span", "span", "div", "div"].map((tag) => document.createElement(tag));
   swatch.className = "swatch";
   label.textContent = name;
-  value.textContent = percent(share, share < 0.01 ? 2 : 1);
-  value.className = "share";
+  number.textContent = percent(value, value < 0.01 ? 2 : 1);
+  number.className = "value";
   track.className = "track";
   bar.className = "bar";
-  bar.style.width = `${100 * share}%`;
+  bar.style.width = `${100 * value}%`;
   for (const colored of [swatch, bar]) colored.style.background = color;
   track.append(bar);
-  item.append(swatch, label, value, track);
+  item.append(swatch, label, number, track);
   return item;
 }
 
@@ -97,9 +97,9 @@ function chooseFile(file) {
   for (const button of document.querySelectorAll("[data-sample]")) button.setAttribute("aria-pressed", "false");
   history.replaceState(null, "", location.pathname);
   if (file.size > maxUpload) {
-    underWay?.abort();
+    inFlight?.abort();
     byId("result").dataset.state = "empty";
-    showError("The image is too large", `${file.name} has ${(file.size / 1048576).toFixed(1)} MiB; at most ${maxUpload / 1048576} MiB are taken. Choose a smaller file, or save it as JPEG.`);
+    showError("The image is too large", `${file.name} has ${(file.size / 1048576).toFixed(1)} MiB; the limit is ${maxUpload / 1048576} MiB. Choose a smaller file, or save it as JPEG.`);
     return;
   }
   segment("segment", file, URL.createObjectURL(file), file.name);
@@ -140,5 +140,5 @@ for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
 drop.addEventListener("drop", (event) => chooseFile(event.dataTransfer.files[0]));
 
 const asked = new URLSearchParams(location.search).get("sample");
-// One after the other, so an error about the sample is not replaced by one about the model.
+// In sequence, so that an error about the model does not replace one about the sample.
 (asked === null ? Promise.resolve() : chooseSample(asked)).then(showModel);

@@ -1,4 +1,4 @@
-"""Toy components that write what the strategies of the resolvers read: examples, and pushed versions."""
+"""Toy components that write the examples and pushed versions for the resolver strategies."""
 
 # No postponed annotations here: TFX reads the components' annotations as types.
 import json
@@ -31,7 +31,7 @@ def ToyPusher(
     base: Parameter[str],
     description: Parameter[str],
 ):
-    """Pushes a blessed model that says `description` of itself, with the properties that TFX's pusher sets."""
+    """Pushes a blessed model with the metadata `description` and the properties of TFX's Pusher."""
     pushed = blessing.get_int_custom_property("blessed")
     pushed_model.set_int_custom_property("pushed", pushed)
     if pushed:

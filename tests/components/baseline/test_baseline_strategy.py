@@ -19,12 +19,12 @@ from components.baseline.strategy import ServedBaseline
 from components.errors import SegpipeError
 from components.pusher.versions import find_versions
 from components.pusher.withdrawn import withdraw
-from pipeline.running.local_runner import LocalRunner
+from pipeline.running.nodes import run_nodes
 
 
 @tfx.dsl.components.component
 def ToyTrainer(model: Output[Model], examples: Input[Examples], description: Parameter[str], recipe: Parameter[str]):
-    """Writes what the strategy reads of an exported model; a new recipe trains a new model."""
+    """Writes the metadata that the strategy reads; a new recipe trains a new model."""
     path = pathlib.Path(model.uri, "Format-Serving", MODEL_METADATA)
     path.parent.mkdir(parents=True)
     path.write_text(description)
@@ -38,7 +38,7 @@ def ToyEvaluator(
     blessed: Parameter[int],
     baseline_model: Input[Model] = None,
 ):
-    """Blesses as told, and notes the baseline that it was given."""
+    """Blesses as configured, and records its baseline."""
     blessing.set_int_custom_property("blessed", blessed)
     blessing.set_int_custom_property("current_model_id", model.id)
     pathlib.Path(evaluation.uri, "baseline").write_text(baseline_model.uri if baseline_model else "")
@@ -62,7 +62,7 @@ class Workplace:
         self.base = str(root / "serving")
 
     def run(self, recipe, blessed=True, mean_iou=0.5, test="t", best_of=1, project="toy", classes="sky road", **says):
-        """Runs the pipeline once; `says` is what the model says of itself besides its classes."""
+        """Runs the pipeline once; `says` is the metadata of the model besides its classes."""
         names, description = classes.split(), {"model": "fcn8", "max_pixels": 100, **says}
         description["class_map"] = {"names": names}
         scores = {"metrics": {"mean_iou": mean_iou}, "evaluated_on": {"split": "test", "fingerprint": test}}
@@ -94,7 +94,7 @@ class Workplace:
             enable_cache=True,
             metadata_connection_config=self._connection,
         )
-        LocalRunner().run(pipeline, f"run-{next(self._numbers)}")
+        run_nodes(pipeline, f"run-{next(self._numbers)}")
         return self._last_run(before)
 
     def withdraw_last(self) -> None:
@@ -165,7 +165,7 @@ def test_only_a_pushed_model_of_the_same_task_and_classes_is_a_baseline(workplac
     assert last.baseline == good.model
 
 
-def test_another_architecture_is_compared_with_what_is_served(workplace):
+def test_another_architecture_is_compared_with_the_served_version(workplace):
     good = workplace.run("a")
 
     assert workplace.run("b", model="unet").baseline == good.model
@@ -180,7 +180,7 @@ def test_projects_on_one_store_have_their_own_baselines(workplace):
     assert second.baseline == first.model
 
 
-def test_a_withdrawn_version_is_passed_over(workplace):
+def test_a_withdrawn_version_is_skipped(workplace):
     good = workplace.run("a")
     workplace.run("b")
     workplace.withdraw_last()
@@ -197,7 +197,7 @@ def test_a_damaged_record_of_withdrawn_versions_stops_the_run(workplace):
         workplace.run("b")
 
 
-def test_a_model_whose_files_are_gone_is_passed_over(workplace):
+def test_a_model_whose_files_are_missing_is_skipped(workplace):
     good = workplace.run("a")
     gone = workplace.run("b")
     shutil.rmtree(gone.model)
@@ -205,7 +205,7 @@ def test_a_model_whose_files_are_gone_is_passed_over(workplace):
     assert workplace.run("c").baseline == good.model
 
 
-def test_a_model_that_accepts_smaller_images_only_is_passed_over(workplace):
+def test_a_model_that_accepts_only_smaller_images_is_skipped(workplace):
     good = workplace.run("a", max_pixels=101)
     workplace.run("b")
 
@@ -238,7 +238,7 @@ def test_scores_on_other_images_are_not_compared(workplace):
     assert workplace.run("e", test="t", best_of=3).baseline == last.model
 
 
-def test_a_version_that_is_better_and_withdrawn_does_not_count(workplace):
+def test_a_better_but_withdrawn_version_is_skipped(workplace):
     workplace.run("a", mean_iou=0.9, best_of=3)
     workplace.withdraw_last()
     last = workplace.run("b", mean_iou=0.5, best_of=3)

@@ -28,7 +28,7 @@ def ToyStartTrainer(
     weights: Parameter[int],
     base_model: Input[Model] = None,
 ):
-    """Writes what the strategy reads of an exported model."""
+    """Writes the metadata that the strategy reads."""
     directory = pathlib.Path(model.uri, "Format-Serving")
     (directory / "assets").mkdir(parents=True)
     description = {"model_settings": json.loads(settings), "class_map": {"names": ["sky", "road"]}}
@@ -39,7 +39,7 @@ def ToyStartTrainer(
 
 @tfx.dsl.components.component
 def ToyGate(blessing: Output[ModelBlessing], model: Input[Model], blessed: Parameter[int]):
-    """Blesses as told."""
+    """Blesses as configured."""
     blessing.set_int_custom_property("blessed", blessed)
     blessing.set_int_custom_property("current_model_id", model.id)
 
@@ -104,7 +104,7 @@ def run(tmp_path):
     return run_pipeline
 
 
-def test_a_new_span_starts_from_the_last_and_nothing_new_trains_nothing(run):
+def test_a_new_span_starts_from_the_last_version_and_unchanged_data_is_not_trained_again(run):
     first = run("1")
     first_again = run("1")
     second = run("2")
@@ -116,7 +116,7 @@ def test_a_new_span_starts_from_the_last_and_nothing_new_trains_nothing(run):
     assert second_again == dataclasses.replace(second, trained_anew=False)
 
 
-def test_only_a_blessed_model_with_weights_that_fit_is_a_start(run):
+def test_training_starts_only_from_a_blessed_model_with_matching_weights(run):
     good = run("1")
     run("2", blessed=False)
     run("3", weights=False)
@@ -132,7 +132,7 @@ def test_only_a_blessed_model_with_weights_that_fit_is_a_start(run):
     assert imagenet.start == edges.model
 
 
-def test_a_withdrawn_version_is_no_start(run, tmp_path):
+def test_training_does_not_start_from_a_withdrawn_version(run, tmp_path):
     good = run("1")
     run("2")
     withdraw(str(tmp_path / "serving"), max(find_versions(str(tmp_path / "serving"))), "rolled back")

@@ -1,4 +1,4 @@
-"""Draws small images and masks with PIL and writes them where a layout wants them."""
+"""Draws small images and masks with PIL and writes them to the folders of a layout."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from components.dataset.description import DatasetDescription
+from components.dataset.fingerprint import content_hashes, fingerprint_of
+
 HEIGHT, WIDTH = 16, 24
 
 
 class Folder:
-    """A data root to be filled with files."""
+    """A data root that tests fill with files."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -47,3 +50,7 @@ def random_image(seed: int = 0, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Imag
 
 def random_mask(seed: int = 0, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 2, size, dtype=np.uint8)
+
+
+def content_fingerprint(root: str, description: DatasetDescription, index_dir: str = "") -> str:
+    return fingerprint_of(description, content_hashes(root, description, index_dir))

@@ -1,4 +1,4 @@
-"""A data folder is listed once within a block, and at each call outside."""
+"""A data folder is listed once within the block, and at each call outside."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def listings(monkeypatch):
     return roots
 
 
-def test_within_the_block_each_root_is_listed_once_and_what_arrives_meanwhile_is_not_seen(tmp_path, listings):
+def test_each_root_is_listed_once_within_the_block_and_later_files_are_not_seen(tmp_path, listings):
     one, other = str(tmp_path / "one"), str(tmp_path)
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "a.png").write_bytes(b"")

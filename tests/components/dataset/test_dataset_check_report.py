@@ -1,4 +1,4 @@
-"""The page of a data check shows what was found, in pictures of a bounded size, and needs nothing from outside."""
+"""The page of a data check: its content, the size of its pictures, and no external resources."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def small(folder):
     return folder
 
 
-def test_a_sound_folder_shows_counts_sizes_shares_and_samples(small, tiny):
+def test_a_valid_folder_shows_counts_sizes_fractions_and_samples(small, tiny):
     page = page_of(small, tiny)
 
     assert "All pairs can be used" in text(page, "result")
@@ -120,7 +120,7 @@ def test_issues_are_listed_by_reason_with_a_picture_of_each_readable_file(small,
 def test_named_values_of_a_mask_with_others_have_their_colours(tiny):
     values = np.array([[0, 1, 9]] * 8, np.uint8).repeat(8, axis=1)
 
-    shown = thumbnails.faulty_file(encode(Image.fromarray(values)), LABEL_OUTSIDE_MAP, tiny)
+    shown = thumbnails.bad_file(encode(Image.fromarray(values)), LABEL_OUTSIDE_MAP, tiny)
 
     assert np.asarray(shown)[0, ::8].tolist() == [[128, 64, 128], [0, 0, 0], [255, 255, 255]]
 
@@ -128,9 +128,9 @@ def test_named_values_of_a_mask_with_others_have_their_colours(tiny):
 def test_a_dark_mask_is_shown_with_full_contrast_and_a_huge_file_not_at_all(tiny, monkeypatch):
     mask = encode(Image.fromarray(np.eye(16, dtype=np.uint8)))
 
-    assert np.asarray(thumbnails.faulty_file(mask, EMPTY, tiny)).max() == 255
+    assert np.asarray(thumbnails.bad_file(mask, EMPTY, tiny)).max() == 255
     monkeypatch.setattr(thumbnails, "MAX_PIXELS", 16 * 16 - 1)
-    assert thumbnails.faulty_file(mask, EMPTY, tiny) is None
+    assert thumbnails.bad_file(mask, EMPTY, tiny) is None
 
 
 def test_an_image_in_two_splits_is_shown_from_both(small, tiny):
@@ -162,7 +162,7 @@ def test_near_duplicates_are_shown_side_by_side(small, tiny):
     assert len(pictures(section(page, "duplicates"))) == 4
 
 
-def test_an_image_twice_in_one_split_is_no_duplicate_across_splits(small, tiny):
+def test_an_image_twice_in_one_split_is_not_a_duplicate_across_splits(small, tiny):
     small.save("train/images/copy.png", random_image(0))
     small.save("train/masks/copy.png", Image.new("L", (WIDTH, HEIGHT), 1))
 

@@ -1,4 +1,4 @@
-"""Every kind of bad file is found and named, and what passes is stored as it was given."""
+"""Bad files are found and named; valid files are stored unchanged."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pixels(data: bytes) -> np.ndarray:
 
 @pytest.fixture
 def read(folder, tiny):
-    """Writes an image and a mask, by default sound ones, and reads them as a pair."""
+    """Writes an image and a mask, by default valid ones, and reads them as a pair."""
 
     def write_and_read(image=None, mask=None, description=tiny, limits=None):
         folder.write(IMAGE, encode(random_image()) if image is None else image)
@@ -52,7 +52,7 @@ def read(folder, tiny):
     return write_and_read
 
 
-def test_a_sound_pair_keeps_its_bytes(read):
+def test_a_valid_pair_keeps_its_bytes(read):
     image, mask = encode(random_image()), encode(Image.fromarray(random_mask()))
 
     sample = read(image, mask)
@@ -107,7 +107,7 @@ BAD_IMAGES = {
 
 
 @pytest.mark.parametrize(("image", "reason"), BAD_IMAGES.values(), ids=BAD_IMAGES)
-def test_a_bad_image_is_a_issue_of_the_image(read, image, reason):
+def test_a_bad_image_is_an_issue_of_the_image(read, image, reason):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         issue = read(image=image)
@@ -144,7 +144,7 @@ BAD_MASKS = {
 
 
 @pytest.mark.parametrize(("mask", "reason", "found"), BAD_MASKS.values(), ids=BAD_MASKS)
-def test_a_bad_mask_is_a_issue_of_the_mask(read, mask, reason, found):
+def test_a_bad_mask_is_an_issue_of_the_mask(read, mask, reason, found):
     issue = read(mask=mask)
 
     assert isinstance(issue, DataIssue)
@@ -152,7 +152,7 @@ def test_a_bad_mask_is_a_issue_of_the_mask(read, mask, reason, found):
     assert found in issue.found
 
 
-def test_a_broken_link_is_a_issue(folder, tiny):
+def test_a_broken_link_is_an_issue(folder, tiny):
     folder.write(MASK, b"-")
     (folder.root / IMAGE).parent.mkdir(parents=True)
     (folder.root / IMAGE).symlink_to("gone.png")
@@ -333,7 +333,7 @@ def test_images_of_every_kind_keep_their_bytes(read, image):
 
 @pytest.mark.parametrize("kind", [deep_grey, deep_colors])
 @pytest.mark.parametrize(("low", "high"), [(0, 4095), (0, 16383), (60000, 60100), (700, 700)])
-def test_an_image_of_16_bits_that_keeps_few_levels_is_a_issue(read, kind, low, high):
+def test_an_image_of_16_bits_that_keeps_few_levels_is_an_issue(read, kind, low, high):
     issue = read(image=kind(low, high))
 
     assert isinstance(issue, DataIssue)
@@ -349,7 +349,7 @@ def test_an_image_of_16_bits_that_keeps_enough_levels_passes(read):
 
 
 @pytest.mark.parametrize("kind", [deep_grey, deep_colors])
-def test_with_an_image_range_only_an_image_outside_of_it_is_a_issue(read, tiny, kind):
+def test_with_an_image_range_only_an_image_outside_of_it_is_an_issue(read, tiny, kind):
     described = tiny.model_copy(update={"image_range": (1024, 4095)})
 
     assert isinstance(read(image=kind(1100, 1200), description=described), Sample)
@@ -415,7 +415,7 @@ def test_an_orientation_in_xmp_alone_does_not_count(read):
 
 @pytest.mark.parametrize(("orientation", "mask_size"), [(1, (HEIGHT, WIDTH)), (6, (WIDTH, HEIGHT))])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_damaged_exif_data_is_no_issue_and_its_orientation_counts_where_it_can_be_read(
+def test_damaged_exif_data_is_not_an_issue_and_its_orientation_counts_if_it_can_be_read(
     read, kind, orientation, mask_size
 ):
     # A number that is stored as text, which can be read and not be written again.
@@ -442,7 +442,7 @@ def test_the_content_hash_follows_the_stored_bytes(read):
     assert one.content_hash != other.content_hash
 
 
-def test_real_camvid_pairs_are_sound(real_camvid):
+def test_real_camvid_pairs_are_valid(real_camvid):
     description = detect(str(real_camvid))
     found = [pair for pair in find_pairs(str(real_camvid), description)[0] if pair.split in ("train", "val")][::23]
 

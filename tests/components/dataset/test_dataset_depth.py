@@ -1,17 +1,16 @@
-"""Depth maps are read beside images and masks; what cannot be used says which file and why."""
+"""Depth maps are read with images and masks; an issue names the file and the reason."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from dataset_folder import HEIGHT, WIDTH, Folder, encode
+from dataset_folder import HEIGHT, WIDTH, Folder, content_fingerprint, encode
 from PIL import Image
 
 from components import features
 from components.class_map import ClassMap
 from components.dataset.checks import read_pair
 from components.dataset.description import parse
-from components.dataset.fingerprint import content_fingerprint
 from components.dataset.pairs import DataIssue, find_pairs
 from components.errors import UsageError
 from components.examples import to_example
@@ -71,7 +70,7 @@ def test_a_depth_map_is_stored_as_it_is(folder):
     ],
     ids=["missing", "other-size", "8-bits", "colour", "truncated", "empty"],
 )
-def test_what_cannot_be_used_is_a_issue(folder, data, reason, found):
+def test_an_unusable_depth_map_is_an_issue(folder, data, reason, found):
     if data is not None:
         folder.write("traindepth/a_1.png", data)
 

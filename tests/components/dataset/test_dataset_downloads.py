@@ -1,4 +1,4 @@
-"""A download ends with the right bytes in place, whatever the server does, or says which file failed and how."""
+"""A download ends with the right bytes, whatever the server does, or names the file and the failure."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def files_below(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_it_downloads_the_splits_asked_for(get, tmp_path):
+def test_it_downloads_the_requested_splits(get, tmp_path):
     fetched = get()
 
     assert (fetched.downloaded, fetched.kept) == (4, 0)
@@ -175,7 +175,7 @@ def test_a_file_the_server_does_not_have_is_not_asked_for_again(get, server):
     assert server.requests["train/b.png"] == 1
 
 
-def test_a_download_goes_on_where_it_was_interrupted(get, server):
+def test_a_download_resumes_after_an_interruption(get, server):
     server.actions["train/b.png"] = [404]
     with pytest.raises(DownloadError):
         get(workers=1)
@@ -237,7 +237,7 @@ def test_a_folder_that_cannot_be_written_is_named(get, tmp_path):
         get(attempts=1)
 
 
-def test_the_command_tells_what_came_and_what_it_may_be_used_for(server, tmp_path, monkeypatch):
+def test_the_command_prints_the_counts_and_the_licence(server, tmp_path, monkeypatch):
     monkeypatch.setitem(DATASETS, "camvid", DATASET)
 
     done = CliRunner().invoke(app, ["data", "fetch", str(tmp_path), "--address", server.url, "--split", "val"])
@@ -247,7 +247,7 @@ def test_the_command_tells_what_came_and_what_it_may_be_used_for(server, tmp_pat
     assert "CC BY-NC 4.0" in done.stdout
 
 
-def test_the_manifest_lists_camvid_whole():
+def test_the_manifest_lists_all_of_camvid():
     manifest = DATASETS["camvid"].sha256
 
     counts = Counter(path.split("/")[0] for path in manifest)
@@ -304,7 +304,7 @@ def test_an_archive_is_unpacked_beside_itself(get_archive, tmp_path):
     assert (tmp_path / "pets/images/b.jpg").read_bytes() == PHOTOS["images/b.jpg"]
 
 
-def test_unpacking_goes_on_where_it_was_interrupted(get_archive, server, tmp_path):
+def test_unpacking_resumes_after_an_interruption(get_archive, server, tmp_path):
     get_archive(PHOTOS)
     whole, half = tmp_path / "pets/images/a.jpg", tmp_path / "pets/images/b.jpg"
     half.write_bytes(b"anot")
@@ -326,7 +326,7 @@ def test_no_file_of_an_archive_leaves_the_folder(get_archive, tmp_path, name):
     assert files_below(tmp_path) == {"pets/images.tar.gz"}
 
 
-def test_the_command_fetches_pets_whole_and_refuses_a_split_of_it(server, tmp_path, monkeypatch):
+def test_the_command_fetches_all_of_pets_and_refuses_a_split(server, tmp_path, monkeypatch):
     server.files = {name: archive({f"{name[:6]}/a": b"-"}) for name in DATASETS["pets"].sha256}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in server.files.items()}
     monkeypatch.setitem(DATASETS, "pets", dataclasses.replace(DATASETS["pets"], sha256=digests))
@@ -338,7 +338,7 @@ def test_the_command_fetches_pets_whole_and_refuses_a_split_of_it(server, tmp_pa
     assert "2 files fetched" in done.stdout
     assert "CC BY-SA 4.0" in done.stdout
     assert files_below(tmp_path / "pets") == {*server.files, "annota/a", "images/a"}
-    assert "--split: found val, but Oxford-IIIT Pets comes in one piece" in str(refused.exception)
+    assert "--split: found val, but Oxford-IIIT Pets cannot be downloaded by split" in str(refused.exception)
 
 
 def test_the_command_names_the_data_sets(tmp_path):

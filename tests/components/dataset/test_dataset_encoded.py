@@ -1,4 +1,4 @@
-"""The hash of an image's pixels is that of the picture, not of its file."""
+"""The pixel hash depends on the image, not on its file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fingerprint follows content and nothing else, and a file that did not change is not read again."""
+"""The fingerprint depends on content only, and unchanged files are not read again."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from dataset_folder import HEIGHT, WIDTH, encode
+from dataset_folder import HEIGHT, WIDTH, content_fingerprint, encode
 from PIL import Image
 
 from components import files
 from components.dataset import fingerprint
-from components.dataset.fingerprint import content_fingerprint
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def test_the_fingerprint_does_not_follow_times_or_places(small, tiny, tmp_path):
     os.utime(copy / "train/images/a_1.png", (1, 1))
     (copy / "notes.txt").write_text("not part of the data set")
 
-    assert content_fingerprint(str(copy), tiny, workers=1) == before
+    assert content_fingerprint(str(copy), tiny) == before
 
 
 def test_the_fingerprint_follows_one_byte_of_the_same_size_and_time(small, tiny):
@@ -174,12 +173,12 @@ def test_a_damaged_index_is_made_anew(small, tiny, tmp_path, read, later, caplog
     read.clear()
 
     assert content_fingerprint(str(small.root), tiny, index_dir=str(index)) == before
-    assert f"{file}: ignored, not an index of hashes" in caplog.text
+    assert f"{file}: ignored, because it is not an index of hashes" in caplog.text
     assert len(read) == 6
     assert len(json.loads(file.read_bytes())) == 6
 
 
-def test_runs_at_the_same_time_share_an_index(small, tiny, tmp_path, later):
+def test_concurrent_runs_use_one_index(small, tiny, tmp_path, later):
     index = str(tmp_path / "index")
     with ThreadPoolExecutor(4) as pool:
         found = set(pool.map(lambda _: content_fingerprint(str(small.root), tiny, index_dir=index), range(12)))
@@ -188,7 +187,7 @@ def test_runs_at_the_same_time_share_an_index(small, tiny, tmp_path, later):
     assert len(os.listdir(index)) == 1
 
 
-def test_checksums_of_a_store_are_taken_and_what_has_none_is_read(small, tiny, read, monkeypatch):
+def test_checksums_of_a_store_are_used_and_files_without_one_are_read(small, tiny, read, monkeypatch):
     stored = {path: f"etag:{number}" for number, path in enumerate(files.checksums(str(small.root)))}
     monkeypatch.setattr(files, "checksums", lambda root: stored)
     first = content_fingerprint(str(small.root), tiny)

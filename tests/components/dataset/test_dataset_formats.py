@@ -1,4 +1,4 @@
-"""TIFF, BMP and WebP images become PNG with the same pixels, or are refused with the reason and the remedy."""
+"""TIFF, BMP and WebP images become PNG with the same pixels, or are refused with a reason and a remedy."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ UNSUPPORTED = {
 
 
 @pytest.mark.parametrize("name", UNSUPPORTED)
-def test_what_pillow_reads_in_part_or_not_at_all_is_refused_with_what_converts_it(read, name):
+def test_files_that_pillow_cannot_read_completely_are_refused_with_a_command(read, name):
     image, found, action = UNSUPPORTED[name]
 
     issue = read(image)
@@ -376,7 +376,7 @@ def test_the_original_of_a_converted_image_is_passed_over(folder, unsplit):
     assert {pair.image for pair in found} == {f"images/{name}.png" for name in ("a_1", "a_2", "b_1")}
 
 
-def test_an_image_of_one_name_in_two_formats_that_are_converted_is_a_issue(folder, unsplit):
+def test_an_image_of_one_name_in_two_formats_that_are_converted_is_an_issue(folder, unsplit):
     folder.write("images/a_1.bmp", encode(random_image(), "BMP"))
     folder.save("masks/a_1.png", Image.fromarray(random_mask()))
     folder.write("images/a_1.tif", encode(random_image(), "TIFF"))

@@ -86,7 +86,7 @@ def test_frames_without_sequence_names_are_not_divided(folder):
     for frame in range(4):
         folder.pair(f"train/{frame:06}.png", f"trainannot/{frame:06}.png")
 
-    with pytest.raises(UsageError, match="every one of 4 names, such as '000000', is a sequence of its own"):
+    with pytest.raises(UsageError, match="each of 4 names, such as '000000', is a sequence of its own"):
         find_pairs(str(folder.root), held_out(folder.root, fraction=0.5))
 
 
@@ -97,5 +97,5 @@ def test_a_split_of_that_name_in_the_data_set_is_not_mixed_with_the_sequences(fo
     for name in ("train/a_1", "train/b_1", "street/c_1"):
         folder.pair(f"{name}.png", f"{name.replace('/', 'annot/')}.png")
 
-    with pytest.raises(UsageError, match="found a split 'held_out' in the data set"):
+    with pytest.raises(UsageError, match="the data set has a split 'held_out' already"):
         find_pairs(str(folder.root), parse(classes + layout + splits, "segpipe.yaml"))

@@ -1,4 +1,4 @@
-"""The inspection counts what is there and warns of leaks."""
+"""The inspection counts pairs and issues, and warns of leaks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def small(folder):
 
 
 def test_it_counts_pairs_sequences_sizes_and_classes(small, tiny):
-    found = inspect(str(small.root), tiny, workers=2)
+    found = inspect(str(small.root), tiny)
 
     assert found.pairs == 4
     assert list(found.splits) == ["train", "val"]
@@ -74,7 +74,7 @@ def test_a_pair_twice_in_one_split_is_mentioned(small, tiny):
     assert not any("leak" in warning for warning in warnings)
 
 
-def test_a_near_duplicate_in_another_split_is_a_warning_and_no_leak(small, tiny):
+def test_a_near_duplicate_in_another_split_is_a_warning_and_not_a_leak(small, tiny):
     image = np.asarray(Image.open(small.root / "train/images/a_1.png")).copy()
     image[0, 0] ^= 1
     small.save("val/images/c_9.png", Image.fromarray(image))

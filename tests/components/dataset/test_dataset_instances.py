@@ -1,4 +1,4 @@
-"""Instances are read from ids, COCO's annotations and masks; what cannot be used says which file and why."""
+"""Instances are read from ids, COCO's annotations and masks; an issue names the file and the reason."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import json
 
 import numpy as np
 import pytest
-from dataset_folder import HEIGHT, WIDTH, Folder, random_image
+from dataset_folder import HEIGHT, WIDTH, Folder, content_fingerprint, random_image
 from PIL import Image
 
 from components.dataset.checks import Sample, read_pair
 from components.dataset.description import parse
-from components.dataset.fingerprint import content_fingerprint
 from components.dataset.pairs import DataIssue, find_pairs
 from components.errors import UsageError
 
@@ -100,7 +99,7 @@ def test_ids_of_16_bits_with_a_divisor_name_class_and_crowd(folder):
     assert instances.keys() == {(CAR, 0, 0, False), (CAR, 0, 5, True), (PERSON, 8, 2, False)}
 
 
-def test_an_id_on_ignored_pixels_is_no_instance(folder):
+def test_an_id_on_ignored_pixels_is_not_an_instance(folder):
     values = np.full((HEIGHT, WIDTH), 255, np.uint8)
     write_ids(folder, drawn((255, LEFT)), values)
 
@@ -116,7 +115,7 @@ def test_an_id_on_ignored_pixels_is_no_instance(folder):
     ],
     ids=["size", "stuff", "unknown"],
 )
-def test_ids_that_do_not_fit_are_a_issue_of_their_file(folder, ids, more, expected):
+def test_ids_that_do_not_fit_are_an_issue_of_their_file(folder, ids, more, expected):
     write_ids(folder, ids)
     more = "instance_id_divisor: 1000\nunnamed: error\n" if more else ""
 
@@ -126,7 +125,7 @@ def test_ids_that_do_not_fit_are_a_issue_of_their_file(folder, ids, more, expect
     assert issue.action
 
 
-def test_what_is_not_there_is_a_issue_unless_instances_are_not_asked_for(folder):
+def test_missing_instances_are_an_issue_only_if_instances_are_read(folder):
     write_ids(folder, drawn((1, LEFT)))
     (folder.root / "train/ids/a_1.png").unlink()
 
@@ -138,7 +137,7 @@ def test_what_is_not_there_is_a_issue_unless_instances_are_not_asked_for(folder)
     assert sample.instances is None
 
 
-def test_two_files_of_ids_for_one_name_are_a_issue(folder):
+def test_two_files_of_ids_for_one_name_are_an_issue(folder):
     layout = IDS.replace("{split}/ids/", "**/ids/")
     write_ids(folder, drawn((1, LEFT)))
     folder.save("more/ids/a_1.png", Image.fromarray(drawn((1, LEFT))))
@@ -220,7 +219,7 @@ def test_coco_s_annotations_are_instances_and_make_the_mask(folder):
     ],
     ids=["runs", "class", "empty", "size", "category"],
 )
-def test_annotations_that_cannot_be_used_are_a_issue_of_their_file(folder, annotations, size, expected):
+def test_annotations_that_cannot_be_used_are_an_issue_of_their_file(folder, annotations, size, expected):
     write_coco(folder, annotations, size)
 
     issue = one(folder, described(COCO))
@@ -232,7 +231,7 @@ def test_annotations_that_cannot_be_used_are_a_issue_of_their_file(folder, annot
     assert issue.action
 
 
-def test_an_image_that_the_annotations_lack_is_a_issue(folder):
+def test_an_image_that_the_annotations_lack_is_an_issue(folder):
     write_coco(folder, [])
     folder.save("train/b_1.png", random_image(1))
 
@@ -253,7 +252,7 @@ def test_an_image_that_the_annotations_lack_is_a_issue(folder):
         (IDS.replace("ids/{name}.png", "ids/{name}.tif"), THINGS, "layout.instances: .*png files of instance ids"),
         (IDS.replace("ids/{name}", "masks/{sequence}"), THINGS, "layout.instances: .*{name} exactly once"),
         ('layout: {images: "{split}/{name}"}\n', THINGS, "layout: masks: missing; expected a path pattern"),
-        (COCO, "ignore: null\n", "layout.masks: missing, so that masks are made of instances"),
+        (COCO, "ignore: null\n", "layout.masks: missing, so masks are drawn from instances"),
     ],
 )
 def test_a_description_that_does_not_fit_is_refused(layout, more, message):

@@ -1,4 +1,4 @@
-"""Each class lists its values in the mask files; what is stored are the class indices 0, 1, 2, ..."""
+"""Each class lists its values in the mask files; class indices 0, 1, 2, ... are stored."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_position_of_a_class_that_lists_values_means_nothing(read):
     assert issue.expected == "values that classes name: 7 road, 26 car, 27 car"
 
 
-def test_both_ways_out_of_a_value_that_no_class_names_are_those_of_the_issue(read):
+def test_both_remedies_of_the_issue_for_an_unknown_value_work(read):
     values = [7, 26, 33]
     issue = read(parse(ROAD_AND_CAR + VOID + LAYOUT, "segpipe.yaml"), values)
     assert isinstance(issue, DataIssue)

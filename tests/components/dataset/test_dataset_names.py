@@ -1,4 +1,4 @@
-"""Recordings in folders, lists of names, Unicode forms and other formats are read, or get advice that works."""
+"""Recordings in folders, lists of names, Unicode forms and other formats are read, or the issue's advice works."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from components.errors import UsageError
 
 CLASSES = "classes:\n  - {name: road, color: [0, 0, 0]}\n  - {name: car, color: [255, 0, 0]}\n"
 FLAT = 'layout: {images: "images/{name}", masks: "masks/{name}.png"}\nsequence: "(.*)"\n'
-BY_SHARE = "split_by_sequence: {val: 0.5}\n"
+BY_FRACTION = "split_by_sequence: {val: 0.5}\n"
 LISTS = "split_lists: {train: train.txt, val: lists/val.txt}\n"
 RECORDINGS = 'layout: {images: "{split}/*/rgb/{name}", masks: "{split}/*/labels/{name}.png"}\n'
 SPLITS = "splits: {train: train, val: val}\n"
@@ -36,7 +36,7 @@ def described(*parts: str) -> DatasetDescription:
 
 
 def advice(issues: list[DataIssue]) -> str:
-    """Returns the one action that all issues share; it must not delete a file."""
+    """Returns the action, the same for all issues; it must not delete a file."""
     assert {issue.reason for issue in issues} <= set(REASONS)
     (action,) = {issue.action for issue in issues}
     assert "delete" not in action
@@ -72,7 +72,7 @@ def test_frames_of_one_name_in_two_recordings_are_kept_apart_as_the_issue_advise
     assert all(pair.image.replace("rgb", "labels") == pair.mask for pair in pairs)
 
 
-def test_recordings_are_split_as_a_whole(recordings):
+def test_a_recording_is_in_one_split(recordings):
     layout = 'layout: {images: "**/{sequence}/rgb/{name}", masks: "**/{sequence}/labels/{name}.png"}\n'
 
     pairs, issues = find_pairs(str(recordings.root), described(layout, "split_by_sequence: {val: 0.25}\n"))
@@ -88,7 +88,7 @@ def test_recordings_of_one_frame_each_are_split(folder):
         folder.pair(f"{place}/rgb/0.png", f"{place}/labels/0.png")
     layout = 'layout: {images: "{sequence}/rgb/{name}", masks: "{sequence}/labels/{name}.png"}\n'
 
-    pairs, _ = find_pairs(str(folder.root), described(layout, BY_SHARE))
+    pairs, _ = find_pairs(str(folder.root), described(layout, BY_FRACTION))
 
     assert {pair.split for pair in pairs} == {"train", "val"}
 
@@ -110,29 +110,29 @@ def test_a_missing_mask_of_a_recording_is_named_in_its_folder(recordings):
     assert issue.expected == "a mask at val/drive_04/labels/000001.png"
 
 
-def test_two_folders_of_masks_are_told_apart_as_the_issue_advises(folder):
+def test_two_folders_of_masks_are_separated_as_the_issue_advises(folder):
     for name in "abc":
         folder.pair(f"images/{name}.png", f"labels/{name}.png")
     folder.save("labels_old/a.png", Image.fromarray(random_mask(5)))
-    _, issues = find_pairs(str(folder.root), described(FLAT.replace("masks/", "labels*/"), BY_SHARE))
+    _, issues = find_pairs(str(folder.root), described(FLAT.replace("masks/", "labels*/"), BY_FRACTION))
     assert "the folder that holds the right masks in place of the * in layout.masks" in advice(issues)
 
-    pairs, issues = find_pairs(str(folder.root), described(FLAT.replace("masks/", "labels/"), BY_SHARE))
+    pairs, issues = find_pairs(str(folder.root), described(FLAT.replace("masks/", "labels/"), BY_FRACTION))
 
     assert (len(pairs), issues) == (3, [])
 
 
-def test_two_images_of_one_name_are_told_apart_as_the_issue_advises(folder):
+def test_two_images_of_one_name_are_separated_as_the_issue_advises(folder):
     for name in "abc":
         folder.pair(f"images/{name}.png", f"masks/{name}.png")
     folder.save("images/a.jpg", random_image(9))
-    _, issues = find_pairs(str(folder.root), described(FLAT, BY_SHARE))
+    _, issues = find_pairs(str(folder.root), described(FLAT, BY_FRACTION))
     assert advice(issues) == "move all but the one that belongs to the pair to another folder"
 
     (folder.root / "thumbnails").mkdir()
     (folder.root / "images/a.jpg").rename(folder.root / "thumbnails/a.jpg")
 
-    pairs, issues = find_pairs(str(folder.root), described(FLAT, BY_SHARE))
+    pairs, issues = find_pairs(str(folder.root), described(FLAT, BY_FRACTION))
     assert (len(pairs), issues) == (3, [])
 
 
@@ -141,7 +141,7 @@ def test_images_without_masks_are_left_out_as_the_issue_advises(folder):
         folder.pair(f"images/{name}.png", f"masks/{name}.png")
     folder.save("images/d.png", random_image())
     folder.save("masks/e.png", Image.fromarray(random_mask()))
-    pairs, issues = find_pairs(str(folder.root), described(FLAT, BY_SHARE))
+    pairs, issues = find_pairs(str(folder.root), described(FLAT, BY_FRACTION))
     assert {(issue.reason, issue.file) for issue in issues} == {
         (MASK_MISSING, "images/d.png"),
         (IMAGE_MISSING, "masks/e.png"),
@@ -149,7 +149,7 @@ def test_images_without_masks_are_left_out_as_the_issue_advises(folder):
     for issue in issues:
         assert "set `unpaired: ignore` in segpipe.yaml" in advice([issue])
 
-    found = inspect(str(folder.root), described(FLAT, BY_SHARE, "unpaired: ignore\n"))
+    found = inspect(str(folder.root), described(FLAT, BY_FRACTION, "unpaired: ignore\n"))
 
     assert (found.pairs, found.issues) == (len(pairs), ())
 
@@ -165,7 +165,7 @@ def listed(folder):
     return folder
 
 
-def test_lists_of_names_say_what_is_used_and_where(listed):
+def test_lists_of_names_assign_splits_and_leave_out_other_pairs(listed):
     pairs, issues = find_pairs(str(listed.root), described(FLAT, LISTS))
 
     assert [(pair.split, pair.name) for pair in pairs] == [
@@ -178,7 +178,7 @@ def test_lists_of_names_say_what_is_used_and_where(listed):
 
 
 @pytest.mark.parametrize(("missing", "reason"), [("images", IMAGE_MISSING), ("masks", MASK_MISSING)])
-def test_a_listed_pair_that_is_not_whole_is_a_issue(listed, missing, reason):
+def test_a_listed_pair_that_is_incomplete_is_an_issue(listed, missing, reason):
     (listed.root / f"{missing}/2007_a.png").unlink()
 
     pairs, (issue,) = find_pairs(str(listed.root), described(FLAT, LISTS))
@@ -187,7 +187,7 @@ def test_a_listed_pair_that_is_not_whole_is_a_issue(listed, missing, reason):
     assert (issue.split, issue.name, issue.reason) == ("train", "2007_a", reason)
 
 
-def test_a_listed_name_without_files_is_a_issue_whose_advice_works(listed):
+def test_a_listed_name_without_files_is_an_issue_whose_advice_works(listed):
     listed.write("lists/val.txt", b"e\ngone\n")
     _, (issue,) = find_pairs(str(listed.root), described(FLAT, LISTS))
     assert (issue.split, issue.name, issue.file, issue.reason) == ("val", "gone", "lists/val.txt", IMAGE_MISSING)
@@ -277,7 +277,7 @@ def test_a_mask_in_another_format_is_named_and_converted_by_the_command_of_the_i
     for seed, name in enumerate(("a", "b", "it's c")):
         folder.save(f"images/{name}.png", random_image(seed))
         folder.write(f"masks/{name}.{extension}", encode(Image.fromarray(random_mask(seed)), kind))
-    _, issues = find_pairs(str(folder.root), described(FLAT, BY_SHARE))
+    _, issues = find_pairs(str(folder.root), described(FLAT, BY_FRACTION))
     assert {issue.found for issue in issues} == {
         f"an image without a mask, but masks/{name}.{extension} is there" for name in ("a", "b", "it's c")
     }
@@ -287,7 +287,7 @@ def test_a_mask_in_another_format_is_named_and_converted_by_the_command_of_the_i
     words = shlex.split(command)
     subprocess.run([sys.executable, *words[1:]], cwd=folder.root, check=True)
 
-    found = inspect(str(folder.root), described(FLAT, BY_SHARE))
+    found = inspect(str(folder.root), described(FLAT, BY_FRACTION))
     assert (found.pairs, found.issues) == (3, ())
     total = sum(sum(split.class_pixels) for split in found.splits.values())
     ones = sum(split.class_pixels[1] for split in found.splits.values())
@@ -299,7 +299,7 @@ def test_a_mask_stored_as_jpeg_is_not_to_be_converted(folder):
         folder.save(f"images/{name}.png", random_image())
         folder.save(f"masks/{name}.jpg", Image.fromarray(random_mask()))
 
-    _, issues = find_pairs(str(folder.root), described(FLAT, BY_SHARE))
+    _, issues = find_pairs(str(folder.root), described(FLAT, BY_FRACTION))
 
     assert "export the mask again as PNG: JPEG has changed the class indices" in advice(issues)
 
@@ -308,7 +308,7 @@ def test_an_image_in_another_format_is_named_and_converted_by_the_command_of_the
     for name in "ab":
         folder.write(f"images/{name}.gif", encode(random_image(), "GIF"))
         folder.save(f"masks/{name}.png", Image.fromarray(random_mask()))
-    _, issues = find_pairs(str(folder.root), described(FLAT, BY_SHARE))
+    _, issues = find_pairs(str(folder.root), described(FLAT, BY_FRACTION))
     assert {issue.found for issue in issues} == {
         f"a mask without an image, but images/{name}.gif is there" for name in "ab"
     }
@@ -316,7 +316,7 @@ def test_an_image_in_another_format_is_named_and_converted_by_the_command_of_the
     words = shlex.split(advice(issues).partition("in the data folder: ")[2])
     subprocess.run([sys.executable, *words[1:]], cwd=folder.root, check=True)
 
-    assert len(find_pairs(str(folder.root), described(FLAT, BY_SHARE))[0]) == 2
+    assert len(find_pairs(str(folder.root), described(FLAT, BY_FRACTION))[0]) == 2
 
 
 @pytest.mark.parametrize(
@@ -326,14 +326,14 @@ def test_an_image_in_another_format_is_named_and_converted_by_the_command_of_the
 def test_an_image_whose_extension_the_layout_leaves_out_is_accepted_as_the_issue_advises(folder, layout):
     for name in "ab":
         folder.pair(f"images/{name}.png", f"masks/{name}.png")
-    _, issues = find_pairs(str(folder.root), described(layout, BY_SHARE))
+    _, issues = find_pairs(str(folder.root), described(layout, BY_FRACTION))
     action = advice(issues)
     assert "end layout.images in {name}, without an extension" in action
-    assert "layout.extensions is there, add png to it" in action
+    assert "layout.extensions is set, add png to it" in action
 
     accepted = layout.replace("images/{name}.jpg", "images/{name}").replace("[jpg]", "[jpg, png]")
 
-    assert len(find_pairs(str(folder.root), described(accepted, BY_SHARE))[0]) == 2
+    assert len(find_pairs(str(folder.root), described(accepted, BY_FRACTION))[0]) == 2
 
 
 def test_a_mask_in_another_format_in_the_folder_of_all_splits_is_named(folder):

@@ -1,11 +1,11 @@
-"""Pairs are found in every layout, by whole paths, and what makes no pair is reported with its reason."""
+"""Pairs are found in every layout; other files are reported with a reason."""
 
 from __future__ import annotations
 
 import pytest
+from dataset_folder import content_fingerprint
 
 from components.dataset.description import built_in, detect
-from components.dataset.fingerprint import content_fingerprint
 from components.dataset.pairs import (
     DUPLICATE_NAME,
     IMAGE_MISSING,
@@ -148,7 +148,7 @@ def test_two_masks_of_one_name_are_left_out(folder):
     assert {issue.reason for issue in issues} == {DUPLICATE_NAME}
 
 
-def test_a_name_that_is_not_utf_8_is_a_issue_that_can_be_written(folder, tiny):
+def test_a_name_that_is_not_utf_8_is_an_issue_that_can_be_written(folder, tiny):
     folder.pair("train/images/a_1.png", "train/masks/a_1.png")
     for path in ("train/images/b_\udcdf.png", "train/masks/b_\udcdf.png"):
         folder.write(path, b"-")
@@ -173,7 +173,7 @@ def test_one_name_may_be_in_two_splits(folder, tiny):
     assert issues == []
 
 
-def test_images_and_masks_may_share_a_folder(folder, unsplit):
+def test_images_and_masks_may_be_in_one_folder(folder, unsplit):
     layout = unsplit.layout.model_copy(update={"images": "{name}", "masks": "{name}_mask.png"})
     described = unsplit.model_copy(update={"layout": layout})
     folder.pair("a_1.png", "a_1_mask.png")
@@ -186,7 +186,7 @@ def test_images_and_masks_may_share_a_folder(folder, unsplit):
     assert issues == []
 
 
-def test_masks_of_all_splits_may_share_a_folder(folder, tiny):
+def test_masks_of_all_splits_may_be_in_one_folder(folder, tiny):
     described = tiny.model_copy(update={"layout": tiny.layout.model_copy(update={"masks": "masks/{name}.png"})})
     folder.pair("train/images/a_1.png", "masks/a_1.png")
     folder.pair("val/images/b_1.png", "masks/b_1.png")

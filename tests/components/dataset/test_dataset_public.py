@@ -1,4 +1,4 @@
-"""Public data sets are recognised, or named, as they are unpacked. The folders are made up; the layouts are real."""
+"""Public data sets are recognised in their original layout, or by name; the files are synthetic."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import zlib
 
 import numpy as np
 import pytest
-from dataset_folder import HEIGHT, WIDTH, Folder, random_image
+from dataset_folder import HEIGHT, WIDTH, Folder, content_fingerprint, random_image
 from PIL import Image
 
 from components.dataset.checks import Sample, read_pair
 from components.dataset.description import built_in, detect, load
-from components.dataset.fingerprint import content_fingerprint
 from components.dataset.inspection import inspect
 from components.dataset.pairs import find_pairs
 from components.errors import UsageError

@@ -1,13 +1,13 @@
-"""A data root on a real object store gives the pairs and the samples that a local one gives, or stops the run."""
+"""A data root on an object store gives the same pairs and samples as a local one, or stops the run."""
 
 from __future__ import annotations
 
 import pytest
+from dataset_folder import content_fingerprint
 
 from components import object_store
 from components.dataset.checks import Sample, read_pair
 from components.dataset.description import detect, load
-from components.dataset.fingerprint import content_fingerprint
 from components.dataset.pairs import Pair, find_pairs
 from components.errors import SegpipeError, UsageError
 from components.stored_folder import copy_files

@@ -1,4 +1,4 @@
-"""Sequences stay whole, the same names give the same splits, and shares are met as nearly as sequences allow."""
+"""Sequences are in one split, splits are reproducible, and fractions are met as closely as sequences allow."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def test_every_sequence_has_one_split_and_every_split_a_sequence(counts, val, te
 
 
 @given(counts_strategy, st.floats(0.05, 0.6), st.randoms())
-def test_order_of_sequences_does_not_matter(counts, share, random):
+def test_order_of_sequences_does_not_matter(counts, fraction, random):
     shuffled = list(counts.items())
     random.shuffle(shuffled)
 
-    assert assign_sequences(dict(shuffled), {"val": share}) == assign_sequences(counts, {"val": share})
+    assert assign_sequences(dict(shuffled), {"val": fraction}) == assign_sequences(counts, {"val": fraction})
 
 
 @given(counts_strategy, st.floats(0.05, 0.6))
-def test_no_single_change_gets_nearer_unless_it_empties_a_split(counts, share):
-    splits = assign_sequences(counts, {"val": share})
+def test_no_single_change_gets_nearer_unless_it_empties_a_split(counts, fraction):
+    splits = assign_sequences(counts, {"val": fraction})
     held_out = {sequence for sequence, split in splits.items() if split == "val"}
-    target = share * sum(counts.values())
+    target = fraction * sum(counts.values())
 
     def distance(sequences):
         return abs(sum(counts[sequence] for sequence in sequences) - target)
@@ -53,7 +53,7 @@ def test_no_single_change_gets_nearer_unless_it_empties_a_split(counts, share):
 
 
 @pytest.mark.parametrize(
-    ("counts", "share", "expected"),
+    ("counts", "fraction", "expected"),
     [
         ({"a": 90, "b": 10}, 0.2, {"b"}),
         ({"a": 50, "b": 50}, 0.2, {"a"}),  # of the two, the one with the larger hash
@@ -61,21 +61,21 @@ def test_no_single_change_gets_nearer_unless_it_empties_a_split(counts, share):
         ({"a": 10, "b": 10, "c": 10, "d": 10, "e": 10}, 0.4, {"a", "e"}),
     ],
 )
-def test_the_share_is_met_as_nearly_as_whole_sequences_allow(counts, share, expected):
-    splits = assign_sequences(counts, {"val": share})
+def test_the_fraction_is_met_as_closely_as_whole_sequences_allow(counts, fraction, expected):
+    splits = assign_sequences(counts, {"val": fraction})
 
     assert {sequence for sequence, split in splits.items() if split == "val"} == expected
 
 
-def test_one_sequence_cannot_be_divided():
+def test_one_sequence_cannot_be_split():
     with pytest.raises(UsageError) as raised:
         assign_sequences({"drive": 500}, {"val": 0.2})
 
-    for part in ("1 sequence", "drive", "at least 2", "cannot be divided"):
+    for part in ("1 sequence", "drive", "at least 2", "cannot be split"):
         assert part in str(raised.value)
 
 
-def test_neighbouring_frames_share_a_split(unsplit):
+def test_neighbouring_frames_are_in_one_split(unsplit):
     names = names_of({"a": 30, "b": 10, "c": 12})
 
     splits = split_of_sequences(unsplit, names)
@@ -131,6 +131,6 @@ def test_a_listed_sequence_that_is_not_there_is_refused_with_the_nearest(unsplit
         split_of_sequences(listed(unsplit, val=("Seq05VE",)), names_of({"0001TP": 2, "Seq05VD": 2}))
 
 
-def test_a_sequence_no_split_lists_is_refused_where_train_is_listed(unsplit):
+def test_a_sequence_no_split_lists_is_refused_if_train_is_listed(unsplit):
     with pytest.raises(UsageError, match="no split lists c"):
         split_of_sequences(listed(unsplit, train=("a",), val=("b",)), names_of({"a": 2, "b": 2, "c": 2}))

@@ -1,4 +1,4 @@
-"""What a check lets through, TensorFlow decodes. `tests/serving/test_same_pixels.py` compares the images' pixels."""
+"""TensorFlow decodes all files that pass the checks; `tests/serving/test_same_pixels.py` compares the pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from components.dataset.pairs import Pair
     [encode(random_image(), "JPEG"), encode(random_image()) + b"trailing bytes"],
     ids=["jpeg", "png with trailing bytes"],
 )
-def test_tensorflow_decodes_what_passes(folder, tiny, image):
+def test_tensorflow_decodes_files_that_pass(folder, tiny, image):
     tf = pytest.importorskip("tensorflow")
     folder.write("a.png", image)
     folder.save("a_mask.png", Image.fromarray(random_mask()))

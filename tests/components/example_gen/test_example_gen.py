@@ -39,7 +39,7 @@ from components.example_gen.quarantine import (
 from components.gates import QuarantineGate
 from components.schema import raw_schema
 from pipeline.history.figures import main_figure
-from pipeline.running.local_runner import LocalRunner
+from pipeline.running.nodes import run_nodes
 from pipeline.storage.store import Store
 
 
@@ -87,7 +87,7 @@ class _Pipeline:
             metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(self._metadata),
             beam_pipeline_args=self._beam_args,
         )
-        return {result.node_id: result.state for result in LocalRunner().run(pipeline, str(self._runs))}
+        return {result.node_id: result.state for result in run_nodes(pipeline, str(self._runs))}
 
     def output(self, key):
         """Returns an artifact of the last run's ExampleGen."""
@@ -134,7 +134,7 @@ def test_every_pair_becomes_an_example_that_holds_its_pixels(pipeline, street_sc
     assert feature[features.SPLIT].bytes_list.value[0] == b"train"
 
 
-def test_the_cache_goes_by_content_not_by_time(tmp_path, street_scenes):
+def test_the_cache_key_is_the_content_not_the_time(tmp_path, street_scenes):
     pipeline = _Pipeline(tmp_path / "root", max_fraction=0.5)
     first = pipeline.run(street_scenes)
     for path in _files(f"{street_scenes}/train"):
@@ -282,7 +282,7 @@ def fail(monkeypatch):
     return _fail
 
 
-def test_a_read_error_that_passes_loses_no_pair(pipeline, street_scenes, fail):
+def test_a_temporary_read_error_loses_no_pair(pipeline, street_scenes, fail):
     # The driver's fingerprint reads every file once before ExampleGen does.
     fail(_files(f"{street_scenes}/train")[0], after=1, times=1)
 
@@ -292,7 +292,7 @@ def test_a_read_error_that_passes_loses_no_pair(pipeline, street_scenes, fail):
     assert read_issues(pipeline.output("quarantine").uri) == []
 
 
-def test_a_read_error_that_stays_stops_the_run_and_is_not_cached(tmp_path, street_scenes, fail):
+def test_a_lasting_read_error_stops_the_run_and_is_not_cached(tmp_path, street_scenes, fail):
     pipeline = _Pipeline(tmp_path / "root", max_fraction=0.5)
     image = _files(f"{street_scenes}/train")[0]
     fail(image, after=1, times=5)
@@ -365,7 +365,7 @@ def _copy_pixels(source, destination):
         assert one.read() != other.read()
 
 
-def test_images_to_evaluate_on_that_are_trained_on_stop_the_run(pipeline, street_scenes):
+def test_evaluation_images_in_the_training_split_stop_the_run(pipeline, street_scenes):
     train, val = (_files(f"{street_scenes}/{split}") for split in ("train", "val"))
     shutil.copy(train[0], val[0])
     _copy_pixels(train[1], val[1])
@@ -382,7 +382,7 @@ def test_images_to_evaluate_on_that_are_trained_on_stop_the_run(pipeline, street
         assert len(file.readlines()) == 2
 
 
-def test_the_split_that_the_gate_judges_is_checked_as_well(tmp_path, street_scenes):
+def test_the_split_of_the_gate_is_checked_too(tmp_path, street_scenes):
     judged = _Pipeline(tmp_path / "root", gate_split="test")
     with pytest.raises(DataRejectedError, match="split 'test' has no usable example"):
         judged.run(street_scenes)
@@ -406,7 +406,7 @@ def test_images_in_both_splits_are_accepted_up_to_the_setting(tmp_path, street_s
     assert sorted(names) == ["train", "val"]
 
 
-def test_near_duplicates_of_training_images_stop_the_run_from_the_setting_on(tmp_path, street_scenes):
+def test_more_near_duplicates_of_training_images_than_allowed_stop_the_run(tmp_path, street_scenes):
     train, val = (_files(f"{street_scenes}/{split}") for split in ("train", "val"))
     pixels = np.asarray(Image.open(train[2]).convert("RGB")).copy()
     pixels[0, 0] ^= 1
@@ -436,7 +436,7 @@ def test_an_image_twice_in_one_split_does_not_stop_the_run(pipeline, street_scen
     assert pipeline.run(street_scenes)["QuarantineGate"] == "ran"
 
 
-def test_examples_whose_records_are_gone_are_written_again(pipeline, street_scenes):
+def test_examples_with_missing_records_are_written_again(pipeline, street_scenes):
     pipeline.run(street_scenes)
     for split in ("train", "val"):
         for path in _files(os.path.join(pipeline.output("examples").uri, f"Split-{split}")):
@@ -479,7 +479,7 @@ def test_the_order_of_examples_is_the_same_in_every_run(tmp_path, street_scenes)
     assert orders[0] != sorted(orders[0])
 
 
-def test_issues_are_read_in_the_order_of_splits_and_names_whatever_worker_wrote_first(tmp_path):
+def test_issues_are_sorted_by_split_and_name(tmp_path):
     files = [("val", "a", "1"), ("train", "b", "2"), ("train", "a", "2"), ("train", "b", "1")]
     issues = [DataIssue(*place, "empty", "found", "expected", "action") for place in files]
     (tmp_path / ISSUES_FILE).write_text("".join(json.dumps(issue.to_dict()) + "\n" for issue in issues))
@@ -488,7 +488,7 @@ def test_issues_are_read_in_the_order_of_splits_and_names_whatever_worker_wrote_
 
 
 @pytest.mark.slow
-def test_workers_in_processes_of_their_own_write_the_same_examples(tmp_path, street_scenes):
+def test_workers_in_several_processes_write_the_same_examples(tmp_path, street_scenes):
     with open(_files(f"{street_scenes}/train")[0], "wb"):
         pass
     alone = _Pipeline(tmp_path / "alone", max_fraction=0.5)

@@ -1,4 +1,4 @@
-"""The list of pairs holds what it was given, shuffled into shards, and old lists are removed."""
+"""The list of pairs is complete and shuffled into shards, and old lists are removed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _pairs(count):
     return [Pair(f"{i:04d}", ("train", "val")[i % 2], "s", f"i/{i:04d}.png", f"m/{i:04d}.png") for i in range(count)]
 
 
-def test_a_list_holds_its_pairs_in_shards_of_64_and_its_issues(tmp_path):
+def test_a_list_has_its_pairs_in_shards_of_64_and_its_issues(tmp_path):
     pairs = _pairs(400)
     issues = [DataIssue("train", "x", "i/x.png", "mask_missing", "found", "expected", "action")]
 
@@ -31,14 +31,14 @@ def test_a_list_holds_its_pairs_in_shards_of_64_and_its_issues(tmp_path):
     assert sum(abs(one - other) <= 2 for one, other in itertools.pairwise(names)) < 20
 
 
-def test_the_same_pairs_make_the_same_list_in_whatever_order_they_come(tmp_path):
+def test_the_list_does_not_depend_on_the_order_of_the_pairs(tmp_path):
     paths = [listing.write(str(tmp_path), order, []) for order in (_pairs(9), _pairs(9)[::-1])]
 
     assert paths[0] == paths[1]
     assert listing.write(str(tmp_path), _pairs(8), []) != paths[0]
 
 
-def test_old_lists_are_removed_and_one_that_is_used_again_is_kept(tmp_path):
+def test_old_lists_are_removed_and_reused_ones_kept(tmp_path):
     (tmp_path / "hashes-0.json").write_text("{}")
     paths = []
     for count in range(1, listing.KEPT_LISTS + 4):
@@ -63,7 +63,7 @@ def test_old_lists_are_removed_from_a_store(s3, monkeypatch):
     assert os.path.basename(paths[-1]) in names
 
 
-def test_a_list_that_cannot_be_removed_stops_no_run(tmp_path, monkeypatch, caplog):
+def test_a_list_that_cannot_be_removed_does_not_stop_the_run(tmp_path, monkeypatch, caplog):
     def refuse(path):
         raise PermissionError(13, "Permission denied", path)
 
@@ -73,10 +73,10 @@ def test_a_list_that_cannot_be_removed_stops_no_run(tmp_path, monkeypatch, caplo
     paths = [listing.write(str(tmp_path), _pairs(count), []) for count in (1, 2, 3)]
 
     assert len(list(listing.read(paths[-1]))) == 3
-    assert f"{tmp_path}: old lists of pairs are left" in caplog.text
+    assert f"{tmp_path}: old lists of pairs were not removed" in caplog.text
 
 
-def test_a_list_that_is_gone_is_an_error(tmp_path):
+def test_a_missing_list_is_an_error(tmp_path):
     path = listing.write(str(tmp_path), _pairs(1), [])
     os.remove(path)
 

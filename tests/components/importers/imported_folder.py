@@ -1,4 +1,4 @@
-"""Makes small sources of annotation tools, imports them and reads what a run would read."""
+"""Makes small sources of annotation tools, imports them, and reads the result as a run does."""
 
 from __future__ import annotations
 

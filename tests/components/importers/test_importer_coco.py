@@ -74,7 +74,7 @@ def test_every_encoding_becomes_pixels_and_splits_come_from_the_files(tmp_path):
     assert done.images["train", "a"] == (source / "train2017" / "a.png").read_bytes()
 
 
-def test_smaller_objects_lie_above_larger_ones_and_what_is_lost_is_counted(tmp_path):
+def test_smaller_objects_cover_larger_ones_and_losses_are_counted(tmp_path):
     small, large = box(2, 2, 6, 6), box(0, 0, 10, 10)
     source = _both(
         tmp_path / "coco",
@@ -99,7 +99,7 @@ def test_smaller_objects_lie_above_larger_ones_and_what_is_lost_is_counted(tmp_p
     }
 
 
-def test_instances_are_imported_whole_where_they_overlap_and_crowds_stay_crowds(tmp_path):
+def test_overlapping_instances_are_imported_completely_and_crowds_stay_crowds(tmp_path):
     runs = {"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT, HEIGHT * (WIDTH - 1)]}
     small, large, crowd = box(2, 2, 6, 6), box(0, 0, 10, 10), box(0, 0, HEIGHT, 1)
     annotations = [
@@ -132,7 +132,7 @@ def test_instances_are_imported_whole_where_they_overlap_and_crowds_stay_crowds(
         (_annotation(1, 1, "nothing"), "segmentation"),
     ],
 )
-def test_a_broken_annotation_leaves_out_its_image_alone(tmp_path, annotation, message):
+def test_a_broken_annotation_leaves_out_only_its_image(tmp_path, annotation, message):
     source = _both(tmp_path / "coco", [annotation, _annotation(2, 1, [flat(corners(1, 1, 3, 3))])])
     images = [_image(1, "a.png"), _image(2, "b.png")]
     _source(source, [annotation, _annotation(2, 1, [flat(corners(1, 1, 3, 3))])], images=images)
@@ -153,7 +153,7 @@ def test_a_broken_annotation_leaves_out_its_image_alone(tmp_path, annotation, me
         (lambda path: draw_image(path, (9, 9)), "found 9x9 pixels; expected 30x20, the annotation's width and height"),
     ],
 )
-def test_an_image_that_does_not_fit_is_left_out(tmp_path, damage, message):
+def test_an_image_that_differs_from_its_annotation_is_left_out(tmp_path, damage, message):
     images = [_image(1, "a.png"), _image(2, "b.png")]
     source = _both(tmp_path / "coco", [])
     _source(source, [], images=images)
@@ -167,7 +167,7 @@ def test_an_image_that_does_not_fit_is_left_out(tmp_path, damage, message):
     assert message in problem
 
 
-def test_a_broken_file_does_not_end_the_others(tmp_path):
+def test_a_broken_file_does_not_stop_the_import(tmp_path):
     source = _both(tmp_path / "coco", [])
     (source / "annotations" / "instances_test2017.json").write_text("{")
 
@@ -177,7 +177,7 @@ def test_a_broken_file_does_not_end_the_others(tmp_path):
     assert "instances_test2017.json: found invalid JSON" in done.result.problems[0]
 
 
-def test_a_path_out_of_the_source_is_refused(tmp_path):
+def test_a_path_outside_the_source_is_refused(tmp_path):
     draw_image(tmp_path / "secret.png")
     source = _both(tmp_path / "coco", [])
     _source(source, [], images=[_image(1, "a.png"), _image(2, "../../secret.png")])
@@ -187,7 +187,7 @@ def test_a_path_out_of_the_source_is_refused(tmp_path):
     assert "found the image path '../../secret.png'; expected a path inside the source" in done.result.problems[0]
 
 
-def test_val_is_held_out_by_whole_sequences_if_the_source_has_none(tmp_path):
+def test_whole_sequences_are_held_out_if_the_source_has_no_val_split(tmp_path):
     images = [_image(key, f"{group}_{key}.png") for key, group in enumerate("aaabbbcccddd", start=1)]
     source = _source(tmp_path / "coco", [], "default", images)
 
@@ -249,7 +249,7 @@ def test_more_classes_than_a_mask_holds(tmp_path):
     assert run_import("coco", source, tmp_path / "out", classes=["class 7"]).result.pairs == {"train": 1, "val": 1}
 
 
-def test_two_files_must_mean_the_same_by_an_id(tmp_path):
+def test_a_category_id_must_have_one_name_in_all_files(tmp_path):
     _source(tmp_path / "coco", [], "val2017", [_image(9, "v.png")], [{"id": 1, "name": "dog"}])
 
     with pytest.raises(UsageError, match="categories: id 1 is 'dog' here and 'person' in another file"):
@@ -269,7 +269,7 @@ def test_images_are_found_in_every_usual_folder(tmp_path, folder):
     assert set(done.masks) == {("train", "a"), ("val", "v")}
 
 
-def test_images_of_test_stay_there_if_val_is_held_out(tmp_path):
+def test_test_images_stay_in_their_split_if_val_is_held_out(tmp_path):
     _source(tmp_path / "coco", [], "test2017", [_image(7, "t.png"), _image(8, ".u.png")])
     source = _source(tmp_path / "coco", [], images=[_image(1, "a.png"), _image(2, "b.png")])
 

@@ -120,7 +120,7 @@ def test_the_labels_tag_writes_every_region_twice(tmp_path):
     assert done.result.lost == {"regions without a label": 1, "further labels of a region": 1}
 
 
-def test_an_uploaded_image_is_found_by_the_name_it_had(tmp_path):
+def test_an_uploaded_image_is_found_by_its_original_name(tmp_path):
     source = _source(
         tmp_path / "in",
         _task(1, "/data/upload/1/3f2a91bc-my%20photo.png", _polygon("car", TRIANGLE)),
@@ -166,7 +166,7 @@ def test_a_broken_region_leaves_out_its_image(tmp_path, result, message):
     assert message in done.result.problems[0]
 
 
-def test_images_that_are_absent_or_ambiguous_are_named(tmp_path):
+def test_missing_and_ambiguous_images_are_named(tmp_path):
     source = _source(
         tmp_path / "in",
         _task(1, "https://example.com/gone.png", _polygon("car", TRIANGLE)),
@@ -182,7 +182,7 @@ def test_images_that_are_absent_or_ambiguous_are_named(tmp_path):
     assert "task 3: found 2 images called twice.png; expected one" in twice
 
 
-def test_the_small_json_is_refused(tmp_path):
+def test_json_min_is_refused(tmp_path):
     source = _source(tmp_path / "in", {"image": "a.png", "label": []})
 
     with pytest.raises(UsageError, match="expected Label Studio's export 'JSON', not 'JSON-MIN'"):

@@ -130,7 +130,7 @@ def test_a_broken_shape_leaves_out_its_image(tmp_path, shape, message):
     assert message in done.result.problems[0]
 
 
-def test_a_broken_file_does_not_end_the_others(tmp_path):
+def test_a_broken_file_does_not_stop_the_import(tmp_path):
     for name in "ab":
         _file(tmp_path / "in", name, [_shape("car", TRIANGLE)])
     (tmp_path / "in" / "c.json").write_text('{"shapes": [')

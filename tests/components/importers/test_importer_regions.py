@@ -5,11 +5,11 @@ from imported_folder import SIZE, box, flat, inside
 from components.importers.regions import (
     coco_runs,
     ellipse,
-    from_runs,
     label_studio_values,
     polygon,
     rectangle,
 )
+from components.instances import decode_mask
 
 # Encoded by pycocotools 2.0.11 (`mask.encode`): a frame of 3 x 4 pixels around a hole.
 FRAME = np.zeros((6, 7), dtype=bool)
@@ -30,7 +30,7 @@ def test_a_polygon_on_the_borders_of_pixels_covers_exactly_these_pixels():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_polygons_cover_the_pixels_whose_centres_they_hold(seed):
+def test_polygons_cover_the_pixels_whose_centres_lie_inside(seed):
     points = np.random.default_rng(seed).uniform(-5, 35, (7, 2)).tolist()
 
     assert np.array_equal(_whole(polygon(flat(points), SIZE)), inside(points))
@@ -41,14 +41,14 @@ def test_a_polygon_outside_the_image_covers_nothing():
 
 
 @pytest.mark.parametrize("points", [[1, 2, 3, 4], [1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, float("nan")]])
-def test_what_is_no_polygon_is_an_error(points):
+def test_an_invalid_polygon_is_an_error(points):
     with pytest.raises(ValueError, match="expected at least 3 corners"):
         polygon(points, SIZE)
 
 
-def test_polygons_agree_with_pycocotools_but_for_the_rounding_of_corners():
+def test_polygons_agree_with_pycocotools_except_for_rounded_corners():
     # pycocotools 2.0.11: mask.frPyObjects([[4.3, 2.2, 24.8, 6.1, 15.6, 17.9]], 20, 30), 136 pixels.
-    theirs = from_runs(coco_runs("V32c00O1O2N1O2O0O2N1O1O2ON1N2O1O1O2M2O1Oc3"), SIZE, by_columns=True).mask
+    theirs = decode_mask(coco_runs("V32c00O1O2N1O2O0O2N1O1O2ON1N2O1O1O2M2O1Oc3"), *SIZE)
 
     assert theirs.sum() == 136
     assert (theirs != _whole(polygon([4.3, 2.2, 24.8, 6.1, 15.6, 17.9], SIZE))).sum() <= 2
@@ -63,7 +63,7 @@ def test_polygons_agree_with_a_recorded_one_of_pycocotools():
     assert ["".join(map(str, row)) for row in ours.astype(int)] == theirs
 
 
-def test_ellipses_and_turned_rectangles():
+def test_ellipses_and_rotated_rectangles():
     x, y = np.meshgrid(np.arange(30) + 0.5, np.arange(20) + 0.5)
 
     circle = _whole(ellipse((12, 9), (6, 6), 0, SIZE))
@@ -73,15 +73,15 @@ def test_ellipses_and_turned_rectangles():
     assert np.array_equal(turned, box(4, 10, 10, 12))
 
 
-def test_an_ellipse_turns_clockwise():
+def test_an_ellipse_is_rotated_clockwise():
     falling = _whole(ellipse((10, 10), (8, 2), 45, SIZE))
 
     assert falling[14, 14]
     assert not falling[5, 14]
 
 
-def test_cocos_compressed_runs():
-    assert np.array_equal(from_runs(coco_runs(FRAME_TEXT), (6, 7), by_columns=True).mask, FRAME)
+def test_compressed_runs_of_coco_are_decoded():
+    assert np.array_equal(decode_mask(coco_runs(FRAME_TEXT), 6, 7), FRAME)
 
 
 def test_runs_that_shrink_have_negative_differences():
@@ -98,20 +98,20 @@ def test_damaged_compressed_runs_are_an_error(text, message):
 @pytest.mark.parametrize("runs", [[3, 4], [30, -6, 18], [100]])
 def test_runs_must_add_up_to_the_mask(runs):
     with pytest.raises(ValueError, match="expected 42, of a mask of 7x6"):
-        from_runs(runs, (6, 7))
+        decode_mask(runs, 6, 7)
 
 
 # Encoded by `encode_rle` of label-studio-converter 0.0.59: the frame as the four channels of an image, 0 or 255.
 BRUSH = [0, 0, 0, 168, 57, 27, 254, 35, 0, 191, 255, 108, 2, 63, 248, 192, 39, 255, 182, 1, 127, 255, 29, 128, 0]
 
 
-def test_label_studios_brush():
+def test_a_brush_of_label_studio_is_decoded():
     values = label_studio_values(BRUSH)
 
     assert np.array_equal(values.reshape(6, 7, 4)[..., 3], FRAME * 255)
 
 
-def test_label_studios_single_values_stand_one_by_one():
+def test_literal_values_of_label_studio_are_decoded():
     # Two literal bytes: length 2, words of 8 bits, sizes 3 4 8 16; flag 0, size 0, count 2, then 7 and 9.
     bits = f"{2:032b}{7:05b}{2:04b}{3:04b}{7:04b}{15:04b}" + "0" + "00" + f"{1:03b}" + f"{7:08b}{9:08b}"
     data = [int(bits[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(bits), 8)]

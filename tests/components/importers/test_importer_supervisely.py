@@ -88,7 +88,7 @@ def test_polygons_with_holes_bitmaps_and_rectangles(tmp_path):
     }
 
 
-def test_data_sets_within_data_sets(tmp_path):
+def test_nested_data_sets_are_read(tmp_path):
     square = _object("car", "rectangle", points=_points([[1, 1], [3, 3]]))
     source = _source(
         tmp_path / "in", ("north", "a.png", [square]), ("north/datasets/day", "a.png", []), ("south", "b.png", [])

@@ -69,7 +69,7 @@ def test_a_labelmap_names_classes_and_colours(tmp_path):
     assert done.description.ignore is None
 
 
-def test_pixels_that_do_not_count_stay_so_whatever_classes_are_kept(tmp_path):
+def test_ignored_pixels_stay_ignored_for_every_choice_of_classes(tmp_path):
     source = _source(tmp_path / "in", {("train", "a"): TRAIN, ("val", "b"): VAL})
 
     done = run_import("voc", source, tmp_path / "out", classes=["tvmonitor"])
@@ -80,7 +80,7 @@ def test_pixels_that_do_not_count_stay_so_whatever_classes_are_kept(tmp_path):
     assert np.array_equal(done.masks["val", "b"], VAL > 0)
 
 
-def test_test_images_without_a_mask_are_counted_and_other_ones_listed(tmp_path):
+def test_test_images_without_a_mask_are_counted_and_other_images_listed(tmp_path):
     source = _source(tmp_path / "in", {("train", "a"): TRAIN, ("val", "b"): VAL})
     lists = source / "ImageSets" / "Segmentation"
     (lists / "test.txt").write_text("t1\nt2\n")
@@ -100,7 +100,7 @@ def test_test_images_without_a_mask_are_counted_and_other_ones_listed(tmp_path):
         (np.zeros((5, 5), dtype=np.uint8), "found 5x5 pixels; expected the image's 30x20"),
     ],
 )
-def test_a_mask_that_does_not_fit_leaves_out_its_image(tmp_path, values, message):
+def test_a_mask_of_another_size_or_with_unknown_values_leaves_out_its_image(tmp_path, values, message):
     source = _source(tmp_path / "in", {("train", "a"): TRAIN, ("train", "bad"): values, ("val", "b"): VAL})
 
     done = run_import("voc", source, tmp_path / "out")

@@ -86,7 +86,7 @@ def test_a_broken_line_leaves_out_its_image(tmp_path, line, message):
     assert message in done.result.problems[0]
 
 
-def test_a_split_that_is_not_there_is_named(tmp_path):
+def test_a_missing_split_is_named(tmp_path):
     yaml = "train: images/train\nval: images/val\ntest: images/testing\nnames: [person]\n"
 
     done = run_import("yolo", _source(tmp_path / "in", {("train", "a"): [], ("val", "b"): []}, yaml), tmp_path / "out")

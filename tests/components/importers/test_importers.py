@@ -1,4 +1,4 @@
-"""What all formats share: arguments, names, splits and order."""
+"""Behaviour of all formats: arguments, names, splits and order."""
 
 import re
 from collections import Counter
@@ -43,7 +43,7 @@ def test_an_empty_folder_is_an_error_that_says_what_to_pass(tmp_path, name):
     assert not (tmp_path / "out").exists()
 
 
-def test_arguments_that_cannot_be(tmp_path):
+def test_wrong_arguments_are_refused(tmp_path):
     source = _labelme(tmp_path / "in", "a", "b")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
@@ -56,14 +56,14 @@ def test_arguments_that_cannot_be(tmp_path):
         import_dataset("labelme", str(source), str(tmp_path / "full"))
     with pytest.raises(UsageError, match="lies inside .*; expected a folder outside it"):
         import_dataset("labelme", str(source), str(source / "out"))
-    with pytest.raises(UsageError, match="sequence: .*is no regular expression"):
+    with pytest.raises(UsageError, match="sequence: .*is not a regular expression"):
         import_dataset("labelme", str(source), str(tmp_path / "out"), Options(sequence="("))
     with pytest.raises(UsageError, match="notes.txt/out: cannot be made: Not a directory"):
         import_dataset("labelme", str(source), str(tmp_path / "full" / "notes.txt" / "out"))
     assert (tmp_path / "full" / "notes.txt").read_text() == "mine"
 
 
-def test_a_source_with_broken_files_alone_says_what_is_wrong(tmp_path):
+def test_a_source_with_only_broken_files_is_an_error_with_the_reasons(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "instances_train.json").write_text("{")
 
@@ -71,17 +71,25 @@ def test_a_source_with_broken_files_alone_says_what_is_wrong(tmp_path):
         import_dataset("coco", str(tmp_path / "in"), str(tmp_path / "out"))
 
 
-def test_one_image_cannot_be_divided(tmp_path):
-    with pytest.raises(UsageError, match="found 1 sequences or images to divide into train and val"):
+def test_one_image_cannot_be_split(tmp_path):
+    with pytest.raises(UsageError, match="found 1 sequences or images to split into train and val"):
         import_dataset("labelme", str(_labelme(tmp_path / "in", "a")), str(tmp_path / "out"))
 
 
-def test_two_images_of_one_name_are_told_apart_or_refused(tmp_path):
+def test_two_images_of_one_name_get_two_names_or_are_refused(tmp_path):
     source = _labelme(tmp_path / "in", "left/001", "right/001", "left__001", "other")
     done = run_import("labelme", source, tmp_path / "out", sequence="^(l|r|o)")
 
     assert {name for _, name in done.masks} == {"left__001", "right__001", "other"}
-    assert "found a pair called left__001 already" in done.result.problems[0]
+    assert "found another pair called left__001" in done.result.problems[0]
+
+
+def test_names_up_to_the_limit_of_file_systems_are_imported(tmp_path):
+    name = "x" * (255 - len(".json"))
+
+    done = run_import("labelme", _labelme(tmp_path / "in", "a", name), tmp_path / "out")
+
+    assert {name for _, name in done.masks} == {"a", name}
 
 
 def test_progress_ends_at_the_number_of_images(tmp_path):
@@ -103,7 +111,7 @@ def test_the_same_images_are_held_out_every_time(tmp_path):
     assert Counter(split for split, _ in splits[0]) == {"train": 8, "val": 2}
 
 
-def test_an_image_turned_by_exif_takes_a_mask_as_viewers_show_it(tmp_path):
+def test_the_mask_of_an_image_with_an_exif_orientation_is_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     source = tmp_path / "in"
@@ -121,7 +129,7 @@ def test_an_image_turned_by_exif_takes_a_mask_as_viewers_show_it(tmp_path):
 
 
 @pytest.mark.parametrize("extension", IMAGE_EXTENSIONS)
-def test_every_image_format_that_a_run_takes_is_imported_unchanged(tmp_path, extension):
+def test_every_image_format_of_a_run_is_imported_unchanged(tmp_path, extension):
     source = _labelme(tmp_path / "in", "a", "b")
     image = draw_image(source / f"c.{extension}")
     write_json(source / "c.json", {"shapes": [_square("car")], "imagePath": image.name})
@@ -143,7 +151,7 @@ def test_other_image_formats_are_named(tmp_path):
     assert "c.gif: found the extension .gif; expected one of .png, .jpg" in done.result.problems[0]
 
 
-def test_an_image_that_cannot_be_converted_gets_its_command(tmp_path):
+def test_an_image_that_cannot_be_converted_is_an_error_with_a_command(tmp_path):
     source = _labelme(tmp_path / "in", "a", "b")
     first, second = (Image.new("L", (30, 20), value) for value in (0, 9))
     first.save(source / "c.tif", save_all=True, append_images=[second])
@@ -164,7 +172,7 @@ def test_shapes_of_the_background_erase_those_below():
     assert lost == {"pixels of one class under another": 9}
 
 
-def test_shapes_are_cut_at_the_borders_of_the_image():
+def test_shapes_are_cropped_at_the_borders_of_the_image():
     shape = Shape("car", Region(np.ones((50, 10), dtype=bool), top=-3, left=25))
 
     mask = paint([shape], SIZE, {"car": 1}, False, Counter())

@@ -8,7 +8,7 @@ from components.instances import Instances, boxes
 from components.metrics.detections import Detections
 
 THINGS = ("car", "pedestrian", "tram", "bicycle")
-# Class indices of the things; nothing is of the third class, and only detections are of the fourth.
+# Class indices of the things. The third class never occurs; the fourth occurs in detections only.
 INDICES = (2, 3, 7, 9)
 SIZE = (140, 150)
 Scene = tuple[bytes, Instances, Detections]
@@ -22,7 +22,7 @@ def ellipse(random: np.random.Generator, center: np.ndarray, radius: np.ndarray)
 
 
 def scenes(seed: int, count: int = 12, detections: int = 30) -> list[Scene]:
-    """Images whose detections are the true instances, moved and resized; scores of one digit, so that many are equal.
+    """Images whose detections are the true instances, moved and resized. Scores have one digit, so many are equal.
 
     Crowds take several detections, and instances of all three sizes overlap.
     """

@@ -96,7 +96,7 @@ def encode(mask: np.ndarray) -> dict:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_every_score_is_that_of_pycocotools(seed):
+def test_every_score_equals_pycocotools(seed):
     images = scenes(seed)
     expected = coco_scores(images)
     assert 0 < expected["mask_ap"] < 1
@@ -120,12 +120,12 @@ def scene(truth: np.ndarray, found: np.ndarray, scores: list[float]) -> list[Sce
 
 def test_of_two_instances_with_the_same_iou_the_last_is_taken():
     images = scene(stripes((0, 20), (4, 24)), stripes((2, 22), (6, 26)), [0.9, 0.8])
-    # The second detection overlaps the last instance most, which is taken.
+    # The second detection overlaps the last instance most, but that instance is already matched.
     assert flat(images)["mask_ap75"] < 1
     assert flat(images) == pytest.approx(coco_scores(images), abs=1e-9, nan_ok=True)
 
 
-def test_a_hundred_detections_of_a_class_count():
+def test_only_the_best_hundred_detections_of_a_class_count():
     found = stripes(*[(50, 60)] * 100, (0, 20))
     images = scene(stripes((0, 20)), found, np.linspace(0.9, 0.1, 101).tolist())
     assert flat(images)["mask_ap"] == 0
@@ -133,7 +133,7 @@ def test_a_hundred_detections_of_a_class_count():
     assert flat(scene(stripes((0, 20)), found[1:], np.linspace(0.9, 0.1, 100).tolist()))["mask_ap"] > 0
 
 
-def test_images_without_anything_have_no_score():
+def test_images_without_instances_and_detections_have_no_score():
     nothing = Detections(np.zeros((0, *SIZE), bool), np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0))
     images = [(b"a", Instances.stack([], SIZE), nothing)]
     assert all(np.isnan(value) for value in flat(images).values())
@@ -141,12 +141,12 @@ def test_images_without_anything_have_no_score():
     assert all(np.isnan(value) for value in AveragePrecision([], THINGS).flat().values())
 
 
-def test_the_order_of_images_changes_nothing():
+def test_the_order_of_images_does_not_matter():
     images = scenes(5)
     assert flat(images[::-1]) == pytest.approx(flat(images), abs=0, nan_ok=True)
 
 
-def test_a_resample_is_the_score_of_its_images():
+def test_a_resample_scores_each_image_as_often_as_its_weight():
     """A resample counts an image as often as its weight says."""
     images = [(name, truth, distinct(found, index)) for index, (name, truth, found) in enumerate(scenes(6, count=4))]
     ours = matches(images)
@@ -165,14 +165,14 @@ def distinct(found: Detections, index: int) -> Detections:
     return to_detections(found.masks, found.classes, np.random.default_rng(index).permutation(scores))
 
 
-def test_masks_of_another_size_are_refused():
+def test_masks_of_another_size_are_rejected():
     (name, truth, found), *_ = scenes(0, count=1)
     small = Detections(found.masks[:, :10], found.boxes, found.classes, found.scores)
     with pytest.raises(ValueError, match=r"detected masks have shape \(10, 150\), true ones \(140, 150\)"):
         match(truth, small, INDICES, name)
 
 
-def test_the_iou_with_a_crowd_is_the_part_of_the_detection_inside():
+def test_iou_with_a_crowd_is_the_fraction_of_the_detection_inside():
     truth, found = np.zeros((1, 4, 4), bool), np.zeros((1, 4, 4), bool)
     truth[0, :2], found[0, 1:] = True, True
     assert mask_iou(found, truth, NO_CROWD) == 4 / 16
@@ -180,7 +180,7 @@ def test_the_iou_with_a_crowd_is_the_part_of_the_detection_inside():
     assert box_iou(boxes(found), boxes(truth), ~NO_CROWD) == 4 / 12
 
 
-def test_areas_are_those_of_pycocotools():
+def test_areas_equal_pycocotools():
     params = pytest.importorskip("pycocotools.cocoeval").Params(iouType="segm")
     assert [list(area) for area in AREAS.values()] == params.areaRng
     assert list(AREAS) == params.areaRngLbl

@@ -40,7 +40,8 @@ def direct_scores(found: np.ndarray) -> np.ndarray:
     random = np.random.default_rng(1)
     drawn = (random.integers(0, len(found), len(found)) for _ in range(4000))
     resampled = (found[chosen].sum(axis=0) for chosen in drawn)
-    return np.array([(scores.mean_iou(total, CLASS_MAP), scores.mean_dice(total, CLASS_MAP)) for total in resampled])
+    found = [scores.scores(total, CLASS_MAP) for total in resampled]
+    return np.array([(one["mean_iou"], one["mean_dice"]) for one in found])
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def models() -> tuple[np.ndarray, np.ndarray]:
     return candidate, baseline
 
 
-def test_intervals_are_those_of_a_direct_bootstrap(models):
+def test_intervals_equal_a_direct_bootstrap(models):
     candidate, _ = models
 
     found = bootstrap.score_intervals(tally_of(candidate).resampled())
@@ -63,7 +64,7 @@ def test_intervals_are_those_of_a_direct_bootstrap(models):
         assert found[name] == pytest.approx(expected[:, column], abs=0.12 * width)
 
 
-def test_the_change_is_paired_on_the_same_images(models):
+def test_changes_are_paired_by_image(models):
     candidate, baseline = models
     changes = bootstrap.change_intervals(tally_of(candidate).resampled(), tally_of(baseline).resampled())
 
@@ -86,7 +87,7 @@ def test_intervals_of_all_classes_together_are_wider(models):
     assert together["class_iou/class 0"][0] < alone["class_iou/class 0"][0]
 
 
-def test_weights_are_poisson_and_belong_to_the_image():
+def test_weights_are_poisson_and_depend_on_the_image():
     weights = np.stack([bootstrap.poisson_weights(b"%d" % image) for image in range(300)])
 
     np.testing.assert_array_equal(weights[7], bootstrap.poisson_weights(b"7"))
@@ -96,7 +97,7 @@ def test_weights_are_poisson_and_belong_to_the_image():
     assert np.abs(correlations).max() < 0.2
 
 
-def test_tallies_of_parts_add_up(models):
+def test_tallies_add_up(models):
     candidate, _ = models
     whole, parts = tally_of(candidate), [Tally.empty(CLASS_MAP) for _ in range(3)]
     for index, matrix in enumerate(candidate):
@@ -110,14 +111,14 @@ def test_tallies_of_parts_add_up(models):
     np.testing.assert_array_equal(parts[0].sequences[""], whole.sequences[""])
 
 
-def test_a_tally_has_one_size_for_any_number_of_images():
+def test_the_size_of_a_tally_does_not_depend_on_the_number_of_images():
     tally = tally_of(matrices(seed=2, accuracy=0.5))
 
     assert tally.resamples.shape == (bootstrap.RESAMPLES, 3, 3)
     assert tally.resamples.nbytes == bootstrap.RESAMPLES * 3 * 3 * 8
 
 
-def test_too_many_sequences_are_not_kept_in_any_order():
+def test_too_many_sequences_are_dropped_in_any_order():
     matrix = np.eye(4, dtype=np.int64)
     tallies = [Tally.empty(CLASS_MAP) for _ in range(2)]
     for index in range(MAX_SEQUENCES):
@@ -157,5 +158,5 @@ def test_a_class_without_a_true_pixel_has_no_interval():
         (math.nan, (math.nan, math.nan), False, 0.0),
     ],
 )
-def test_a_drop_counts_if_noise_does_not_explain_it(change, bounds, significant_only, expected):
+def test_only_significant_drops_count(change, bounds, significant_only, expected):
     assert bootstrap.counted_change(change, bounds, significant_only) == expected

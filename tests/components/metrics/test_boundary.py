@@ -46,7 +46,7 @@ def blobs(shape: tuple[int, int], seed: int, classes: list[int]) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", [(60, 80), (97, 33), (128, 200), (5, 7), (1, 1)], ids=str)
 @pytest.mark.parametrize("seed", range(3))
-def test_the_counts_are_those_of_the_authors_boundaries(shape, seed):
+def test_counts_equal_the_authors_code(shape, seed):
     truth = blobs(shape, seed, [0, 1, 2, 4])
     prediction = np.where(
         np.random.default_rng(seed).random(shape) < 0.02, 2, np.roll(blobs(shape, seed, [0, 1, 2]), 2, axis=0)
@@ -61,7 +61,7 @@ def test_the_counts_are_those_of_the_authors_boundaries(shape, seed):
         assert counts[:, place].tolist() == [(true & predicted).sum(), true.sum(), predicted.sum()]
 
 
-def test_random_noise_is_all_edges():
+def test_every_pixel_of_random_noise_is_near_an_edge():
     truth, prediction = np.random.default_rng(1).integers(0, 5, (2, 50, 50), np.uint8)
 
     counts = boundary_counts(truth, prediction, CLASS_MAP)
@@ -71,13 +71,13 @@ def test_random_noise_is_all_edges():
     assert counts[0].sum() == (scored & (truth == prediction)).sum()
 
 
-def test_all_256_classes_end_at_the_image_s_edge():
+def test_all_256_classes_end_at_the_edge_of_the_image():
     for index in (0, 255):
         near = near_edges(np.full((9, 11), index, np.uint8), 2)
         assert near.sum() == 9 * 11 - 5 * 7
 
 
-def test_what_is_predicted_in_an_ignored_area_changes_nothing():
+def test_predictions_in_an_ignored_area_have_no_effect():
     truth = blobs((60, 80), 5, [0, 1, 4])
     assert (truth == 4).any()
     prediction = blobs((60, 80), 6, [0, 1])
@@ -88,7 +88,7 @@ def test_what_is_predicted_in_an_ignored_area_changes_nothing():
     )
 
 
-def test_a_perfect_prediction_scores_1_and_a_shifted_one_far_less_than_its_iou():
+def test_a_shifted_prediction_scores_far_below_its_iou():
     truth = np.zeros((300, 400), np.uint8)
     truth[100:250, 100:300] = 1
     shifted = np.roll(truth, 5, axis=1)

@@ -31,7 +31,7 @@ def naive_bins(truth: np.ndarray, prediction: np.ndarray, confidence: np.ndarray
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_bins_and_error_are_those_of_the_equations(seed):
+def test_bins_and_error_equal_the_equations(seed):
     truth, prediction, confidence = random_image(seed)
 
     counts = calibration_counts(truth, prediction, confidence, CLASS_MAP)
@@ -49,7 +49,7 @@ def test_bins_and_error_are_those_of_the_equations(seed):
     assert expected_calibration_error(counts) == pytest.approx(error)
 
 
-def test_every_level_lies_in_the_bin_of_its_interval():
+def test_every_level_is_in_the_right_bin():
     levels = np.arange(256, dtype=np.uint8)[np.newaxis]
     pixels = calibration_counts(np.zeros_like(levels), np.zeros_like(levels), levels, CLASS_MAP)[:, 0]
 
@@ -97,7 +97,7 @@ def test_a_model_without_confidence_has_no_calibration():
     assert reliability(counts) == ()
 
 
-def test_a_confidence_of_another_size_is_refused():
+def test_a_confidence_of_another_size_is_rejected():
     truth, prediction, confidence = random_image(0)
 
     with pytest.raises(ValueError, match=r"confidence has shape \(29, 41\), truth \(30, 41\)"):

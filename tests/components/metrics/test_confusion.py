@@ -53,7 +53,7 @@ def test_the_order_of_frames_does_not_matter(pairs, random):
 
 
 @given(mask_pairs)
-def test_counting_frames_apart_equals_counting_them_at_once(pairs):
+def test_counts_of_frames_add_up(pairs):
     truth, prediction = (np.concatenate(side) for side in zip(*pairs, strict=True))
     apart = sum(confusion_matrix(*pair, NUM_CLASSES) for pair in pairs)
     np.testing.assert_array_equal(apart, confusion_matrix(truth, prediction, NUM_CLASSES))
@@ -64,19 +64,19 @@ def test_256_classes_fit():
     np.testing.assert_array_equal(confusion_matrix(mask, mask, 256), np.eye(256, dtype=np.int64))
 
 
-def test_masks_of_different_sizes_are_refused():
+def test_masks_of_different_sizes_are_rejected():
     with pytest.raises(ValueError, match=r"\(2, 3\).*\(3, 2\)"):
         confusion_matrix(np.zeros((3, 2), np.uint8), np.zeros((2, 3), np.uint8), 2)
 
 
 @pytest.mark.parametrize("what", ["truth", "prediction"])
-def test_an_index_outside_the_class_map_is_refused(what):
+def test_an_index_outside_the_class_map_is_rejected(what):
     inside, outside = np.array([[0, 1]], np.uint8), np.array([[0, 7]], np.uint8)
     with pytest.raises(ValueError, match=f"{what} holds class indices 0 to 7, expected 0 to 2"):
         confusion_matrix(*((outside, inside) if what == "truth" else (inside, outside)), 3)
 
 
-def test_a_negative_index_is_refused():
+def test_a_negative_index_is_rejected():
     with pytest.raises(ValueError, match="-1 to 0"):
         confusion_matrix(np.array([[-1, 0]]), np.array([[0, 0]]), 3)
 
@@ -88,13 +88,13 @@ def test_a_grey_png_decodes_to_its_indices(mask):
     assert decoded.dtype == np.uint8
 
 
-def test_a_colour_mask_is_refused():
+def test_a_colour_mask_is_rejected():
     with pytest.raises(DataRejectedError, match="mode RGB, expected 8-bit grey"):
         decode_mask(png(Image.new("RGB", (2, 2))))
 
 
 @pytest.mark.parametrize("cut", [0, 10, -200])
-def test_a_damaged_mask_is_refused(cut):
+def test_a_damaged_mask_is_rejected(cut):
     noise = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
     with pytest.raises(DataRejectedError, match="do not decode"):
         decode_mask(png(Image.fromarray(noise))[:cut])

@@ -48,7 +48,7 @@ def random_masks(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_counts_are_those_of_objects_found_pixel_by_pixel(seed):
+def test_counts_equal_a_flood_fill(seed):
     truth, prediction = random_masks(seed)
     expected = np.zeros((4, len(SIZES), 3), int)
     for index, pixels in naive_objects(truth):
@@ -67,7 +67,7 @@ def test_the_counts_are_those_of_objects_found_pixel_by_pixel(seed):
 
 
 @pytest.mark.parametrize(("side", "size"), [(31, "small"), (32, "medium"), (95, "medium"), (96, "large")])
-def test_the_bounds_are_coco_s_in_an_image_of_640x480(side, size):
+def test_bounds_equal_coco_in_an_image_of_640x480(side, size):
     truth = np.full((480, 640), 4, np.uint8)
     truth[100 : 100 + side, 200 : 200 + side] = 2
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 import pathlib
 
@@ -11,13 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
-from PIL import Image
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.types import standard_artifacts
 from tfx_evaluator import evaluate, model_artifact, schema_artifact, write_examples
 
 from components import features
 from components.class_map import ClassMap
+from components.drawing import png_bytes
 from components.metrics import tally
 from components.metrics.bootstrap import Interval, change_intervals, score_intervals
 from components.metrics.confusion import confusion_matrix
@@ -29,25 +28,23 @@ from components.metrics.settings import GateSettings
 from components.metrics.tally import Tally
 from components.metrics.threshold_check import ThresholdCheck
 
-# "tram" occurs in no mask and in no prediction.
+# "tram" occurs neither in the masks nor in the predictions.
 CLASS_MAP = ClassMap(
     names=("sky", "road", "pedestrian", "tram", "void"),
     colors=((0, 0, 255), (99, 99, 99), (255, 0, 0), (0, 255, 0), (0, 0, 0)),
     ignore_index=4,
 )
-# Which class each model predicts for the index that an image holds.
+# The class that each model predicts for each index in the image.
 GOOD = [0, 1, 2, 3, 0, 0]
 BLIND = [0, 1, 1, 3, 0, 0]
 # Only one frame's image holds index 5.
 UNLUCKY = [0, 1, 2, 3, 0, 1]
-# The confidence for each index, 0 to 255 for 0 to 1.
+# The confidence for each index in the image, 0 to 255 for 0 to 1.
 CONFIDENCE = [255, 240, 130, 100, 60, 200]
 
 
 def png(mask: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(mask.astype(np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return png_bytes(mask.astype(np.uint8))
 
 
 class MaskFromImage(tf.Module):
@@ -215,9 +212,9 @@ def test_tfma_reports_the_same_scores(first_run, frames):
     reported = tfma.load_eval_result(first_run.uri).get_metrics_for_slice()
 
     expected = scores(expected_matrix(frames, GOOD), CLASS_MAP)
-    assert reported["mean_iou"]["doubleValue"] == expected.mean_iou
-    assert reported["frequency_weighted_iou"]["doubleValue"] == expected.frequency_weighted_iou
-    assert reported["class_dice/pedestrian"]["doubleValue"] == expected.class_dice["pedestrian"]
+    assert reported["mean_iou"]["doubleValue"] == expected["mean_iou"]
+    assert reported["frequency_weighted_iou"]["doubleValue"] == expected["frequency_weighted_iou"]
+    assert reported["class_dice/pedestrian"]["doubleValue"] == expected["class_dice/pedestrian"]
     assert math.isnan(float(reported["class_iou/tram"]["doubleValue"]))
 
 
@@ -227,22 +224,22 @@ def test_tfx_and_the_result_agree_on_the_blessing(name, request):
     assert run.evaluation.blessed == run.blessed_by_tfx == (not run.evaluation.failures)
 
 
-def test_lower_bounds_fail_by_name_and_amount(first_run):
+def test_missed_lower_bounds_name_metric_and_amount(first_run):
     assert [check.metric for check in first_run.evaluation.failures] == [
         "class_iou/pedestrian",
         "class_iou/tram",
         "mean_iou",
     ]
     mean_iou = first_run.failure("mean_iou")
-    assert mean_iou.value == first_run.evaluation.candidate.scores.mean_iou
+    assert mean_iou.value == first_run.evaluation.candidate.scores["mean_iou"]
     assert mean_iou.margin == pytest.approx(mean_iou.value - 0.99)
-    assert "minimum is 0.990" in mean_iou.reason
+    assert mean_iou.reason.endswith(" below its minimum of 0.990")
 
 
-def test_a_lower_bound_on_an_absent_class_fails_and_says_why(first_run):
+def test_a_lower_bound_on_an_absent_class_fails_with_a_reason(first_run):
     tram = first_run.failure("class_iou/tram")
     assert math.isnan(tram.value)
-    assert "no value" in tram.reason
+    assert "class_iou/tram is undefined" in tram.reason
 
 
 def test_bounds_on_a_change_are_left_out_without_a_baseline(first_run):
@@ -261,16 +258,14 @@ def test_a_better_candidate_is_blessed_against_its_baseline(better_run):
 
 
 @pytest.mark.parametrize(("name", "candidate", "baseline"), [("better_run", GOOD, BLIND), ("worse_run", BLIND, GOOD)])
-def test_sequences_are_scored_on_their_own(name, candidate, baseline, request, frames):
+def test_sequences_are_scored_one_by_one(name, candidate, baseline, request, frames):
     evaluation = request.getfixturevalue(name).evaluation
 
     for result, classes in ((evaluation.candidate, candidate), (evaluation.baseline, baseline)):
         assert sorted(result.sequences) == ["day", "dusk"]
         for sequence, part in result.sequences.items():
             expected = scores(expected_matrix(frames, classes, sequence), CLASS_MAP)
-            assert (part.mean_iou, part.mean_dice, part.pixel_accuracy) == (
-                expected.mean_iou, expected.mean_dice, expected.pixel_accuracy,
-            )  # fmt: skip
+            assert part == {name: expected[name] for name in ("mean_iou", "mean_dice", "pixel_accuracy")}
 
 
 def expected_tally(frames, classes: list[int]) -> Tally:
@@ -281,7 +276,7 @@ def expected_tally(frames, classes: list[int]) -> Tally:
     return total
 
 
-def test_intervals_come_from_the_same_pass(better_run, frames):
+def test_intervals_equal_those_of_the_tallies(better_run, frames):
     evaluation = better_run.evaluation
     good, blind = expected_tally(frames, GOOD), expected_tally(frames, BLIND)
 
@@ -334,19 +329,19 @@ def test_a_model_without_confidence_has_every_score_but_calibration(better_run, 
         assert result.diagnostics.sizes["large"].objects > 0
 
 
-def test_a_class_that_drops_blocks_and_an_absent_class_does_not(worse_run):
+def test_a_dropping_class_blocks_but_an_absent_class_does_not(worse_run):
     failed = {(check.metric, check.kind) for check in worse_run.evaluation.failures}
     assert ("class_iou/pedestrian", "change") in failed
     assert ("class_iou/tram", "change") not in failed
 
     pedestrian = worse_run.failure("class_iou/pedestrian")
-    lost = worse_run.evaluation.baseline.scores.class_iou["pedestrian"]
+    lost = worse_run.evaluation.baseline.scores["class_iou/pedestrian"]
     assert pedestrian.value == pytest.approx(-lost)
     assert pedestrian.margin == pytest.approx(0.05 - lost)
-    assert "0.050 may be lost" in pedestrian.reason
+    assert pedestrian.reason.endswith(" below the -0.050 allowed")
 
 
-def test_more_sequences_than_a_person_reads_are_left_out(tmp_path, examples, models, monkeypatch, frames):
+def test_too_many_sequences_are_left_out(tmp_path, examples, models, monkeypatch, frames):
     monkeypatch.setattr(tally, "MAX_SEQUENCES", 1)
     inputs = {"examples": [examples], "model": [model_artifact(models["good"])]}
 
@@ -357,7 +352,7 @@ def test_more_sequences_than_a_person_reads_are_left_out(tmp_path, examples, mod
 
 
 @pytest.mark.parametrize(("gate_split", "blessed"), [("with_pedestrians", False), ("without", True)])
-def test_the_gate_counts_its_own_split_alone(tmp_path, schema, models, gate_split, blessed):
+def test_the_gate_counts_only_its_own_split(tmp_path, schema, models, gate_split, blessed):
     random = np.random.default_rng(7)
     masks = {"with_pedestrians": random.choice([1, 2], size=(4, 6)), "without": random.choice([0, 1], size=(5, 3))}
     frames = {split: [(split, mask, mask)] for split, mask in masks.items()}
@@ -395,7 +390,7 @@ def test_a_drop_in_one_image_of_five_blocks_only_if_all_drops_count(tmp_path, ex
     evaluation = run(tmp_path, inputs, gate).evaluation
 
     (mean,) = (check for check in evaluation.checks if (check.metric, check.kind) == ("mean_iou", "change"))
-    assert mean.value == pytest.approx(evaluation.candidate.scores.mean_iou - evaluation.baseline.scores.mean_iou)
+    assert mean.value == pytest.approx(evaluation.candidate.scores["mean_iou"] - evaluation.baseline.scores["mean_iou"])
     assert mean.value < mean.bound
     assert mean.interval[1] == 0
     assert mean.passed == mean.ignored == significant_only
@@ -403,6 +398,6 @@ def test_a_drop_in_one_image_of_five_blocks_only_if_all_drops_count(tmp_path, ex
     assert mean.margin == pytest.approx((0 if significant_only else mean.value) + 0.02)
 
 
-def test_a_directory_without_an_evaluation_is_refused(tmp_path):
+def test_a_directory_without_an_evaluation_is_rejected(tmp_path):
     with pytest.raises(ValueError, match="found no mean_iou of a candidate"):
         load_evaluation(str(tmp_path), CLASS_MAP)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
-from PIL import Image
 from random_instances import INDICES, SIZE, THINGS, Scene, scenes
-from tfx_evaluator import evaluate, model_artifact, schema_artifact, write_examples
+from tfx_evaluator import evaluate_model, evaluator_inputs, image_of, raw_example
 
 from components import features
 from components.class_map import ClassMap
-from components.instances import encode_runs
+from components.drawing import png_bytes
 from components.metrics import tfma_instances
 from components.metrics.average_precision import AveragePrecision, ImageMatches, match
 from components.metrics.bootstrap import change_intervals, score_intervals
@@ -28,17 +26,6 @@ from components.schema import raw_schema
 _MOST = 32
 _NAMES = tuple(dict(zip(INDICES, THINGS, strict=True)).get(index, f"stuff {index}") for index in range(10))
 CLASS_MAP = ClassMap(_NAMES, tuple((index, 0, 0) for index in range(10)))
-
-
-def png(values: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(values.astype(np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def image_of(index: int) -> bytes:
-    """An image whose pixels say which scene it is."""
-    return png(np.full((*SIZE, 3), index))
 
 
 class Remembered(tf.Module):
@@ -56,7 +43,7 @@ class Remembered(tf.Module):
         self._scores = tf.constant([np.pad(each.scores, (0, more)) for each, more in zip(found, padded, strict=True)])
         self._masks = tf.constant(
             [
-                [*(png(255 * mask) for mask in each.masks), *[b""] * more]
+                [*(png_bytes(np.uint8(255) * mask) for mask in each.masks), *[b""] * more]
                 for each, more in zip(found, padded, strict=True)
             ]
         )
@@ -75,27 +62,8 @@ class Remembered(tf.Module):
         )
 
 
-def raw_example(split: str, index: int, scene: Scene) -> tf.train.Example:
-    _, truth, _ = scene
-    example = tf.train.Example()
-    feature = example.features.feature
-    for name, value in {
-        features.IMAGE: image_of(index),
-        features.MASK: png(np.zeros(SIZE)),
-        features.NAME: b"%d" % index,
-        features.SEQUENCE: b"dusk" if index % 2 else b"day",
-        features.SPLIT: split.encode(),
-        features.CONTENT_HASH: b"",
-    }.items():
-        feature[name].bytes_list.value.append(value)
-    feature[features.HEIGHT].int64_list.value.append(SIZE[0])
-    feature[features.WIDTH].int64_list.value.append(SIZE[1])
-    for name in CLASS_MAP.names:
-        feature[features.class_share(name)].float_list.value.append(0.1)
-    columns = (truth.classes, truth.crowd, *encode_runs(truth.masks))
-    for name, values in zip(features.INSTANCE_FEATURES, columns, strict=True):
-        feature[name].int64_list.value.extend(values.astype(int).tolist())
-    return example
+def sequence_of(index: int) -> str:
+    return "dusk" if index % 2 else "day"
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +90,7 @@ _JUDGED = range(5)
 
 def expected_matches(data: list[Scene], indices=_JUDGED, change=lambda found: found) -> list[ImageMatches]:
     return [
-        match(data[index][1], change(data[index][2]), INDICES, image_of(index), "dusk" if index % 2 else "day")
+        match(data[index][1], change(data[index][2]), INDICES, image_of(index, SIZE), sequence_of(index))
         for index in indices
     ]
 
@@ -133,25 +101,21 @@ def expected(data: list[Scene], *args) -> AveragePrecision:
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory, data) -> dict:
-    root = tmp_path_factory.mktemp("instances")
-    for name, change in (("good", lambda found: found), ("worse", worse)):
-        module = Remembered([change(found) for _, _, found in data])
-        tf.saved_model.save(module, str(root / name / "Format-Serving"), signatures={"evaluation": module.evaluate})
-    rows = [raw_example("test" if index in _JUDGED else "val", index, scene) for index, scene in enumerate(data)]
-    return {
-        "examples": [write_examples(root / "examples", {"test": rows[:5], "val": rows[5:]})],
-        "schema": [schema_artifact(tmp_path_factory.mktemp("schema"), raw_schema(CLASS_MAP, 256, has_instances=True))],
-        "good": [model_artifact(str(root / "good"))],
-        "worse": [model_artifact(str(root / "worse"))],
+    models = {
+        "good": Remembered([found for _, _, found in data]),
+        "worse": Remembered([worse(found) for _, _, found in data]),
     }
+    rows = [
+        raw_example(index, SIZE, sequence_of(index), CLASS_MAP, instances=truth)
+        for index, (_, truth, _) in enumerate(data)
+    ]
+    schema = raw_schema(CLASS_MAP, 256, has_instances=True)
+    return evaluator_inputs(tmp_path_factory.mktemp("instances"), rows, schema, models)
 
 
 def run(root: pathlib.Path, inputs: dict, model: str, baseline: str = "", **gate) -> tuple[str, bool, Evaluation]:
     config = eval_config(CLASS_MAP, GateSettings(**gate), "abc", selection_split="val", things=THINGS)
-    chosen = {name: inputs[name] for name in ("examples", "schema")} | {"model": inputs[model]}
-    if baseline:
-        chosen["baseline_model"] = inputs[baseline]
-    uri, blessed = evaluate(root, chosen, config, ("test", "val"))
+    uri, blessed = evaluate_model(root, inputs, model, baseline, config)
     return uri, blessed, load_evaluation(uri, CLASS_MAP)
 
 
@@ -161,7 +125,7 @@ def test_a_first_model(tmp_path, data, inputs):
     scores = expected(data).flat()
     candidate = evaluation.candidate
     assert 0.1 < scores["mask_ap"] < 1
-    np.testing.assert_equal(dict(candidate.scores.values), pytest.approx(scores, abs=1e-12, nan_ok=True))
+    np.testing.assert_equal(dict(candidate.scores.by_metric), pytest.approx(scores, abs=1e-12, nan_ok=True))
     assert candidate.scores.flat()["class_mask_ap/tram"] is None
     assert candidate.scores.to_dict()["class_box_ap50"]["car"] == scores["class_box_ap50/car"]
     assert candidate.flat(CLASS_MAP).keys() == scores.keys()
@@ -176,7 +140,7 @@ def test_a_first_model(tmp_path, data, inputs):
     assert candidate.selection["class_mask_ap/tram"] is None
 
     sequences = {name: expected(data, list(rows)).mask_ap for name, rows in (("day", (0, 2, 4)), ("dusk", (1, 3)))}
-    assert {name: row.mask_ap for name, row in candidate.sequences.items()} == pytest.approx(sequences)
+    assert {name: row["mask_ap"] for name, row in candidate.sequences.items()} == pytest.approx(sequences)
     intervals = score_intervals(expected(data).resampled())
     assert candidate.intervals == {name: bounds for name, bounds in intervals.items() if not np.isnan(bounds[0])}
 
@@ -203,6 +167,6 @@ def test_a_drop_against_the_baseline_blocks(tmp_path, data, inputs):
     assert kept == {("mask_ap", "value"), *((f"class_mask_ap/{name}", "change") for name in THINGS)}
 
 
-def test_examples_without_instances_are_refused():
+def test_examples_without_instances_are_rejected():
     with pytest.raises(ValueError, match="found no feature instance/class in an example, .* name its `things`"):
         tfma_instances.true_instances({features.HEIGHT: [4], features.WIDTH: [4]})

@@ -6,13 +6,34 @@ import json
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.evaluator import executor
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import proto_utils
+
+from components.class_map import ClassMap
+from components.dataset.checks import Sample
+from components.dataset.pairs import Pair
+from components.drawing import png_bytes
+from components.examples import to_example
+
+
+def image_of(index: int, size: tuple[int, int]) -> bytes:
+    """An image whose pixels are the index of a scene."""
+    return png_bytes(np.full((*size, 3), index, np.uint8))
+
+
+def raw_example(index: int, size: tuple[int, int], sequence: str, class_map: ClassMap, **truth: Any):
+    """The raw example of a scene: of the first five in the split test, of others in val."""
+    pair = Pair(str(index), "test" if index < 5 else "val", sequence, "", "")
+    mask, pixels = png_bytes(np.zeros(size, np.uint8)), np.zeros(class_map.num_classes)
+    sample = Sample(pair, image_of(index, size), mask, *size, "", "", "", pixels, **truth)
+    return to_example(sample, class_map)
 
 
 def write_examples(
@@ -45,6 +66,28 @@ def model_artifact(uri: str) -> standard_artifacts.Model:
     artifact = standard_artifacts.Model()
     artifact.uri = uri
     return artifact
+
+
+def evaluator_inputs(
+    root: pathlib.Path, rows: Sequence[tf.train.Example], schema: schema_pb2.Schema, models: dict[str, tf.Module]
+) -> dict[str, list]:
+    """Writes examples of the splits test, the first five, and val, their schema, and models with `evaluate`."""
+    (root / "schema").mkdir()
+    for name, module in models.items():
+        tf.saved_model.save(module, str(root / name / "Format-Serving"), signatures={"evaluation": module.evaluate})
+    return {
+        "examples": [write_examples(root / "examples", {"test": rows[:5], "val": rows[5:]})],
+        "schema": [schema_artifact(root / "schema", schema)],
+        **{name: [model_artifact(str(root / name))] for name in models},
+    }
+
+
+def evaluate_model(root: pathlib.Path, inputs: dict[str, list], model: str, baseline: str, eval_config):
+    """Evaluates one model of `evaluator_inputs`, against another if `baseline` is not empty."""
+    chosen = {name: inputs[name] for name in ("examples", "schema")} | {"model": inputs[model]}
+    if baseline:
+        chosen["baseline_model"] = inputs[baseline]
+    return evaluate(root, chosen, eval_config, ("test", "val"))
 
 
 def evaluate(root: pathlib.Path, inputs: dict, eval_config, splits: Sequence[str] = ("val",)) -> tuple[str, bool]:

@@ -1,4 +1,4 @@
-"""What tests of pushes share: a model, and a folder that stands for a bucket."""
+"""Fixtures of the push tests: a model, and a folder in place of a bucket."""
 
 from __future__ import annotations
 

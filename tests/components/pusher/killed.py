@@ -1,4 +1,4 @@
-"""Kills a command before any of its writes, as often as there are writes."""
+"""Kills a command before each of its writes, one run per write."""
 
 from __future__ import annotations
 

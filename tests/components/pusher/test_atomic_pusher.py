@@ -46,7 +46,7 @@ def content(directory: str | pathlib.Path) -> dict[str, str]:
     return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
 
 
-def test_a_blessed_model_is_pushed_whole(tmp_path, saved_model):
+def test_a_blessed_model_is_pushed_completely(tmp_path, saved_model):
     base = tmp_path / "serving"
 
     pushed = execute(saved_model, base, blessed=1)
@@ -80,7 +80,7 @@ def test_a_second_push_keeps_the_first_version(tmp_path, saved_model):
     assert content(base / second) == {**FILES, "saved_model.pb": "another graph"}
 
 
-def test_a_model_that_the_newest_version_has_is_not_pushed_again(tmp_path, saved_model):
+def test_a_model_equal_to_the_newest_version_is_not_pushed_again(tmp_path, saved_model):
     base = tmp_path / "serving"
     first = execute(saved_model, base, blessed=1)
     # The scores of another evaluation.

@@ -1,4 +1,4 @@
-"""Versions on an object store: published by their last write, in any order of pushes, kills and failures."""
+"""Versions on an object store are published by their last write, despite kills and failures."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_number_that_another_push_published_meanwhile_is_refused(model, bucket
     assert len(list(bucket.glob("*.json"))) == 1
 
 
-def test_the_next_push_removes_what_a_killed_push_left_a_day_ago(model, bucket, monkeypatch):
+def test_a_push_removes_files_of_a_push_that_was_killed_a_day_ago(model, bucket, monkeypatch):
     old, _ = push(model, bucket.as_uri())
     left, number = push(model, bucket.as_uri())
     pathlib.Path(f"{left.removeprefix('file://')}.json").unlink()
@@ -111,8 +111,8 @@ def test_a_damaged_manifest_is_named(bucket, manifest):
         read_manifest(published_versions(bucket.as_uri())[5])
 
 
-def test_a_store_that_is_not_known_is_named(model):
-    with pytest.raises(UsageError, match=r"unheard://bucket: found a scheme that segpipe does not know"):
+def test_an_unknown_scheme_is_named(model):
+    with pytest.raises(UsageError, match=r"unheard://bucket: found an unknown scheme"):
         push(model, "unheard://bucket/fcn8")
 
 
@@ -123,7 +123,7 @@ def test_a_store_that_fails_is_an_error_with_its_path(model, bucket):
         push(model, f"{bucket.as_uri()}/file/fcn8")
 
 
-def test_a_real_store_holds_versions_that_a_kill_keeps_whole(model, s3, tmp_path):
+def test_a_killed_push_to_a_real_store_leaves_complete_versions(model, s3, tmp_path):
     base = f"{s3}/fcn8"
     _, old = push(model, base)
 
@@ -156,7 +156,7 @@ def test_a_push_to_a_store_that_fails_publishes_nothing_and_can_be_repeated(mode
     assert published_versions(f"{s3}/fcn8") == {number: directory}
 
 
-def test_a_store_that_hangs_is_an_error_of_a_sync_that_keeps_what_is_there(model, s3, s3_proxy, monkeypatch, tmp_path):
+def test_a_sync_from_a_store_that_hangs_fails_and_keeps_the_versions(model, s3, s3_proxy, monkeypatch, tmp_path):
     monkeypatch.setattr(object_store, "SILENCE_SECONDS", 0.5)
     monkeypatch.setattr(object_store, "RETRIES", 1)
     _, number = push(model, s3)

@@ -1,4 +1,4 @@
-"""A pushed model says of itself what its evaluation found."""
+"""The metadata of a pushed model has the scores of its evaluation."""
 
 import io
 import math
@@ -58,7 +58,7 @@ def evaluated(tmp_path_factory):
     return model, output
 
 
-def test_the_scores_of_the_evaluation_travel_in_the_model(evaluated):
+def test_the_scores_of_the_evaluation_are_in_the_metadata_of_the_model(evaluated):
     model, evaluation = evaluated
 
     add_metrics(model, evaluation, "test", "d1ce")

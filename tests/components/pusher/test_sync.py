@@ -1,4 +1,4 @@
-"""What `segpipe models sync` copies: whole versions alone, whatever is killed, damaged or out of reach."""
+"""`segpipe models sync` copies only complete versions, despite kills, damage and outages."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_what_a_killed_push_left_is_not_copied(model, bucket, served):
     assert whole(served) == set(result.copied)
 
 
-def test_a_sync_that_is_killed_before_any_write_shows_whole_versions_alone(model, bucket, served):
+def test_a_sync_that_is_killed_before_any_write_shows_only_complete_versions(model, bucket, served):
     numbers = {push(model, bucket.as_uri())[1] for _ in range(2)}
 
     states = [whole(served) for _ in kills("sync", bucket.as_uri(), str(served))]
@@ -74,7 +74,7 @@ def test_a_sync_that_is_killed_before_any_write_shows_whole_versions_alone(model
 
 
 @pytest.mark.parametrize("damage", ["grapf", "gra", None])
-def test_a_file_that_differs_from_the_manifest_keeps_its_version_away_and_no_other(model, bucket, served, damage):
+def test_a_file_that_differs_from_the_manifest_excludes_only_its_version(model, bucket, served, damage):
     _, sound = push(model, bucket.as_uri())
     directory, broken = push(model, bucket.as_uri())
     file = folder(directory) / "saved_model.pb"
@@ -102,7 +102,7 @@ def test_withdrawn_versions_are_removed_only_if_asked_and_never_the_newest(model
     assert whole(served) == set(numbers[1:])
 
 
-def test_nothing_is_removed_while_the_store_shows_no_version(model, bucket, served):
+def test_nothing_is_removed_if_the_store_lists_no_version(model, bucket, served):
     numbers = {push(model, bucket.as_uri())[1] for _ in range(2)}
     sync(bucket.as_uri(), str(served))
     bucket.rename(f"{bucket}-away")
@@ -122,12 +122,12 @@ def test_a_store_that_cannot_be_listed_is_an_error_of_the_pass(s3, s3_proxy, ser
     assert "check the credentials" in error
 
 
-def test_a_store_that_is_not_known_is_a_mistake(served):
+def test_an_unknown_scheme_is_a_usage_error(served):
     with pytest.raises(UsageError, match="unheard://bucket"):
         sync("unheard://bucket", str(served))
 
 
-def test_the_command_ends_well_if_the_folder_holds_a_version(model, s3, s3_proxy, served, monkeypatch):
+def test_the_command_succeeds_if_the_folder_has_a_version(model, s3, s3_proxy, served, monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     arguments = ["models", "sync", s3, str(served)]
     with pytest.raises(SegpipeError, match="no published version.*segpipe models push"):
@@ -175,7 +175,7 @@ def test_a_remote_destination_is_refused(bucket):
         CliRunner().invoke(app, ["models", "sync", bucket.as_uri(), "gs://b/c"], catch_exceptions=False)
 
 
-def test_a_repeated_sync_survives_a_store_that_goes_and_ends_with_sigterm(model, s3, s3_proxy, served):
+def test_a_repeated_sync_survives_an_outage_and_ends_with_sigterm(model, s3, s3_proxy, served):
     command = [sys.executable, "-m", "pipeline.cli.main", "models", "sync", s3, str(served)]
     process = subprocess.Popen(
         [*command, "--every", "0.1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)

@@ -1,4 +1,4 @@
-"""Version directories under kills, failures and readers: whole, or not there."""
+"""Version directories are complete or absent, despite kills, failures and concurrent readers."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_killed_push_leaves_the_old_version_and_the_next_push_cleans_up(tmp_pa
     assert not list(tmp_path.glob(".tmp-*"))
 
 
-def test_a_second_push_waits_for_the_first_and_spares_its_files(tmp_path):
+def test_a_second_push_waits_for_the_first_and_keeps_its_files(tmp_path):
     process = start_push(tmp_path)
     second = threading.Thread(target=push, args=(tmp_path, "second"))
     second.start()

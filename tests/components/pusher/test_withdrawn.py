@@ -36,7 +36,7 @@ def test_a_version_is_withdrawn_and_restored(base, model):
         withdrawn.restore(base, number)
 
 
-def test_a_withdrawn_model_is_known_by_its_files_but_for_its_scores(base, model):
+def test_a_withdrawn_model_is_recognised_by_its_files_without_its_scores(base, model):
     directory, number = push(model, base)
     withdrawn.withdraw(base, number, "flickers")
     files.remove_folder(directory)
@@ -81,7 +81,7 @@ def test_the_last_fifty_moves_are_kept(base):
     assert [move.version for move in moves.read_moves(base)] == list(range(11, 61))
 
 
-def test_a_user_without_a_name_is_a_number(base, monkeypatch):
+def test_a_user_without_a_name_is_recorded_by_id(base, monkeypatch):
     monkeypatch.setattr(moves.getpass, "getuser", lambda: {}["no such uid"])
     monkeypatch.setattr(moves.os, "getuid", lambda: 4711)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
@@ -106,7 +106,7 @@ def test_writers_of_an_object_store_lose_nothing(s3):
     assert withdraw_many(f"{s3}/street") == list(range(1, 25))
 
 
-def test_an_answer_that_is_lost_changes_nothing(s3, s3_proxy):
+def test_a_lost_answer_of_the_store_changes_nothing(s3, s3_proxy):
     # The store refuses the repeated write, because the object is no longer as it was read.
     base, verdicts = f"{s3}/street", ["lose"]
     moves.record_moves(base, {}, {"stable": 12})

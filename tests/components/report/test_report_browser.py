@@ -1,4 +1,4 @@
-"""The page in a real browser: nothing overflows a phone's width, and the script adds what it promises."""
+"""The page in a real browser: it fits the width of a phone, and its script works."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = [
 
 def measure(html: str, expression: str, width: int, folder: Path) -> str:
     """Opens a page in a frame of a width in CSS pixels and returns what an expression over it gives."""
-    # A headless window has a least width that is more than a phone's, so the page goes into a frame.
+    # The minimum width of a headless window is wider than a phone, so the page is shown in a frame.
     (folder / "report.html").write_text(html, encoding="utf-8")
     (folder / "frame.html").write_text(
         f"""<!DOCTYPE html><meta charset="utf-8"><p id="result"></p>

@@ -41,7 +41,7 @@ def test_series_without_any_value_is_left_out():
     assert [line.name for line in chart.lines] == ["train"]
 
 
-def test_nothing_known_gives_no_chart():
+def test_a_history_without_numbers_gives_no_chart():
     assert curves("Loss", [], LOSS) is None
     assert curves("Loss", [{"epoch": 1, "loss": None}], LOSS) is None
 
@@ -72,7 +72,7 @@ def test_round_step_covers_the_span_without_waste(span, ticks):
     assert step * ticks <= span * 2.5 * (1 + 1e-6)
 
 
-def test_of_a_repeated_epoch_the_later_entry_counts():
+def test_the_later_entry_of_a_repeated_epoch_counts():
     history = [
         {"epoch": 1, "loss": 3.0},
         {"epoch": 2, "loss": 2.0},

@@ -1,4 +1,4 @@
-"""The Report component, run on what ExampleGen, StatisticsGen, Trainer, Evaluator and Pusher would hand it."""
+"""The Report component, run on the outputs of ExampleGen, StatisticsGen, Trainer, Evaluator and Pusher."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from components.class_map import ClassMap
 from components.example_gen.artifacts import Quarantine
 from components.metrics.diagnostics import Diagnostics
 from components.metrics.gate import eval_config
-from components.metrics.results import Evaluation, ModelResult, SequenceResult
+from components.metrics.results import Evaluation, ModelResult
 from components.metrics.scores import scores
 from components.metrics.settings import GateSettings
 from components.report import artifacts
@@ -31,7 +31,7 @@ from components.report.data import load
 
 CLASS_MAP = ClassMap(("road", "sky", "void"), ((128, 64, 128), (70, 130, 180), (0, 0, 0)), ignore_index=2)
 SIZE = (6, 10)
-# Columns of road in the truth of each frame; the model is right about the first two frames alone.
+# Columns of road in the truth of each frame; the model is right only about the first two frames.
 FRAMES = {"dusk_1": 4, "dusk_2": 8, "day_1": 5}
 ISSUE = {
     "split": "train", "name": "day_9", "file": "train/day_9.png", "reason": "undecodable",
@@ -156,7 +156,7 @@ def run(inputs: dict, folder: pathlib.Path, **changes):
     return report
 
 
-def test_report_holds_what_the_components_made(inputs, tmp_path):
+def test_report_holds_the_outputs_of_the_components(inputs, tmp_path):
     report = run(inputs, tmp_path)
 
     data = load(report.uri)
@@ -183,7 +183,7 @@ def test_report_holds_what_the_components_made(inputs, tmp_path):
     assert (data.frames[0].group, data.frames[0].name) == ("worst", "day_1")
 
 
-def test_lineage_joins_what_was_known_with_what_the_artifacts_carry(inputs, tmp_path):
+def test_lineage_joins_parameters_and_properties_of_the_artifacts(inputs, tmp_path):
     lineage = load(run(inputs, tmp_path).uri).lineage
 
     assert lineage.data_hash == "d1ce" * 16
@@ -194,7 +194,7 @@ def test_lineage_joins_what_was_known_with_what_the_artifacts_carry(inputs, tmp_
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", lineage.created)
 
 
-def test_page_lies_beside_the_data_and_the_artifact_carries_the_scores(inputs, tmp_path):
+def test_page_is_written_and_the_artifact_has_the_scores(inputs, tmp_path):
     report = run(inputs, tmp_path)
 
     page = (pathlib.Path(report.uri) / "report.html").read_text(encoding="utf-8")
@@ -218,10 +218,10 @@ def test_baseline_is_named_by_architecture_and_execution(inputs):
     assert describe_baseline(inputs["model"].uri) == "unet of execution 7"
 
 
-def test_sequences_stand_beside_the_baselines_with_the_worst_first():
+def test_sequences_have_the_baseline_s_scores_with_the_worst_first():
     def result(sequences: dict[str, float]) -> ModelResult:
         matrix = np.eye(3, dtype=np.int64)
-        rows = {name: SequenceResult(value, value, value) for name, value in sequences.items()}
+        rows = {name: {"mean_iou": value} for name, value in sequences.items()}
         return ModelResult(matrix, scores(matrix, CLASS_MAP), rows, {}, Diagnostics.empty(CLASS_MAP))
 
     candidate, baseline = result({"dusk": 0.9, "void": math.nan, "day": 0.4}), result({"dusk": 0.25})

@@ -59,7 +59,7 @@ def test_margin_of_an_undefined_value_is_none(value):
     assert ThresholdCheck("class_iou/tram", "value", 0.1, value, False).margin is None
 
 
-def test_failures_are_the_gates_not_passed():
+def test_failures_are_the_missed_gates():
     missed = ThresholdCheck("mean_iou", "value", 0.4, 0.25, False)
 
     assert Verdict(False, gates=(ThresholdCheck("mean_dice", "value", 0.1, 0.2, True), missed)).failures == (missed,)

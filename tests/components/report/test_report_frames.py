@@ -14,7 +14,7 @@ from PIL import Image
 from components import drawing, features
 from components.class_map import ClassMap
 from components.examples import RawExample
-from components.report.frames import ScoredFrame, choose_frames, draw, pick
+from components.report.frames import ScoredFrame, choose_frames, draw, pick, score_pairs
 from components.report.pictures import MAX_WIDTH
 
 CLASS_MAP = ClassMap(("road", "sky", "void"), ((128, 64, 128), (70, 130, 180), (0, 0, 0)), ignore_index=2)
@@ -25,7 +25,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 class RedChannel(tf.Module):
-    """A model that takes the image's red channel for the class, so a test paints what it will predict."""
+    """A model that returns the image's red channel as the mask, so a test paints the prediction."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image")])
     def evaluate(self, image):
@@ -43,16 +43,16 @@ def model_dir(tmp_path_factory) -> str:
     return directory
 
 
-def write_examples(path: pathlib.Path, shares_right: list[float], size: tuple[int, int] = (10, 20)) -> str:
-    """Writes one all-road frame for each share, predicted right on that share of its columns, sky elsewhere."""
+def write_examples(path: pathlib.Path, fractions_right: list[float], size: tuple[int, int] = (10, 20)) -> str:
+    """Writes one all-road frame for each fraction, predicted right on that fraction of its columns, sky elsewhere."""
     with tf.io.TFRecordWriter(str(path), tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
-        for share in shares_right:
+        for fraction in fractions_right:
             image = np.zeros((*size, 3))
-            image[:, round(share * size[1]) :, 0] = 1
+            image[:, round(fraction * size[1]) :, 0] = 1
             values = {
                 features.IMAGE: png(image),
                 features.MASK: png(np.zeros(size)),
-                features.NAME: f"right_{share:.2f}".encode(),
+                features.NAME: f"right_{fraction:.2f}".encode(),
                 features.SEQUENCE: b"dusk",
             }
             feature = {
@@ -67,8 +67,8 @@ def names(frames, group: str) -> list[str]:
 
 
 def test_extremes_and_random_frames_are_chosen_by_mean_iou(model_dir, tmp_path):
-    shares = [0.5, 0.1, 0.9, 0.3, 1.0, 0.2, 0.6, 0.4, 0.8, 0.7]
-    records = [write_examples(tmp_path / "a.gz", shares[:6]), write_examples(tmp_path / "b.gz", shares[6:])]
+    fractions = [0.5, 0.1, 0.9, 0.3, 1.0, 0.2, 0.6, 0.4, 0.8, 0.7]
+    records = [write_examples(tmp_path / "a.gz", fractions[:6]), write_examples(tmp_path / "b.gz", fractions[6:])]
 
     frames, scored = choose_frames(records, model_dir, CLASS_MAP, per_group=2, batch_size=3)
 
@@ -112,7 +112,7 @@ def test_no_examples_give_no_frames(model_dir, tmp_path):
 @pytest.mark.parametrize(
     ("count", "sizes"), [(0, (0, 0, 0)), (1, (1, 0, 0)), (2, (1, 1, 0)), (4, (2, 2, 0)), (9, (3, 3, 3))]
 )
-def test_groups_shrink_with_few_frames_and_share_none(count, sizes):
+def test_with_few_frames_the_groups_are_smaller_and_disjoint(count, sizes):
     scored = [ScoredFrame(index, b"", index / 10) for index in range(count)]
 
     picked = pick(scored, 3, seed=0)
@@ -162,3 +162,39 @@ def test_small_pictures_keep_their_size():
     frame = draw(pair, "worst", ScoredFrame(0, png(np.zeros((6, 8))), 1.0), CLASS_MAP)
 
     assert decode(frame.truth, "image/png").size == (8, 6)
+
+
+def depth_png(values: np.ndarray) -> bytes:
+    return drawing.png_bytes(values.astype(np.uint16))
+
+
+def test_a_frame_of_a_depth_model_shows_true_and_estimated_depth_and_the_error():
+    truth = np.tile(np.linspace(1000, 5000, 40), (30, 1))
+    estimate = truth.copy()
+    truth[:10] = 0  # unknown
+    estimate[20:] *= 2
+    pair = RawExample(png(np.full((30, 40, 3), 100)), png(np.zeros((30, 40))), "near", "dusk", depth=depth_png(truth))
+    outputs = {features.MASK_PNG: pair.mask, features.DEPTH_PNG: depth_png(estimate)}
+
+    (scored,) = score_pairs([pair], lambda images: [outputs], CLASS_MAP)
+    frame = draw(pair, "best", scored, CLASS_MAP)
+
+    true_depth, estimated, error = (
+        decode(address, "image/jpeg") for address in (frame.depth_truth, frame.depth_prediction, frame.depth_error)
+    )
+    violet, yellow = (68, 1, 84), (253, 231, 37)
+    assert true_depth.getpixel((1, 15)) == pytest.approx(violet, abs=24)
+    assert true_depth.getpixel((38, 15)) == pytest.approx(yellow, abs=24)
+    assert estimated.getpixel((38, 5)) == pytest.approx(yellow, abs=24)
+    for picture in (true_depth, error):
+        assert picture.getpixel((20, 3)) == pytest.approx(drawing.IGNORED, abs=12)
+    assert np.ptp(error.getpixel((20, 14))) <= 12
+    assert error.getpixel((20, 26)) == pytest.approx(drawing.WRONG, abs=12)
+
+
+def test_a_frame_without_depth_has_no_pictures_of_it():
+    pair = RawExample(png(np.zeros((6, 8, 3))), png(np.zeros((6, 8))), "small", "dusk")
+
+    frame = draw(pair, "worst", ScoredFrame(0, pair.mask, 1.0), CLASS_MAP)
+
+    assert (frame.depth_truth, frame.depth_prediction, frame.depth_error) == ("", "", "")

@@ -76,7 +76,7 @@ def test_a_frame_is_scored_by_average_precision_and_drawn_in_colours(pair):
     assert np.ptp(truth[20, 25]) > 50
     assert np.ptp(prediction[20, 25]) > 50
     assert np.ptp(prediction[2, 75]) < 10  # too low a score
-    # The detection in the crowd is no error, nor is the right one.
+    # Neither the detection in the crowd nor the right one is an error.
     assert np.ptp(error[55, 20]) < 10
     assert np.ptp(error[25, 25]) < 10
 

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from components.class_map import ClassMap
+from components.metrics.object_sizes import SizeScore
 from components.metrics.threshold_check import ThresholdCheck
 from components.report.data import RelatedRun, ReportData, SequenceScore, Verdict
 from components.report.render import render
@@ -108,7 +109,7 @@ def test_baseline_and_version_before_are_named_and_linked(report):
     assert addresses == ["../20251101-unet/report.html"] * 2  # in the header and in the lineage
 
 
-def test_the_time_of_a_report_is_written_for_people(report):
+def test_the_time_of_a_report_is_readable(report):
     earlier = dataclasses.replace(report.lineage, created="2025-11-21 10:23 UTC")
 
     for data in (report, dataclasses.replace(report, lineage=earlier)):
@@ -129,7 +130,7 @@ def test_scores_that_do_not_gate_are_shown(report):
     assert "All 0.123 210 0.568 1,044 – 0" in page.text("sizes")
 
 
-def test_a_report_of_an_earlier_version_has_no_boundary_iou_and_says_what_it_lacks(minimal_report):
+def test_a_report_of_an_earlier_version_names_missing_scores(minimal_report):
     page = Page(render(minimal_report))
 
     assert "Boundary IoU" not in page.text("classes")
@@ -137,7 +138,23 @@ def test_a_report_of_an_earlier_version_has_no_boundary_iou_and_says_what_it_lac
     assert "No scores by object size were recorded" in page.text("sizes")
 
 
-def test_intervals_stand_beside_scores_and_changes(report):
+def test_classes_without_objects_have_no_table_of_sizes(report):
+    nothing = dict.fromkeys(("small", "medium", "large"), SizeScore(0, 0, None))
+    data = dataclasses.replace(report, object_sizes=nothing, class_object_sizes={"sky": nothing, "road": nothing})
+
+    assert "No scores by object size were recorded" in Page(render(data)).text("sizes")
+
+
+def test_splits_that_differ_in_case_are_listed_apart(report):
+    data = dataclasses.replace(report, examples={"train": 10, "Train": 3})
+
+    text = Page(render(data)).text("data")
+
+    assert "train 10 3" in text
+    assert "Train 3 0" in text
+
+
+def test_intervals_are_shown_with_scores_and_changes(report):
     data = dataclasses.replace(
         report,
         intervals={**report.intervals, "mean_iou": (0.5871, 0.6402)},
@@ -181,7 +198,7 @@ def test_bars_are_as_long_as_the_scores(report):
     assert "11.74%" in page.values("width", "rect")
 
 
-def test_confusion_cells_tell_their_counts(report):
+def test_confusion_cells_have_their_counts_as_tooltips(report):
     titles = Page(render(report)).values("title", "td")
 
     assert "pedestrian taken for road: 150 pixels, 75\N{NARROW NO-BREAK SPACE}% of pedestrian" in titles
@@ -197,7 +214,7 @@ def test_absent_class_is_named_absent(report):
     assert "nan" not in " ".join(page.sections.values())
 
 
-def test_failed_gate_says_which_threshold_is_missed_by_how_much(report):
+def test_failed_gate_names_threshold_and_amount(report):
     gates = (
         ThresholdCheck("class_iou/pedestrian", "value", 0.2, 0.1486, False),
         ThresholdCheck("class_iou/road", "change", -0.05, -0.0712, False),
@@ -218,7 +235,7 @@ def test_failed_gate_says_which_threshold_is_missed_by_how_much(report):
     assert any("bad" in value.split() for value in page.values("class", "section"))
 
 
-def test_fall_against_the_baseline_is_told_as_a_change(report):
+def test_a_drop_against_the_baseline_is_described_as_a_change(report):
     gate = ThresholdCheck("class_iou/road", "change", -0.05, -0.0712, False)
     data = dataclasses.replace(report, verdict=Verdict(blessed=False, gates=(gate,)))
 
@@ -227,14 +244,14 @@ def test_fall_against_the_baseline_is_told_as_a_change(report):
     assert "IoU of road changed by −0.071 against the baseline, 0.021 below the −0.050 allowed." in text
 
 
-def test_undefined_gate_says_why_it_fails(report):
+def test_undefined_gate_fails_with_a_reason(report):
     gate = ThresholdCheck("class_iou/pedestrian", "value", 0.2, float("nan"), False)
     data = dataclasses.replace(report, verdict=Verdict(blessed=False, gates=(gate,)))
 
     assert "IoU of pedestrian is undefined" in Page(render(data)).text("verdict")
 
 
-def test_minimal_report_says_what_it_lacks(minimal_report):
+def test_minimal_report_names_missing_parts(minimal_report):
     page = Page(render(minimal_report))
 
     assert set(page.sections) == SECTIONS
@@ -295,6 +312,19 @@ def test_every_picture_has_a_text_alternative(report):
     assert len(page.values("src", "img")) == 12
 
 
+def test_a_frame_with_depth_shows_it(report):
+    url = report.frames[0].image
+    frame = dataclasses.replace(report.frames[0], depth_truth=url, depth_prediction=url, depth_error=url)
+    page = Page(render(dataclasses.replace(report, frames=(frame, *report.frames[1:]))))
+
+    alternatives = [text for text in page.values("alt", "img") if "depth" in text.lower()]
+    assert alternatives == [
+        f"{kind} of frame {frame.name}" for kind in ("True depth", "Estimated depth", "Error of depth")
+    ]
+    assert "near" in page.text("frames")
+    assert "near" not in Page(render(report)).text("frames")
+
+
 def test_anchors_lead_to_sections(report):
     page = Page(render(report))
 
@@ -310,7 +340,7 @@ def test_without_an_ignored_class_nothing_is_called_unscored(report):
     assert "not scored" not in html
 
 
-def test_both_splits_and_the_gap_stand_by_class(report):
+def test_both_splits_and_their_gap_are_shown_by_class(report):
     selection = {"mean_iou": 0.6626, "class_iou/sky": 0.9034, "class_iou/road": 0.8, "class_iou/pedestrian": None}
     page = render(dataclasses.replace(report, gate_split="test", selection_split="val", selection_scores=selection))
 

@@ -68,7 +68,7 @@ def test_metric_name(metric, name):
     assert wording.metric_name(metric) == name
 
 
-def test_count_uses_the_plural_but_for_one():
+def test_count_uses_the_plural_except_for_one():
     assert wording.count(1, "frame") == "1 frame"
     assert wording.count(1204, "frame") == "1,204 frames"
 
@@ -93,7 +93,7 @@ def test_count_uses_the_plural_but_for_one():
         ),
     ],
 )
-def test_a_gate_split_of_its_own_is_told_with_the_gap(report, configuration, note):
+def test_split_note_of_a_separate_gate_split_has_the_gap(report, configuration, note):
     report = with_splits(report, "test", "val", configuration, {"mean_iou": 0.6616})
 
     assert wording.split_note(report) == note
@@ -113,7 +113,7 @@ def test_a_gate_split_of_its_own_is_told_with_the_gap(report, configuration, not
         ),
     ],
 )
-def test_a_gate_split_that_also_chooses_is_told(report, configuration, note):
+def test_split_note_of_a_gate_split_that_also_selects(report, configuration, note):
     assert wording.split_note(with_splits(report, "val", "val", configuration)) == note
 
 
@@ -124,5 +124,5 @@ def with_splits(report, gate, selection, configuration, scores=None):
     )
 
 
-def test_nothing_is_told_of_splits_that_are_not_known(report):
+def test_split_note_is_empty_for_unknown_splits(report):
     assert wording.split_note(report) == ""

@@ -1,4 +1,4 @@
-"""The preset `auto` from a data folder to a configuration; the trial's process is replaced where it would take long."""
+"""The preset `auto` from a data folder to a configuration, without the slow process of the trial."""
 
 import dataclasses
 import json
@@ -18,7 +18,8 @@ from pipeline.auto import choose, facts, trial
 from pipeline.auto.facts import MachineFacts
 from pipeline.cli import run
 from pipeline.cli.run import build_config
-from pipeline.configuration.config import describe, load_config, with_gate_split
+from pipeline.configuration.data import describe, with_gate_split
+from pipeline.configuration.loading import load_config
 from trainer.trial import OUT_OF_MEMORY, Timing
 
 _PYTHON = sys.executable
@@ -28,14 +29,14 @@ _TIMING = Timing(step=0.2, alone=0.19, validation_step=0.1, start=8, devices=1, 
 
 @pytest.fixture
 def trials(monkeypatch):
-    """Every trial takes `_TIMING`; the list of what was tried."""
+    """The list of trials, each of which returns `_TIMING`."""
     tried = []
 
     def one(job, seconds):
         tried.append((job["model"]["name"], job["training"]["batch_size"]))
         return _TIMING
 
-    monkeypatch.setattr(trial, "_try", one)
+    monkeypatch.setattr(trial, "_measure", one)
     monkeypatch.setattr(facts, "inspect_machine", lambda: _MACHINE)
     return tried
 
@@ -78,10 +79,10 @@ def test_this_machine_has_cores_and_memory():
     assert machine.processor
 
 
-def test_a_repeated_choice_measures_nothing_and_is_the_same(street_scenes, tmp_path, trials, monkeypatch):
+def test_a_repeated_choice_reuses_the_measurement(street_scenes, tmp_path, trials, monkeypatch):
     first = _choose(street_scenes, tmp_path / "work")
     slower = dataclasses.replace(_TIMING, step=2.0)
-    monkeypatch.setattr(trial, "_try", lambda job, seconds: slower)
+    monkeypatch.setattr(trial, "_measure", lambda job, seconds: slower)
     again = _choose(street_scenes, tmp_path / "work")
     elsewhere = _choose(street_scenes, tmp_path / "elsewhere")
     monkeypatch.setattr(facts, "inspect_machine", lambda: dataclasses.replace(_MACHINE, cores=4))
@@ -95,17 +96,17 @@ def test_a_repeated_choice_measures_nothing_and_is_the_same(street_scenes, tmp_p
     assert json.loads(Path(remembered).read_text())["machine"]["processor"] == "a processor"
 
 
-def test_a_short_budget_takes_fcn8_and_a_long_one_unet_after_a_trial_of_its_own(street_scenes, tmp_path, trials):
+def test_a_short_budget_selects_fcn8_and_a_long_one_unet_after_its_own_trial(street_scenes, tmp_path, trials):
     short = _choose(street_scenes, tmp_path, minutes=5)
     assert (short.config.model.name, trials) == ("fcn8", [("fcn8", 4)])
 
-    # The measured FCN-8 is remembered.
+    # The measurement of FCN-8 is stored.
     long = _choose(street_scenes, tmp_path, minutes=600)
     assert (long.config.model.name, trials) == ("unet", [("fcn8", 4), ("unet", 4)])
     assert long.config.training.learning_rate == 2e-3
 
 
-def test_settings_of_the_user_stay_and_are_given_no_reason(street_scenes, tmp_path, trials):
+def test_settings_of_the_user_override_the_choices(street_scenes, tmp_path, trials):
     own = {"size": "64x96", "training": {"epochs": 3, "batch_size": 2}, "gate": {"min_mean_iou": 0.4}}
     chosen = _choose(street_scenes, tmp_path, ("--set", own), model="unet", minutes=600)
 
@@ -114,7 +115,7 @@ def test_settings_of_the_user_stay_and_are_given_no_reason(street_scenes, tmp_pa
     assert trials == [("unet", 2)]
     reasons = {choice.setting: choice.reason for choice in chosen.choices}
     assert not {"size", "training.epochs", "gate.min_mean_iou"} & set(reasons)
-    assert reasons["model.name"] == "was asked for"
+    assert reasons["model.name"] == "as requested"
 
 
 def test_the_yaml_is_a_configuration_that_run_takes(street_scenes, tmp_path, trials):
@@ -142,7 +143,7 @@ def _job(batch_size=8):
 
 
 def _program(tmp_path, monkeypatch, script):
-    """Lets `script` run in place of the trial; its input is the job."""
+    """Replaces the trial by a script, whose input is the job."""
     path = tmp_path / "python"
     path.write_text(f"#!{_PYTHON}\nimport json, os, sys, time\njob = json.load(sys.stdin)\n{script}\n")
     path.chmod(0o755)
@@ -152,7 +153,7 @@ def _program(tmp_path, monkeypatch, script):
 @pytest.mark.parametrize(
     "end", [f"sys.exit({OUT_OF_MEMORY})", f"os.kill(os.getpid(), {int(signal.SIGKILL)})", "os.abort()"]
 )
-def test_the_batch_is_halved_until_its_process_lives(tmp_path, monkeypatch, end):
+def test_the_batch_size_is_halved_until_it_fits_the_memory(tmp_path, monkeypatch, end):
     printed = json.dumps(dataclasses.asdict(_TIMING))
     _program(tmp_path, monkeypatch, f"if job['training']['batch_size'] > 3: {end}\nprint('{printed}')")
 
@@ -164,7 +165,7 @@ def test_steps_that_would_leave_no_memory_for_the_images_do_not_fit(tmp_path, mo
     _program(tmp_path, monkeypatch, f"print('{printed}')")
     monkeypatch.setattr(trial.memory, "available", lambda: int(1.9 * _TIMING.memory))
 
-    with pytest.raises(UsageError, match="no step of fcn8 at 32x32 fits even with one image"):
+    with pytest.raises(UsageError, match="a step of fcn8 at 32x32 does not fit even with one image"):
         trial._largest(_job(), 60)
 
 
@@ -173,7 +174,7 @@ def test_a_trial_that_fails_or_takes_the_whole_budget_is_explained(tmp_path, mon
     with pytest.raises(SegpipeError, match="a trial of fcn8 failed: no such layer"):
         trial._largest(_job(), 60)
     _program(tmp_path, monkeypatch, "time.sleep(600)")
-    with pytest.raises(UsageError, match="--minutes 0.01: a few steps of fcn8 alone take longer"):
+    with pytest.raises(UsageError, match="--minutes 0.01: a few steps of fcn8 take longer"):
         trial._largest(_job(), 0.6)
 
 
@@ -187,7 +188,7 @@ def test_run_prints_the_reasons_and_then_runs_the_plain_settings(street_scenes, 
     assert seen == [chosen.config]
     printed = " ".join(capsys.readouterr().out.split())
     assert "a validation takes" in printed
-    assert "delete it to measure anew" in printed
+    assert "delete it to measure again" in printed
 
 
 @pytest.mark.parametrize("command", ["run", "config"])
@@ -196,4 +197,4 @@ def test_minutes_need_the_preset_auto(command, street_scenes):
     done = subprocess.run(words, capture_output=True, text=True)
 
     assert done.returncode == 2
-    assert "--minutes 5: expected with --preset auto alone" in " ".join(done.stderr.split())
+    assert "--minutes 5: found it without --preset auto" in " ".join(done.stderr.split())

@@ -8,7 +8,7 @@ from components.errors import UsageError
 from pipeline.auto import rules
 from pipeline.auto.facts import DataFacts, MachineFacts
 from pipeline.auto.rules import Recipe, Speed
-from pipeline.configuration.config import load_config
+from pipeline.configuration.loading import load_config
 from pipeline.configuration.presets import MODELS, PRESETS
 
 # What `inspect_data` finds of CamVid's splits train and val, rounded.
@@ -37,7 +37,7 @@ _TWO_CORES = MachineFacts("a processor", 2, 23, (), edges=True)
 _GPU = dataclasses.replace(_TWO_CORES, cores=16, gpus=("NVIDIA H100 80GB HBM3",))
 # FCN-8's step by docs/recipe.md, and half a minute for a validation.
 _SPEED = Speed(batch_size=4, step=0.83, validation_step=1.15, start=8, devices=1, seconds=30)
-_RECIPE = Recipe(window=(192, 256), batch_size=4, looks=2)
+_RECIPE = Recipe(window=(192, 256), batch_size=4, prediction_cost=2)
 
 
 def _network(data=_CAMVID, machine=_TWO_CORES, model="fcn8", **options):
@@ -105,14 +105,14 @@ def test_a_gpu_gets_larger_windows_and_trains_the_whole_encoder():
     assert (training["crop_size"], training["frozen_blocks"], training["require_gpu"]) == ([256, 352], 0, True)
 
 
-def test_without_the_package_of_the_weights_the_whole_encoder_learns():
+def test_without_pretrained_weights_the_whole_encoder_is_trained():
     settings, _ = _network(machine=dataclasses.replace(_TWO_CORES, edges=False))
 
     assert settings["model"]["encoder_weights"] == "none"
     assert (settings["training"]["frozen_blocks"], settings["training"]["encoder_lr_multiplier"]) == (0, 1.0)
 
 
-def test_only_uneven_classes_are_weighed_and_unseen_ones_do_not_count():
+def test_only_imbalanced_classes_are_weighted_and_unseen_ones_ignored():
     even = dataclasses.replace(_CAMVID, fractions={"cat": 0.6, "dog": 0.4, "unseen": 0.0})
     uneven = dataclasses.replace(_CAMVID, fractions={"road": 0.95, "crack": 0.05})
 
@@ -120,7 +120,7 @@ def test_only_uneven_classes_are_weighed_and_unseen_ones_do_not_count():
     assert _network(uneven)[1]["training.class_balance"] == 0.4
 
 
-def test_the_gate_asks_for_more_than_the_most_frequent_class_everywhere():
+def test_the_gate_requires_more_than_predicting_the_most_frequent_class():
     assert _network(dataclasses.replace(_CAMVID, fractions={"road": 0.95, "crack": 0.05}))[1][
         "gate.min_mean_iou"
     ] == pytest.approx(0.53)
@@ -150,7 +150,7 @@ def test_devices_share_an_epoch():
     assert _schedule(30, devices=2)["epochs"] > 1.7 * _schedule(30)["epochs"]
 
 
-def test_a_budget_below_one_epoch_names_the_least():
+def test_a_budget_below_one_epoch_is_refused_with_the_smallest():
     many = dataclasses.replace(_CAMVID, pairs=50_000, training_pairs=40_000, validation_pairs=1_000)
     with pytest.raises(UsageError, match="--minutes 30: expected at least") as error:
         _schedule(30, many)

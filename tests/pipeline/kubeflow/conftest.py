@@ -1,4 +1,4 @@
-"""What the tests of the compiled pipeline share."""
+"""Fixtures for the tests of the compiled pipeline."""
 
 import logging
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def loggers_as_they_were():
-    """Takes back what a task does to the loggers: its handler writes to a stream that ends with the test."""
+    """Restores the loggers after a task, whose handler writes to a stream that ends with the test."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield

@@ -26,7 +26,7 @@ _RUN_ID = "{{$.pipeline_job_uuid}}"
 
 @dataclasses.dataclass
 class Task:
-    """What became of one task: an exit code for each attempt, and what its launcher would have collected."""
+    """The result of one task: an exit code for each attempt, and the outputs that its launcher would collect."""
 
     name: str
     exit_codes: list[int] = dataclasses.field(default_factory=list)
@@ -39,7 +39,7 @@ class Task:
 
 
 class Cluster:
-    """Where runs happen: how many tasks fit side by side, which secrets there are, where outputs are kept."""
+    """The simulated cluster: its number of parallel tasks, its secrets, and its folder of outputs."""
 
     def __init__(self, folder: Path, secrets: Mapping[str, Mapping[str, str]], slots: int = 2) -> None:
         self.folder = folder
@@ -71,7 +71,7 @@ class Run:
         self.tasks = {name: Task(name) for name in self._dag}
 
     def kill(self, task: str, at: str) -> None:
-        """Has the first attempt of a task killed as soon as a line of its output holds a text."""
+        """Kills the first attempt of a task as soon as a line of its output contains a text."""
         self._kills[task] = at
 
     def wait(self, task: str) -> None:
@@ -147,7 +147,7 @@ class Run:
         if "componentInputParameter" in source:
             return self._parameters[source["componentInputParameter"]]
         constant = source["runtimeValue"]["constant"]
-        # Kubeflow replaces a placeholder of the job only where it is the whole value.
+        # Kubeflow replaces a placeholder of the job only if it is the whole value.
         return self.id if constant == _RUN_ID else constant
 
     def _environment(self, container: Mapping[str, Any], pod: Mapping[str, Any]) -> dict[str, str]:

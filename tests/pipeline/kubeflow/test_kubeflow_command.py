@@ -45,7 +45,7 @@ def test_options_become_defaults_and_settings_are_compiled_in(tmp_path):
 
 
 @pytest.mark.parametrize("image", ["example.com/segpipe:1", f"example.com/segpipe@sha256:{'0' * 64}"])
-def test_an_image_that_may_change_is_warned_of(tmp_path, image):
+def test_a_tag_of_an_image_causes_a_warning(tmp_path, image):
     out = str(tmp_path / "pipeline.yaml")
 
     done = _compile("--out", out, "--set", "kubeflow.root=/mnt/work", "--set", f"kubeflow.image={image}")
@@ -54,16 +54,17 @@ def test_an_image_that_may_change_is_warned_of(tmp_path, image):
     assert ("is a tag, so a later push would change" in done.output) == (":1" in image)
 
 
-def test_workers_that_cannot_see_the_root_are_refused(tmp_path):
+def test_workers_that_cannot_access_the_root_are_refused(tmp_path):
     runner = 'beam.args=["--runner=DataflowRunner", "--project=p", "--region=r", "--temp_location=gs://b/t"]'
 
     done = _compile("--out", str(tmp_path / "p.yaml"), "--set", "kubeflow.root=/mnt/work", "--set", runner)
 
     assert isinstance(done.exception, UsageError)
-    assert "beam.args: the workers run on Google Cloud and cannot see the results at /mnt/work" in str(done.exception)
+    message = "beam.args: the workers run on Google Cloud and cannot access the results at /mnt/work"
+    assert message in str(done.exception)
 
 
-def test_the_settings_may_name_the_model_and_a_run_still_another(tmp_path):
+def test_a_run_may_override_the_model_of_the_settings(tmp_path):
     settings = tmp_path / "cluster.yaml"
     settings.write_text("kubeflow: {root: /mnt/work}\nmodel: {name: unet, base_filters: 8}\n")
     out = tmp_path / "pipeline.yaml"
@@ -80,7 +81,7 @@ def test_the_settings_may_name_the_model_and_a_run_still_another(tmp_path):
     assert "--model fcn8: found model.name unet in cluster.yaml" in str(refused.exception)
 
 
-def test_a_training_job_does_not_depend_on_where_its_settings_lie(tmp_path):
+def test_a_training_job_does_not_depend_on_the_folder_of_its_settings(tmp_path):
     written = []
     for folder in ("here", "there"):
         settings = tmp_path / folder / "cluster.yaml"
@@ -112,7 +113,7 @@ def test_the_default_image_is_the_pipeline_s_as_make_images_names_it():
         (["--set", "kubeflow.rot=x"], "did you mean kubeflow.root?"),
     ],
 )
-def test_a_mistake_is_explained(options, message):
+def test_a_wrong_option_is_explained(options, message):
     done = _compile(*options)
 
     assert isinstance(done.exception, UsageError)

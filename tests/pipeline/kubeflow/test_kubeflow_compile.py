@@ -1,4 +1,4 @@
-"""The compiled pipeline: the TFX pipeline's graph, parameters for people, and pods as the settings want them."""
+"""The compiled pipeline: the TFX pipeline's graph, its parameters, and pods with the configured options."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,8 @@ from tfx.dsl.compiler import compiler
 from components import gpu
 from components.dataset.description import BUILT_IN_FOLDER, built_in
 from components.errors import UsageError
-from pipeline.configuration.config import load_config
 from pipeline.configuration.kubeflow import Node
+from pipeline.configuration.loading import load_config
 from pipeline.kubeflow.compile import graph
 from pipeline.kubeflow.parameters import PARAMETERS, configure, defaults
 from pipeline.kubeflow.tasks import TASKS, tasks_of
@@ -86,7 +86,7 @@ def test_the_same_settings_give_the_same_bytes(package, compiled):
     assert Path(again).read_bytes() == Path(package).read_bytes()
 
 
-def test_the_graph_is_the_tfx_pipeline_s(documents, tmp_path):
+def test_the_graph_equals_that_of_the_tfx_pipeline(documents, tmp_path):
     run = graph(load_config([("test", {"data": {"dir": str(tmp_path)}})]))
     tasks_of_nodes = {node: name for name, task in TASKS.items() for node in task.nodes}
     expected = {tasks_of_nodes[node]: set() for node in run.node_ids}
@@ -167,7 +167,7 @@ def test_a_parameter_changes_no_task_that_does_not_take_it(parameter, value, tmp
     assert changed or parameter == "span"
 
 
-def test_artifacts_lead_from_task_to_task(documents):
+def test_artifacts_connect_the_tasks(documents):
     tasks = documents[0]["root"]["dag"]["tasks"]
 
     def sources(name):
@@ -212,7 +212,7 @@ def test_kubeflow_s_own_cache_is_off(documents):
         assert not task["cachingOptions"].get("enableCache")
 
 
-def test_failed_tasks_are_tried_again_later_and_later(documents):
+def test_failed_tasks_are_retried_with_backoff(documents):
     for task in documents[0]["root"]["dag"]["tasks"].values():
         assert task["retryPolicy"] == {
             "maxRetryCount": 3,
@@ -266,7 +266,7 @@ def test_a_pod_with_gpus_shares_more_memory_than_a_container_has_by_itself(docum
     assert "emptyDirMounts" not in _pod(documents, "pusher-and-report")
 
 
-def test_the_preset_for_gpus_is_compiled_where_there_is_no_gpu(compiled, monkeypatch):
+def test_the_preset_for_gpus_is_compiled_without_a_gpu(compiled, monkeypatch):
     monkeypatch.setattr(gpu, "inspect", lambda: pytest.fail("looked for a GPU on the machine that compiles"))
 
     spec, _ = yaml.safe_load_all(Path(compiled({"kubeflow": _KUBEFLOW}, preset="gpu")).read_text())
@@ -298,7 +298,7 @@ def test_scores_confusion_matrix_and_report_are_kubeflow_s_artifacts(documents):
         ({"kubeflow": {"root": "/w"}, "serving_dir": "served"}, "serving_dir: found"),
     ],
 )
-def test_a_package_that_no_run_could_work_with_is_not_compiled(compiled, settings, message):
+def test_settings_that_cannot_work_are_not_compiled(compiled, settings, message):
     with pytest.raises(UsageError, match=message):
         compiled(settings)
 
@@ -356,7 +356,7 @@ def test_vertex_s_pipeline_is_complete_and_the_same_each_time(vertex, tmp_path):
     assert job["pipelineSpec"]["root"]["dag"]["tasks"].keys() == spec["root"]["dag"]["tasks"].keys()
 
 
-def test_vertex_s_resources_are_in_its_own_terms(vertex):
+def test_vertex_s_resources_have_its_own_names_and_units(vertex):
     trainer = {"cpu": "8", "memory": "30G", "gpus": 1, "gpu_kind": "NVIDIA_TESLA_T4"}
     spec = yaml.safe_load(Path(vertex(cpu="500m", components={"Trainer": trainer})).read_text())
 
@@ -369,7 +369,7 @@ def test_vertex_s_resources_are_in_its_own_terms(vertex):
     assert executors["ImageMaskExampleGen_executor"]["container"]["resources"] == {"cpuLimit": 0.5}
 
 
-def test_vertex_tries_tasks_again_as_the_settings_say(vertex):
+def test_vertex_retries_tasks(vertex):
     from kfp.pipeline_spec import pipeline_spec_pb2
 
     spec = yaml.safe_load(Path(vertex(retries=3, retry_wait=30)).read_text())
@@ -397,7 +397,7 @@ def test_vertex_pushes_to_no_folder_of_a_container():
         ({"components": {"Trainer": {"gpus": 1}}}, r"gpu_kind: found 'nvidia\.com/gpu'.*NVIDIA_TESLA_T4"),
     ],
 )
-def test_vertex_says_what_it_has_no_word_for(vertex, kubeflow, message):
+def test_vertex_names_unsupported_settings(vertex, kubeflow, message):
     with pytest.raises(UsageError, match=message):
         vertex(**kubeflow)
 

@@ -1,4 +1,4 @@
-"""`segpipe gc` beside runs that share a root and MariaDB, each in a process of its own."""
+"""`segpipe gc` in parallel with runs on the same root and MariaDB, in separate processes."""
 
 import json
 import subprocess
@@ -57,11 +57,11 @@ for number in range(24):
 """
 )
 
-# Removes, again and again, all but the newest run, and counts no run as under way that is not the newest.
+# Removes, again and again, all but the newest run, and counts only the newest run as running.
 _GC = (
     _SHARED
     + """
-from pipeline.configuration.config import load_config
+from pipeline.configuration.loading import load_config
 from pipeline.retention import plan
 from pipeline.retention.collect import collect
 
@@ -75,7 +75,7 @@ while True:
 
 
 @pytest.mark.slow
-def test_runs_go_on_and_lose_nothing_while_gc_removes_what_they_leave(tmp_path, monkeypatch):
+def test_gc_beside_runs_removes_only_old_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGPIPE_METADATA_PASSWORD", mariadb.PASSWORD)
     monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[2]}:.")
     with mariadb.running(tmp_path) as port:

@@ -1,4 +1,4 @@
-"""What a task refuses before it does anything, and what it checks when its nodes have run."""
+"""The checks of a task before and after its nodes run."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def _main(layers, **values):
     return main(words)
 
 
-def test_a_server_that_tells_no_run_from_another_is_refused(capsys):
+def test_a_server_without_run_ids_is_refused(capsys):
     code = _main([], **{RUN_ID: dsl.PIPELINE_JOB_ID_PLACEHOLDER})
 
     assert code == 2

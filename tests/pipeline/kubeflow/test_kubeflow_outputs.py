@@ -1,4 +1,4 @@
-"""What Kubeflow shows of a run: scores, confusion matrix and page, written as its launcher reads them."""
+"""The outputs that Kubeflow shows of a run: scores, confusion matrix and page."""
 
 import json
 
@@ -69,7 +69,7 @@ def test_a_task_s_outputs_name_the_folders_of_tfx_s_artifacts(tmp_path):
     }
 
 
-def test_a_property_that_json_has_no_word_for_is_left_out(tmp_path):
+def test_a_property_that_json_cannot_hold_is_left_out(tmp_path):
     properties = {"split_names": '["train"]', "count": 3, "stats_dashboard_link": struct_pb2.Struct()}
     artifact = Artifact(1, "ExampleStatistics", "/results/statistics/3", properties)
     execution = NodeExecution(1, "StatisticsGen", "ran", 0.0, 1.0, {}, {}, {"statistics": [artifact]})

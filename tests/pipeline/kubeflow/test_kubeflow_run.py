@@ -14,7 +14,7 @@ import mariadb
 import pytest
 
 from components.dataset import synthetic
-from pipeline.configuration.config import load_config
+from pipeline.configuration.loading import load_config
 from pipeline.kubeflow.node import workdir_of
 from pipeline.kubeflow.tasks import TASKS
 
@@ -62,7 +62,7 @@ def settings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def story(settings, tmp_path_factory, compiled):
-    """Runs the story once; the tests look at its runs by name."""
+    """Runs the story once; the tests find its runs by name."""
     spans, arriving = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("arriving") / "span"
     for folder, seed in ((spans / "span-1", 1), (arriving, 2)):
         synthetic.make(str(folder), pairs={"train": 8, "val": 4}, size=(32, 32), seed=seed)
@@ -73,11 +73,11 @@ def story(settings, tmp_path_factory, compiled):
         data = f"{spans}/span-{{span}}"
         return kfp_harness.Run(cluster, package, name, {**_ARGUMENTS, "data": data, **arguments})
 
-    # The other's model must not be blessed: it would be a new baseline, against which the first's is evaluated anew.
+    # The other's model must not be blessed: it would be a new baseline, so the first's would be evaluated again.
     first, other = run("first"), run("other", min_mean_iou=0.99)
     first.kill("trainer", at="epoch 2/3")
     with _started(first):
-        # What both runs would make alike, the schema, is made once; all else they write side by side.
+        # Both runs would write the same schema, so the first one writes it alone. Everything else is parallel.
         first.wait("examplegen")
         arriving.rename(spans / "span-2")
         other()
@@ -89,7 +89,7 @@ def story(settings, tmp_path_factory, compiled):
 
 @contextlib.contextmanager
 def _started(run):
-    """Has a run go on beside the block, and waits for its end."""
+    """Runs a run in parallel with the block, and waits for its end."""
     thread = threading.Thread(target=run)
     thread.start()
     try:
@@ -133,7 +133,7 @@ def test_a_run_trains_and_pushes(story, store, settings):
     assert (version / "saved_model.pb").is_file()
 
 
-def test_kubeflow_is_shown_scores_confusion_matrix_and_report(story):
+def test_kubeflow_gets_scores_confusion_matrix_and_report(story):
     tasks = story["first"].tasks
 
     evaluator = tasks["evaluator"].artifacts
@@ -195,13 +195,13 @@ def test_a_model_below_the_bound_is_not_pushed(story, store):
         assert not _pushed(store, run_id)["pushed"]
 
 
-def test_a_run_keeps_to_the_span_that_it_began_with(story, store):
+def test_a_run_keeps_its_first_span(story, store):
     for run_id, span in (("first", "span-1"), ("other", "span-2")):
         assert _execution(store, run_id, "ImageMaskExampleGen").properties["input_base"].endswith(span)
         assert json.loads(_execution(store, run_id, "Report").properties["configuration"])["data"]["dir"].endswith(span)
 
 
-def test_two_runs_at_once_keep_apart(story, store):
+def test_parallel_runs_are_separate(story, store):
     first, other = story["first"], story["other"]
 
     assert other.succeeded, _failures(other)
@@ -230,7 +230,7 @@ def test_the_lineage_of_every_run_is_complete(story, store, run_id):
         assert execution.outputs or execution.node_id in {*_GATES, "BaselineResolver"}, execution.node_id
 
 
-def test_nothing_that_runs_shared_is_left_over(story, settings):
+def test_no_temporary_files_remain_in_the_shared_folders(story, settings):
     root = Path(settings["kubeflow"]["root"])
 
     assert not list((root / "checkpoints").iterdir())

@@ -1,12 +1,12 @@
-"""Kubeflow's settings and parameters become one configuration, and data comes span by span."""
+"""Kubeflow's settings and parameters become one configuration, and spans are found."""
 
 import pytest
 from kfp import dsl
 
 from components.errors import SegpipeError, UsageError
 from pipeline.configuration import spans
-from pipeline.configuration.config import load_config, read_assignments
 from pipeline.configuration.kubeflow import KubeflowSettings, MetadataSettings
+from pipeline.configuration.loading import load_config, read_assignments
 from pipeline.kubeflow import kubernetes_options
 from pipeline.kubeflow.parameters import configure, defaults
 from pipeline.storage.store import Store
@@ -17,14 +17,14 @@ def _values(**chosen):
     return {**defaults("", "unet", "smoke", None, None), "data": "", **chosen}
 
 
-def test_parameters_left_as_they_are_leave_preset_and_compiled_settings():
+def test_unset_parameters_keep_preset_and_compiled_settings():
     config = configure(_values(), [("file", {"training": {"epochs": 5}, "gate": {"max_mean_drop": 0.5}})])
 
     assert (config.model.name, config.training.epochs) == ("unet", 5)
     assert (config.gate.min_mean_iou, config.gate.max_mean_drop) == (0.30, 0.5)
 
 
-def test_a_run_s_parameters_win_over_everything():
+def test_a_run_s_parameters_override_all_settings():
     values = _values(epochs=3.0, size="64x96", min_mean_iou=0, max_class_drop=0.5, push_destination="/served")
 
     config = configure(values, [("file", {"training": {"epochs": 5}, "size": [32, 32]})])
@@ -40,12 +40,12 @@ def test_a_span_that_is_compiled_in_stays_unless_a_run_names_another():
     assert configure(_values(span="newest"), layers).data.span == "newest"
 
 
-def test_a_span_without_a_place_is_refused():
+def test_a_span_without_a_placeholder_is_refused():
     with pytest.raises(UsageError, match=r"span: found '2' with data '/data/street-1', expected \{span\} in data"):
         configure(_values(data="/data/street-1", span="2"), [])
 
 
-def test_the_newest_of_no_spans_is_the_folder(street_scenes):
+def test_a_folder_without_a_placeholder_has_no_spans(street_scenes):
     assert configure(_values(data=street_scenes, span="newest"), []).data.dir == street_scenes
 
 
@@ -60,7 +60,7 @@ def test_a_wrong_parameter_is_explained():
         configure(_values(size="64"), [])
 
 
-def test_a_component_gets_its_own_and_what_all_get():
+def test_a_component_s_resources_override_those_of_all():
     settings = KubeflowSettings.model_validate(
         {"cpu": "1", "timeout": 60, "node_selector": {"a": "1"}, "components": {"Trainer": {"cpu": "8", "timeout": 0}}}
     )
@@ -152,13 +152,13 @@ def test_amounts_that_pass_are_taken_by_kfp(cpu, memory):
     ("settings", "serving_dir", "message"),
     [
         ({}, "", r"kubeflow\.root: found nothing.*--set kubeflow\.root"),
-        ({"root": "work"}, "", r"kubeflow\.root: found 'work', which each container would have for itself"),
-        ({"root": "/w"}, "served", r"serving_dir: found 'served', which each container"),
+        ({"root": "work"}, "", r"kubeflow\.root: found 'work', which is a different folder in each container"),
+        ({"root": "/w"}, "served", r"serving_dir: found 'served', which is a different folder"),
         ({"root": "/w", "metadata": {"path": "m.sqlite"}}, "", r"kubeflow\.metadata\.path: found 'm\.sqlite'"),
         ({"root": "gs://b/w"}, "", r"kubeflow\.metadata: found an sqlite file on gs://b/w.*kind=mysql"),
     ],
 )
-def test_what_the_tasks_of_a_run_could_not_share_is_refused(settings, serving_dir, message):
+def test_settings_that_tasks_cannot_share_are_refused(settings, serving_dir, message):
     with pytest.raises(UsageError, match=message):
         KubeflowSettings.model_validate(settings).check_shared(serving_dir)
 
@@ -171,7 +171,7 @@ def test_what_the_tasks_of_a_run_could_not_share_is_refused(settings, serving_di
         {"root": "gs://b/w", "metadata": {"path": "/mnt/metadata.sqlite"}},
     ],
 )
-def test_what_the_tasks_of_a_run_can_share_is_left_alone(settings):
+def test_settings_that_tasks_can_share_are_accepted(settings):
     KubeflowSettings.model_validate(settings).check_shared("s3://bucket/served")
 
 
@@ -192,7 +192,7 @@ def test_the_newest_span_is_found(tmp_path, folders, pattern, newest):
     assert spans.locate(f"{tmp_path}/{pattern}") == f"{tmp_path}/{newest}"
 
 
-def test_an_object_beside_the_spans_of_a_store_is_none(tmp_path):
+def test_an_object_beside_the_spans_of_a_store_is_no_span(tmp_path):
     folder = tmp_path.as_uri()
     (tmp_path / "2024-05-01").mkdir()
     (tmp_path / "2024-05-01" / "a.png").touch()
@@ -211,14 +211,14 @@ def test_no_span_at_all_is_an_error(tmp_path):
         spans.locate(f"{tmp_path}/span-{{span}}")
 
 
-def test_a_store_that_is_not_there_is_named(tmp_path):
+def test_a_missing_store_is_named(tmp_path):
     missing = Workdir("/w", MetadataSettings(path=str(tmp_path / "no_folder" / "metadata.sqlite")))
 
     with pytest.raises(SegpipeError, match=r"cannot be opened.*kubeflow\.metadata"):
         Store(missing.connection)
 
 
-def test_a_task_gets_the_largest_of_what_its_nodes_want():
+def test_a_task_gets_the_largest_resources_of_its_nodes():
     settings = KubeflowSettings(
         cpu="500m",
         memory="2Gi",
@@ -237,7 +237,7 @@ def test_a_task_gets_the_largest_of_what_its_nodes_want():
     assert resources.node_selector == {"pool": "batch", "disk": "ssd"}
 
 
-def test_a_node_without_a_time_limit_leaves_its_task_without_one():
+def test_a_task_has_no_time_limit_if_one_of_its_nodes_has_none():
     settings = KubeflowSettings(timeout=600, components={"Evaluator": {"timeout": 0}})
 
     assert settings.of_task(["BaselineResolver", "Evaluator"]).timeout == 0

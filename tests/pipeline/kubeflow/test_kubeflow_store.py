@@ -1,4 +1,4 @@
-"""Metadata stores: MariaDB opened by several tasks at once, a service over TLS, and where a file is refused."""
+"""Metadata stores: MariaDB opened by several tasks at once, a service over TLS, and refused files."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ print(Store(connection_config(settings, "")).run_ids())
 """
 
 
-def test_tasks_that_meet_an_empty_database_at_once_all_get_in(tmp_path):
+def test_parallel_tasks_initialise_an_empty_database(tmp_path):
     with mariadb.running(tmp_path) as port:
         command = [sys.executable, "-c", _OPEN, str(port), mariadb.USER]
         environment = {**os.environ, "SEGPIPE_METADATA_PASSWORD": mariadb.PASSWORD}
@@ -52,7 +52,7 @@ def test_tasks_that_meet_an_empty_database_at_once_all_get_in(tmp_path):
 
 
 class _Service(metadata_store_service_pb2_grpc.MetadataStoreServiceServicer):
-    """An ML Metadata service that has no runs: what is tested is the client's TLS."""
+    """An ML Metadata service without runs, to test the client's TLS."""
 
     def GetContextsByType(self, request, context):
         return metadata_store_service_pb2.GetContextsByTypeResponse()
@@ -93,7 +93,7 @@ def test_a_service_is_reached_over_tls_with_the_certificates_that_the_settings_n
     ("settings", "message"),
     [
         ({"kind": "sqlite", "tls_ca": "ca.pem"}, "tls_ca with kind=sqlite, expected kind=grpc"),
-        ({"kind": "mysql", "host": "db", "tls_ca": "ca.pem"}, "cannot check a server's certificate"),
+        ({"kind": "mysql", "host": "db", "tls_ca": "ca.pem"}, "cannot verify a server's certificate"),
         ({"kind": "grpc", "host": "db", "tls_ca": "ca.pem", "tls_cert": "me.pem"}, "tls_ca alone or all three"),
         ({"kind": "grpc", "host": "db", "tls_cert": "me.pem", "tls_key": "me.key"}, "tls_ca alone or all three"),
     ],

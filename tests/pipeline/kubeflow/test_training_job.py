@@ -1,4 +1,4 @@
-"""Manifests of a multi-worker training: valid for Kubernetes, and of one mind about who is who."""
+"""Manifests of a multi-worker training: valid for Kubernetes, with consistent addresses of the workers."""
 
 import copy
 import json
@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from components.errors import UsageError
-from pipeline.configuration.config import load_config
+from pipeline.configuration.loading import load_config
 from pipeline.kubeflow import training_job
 from pipeline.kubeflow.parameters import defaults
 from pipeline.kubeflow.training_worker import TF_CONFIG, set_tf_config
@@ -131,7 +131,7 @@ def test_a_job_and_its_service_are_valid(render):
         kubernetes_validate.validate(document, "1.37", strict=True)
 
 
-def test_a_job_s_pods_find_each_other_by_names_that_stay(render):
+def test_a_job_s_pods_have_stable_names(render):
     manifests = render("job", workers=3)
     job, service = manifests["Job"], manifests["Service"]
     (pod,) = _pods(manifests)
@@ -150,13 +150,13 @@ def test_a_job_s_pods_find_each_other_by_names_that_stay(render):
     assert service["spec"]["publishNotReadyAddresses"]
 
 
-def test_a_job_starts_each_lost_worker_again_and_gives_up_as_a_whole(render):
+def test_a_job_restarts_lost_workers_and_fails_as_a_whole(render):
     spec = render("job", workers=3, retries=4)["Job"]["spec"]
 
     assert spec["completionMode"] == "Indexed"
     assert (spec["completions"], spec["parallelism"]) == (3, 3)
     assert (spec["backoffLimitPerIndex"], spec["maxFailedIndexes"]) == (4, 0)
-    # Kubernetes allows a limit by index with this policy alone.
+    # Kubernetes allows a limit by index only with this policy.
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
     assert spec["activeDeadlineSeconds"] == 7200
 
@@ -166,7 +166,7 @@ def test_an_unknown_kind_is_refused(render):
         render("pod")
 
 
-def test_a_trainjob_s_pods_make_tf_config_of_their_addresses_and_index(render):
+def test_a_trainjob_s_pods_make_tf_config_from_addresses_and_index(render):
     manifests = render("trainjob", workers=3)
     job, runtime = manifests["TrainJob"], manifests["TrainingRuntime"]
     (pod,) = _pods(manifests)
@@ -183,7 +183,7 @@ def test_a_trainjob_s_pods_make_tf_config_of_their_addresses_and_index(render):
     assert config["cluster"]["worker"] == [f"night-1-node-0-{index}.night-1:2222" for index in range(3)]
 
 
-def test_what_a_training_in_a_cluster_needs_is_asked_for(render):
+def test_missing_settings_of_a_cluster_are_named(render):
     with pytest.raises(UsageError, match=r"kubeflow.root"):
         render("tfjob", root="")
     with pytest.raises(UsageError, match=r"kubeflow.root: found 'work'"):

@@ -67,7 +67,7 @@ def test_the_workers_of_a_training_job_share_one_execution(tmp_path):
     outputs = [pod.communicate(timeout=600)[0] for pod in pods]
 
     assert [pod.returncode for pod in pods] == [0, 0], "\n".join(text[-3000:] for text in outputs)
-    # TensorFlow's own word that both took part in the same sums; the chief's is in the full log of its task.
+    # TensorFlow logs the number of workers in a collective. The chief's message is in the full log of its task.
     (log,) = work.glob("runs/*/Trainer.log")
     assert "group_size = 2" in log.read_text()
     assert "group_size = 2" in outputs[1]

@@ -1,4 +1,4 @@
-"""The pods of a multi-worker training: who leads, what is run before the training, and what the others read."""
+"""The pods of a multi-worker training: the chief, the tasks before the training, and the inputs of the others."""
 
 import dataclasses
 import json
@@ -20,12 +20,12 @@ def _execution(node_id, state, **fields):
 
 @dataclasses.dataclass
 class _History:
-    """A metadata store that shows another state of one run at every look."""
+    """A metadata store that shows another state of one run at every read."""
 
-    looks: list
+    states: list
 
     def __call__(self):
-        self._now = self.looks.pop(0)
+        self._now = self.states.pop(0)
         return self
 
     def has_run(self, run_id):
@@ -39,10 +39,12 @@ def test_a_malformed_tf_config_is_explained(monkeypatch, capsys):
     monkeypatch.setenv(TF_CONFIG, "{")
 
     assert main(["--run-id", "r", "--configuration", "[]", "--parameters", "{}"]) == 2
-    assert "TF_CONFIG: found text that is not JSON" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "TF_CONFIG: found '{'" in message
+    assert "Invalid JSON" in message
 
 
-def test_a_tf_config_that_is_there_is_kept():
+def test_an_existing_tf_config_is_kept():
     environment = {TF_CONFIG: "the operator's", "JOB_COMPLETION_INDEX": "1"}
 
     set_tf_config(environment, "a:1,b:1")
@@ -50,7 +52,7 @@ def test_a_tf_config_that_is_there_is_kept():
     assert environment[TF_CONFIG] == "the operator's"
 
 
-def test_a_worker_that_cannot_know_its_place_says_so(monkeypatch, capsys):
+def test_a_worker_without_index_or_addresses_is_refused(monkeypatch, capsys):
     monkeypatch.delenv(TF_CONFIG, raising=False)
     with pytest.raises(UsageError, match="expected one of them to say which worker this is"):
         set_tf_config({}, "a:1,b:1")
@@ -79,16 +81,16 @@ def test_a_pod_prepares_its_process_for_gpus(monkeypatch, index, part):
 
 def test_a_worker_waits_until_the_chief_trains():
     running = _execution("Trainer", "interrupted")
-    looks = _History([None, [], [_execution("Transform", "ran")], [_execution("Transform", "ran"), running]])
+    states = _History([None, [], [_execution("Transform", "ran")], [_execution("Transform", "ran"), running]])
 
-    assert await_chief(looks, "r", seconds=0) is running
+    assert await_chief(states, "r", seconds=0) is running
 
 
 def test_a_worker_waits_for_the_chief_of_a_training_that_failed():
     running = _execution("Trainer", "interrupted")
-    looks = _History([[_execution("Trainer", "failed")], [_execution("Trainer", "failed")], [running]])
+    states = _History([[_execution("Trainer", "failed")], [_execution("Trainer", "failed")], [running]])
 
-    assert await_chief(looks, "r", seconds=0) is running
+    assert await_chief(states, "r", seconds=0) is running
 
 
 @pytest.mark.parametrize("path", ["", "elsewhere.sqlite"])
@@ -104,11 +106,11 @@ def test_a_worker_finds_the_store_that_the_chief_has_made(tmp_path, path):
 
 
 @pytest.mark.parametrize("state", ["ran", "cached"])
-def test_a_worker_has_nothing_to_do_where_the_chief_took_the_model_from_the_cache(state):
+def test_a_worker_ends_if_the_chief_has_the_model_from_the_cache(state):
     assert await_chief(_History([[_execution("Trainer", state)]]), "r", seconds=0) is None
 
 
-def test_a_worker_trains_on_what_the_chief_trains_on(tmp_path):
+def test_a_worker_has_the_inputs_of_the_chief(tmp_path):
     execution = _execution(
         "Trainer",
         "interrupted",

@@ -1,4 +1,4 @@
-"""What TFX makes of a metadata store and folders that `segpipe gc` has been through."""
+"""TFX uses the metadata store and the folders after `segpipe gc`."""
 
 import os
 
@@ -6,9 +6,9 @@ import pytest
 from tfx import v1 as tfx
 from toy_copies import Copy, Write
 
-from pipeline.configuration.config import load_config
+from pipeline.configuration.loading import load_config
 from pipeline.retention.collect import collect
-from pipeline.running.local_runner import LocalRunner
+from pipeline.running.nodes import run_nodes
 from pipeline.storage.workdir import Workdir
 
 
@@ -33,7 +33,7 @@ def run(workdir):
             metadata_connection_config=workdir.connection,
         )
         os.makedirs(workdir.run(run_id))
-        return [result.state for result in LocalRunner().run(pipeline, run_id)]
+        return [result.state for result in run_nodes(pipeline, run_id)]
 
     return _run
 
@@ -42,7 +42,7 @@ def _collect(workdir):
     return collect(workdir, load_config([("test", {"retention": {"keep_runs": 1}})]))
 
 
-def test_what_was_removed_is_made_anew_and_the_rest_comes_from_the_cache(run, workdir):
+def test_removed_outputs_are_made_again_and_others_come_from_the_cache(run, workdir):
     run("first", "a")
     run("second", "b")
 
@@ -64,7 +64,7 @@ def test_no_file_of_a_removed_run_is_left(run, workdir):
     assert not {part for path in left for part in os.path.relpath(path, workdir.artifacts).split("/")} & {"1", "2"}
 
 
-def test_what_a_later_run_took_from_the_cache_stays(run, workdir):
+def test_outputs_that_a_later_run_took_from_the_cache_stay(run, workdir):
     run("first", "a")
     assert run("second", "a") == ["cached", "cached"]
 

@@ -1,4 +1,4 @@
-"""The command `segpipe gc`: its tables, its lock, and what a kill leaves."""
+"""The command `segpipe gc`: its tables, its lock, and its state after a kill."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from components import files
 from pipeline.cli.main import app
-from pipeline.configuration.config import load_config
+from pipeline.configuration.loading import load_config
 from pipeline.retention.plan import make_plan
 from pipeline.storage.workdir import Workdir
 
@@ -22,7 +22,7 @@ _SETTINGS = load_config([("test", {"retention": {"keep_runs": 1, "keep_versions"
 _KILLED = """
 import os, shutil, signal, sys
 from components import files
-from pipeline.configuration.config import load_config
+from pipeline.configuration.loading import load_config
 from pipeline.retention import collect, records
 from pipeline.storage.workdir import Workdir
 
@@ -56,7 +56,7 @@ for line in sys.stdin:
 _RELEASED = """
 import json, os, sys, time
 from components import files
-from pipeline.configuration.config import load_config
+from pipeline.configuration.loading import load_config
 from pipeline.retention import collect
 from pipeline.storage.workdir import Workdir
 from serving.release.configuration import find_model, set_release
@@ -116,7 +116,7 @@ def _all_files(history):
     return {path for path in files.list_files(history.workdir.root) if not path.startswith("metadata")}
 
 
-def test_a_dry_run_says_how_much_and_removes_nothing(history):
+def test_a_dry_run_prints_the_sizes_and_removes_nothing(history):
     before = _all_files(history)
 
     shown, listed = _gc(history, "--dry-run"), _gc(history, "--dry-run", "--json")
@@ -124,8 +124,8 @@ def test_a_dry_run_says_how_much_and_removes_nothing(history):
     assert shown.exit_code == 0, shown.output
     rows = [line.split() for line in shown.output.splitlines()]
     assert ["artifacts", "10", "5.0", "kB"] in rows
-    assert ["versions", "1", "500", "B"] in rows
-    assert ["runs", "1", "10", "B"] in rows
+    assert ["versions", "1", "500", "bytes"] in rows
+    assert ["runs", "1", "10", "bytes"] in rows
     assert "name it with --config-file" in shown.output
     told = json.loads(listed.output)
     assert told["dry_run"] is True
@@ -140,7 +140,7 @@ def test_a_dry_run_says_how_much_and_removes_nothing(history):
     assert history.live() == history.there()
 
 
-def test_it_removes_what_the_dry_run_said(history):
+def test_it_removes_the_items_of_the_dry_run(history):
     said = json.loads(_gc(history, "--dry-run", "--json").output)
 
     done = _gc(history, "--json")
@@ -175,7 +175,7 @@ def test_a_run_in_another_process_is_waited_for_or_left_alone(history):
     assert not os.path.exists(history.workdir.run("run-1"))
 
 
-def test_a_kill_at_any_moment_leaves_nothing_half(history):
+def test_a_second_gc_completes_one_that_was_killed(history):
     kept = {*history.there()} - make_plan(history.workdir, _SETTINGS).deleted
     keeps = _all_files(history) - {
         os.path.relpath(os.path.join(root, name), history.workdir.root)
@@ -188,12 +188,12 @@ def test_a_kill_at_any_moment_leaves_nothing_half(history):
     )
     kills = 0
     with process:
-        # The first change of each is to mark artifacts; the second goes on where the last one stopped.
+        # The first change of each process marks artifacts; the second continues the removal.
         for count in (0, 1, *[2] * 100):
             process.stdin.write(f"{count}\n")
             process.stdin.flush()
             status = int(process.stdout.readline())
-            # What may be taken from the cache is whole, and what is kept is there.
+            # Artifacts in the cache are complete, and kept artifacts and files exist.
             assert history.live() <= history.there()
             assert kept <= history.live()
             assert keeps <= _all_files(history)
@@ -215,6 +215,6 @@ def test_a_release_in_another_process_never_loses_its_version(history):
 
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
-    # Some releases come before the removal of their version, others find it gone; none loses what it found.
+    # Some versions are released before their removal, others are removed first. No released version is removed.
     assert not [result for result in results if result["found"] and not result["left"]]
     assert {result["found"] for result in results} == {True, False}

@@ -7,12 +7,11 @@ import types
 
 import made_up
 import pytest
-from ml_metadata.proto import metadata_store_pb2 as pb
 
 from components import files
 from components.errors import SegpipeError, UsageError
 from components.pusher.moves import record_moves
-from pipeline.configuration.config import load_config
+from pipeline.configuration.loading import load_config
 from pipeline.retention import collect as collecting
 from pipeline.retention.collect import collect
 from pipeline.retention.plan import make_plan
@@ -63,7 +62,7 @@ def test_only_what_the_newest_run_needs_is_kept(history):
     assert set(plan.removed.values()) == {"first", "second"}
     assert os.listdir(history.workdir.runs) == ["third"]
     assert Store(history.workdir.source).run_ids() == ["third"]
-    # Beside the artifacts, what the launcher left: that of executions whose artifact is kept is not needed either.
+    # The launcher's folders are removed too, even those of executions whose artifact is kept.
     system = os.path.join(history.workdir.artifacts, "Trainer", ".system", "executor_execution")
     assert os.listdir(system) == [str(history.execution_of("third", "Trainer"))]
     assert sum(item.bytes for item in plan.items) == 1000 * len(plan.deleted) + 9 + 2 * 10
@@ -81,7 +80,7 @@ def test_a_second_time_nothing_is_left_to_remove(history):
 
 
 def test_a_failed_run_loses_its_unfinished_outputs_too(history):
-    history.run("failed", nodes=("ImageMaskExampleGen", "Trainer"), state=pb.Execution.FAILED)
+    history.run("failed", nodes=("ImageMaskExampleGen", "Trainer"), state="failed")
     unfinished = os.path.join(
         history.workdir.artifacts, "Trainer", "model", str(history.execution_of("failed", "Trainer"))
     )
@@ -205,7 +204,7 @@ def test_runs_of_another_root_on_the_same_store_are_left_alone(history, tmp_path
     assert mine["Trainer"] not in history.there()
 
 
-def test_what_is_young_is_kept(history):
+def test_young_runs_are_kept(history):
     history.run("first", blessed=False)
     history.run("second", blessed=False)
 
@@ -214,9 +213,9 @@ def test_what_is_young_is_kept(history):
 
 
 def test_checkpoints_go_with_their_run_or_when_its_training_has_ended(history):
-    history.run("first", nodes=("ImageMaskExampleGen", "Trainer"), state=pb.Execution.RUNNING)
+    history.run("first", nodes=("ImageMaskExampleGen", "Trainer"), state="running")
     history.run("second", blessed=False)
-    history.run("stopped", nodes=("ImageMaskExampleGen", "Trainer"), state=pb.Execution.RUNNING)
+    history.run("stopped", nodes=("ImageMaskExampleGen", "Trainer"), state="running")
     gone, ended, waiting = (
         _checkpoint(history, name, str(history.execution_of(name, "Trainer")))
         for name in ("first", "second", "stopped")
@@ -229,10 +228,10 @@ def test_checkpoints_go_with_their_run_or_when_its_training_has_ended(history):
     assert not os.path.exists(unknown)
 
 
-def test_a_run_on_a_cluster_is_under_way_as_long_as_it_writes(tmp_path):
+def test_a_run_on_a_cluster_counts_as_running_while_it_writes(tmp_path):
     history = made_up.History(Workdir(str(tmp_path / "root"), shared=True))
-    history.run("first", nodes=("ImageMaskExampleGen", "Trainer"), state=pb.Execution.RUNNING)
-    history.run("second", nodes=("ImageMaskExampleGen", "Trainer"), state=pb.Execution.FAILED)
+    history.run("first", nodes=("ImageMaskExampleGen", "Trainer"), state="running")
+    history.run("second", nodes=("ImageMaskExampleGen", "Trainer"), state="failed")
     history.run("third", blessed=False)
     history.run("fourth", blessed=False)
     later = time.time() + 2 * _DAY
@@ -245,16 +244,16 @@ def test_a_run_on_a_cluster_is_under_way_as_long_as_it_writes(tmp_path):
     assert not now.items
     assert set(then.removed.values()) == {"second", "third"}
     assert _paths(then, "checkpoints") == {stopped}
-    assert then.kept["first"] == "under way"
+    assert then.kept["first"] == "running"
     assert os.path.exists(training)
-    # A task may take longer than a run may be silent.
+    # A run also counts as running until the timeout of its task.
     slow = load_config([("test", _settings(stopped_after="1d").model_dump() | {"kubeflow": {"timeout": 4 * _DAY}})])
     assert "second" not in make_plan(history.workdir, slow, now=later).removed.values()
 
 
 def test_checkpoints_of_a_stopped_run_on_a_cluster_go_though_the_run_is_kept(tmp_path):
     history = made_up.History(Workdir(str(tmp_path / "root"), shared=True))
-    history.run("stopped", nodes=("ImageMaskExampleGen", "Trainer"), state=pb.Execution.RUNNING)
+    history.run("stopped", nodes=("ImageMaskExampleGen", "Trainer"), state="running")
     folder = _checkpoint(history, "stopped", str(history.execution_of("stopped", "Trainer")))
 
     plan = make_plan(history.workdir, _settings(stopped_after="1d"), now=time.time() + 2 * _DAY)
@@ -263,7 +262,7 @@ def test_checkpoints_of_a_stopped_run_on_a_cluster_go_though_the_run_is_kept(tmp
     assert not plan.removed
 
 
-def test_an_attempt_on_a_cluster_that_counts_is_left_alone_and_one_that_stopped_goes_whole(tmp_path):
+def test_attempts_on_a_cluster_are_removed_when_they_stopped(tmp_path):
     history = made_up.History(Workdir(str(tmp_path / "root"), shared=True))
     history.run("first", blessed=False)
     history.run("second", blessed=False)
@@ -278,7 +277,7 @@ def test_an_attempt_on_a_cluster_that_counts_is_left_alone_and_one_that_stopped_
     assert sorted(os.listdir(history.workdir.checkpoints)) == ["abc-alive", "abc-alive.alive"]
 
 
-def test_what_a_run_takes_from_the_cache_meanwhile_is_kept(tmp_path, monkeypatch):
+def test_artifacts_that_a_run_takes_from_the_cache_during_gc_are_kept(tmp_path, monkeypatch):
     history = made_up.History(Workdir(str(tmp_path / "root"), shared=True))
     first = history.run("first", blessed=False)
     history.run("second", blessed=False)
@@ -317,6 +316,6 @@ def test_an_age_without_a_unit_is_refused():
 def test_the_run_that_finished_last_is_kept(history):
     history.run("good", blessed=False)
     history.workdir.point_latest("good")
-    history.run("failed", nodes=("ImageMaskExampleGen",), state=pb.Execution.FAILED)
+    history.run("failed", nodes=("ImageMaskExampleGen",), state="failed")
 
     assert not make_plan(history.workdir, _settings()).removed

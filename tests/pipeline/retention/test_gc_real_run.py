@@ -1,4 +1,4 @@
-"""Real runs and `segpipe gc`, each a process: one waits for the other, and what is kept is enough to go on from."""
+"""Real runs and `segpipe gc` in separate processes: one waits for the other, and the next run uses what was kept."""
 
 import json
 import os

@@ -28,7 +28,7 @@ class _Store:
 
 @pytest.fixture
 def versions(tmp_path):
-    """Three versions of one model, of which the first and the last are alike."""
+    """Three versions of one model; the first and the last have the same files."""
     for name, weights in (("1", "seed 7"), ("2", "seed 8"), ("3", "seed 7")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "saved_model.pb").write_text(weights)
@@ -60,11 +60,11 @@ def test_each_project_has_its_own_served_model(tmp_path):
         find_run(store, "fields")
 
 
-def test_versions_that_were_moved_elsewhere_are_taken_to_be_served(tmp_path):
+def test_versions_that_were_moved_elsewhere_count_as_served(tmp_path):
     assert find_run(_Store({"only": tmp_path / "gone" / "1"})) == "only"
 
 
 @pytest.mark.parametrize("pushed", [[], ["2"]])
-def test_without_a_run_of_the_served_model_there_is_nothing_to_compare_with(versions, pushed):
-    with pytest.raises(UsageError, match=r"no run that pushed the model that is served.*segpipe run"):
+def test_a_missing_run_of_the_served_model_is_explained(versions, pushed):
+    with pytest.raises(UsageError, match=r"no run that pushed the served model.*segpipe run"):
         find_run(_Store({name: versions / name for name in pushed}))

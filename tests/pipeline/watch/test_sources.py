@@ -1,4 +1,4 @@
-"""What is measured of an image for the comparison with a reference."""
+"""The measured values of an image, which are compared with a reference."""
 
 from __future__ import annotations
 

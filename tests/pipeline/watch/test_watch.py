@@ -1,4 +1,4 @@
-"""`segpipe watch` tells drift from none, on images, logged requests and new data, and starts a run where asked to."""
+"""`segpipe watch` detects drift of images, logged requests and new data, and starts a run after it."""
 
 import io
 import json
@@ -21,6 +21,7 @@ from components.dataset.description import load
 from components.errors import EXIT_DRIFTED, EXIT_NOT_BLESSED, UsageError
 from pipeline.cli import kubeflow_runs
 from pipeline.cli.main import app
+from pipeline.kubeflow.connection import Connection
 from pipeline.storage.store import Store
 from pipeline.storage.workdir import CONFIG_FILE, Workdir
 from pipeline.watch.check import watch
@@ -93,7 +94,7 @@ def _write_log(path, images, compression="", model="fcn8"):
     return path
 
 
-def test_help_loads_nothing_heavy():
+def test_help_imports_no_heavy_package():
     program = (
         "import sys, pipeline.cli.main as m\nsys.argv = ['segpipe', 'watch', '--help']\n"
         "try:\n    m.main()\nexcept SystemExit as e:\n    assert not e.code\n"
@@ -105,7 +106,7 @@ def test_help_loads_nothing_heavy():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_images_like_those_of_the_training_are_no_drift(look, tmp_path):
+def test_images_like_the_training_images_are_not_drift(look, tmp_path):
     verdict = look(_write_images(tmp_path / "asked", pictures(60, brightness=0.4, seed=2)))
 
     assert (verdict.kind, verdict.images, verdict.run_id) == ("images", 60, RUN_ID)
@@ -123,7 +124,7 @@ def test_images_like_those_of_the_training_are_no_drift(look, tmp_path):
 
 
 @pytest.mark.parametrize("compression", ["", "GZIP"])
-def test_brighter_requests_drift_in_brightness_and_in_what_the_model_sees(look, tmp_path, compression):
+def test_brighter_requests_drift_in_brightness_and_in_predicted_classes(look, tmp_path, compression):
     name = "requests.tfrecord.gz" if compression else "requests.tfrecord"
     verdict = look(_write_log(tmp_path / name, pictures(60, brightness=0.6, seed=3), compression))
 
@@ -187,11 +188,11 @@ def test_a_log_with_a_wrong_checksum_is_refused(look, tmp_path):
     log = _write_log(tmp_path / "log", pictures(41, brightness=0.4, seed=6))
     log.write_bytes(log.read_bytes()[:-100] + bytes(100))
 
-    with pytest.raises(UsageError, match="no whole TFRecord of PredictionLog"):
+    with pytest.raises(UsageError, match="expected a TFRecord file of PredictionLog"):
         look(log)
 
 
-def test_logs_are_read_from_the_newest_on_until_there_are_enough(look, tmp_path):
+def test_the_newest_logs_are_read_first_until_there_are_enough_images(look, tmp_path):
     folder = tmp_path / "logs"
     folder.mkdir()
     (folder / "old").write_text("a text that is longer than the header of a record")
@@ -225,7 +226,7 @@ def test_a_request_in_a_format_that_the_model_does_not_read_is_counted(look, tmp
     assert (verdict.images, verdict.unreadable) == (40, 1)
 
 
-def test_a_few_images_are_no_evidence(look, tmp_path):
+def test_too_few_images_give_no_verdict(look, tmp_path):
     verdict = look(_write_images(tmp_path / "asked", pictures(5, brightness=0.9, seed=7)))
 
     assert verdict.findings == []
@@ -234,9 +235,9 @@ def test_a_few_images_are_no_evidence(look, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "found nothing to watch"),
-        ("", "found nothing to watch"),
-        ("a text that is longer than the header of a record", "no whole TFRecord of PredictionLog"),
+        (None, "found no images"),
+        ("", "found no images"),
+        ("a text that is longer than the header of a record", "expected a TFRecord file of PredictionLog"),
     ],
 )
 def test_a_source_without_images_is_explained(look, tmp_path, content, message):
@@ -247,12 +248,12 @@ def test_a_source_without_images_is_explained(look, tmp_path, content, message):
         look(tmp_path / "requests")
 
 
-def test_requests_for_another_model_are_no_images(look, tmp_path):
-    with pytest.raises(UsageError, match="found nothing to watch"):
+def test_requests_for_another_model_are_not_read(look, tmp_path):
+    with pytest.raises(UsageError, match="found no images"):
         look(_write_log(tmp_path / "requests.tfrecord", []))
 
 
-def test_classes_of_another_kind_are_refused(look, tmp_path):
+def test_other_classes_are_refused(look, tmp_path):
     folder = write_data_set(str(tmp_path / "data"), pictures(40, brightness=0.4, seed=4))
     description = tmp_path / "data" / "segpipe.yaml"
     description.write_text(description.read_text().replace("dark", "night"))
@@ -261,7 +262,7 @@ def test_classes_of_another_kind_are_refused(look, tmp_path):
         look(folder)
 
 
-def test_a_faulty_description_is_no_folder_of_images(look, tmp_path):
+def test_a_wrong_description_is_refused(look, tmp_path):
     write_data_set(str(tmp_path / "data"), pictures(40, brightness=0.4, seed=4))
     description = tmp_path / "data" / "segpipe.yaml"
     description.write_text(description.read_text().replace("masks:", "mask:"))
@@ -272,7 +273,7 @@ def test_a_faulty_description_is_no_folder_of_images(look, tmp_path):
 
 @pytest.fixture
 def described_apart(tmp_path):
-    """A data set, the folders of which no built-in description fits, and its description in another place."""
+    """A data set that no built-in description fits, and its description in another folder."""
     folder = write_data_set(str(tmp_path / "data"), pictures(60, brightness=0.4, seed=4))
     return folder, shutil.move(os.path.join(folder, "segpipe.yaml"), tmp_path / "my.yaml")
 
@@ -297,7 +298,7 @@ def test_new_data_may_have_the_sizes_of_the_watched_run(described_apart, work_wi
     assert verdict["unreadable"] > 0
 
 
-def test_a_description_of_data_does_not_make_data_of_what_is_served(look, described_apart, tmp_path):
+def test_images_without_masks_are_not_data_despite_a_description(look, described_apart, tmp_path):
     asked = _write_images(tmp_path / "asked", pictures(60, brightness=0.4, seed=2))
 
     assert look(asked, description=load(str(described_apart[1]))).kind == "images"
@@ -316,7 +317,7 @@ def test_the_split_is_that_of_the_watched_run(work_with, drifted, tmp_path):
     assert named.exit_code == EXIT_DRIFTED, named.output
 
 
-def test_the_exit_code_says_whether_it_drifted(work, tmp_path):
+def test_the_exit_code_depends_on_drift(work, tmp_path):
     same = _write_images(tmp_path / "same", pictures(60, brightness=0.4, seed=2))
     other = _write_images(tmp_path / "other", pictures(60, brightness=0.7, seed=2))
 
@@ -345,7 +346,7 @@ def test_an_option_without_effect_is_refused(work, drifted, options, message):
     assert message in str(refused.exception)
 
 
-def test_as_many_pairs_are_looked_at_as_may_be(look, tmp_path):
+def test_the_largest_allowed_number_of_pairs_is_read(look, tmp_path):
     folder = tmp_path / "street"
     write_data_set(str(folder), pictures(41, brightness=0.4, seed=4))
 
@@ -357,7 +358,7 @@ def test_drift_starts_a_run_with_the_settings_of_the_watched_one(work, tmp_path)
 
     started = CliRunner().invoke(app, ["watch", str(other), "--out", work, "--then-run"])
 
-    # The watched run's data is gone: the run that was started says so.
+    # The started run fails, because the data of the watched run no longer exists.
     assert isinstance(started.exception, UsageError)
     assert "trained_on" in str(started.exception)
 
@@ -376,7 +377,7 @@ def test_drift_is_sent_to_the_webhook(work, drifted, monkeypatch):
 
 @pytest.fixture
 def started(monkeypatch):
-    """The configurations of the runs that were started; they bless their model unless `started.blessed` says no."""
+    """The configurations of the runs that were started; their model is blessed unless `started.blessed` is False."""
 
     class Runs(list):
         blessed = True
@@ -410,7 +411,7 @@ def test_a_run_that_drift_started_takes_the_newest_span(work_with, drifted, star
     ("settings", "found"),
     [("dir: 'street-{span}'", "street-10"), ("{dir: 'street-{span}', span: '2'}", "street-2")],
 )
-def test_a_span_may_be_asked_for_in_a_file(work_with, drifted, started, tmp_path, monkeypatch, settings, found):
+def test_a_file_may_set_the_span(work_with, drifted, started, tmp_path, monkeypatch, settings, found):
     monkeypatch.chdir(tmp_path)
     for span in ("2", "10"):
         (tmp_path / f"street-{span}").mkdir()
@@ -439,7 +440,7 @@ def test_data_on_an_object_store_keeps_its_address(work_with, drifted, started):
 def test_drift_submits_a_run_to_a_server(work, drifted, tmp_path, monkeypatch, source, options, data):
     write_data_set(str(tmp_path / "street"), pictures(60, brightness=0.7, seed=4))
     submitted = []
-    monkeypatch.setattr(kubeflow_runs, "submit", lambda *words, no_overlap, **_: submitted.append((*words, no_overlap)))
+    monkeypatch.setattr(kubeflow_runs, "start_run", lambda *words, no_overlap: submitted.append((*words, no_overlap)))
     monkeypatch.chdir(tmp_path)
     server = ["--then-run", "--host", "http://kubeflow", "--param", "epochs=3"]
 
@@ -448,7 +449,7 @@ def test_drift_submits_a_run_to_a_server(work, drifted, tmp_path, monkeypatch, s
     assert ended.exit_code == 0, ended.output
     assert submitted == [
         (
-            "http://kubeflow",
+            Connection("http://kubeflow"),
             "pipeline.yaml",
             ["epochs=3", *(one.format(folder=tmp_path, span="{span}") for one in data)],
             True,

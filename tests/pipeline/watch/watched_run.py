@@ -1,4 +1,4 @@
-"""Builds what a run leaves behind that has pushed a model, without running a pipeline."""
+"""Writes the work directory of a run that pushed a model, without running a pipeline."""
 
 import io
 import json
@@ -9,9 +9,8 @@ import pandas
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
 import yaml
-from ml_metadata import MetadataStore
-from ml_metadata.proto import metadata_store_pb2 as mlmd
 from PIL import Image
+from recorded_runs import Recorder
 
 from components import features
 from components.artifact_files import MODEL_METADATA
@@ -24,7 +23,7 @@ SIDE = 16
 
 
 def pictures(count, brightness, seed):
-    """Returns encoded images whose mean brightness scatters around a value, and whose pixels are noise."""
+    """Returns encoded images of noise, whose mean brightness varies around a value."""
     random = np.random.default_rng(seed)
     images = []
     for level in random.normal(brightness, 0.05, count):
@@ -68,10 +67,13 @@ def write_run(folder, images):
     _write_statistics(os.path.join(uris["statistics"], "Split-train"), images)
     version = os.path.join(workdir.root, "serving", "fcn8", "1")
     _write_model(version)
-    metadata = _Metadata(workdir.metadata)
-    metadata.add("ImageMaskExampleGen", "Examples", "examples", uris["examples"])
-    metadata.add("StatisticsGen", "ExampleStatistics", "statistics", uris["statistics"])
-    metadata.add("Pusher", "PushedModel", "pushed_model", uris["pushed_model"], pushed=1, pushed_destination=version)
+    recorder = Recorder(workdir.metadata)
+    for node, kind, key, properties in (
+        ("ImageMaskExampleGen", "Examples", "examples", {}),
+        ("StatisticsGen", "ExampleStatistics", "statistics", {}),
+        ("Pusher", "PushedModel", "pushed_model", {"pushed": 1, "pushed_destination": version}),
+    ):
+        recorder.node(RUN_ID, node, outputs={key: recorder.artifact(kind, uris[key], **properties)})
     return workdir.root
 
 
@@ -95,7 +97,7 @@ def _write_statistics(folder, images):
     columns = {
         features.HEIGHT: [SIDE] * len(images),
         features.WIDTH: [SIDE] * len(images),
-        features.class_share("dark"): [1 - share for share in bright],
+        features.class_share("dark"): [1 - fraction for fraction in bright],
         features.class_share("bright"): bright,
     }
     statistics = tfdv.generate_statistics_from_dataframe(pandas.DataFrame(columns), n_jobs=1)
@@ -112,52 +114,22 @@ def _write_model(folder):
 
 
 class _BrightPixels(tf.Module):
-    """A model that is right about every pixel, with the outputs of an exported one."""
+    """A model that predicts every pixel correctly, with the outputs of an exported one."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=features.IMAGE)])
     def serve(self, image):
-        def share(data):
+        def fraction_of_bright_pixels(data):
             pixels = tf.cast(tf.io.decode_png(data, channels=3), tf.float32)
             luma = tf.reduce_sum(pixels * [0.299, 0.587, 0.114], axis=-1)
             return tf.reduce_mean(tf.cast(luma > 127, tf.float32))
 
-        bright = tf.map_fn(share, image, fn_output_signature=tf.float32)
+        bright = tf.map_fn(fraction_of_bright_pixels, image, fn_output_signature=tf.float32)
         mask = tf.io.encode_png(tf.zeros([1, 1, 1], tf.uint8))
         return {
             "class_share": tf.stack([1 - bright, bright], axis=-1),
             "mask_png_bytes": tf.fill(tf.shape(image), mask),
             "confidence": tf.ones_like(bright),
         }
-
-
-class _Metadata:
-    """Writes executions of one run as TFX's launcher does, as far as `pipeline.storage.store` reads them."""
-
-    def __init__(self, path):
-        config = mlmd.ConnectionConfig()
-        config.sqlite.filename_uri = path
-        config.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
-        self._store = MetadataStore(config)
-        kinds = {name: self._store.put_context_type(mlmd.ContextType(name=name)) for name in ("pipeline_run", "node")}
-        self._node_type = kinds["node"]
-        (self._run,) = self._store.put_contexts([mlmd.Context(type_id=kinds["pipeline_run"], name=RUN_ID)])
-
-    def add(self, node, kind, key, uri, **properties):
-        artifact = mlmd.Artifact(type_id=self._store.put_artifact_type(mlmd.ArtifactType(name=kind)), uri=uri)
-        for name, value in properties.items():
-            field = "string_value" if isinstance(value, str) else "int_value"
-            setattr(artifact.custom_properties[name], field, value)
-        execution = mlmd.Execution(
-            type_id=self._store.put_execution_type(mlmd.ExecutionType(name=node)),
-            last_known_state=mlmd.Execution.COMPLETE,
-        )
-        event = mlmd.Event(type=mlmd.Event.OUTPUT)
-        event.path.steps.add(key=key)
-        (context,) = self._store.put_contexts([mlmd.Context(type_id=self._node_type, name=f"segpipe.{node}")])
-        execution_id, _, _ = self._store.put_execution(execution, [(artifact, event)], [])
-        self._store.put_attributions_and_associations(
-            [], [mlmd.Association(context_id=item, execution_id=execution_id) for item in (self._run, context)]
-        )
 
 
 def _png(pixels):

@@ -29,7 +29,7 @@ from serving.client.proxies import proxy_options
 
 _QUICK = Retries(attempts=4, first_pause=0.01)
 _UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, "connection reset")
-_MERGED = (grpc.StatusCode.INVALID_ARGUMENT, "image[5] of 8: found a PNG that is cut short")
+_MERGED = (grpc.StatusCode.INVALID_ARGUMENT, "image[5] of 8: found a PNG that is truncated")
 _FULL = (grpc.StatusCode.RESOURCE_EXHAUSTED, "The batch scheduling queue is full")
 
 
@@ -39,7 +39,7 @@ def client(server):
         yield client
 
 
-def test_an_answer_is_typed_and_carries_its_legend(client):
+def test_an_answer_is_typed_and_has_its_legend(client):
     answer = client.segment(picture(250, (30, 40), "JPEG"))
 
     assert (answer.class_map.shape, answer.class_map.dtype) == ((30, 40), np.uint8)
@@ -51,17 +51,17 @@ def test_an_answer_is_typed_and_carries_its_legend(client):
     assert 0 < answer.seconds < 60
 
 
-def test_models_of_the_version_before_are_read_and_swapped_either_way(client, toy):
+def test_models_of_the_previous_release_are_supported_and_can_be_swapped(client, toy):
     for name in ("mask_png", "mask_png_bytes", "mask_png"):
         toy.mask_name = name
         assert client.segment(picture(0)).class_map.all()
-    # The name that was right last is asked first.
+    # The outputs that worked last are requested first.
     asked = len(toy.requests)
     client.segment(picture(0))
     assert len(toy.requests) == asked + 1
 
 
-def test_depth_is_asked_for_once_the_model_says_that_it_has_it(client, toy):
+def test_depth_is_requested_if_the_description_has_it(client, toy):
     assert client.segment(picture(0)).depth_png is None
 
     toy.depth_scale, toy.versions = 256.0, {4: CLASS_MAP}
@@ -92,7 +92,7 @@ def test_many_images_go_in_batches_and_come_back_in_order(client, toy):
     assert sorted(toy.batches) == [3, 4, 4]
 
 
-def test_images_are_taken_only_as_they_are_needed(client):
+def test_images_are_read_lazily(client):
     taken = []
     images = ((index, taken.append(index) or picture(250)) for index in range(100))
 
@@ -104,19 +104,19 @@ def test_images_are_taken_only_as_they_are_needed(client):
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["the server names it", "it does not"])
-def test_a_corrupt_image_is_named_and_its_neighbours_are_kept(client, toy, named):
+def test_a_corrupt_image_is_named_and_the_others_are_answered(client, toy, named):
     toy.names_the_image = named
     images = {f"{index}.png": picture(250) for index in range(4)} | {"2.png": b"no image"}
 
     answers = dict(client.segment_all(images.items()))
 
     assert isinstance(answers["2.png"], Refused)
-    assert "found a PNG that is cut short" in answers["2.png"].reason
+    assert "found a PNG that is truncated" in answers["2.png"].reason
     assert all(answers[name].version == 3 for name in ("0.png", "1.png", "3.png"))
 
 
-def test_a_place_in_somebody_else_s_batch_is_not_believed(client, toy):
-    toy.failures = [(grpc.StatusCode.INVALID_ARGUMENT, "image[1] of 3: found a PNG that is cut short")]
+def test_an_index_of_a_merged_batch_is_ignored(client, toy):
+    toy.failures = [(grpc.StatusCode.INVALID_ARGUMENT, "image[1] of 3: found a PNG that is truncated")]
 
     answers = client.segment_batch([picture(250)] * 3)
 
@@ -124,7 +124,7 @@ def test_a_place_in_somebody_else_s_batch_is_not_believed(client, toy):
 
 
 @pytest.mark.parametrize("times", [1, 4])
-def test_a_single_image_is_not_refused_for_somebody_else_s(client, toy, times):
+def test_a_single_image_is_not_rejected_for_another_client_s_image(client, toy, times):
     client.describe()
     toy.failures = [_MERGED] * times
 
@@ -132,39 +132,39 @@ def test_a_single_image_is_not_refused_for_somebody_else_s(client, toy, times):
     assert len(toy.batches) == times + 1
 
 
-def test_a_refusal_that_counts_one_image_is_believed_at_once(client, toy):
-    with pytest.raises(RequestRefusedError, match="found a PNG that is cut short"):
+def test_an_error_about_one_image_is_not_retried(client, toy):
+    with pytest.raises(RequestRefusedError, match="found a PNG that is truncated"):
         client.segment(b"no image")
 
     assert len(toy.batches) == 1
 
 
-def test_a_refusal_that_always_counts_more_images_is_believed_in_the_end(client, toy):
+def test_an_error_that_persists_in_merged_batches_is_reported(client, toy):
     client.describe()
     toy.failures = [_MERGED] * 50
 
     (answer,) = client.segment_batch([picture(250)])
 
-    assert answer == Refused("found a PNG that is cut short")
+    assert answer == Refused("found a PNG that is truncated")
     assert len(toy.failures) == 45
 
 
-def test_a_model_that_takes_no_images_is_told_from_corrupt_images(client, toy):
+def test_a_model_without_image_input_is_distinguished_from_corrupt_images(client, toy):
     toy.failures = [(grpc.StatusCode.INVALID_ARGUMENT, "input size does not match signature")] * 2
 
-    with pytest.raises(ServerError, match="found no description in model toy .*Export it anew"):
+    with pytest.raises(ServerError, match="found no description in model toy .*Export it again"):
         client.segment_batch([picture(250)] * 3)
 
 
 def test_a_single_corrupt_image_is_an_error(client):
     with pytest.raises(
-        RequestRefusedError, match=r"model toy cannot read the image: found a PNG that is cut short\. Send"
+        RequestRefusedError, match=r"model toy cannot read the image: found a PNG that is truncated\. Send"
     ):
         client.segment(b"no image")
 
 
 @pytest.mark.parametrize("failure", [_UNAVAILABLE, _FULL], ids=["unavailable", "queue full"])
-def test_a_passing_failure_is_tried_again_until_it_has_passed(client, toy, failure):
+def test_a_transient_failure_is_retried(client, toy, failure):
     toy.failures = [failure] * 3
 
     answer = client.segment(picture(250))
@@ -176,7 +176,7 @@ def test_a_passing_failure_is_tried_again_until_it_has_passed(client, toy, failu
 @pytest.mark.parametrize(
     ("failure", "error"), [(_UNAVAILABLE, ServerUnavailableError), (_FULL, ServerBusyError)], ids=["down", "busy"]
 )
-def test_a_failure_that_stays_is_explained_after_the_last_attempt(client, toy, server, failure, error):
+def test_a_permanent_failure_is_explained_after_the_last_attempt(client, toy, server, failure, error):
     toy.failures = [failure] * 9
 
     with pytest.raises(error, match=rf"server {server}: found {failure[0].name}.*after 4 attempts"):
@@ -187,7 +187,7 @@ def test_a_failure_that_stays_is_explained_after_the_last_attempt(client, toy, s
 @pytest.mark.parametrize(
     "code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.PERMISSION_DENIED]
 )
-def test_a_failure_that_would_come_again_is_not_tried_again(client, toy, code):
+def test_a_deterministic_failure_is_not_retried(client, toy, code):
     toy.failures = [(code, "as it is")]
 
     with pytest.raises(ServerError, match=f"{code.name} \\(as it is\\)"):
@@ -213,7 +213,7 @@ def test_the_deadline_holds_across_attempts(toy, server):
     toy.failures = [_UNAVAILABLE] * 100
     patient = Retries(attempts=1000, first_pause=0.05, longest_pause=0.05)
 
-    # The last attempt may run out of time itself.
+    # The last attempt may exceed the deadline itself.
     ends = (ServerUnavailableError, DeadlineError)
     with Client(server, model="toy", deadline=0.5, retries=patient) as client, pytest.raises(ends):
         client.segment(picture(250))
@@ -229,7 +229,7 @@ def test_an_answer_that_comes_too_late_is_a_deadline_error(toy, server):
         toy.released.set()
 
 
-def test_a_server_that_comes_back_is_found_again(toy):
+def test_the_client_reconnects_to_a_restarted_server(toy):
     with serving(ToyModel()) as address:
         client = Client(address, model="toy", retries=Retries(attempts=20, first_pause=0.1, longest_pause=0.3))
         client.segment(picture(250))
@@ -253,7 +253,7 @@ def test_no_server_at_all_is_explained():
         client.segment(picture(250))
 
 
-def test_a_version_or_a_label_pins_who_answers(toy, server):
+def test_a_version_or_a_label_selects_the_model(toy, server):
     toy.versions[4] = CLASS_MAP
 
     for settings, version in (({}, 4), ({"version": 3}, 3), ({"label": "stable"}, 3)):
@@ -271,7 +271,7 @@ def test_the_legend_is_the_one_of_the_version_that_answered(client, toy):
     assert set(after.class_share) == {"light", "dark"}
 
 
-def test_an_answer_of_a_version_that_is_gone_is_asked_for_again(client, toy):
+def test_a_request_is_repeated_if_its_version_was_unloaded(client, toy):
     gone = ClassMap(("a", "b"), ((1, 1, 1), (2, 2, 2)))
     toy.versions = {2: gone}
     answer = toy._segment
@@ -295,10 +295,10 @@ def test_a_model_that_is_not_served_is_a_usage_error(server, settings, words):
     assert caught.value.exit_code == EXIT_USAGE
 
 
-def test_a_model_without_description_is_told_from_a_server_s_fault(client, toy):
+def test_a_model_without_description_is_distinguished_from_a_server_error(client, toy):
     toy.failures = [(grpc.StatusCode.FAILED_PRECONDITION, 'Serving signature key "describe" not found.')]
 
-    with pytest.raises(ServerError, match="found no description in model toy .*Export it anew"):
+    with pytest.raises(ServerError, match="found no description in model toy .*Export it again"):
         client.describe()
 
 
@@ -332,10 +332,10 @@ def test_signatures_list_names_types_and_shapes(client):
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "dns:///localhost", "ipv4:127.0.0.1"])
-def test_a_proxy_is_not_asked_for_a_server_on_this_machine(server, monkeypatch, host):
+def test_no_proxy_is_used_for_a_local_server(server, monkeypatch, host):
     for name in ("grpc_proxy", "https_proxy", "no_grpc_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # where nobody listens
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # no listener
 
     with Client(f"{host}:{server.rsplit(':', 1)[1]}", model="toy", deadline=20) as client:
         assert client.describe().version == 3
@@ -356,7 +356,7 @@ def test_a_proxy_is_not_asked_for_a_server_on_this_machine(server, monkeypatch, 
         ("unix:/tmp/models", []),
     ],
 )
-def test_only_servers_on_this_machine_are_asked_past_the_proxy(target, options):
+def test_only_local_servers_bypass_the_proxy(target, options):
     assert proxy_options(target) == options
 
 

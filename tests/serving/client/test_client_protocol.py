@@ -74,7 +74,7 @@ def test_types_are_numbered_as_tensorflow_numbers_them():
 
 
 class _MethodNames:
-    """A channel whose calls are their methods' names: a stub made from it has them as attributes."""
+    """A channel that returns the name of each method, so that a stub has the names as attributes."""
 
     def unary_unary(self, method, *_, **__):
         return method

@@ -1,4 +1,4 @@
-"""The client over TLS: certificates of both sides, and what is said where they do not agree."""
+"""The client over TLS: certificates of both sides, and the errors if they do not match."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ _QUICK = Retries(attempts=4, first_pause=0.01)
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
-    """PEM files of a certificate for localhost that signs itself, and of its key."""
+    """PEM files of a self-signed certificate for localhost and of its key."""
     return tuple(map(str, issue(tmp_path_factory.mktemp("certificates") / "localhost")))
 
 
 @pytest.fixture
 def secure_server(toy, certificates):
-    """A server that shows a certificate and asks for one."""
+    """A server with a certificate that requires one from its clients."""
     cert, key = (Path(file).read_bytes() for file in certificates)
     with serving(toy, grpc.ssl_server_credentials([(key, cert)], cert, require_client_auth=True)) as address:
         yield address
@@ -35,7 +35,7 @@ def test_tls_with_client_certificates(secure_server, certificates):
 
 
 @pytest.mark.parametrize("with_ca", [True, False], ids=["no client certificate", "no TLS"])
-def test_a_server_that_asks_for_more_refuses(secure_server, certificates, with_ca):
+def test_a_server_that_requires_other_certificates_rejects_the_client(secure_server, certificates, with_ca):
     tls = Tls(ca_file=certificates[0]) if with_ca else None
 
     with Client(secure_server, model="toy", tls=tls, retries=_QUICK) as client, pytest.raises(ServerUnavailableError):

@@ -1,4 +1,4 @@
-"""The client and the page against `segpipe serve` itself, with an exported model behind it."""
+"""The client and the page against `segpipe serve` with an exported model."""
 
 import threading
 
@@ -26,7 +26,7 @@ def address(tmp_path_factory):
     server.stop()
 
 
-def test_every_question_has_its_answer(address):
+def test_every_call_is_answered(address):
     images = {"a": picture(250, (20, 30)), "broken": b"no image", "b": picture(250, kind="JPEG")}
 
     with Client(address, model="tiny") as client:
@@ -46,7 +46,7 @@ def test_every_question_has_its_answer(address):
     "settings", [{"model": "fcn8"}, {"model": "tiny", "version": 8}, {"model": "tiny", "label": "x"}]
 )
 @pytest.mark.parametrize("ask", [lambda client: client.segment(picture(250)), lambda client: client.describe()])
-def test_what_it_does_not_serve_is_a_usage_error(address, settings, ask):
+def test_an_unserved_model_is_a_usage_error(address, settings, ask):
     with (
         Client(address, **settings) as client,
         pytest.raises(ModelNotFoundError, match="expected model .* Name a "),
@@ -58,7 +58,7 @@ def test_its_only_model_needs_no_name(address):
     assert only_model(address) == "tiny"
 
 
-def test_the_page_asks_it(address):
+def test_the_page_works_with_the_server(address):
     page = start(address, port=0, model="tiny")
     try:
         answer = httpx.post(f"{page.address}segment", content=picture(250), trust_env=False).json()

@@ -24,7 +24,7 @@ def model(tmp_path_factory):
     return LocalModel(Predictor(export_tiny(tmp_path_factory.mktemp("tiny"))))
 
 
-def test_answers_are_typed_and_a_corrupt_image_does_not_spoil_its_neighbours(model):
+def test_answers_are_typed_and_a_corrupt_image_does_not_affect_others(model):
     whole = picture(250, (200, 300))
     images = {
         "a": picture(250, (20, 30)),
@@ -32,7 +32,7 @@ def test_answers_are_typed_and_a_corrupt_image_does_not_spoil_its_neighbours(mod
         "cut": whole[: len(whole) // 2],
         "endless": whole[:-12],
         "checksum": whole[:-20] + bytes(4) + whole[-16:],
-        # A chunk before the end, too short for what its kind holds.
+        # A chunk before the end that is too short for its type.
         "chunk": whole[:33] + b"\0\0\0\1pHYs\0" + zlib.crc32(b"pHYs\0").to_bytes(4, "big") + whole[33:],
         "b": picture(250),
     }
@@ -48,7 +48,7 @@ def test_answers_are_typed_and_a_corrupt_image_does_not_spoil_its_neighbours(mod
     assert (answers["b"].model, answers["b"].version, answers["b"].legend) == ("tiny", 7, CLASS_MAP)
 
 
-def test_an_image_with_more_pixels_than_the_model_takes_is_named_and_the_others_are_answered(model):
+def test_an_image_over_the_pixel_limit_is_named_and_the_others_are_answered(model):
     images = {
         "small": picture(250, (20, 30)),
         "large": picture(250, (400, 300), "JPEG"),

@@ -1,4 +1,4 @@
-"""The name of the only model, from a server that says it and from one that does not."""
+"""The name of the only model, from servers that list their models and from servers that do not."""
 
 import http.server
 import threading
@@ -13,7 +13,7 @@ from serving.client.protocol import MODELS_HEADER
 
 
 class _NamedModels(ToyModel):
-    """Names its models as `segpipe serve` does."""
+    """Lists its models as `segpipe serve` does."""
 
     def __init__(self, *names):
         super().__init__()
@@ -81,12 +81,12 @@ def test_the_name_of_an_answered_request_is_found_in_metrics(server, metrics):
 
 
 @pytest.mark.parametrize("target", ["{}", "dns:///{}"])
-def test_a_server_that_names_no_model_is_explained(server, no_metrics, target):
+def test_a_server_that_lists_no_models_is_explained(server, no_metrics, target):
     with pytest.raises(UsageError, match="TensorFlow Serving has no call for that.*--model-name NAME"):
         only_model(target.format(server))
 
 
-def test_a_model_called_default_needs_no_other_question():
+def test_a_model_called_default_needs_no_lookup():
     class Default(ToyModel):
         def _version(self, spec, context):
             assert (spec.name, spec.WhichOneof("version_choice")) == ("default", None)
@@ -96,6 +96,6 @@ def test_a_model_called_default_needs_no_other_question():
         assert only_model(address, version=7) == "default"
 
 
-def test_an_absent_server_is_named():
+def test_an_unreachable_server_is_named():
     with pytest.raises(ServerUnavailableError, match="server localhost:1"):
         only_model("localhost:1", deadline=0.5)

@@ -1,4 +1,4 @@
-"""What is made of each file has a name of its own, as short as that allows."""
+"""The outputs of each file have unique names, as short as possible."""
 
 from pathlib import Path
 
@@ -19,11 +19,11 @@ from serving.pictures import unique_names
     ],
     ids=["short", "folder", "suffix", "folders", "name of another", "number"],
 )
-def test_names_are_as_long_as_it_takes(paths, names):
+def test_names_are_as_long_as_necessary(paths, names):
     assert list(unique_names([Path(path) for path in paths]).values()) == names
 
 
-def test_relative_paths_are_told_apart_by_folders_that_they_do_not_name(tmp_path, monkeypatch):
+def test_relative_paths_are_distinguished_by_their_parent_folders(tmp_path, monkeypatch):
     (tmp_path / "day2").mkdir()
     monkeypatch.chdir(tmp_path / "day2")
 

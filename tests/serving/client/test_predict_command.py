@@ -1,4 +1,4 @@
-"""`segpipe predict --server` on images and folders: files, messages, exit codes, and going on where it stopped."""
+"""`segpipe predict --server` on images and folders: files, messages, exit codes, and resuming."""
 
 import io
 import json
@@ -105,7 +105,7 @@ def test_a_corrupt_image_is_named_and_the_others_are_written(server, images, tmp
     assert done.returncode == 1
     report = {each["path"].rsplit("/", 1)[1]: each for each in json.loads(done.stdout)["images"]}
     assert list(report) == ["0.png", "1.png", "2.png", "bad.png"]
-    assert "cut short" in report["bad.png"]["refused"]
+    assert "truncated" in report["bad.png"]["refused"]
     assert report["2.png"]["class_share"] == pytest.approx({"sky": 0.5, "road": 0.5, "void": 0.0})
     assert report["2.png"]["version"] == 3
 

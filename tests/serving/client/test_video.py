@@ -93,7 +93,7 @@ def test_the_colours_are_the_classes_over_the_image(client, tmp_path):
     assert seen.versions == [("toy", 3)]
 
 
-def test_a_file_that_is_no_video_is_explained_and_leaves_nothing(client, tmp_path):
+def test_an_invalid_video_is_explained_and_leaves_no_file(client, tmp_path):
     (tmp_path / "in.mp4").write_bytes(b"no video")
 
     with pytest.raises(UsageError, match=r"in\.mp4: found Invalid data"):
@@ -101,14 +101,14 @@ def test_a_file_that_is_no_video_is_explained_and_leaves_nothing(client, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_a_place_that_cannot_be_written_is_not_blamed_on_the_video(client, tmp_path):
+def test_an_unwritable_output_is_not_reported_as_an_invalid_video(client, tmp_path):
     source = make_clip(tmp_path / "in.mp4", frames=1)
 
     with pytest.raises(UsageError, match=r"absent/out\.mp4: cannot be written \(No such file or directory\)"):
         overlay_video(client, source, str(tmp_path / "absent" / "out.mp4"))
 
 
-def test_a_server_that_fails_in_the_middle_leaves_no_half_of_a_video(client, toy, tmp_path):
+def test_a_failing_server_leaves_no_partial_video(client, toy, tmp_path):
     source = make_clip(tmp_path / "in.mp4")
     client.describe()
     segment = toy._segment

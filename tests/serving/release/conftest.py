@@ -1,4 +1,4 @@
-"""Model servers and clusters on real sockets, which end with the test."""
+"""Model servers and clusters on real sockets, stopped after the test."""
 
 import pytest
 from release_commands import UNLABELLED, config_text
@@ -8,7 +8,7 @@ from toy_model_server import ToyModelServer
 
 @pytest.fixture
 def start():
-    """Starts model servers and clusters that end with the test."""
+    """Starts model servers and clusters, and stops them after the test."""
     started = []
 
     def start_one(what, *arguments, **options):

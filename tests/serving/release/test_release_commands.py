@@ -1,4 +1,4 @@
-"""`segpipe release` against model servers and a cluster on real sockets: nothing moves that cannot."""
+"""`segpipe release` against model servers and a cluster on real sockets."""
 
 import errno
 import json
@@ -9,18 +9,19 @@ from release_commands import UNLABELLED, config_text, options_of, release
 from toy_model_server import ToyModelServer
 
 from components.errors import ReleaseError, UsageError
-from serving.release.servers import ModelServer, VersionState
+from serving.client.results import VersionStatus
+from serving.release.servers import ModelServer
 
 
-def test_a_proxy_is_not_asked_for_servers_on_this_machine(following, config_file, monkeypatch):
+def test_no_proxy_is_used_for_local_servers(following, config_file, monkeypatch):
     for name in ("grpc_proxy", "https_proxy", "no_grpc_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # where nobody listens
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # no listener
 
     assert release("promote", "13", *options_of(following, config_file)).exit_code == 0
 
 
-def test_a_release_goes_from_the_first_label_over_a_canary_and_a_promotion_back(following, config_file):
+def test_a_release_with_canary_promotion_and_rollback(following, config_file):
     options = options_of(following, config_file)
 
     assert release("promote", "13", *options).exit_code == 0
@@ -52,7 +53,7 @@ def test_a_release_needs_no_label_on_a_version_that_is_not_available(start, conf
     assert server.labels == {"stable": 12, "canary": 12, "previous": 13}
 
 
-def test_no_moment_of_a_release_leaves_the_stable_label_without_its_version(following, config_file):
+def test_the_stable_version_is_always_loaded_during_a_release(following, config_file):
     options = options_of(following, config_file)
     steps = [release(*words, *options) for words in (("promote", "13"), ("canary", "12"), ("promote",))]
 
@@ -64,7 +65,7 @@ def test_no_moment_of_a_release_leaves_the_stable_label_without_its_version(foll
             assert set(model.version_labels.values()) <= served
 
 
-def test_a_canary_that_does_not_load_is_taken_back(following, config_file):
+def test_a_canary_that_fails_to_load_is_reverted(following, config_file):
     options = options_of(following, config_file)
     release("promote", "13", *options)
     before = config_file.read_text()
@@ -80,22 +81,22 @@ def test_a_canary_that_does_not_load_is_taken_back(following, config_file):
     assert following[0].labels == {"stable": 13, "canary": 13}
 
 
-def test_a_canary_that_is_nowhere_is_given_up_after_the_timeout(following, config_file):
+def test_a_missing_canary_fails_after_the_timeout(following, config_file):
     options = options_of(following, config_file)
     release("promote", "13", *options)
     before = config_file.read_text()
 
     refused = release("canary", "99", *options, "--timeout", "0")
 
-    assert "after 0 s, version 99 of fcn8 is unknown to it, expected AVAILABLE" in str(refused.exception)
+    assert "after 0 s, version 99 of fcn8 is unknown, expected AVAILABLE" in str(refused.exception)
     assert config_file.read_text() == before
 
 
 @pytest.mark.parametrize("state", ["START", "LOADING"])
-def test_a_version_that_is_loading_is_promoted_once_it_has_loaded(following, config_file, monkeypatch, state):
+def test_a_loading_version_is_promoted_once_loaded(following, config_file, monkeypatch, state):
     (version,) = following[0].versions()
     known, asked = ModelServer.versions, []
-    loading = {version: VersionState(state, "")}
+    loading = {version: VersionStatus(version, state)}
     monkeypatch.setattr(
         ModelServer, "versions", lambda server, model: known(server, model) if asked else (asked.append(0), loading)[1]
     )
@@ -105,9 +106,9 @@ def test_a_version_that_is_loading_is_promoted_once_it_has_loaded(following, con
     assert following[0].labels["stable"] == version
 
 
-def test_a_version_that_keeps_loading_is_given_up_after_the_timeout(following, config_file, monkeypatch):
+def test_a_version_that_keeps_loading_fails_after_the_timeout(following, config_file, monkeypatch):
     (version,) = following[0].versions()
-    monkeypatch.setattr(ModelServer, "versions", lambda server, model: {version: VersionState("LOADING", "")})
+    monkeypatch.setattr(ModelServer, "versions", lambda server, model: {version: VersionStatus(version, "LOADING")})
 
     refused = release("promote", str(version), *options_of(following, config_file), "--timeout", "0")
 
@@ -119,11 +120,11 @@ def test_a_version_that_is_not_available_is_not_promoted(following, config_file)
     refused = release("promote", "11", *options_of(following, config_file))
 
     assert isinstance(refused.exception, ReleaseError)
-    assert "version 11 of fcn8 is unknown to it, expected AVAILABLE" in str(refused.exception)
+    assert "version 11 of fcn8 is unknown, expected AVAILABLE" in str(refused.exception)
     assert config_file.read_text() == UNLABELLED
 
 
-def test_a_file_that_another_changed_meanwhile_is_left_alone(start, config_file):
+def test_a_file_that_changed_meanwhile_is_not_replaced(start, config_file):
     from serving.release.records import FileRecord
 
     record = FileRecord(str(config_file))
@@ -137,7 +138,7 @@ def test_a_file_that_another_changed_meanwhile_is_left_alone(start, config_file)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to others")
-def test_a_file_stays_its_owner_s(config_file):
+def test_a_file_keeps_owner_and_mode(config_file):
     from serving.release.records import FileRecord
 
     os.chown(config_file, 12345, 54321)
@@ -157,13 +158,14 @@ def test_a_file_that_cannot_be_replaced_is_named_and_nothing_changes(following, 
     def refuse(*arguments, **options):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    monkeypatch.setattr("os.replace", refuse)
     refused = release("promote", "13", *options_of(following, config_file))
 
     assert isinstance(refused.exception, ReleaseError)
     assert f"--config-file {config_file}: Permission denied; expected a folder" in str(refused.exception)
-    assert "could not be put back" not in str(refused.exception)
+    assert "could not be restored" not in str(refused.exception)
     assert config_file.read_text() == UNLABELLED
+    assert not list(config_file.parent.glob("*.tmp"))
 
 
 def test_a_dry_run_prints_the_configuration_and_changes_nothing(following, config_file):
@@ -187,7 +189,7 @@ def test_without_a_record_the_servers_get_the_configuration_by_rpc(start):
     assert server.configs[-1].model_config_list.config[0].base_path == "/models/fcn8"
 
 
-def test_servers_that_disagree_are_shown_and_not_changed(start):
+def test_servers_with_different_labels_are_listed_and_not_changed(start):
     servers = [start(ToyModelServer, {12, 13}) for _ in range(2)]
     servers[0].start_with(config_text([12], {"stable": 12}))
     servers[1].start_with(config_text([13], {"stable": 13}))
@@ -220,7 +222,7 @@ def _labels_of(config):
         (("rollback",), [12, 13], {"stable": 13, "canary": 13, "previous": 12}),
     ],
 )
-def test_labels_that_one_server_does_not_take_are_put_back_on_the_others(start, step, loaded, labels):
+def test_labels_that_one_server_rejects_are_restored_on_the_others(start, step, loaded, labels):
     (taker, other), options = _pair(start, loaded, labels)
     other.is_lost = lambda config: _labels_of(config) != labels
 
@@ -228,12 +230,12 @@ def test_labels_that_one_server_does_not_take_are_put_back_on_the_others(start, 
 
     assert isinstance(refused.exception, ReleaseError)
     assert f"Taken by: {taker.address}. Not taken: --server {other.address}: " in str(refused.exception)
-    assert str(refused.exception).endswith("The configuration and the labels are as they were before")
+    assert str(refused.exception).endswith("The configuration and the labels are unchanged")
     assert [server.labels for server in (taker, other)] == [labels] * 2
     assert [server.versions() for server in (taker, other)] == [loaded] * 2
 
 
-def test_what_cannot_be_put_back_on_one_server_is_put_back_on_the_others_and_said(start):
+def test_a_failed_restore_on_one_server_is_reported_and_the_others_are_restored(start):
     labels = {"stable": 12, "canary": 12}
     (lost, other), options = _pair(start, [12], labels)
     lost.broken.add(13)
@@ -244,17 +246,19 @@ def test_what_cannot_be_put_back_on_one_server_is_put_back_on_the_others_and_sai
 
     message = str(refused.exception)
     assert f"--server {lost.address}: version 13 of fcn8 failed to load" in message
-    assert f"could not be put back: not every server took the configuration. Taken by: {other.address}. " in message
-    assert "name those alone with --server that lack a step" in message
+    assert f"could not be restored: not every server took the configuration. Taken by: {other.address}. " in message
+    assert "repeat the command with --server for the servers that are behind" in message
     assert "failed to load" in str(refused.exception.__cause__)
     assert other.versions() == [12]
 
 
-def test_a_server_that_lacks_a_step_takes_it_when_it_is_named_alone(start):
+def test_a_server_that_is_behind_catches_up_by_itself(start):
     (ahead, behind), options = _pair(start, [12, 13], {"stable": 12, "canary": 13})
     ahead.start_with(config_text([12, 13], {"stable": 13, "canary": 13, "previous": 12}))
 
-    assert "Name those alone that lack a step" in str(release("rollback", *options).exception)
+    assert "Repeat the last command with --server for the servers that are behind" in str(
+        release("rollback", *options).exception
+    )
     alone = ["--server", behind.address, "--model", "fcn8", "--base-path", "/models/fcn8"]
 
     assert release("promote", *alone).exit_code == 0
@@ -262,7 +266,7 @@ def test_a_server_that_lacks_a_step_takes_it_when_it_is_named_alone(start):
     assert release("rollback", *options).exit_code == 0
 
 
-def test_labels_that_every_server_has_stay_where_one_does_not_unload(start):
+def test_labels_stay_if_a_server_fails_to_unload(start):
     servers, options = _pair(start, [12, 13], {"stable": 13, "canary": 13, "previous": 12})
     servers[1].is_lost = lambda config: (
         13 not in config.model_config_list.config[0].model_version_policy.specific.versions
@@ -286,7 +290,7 @@ def test_a_configmap_is_patched_and_the_pods_follow_it(start, cluster):
     assert "value: 13" in cluster.data["models.config"]
 
 
-def test_a_configmap_that_another_changed_meanwhile_is_left_alone(start, cluster):
+def test_a_configmap_that_changed_meanwhile_is_not_replaced(start, cluster):
     pod = start(ToyModelServer, {12, 13})
     pod.follow(lambda: cluster.data["models.config"])
     theirs = config_text([12], {"stable": 12, "shadow": 12})
@@ -294,11 +298,11 @@ def test_a_configmap_that_another_changed_meanwhile_is_left_alone(start, cluster
 
     refused = release("canary", "13", "--server", pod.address, "--configmap", "segpipe/segpipe-models")
 
-    assert str(refused.exception).endswith("changed while this command ran; look at it and run it again")
+    assert str(refused.exception).endswith("changed while this command ran; check it and run the command again")
     assert cluster.data["models.config"] == theirs
 
 
-def test_a_configmap_that_is_not_there_is_named(start, cluster):
+def test_a_missing_configmap_is_named(start, cluster):
     pod = start(ToyModelServer, {12})
     pod.start_with(config_text([12], {"stable": 12}))
 
@@ -339,7 +343,7 @@ def test_a_wrong_command_line_is_explained(words, message):
     assert message in str(refused.exception)
 
 
-def test_a_server_that_is_not_there_is_named(start, config_file):
+def test_an_unreachable_server_is_named(start, config_file):
     server = start(ToyModelServer, {12})
     server.stop()
 

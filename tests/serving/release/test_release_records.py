@@ -1,4 +1,4 @@
-"""What releases leave beside a model's versions: moves of labels, and the version that was rolled back."""
+"""The records that releases write beside a model's versions: moved labels and withdrawn versions."""
 
 import json
 
@@ -54,7 +54,7 @@ def test_a_withdrawn_version_gets_no_label(base, following, config_file, words):
     assert following[0].labels == {"stable": 13, "canary": 13}
 
 
-def test_a_directory_on_another_machine_is_said_and_the_command_to_run_there(following, config_file):
+def test_for_a_directory_on_another_machine_the_command_to_run_there_is_printed(following, config_file):
     options = options_of(following, config_file)
     assert "--versions DIR" in release("promote", "13", *options).output
     for words in (["canary", "12"], ["promote"]):
@@ -97,11 +97,11 @@ def test_the_version_below_the_work_directory_is_found(base, tmp_path, monkeypat
 
     newest = release("withdraw", "13", "--why", "flickers")
 
-    assert "Note: servers without labels serve the newest version, which it is" in newest.output
+    assert "Note: it is the newest version, which servers without labels serve" in newest.output
     assert list(read_withdrawn("work/serving/fcn8")) == [13]
 
 
-def test_a_version_that_is_not_there_is_recorded_and_said(base):
+def test_a_missing_version_is_recorded_and_reported(base):
     assert "Note: it is not in that directory" in release("withdraw", "9", "--why", "x", "--versions", str(base)).output
 
     assert list(read_withdrawn(str(base))) == [9]

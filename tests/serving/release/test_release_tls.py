@@ -1,4 +1,4 @@
-"""`segpipe release` over TLS: the server's certificate is checked, and the client shows its own."""
+"""`segpipe release` over TLS, with verified certificates of server and client."""
 
 import ipaddress
 
@@ -56,7 +56,7 @@ def _release(*words):
     return CliRunner().invoke(app, ["release", *words])
 
 
-def test_a_release_goes_its_way_over_tls(start, files, tmp_path):
+def test_a_release_over_tls(start, files, tmp_path):
     server = start()
     config = tmp_path / "models.config"
     config.write_text(_CONFIG)
@@ -83,7 +83,7 @@ def test_a_certificate_may_name_an_address(start, files):
 
 
 @pytest.mark.parametrize(("ca", "client"), [("stranger", "client"), ("server", "stranger")])
-def test_certificates_that_do_not_agree_are_refused(start, files, ca, client):
+def test_mismatched_certificates_are_rejected(start, files, ca, client):
     server = start()
     server.start_with(_CONFIG)
 
@@ -123,7 +123,7 @@ def test_a_missing_file_and_a_certificate_without_its_key_are_named(files, tmp_p
     assert "found a client certificate alone" in str(alone.exception)
 
 
-def test_the_name_in_the_settings_comes_before_the_address(start, files):
+def test_the_server_name_in_the_settings_overrides_the_address(start, files):
     server = start()
     server.start_with(_CONFIG)
     cert, key = map(str, files["client"])

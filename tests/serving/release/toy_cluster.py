@@ -8,7 +8,7 @@ import yaml
 
 
 class ToyCluster:
-    """Refuses a patch of an older resource version with 409, as an API server does."""
+    """Rejects a patch of an older resource version with 409, as an API server does."""
 
     def __init__(self, namespace, name, data):
         self.path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
@@ -43,7 +43,7 @@ class ToyCluster:
         )
 
     def _patch(self, body):
-        """Returns the status of the answer to a patch, which is carried out where the version agrees."""
+        """Applies a patch if its version is the current one; returns the HTTP status."""
         self.before_patch()
         if body["metadata"]["resourceVersion"] != str(self.resource_version):
             return 409

@@ -1,4 +1,4 @@
-"""A model server that keeps TensorFlow Serving's rules on configurations and labels, without any model.
+"""A model server without models, with TensorFlow Serving's rules for configurations and labels.
 
 What it imitates stands in tensorflow_serving/model_servers at 9d981c5:
 
@@ -40,7 +40,7 @@ class Refused(Exception):
 class ToyModelServer(
     model_service_pb2_grpc.ModelServiceServicer, prediction_service_pb2_grpc.PredictionServiceServicer
 ):
-    """Serves on a port of its own.
+    """Serves on its own port.
 
     `on_disk` and `broken` are the versions that exist, and those that do not load; `is_lost` tells whether a
     configuration that is sent never arrives.

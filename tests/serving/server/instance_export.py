@@ -1,4 +1,4 @@
-"""An exported model of instances whose answers are known: two boxes and a stripe in light images, none in dark ones."""
+"""An exported instance model with known results: two boxes and a stripe in light images, nothing in dark ones."""
 
 import functools
 
@@ -23,7 +23,7 @@ SCORES = np.array([0.9, 0.6, 0.3, 0], np.float32)
 
 @keras.saving.register_keras_serializable("tests")
 class _Known(keras.layers.Layer):
-    """Returns what `trainer.models.mask_rcnn.model.build` says, with whole boxes for masks; nothing in dark images."""
+    """Outputs like `trainer.models.mask_rcnn.model.build`, with whole boxes as masks; no instances in dark images."""
 
     def call(self, images):
         light = keras.ops.cast(keras.ops.mean(images, axis=(1, 2, 3)) > 127, "float32")

@@ -93,7 +93,7 @@ def _version():
 
 
 def _free_ports(count):
-    """Returns ports that nobody listens at."""
+    """Returns free ports."""
     with contextlib.ExitStack() as stack:
         return [stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(count)]
 

@@ -1,4 +1,4 @@
-"""Batching: which requests run together, and that one bad, late or surplus request harms only itself."""
+"""Batching: which requests are merged, and that a bad, late or surplus request fails alone."""
 
 import concurrent.futures
 import dataclasses
@@ -15,7 +15,7 @@ from serving.server.errors import ServingError, invalid_argument
 
 
 class DoublingModel:
-    """Returns each row doubled; refuses a batch with a negative number in it; remembers its calls."""
+    """Returns each row doubled, rejects a batch with a negative number, and records its calls."""
 
     def __init__(self):
         self.calls = []
@@ -161,7 +161,7 @@ def test_one_bad_request_fails_alone(harness):
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_a_full_queue_refuses_at_once_and_serves_what_it_took(harness):
+def test_a_full_queue_rejects_immediately_and_serves_the_rest(harness):
     queue = harness(max_batch_size=2, max_enqueued_batches=2)
     taken = [queue.enqueue(_row(i, i)) for i in range(4)]
 
@@ -188,7 +188,7 @@ def test_a_request_whose_deadline_passed_is_not_run(harness):
     assert [call.tolist() for call in queue.model.calls[1:]] == [[[2, 2]]]
 
 
-def test_a_request_that_waits_too_long_is_refused_and_not_run(harness):
+def test_a_request_that_waits_too_long_is_rejected_and_not_run(harness):
     queue = harness(max_wait=0.05)
     with pytest.raises(ServingError, match="waited 50 ms for its turn") as caught:
         queue.enqueue(_row(1, 1)).result(20)
@@ -200,7 +200,7 @@ def test_a_request_that_waits_too_long_is_refused_and_not_run(harness):
     assert [call.tolist() for call in queue.model.calls] == [[[0, 0]], [[2, 2]]]
 
 
-def test_a_batch_waits_for_company_until_it_is_full_or_its_time_is_up():
+def test_a_batch_waits_until_it_is_full_or_times_out():
     model = DoublingModel()
     scheduler = BatchScheduler(BatchingOptions(max_batch_size=3, batch_timeout_micros=600_000_000, num_batch_threads=2))
 
@@ -210,7 +210,7 @@ def test_a_batch_waits_for_company_until_it_is_full_or_its_time_is_up():
     scheduler.close()
 
 
-def test_a_lonely_request_runs_when_its_time_is_up():
+def test_a_single_request_runs_after_the_batch_timeout():
     model = DoublingModel()
     scheduler = BatchScheduler(BatchingOptions(batch_timeout_micros=50_000, num_batch_threads=2))
     began = time.monotonic()
@@ -235,10 +235,10 @@ def test_batches_are_reported_before_they_run(harness):
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"x": np.float32(1)[...]}, "expected one first side"),
-        ({"x": np.zeros((2, 1)), "z": np.zeros((3, 1))}, "expected one first side"),
+        ({"x": np.float32(1)[...]}, "expected the same batch size in all"),
+        ({"x": np.zeros((2, 1)), "z": np.zeros((3, 1))}, "expected the same batch size in all"),
         ({"x": np.zeros((5, 1))}, "found 5 rows, expected at most max_batch_size, 4"),
-        ({}, "expected one first side"),
+        ({}, "expected the same batch size in all"),
     ],
 )
 def test_inputs_that_cannot_be_batched_are_refused(inputs, message):
@@ -264,7 +264,7 @@ def test_an_output_without_the_batch_s_axis_is_refused():
     scheduler.close()
 
 
-def test_closing_runs_what_waits_and_refuses_what_comes_later(harness):
+def test_close_runs_waiting_requests_and_rejects_later_ones(harness):
     queue = harness()
     waiting = queue.enqueue(_row(1, 1))
     closer = threading.Thread(target=queue.scheduler.close)
@@ -322,7 +322,7 @@ def test_a_parameters_file_of_tensorflow_serving_is_read(tmp_path):
         ("max_batch_size: 8", "BatchingParameters"),
     ],
 )
-def test_a_wrong_parameters_file_says_what_is_wrong(tmp_path, text, message):
+def test_an_invalid_parameters_file_is_explained(tmp_path, text, message):
     with pytest.raises(UsageError, match=message):
         read_batching_options(_file(tmp_path, text))
 

@@ -1,4 +1,4 @@
-"""Predict and GetModelMetadata over a real socket: answers, and refusals as TensorFlow Serving words them."""
+"""Predict and GetModelMetadata over a real socket: responses, and errors with TensorFlow Serving's texts."""
 
 import io
 import queue
@@ -44,7 +44,7 @@ def _image(height, width, kind="PNG"):
     return buffer.getvalue()
 
 
-def test_answer_holds_outputs_and_says_who_answered(toy):
+def test_answer_has_outputs_model_and_version(toy):
     answer = toy.predict({"x": _X})
 
     np.testing.assert_array_equal(tf.make_ndarray(answer.outputs["y"]), _X * 2)
@@ -117,7 +117,7 @@ def test_request_without_a_model_spec_is_refused(toy):
         (
             {"image": [_image(2, 2), b"GIF89a"]},
             "images",
-            "image[1] of 2: found 6 bytes that begin like neither, expected a PNG or JPEG",
+            "image[1] of 2: found 6 bytes in another format, expected a PNG or JPEG",
         ),
         ({"image": [_image(2, 2)[:40]]}, "images", "Invalid PNG"),
     ],
@@ -157,7 +157,7 @@ def _contradicting_tensors():
 
 
 @pytest.mark.parametrize("kind", ["negative", "short", "unknown rank"])
-def test_tensor_that_contradicts_itself_is_refused(toy, kind):
+def test_inconsistent_tensor_is_rejected(toy, kind):
     request = predict_request({})
     request.inputs["x"].CopyFrom(_contradicting_tensors()[kind])
 
@@ -168,7 +168,7 @@ def test_tensor_that_contradicts_itself_is_refused(toy, kind):
     assert refusal.value.details().startswith("x: found ")
 
 
-def test_one_value_that_claims_to_fill_a_giant_tensor_is_refused(toy):
+def test_single_value_for_a_giant_tensor_is_rejected(toy):
     request = predict_request({"x": np.float32(1)})
     request.inputs["x"].tensor_shape.dim.add(size=1 << 40)
     request.inputs["x"].tensor_shape.dim.add(size=2)
@@ -179,7 +179,7 @@ def test_one_value_that_claims_to_fill_a_giant_tensor_is_refused(toy):
     assert refusal.value.code() == _INVALID
 
 
-def test_one_long_string_that_claims_to_fill_a_batch_is_refused(toys, tmp_path):
+def test_single_long_string_for_a_batch_is_rejected(toys, tmp_path):
     push(toys, tmp_path, 1)
     request = predict_request({"word": ["x" * 5_000]}, signature="greeting")
     request.inputs["word"].tensor_shape.dim[0].size = 100
@@ -192,7 +192,7 @@ def test_one_long_string_that_claims_to_fill_a_batch_is_refused(toys, tmp_path):
 
 
 @pytest.mark.parametrize("letter", ["n", "語"])
-def test_refusal_of_a_very_long_name_still_arrives(toy, letter):
+def test_error_about_a_very_long_name_arrives(toy, letter):
     code, text = toy.refusal({"x": _X}, name=letter * 100_000)
 
     assert code == grpc.StatusCode.NOT_FOUND
@@ -251,7 +251,7 @@ def test_gigapixels_in_a_few_bytes_are_not_decoded(toy):
         ("MultiInference", inference_pb2.MultiInferenceRequest()),
     ],
 )
-def test_calls_for_examples_are_unimplemented_with_the_reason(toy, method, request_):
+def test_calls_with_examples_are_unimplemented(toy, method, request_):
     with pytest.raises(grpc.RpcError) as refusal:
         getattr(toy.prediction, method)(request_)
 
@@ -323,7 +323,7 @@ def test_open_streams_leave_threads_for_predictions(toys, tmp_path):
     assert again.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_a_watch_of_a_name_that_no_model_has_is_refused(toy):
+def test_a_watch_of_an_unknown_name_is_rejected(toy):
     with pytest.raises(grpc.RpcError) as refusal:
         list(health_pb2_grpc.HealthStub(toy.channel).Watch(health_pb2.HealthCheckRequest(service="x" * 1000)))
 
@@ -367,7 +367,7 @@ def test_requests_from_many_threads_are_merged_and_each_gets_its_own_rows(toys, 
     }
 
 
-def test_connections_cut_in_the_middle_leave_the_server_well(toy):
+def test_cut_connections_do_not_affect_the_server(toy):
     other = Channel(int(toy.channel._channel.target().decode().rsplit(":", 1)[1]))
     calls = [other.prediction.Predict.future(predict_request({"x": _X})) for _ in range(20)]
     other.channel.close()

@@ -1,4 +1,4 @@
-"""TLS and client certificates from an SSLConfig file, with certificates made on the spot."""
+"""TLS and client certificates from an SSLConfig file, with generated certificates."""
 
 import datetime
 import ipaddress
@@ -80,7 +80,7 @@ def _config(path, authority, more=""):
     return path
 
 
-def test_tls_server_is_trusted_by_its_authority_and_refuses_plain_text(toys, tmp_path, authority):
+def test_tls_server_is_verified_by_its_ca_and_rejects_plain_text(toys, tmp_path, authority):
     push(toys, tmp_path, 1)
     config = _config(tmp_path / "ssl.config", authority)
     with serving(model_base_path=tmp_path, ssl_config_file=config) as server:
@@ -92,7 +92,7 @@ def test_tls_server_is_trusted_by_its_authority_and_refuses_plain_text(toys, tmp
         assert Channel(server.port).refusal(_X, timeout=5)[0] == grpc.StatusCode.UNAVAILABLE
 
 
-def test_only_clients_that_the_authority_signed_may_connect(toys, tmp_path, authority):
+def test_only_clients_with_a_certificate_of_the_ca_can_connect(toys, tmp_path, authority):
     push(toys, tmp_path, 1)
     more = _field("custom_ca", authority.certificate) + "client_verify: true\n"
     config = _config(tmp_path / "ssl.config", authority, more)
@@ -137,16 +137,16 @@ def _listening():
     return {row[9] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in ours}
 
 
-@pytest.mark.parametrize("fault", ["another key", "short key", "short certificate", "short authority"])
-def test_keys_and_certificates_that_do_not_go_together_are_not_taken_for_a_taken_port(toys, tmp_path, authority, fault):
+@pytest.mark.parametrize("issue", ["another key", "short key", "short certificate", "short authority"])
+def test_mismatched_keys_are_not_reported_as_a_port_in_use(toys, tmp_path, authority, issue):
     push(toys, tmp_path, 1)
     key, certificate = authority.issue("localhost")
     custom = authority.certificate
-    if fault == "another key":
+    if issue == "another key":
         key, _ = authority.issue("localhost")
-    elif fault == "short key":
+    elif issue == "short key":
         key = _first_half(key)
-    elif fault == "short certificate":
+    elif issue == "short certificate":
         certificate = _first_half(certificate)
     else:
         custom = _first_half(custom)
@@ -161,7 +161,7 @@ def test_keys_and_certificates_that_do_not_go_together_are_not_taken_for_a_taken
         pass
 
 
-def test_a_taken_port_is_named_also_with_tls(toys, tmp_path, authority):
+def test_a_port_in_use_is_named_with_tls(toys, tmp_path, authority):
     push(toys, tmp_path, 1)
     config = _config(tmp_path / "ssl.config", authority)
     with (

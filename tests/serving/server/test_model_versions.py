@@ -1,4 +1,4 @@
-"""Versions and configurations come and go while requests run: none fails, none is answered by the wrong version."""
+"""Versions and configurations change while requests run: no request fails or gets the wrong version."""
 
 import concurrent.futures
 import os
@@ -73,13 +73,13 @@ def _answered_by(connection, **spec):
 
 
 def _break(version):
-    """Cuts a version's weights short, as a copy that was killed leaves them."""
+    """Truncates a version's weights, as a killed copy does."""
     (data,) = (version / "variables").glob("variables.data-*")
     os.truncate(data, 1)
 
 
 class _Callers:
-    """Threads that ask without a pause and note every answer."""
+    """Threads that send requests without a pause and record every answer."""
 
     def __init__(self, connection, count, ask):
         self.answers, self.failures = [], []
@@ -154,9 +154,9 @@ def test_broken_version_is_reported_and_the_old_one_serves(toys, tmp_path):
         assert _answered_by(connection) == 1
 
 
-def test_server_that_starts_beside_a_broken_newest_version_serves_none_and_says_what_to_do(toys, tmp_path, caplog):
+def test_server_with_a_broken_newest_version_serves_none_and_says_what_to_do(toys, tmp_path, caplog):
     # tensorflow_serving/sources/storage_path/file_system_storage_path_source.cc at 9d981c5, AspireLatestVersions: the
-    # newest folders are aspired to, whatever became of them.
+    # newest folders are aspired to, even if they cannot be loaded.
     for number in (1, 2):
         push(toys, tmp_path, number)
     _break(tmp_path / "2")
@@ -170,8 +170,8 @@ def test_server_that_starts_beside_a_broken_newest_version_serves_none_and_says_
         assert _answered_by(connection) == 1
 
     warnings = "\n".join(record.getMessage() for record in caplog.records if record.name == "segpipe.serving")
-    assert f"could not load toy version 2 from {tmp_path}/2, not trying again until it is removed" in warnings
-    assert f"no version of toy serves; delete {tmp_path}/2 to serve the newest of the others" in warnings
+    assert f"could not load toy version 2 from {tmp_path}/2, not trying again unless its folder is removed" in warnings
+    assert f"no version of toy is available; delete {tmp_path}/2 to serve the newest other version" in warnings
 
 
 def test_half_written_version_fails_to_load_and_is_tried_again(toys, tmp_path):
@@ -212,7 +212,7 @@ def test_a_base_path_that_cannot_be_listed_changes_nothing(toys, tmp_path):
         assert _answered_by(connection) == 1
 
 
-def test_load_is_tried_again_as_often_as_asked(toys, tmp_path):
+def test_load_is_retried_as_configured(toys, tmp_path):
     push(toys, tmp_path, 1)
     _break(tmp_path / "1")
     with serving(model_base_path=tmp_path, max_num_load_retries=2, load_retry_interval_micros=1) as server:
@@ -221,7 +221,7 @@ def test_load_is_tried_again_as_often_as_asked(toys, tmp_path):
         assert server.core.registry.versions("toy")[0].attempts == 3
 
 
-def test_version_that_failed_gets_all_its_attempts_where_it_is_asked_for_anew(toys, tmp_path, monkeypatch):
+def test_failed_version_is_retried_from_the_start_when_selected_again(toys, tmp_path, monkeypatch):
     push(toys, tmp_path, 1)
     push(toys, tmp_path, 2)
     load, memory = server_registry.load, threading.Event()
@@ -247,7 +247,7 @@ def test_version_that_failed_gets_all_its_attempts_where_it_is_asked_for_anew(to
         assert _answered_by(connection, version=2) == 2
 
 
-def test_call_that_waits_for_a_load_ends_with_the_server(toys, tmp_path, monkeypatch):
+def test_reload_that_waits_for_a_load_ends_with_the_server(toys, tmp_path, monkeypatch):
     push(toys, tmp_path, 1)
     load, began, goes_on = server_registry.load, threading.Event(), threading.Event()
 
@@ -280,7 +280,7 @@ def test_call_that_waits_for_a_load_ends_with_the_server(toys, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("ends_well", [True, False])
-def test_call_that_is_repeated_while_its_model_loads_tells_how_that_ends(toys, tmp_path, monkeypatch, ends_well):
+def test_repeated_reload_waits_for_the_same_load(toys, tmp_path, monkeypatch, ends_well):
     push(toys, tmp_path, 1)
     shutil.copytree(tmp_path / "1", tmp_path / "other" / "1")
     load, began, goes_on = server_registry.load, threading.Event(), threading.Event()
@@ -315,7 +315,7 @@ def test_call_that_is_repeated_while_its_model_loads_tells_how_that_ends(toys, t
         assert ("served" if ends_well else "found too little memory") in again.result()
 
 
-def test_call_waits_for_no_load_that_none_waited_for(toys, tmp_path, monkeypatch):
+def test_reload_does_not_wait_for_other_loads(toys, tmp_path, monkeypatch):
     push(toys, tmp_path / "toy", 1)
     (tmp_path / "other").mkdir()
     load, began, goes_on = server_registry.load, threading.Event(), threading.Event()
@@ -340,7 +340,7 @@ def test_call_waits_for_no_load_that_none_waited_for(toys, tmp_path, monkeypatch
         goes_on.set()
 
 
-def test_configuration_that_is_read_again_while_folders_are_listed_hides_no_version(toys, tmp_path, monkeypatch):
+def test_reload_while_folders_are_listed_hides_no_version(toys, tmp_path, monkeypatch):
     push(toys, tmp_path, 1)
     list_versions = server_registry.list_versions
     with serving(model_base_path=tmp_path) as server:
@@ -358,7 +358,7 @@ def test_configuration_that_is_read_again_while_folders_are_listed_hides_no_vers
         assert _answered_by(Channel(server.port)) == 2
 
 
-def test_deleted_version_gives_way_to_the_one_before(toys, tmp_path):
+def test_deleted_version_is_replaced_by_the_previous_one(toys, tmp_path):
     push(toys, tmp_path, 1)
     push(toys, tmp_path, 2)
     with serving(model_base_path=tmp_path) as server:
@@ -370,7 +370,7 @@ def test_deleted_version_gives_way_to_the_one_before(toys, tmp_path):
         assert _answered_by(connection) == 1
 
 
-def test_version_that_cannot_be_freed_ends_and_is_reported(toys, tmp_path, monkeypatch, caplog):
+def test_version_that_fails_to_unload_is_reported(toys, tmp_path, monkeypatch, caplog):
     push(toys, tmp_path, 1)
     with serving(model_base_path=tmp_path) as server:
         close = SavedModelSession.close
@@ -453,7 +453,7 @@ def test_policies_choose_versions(toys, tmp_path):
 def test_promotion_and_rollback_by_label_never_answer_with_another_version(toys, tmp_path):
     for number in (1, 2):
         push(toys, tmp_path, number)
-    stages = [{1}]  # what "stable" may have meant, one set after the other
+    stages = [{1}]  # the possible versions of "stable" over time
 
     def ask(connection):
         began = len(stages) - 1
@@ -488,7 +488,7 @@ def test_label_of_a_version_that_does_not_serve_is_refused_and_nothing_changes(t
         assert _answered_by(connection) == 1
 
 
-def test_new_label_may_come_before_its_version_where_that_is_allowed(toys, tmp_path):
+def test_new_label_may_precede_its_version_if_allowed(toys, tmp_path):
     push(toys, tmp_path, 1)
     options = {"allow_version_labels_for_unavailable_models": True}
     config = tmp_path / "models.config"
@@ -540,7 +540,7 @@ def test_model_that_is_removed_and_added_while_a_request_runs_serves_after_it(to
 
 
 @pytest.mark.parametrize("retries", [0, 5])
-def test_base_path_that_is_corrected_brings_the_version_that_did_not_load(toys, tmp_path, retries):
+def test_corrected_base_path_loads_the_failed_version(toys, tmp_path, retries):
     for name in ("wrong", "right"):
         (tmp_path / name).mkdir()
         push(toys, tmp_path / name, 1)
@@ -554,9 +554,7 @@ def test_base_path_that_is_corrected_brings_the_version_that_did_not_load(toys, 
         assert _answered_by(connection) == 1
 
 
-def test_version_that_serves_goes_on_where_another_folder_has_its_number_and_a_warning_names_both(
-    toys, tmp_path, caplog
-):
+def test_served_version_stays_if_its_folder_changes_and_a_warning_names_both(toys, tmp_path, caplog):
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
     push(toys, before, 1)
@@ -577,7 +575,7 @@ def test_version_that_serves_goes_on_where_another_folder_has_its_number_and_a_w
 
     ours = [record for record in caplog.records if record.name == "segpipe.serving"]
     (warning,) = [record.getMessage() for record in ours if record.levelname == "WARNING"]
-    assert warning.startswith(f"toy version 1 continues from {before}/1; {after}/1 is not loaded")
+    assert warning.startswith(f"toy version 1 is still served from {before}/1, not from {after}/1")
 
 
 @pytest.mark.parametrize(
@@ -635,7 +633,7 @@ def test_configuration_file_that_names_no_models_is_a_usage_error(tmp_path):
         ("toy", 9, "Could not find version 9 of model toy"),
     ],
 )
-def test_status_of_what_is_not_there_is_not_found(toys, tmp_path, name, version, text):
+def test_status_of_an_unknown_model_is_not_found(toys, tmp_path, name, version, text):
     push(toys, tmp_path, 1)
     with connected(model_base_path=tmp_path) as connection, pytest.raises(grpc.RpcError) as refusal:
         _status(connection, name, version)
@@ -643,7 +641,7 @@ def test_status_of_what_is_not_there_is_not_found(toys, tmp_path, name, version,
     assert (refusal.value.code(), refusal.value.details()) == (grpc.StatusCode.NOT_FOUND, text)
 
 
-def test_health_asks_about_models_and_not_only_the_port(toys, tmp_path):
+def test_health_depends_on_the_models(toys, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     base_path = tmp_path / "toy"
@@ -658,7 +656,7 @@ def test_health_asks_about_models_and_not_only_the_port(toys, tmp_path):
         def check(name=""):
             return health.Check(health_pb2.HealthCheckRequest(service=name)).status
 
-        # A version serves a moment before the health service says so.
+        # A version is available a moment before the health service reports it.
         told = health.Watch(health_pb2.HealthCheckRequest(service="toy"), timeout=60)
         assert any(answer.status == health_pb2.HealthCheckResponse.SERVING for answer in told)
         before = {name: check(name) for name in ("", "toy", "late", "tensorflow.serving.PredictionService")}

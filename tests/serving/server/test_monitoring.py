@@ -1,4 +1,4 @@
-"""Monitoring: the names and numbers that Prometheus reads, and the file that switches them on."""
+"""Monitoring: the names and values of the metrics, and the file that enables them."""
 
 import grpc
 import pytest
@@ -8,7 +8,7 @@ from serving.server.monitoring import DEFAULT_PATH, Metrics, read_monitoring_pat
 
 
 def _samples(metrics):
-    """Returns {a sample's name and labels as they are written: its value}."""
+    """Returns the samples of a page: {name and labels as written: value}."""
     lines = metrics.page().decode().splitlines()
     parts = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     return {sample: float(value) for sample, value in parts}
@@ -22,7 +22,7 @@ def test_requests_are_counted_by_model_and_status_under_tensorflow_serving_s_nam
     samples = _samples(metrics)
     assert samples[':tensorflow:serving:request_count{model_name="fcn8_total",status="OK"}'] == 2
     assert samples[':tensorflow:serving:request_count{model_name="fcn8_total",status="INVALID_ARGUMENT"}'] == 1
-    # Latencies are in microseconds and only of good answers.
+    # Latencies are in microseconds, and only those of successful requests.
     labels = '{API="Predict",entrypoint="GRPC",model_name="fcn8_total"}'
     assert samples[f":tensorflow:serving:request_latency_count{labels}"] == 2
     assert samples[f":tensorflow:serving:request_latency_sum{labels}"] == pytest.approx(4000)
@@ -30,7 +30,7 @@ def test_requests_are_counted_by_model_and_status_under_tensorflow_serving_s_nam
     assert "# TYPE :tensorflow:serving:request_count counter" in metrics.page().decode().splitlines()
 
 
-def test_made_up_model_names_make_no_new_series():
+def test_unknown_model_names_create_no_time_series():
     metrics = Metrics(lambda: [("fcn8", 7, "AVAILABLE")])
     for index in range(50):
         metrics.request(f"made-up-{index}", "Predict", "GRPC", grpc.StatusCode.NOT_FOUND, 0.001)
@@ -39,7 +39,7 @@ def test_made_up_model_names_make_no_new_series():
     assert counts == {':tensorflow:serving:request_count{model_name="unknown",status="NOT_FOUND"}': 50}
 
 
-def test_versions_are_reported_as_they_are_when_asked():
+def test_versions_are_reported_at_each_scrape():
     states = [("fcn8", 7, "AVAILABLE")]
     metrics = Metrics(lambda: states)
 
@@ -68,7 +68,7 @@ def test_batches_and_the_queue_are_counted():
     assert samples["segpipe_serving_queued_requests"] == 5
 
 
-def test_servers_do_not_share_their_numbers():
+def test_servers_have_separate_metrics():
     first, second = Metrics(), Metrics()
     first.request("a", "Predict", "GRPC", grpc.StatusCode.OK, 0.1)
 
@@ -84,7 +84,7 @@ def test_servers_do_not_share_their_numbers():
         ("", None),
     ],
 )
-def test_a_monitoring_file_says_where_metrics_are_served(tmp_path, text, path):
+def test_a_monitoring_file_sets_the_path_of_metrics(tmp_path, text, path):
     file = tmp_path / "monitoring.txt"
     file.write_text(text)
 
@@ -93,7 +93,7 @@ def test_a_monitoring_file_says_where_metrics_are_served(tmp_path, text, path):
 
 
 @pytest.mark.parametrize("path", ["metrics", "/{metrics:x}"])
-def test_a_path_that_is_no_address_is_explained(tmp_path, path):
+def test_an_invalid_path_is_explained(tmp_path, path):
     file = tmp_path / "monitoring.txt"
     file.write_text(f'prometheus_config {{ enable: true, path: "{path}" }}')
 

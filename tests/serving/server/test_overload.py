@@ -1,4 +1,4 @@
-"""More requests than the server can take: the queue is bounded, what is late is not run, probes pass."""
+"""Overload: the queue is bounded, late requests are not run, and health checks pass."""
 
 import queue
 import threading
@@ -18,7 +18,7 @@ _VISIT = {"by": np.float32(1)}
 
 @pytest.fixture
 def held(toys, tmp_path):
-    """A server that runs one request at once and lets two wait, and a request that runs until its gate is opened."""
+    """A server that runs one request at a time and lets two wait, and a request that runs until its gate is opened."""
     push(toys, tmp_path, 1)
     (tmp_path / "monitoring").write_text('prometheus_config { enable: true path: "/metrics" }')
     with serving(
@@ -38,7 +38,7 @@ def held(toys, tmp_path):
 
 
 def _fill(connection, inputs=_X, signature=""):
-    """Sends one request more than may wait; returns those that wait, and the one refused."""
+    """Sends one request more than may wait; returns the waiting requests and the rejected one."""
     ended = queue.SimpleQueue()
     request = predict_request(inputs, signature)
     calls = [connection.prediction.Predict.future(request, timeout=seconds) for seconds in (None, 60, None)]
@@ -54,7 +54,7 @@ def _visits(connection):
 
 
 def _await_count(server, status, count):
-    """Waits until so many requests have ended with a status."""
+    """Waits until `count` requests have ended with a status."""
     sample = f':tensorflow:serving:request_count{{model_name="toy",status="{status}"}} {float(count)}'
     limit = time.monotonic() + 30
     while time.monotonic() < limit:
@@ -64,7 +64,7 @@ def _await_count(server, status, count):
     raise AssertionError(f"the metrics never said {sample}")
 
 
-def test_full_queue_refuses_at_once_and_what_waits_is_answered(held):
+def test_full_queue_rejects_immediately_and_waiting_requests_are_answered(held):
     server, connection, running = held
 
     waiting, refused = _fill(connection)
@@ -72,13 +72,13 @@ def test_full_queue_refuses_at_once_and_what_waits_is_answered(held):
     run_inside(server, "open_gate")
 
     assert refused.code() == code == grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert text == "The server is at its limit of 3 requests running and waiting; try again later"
+    assert text == "The server is at its limit of 3 running and waiting requests; try again later"
     assert running.result(timeout=30).model_spec.version.value == 1
     assert all(call.result(timeout=30).model_spec.version.value == 1 for call in waiting)
 
 
 @pytest.mark.parametrize("batching", [False, True])
-def test_request_that_waits_too_long_is_refused_and_not_run(toys, tmp_path, batching):
+def test_request_that_waits_too_long_is_rejected_and_not_run(toys, tmp_path, batching):
     push(toys, tmp_path, 1)
     (tmp_path / "batching").write_text("num_batch_threads { value: 1 }")
     options = {"enable_batching": True, "batching_parameters_file": tmp_path / "batching"} if batching else {}
@@ -91,7 +91,7 @@ def test_request_that_waits_too_long_is_refused_and_not_run(toys, tmp_path, batc
         code, text = connection.refusal({"by": [np.float32(1)]}, signature="gated_rows")
 
         assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert text.startswith("The request waited 100 ms for its turn, the most that --max_queue_wait_in_ms allows")
+        assert text.startswith("The request waited 100 ms for its turn, the limit of --max_queue_wait_in_ms")
         run_inside(server, "open_gate")
         assert list(running.result(timeout=30).outputs["by"].float_val) == [1]
         assert connection.predict(_X).model_spec.version.value == 1
@@ -123,7 +123,7 @@ def test_request_whose_deadline_passes_while_it_waits_is_not_run(held):
     assert connection.predict(_X)  # its place in the queue is free again
 
 
-def test_request_whose_caller_has_gone_while_it_waited_is_not_run(held):
+def test_waiting_request_that_was_cancelled_is_not_run(held):
     server, connection, running = held
     waiting, _ = _fill(connection, _VISIT, "visit")
 

@@ -29,7 +29,7 @@ _CODE = grpc.StatusCode
 
 
 class _Server:
-    """A server that is asked, and the folder that it reads models from."""
+    """A server under test, and the folder of its models."""
 
     def __init__(self, address, rest_address, folder):
         host, _, port = address.rpartition(":")
@@ -57,7 +57,7 @@ class _Server:
         return {status.version: names.Name(status.state) for status in answer.model_version_status}
 
     def answered_by(self, name, **spec):
-        """Returns the version that answered, whose answer must be its own."""
+        """Returns the version that answered, and checks its answer."""
         answer = self.connection.predict(_X, name=name, timeout=_SECONDS, **spec)
         version = answer.model_spec.version.value
         np.testing.assert_array_equal(tf.make_ndarray(answer.outputs["y"]), _X["x"] * version)
@@ -111,7 +111,7 @@ def _refusal(call, request):
 
 
 def _wait_until(condition):
-    """Waits for what a server does by itself, as often as it looks at its folders."""
+    """Waits for a change that the server makes when it polls its folders."""
     for _ in range(10 * _SECONDS):
         if condition():
             return
@@ -161,7 +161,7 @@ def test_a_wrong_prediction_has_its_status(server, toy, inputs, spec, code):
 
     assert found == code
     if "label" in spec:
-        assert details == "Unrecognized servable version label: beta"  # the client goes by these words
+        assert details == "Unrecognized servable version label: beta"  # the client searches for this text
 
 
 def test_a_request_without_a_model_is_refused(server, toy):
@@ -185,7 +185,7 @@ def test_an_unknown_output_is_refused(server, toy):
         server.connection.prediction.Predict(request, timeout=_SECONDS)
 
     assert error.value.code() == _CODE.INVALID_ARGUMENT
-    # The client goes by these words.
+    # The client searches for this text.
     assert error.value.details().startswith("output tensor alias not found in signature: w ")
 
 

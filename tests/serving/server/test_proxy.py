@@ -1,4 +1,4 @@
-"""The manifests' nginx in front of a server: predictions and read-only calls pass, everything else is refused.
+"""The manifests' nginx in front of a server: predictions and read-only calls pass, everything else is rejected.
 
 The server is the local one. That TensorFlow Serving listens at a Unix socket in the same way is read from its
 model_servers/server.cc (BuildAndStart: no TCP port with --port=0, and `unix:` before --grpc_socket_path).
@@ -147,7 +147,7 @@ def test_messages_of_the_client_s_size_pass_and_larger_ones_are_refused(connecti
     assert connection.predict(_X).model_spec.version.value == 1
 
 
-def test_a_server_that_is_gone_is_unavailable(tmp_path):
+def test_a_stopped_server_is_unavailable(tmp_path):
     with proxy(tmp_path / "nginx", tmp_path / "nowhere.sock", 9) as front:
         connection = Channel(front.port)
         with connection.channel:
@@ -180,9 +180,9 @@ def test_a_request_in_progress_is_answered_before_the_proxy_ends(behind, connect
     assert front.process.wait(30) == 0
 
 
-def test_a_connection_that_is_old_is_replaced_and_no_request_fails(tmp_path, behind):
+def test_old_connections_are_replaced_without_failed_requests(tmp_path, behind):
     server, _ = behind
-    # gRPC sends a request again that the end of a connection overtook, but only once: so not much shorter than this.
+    # gRPC retries a request that arrives while its connection closes, but only once, so this must not be much shorter.
     changes = {
         "keepalive_time 60s;": "keepalive_time 300ms;",
         "access_log off;": "log_format numbers 'connection $connection'; access_log /dev/stdout numbers;",
@@ -218,7 +218,7 @@ def test_a_large_rest_body_passes(rest):
 
     refused = rest.post("/v1/models/toy:predict", json={"signature_name": "images", "instances": [image]})
 
-    assert refused.status_code == 400  # by the server, which does not find an image in it
+    assert refused.status_code == 400  # from the server, because the body contains no image
     assert "proxy" not in refused.text
 
 

@@ -39,7 +39,7 @@ def _names(found):
     return {number: [state.state for state in found[number]] for number in found}
 
 
-def test_a_server_tells_which_versions_have_labels_are_loaded_or_failed(toys, tmp_path):
+def test_a_server_reports_labelled_loaded_and_failed_versions(toys, tmp_path):
     for number in (1, 2, 3):
         push(toys, tmp_path, number)
     (tmp_path / "4").mkdir()
@@ -53,7 +53,7 @@ def test_a_server_tells_which_versions_have_labels_are_loaded_or_failed(toys, tm
         states = served_by_servers([f"localhost:{server.port}"])
         expected = {1: ["stable"], 2: ["canary"], 3: ["loaded"], 4: ["failed"]}
         deadline = time.monotonic() + 60
-        # A label counts from when its version is loaded.
+        # A label counts once its version is loaded.
         while _names(found := states("/elsewhere/toy")) != expected and time.monotonic() < deadline:
             time.sleep(0.05)
         other = states("/elsewhere/other")

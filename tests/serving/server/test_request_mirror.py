@@ -1,4 +1,4 @@
-"""The component request-log with a real nginx: sampled predictions reach a sink, which no request waits for."""
+"""The component request-log with a real nginx: mirrors sampled predictions to a sink without delaying requests."""
 
 import contextlib
 import http.server
@@ -64,7 +64,7 @@ def _sink(folder):
 
 
 def _finish(front):
-    """Ends the proxy after the copies that are on their way."""
+    """Stops the proxy when all copies have arrived."""
     front.quit()
     assert front.process.wait(60) == 0
 
@@ -135,7 +135,7 @@ def test_a_sink_that_refuses_fails_no_request(model, tmp_path):
         server.server_close()
 
 
-def test_a_sink_that_stands_still_delays_no_request(model, tmp_path):
+def test_a_hanging_sink_delays_no_request(model, tmp_path):
     # It accepts connections and never answers, so a copy lasts for ten minutes. That is more copies than a connection
     # may have requests in progress.
     longer = {

@@ -1,4 +1,4 @@
-"""Tensors between the wire and NumPy, and sizes that image headers claim."""
+"""Conversion of tensors from and to NumPy, and image sizes from headers."""
 
 import io
 import sys
@@ -24,7 +24,7 @@ _LIMIT = 1 << 16
 
 
 @given(_ARRAYS, st.booleans())
-def test_numbers_survive_the_wire_in_both_forms(array, as_content):
+def test_numbers_round_trip_in_both_forms(array, as_content):
     proto = tensor_pb2.TensorProto.FromString(to_proto(array, as_content).SerializeToString())
 
     np.testing.assert_array_equal(tf.make_ndarray(proto), array)
@@ -32,7 +32,7 @@ def test_numbers_survive_the_wire_in_both_forms(array, as_content):
 
 
 @given(st.lists(st.binary(), max_size=5))
-def test_strings_survive_the_wire(values):
+def test_strings_round_trip(values):
     array = np.empty(len(values), object)
     array[:] = values
 
@@ -42,7 +42,7 @@ def test_strings_survive_the_wire(values):
 
 
 def _refusal(call, *arguments):
-    """Returns the text of a refusal, or None; any other exception fails the test."""
+    """Returns the text of a ServingError, or None; any other exception fails the test."""
     try:
         call(*arguments)
     except ServingError as error:
@@ -54,7 +54,7 @@ _FIELDS = [field.name for field in tensor_pb2.TensorProto.DESCRIPTOR.fields if f
 
 
 def _proto(dtype, shape, content=b"", field="float_val", values=(), unknown_rank=False):
-    """A tensor of any dtype, shape and values, whether they belong together or not."""
+    """A tensor of any dtype, shape and values, consistent or not."""
     proto = tensor_pb2.TensorProto(dtype=dtype, tensor_content=content)
     proto.tensor_shape.unknown_rank = unknown_rank
     for side in shape:
@@ -107,7 +107,7 @@ def test_any_tensor_is_read_in_its_own_shape_or_refused(proto):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (400, 3)])
-def test_headers_say_what_the_decoder_finds(kind, size):
+def test_header_sizes_match_the_decoder(kind, size):
     height, width = size
     buffer = io.BytesIO()
     Image.new("RGB", (width, height)).save(buffer, kind)
@@ -158,7 +158,7 @@ def test_no_header_breaks_the_check(start, rest):
         (300, "expected at most 300 in all (server) and at most 400 in all (model); send"),
     ],
 )
-def test_an_image_that_is_too_large_is_told_every_limit(pixels, text):
+def test_an_error_about_a_large_image_lists_every_limit(pixels, text):
     buffer = io.BytesIO()
     Image.new("RGB", (30, 20)).save(buffer, "PNG")
     limits = {"server": pixels, "model": 400 if pixels < 400 else 600}

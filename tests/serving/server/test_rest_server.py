@@ -1,4 +1,4 @@
-"""REST, batching and monitoring of a whole server with a real model, as its files switch them on."""
+"""REST, batching and monitoring of a complete server with a real model and configuration files."""
 
 import base64
 import concurrent.futures
@@ -52,14 +52,14 @@ def _png(height, width):
         ("toy", {"inputs": {"x": [[[]] * 40]}}, "expected [?, 2]"),
     ],
 )
-def test_the_model_s_refusals_arrive_with_their_words(rest, path, body, message):
+def test_the_model_s_errors_keep_their_text(rest, path, body, message):
     answer = rest.post(f"/v1/models/{path}:predict", json=body)
 
     assert answer.status_code == 400
     assert message in answer.json()["error"]
 
 
-def test_a_corrupt_image_does_not_harm_those_it_was_batched_with(rest):
+def test_a_corrupt_image_does_not_affect_its_batch(rest):
     images = [_png(3, 5), {"b64": _png(3, 5)["b64"][:60]}, _png(7, 2)]
 
     def ask(image):
@@ -74,7 +74,7 @@ def test_a_corrupt_image_does_not_harm_those_it_was_batched_with(rest):
 
 
 @pytest.mark.parametrize("signature", ["gate", "slow"])
-def test_a_run_past_the_timeout_is_ended_and_another_takes_its_place(toys, tmp_path, signature):
+def test_a_run_past_the_timeout_is_stopped_and_frees_its_slot(toys, tmp_path, signature):
     push(toys, tmp_path, 1)
     body = {"signature_name": signature, "inputs": {"gate": 1.0, "slow": 1 << 40}[signature]}
     with (
@@ -90,7 +90,7 @@ def test_a_run_past_the_timeout_is_ended_and_another_takes_its_place(toys, tmp_p
     assert next_one.model_spec.version.value == 1
 
 
-def test_as_many_requests_are_worked_on_as_asked_for(toys, tmp_path):
+def test_the_configured_number_of_requests_runs_in_parallel(toys, tmp_path):
     push(toys, tmp_path, 1)
     many = 4 * (os.cpu_count() or 1) + 1
     connections = httpx.Limits(max_connections=None)

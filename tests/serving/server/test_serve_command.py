@@ -1,4 +1,4 @@
-"""`segpipe serve` as a process: what it prints, how it ends, and what it serves after a kill."""
+"""`segpipe serve` as a process: its output, its shutdown, and its restart after a kill."""
 
 import dataclasses
 import os
@@ -40,7 +40,7 @@ class _Process:
         self.connection = Channel(int(self.line("gRPC").rsplit(":", 1)[1]))
 
     def line(self, start):
-        """Returns the first printed line that begins so and was not returned yet; threads print in any order."""
+        """Returns the first new line with this prefix; threads print in any order."""
         for line in self._passed_over:
             if line.startswith(start):
                 self._passed_over.remove(line)
@@ -54,7 +54,7 @@ class _Process:
 
 @pytest.fixture
 def start():
-    """Starts processes that are killed after the test where they still run."""
+    """Starts processes, and kills those that still run after the test."""
     processes = []
 
     def start(*arguments):
@@ -95,7 +95,7 @@ def test_killed_while_a_version_is_loaded_and_drained_after_a_restart(toys, tmp_
     first = start(tmp_path, "--max_num_load_retries=0", "--enable_model_warmup=true")
     assert first.line("toy") == "toy  version 1 ready"
     staging = stage(toys, tmp_path, 2)
-    write_warmup(staging, predict_request({"steps": np.int64(1 << 40)}, signature="slow"))  # loads for ever
+    write_warmup(staging, predict_request({"steps": np.int64(1 << 40)}, signature="slow"))  # loads forever
     os.rename(staging, tmp_path / "2")
     while _states(first.connection).get(2) != get_model_status_pb2.ModelVersionStatus.LOADING:
         threading.Event().wait(0.05)
@@ -103,11 +103,11 @@ def test_killed_while_a_version_is_loaded_and_drained_after_a_restart(toys, tmp_
     first.process.kill()
     first.process.wait()
 
-    # The copy that was under way when the machine went down is cut short.
+    # The copy in progress when the machine crashed is truncated.
     (weights,) = (tmp_path / "2" / "variables").glob("variables.data-*")
     os.truncate(weights, 1)
     second = start(tmp_path, "--max_num_load_retries=0", "--max_concurrent_requests=4")
-    assert second.line("toy") == "toy  no version serves yet"
+    assert second.line("toy") == "toy  no version is available yet"
     shutil.rmtree(tmp_path / "2")
     while _states(second.connection).get(1) != get_model_status_pb2.ModelVersionStatus.AVAILABLE:
         threading.Event().wait(0.05)
@@ -128,7 +128,7 @@ def test_killed_while_a_version_is_loaded_and_drained_after_a_restart(toys, tmp_
 
 def test_a_second_signal_ends_a_server_that_waits_for_a_load(toys, tmp_path, start):
     staging = stage(toys, tmp_path, 1)
-    write_warmup(staging, predict_request({"steps": np.int64(1 << 40)}, signature="slow"))  # loads for ever
+    write_warmup(staging, predict_request({"steps": np.int64(1 << 40)}, signature="slow"))  # loads forever
     os.rename(staging, tmp_path / "1")
     server = start(tmp_path)
     while _states(server.connection).get(1) != get_model_status_pb2.ModelVersionStatus.LOADING:
@@ -193,7 +193,7 @@ def test_flags_that_cannot_work_are_explained(flags, text):
     assert "Traceback" not in result.stderr
 
 
-def test_a_page_without_a_model_to_ask_is_refused(tmp_path):
+def test_a_page_without_a_model_is_rejected(tmp_path):
     (tmp_path / "models.config").write_text("model_config_list {}\n")
 
     result = _run("--model_config_file", str(tmp_path / "models.config"), "--port=0", "--ui", "--ui_port=0")
@@ -203,9 +203,9 @@ def test_a_page_without_a_model_to_ask_is_refused(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def test_a_page_that_cannot_be_served_ends_the_start_whatever_the_models_are_at(toys, tmp_path):
+def test_a_page_that_cannot_start_stops_the_server(toys, tmp_path):
     staging = stage(toys, tmp_path, 1)
-    write_warmup(staging, predict_request({"steps": np.int64(1 << 40)}, signature="slow"))  # loads for ever
+    write_warmup(staging, predict_request({"steps": np.int64(1 << 40)}, signature="slow"))  # loads forever
     os.rename(staging, tmp_path / "1")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -216,7 +216,7 @@ def test_a_page_that_cannot_be_served_ends_the_start_whatever_the_models_are_at(
     assert f"--ui_port {port}: found Address already in use at 127.0.0.1, expected a free port" in result.stderr
 
 
-def test_a_missing_folder_of_samples_is_refused_before_tensorflow_is_waited_for(tmp_path):
+def test_a_missing_samples_folder_is_rejected_before_tensorflow_loads(tmp_path):
     program = (
         "import sys; from typer.testing import CliRunner; from pipeline.cli.main import app;"
         f"flags = ['--model_base_path', {str(tmp_path)!r}, '--port=0', '--ui', '--ui_port=0', '--ui_samples=nowhere'];"
@@ -259,7 +259,7 @@ def test_the_arguments_of_the_manifest_are_taken(toys, tmp_path, start):
     assert server.line("toy") == "toy  version 1 ready"
 
 
-def test_a_unix_socket_takes_the_place_of_port_0(toys, tmp_path):
+def test_a_unix_socket_replaces_port_0(toys, tmp_path):
     (tmp_path / "toy").mkdir()
     push(toys, tmp_path / "toy", 1)
     socket_path = tmp_path / "grpc.sock"
@@ -287,7 +287,7 @@ def test_the_host_may_come_from_the_environment(monkeypatch):
 
     result = _run("--model_base_path", ".", "--port=0", "--engine=local")
 
-    assert "could not listen at no.such.host.invalid:0" in result.stderr
+    assert "could not listen on no.such.host.invalid:0" in result.stderr
     for image in ("serving-tools", "pipeline"):
         dockerfile = (_ROOT / "kubernetes" / "images" / f"{image}.Dockerfile").read_text()
         assert "SEGPIPE_HOST=0.0.0.0" in dockerfile

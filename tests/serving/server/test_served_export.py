@@ -1,4 +1,4 @@
-"""A model that segpipe exported, behind the server: the answer over the wire is that of the model in this process."""
+"""An exported model on the server: it returns the same predictions as in this process."""
 
 import base64
 import functools
@@ -94,7 +94,7 @@ def test_one_corrupt_image_in_a_batch_is_named(served, image):
     assert "image[1] of 2" in text
 
 
-def test_the_client_reads_what_the_server_says(served, image):
+def test_the_client_reads_the_description(served, image):
     connection, predictor = served
     target = connection.channel._channel.target().decode().removeprefix("dns:///")
     with Client(target, model="toy") as client:
@@ -106,7 +106,7 @@ def test_the_client_reads_what_the_server_says(served, image):
     assert answer.version == 1
 
 
-def test_what_was_answered_is_logged_for_watch(base_path, image, tmp_path):
+def test_predictions_are_logged_for_watch(base_path, image, tmp_path):
     with serving(model_base_path=base_path, rest_api_port=0, request_log_dir=tmp_path / "log") as server:
         connection = Channel(server.port)
         with connection.channel:

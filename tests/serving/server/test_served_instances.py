@@ -1,4 +1,4 @@
-"""A model of instances behind the server: what clients, `segpipe predict`, the page and videos make of its answers."""
+"""An instance model on the server, with clients, `segpipe predict`, the page and videos."""
 
 import asyncio
 import base64
@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from components.errors import UsageError
 from pipeline.cli.main import app
-from pipeline.watch.check import _predicted
+from pipeline.watch.check import _with_predicted_classes
 from pipeline.watch.sources import REQUESTS, read_source
 from serving import ui
 from serving.client import AsyncClient, Client, InstanceSegmentation, Refused
@@ -87,7 +87,7 @@ def test_limits_are_optional_inputs_with_and_without_batching(folder):
             if batching:
                 code, text = connection.refusal(inputs, signature="find_instances")
                 assert code == grpc.StatusCode.INVALID_ARGUMENT
-                assert "one first side" in text
+                assert "expected the same batch size in all" in text
             else:
                 np.testing.assert_array_equal(scores(inputs) > 0, [[1, 1, 0, 0], [0] * 4, [1, 1, 0, 0]])
 
@@ -106,7 +106,7 @@ def test_a_limit_leaves_nothing_of_an_instance(target):
 def test_the_client_returns_instances_with_names_and_masks(target):
     with Client(target, model="toy") as client:
         answer = client.segment(LIGHT)
-        nothing, fault, again = client.segment_batch([DARK, LIGHT[:60], LIGHT])
+        nothing, broken, again = client.segment_batch([DARK, LIGHT[:60], LIGHT])
 
     assert isinstance(answer, InstanceSegmentation)
     assert answer.names == ["box", "box", "stripe"]
@@ -123,11 +123,11 @@ def test_the_client_returns_instances_with_names_and_masks(target):
     assert (answer.version, answer.legend) == (7, toy.CLASS_MAP)
     assert (nothing.names, nothing.masks.shape, nothing.confidence) == ([], (0, 0, 0), 0)
     assert set(nothing.class_share.values()) == {0}
-    assert isinstance(fault, Refused)
+    assert isinstance(broken, Refused)
     np.testing.assert_array_equal(again.masks, answer.masks)
 
 
-def test_requests_at_the_same_time_all_find_out_what_kind_of_model_answers(target):
+def test_parallel_requests_detect_the_kind_of_model(target):
     with Client(target, model="toy", batch_size=1, concurrency=4) as client:
         answers = client.segment_batch([LIGHT] * 8)
 
@@ -137,7 +137,7 @@ def test_requests_at_the_same_time_all_find_out_what_kind_of_model_answers(targe
 @pytest.mark.parametrize(
     ("limits", "count"), [({"score_threshold": 0.5}, 2), ({"max_instances": 1}, 1), ({"score_threshold": 1.0}, 0)]
 )
-def test_clients_and_a_model_in_this_process_take_the_same_limits(target, folder, limits, count):
+def test_clients_and_local_models_take_the_same_limits(target, folder, limits, count):
     async def ask():
         async with AsyncClient(target, model="toy", **limits) as client:
             return await client.segment_batch([LIGHT, LIGHT])
@@ -154,7 +154,7 @@ def test_clients_and_a_model_in_this_process_take_the_same_limits(target, folder
 
 
 @pytest.mark.parametrize("limits", [{"score_threshold": 1.5}, {"score_threshold": -0.1}, {"max_instances": 0}])
-def test_senseless_limits_are_refused(limits):
+def test_invalid_limits_are_rejected(limits):
     with pytest.raises(UsageError, match=next(iter(limits))):
         Client("localhost:1", **limits)
 
@@ -209,7 +209,7 @@ def test_predict_writes_json_with_coco_masks_and_an_overlay(target, tmp_path):
     assert (overlay[40, 2] == 250).all()
     assert (overlay[20, 30] != 250).any()
     assert [each["kept"] for each in json.loads(_predict(*words).stdout)["images"]] == [True, True]
-    # Other limits are other instances.
+    # Other limits give other instances.
     anew = json.loads(_predict(*words, "--threshold", 0.5).stdout)["images"]
     assert [(each["kept"], each["class_count"]) for each in anew] == [(False, {}), (False, {"box": 2})]
     again = json.loads(_predict(*words).stdout)["images"]
@@ -260,7 +260,7 @@ def test_the_page_shows_a_bar_for_each_instance(target):
 
     assert answer["unit"] == "instance"
     assert [each["name"] for each in answer["classes"]] == ["box", "box", "stripe"]
-    assert [each["share"] for each in answer["classes"]] == pytest.approx([0.9, 0.6, 0.3])
+    assert [each["value"] for each in answer["classes"]] == pytest.approx([0.9, 0.6, 0.3])
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"].split(",")[1]))))
     assert pixels.shape == (48, 64, 4)
     assert (pixels[40, 4, 3], pixels[20, 4, 3]) == (0, 255)
@@ -294,6 +294,9 @@ def test_watch_reads_logged_requests_and_what_the_model_finds_in_them(folder, tm
     found = read_source(str(tmp_path / "log"), 10, "train")
 
     assert (found.kind, sorted(each.image for each in found.images)) == (REQUESTS, sorted([LIGHT, DARK]))
-    shares = {each.image: each.class_share for each in _predicted(found.images, LocalModel(Predictor(str(folder))))}
+    shares = {
+        each.image: each.class_share
+        for each in _with_predicted_classes(found.images, LocalModel(Predictor(str(folder))))
+    }
     np.testing.assert_allclose(shares[LIGHT], [0, 0.5, 0.125])
     np.testing.assert_array_equal(shares[DARK], [0, 0, 0])

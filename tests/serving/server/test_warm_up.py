@@ -1,4 +1,4 @@
-"""The requests that warm a version up came with it: they may be larger than what clients may send."""
+"""Warm-up requests are part of a version: the limits for clients do not apply to them."""
 
 import grpc
 import numpy as np
@@ -18,7 +18,7 @@ _PNG = tf.io.encode_png(np.zeros((10, 10, 3), np.uint8)).numpy()
     ],
     ids=["images", "pixels", "bytes"],
 )
-def test_warm_up_requests_are_beyond_the_limits_of_clients(toys, tmp_path, limit, signature, inputs):
+def test_clients_limits_do_not_apply_to_warm_up_requests(toys, tmp_path, limit, signature, inputs):
     version = stage(toys, tmp_path, 1)
     write_warmup(version, predict_request(inputs, signature))
     version.rename(tmp_path / "1")

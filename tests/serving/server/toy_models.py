@@ -17,7 +17,7 @@ from serving.warmup import WARMUP_FILE
 
 
 def _queue(name):
-    """A queue of the session that runs the graph, the same one in every signature."""
+    """Returns a queue that all signatures of a session share."""
     return tf.raw_ops.FIFOQueueV2(component_types=[tf.float32], shared_name=name)
 
 
@@ -105,19 +105,19 @@ def export_toy(directory, number):
 
 
 def stage(template, base_path, number):
-    """Copies the toy beside the versions, under a name that is none, and returns where."""
+    """Copies the toy into the base path under a name that is not a version, and returns its path."""
     staging = base_path / f".tmp-{number}"
     shutil.copytree(template / str(number), staging)
     return staging
 
 
 def push(template, base_path, number):
-    """Copies the toy in as a version, in one step as the pipeline's pusher does."""
+    """Adds the toy as a version, atomically as the pipeline's pusher does."""
     os.rename(stage(template, base_path, number), base_path / str(number))
 
 
 def write_warmup(version, request):
-    """Gives a version one warm-up request."""
+    """Adds a warm-up request to a version."""
     (version / WARMUP_FILE).parent.mkdir(exist_ok=True)
     log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
     with tf.io.TFRecordWriter(str(version / WARMUP_FILE)) as writer:
@@ -155,7 +155,7 @@ class Channel:
         return self.prediction.Predict(predict_request(inputs, **spec), timeout=timeout)
 
     def refusal(self, inputs, timeout=20, **spec):
-        """Returns status code and text of a Predict that must fail."""
+        """Returns the status code and the text of a Predict call that must fail."""
         try:
             answer = self.predict(inputs, timeout, **spec)
         except grpc.RpcError as error:
@@ -165,7 +165,7 @@ class Channel:
 
 @contextlib.contextmanager
 def serving(**options):
-    """Runs a server of this process and yields it once its first models are settled."""
+    """Runs a server in this process and yields it when its first models are available or have failed."""
     ready = threading.Event()
     defaults = {
         "port": 0,
@@ -194,20 +194,20 @@ def connected(**options):
 
 
 def wait_until(server, condition):
-    """Waits for a condition on a server's registry, which says when it changed."""
+    """Waits for a condition on a server's registry."""
     with server.core.registry.changed:
         assert server.core.registry.changed.wait_for(lambda: condition(server.core.registry), 60)
 
 
 def state_of(registry, version, name="toy"):
-    """Returns the state of a version, None for one that was never seen. For `wait_until`."""
+    """Returns the state of a version, None if it is unknown. For `wait_until`."""
     servable = registry.models[name].versions.get(version) if name in registry.models else None
     return servable.state if servable is not None else None
 
 
 def run_inside(server, signature, version=1):
-    """Runs a signature of the toy past the server's gate: `await_entry` or `open_gate`, for a request that waits."""
+    """Runs `await_entry` or `open_gate` of the toy without admission, for a request that waits."""
     session = server.core.registry.models["toy"].versions[version].session
-    # The request that is let go may be its version's last, and the version gone before this call returns.
+    # Opening the gate may end the version's last request, so the version may be unloaded before this call returns.
     with contextlib.suppress(ServingError):
         session.run(signature, ONE, ["value"])

@@ -1,4 +1,4 @@
-"""The page over a real gRPC server: through HTTP, and in a headless browser where there is one."""
+"""The page over a real gRPC server, through HTTP and, if one is installed, in a headless browser."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ from serving.ui.app import MAX_UPLOAD
 
 @pytest.fixture
 def samples(tmp_path):
-    """A folder with one sound sample, one that is broken and a file that is none."""
+    """A folder with a valid sample, a broken one and a file that is not an image."""
     (tmp_path / "frame 1.png").write_bytes(picture(250, (40, 60)))
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     (tmp_path / "secret.txt").write_text("not a sample")
@@ -50,13 +50,13 @@ def test_the_page_offers_the_samples_and_loads_nothing_from_elsewhere(http):
         assert http.get(address).status_code == 200, address
 
 
-def test_an_upload_comes_back_as_a_coloured_mask_with_shares(http):
+def test_an_upload_returns_a_coloured_mask_with_class_fractions(http):
     answer = http.post("/segment", content=picture(250, (40, 60))).json()
 
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"].split(",")[1]))))
     assert pixels.shape == (40, 60, 4)
     assert (pixels[0, 0].tolist(), pixels[0, 59].tolist()) == ([128, 64, 128, 255], [0, 0, 255, 255])
-    assert [(each["color"], each["share"]) for each in answer["classes"]] == [
+    assert [(each["color"], each["value"]) for each in answer["classes"]] == [
         ("#0000ff", 0.5),
         ("#804080", 0.5),
         ("#000000", 0.0),
@@ -65,13 +65,13 @@ def test_an_upload_comes_back_as_a_coloured_mask_with_shares(http):
     assert answer["seconds"] > 0
 
 
-def test_a_sample_is_asked_for_by_its_name(http):
+def test_a_sample_is_segmented_by_name(http):
     assert http.post("/segment", params={"sample": "frame 1.png"}).json()["size"] == "60 x 40"
     assert http.get("/samples/frame%201.png").content == picture(250, (40, 60))
 
 
 @pytest.mark.parametrize("name", ["secret.txt", "absent.png", "../secret.txt", "%2e%2e/secret.txt", "/etc/passwd"])
-def test_nothing_but_samples_is_given_out(http, name):
+def test_only_samples_are_served(http, name):
     assert http.post("/segment", params={"sample": name}).status_code == 404
     assert http.get(f"/samples/{name.replace('/', '%2F')}").status_code == 404
 
@@ -92,11 +92,11 @@ def test_a_corrupt_image_is_explained(http):
 
     assert response.status_code == 422
     assert response.json()["title"] == "The model cannot read this image"
-    assert "cut short" in response.json()["detail"]
+    assert "truncated" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("tell_the_length", [True, False])
-def test_an_upload_beyond_the_limit_is_refused(http, toy, tell_the_length):
+def test_an_upload_over_the_limit_is_rejected(http, toy, tell_the_length):
     body = bytes(MAX_UPLOAD + 1)
 
     response = http.post("/segment", content=body if tell_the_length else iter([body]))
@@ -112,11 +112,11 @@ def test_an_upload_beyond_the_limit_is_refused(http, toy, tell_the_length):
         (grpc.StatusCode.UNAVAILABLE, 503, "No model server answers"),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, 503, "The model server is busy"),
         (grpc.StatusCode.NOT_FOUND, 502, "The server does not serve this model"),
-        (grpc.StatusCode.INTERNAL, 502, "The model server gave no usable answer"),
+        (grpc.StatusCode.INTERNAL, 502, "The model server returned no usable answer"),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
-def test_a_server_that_fails_is_explained(http, toy, code, status, title):
+def test_a_failing_server_is_explained(http, toy, code, status, title):
     toy.failures = [(code, "words of the server")] * 9
 
     response = http.post("/segment", content=picture(250))
@@ -125,7 +125,7 @@ def test_a_server_that_fails_is_explained(http, toy, code, status, title):
     assert "words of the server" in response.json()["detail"]
 
 
-def test_a_port_that_is_taken_and_a_folder_that_is_not_there_are_explained(page, server):
+def test_a_port_in_use_and_a_missing_folder_are_explained(page, server):
     with pytest.raises(UsageError, match=f"--ui_port {page.port}: found Address already in use"):
         start(server, port=page.port)
     with pytest.raises(UsageError, match="--ui_samples absent: found no folder"):
@@ -133,7 +133,7 @@ def test_a_port_that_is_taken_and_a_folder_that_is_not_there_are_explained(page,
 
 
 def _document(address, tmp_path):
-    """The document that a browser ends up with, as HTML."""
+    """Returns the rendered document as HTML."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium on the PATH; install it to test the page in a browser")
@@ -151,7 +151,7 @@ def test_a_browser_shows_the_prediction_of_a_sample(page, tmp_path):
     assert re.search(r'id="confidence">75\.0 %<', document)
     assert re.search(r'id="seconds">\d+ ms<', document)
     assert 'data-state="done"' in document
-    assert re.findall(r"<span>(\w+)</span><span class=\"share\">([\d.]+ %)</span>", document) == [
+    assert re.findall(r"<span>(\w+)</span><span class=\"value\">([\d.]+ %)</span>", document) == [
         ("sky", "50.0 %"),
         ("road", "50.0 %"),
     ]
@@ -165,10 +165,10 @@ def test_a_browser_shows_the_prediction_of_a_sample(page, tmp_path):
     assert re.search(r'class="error"[^>]*hidden', document)
 
 
-def test_a_browser_shows_what_is_wrong_with_a_sample(page, tmp_path):
+def test_a_browser_shows_the_error_of_a_broken_sample(page, tmp_path):
     document = _document(f"{page.address}?sample=broken.jpg", tmp_path)
 
     assert '<strong id="error-title">The model cannot read this image</strong>' in document
-    assert "cut short" in document
+    assert "truncated" in document
     assert not re.search(r'class="error"[^>]*hidden', document)
     assert 'data-state="empty"' in document

@@ -5,7 +5,7 @@ import tensorflow as tf
 from trainer.models.mask_rcnn import anchors, boxes, matching
 
 
-def test_anchors_are_those_of_the_source_at_its_size():
+def test_anchors_are_those_of_the_paper_at_its_size():
     found = anchors.anchors((800, 1024))
 
     assert found.shape == (sum(anchors.counts((800, 1024))), 4)
@@ -19,7 +19,7 @@ def test_anchors_are_those_of_the_source_at_its_size():
     assert (np.diff(found[1:7:3], axis=0) == [0, 4, 0, 4]).all()
 
 
-def test_small_images_have_smaller_anchors_and_odd_sizes_one_for_each_place():
+def test_small_images_have_smaller_anchors_and_odd_sizes_are_rounded_up():
     assert anchors.scale((800, 1333)) == anchors.scale((1000, 1000)) == 1
     assert anchors.scale((400, 2000)) == 0.5
     assert anchors.scale((96, 128)) == 0.375
@@ -27,7 +27,7 @@ def test_small_images_have_smaller_anchors_and_odd_sizes_one_for_each_place():
     assert anchors.counts((96, 160))[3:] == [3 * 15, 3 * 2 * 3]
 
 
-def test_offsets_lead_back_to_the_boxes():
+def test_decoded_offsets_are_the_boxes():
     origins = tf.constant([[10.0, 10, 30, 50], [0, 0, 8, 8]])
     true = tf.constant([[12.0, 5, 40, 45], [1, 1, 9, 20]])
 
@@ -93,7 +93,7 @@ def test_one_in_four_boxes_at_most_is_positive_and_comes_first(positive, expecte
     assert tf.gather(labels[0], index[0]).numpy().tolist() == [1] * expected + [0] * (16 - expected)
 
 
-def test_too_few_boxes_leave_places_that_are_not_drawn():
+def test_too_few_boxes_are_padded_with_invalid_ones():
     index, positives, drawn = matching.sample(tf.constant([[0, 1, -1, -1, 0]]), 4, 2, tf.constant([1, 2]))
 
     assert (int(positives.numpy().sum()), int(drawn.numpy().sum())) == (1, 3)

@@ -31,7 +31,7 @@ def test_smooth_l1_is_quadratic_below_beta_and_linear_above():
     assert found.numpy().tolist() == [0.125, 2.5 + 0.5]
 
 
-def test_proposals_that_fit_the_instances_cost_nothing(truth):
+def test_perfect_proposals_have_no_loss(truth):
     all_anchors = tf.constant(anchors.anchors(SIZE))
     iou = boxes.iou(all_anchors, truth.boxes).numpy()
     best = np.argmax(iou, axis=-1)
@@ -143,7 +143,7 @@ def test_masks_are_pasted_into_their_boxes_at_any_size():
     "encoder",
     [pytest.param(name, marks=() if name == "vgg16" else pytest.mark.slow) for name in encoders.ENCODERS],
 )
-def test_every_encoder_carries_the_pyramid(encoder):
+def test_every_encoder_supports_the_pyramid(encoder):
     settings = ModelSettings(name="mask_rcnn", encoder=encoder, pyramid_filters=8, proposals=20, max_instances=5)
 
     network = registry.build(settings, SIZE, 3)
@@ -160,5 +160,5 @@ def test_every_encoder_carries_the_pyramid(encoder):
 
 
 def test_a_network_needs_a_size():
-    with pytest.raises(UsageError, match="size: found none, but mask_rcnn is built for one size"):
+    with pytest.raises(UsageError, match="size: found none, but mask_rcnn needs a fixed image size"):
         registry.build(ModelSettings(name="mask_rcnn"), None, 3)

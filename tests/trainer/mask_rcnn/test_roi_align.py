@@ -36,7 +36,7 @@ def test_large_boxes_read_deep_levels():
     assert levels_of(boxes / 2, (400, 400)).numpy().tolist() == [1, 1, 2, 2, 3, 3, 0]
 
 
-def test_a_box_reads_its_level_at_its_place():
+def test_a_box_reads_its_pixels_of_its_level():
     # Every level holds its number, and P2 the row as well.
     levels = [np.full((1, 256 // stride, 384 // stride, 1), stride, np.float32) for stride in (4, 8, 16, 32)]
     levels[0] += np.arange(64, dtype=np.float32)[:, np.newaxis, np.newaxis] * 100

@@ -1,20 +1,19 @@
-"""The Optimizer on a real export: what it compares, what it passes on, what it refuses."""
+"""The Optimizer on a real export: comparison, chosen variant and rejected variants."""
 
 from __future__ import annotations
 
-import io
 import pathlib
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 from tfx.types.standard_artifacts import Examples, Model, ModelRun, TransformGraph
 
 from components import features, preprocessing
 from components.artifact_files import read_model_metadata, weights_beside
 from components.class_map import ClassMap
+from components.drawing import png_bytes
 from serving.export import export
 from serving.litert import LITERT_FILE, LiteRTNetwork
 from serving.settings import ExportSettings
@@ -25,12 +24,12 @@ from trainer.variants.component import Optimizer
 _SIZE = (32, 32)
 _CLASS_MAP = ClassMap(("dark", "light"), ((0, 0, 0), (255, 255, 255)))
 _METADATA = {"model": "toy", "export_precision": "float32"}
-# Neighbouring levels of grey, which a network of few bits cannot tell apart, beside clear black and white.
+# Neighbouring levels of grey, which low precision cannot distinguish, and clear black and white.
 _DARK, _LIGHT = 199, 200
 
 
 def _write_transform(directory: str) -> None:
-    """Writes what Transform would write of its graph."""
+    """Writes a graph like Transform's."""
 
     @tf.function(input_signature=[{name: tf.TensorSpec([None], tf.string) for name in (features.IMAGE, features.MASK)}])
     def transform(inputs):
@@ -41,12 +40,6 @@ def _write_transform(directory: str) -> None:
     tf.saved_model.save(module, f"{directory}/transform_fn")
 
 
-def _png(array):
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def _write_split(folder: pathlib.Path, dark: int, light: int) -> None:
     """Writes four examples, each light in some columns."""
     folder.mkdir(parents=True)
@@ -55,14 +48,14 @@ def _write_split(folder: pathlib.Path, dark: int, light: int) -> None:
             mask = np.zeros(_SIZE, np.uint8)
             mask[:, :columns] = 1
             grey = np.where(mask, light, dark).astype(np.uint8)
-            values = {features.IMAGE: _png(np.stack([grey] * 3, axis=-1)), features.MASK: _png(mask)}
+            values = {features.IMAGE: png_bytes(np.stack([grey] * 3, axis=-1)), features.MASK: png_bytes(mask)}
             values |= dict.fromkeys((features.NAME, features.SEQUENCE), b"x")
             feature = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in values.items()}
             writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
 
 
 def _network() -> keras.Model:
-    """Calls a pixel light above a grey of 199.5; the batch norm holds the threshold."""
+    """Classifies pixels above a grey of 199.5 as light; the batch norm contains the threshold."""
     image = keras.Input((None, None, 3), name="image")
     grey = keras.layers.Conv2D(1, 1, use_bias=False, kernel_initializer="ones", name="sum")(image)
     norm = keras.layers.BatchNormalization(epsilon=0, name="threshold")
@@ -75,7 +68,7 @@ def _network() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Artifacts as Trainer, Transform and ExampleGen leave them."""
+    """Artifacts like those of Trainer, Transform and ExampleGen."""
     folder = tmp_path_factory.mktemp("pipeline")
     made = {"model": Model(), "model_run": ModelRun(), "transform_graph": TransformGraph(), "examples": Examples()}
     for name, artifact in made.items():
@@ -93,7 +86,7 @@ def trained(tmp_path_factory):
 
 
 def _optimize(trained, folder: pathlib.Path, variants: list[str], eval_split: str, precision: str = "float32") -> str:
-    """Runs the component and returns the SavedModel that it passes on."""
+    """Runs the component and returns the SavedModel that it writes."""
     result = Model()
     result.uri = str(folder / "optimized")
     Optimizer.test_call(
@@ -111,7 +104,7 @@ def _verdicts(directory: str) -> dict[str, str]:
     return {row["name"]: row["verdict"] for row in read_model_metadata(directory)["variants"]}
 
 
-def test_the_first_variant_that_loses_nothing_is_passed_on_and_int8_beside_it(trained, tmp_path):
+def test_the_first_variant_that_loses_nothing_is_written_with_int8(trained, tmp_path):
     directory = _optimize(trained, tmp_path, ["bfloat16", "folded", "int8"], "clear")
 
     metadata = read_model_metadata(directory)
@@ -127,13 +120,13 @@ def test_the_first_variant_that_loses_nothing_is_passed_on_and_int8_beside_it(tr
     }
     logits = LiteRTNetwork(pathlib.Path(directory, LITERT_FILE).read_bytes())(tf.fill([1, *_SIZE, 3], 255.0))
     assert np.all(logits[..., 1] > logits[..., 0])
-    answer = tf.saved_model.load(directory).signatures["serving_default"](image=tf.constant([_png(_grey(255))]))
+    answer = tf.saved_model.load(directory).signatures["serving_default"](image=tf.constant([png_bytes(_grey(255))]))
     assert np.all(answer["class_map"] == 1)
     # A later training may start from it.
     assert pathlib.Path(weights_beside(directory)).exists()
 
 
-def test_where_every_variant_loses_too_much_the_model_as_trained_is_passed_on(trained, tmp_path):
+def test_the_exported_model_is_written_if_all_variants_lose_too_much(trained, tmp_path):
     directory = _optimize(trained, tmp_path, ["bfloat16", "int8"], "subtle")
 
     metadata = read_model_metadata(directory)
@@ -143,18 +136,18 @@ def test_where_every_variant_loses_too_much_the_model_as_trained_is_passed_on(tr
     assert verdicts["bfloat16"].startswith("refused: it loses 0.")
     assert verdicts["int8"].startswith("refused: it loses 0.")
     assert not pathlib.Path(directory, LITERT_FILE).exists()
-    answer = tf.saved_model.load(directory).signatures["serving_default"](image=tf.constant([_png(_grey(_LIGHT))]))
+    answer = tf.saved_model.load(directory).signatures["serving_default"](image=tf.constant([png_bytes(_grey(_LIGHT))]))
     assert np.all(answer["class_map"] == 1)
 
 
 @pytest.mark.parametrize(("precision", "verdict"), [("float32", "chosen"), ("bfloat16", "refused: it loses 0.")])
-def test_folded_computes_in_the_export_s_precision(trained, tmp_path, precision, verdict):
+def test_folded_has_the_precision_of_the_export(trained, tmp_path, precision, verdict):
     directory = _optimize(trained, tmp_path, ["folded"], "subtle", precision)
 
     assert _verdicts(directory)["folded"].startswith(verdict)
 
 
-def test_a_variant_keeps_test_time_augmentation_and_int8_only_its_own_size(trained, tmp_path):
+def test_variants_keep_test_time_augmentation_but_int8_has_one_scale(trained, tmp_path):
     test_time = TestTimeAugmentation(flip=True, scales=(1.0, 2.0))
     model = Model()
     model.uri = str(tmp_path / "model")
@@ -167,7 +160,7 @@ def test_a_variant_keeps_test_time_augmentation_and_int8_only_its_own_size(train
     assert metadata["variant"] == "folded"
     assert TestTimeAugmentation.of(metadata) == test_time
     assert [row["mean_iou"] for row in metadata["variants"]] == [1, 1, 1]
-    image = tf.constant([_png(_striped())])
+    image = tf.constant([png_bytes(_striped())])
     expected, answer = (
         tf.saved_model.load(path).signatures["probabilities"](image=image)["probabilities"]
         for path in (directory, optimized)

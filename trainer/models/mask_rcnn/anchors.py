@@ -1,4 +1,4 @@
-"""The anchors: boxes of three shapes around every place of the pyramid, which the proposals start from."""
+"""The anchors: boxes of three aspect ratios at every pixel of the pyramid, which proposals are relative to."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ STRIDES = (4, 8, 16, 32, 64)
 # Height to width. Source: Lin et al. 2017, arXiv 1612.03144, section 4.1.
 RATIOS = (0.5, 1.0, 2.0)
 
-# Side of a square anchor in strides: 32 pixels at P2 to 512 at P6, as in the source.
+# Side of a square anchor in strides: 32 pixels at P2 to 512 at P6, as in the paper.
 _SIDE = 8
 
-# The source's images have a shorter side of 800 pixels. Smaller ones have smaller objects, yet an anchor of less than
+# The paper's images have a shorter side of 800 pixels. Smaller images have smaller objects, but anchors of less than
 # three strides would leave gaps between neighbours.
 _SHORTER_SIDE = 800
 _SMALLEST_SCALE = 3 / _SIDE
 
 
 def scale(size: tuple[int, int]) -> float:
-    """Returns the size of objects for an input of a height and width, relative to the source's images; at most 1."""
+    """Returns the size of anchors for an input's height and width in pixels, relative to the paper's; at most 1."""
     return float(np.clip(min(size) / _SHORTER_SIDE, _SMALLEST_SCALE, 1))
 
 
@@ -32,11 +32,7 @@ def counts(size: tuple[int, int]) -> list[int]:
 
 
 def anchors(size: tuple[int, int]) -> np.ndarray:
-    """Returns the anchors of all levels, float32 [A, 4], ordered by level, row, column and ratio; some cross borders.
-
-    Args:
-        size: height and width of the network's input in pixels.
-    """
+    """Returns the anchors for an input's height and width, ordered by level, row, column and ratio, float32 [A, 4]."""
     levels = []
     for stride in STRIDES:
         sides = _SIDE * stride * scale(size) * np.stack([np.sqrt(RATIOS), 1 / np.sqrt(RATIOS)], axis=-1)

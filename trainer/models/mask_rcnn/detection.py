@@ -1,4 +1,4 @@
-"""What the network finds: the best boxes of each class, and their masks in the image."""
+"""The final detections: the best boxes of each class."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import tensorflow as tf
 
 from trainer.models.mask_rcnn import boxes
 
-# Overlap of two boxes of a class, and boxes that are considered. Source: Detectron, TEST.NMS and RPN_POST_NMS_TOP_N.
+# Largest overlap of two boxes of a class, and number of candidates. Source: Detectron, TEST.NMS and RPN_POST_NMS_TOP_N.
 _MAX_IOU = 0.5
 _CANDIDATES = 1000
 
 
 @keras.saving.register_keras_serializable("segpipe")
 class Detections(keras.layers.Layer):
-    """Chooses instances from proposals and what the box head says of them."""
+    """Selects instances from proposals and the outputs of the box head."""
 
     def __init__(self, number: int, min_score: float, size: Sequence[int], **kwargs: Any) -> None:
-        """Args: `number` of instances; `min_score` of each; `size`: height and width of the network's input."""
+        """Args: `number` of instances; `min_score` of each; `size`: height and width of the input in pixels."""
         super().__init__(autocast=False, **kwargs)
         self._number, self._min_score, self._size = number, min_score, (size[0], size[1])
 
     def call(self, proposals: Any, logits: Any, offsets: Any) -> tuple[Any, Any, Any]:
-        """Chooses.
+        """Selects the instances.
 
         Args:
             proposals: float32 [B, P, 4].
@@ -33,8 +33,8 @@ class Detections(keras.layers.Layer):
             offsets: float32 [B, P, 4 things].
 
         Returns:
-            By falling score: boxes, float32 [B, number, 4]; positions in things, int32 [B, number], -1 for no instance;
-            scores, float32 [B, number], 0 for no instance.
+            By descending score: boxes, float32 [B, number, 4]; indices in things, int32 [B, number], -1 for no
+            instance; scores, float32 [B, number], 0 for no instance.
         """
         count, things = proposals.shape[1], logits.shape[-1] - 1
         scores = tf.nn.softmax(logits)[..., 1:]
@@ -48,8 +48,3 @@ class Detections(keras.layers.Layer):
         kept, real = boxes.keep_best(found, scores, classes, self._number, _MAX_IOU, self._min_score)
         found, classes, scores = (tf.gather(each, kept, batch_dims=1) for each in (found, classes, scores))
         return tf.where(real[..., tf.newaxis], found, 0.0), tf.where(real, classes, -1), tf.where(real, scores, 0.0)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments of the constructor."""
-        own = {"number": self._number, "min_score": self._min_score, "size": list(self._size)}
-        return {**super().get_config(), **own}

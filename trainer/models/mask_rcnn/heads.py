@@ -1,11 +1,11 @@
-"""The two heads on the features of a box: its class and exact place, and its mask (Mask R-CNN, figure 4, right)."""
+"""The two heads on the features of a box: class and box offsets, and mask (Mask R-CNN, figure 4, right)."""
 
 from __future__ import annotations
 
 import keras
 from keras import layers
 
-# Height and width of the features that each head takes, and of the masks.
+# Height and width of the input of each head, and of the masks.
 BOX_BINS, MASK_BINS, MASK_SIZE = 7, 14, 28
 
 
@@ -16,7 +16,7 @@ def box_head(filters: int, things: int) -> keras.Model:
     """
     features = keras.Input((None, BOX_BINS, BOX_BINS, filters), name="box_features")
     x = layers.Reshape((-1, BOX_BINS**2 * filters))(features)
-    # 1024 units beside 256 channels, as the source has.
+    # 1024 units for 256 channels, as in the paper.
     for name in ("box_fc1", "box_fc2"):
         x = layers.Dense(4 * filters, activation="relu", kernel_initializer="he_normal", name=name)(x)
     normal = keras.initializers.RandomNormal(stddev=0.01)

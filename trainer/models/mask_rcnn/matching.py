@@ -1,4 +1,4 @@
-"""Which boxes should become which instance, and which of them a step learns from."""
+"""Matches boxes to instances, and samples the boxes that a step learns from."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ POSITIVE, NEGATIVE, NEITHER = 1, 0, -1
 def match(
     boxes: tf.Tensor, truth: tf.Tensor, positive: float, negative: float, force_best: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Labels boxes by their overlap with the true ones.
+    """Labels boxes by their overlap with the true boxes.
 
     Args:
         boxes: float32 [B, N, 4], or [N, 4] for all images.
-        truth: float32 [B, M, 4], filled up by boxes without area.
-        positive: least overlap with an instance of a positive box.
-        negative: overlap below which a box is negative; between the two it is neither.
-        force_best: whether the boxes that overlap most with an instance are positive anyway (Ren et al. 2015,
-            section 3.1.2).
+        truth: float32 [B, M, 4], padded by boxes without area.
+        positive: least IoU of a positive box.
+        negative: IoU below which a box is negative; between the two it is neither.
+        force_best: whether an instance's boxes of highest IoU are always positive (Ren et al. 2015, section 3.1.2).
 
     Returns:
-        Labels and indices of the instance that overlaps most, int32 [B, N] each.
+        Labels, and indices of the instance of highest IoU, int32 [B, N] each.
     """
     overlap = tf.where(box_math.have_area(truth)[:, tf.newaxis], box_math.iou(boxes, truth), 0.0)
     best = tf.reduce_max(overlap, axis=-1)
@@ -38,16 +37,16 @@ def match(
 def sample(
     labels: tf.Tensor, number: int, most_positive: int, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Draws boxes: positive ones first, as many as there are and allowed, and negative ones for the rest.
+    """Samples boxes at random: up to `most_positive` positive ones first, then negative ones.
 
     Args:
-        labels: as `match` returns them, [B, N].
-        number: how many to draw of each image.
-        most_positive: how many of them may be positive.
+        labels: as returned by `match`, [B, N].
+        number: number of boxes per image.
+        most_positive: maximum number of positive boxes among them.
         seed: integer [2].
 
     Returns:
-        Indices, int32 [B, number], and bool [B, number]: which are positive, and which are drawn at all.
+        Indices, int32 [B, number], and bool [B, number]: which are positive, and which are valid.
     """
     draw = tf.random.stateless_uniform(tf.shape(labels), seed)
     positive = tf.where(labels == POSITIVE, draw, -1.0)

@@ -1,4 +1,4 @@
-"""The whole network, from pixels to instances."""
+"""Mask R-CNN, from pixels to instances."""
 
 from __future__ import annotations
 
@@ -14,42 +14,36 @@ from trainer.models.mask_rcnn.proposals import Proposals, head
 from trainer.models.mask_rcnn.roi_align import RoiAlign
 
 STRIDE = 32
-ENCODER = "resnet50"
-
-
-def deep_layers(_: ModelSettings) -> tuple[str, ...]:
-    """Returns no layers: there are no class scores of pixels to supervise."""
-    return ()
 
 
 def build(settings: ModelSettings, input_size: tuple[int | None, int | None], things: int) -> keras.Model:
     """Builds the network with random weights.
 
     Args:
-        settings: encoder, `pyramid_filters`, `proposals`, `max_instances` and `min_score`.
-        input_size: height and width of the input in pixels; the anchors depend on it.
-        things: number of classes that have instances.
+        settings: `encoder` by name, `pyramid_filters`, `proposals`, `max_instances` and `min_score`.
+        input_size: height and width of the input in pixels, which determine the anchors.
+        things: number of classes with instances.
 
     Returns:
-        A model from RGB, 0 to 255, float32 [B, H, W, 3], to a dictionary, M being `max_instances`:
-        boxes: float32 [B, M, 4], in pixels of the input, by falling score.
-        classes: int32 [B, M], positions in things; -1 for no instance.
+        A model from RGB, 0 to 255, float32 [B, H, W, 3], to a dictionary, with M = `max_instances`:
+        boxes: float32 [B, M, 4], in pixels of the input, by descending score.
+        classes: int32 [B, M], indices in things; -1 for no instance.
         scores: float32 [B, M]; 0 for no instance.
         masks: float32 [B, M, 28, 28], the probability that each part of a box belongs to the instance.
 
-        What training needs are the layers `p2` to `p5`, `objectness`, `offsets`, `proposals`, `box_align`, `box_head`,
+        Training uses the layers `p2` to `p5`, `objectness`, `offsets`, `proposals`, `box_align`, `box_head`,
         `mask_align` and `mask_head`.
 
     Raises:
-        UsageError: without a size.
+        UsageError: if height or width is None.
     """
     height, width = input_size
     if height is None or width is None:
-        raise UsageError("size: found none, but mask_rcnn is built for one size of images; give a height and a width")
+        raise UsageError("size: found none, but mask_rcnn needs a fixed image size; set height and width")
     size = (height, width)
-    filters, encoder = settings.pyramid_filters, encoders.chosen(settings, ENCODER)
+    filters, encoder = settings.pyramid_filters, encoders.chosen(settings)
     image = preprocessing.image_input(size)
-    features = encoders.extract(encoder, encoders.pixels(settings, encoder)(image), encoder.features[1:])
+    features = encoders.extract(encoder, encoders.pixels(settings)(image), encoder.features[1:])
     *levels, p6 = feature_pyramid.build(features, filters)
     objectness, offsets = head([*levels, p6], filters)
     proposals = Proposals(settings.proposals, size, name="proposals")(objectness, offsets)

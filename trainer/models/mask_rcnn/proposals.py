@@ -1,4 +1,4 @@
-"""Region proposals: the boxes around which the network looks for instances (Ren et al. 2015, arXiv 1506.01497)."""
+"""The region proposal network: boxes that may contain an instance (Ren et al. 2015, arXiv 1506.01497)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras import layers
 
 from trainer.models.mask_rcnn import anchors, boxes
 
-# Anchors of each level that are considered, and the overlap of two proposals. Source: Lin et al. 2017, section 5.1.
+# Candidates per level, and largest overlap of two proposals. Source: Lin et al. 2017, section 5.1.
 _CANDIDATES = 1000
 _MAX_IOU = 0.7
 
@@ -21,7 +21,7 @@ def head(levels: Sequence[Any], filters: int) -> tuple[Any, Any]:
     """Scores every anchor of a pyramid, with the same weights on each level.
 
     Returns:
-        Objectness, logits [B, A], and offsets as `boxes.encode` gives them, [B, A, 4]; float32.
+        Objectness, logits [B, A], and offsets as in `boxes.encode`, [B, A, 4]; float32.
     """
     normal = keras.initializers.RandomNormal(stddev=0.01)
     shapes = len(anchors.RATIOS)
@@ -39,7 +39,7 @@ def head(levels: Sequence[Any], filters: int) -> tuple[Any, Any]:
 
 @keras.saving.register_keras_serializable("segpipe")
 class Proposals(keras.layers.Layer):
-    """Takes the best boxes, float32 [B, number, 4], of what `head` returns; no gradient flows through it."""
+    """Selects the best boxes, float32 [B, number, 4], from the outputs of `head`, without a gradient."""
 
     def __init__(self, number: int, size: Sequence[int], **kwargs: Any) -> None:
         """Args: `number` of proposals; `size`: height and width of the network's input in pixels."""
@@ -47,7 +47,7 @@ class Proposals(keras.layers.Layer):
         self._number, self._size = number, (size[0], size[1])
 
     def call(self, objectness: Any, offsets: Any) -> Any:
-        """Returns the layer's output."""
+        """Returns the proposals."""
         counts = anchors.counts(self._size)
         chosen = [
             tf.math.top_k(level, min(_CANDIDATES, count)).indices + start
@@ -63,7 +63,3 @@ class Proposals(keras.layers.Layer):
         kept, real = boxes.keep_best(found, scores, groups, self._number, _MAX_IOU)
         best = tf.gather(found, kept, batch_dims=1)
         return tf.stop_gradient(tf.where(real[..., tf.newaxis], best, 0.0))
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments of the constructor."""
-        return {**super().get_config(), "number": self._number, "size": list(self._size)}

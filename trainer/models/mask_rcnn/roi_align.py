@@ -1,4 +1,4 @@
-"""RoIAlign: the features inside a box, interpolated to a grid of fixed size (Mask R-CNN, section 3)."""
+"""RoIAlign: interpolates the features inside a box to a grid of fixed size (Mask R-CNN, section 3)."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ import tensorflow as tf
 
 from trainer.models.mask_rcnn import anchors
 
-# Samples of a bin along each axis.
+# Samples per bin along each axis.
 _SAMPLES = 2
 
 
 def align(values: tf.Tensor, maps: tuple[tf.Tensor, tf.Tensor, tf.Tensor], boxes: tf.Tensor, bins: int) -> tf.Tensor:
     """Averages 2x2 bilinear samples in each bin of each box.
 
-    As torchvision's `roi_align` (0.23, ops/cpu/roi_align_kernel.cpp) with `sampling_ratio=2, aligned=True`.
+    Same as torchvision's `roi_align` (0.23, ops/cpu/roi_align_kernel.cpp) with `sampling_ratio=2, aligned=True`.
+    `tf.image.crop_and_resize` takes one sample per bin, and no pyramid.
 
     Args:
-        values: one or more maps of features, each flattened, one after another, [B, L, C].
-        maps: index of the first value, height and width of the map that each box lies on, int32 [B, R] each.
-        boxes: in pixels of that map, float32 [B, R, 4]; no gradient flows to them.
+        values: one or more feature maps, flattened and concatenated, [B, L, C].
+        maps: index of the first value, height and width of each box's feature map, int32 [B, R] each.
+        boxes: in pixels of that map, float32 [B, R, 4]; they get no gradient.
         bins: height and width of the result.
 
     Returns:
-        [B, R, bins, bins, C], of the type of `values`; float32 of integers.
+        [B, R, bins, bins, C], of the dtype of `values`, or float32 for integers.
     """
     first, height, width = (each[..., tf.newaxis] for each in maps)
     boxes = tf.stop_gradient(boxes)
@@ -49,9 +50,9 @@ def align(values: tf.Tensor, maps: tuple[tf.Tensor, tf.Tensor, tf.Tensor], boxes
 def _neighbours(
     begin: tf.Tensor, end: tf.Tensor, places: tf.Tensor, length: tf.Tensor
 ) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """Returns the two pixels around each sample of a span along an axis, int32 [B, R, S], and their weights, float32.
+    """Returns the two pixels around each sample along an axis, int32 [B, R, S], and their weights, float32.
 
-    A sample more than a pixel outside of the map weighs nothing; one nearer takes the border's value.
+    A sample more than a pixel outside of the map has weight 0; a nearer one takes the border's value.
     """
     position = begin - 0.5 + places * (end - begin)
     last = tf.cast(length - 1, tf.float32)
@@ -59,12 +60,12 @@ def _neighbours(
     position = tf.clip_by_value(position, 0.0, last)
     low = tf.floor(position)
     high = tf.minimum(low + 1, last)
-    way = position - low
-    return [(tf.cast(low, tf.int32), inside * (1 - way)), (tf.cast(high, tf.int32), inside * way)]
+    fraction = position - low
+    return [(tf.cast(low, tf.int32), inside * (1 - fraction)), (tf.cast(high, tf.int32), inside * fraction)]
 
 
 def levels_of(boxes: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """Returns the level of the pyramid for each box [..., 4], int32 [...], 0 for P2 to 3 for P5.
+    """Returns the pyramid level of each box [..., 4], int32 [...], from 0 for P2 to 3 for P5.
 
     Source: Lin et al. 2017, equation 1, with k0 = 4 for a box of 224x224 pixels, scaled as the anchors are.
     """
@@ -75,16 +76,16 @@ def levels_of(boxes: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("segpipe")
 class RoiAlign(keras.layers.Layer):
-    """Takes the features of boxes, [B, R, 4], from the levels P2 to P5, [B, h, w, C]: [B, R, bins, bins, C]."""
+    """Extracts the features of boxes, [B, R, 4], from the levels P2 to P5, [B, h, w, C]: [B, R, bins, bins, C]."""
 
     def __init__(self, bins: int, size: Sequence[int], **kwargs: Any) -> None:
         """Args: see `align`; `size`: height and width of the network's input in pixels."""
-        # Boxes in half precision would miss by pixels.
+        # In half precision, boxes would be wrong by pixels.
         super().__init__(autocast=False, **kwargs)
         self._bins, self._size = bins, (size[0], size[1])
 
     def call(self, boxes: Any, levels: Sequence[Any]) -> Any:
-        """Returns the layer's output."""
+        """Returns the features."""
         shapes = [each.shape[1:3] for each in levels]
         starts = [sum(h * w for h, w in shapes[:index]) for index in range(len(shapes))]
         chosen = levels_of(boxes, self._size)
@@ -94,7 +95,3 @@ class RoiAlign(keras.layers.Layer):
             [tf.reshape(each, [-1, math.prod(each.shape[1:3]), each.shape[-1]]) for each in levels], axis=1
         )
         return align(flat, (first, height, width), boxes / stride[..., tf.newaxis], self._bins)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments of the constructor."""
-        return {**super().get_config(), "bins": self._bins, "size": list(self._size)}

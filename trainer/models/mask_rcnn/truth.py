@@ -1,4 +1,4 @@
-"""What a batch's images hold, from the stacks of masks that the input pipeline gives."""
+"""Turns stacked masks from the input pipeline into the instances of a batch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 
 import tensorflow as tf
 
-# The value of every pixel in the masks of an image that only fills up a batch.
+# Value of all mask pixels of an image that pads a batch.
 PADDING = 255
 
 
@@ -16,7 +16,7 @@ class Truth:
 
     Attributes:
         masks: 1 inside, uint8 [B, M, H, W].
-        labels: 1 + the position in things, int32 [B, M]; 0 for no instance.
+        labels: 1 + the index in things, int32 [B, M]; 0 for no instance.
         boxes: float32 [B, M, 4]; without area for no instance.
         images: 1 for images that are data, 0 for padding, float32 [B].
     """
@@ -28,10 +28,10 @@ class Truth:
 
 
 def read(stacks: tf.Tensor) -> Truth:
-    """Returns the instances of masks, uint8 or int32 [B, H, W, M], whose pixels are the instance's label or 0."""
+    """Returns the instances in masks, uint8 or int32 [B, H, W, M], whose pixels are the instance's label or 0."""
     stacks = tf.transpose(tf.cast(stacks, tf.uint8), [0, 3, 1, 2])
     stacks, padding = tf.where(stacks == PADDING, tf.cast(0, tf.uint8), stacks), stacks[:, 0, 0, 0] == PADDING
-    labels = tf.cast(tf.reduce_max(tf.cast(stacks, tf.int32), axis=[2, 3]), tf.int32)
+    labels = tf.reduce_max(tf.cast(stacks, tf.int32), axis=[2, 3])
     inside = tf.cast(stacks > 0, tf.int32)
     edges: list[list[tf.Tensor]] = [[], []]
     for axis in (2, 3):

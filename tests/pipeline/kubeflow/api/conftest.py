@@ -1,4 +1,4 @@
-"""What the tests of Kubeflow's runs share: a server on a socket and a compiled pipeline."""
+"""Fixtures for the tests of Kubeflow's runs: a server on a socket and a compiled pipeline."""
 
 import pytest
 from compiled_package import write_package
@@ -7,7 +7,7 @@ from kubeflow_server import KubeflowServer
 
 @pytest.fixture(autouse=True)
 def no_settings_of_the_user(monkeypatch, tmp_path):
-    """Keeps the kfp client from reading a settings file, and segpipe from reading secrets, of whoever runs this."""
+    """Keeps the kfp client from reading a settings file, and segpipe from reading secrets, of the user."""
     from kfp.client import Client
 
     monkeypatch.setattr(Client, "_LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))

@@ -1,4 +1,4 @@
-"""Kubeflow's published v2beta1 API, from an excerpt of its swagger: its requests and what they look like."""
+"""Kubeflow's published v2beta1 API, from an excerpt of its swagger: its requests and their shapes."""
 
 import json
 import re

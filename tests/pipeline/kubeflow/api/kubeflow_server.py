@@ -19,7 +19,7 @@ import yaml
 from kubeflow_api import find_operation, slug, validate
 
 _GRPC_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 500: 13}
-# What each listing is called in its answer.
+# The field of each listing's answer that has the items.
 _LISTS = {
     "experiments": "experiments",
     "pipelines": "pipelines",
@@ -46,7 +46,7 @@ class KubeflowServer:
         self.requests = []
         self.violations = []
         self.page_size = 2  # smaller than any client's, so that every listing has pages
-        self.without_workflow = set()  # ids of runs whose workflow somebody removed
+        self.without_workflow = set()  # ids of runs whose workflow was removed
         self.refuse = {}  # (method, path ending) to the status that such a request gets
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._lock = threading.Lock()
@@ -259,7 +259,7 @@ class KubeflowServer:
             found.sort(key=lambda item: item["created_at"], reverse=True)
         start = int(query.get("page_token") or 0)
         end = start + min(self.page_size, int(query.get("page_size") or self.page_size))
-        # As protojson: what is empty is left out.
+        # Like protojson, which leaves out empty fields.
         answer = {_LISTS[kind]: found[start:end], "total_size": len(found)} if found else {}
         return {**answer, "next_page_token": str(end)} if end < len(found) else answer
 

@@ -1,4 +1,4 @@
-"""Runs on a Kubeflow Pipelines server: what is uploaded and started, and what every refusal tells the user."""
+"""Runs on a Kubeflow Pipelines server: uploads, starts, stops, and the message of every refusal."""
 
 import datetime
 import socket
@@ -52,13 +52,13 @@ def test_a_run_has_the_uploaded_version_and_its_parameters(server, kubeflow, pac
 def test_the_same_pipeline_is_uploaded_once_and_a_changed_one_as_a_new_version(server, kubeflow, package, tmp_path):
     first = kubeflow.upload(read_package(package))
     again = kubeflow.upload(read_package(package))
+    uploads = len(server.asked("POST", "/upload_version"))
     changed = kubeflow.upload(read_package(write_package(tmp_path / "other.yaml", image="example.com/segpipe:2")))
 
-    assert first.created
-    assert not again.created
-    assert (again.pipeline_id, again.version_id) == (first.pipeline_id, first.version_id)
+    assert (again.pipeline_id, again.pipeline_version_id) == (first.pipeline_id, first.pipeline_version_id)
     assert changed.pipeline_id == first.pipeline_id
-    assert changed.version_id != first.version_id
+    assert changed.pipeline_version_id != first.pipeline_version_id
+    assert uploads == 1
     assert len(server.all("pipelines")) == 1
     assert len(server.all("versions")) == 2
 
@@ -67,7 +67,7 @@ def test_listings_are_read_to_their_last_page(server, kubeflow, package):
     for number in range(5):
         _submit(kubeflow, package, f"run {number}")
 
-    assert [run.name for run in kubeflow.runs(limit=100)] == [f"run {number}" for number in (4, 3, 2, 1, 0)]
+    assert [run.display_name for run in kubeflow.runs(limit=100)] == [f"run {number}" for number in (4, 3, 2, 1, 0)]
     assert len(kubeflow.runs(limit=3)) == 3
 
 
@@ -82,9 +82,7 @@ def test_a_run_is_stopped_by_its_name_or_its_id(server, kubeflow, package):
         kubeflow.find_run("three")
 
 
-def test_a_run_whose_workflow_is_gone_cannot_be_stopped_and_the_message_says_what_is_left_to_do(
-    server, kubeflow, package
-):
+def test_a_run_without_a_workflow_cannot_be_stopped_and_the_message_says_what_to_do(server, kubeflow, package):
     run = _submit(kubeflow, package)
     server.without_workflow.add(run.run_id)
 
@@ -93,7 +91,7 @@ def test_a_run_whose_workflow_is_gone_cannot_be_stopped_and_the_message_says_wha
             kubeflow.stop(kubeflow.find_run(run.run_id))
         assert f"--selector pipeline/runid={run.run_id}" in str(error.value)
         assert f"delete the run at {server.host}/#/runs/details/{run.run_id}" in str(error.value)
-    # A run that ended between the question for its state and the request to stop it.
+    # A run that ended after its state was read.
     with pytest.raises(SegpipeError, match="answered 400 .*Row not found"):
         kubeflow.stop(run)
 
@@ -114,7 +112,7 @@ def test_a_wrong_parameter_is_refused_before_anything_is_sent(package, assignmen
 
 
 @pytest.mark.parametrize("content", ["", "a: [", "just text", "pipelineInfo: {}"])
-def test_a_file_that_is_no_pipeline_is_refused(tmp_path, content):
+def test_a_file_without_a_pipeline_is_refused(tmp_path, content):
     path = tmp_path / "pipeline.yaml"
     path.write_text(content)
 
@@ -122,7 +120,7 @@ def test_a_file_that_is_no_pipeline_is_refused(tmp_path, content):
         read_package(str(path))
 
 
-def test_a_token_and_a_namespace_let_in(package):
+def test_a_token_and_a_namespace_are_accepted(package):
     with KubeflowServer(token="secret", namespace="team") as server:
         run = _submit(Kubeflow(Connection(server.host, namespace="team", token="secret")), package)
 
@@ -130,7 +128,7 @@ def test_a_token_and_a_namespace_let_in(package):
         assert server.violations == []
 
 
-def test_a_cookie_lets_in(package):
+def test_a_cookie_is_accepted(package):
     with KubeflowServer(cookie="session=abc") as server:
         _submit(Kubeflow(Connection(server.host, cookie="session=abc")), package)
 
@@ -140,12 +138,12 @@ def test_a_cookie_lets_in(package):
 @pytest.mark.parametrize(
     ("options", "connection", "message"),
     [
-        ({"token": "secret"}, {}, "401, nobody signed in.*--token-file"),
+        ({"token": "secret"}, {}, "401, no credentials were sent.*--token-file"),
         ({"token": "secret"}, {"token": "old"}, "401, the token or cookie was not accepted"),
         ({"cookie": "session=abc"}, {}, "redirects to a login page.*SEGPIPE_KUBEFLOW_COOKIE"),
     ],
 )
-def test_who_is_not_signed_in_is_told_how_to(options, connection, message):
+def test_missing_credentials_are_explained(options, connection, message):
     with KubeflowServer(**options) as server, pytest.raises(SegpipeError, match=message):
         Kubeflow(Connection(server.host, **connection))
 
@@ -169,7 +167,7 @@ def test_an_error_in_the_upload_server_s_form_is_shown(server, kubeflow, package
         kubeflow.upload(read_package(package))
 
 
-def test_an_address_where_nobody_listens_is_explained():
+def test_an_unreachable_address_is_explained():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         host = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -182,7 +180,7 @@ def test_an_address_without_a_scheme_is_refused():
         Kubeflow(Connection("localhost:8888"))
 
 
-def test_a_private_authority_is_trusted_where_it_is_named(tmp_path, package):
+def test_a_private_authority_is_trusted_if_it_is_named(tmp_path, package):
     certificate, authority = _self_signed(tmp_path)
     with KubeflowServer(certificate=certificate) as server:
         with pytest.raises(SegpipeError, match=r"not signed by a known authority.*--ca"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -34,7 +35,7 @@ def call(server, package):
 
 
 @pytest.mark.parametrize("words", [(), ("submit",), ("schedule",), ("list",), ("stop",), ("training-job",)])
-def test_help_loads_nothing_heavy(words):
+def test_help_imports_no_heavy_package(words):
     program = (
         "import sys, pipeline.cli.main as m\n"
         f"sys.argv = ['segpipe', 'kubeflow', *{words!r}, '--help']\n"
@@ -56,7 +57,9 @@ def test_a_run_is_submitted_listed_and_stopped(server, call):
 
     assert f"{server.host}/#/runs/details/{run['run_id']}" in submitted
     assert run["runtime_config"]["parameters"] == {"data": "/data", "epochs": 3}
-    assert [(row["run"], row["state"]) for row in listed["runs"]] == [("first", "pending")]
+    (row,) = listed["runs"]
+    assert (row["run"], row["state"], row["ended"], row["id"]) == ("first", "pending", None, run["run_id"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", row["started"])
     assert "is being stopped" in stopped
     assert run["state"] == "CANCELING"
 
@@ -70,10 +73,10 @@ def test_each_project_has_its_own_experiment(server, tmp_path):
 
     assert [each["display_name"] for each in server.all("experiments")] == ["streets", "parks"]
     assert [run["display_name"].rsplit("-", 2)[0] for run in server.all("runs")] == ["streets", "parks"]
-    assert "is under way; none started" in submitted.output
+    assert "is running; started no other" in submitted.output
 
 
-def test_stopping_what_has_ended_changes_nothing(server, call):
+def test_stopping_a_finished_run_changes_nothing(server, call):
     call("submit", "--name", "first")
     server.all("runs")[0]["state"] = "SUCCEEDED"
 
@@ -87,7 +90,7 @@ def test_a_run_without_overlap_waits_for_the_next_time(server, call):
     server.all("runs")[0]["state"] = "FAILED"
     call("submit", "--name", "third", "--no-overlap")
 
-    assert "run first is under way; none started" in second
+    assert "run first is running; started no other" in second
     assert [run["display_name"] for run in server.all("runs")] == ["first", "third"]
 
 
@@ -128,7 +131,7 @@ def test_secrets_come_from_a_file_or_the_environment(package, tmp_path, monkeypa
     with pytest.raises(UsageError, match="expected a file with a bearer token"):
         _call("list", "--host", "http://localhost:1", "--token-file", str(tmp_path / "absent"))
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match=r"binary: cannot be read .found a file that is no text"):
+    with pytest.raises(UsageError, match=r"binary: cannot be read .it is not a text file"):
         _call("list", "--host", "http://localhost:1", "--token-file", str(tmp_path / "binary"))
 
 

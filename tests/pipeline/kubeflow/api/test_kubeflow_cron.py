@@ -12,7 +12,7 @@ def _at(text):
     return datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=timezone.utc)
 
 
-# The expected times of github.com/robfig/cron 1.2, whose tests these cases are taken from where they fit.
+# The expected times are those of github.com/robfig/cron 1.2. Most cases are from its tests.
 @pytest.mark.parametrize(
     ("text", "now", "expected"),
     [
@@ -35,7 +35,7 @@ def test_the_next_time_is_the_scheduler_s(text, now, expected):
     assert cron.parse(text).next_after(_at(now)) == _at(expected)
 
 
-def test_five_fields_get_the_seconds_that_kubeflow_would_take_from_the_minutes():
+def test_five_fields_get_a_field_of_seconds():
     assert cron.parse("0 3 * * *").text == "0 0 3 * * *"
 
 

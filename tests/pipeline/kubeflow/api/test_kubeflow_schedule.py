@@ -24,14 +24,8 @@ def apply(kubeflow, package):
 
     def apply_schedule(cron=None, every=None, path=package, **arguments):
         trigger = schedules.read_trigger(cron if cron or every else "0 3 * * *", every)
-        wanted = schedules.Schedule(
-            name="nightly",
-            trigger=trigger,
-            version=kubeflow.upload(read_package(path)),
-            arguments={"data": "/data", **arguments},
-            experiment_id=kubeflow.experiment("segpipe"),
-        )
-        return schedules.apply(kubeflow, wanted)
+        version, experiment = kubeflow.upload(read_package(path)), kubeflow.experiment("segpipe")
+        return schedules.apply(kubeflow, "nightly", trigger, version, {"data": "/data", **arguments}, experiment)
 
     return apply_schedule
 
@@ -83,7 +77,7 @@ def test_another_time_parameter_or_pipeline_replaces_it(server, apply, tmp_path)
 
 def test_a_paused_schedule_that_changes_stays_paused(server, kubeflow, apply):
     apply()
-    schedules.pause(kubeflow, "nightly")
+    schedules.change(kubeflow, "nightly", "pause")
 
     apply(cron="0 4 * * *")
 
@@ -123,7 +117,7 @@ def test_other_schedules_are_left_alone(server, kubeflow, apply):
     server.all("recurringruns")[0]["display_name"] = "weekly"
 
     assert apply() == "created"
-    schedules.delete(kubeflow, "nightly")
+    schedules.change(kubeflow, "nightly", "delete")
 
     assert [item["display_name"] for item in server.all("recurringruns")] == ["weekly"]
 
@@ -131,19 +125,19 @@ def test_other_schedules_are_left_alone(server, kubeflow, apply):
 def test_a_schedule_is_paused_resumed_and_deleted(server, kubeflow, apply):
     apply()
 
-    schedules.pause(kubeflow, "nightly")
+    schedules.change(kubeflow, "nightly", "pause")
     (paused,) = schedules.states(kubeflow, [])
-    schedules.resume(kubeflow, "nightly")
+    schedules.change(kubeflow, "nightly", "resume")
     (resumed,) = schedules.states(kubeflow, [])
-    schedules.delete(kubeflow, "nightly")
+    schedules.change(kubeflow, "nightly", "delete")
 
     assert (paused.enabled, resumed.enabled) == (False, True)
     assert schedules.states(kubeflow, []) == []
-    with pytest.raises(UsageError, match="has none of that name"):
-        schedules.pause(kubeflow, "nightly")
+    with pytest.raises(UsageError, match="has no schedule of that name"):
+        schedules.change(kubeflow, "nightly", "pause")
 
 
-def test_the_next_run_is_told(server, kubeflow, apply):
+def test_the_next_run_is_known(server, kubeflow, apply):
     apply(every="6h")
     (made,) = server.all("recurringruns")
     server.fire(made["recurring_run_id"], "2030-01-01T00:00:00Z")
@@ -157,7 +151,7 @@ def test_the_next_run_is_told(server, kubeflow, apply):
     without_its_run = dataclasses.replace(state, created=now, last=None)
     assert without_its_run.next_run(now) == now + timedelta(hours=6)
     assert without_its_run.next_run(now + timedelta(days=40)) is None
-    schedules.pause(kubeflow, "nightly")
+    schedules.change(kubeflow, "nightly", "pause")
     assert schedules.states(kubeflow, [])[0].next_run(now) is None
 
 

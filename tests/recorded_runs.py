@@ -26,32 +26,37 @@ class Recorder:
         config = mlmd.ConnectionConfig()
         config.sqlite.filename_uri = str(path)
         config.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
-        self._store = MetadataStore(config)
+        self.store = MetadataStore(config)
 
     def node(self, run, node_id, state="ran", inputs=None, outputs=None, properties=None, project="segpipe"):
-        """Records one execution; `inputs` and `outputs` are artifact ids by key."""
-        type_id = self._store.put_execution_type(mlmd.ExecutionType(name=node_id))
+        """Records one execution and returns its id; `inputs` and `outputs` are artifact ids by key."""
+        type_id = self.store.put_execution_type(mlmd.ExecutionType(name=node_id))
         execution = mlmd.Execution(type_id=type_id, last_known_state=STATES[state])
         _set(execution.custom_properties, properties or {})
-        used = [
-            (mlmd.Artifact(), self._event(kind, key, artifact))
-            for kind, group in ((mlmd.Event.INPUT, inputs), (mlmd.Event.OUTPUT, outputs))
-            for key, artifact in (group or {}).items()
-        ]
         contexts = [
             self._context("pipeline", project),
             self._context("pipeline_run", run),
             self._context("node", f"{project}.{node_id}"),
         ]
-        pairs = [(self._store.get_artifacts_by_id([event.artifact_id])[0], event) for _, event in used]
-        self._store.put_execution(execution, pairs, contexts, reuse_context_if_already_exist=True)
+        execution_id, _, _ = self.store.put_execution(execution, [], contexts, reuse_context_if_already_exist=True)
+        self.add(execution_id, mlmd.Event.INPUT, inputs or {})
+        self.add(execution_id, mlmd.Event.OUTPUT, outputs or {})
+        return execution_id
+
+    def add(self, execution_id, kind, artifacts):
+        """Adds inputs or outputs, artifact ids by key, to an execution."""
+        for key, artifact_id in artifacts.items():
+            event = mlmd.Event(type=kind, artifact_id=artifact_id, execution_id=execution_id)
+            event.path.steps.add(key=key)
+            event.path.steps.add(index=0)
+            self.store.put_events([event])
 
     def artifact(self, type_name, uri="", **properties):
         """Adds an artifact and returns its id."""
-        type_id = self._store.put_artifact_type(mlmd.ArtifactType(name=type_name))
-        artifact = mlmd.Artifact(type_id=type_id, uri=str(uri))
+        type_id = self.store.put_artifact_type(mlmd.ArtifactType(name=type_name))
+        artifact = mlmd.Artifact(type_id=type_id, uri=str(uri), state=mlmd.Artifact.LIVE)
         _set(artifact.custom_properties, properties)
-        return self._store.put_artifacts([artifact])[0]
+        return self.store.put_artifacts([artifact])[0]
 
     def train(self, run, model=None, state="ran"):
         """Records a Trainer whose files were removed, and returns the model's id; `model` is one from the cache."""
@@ -68,13 +73,7 @@ class Recorder:
         return pushed
 
     def _context(self, type_name, name):
-        return mlmd.Context(type_id=self._store.put_context_type(mlmd.ContextType(name=type_name)), name=name)
-
-    def _event(self, kind, key, artifact):
-        event = mlmd.Event(type=kind, artifact_id=artifact)
-        event.path.steps.add(key=key)
-        event.path.steps.add(index=0)
-        return event
+        return mlmd.Context(type_id=self.store.put_context_type(mlmd.ContextType(name=type_name)), name=name)
 
 
 def _set(target, values):

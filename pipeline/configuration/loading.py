@@ -1,0 +1,184 @@
+"""Builds a `RunConfig` from layers of settings: the defaults, a preset, a file, the command line.
+
+Nothing here imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from components import yaml_loading
+from components.dataset.description import DatasetDescription
+from components.errors import UsageError
+from components.validation import explain
+from pipeline.configuration import presets
+from pipeline.configuration.config import RunConfig
+from pipeline.configuration.data import find_data
+from pipeline.configuration.renamed import with_new_names
+
+# The source of settings, for messages, and the nested settings.
+Layer = tuple[str, Mapping[str, Any]]
+
+
+def build_config(
+    preset: str,
+    model: str,
+    layers: Sequence[Layer],
+    find: Callable[[RunConfig], tuple[str, DatasetDescription]] = find_data,
+) -> RunConfig:
+    """Lays settings over a preset and fits the result to its data set.
+
+    Later layers override earlier ones. `find` returns the folder of the configured data set, and its description.
+
+    Raises:
+        UsageError: a setting is wrong, or the named data set was not found.
+    """
+    settings, source = presets.preset(preset, model), f"preset {preset}"
+    config = load_config([(source, settings), *layers])
+    if not config.data.dir:
+        return config
+    folder, description = find(config)
+    settings = presets.for_classes(settings, description.class_map.scored_names)
+    return load_config([(source, settings), *layers, ("data", {"data": {"dir": folder}})])
+
+
+def choose_model(model: str | None, layers: Sequence[Layer]) -> str:
+    """Returns the architecture whose preset to use: that of the option --model, or of the last layer that names one.
+
+    Raises:
+        UsageError: a layer and --model name different architectures.
+    """
+    for source, settings in reversed(layers):
+        group = settings.get("model")
+        named = str(group.get("name")) if isinstance(group, Mapping) else ""
+        # Validation rejects unknown names later.
+        if named not in presets.MODELS:
+            continue
+        if model is not None and model != named:
+            raise UsageError(f"--model {model}: found model.name {named} in {source}, expected the same; remove one")
+        return named
+    return model or presets.DEFAULT_MODEL
+
+
+def load_config(layers: Iterable[Layer]) -> RunConfig:
+    """Merges layers of settings and validates the result; later layers override earlier ones.
+
+    Raises:
+        UsageError: an unknown setting, with the nearest valid name, or a wrong value.
+    """
+    merged: dict[str, Any] = {}
+    for source, given in layers:
+        values = with_new_names(given, source)
+        _check_keys(values, source)
+        _merge(merged, values)
+    try:
+        return RunConfig.model_validate(merged)
+    except ValidationError as error:
+        raise UsageError(explain(error, RunConfig)) from None
+
+
+def read_config_file(path: str) -> dict[str, Any]:
+    """Reads a YAML file of nested settings. Raises UsageError."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); expected a YAML file of settings") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: is not a text file; expected a YAML file of settings") from None
+    return yaml_loading.load_mapping(text, path)
+
+
+def read_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """Turns assignments such as `training.epochs=20` into nested settings.
+
+    Values are YAML, so numbers, lists and `{pedestrian: 0.1}` work. If the setting is a text, `007` and `2024-05-01`
+    stay as written.
+    """
+    nested: dict[str, Any] = {}
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--set {assignment}: expected key=value, such as training.epochs=20")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        if isinstance(value, bool | int | float | datetime.date) and _is_text(key):
+            value = text
+        target = nested
+        *groups, last = key.split(".")
+        for group in groups:
+            target = target.setdefault(group, {})
+            if not isinstance(target, dict):
+                raise UsageError(
+                    f"--set {assignment}: another --set gives {group} the value {target!r}, expected settings in it; "
+                    "remove one of the two"
+                )
+        target[last] = value
+    return nested
+
+
+def field_names(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Yields (dotted name, description, default) of every setting, in order."""
+    for name, field in model.model_fields.items():
+        if _is_group(field.annotation):
+            yield from field_names(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            yield prefix + name, field.description or "", field.get_default(call_default_factory=True)
+
+
+def _is_group(annotation: Any) -> bool:
+    # In Python 3.10, isinstance(tuple[int, int], type) is true, and issubclass fails on it.
+    return get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _is_text(key: str) -> bool:
+    """Tells whether the type of a setting, such as `data.span`, is str."""
+    annotation: Any = RunConfig
+    for name in key.split("."):
+        fields = getattr(annotation, "model_fields", {})
+        annotation = fields[name].annotation if name in fields else None
+    return annotation is str
+
+
+def _check_keys(values: Mapping[str, Any], source: str, prefix: str = "") -> None:
+    """Rejects unknown keys, with the nearest valid one."""
+    valid = {name for name, _, _ in field_names()}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if name in valid and "." in str(key):
+            nested = ":\n".join(f"{'  ' * level}{part}" for level, part in enumerate(name.split(".")))
+            raise UsageError(f"{source}: found {name} as one key, expected it inside its group:\n{nested}: {value}")
+        inner = sorted(other for other in valid if other.startswith(name + "."))
+        if isinstance(value, Mapping) and name not in valid:
+            _check_keys(value, source, name + ".")
+        elif inner:
+            raise UsageError(f"{source}: {name} is a group; set one of {', '.join(inner)}")
+        elif name not in valid:
+            raise UsageError(f"{source}: unknown setting {name}; {_hint(name, valid)}")
+
+
+def _hint(key: str, valid: set[str]) -> str:
+    near = difflib.get_close_matches(key, valid, n=1, cutoff=0.6)
+    if not near:
+        by_last = {name.split(".")[-1]: name for name in valid}
+        near = [by_last[last] for last in difflib.get_close_matches(key.split(".")[-1], by_last, n=1)]
+    return f"did you mean {near[0]}?" if near else "`segpipe config` lists every setting."
+
+
+def _merge(target: dict[str, Any], values: Mapping[str, Any], model: Any = RunConfig) -> None:
+    """Lays settings over others; merges groups, and replaces a setting that is a mapping as a whole."""
+    for key, value in values.items():
+        field = model.model_fields.get(key)
+        if isinstance(value, Mapping) and field is not None and _is_group(field.annotation):
+            target[key] = dict(target.get(key, {}))
+            _merge(target[key], value, field.annotation)
+        else:
+            target[key] = dict(value) if isinstance(value, Mapping) else value
