@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 
 _MEMINFO = pathlib.Path("/proc/meminfo")
+_STATUS = pathlib.Path("/proc/self/status")
 
 # Memory limit and usage of this process's control group (container), version 2 and version 1.
 _CONTROL_GROUPS = (
@@ -19,18 +20,26 @@ _CONTROL_GROUPS = (
 def available() -> int:
     """Returns the bytes that can be allocated before the machine swaps or the container is killed."""
     bounds = [_free_in_group(*paths) for paths in _CONTROL_GROUPS]
-    return min(bound for bound in (_on_machine("MemAvailable"), *bounds) if bound is not None)
+    return min(bound for bound in (_field(_MEMINFO, "MemAvailable"), *bounds) if bound is not None)
 
 
 def total() -> int:
     """Returns the bytes of the machine, or the container's limit if it is lower."""
     bounds = [_number(limit) for limit, _ in _CONTROL_GROUPS]
-    return min(bound for bound in (_on_machine("MemTotal"), *bounds) if bound is not None)
+    return min(bound for bound in (_field(_MEMINFO, "MemTotal"), *bounds) if bound is not None)
 
 
-def _on_machine(field: str) -> int:
-    lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
-    return 1024 * int(lines[field].split()[0])
+def peak() -> int:
+    """Returns the most bytes that this process has had in memory.
+
+    getrusage(2) also counts the memory of the process that started this one, as Linux keeps it across exec(2).
+    """
+    return _field(_STATUS, "VmHWM")
+
+
+def _field(path: pathlib.Path, name: str) -> int:
+    lines = dict(line.split(":", 1) for line in path.read_text().splitlines())
+    return 1024 * int(lines[name].split()[0])
 
 
 def _free_in_group(limit: pathlib.Path, use: pathlib.Path) -> int | None:

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import resource
 import statistics
 import sys
 import time
@@ -70,7 +69,7 @@ def measure(model: dict[str, Any], training: dict[str, Any], size: tuple[int, in
 
     from components import gpu
     from components.class_map import ClassMap
-    from trainer import distribution, input_pipeline, precision
+    from trainer import distribution, input_pipeline, memory, precision
     from trainer.config import ModelSettings, TrainingSettings
     from trainer.decoded import DecodedSplit, SplitFacts
     from trainer.models import registry
@@ -112,9 +111,7 @@ def measure(model: dict[str, Any], training: dict[str, Any], size: tuple[int, in
         step, steps = _median(train)
         alone = (time.process_time() - busy) / steps / len(os.sched_getaffinity(0))
         validation_step, _ = _median(validate)
-    # Linux counts in KiB: getrusage(2).
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Timing(step, alone, validation_step, start, devices, memory)
+    return Timing(step, alone, validation_step, start, devices, memory.peak())
 
 
 def _timings(run: Callable[[Any], None], batches: Iterator[Any], wait: Callable[[], Any]) -> Iterator[float]:

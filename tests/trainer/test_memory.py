@@ -1,4 +1,6 @@
 import pathlib
+import subprocess
+import sys
 
 from trainer import memory
 
@@ -21,3 +23,13 @@ def test_a_container_has_what_its_control_group_leaves(tmp_path, monkeypatch):
         found.append(memory.available())
 
     assert found == [4000, 8192 * 1024, 0]
+
+
+def test_the_peak_is_that_of_this_process_not_of_the_one_that_started_it():
+    child = "from trainer import memory; print(memory.peak())"
+    start = f"subprocess.run([sys.executable, '-c', {child!r}], check=True)"
+    parent = f"import subprocess, sys; held = b'1' * 2**30; {start}"
+
+    peak = int(subprocess.run([sys.executable, "-c", parent], capture_output=True, check=True).stdout)
+
+    assert 2**20 < peak < 2**29

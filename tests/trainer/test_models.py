@@ -336,10 +336,10 @@ def test_a_preset_of_a_source_has_the_parameters_of_the_source(name, model, clas
     assert network.count_params() == parameters
 
 
-def test_a_variation_over_a_preset_without_augmentation_says_what_to_switch_on():
-    layers = [("preset", preset("smoke", "unet")), ("--set", {"training": {"color": 0.2}})]
+def test_a_crop_over_a_preset_without_augmentation_says_what_to_switch_on():
+    layers = [("preset", preset("smoke", "unet")), ("--set", {"training": {"crop_size": [64, 64]}})]
 
-    with pytest.raises(UsageError, match=r"training: color is 0\.2, expected 0 .* set training\.augment=true, or"):
+    with pytest.raises(UsageError, match=r"crop_size is \(64, 64\), expected null .* set training\.augment=true"):
         load_config(layers)
 
 

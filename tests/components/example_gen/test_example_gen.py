@@ -41,6 +41,7 @@ from components.schema import raw_schema
 from pipeline.history.figures import main_figure
 from pipeline.running.nodes import run_nodes
 from pipeline.storage.store import Store
+from pipeline.wiring.beam_workers import without_tfx_package
 
 
 class _Pipeline:
@@ -50,8 +51,8 @@ class _Pipeline:
         self, root, max_fraction=0.01, max_shared_images=0, max_similar_images=None, beam_args=(), gate_split="val"
     ):
         self._root = str(root)
-        self._beam_args = ["--runner=DirectRunner", *beam_args]
-        self._max_share = max_fraction
+        self._beam_args = ["--runner=DirectRunner", *without_tfx_package(()), *beam_args]
+        self._max_fraction = max_fraction
         self._gate_split = gate_split
         self._max_shared_images = max_shared_images
         self._max_similar_images = max_similar_images
@@ -71,7 +72,7 @@ class _Pipeline:
         )
         gate = QuarantineGate(
             quarantine=example_gen.outputs["quarantine"],
-            max_fraction=self._max_share,
+            max_fraction=self._max_fraction,
             max_shared_images=self._max_shared_images,
             max_similar_images=self._max_similar_images,
             train_split="train",

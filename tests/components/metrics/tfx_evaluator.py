@@ -21,6 +21,7 @@ from components.dataset.checks import Sample
 from components.dataset.pairs import Pair
 from components.drawing import png_bytes
 from components.examples import to_example
+from pipeline.wiring.beam_workers import without_tfx_package
 
 
 def image_of(index: int, size: tuple[int, int]) -> bytes:
@@ -95,7 +96,7 @@ def evaluate(root: pathlib.Path, inputs: dict, eval_config, splits: Sequence[str
     evaluation, blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.ModelBlessing()
     evaluation.uri, blessing.uri = str(root / "evaluation"), str(root / "blessing")
     context = executor.Executor.Context(
-        beam_pipeline_args=["--runner=DirectRunner", "--direct_running_mode=in_memory"], tmp_dir=str(root)
+        beam_pipeline_args=["--runner=DirectRunner", *without_tfx_package(())], tmp_dir=str(root)
     )
     executor.Executor(context).Do(
         inputs,
