@@ -1,4 +1,4 @@
-"""Everything about the package is in pyproject.toml; this file is for tools that still call it."""
+"""For tools that need a setup.py; the package is defined in pyproject.toml."""
 
 from setuptools import setup
 

@@ -1,1 +1,1 @@
-"""The commands behind every figure on speed; `python -m benchmarks.NAME --help` explains each."""
+"""Commands that measure every published speed figure; see `python -m benchmarks.NAME --help`."""

@@ -1,9 +1,9 @@
-"""What `export.precision` costs: the same network exported in each precision, run in this process.
+"""Compares the latency and size of one network exported in each `export.precision`.
 
     python -m benchmarks.export_precision [--model fcn8] [--size 224 224]
 
-The weights are random, which does not change the speed. The models take turns, so that a drift of the machine's speed
-slows all of them alike.
+The models run in this process. Their weights are random, which does not change the speed. The models are called in
+turns, so changes of the machine's speed affect all of them equally.
 """
 
 from __future__ import annotations
@@ -32,9 +32,14 @@ def main() -> None:
     parser.add_argument(
         "--size", type=int, nargs=2, default=[224, 224], help="height and width of the input, in pixels"
     )
-    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], help="the first is compared with")
-    parser.add_argument("--batch", type=int, default=8, help="images in each call of the larger batch")
-    parser.add_argument("--rounds", type=int, default=10, help="calls of each model and batch, in turns")
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        default=["float32", "bfloat16"],
+        help="precisions to compare; the first is the reference",
+    )
+    parser.add_argument("--batch", type=int, default=8, help="images per call; a batch of 1 is always measured too")
+    parser.add_argument("--rounds", type=int, default=10, help="timed calls of each model and batch size")
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     image = picture(_PICTURES_SIDE, "PNG")
@@ -51,13 +56,13 @@ def main() -> None:
                 call()
         turns = np.array([[timed(call) for call in calls.values()] for _ in range(arguments.rounds)])
         for name, seconds in zip(models, turns.T, strict=True):
-            # A turn's calls are neighbours in time, so their ratio drifts less than their times.
+            # The calls of a turn follow each other directly, so their ratio varies less than their times.
             ratio = np.median(turns[:, 0] / seconds)
             print(f"{name:12}{batch:6}{np.median(seconds) * 1e3:12.1f}{ratio:16.2f}{megabytes[name]:12.1f}", flush=True)
 
 
 def export_all(model: str, size: tuple[int, int], precisions: list[str], work: str) -> None:
-    """Exports a network of random weights in each precision, each to a folder of its name below a folder."""
+    """Exports a network with random weights to `work/PRECISION` for each precision."""
     from serving.export import export
     from serving.precision import with_precision
     from trainer.config import ModelSettings
@@ -72,7 +77,7 @@ def export_all(model: str, size: tuple[int, int], precisions: list[str], work: s
 
 
 def folder_bytes(folder: str) -> int:
-    """Returns the bytes of all files below a folder."""
+    """Returns the total size of a folder's files in bytes."""
     return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
 
 

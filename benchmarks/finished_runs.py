@@ -1,4 +1,4 @@
-"""Finds what a run left behind, for the benchmarks that compare runs."""
+"""Reads finished runs, for the benchmarks that compare them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from pipeline.storage.workdir import SUMMARY_FILE, Workdir
 
 
 def newest_training(root: str) -> tuple[dict[str, Any], dict[str, NodeExecution]]:
-    """Returns the summary and the executions by node of a work directory's newest finished run that trained.
+    """Returns the summary and the executions by node of the newest finished run that trained.
+
+    Args:
+        root: the work directory.
 
     Raises:
-        UsageError: where there is none.
+        UsageError: no finished run trained.
     """
     workdir = Workdir(root)
     store = Store(workdir.metadata)
@@ -29,6 +32,6 @@ def newest_training(root: str) -> tuple[dict[str, Any], dict[str, NodeExecution]
 
 
 def named(argument: str) -> tuple[str, str]:
-    """Splits `NAME=WORKDIR`; a work directory without a name is its own."""
+    """Splits `NAME=WORKDIR`; without a name, the work directory is the name."""
     name, _, root = argument.rpartition("=")
     return name or root, root

@@ -1,8 +1,8 @@
-"""What trained models see: a few validation frames, their truth, and a row of predictions for each model.
+"""Draws validation frames, their masks, and a row of predictions for each trained model.
 
     python -m benchmarks.gallery --data DATA "FCN-8=work/fcn8" "UNet=work/unet" --picture gallery.png
 
-Each argument names the newest run of a work directory that trained; its model is drawn whether it was pushed or not.
+Each argument selects the newest run of a work directory that trained. Its model is used even if it was not pushed.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from components.metrics.confusion import confusion_matrix
 from components.metrics.scores import mean_iou
 from serving.predictor import Predictor
 
-# Inches of a frame in the picture.
-_WIDTH = 2.2
+_FRAME_WIDTH_INCHES = 2.2
 
 
 def read_frames(data: str, description: DatasetDescription, number: int) -> list[tuple[bytes, np.ndarray]]:
-    """Returns encoded images and class indices, uint8 [H, W], spread evenly over the validation split."""
+    """Returns encoded images and class indices, uint8 [H, W], at even intervals from the validation split."""
     pairs = [pair for pair in find_pairs(data, description)[0] if pair.split == "val"]
     frames = []
     for index in np.linspace(0, len(pairs) - 1, number).round().astype(int):
@@ -42,7 +41,11 @@ def read_frames(data: str, description: DatasetDescription, number: int) -> list
 
 
 def load(root: str) -> Predictor:
-    """Loads the model that the newest finished training of a work directory made. Raises UsageError without one."""
+    """Loads the model of a work directory's newest finished training.
+
+    Raises:
+        UsageError: no finished run trained.
+    """
     _, executions = newest_training(root)
     return Predictor(os.path.join(executions["Trainer"].outputs["model"][0].uri, "Format-Serving"))
 
@@ -53,15 +56,15 @@ def draw(
     """Writes the picture.
 
     Args:
-        frames: images and their truth.
-        rows: by model, class indices for each frame.
-        class_map: gives the colours; what it ignores is black.
-        path: file to write; its ending chooses the format.
+        frames: encoded images and their class indices.
+        rows: predicted class indices of each frame, by model.
+        class_map: gives the colours; ignored pixels are black.
+        path: file to write; the extension selects the format.
     """
     from matplotlib import pyplot
 
     height, width = frames[0][1].shape
-    size = (_WIDTH * len(frames), _WIDTH * height / width * (len(rows) + 2))
+    size = (_FRAME_WIDTH_INCHES * len(frames), _FRAME_WIDTH_INCHES * height / width * (len(rows) + 2))
     figure, axes = pyplot.subplots(len(rows) + 2, len(frames), figsize=size, squeeze=False, layout="constrained")
     pictures = {
         "frame": [np.asarray(Image.open(io.BytesIO(image)).convert("RGB")) for image, _ in frames],
@@ -80,10 +83,10 @@ def draw(
 def main() -> None:
     """Draws the picture and prints each model's mean IoU on its frames."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("runs", nargs="+", metavar="NAME=WORKDIR", help="a name and the work directory of a run")
+    parser.add_argument("runs", nargs="+", metavar="NAME=WORKDIR", help="a name and the work directory of its run")
     parser.add_argument("--data", required=True, help="folder of images and masks")
     parser.add_argument("--frames", type=int, default=4, help="validation frames to draw (default: 4)")
-    parser.add_argument("--picture", required=True, help="file to draw, such as gallery.png")
+    parser.add_argument("--picture", required=True, help="file to write, such as gallery.png")
     arguments = parser.parse_args()
     description = detect(arguments.data).without_instances().without_depth()
     frames = read_frames(arguments.data, description, arguments.frames)

@@ -1,4 +1,4 @@
-"""Makes one Markdown table of the JSON files that `benchmarks.training --json` wrote.
+"""Prints a Markdown table of the results of `benchmarks.training --json`.
 
 python -m benchmarks.gpu_table FOLDER
 """
@@ -30,10 +30,10 @@ _MISSING = "-"
 
 
 def markdown(results: Sequence[dict[str, Any]]) -> str:
-    """Returns the machine and the settings that all results share, then one row for each result.
+    """Returns the machine, the settings common to all results, and a table with one row for each result.
 
     Args:
-        results: what `benchmarks.training` writes by --json, all of one machine.
+        results: contents of the files that `benchmarks.training --json` writes, all from one machine.
     """
     settings = [result["settings"] for result in results]
     shared = {key: value for key, value in settings[0].items() if all(other[key] == value for other in settings)}
@@ -81,7 +81,7 @@ def _row(cells: Sequence[str]) -> str:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=pathlib.Path, help="folder of the JSON files")
+    parser.add_argument("folder", type=pathlib.Path, help="folder with the JSON files")
     folder = parser.parse_args().folder
     files = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
     if not files:

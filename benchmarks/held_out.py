@@ -1,9 +1,9 @@
-"""How well a preset does on streets that it never saw: one video sequence is held out of training and scored.
+"""Trains without one video sequence, then scores the model on that sequence.
 
     python -m benchmarks.held_out --data data/camvid --sequence 0001TP --work work/held_out
 
-The gate judges the held-out sequence, and the last epoch is kept, so that no split chooses anything. The scores on
-the validation split stand beside them: the gap says what a street costs that was never seen.
+The gate scores the held-out sequence. The last epoch is used, so no split selects anything. The table also has the
+scores on the validation split, and the gap between the two mean IoUs.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from benchmarks.recipes import THIN_CLASSES
 
 
 def settings(sequence: str) -> list[str]:
-    """Returns the settings, as `--set` takes them, of a run that holds out a sequence and pushes whatever comes."""
+    """Returns the `--set` values of a run that holds out a sequence and pushes its model regardless of the scores."""
     return [
         f"data.held_out_sequences=[{json.dumps(sequence)}]",
         "data.gate_split=held_out",
         "training.keep=last",
-        # The gate's bounds are for the validation split, and another recipe may well be the worse one.
+        # The bounds of the preset are for the validation split, and the pushed baseline may have another recipe.
         "gate.min_mean_iou=0",
         "gate.min_class_iou={}",
         "gate.max_mean_drop=1",
@@ -35,11 +35,11 @@ def settings(sequence: str) -> list[str]:
 
 
 def table(held_out: dict[str, Any], validation: dict[str, Any]) -> str:
-    """Lays out the scores of one model on both splits.
+    """Returns a table of one model's scores on both splits.
 
     Args:
-        held_out: `mean_iou`, and `class_iou` by name with None where a class is absent.
-        validation: the same.
+        held_out: `mean_iou`, and `class_iou` by class name; None for an absent class.
+        validation: the same for the validation split.
     """
     splits = (held_out, validation)
     rows = {name: [scores["class_iou"].get(name) for scores in splits] for name in held_out["class_iou"]}
@@ -56,7 +56,7 @@ def table(held_out: dict[str, Any], validation: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Trains, and prints the scores on the held-out sequence and on the validation split."""
+    """Trains a model and prints its scores on the held-out sequence and on the validation split."""
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -64,8 +64,8 @@ def main() -> None:
     parser.add_argument("--sequence", default="0001TP", help="sequence to hold out of training")
     parser.add_argument("--model", default="fcn8", help="architecture")
     parser.add_argument("--preset", default="cpu", help="preset")
-    parser.add_argument("--config", help="YAML file of settings over the preset")
-    parser.add_argument("--work", help="folder to keep the runs in, one folder for each sequence; None keeps nothing")
+    parser.add_argument("--config", help="YAML file of settings that override the preset")
+    parser.add_argument("--work", help="keep the run in SEQUENCE/run below this folder; if not given, delete it")
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
         root = arguments.work or stack.enter_context(tempfile.TemporaryDirectory())

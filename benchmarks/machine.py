@@ -1,4 +1,4 @@
-"""Says which device, driver and versions gave a benchmark's numbers, and how much GPU memory it took."""
+"""Describes the machine of a benchmark and measures its GPU memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CPU_INFO = pathlib.Path("/proc/cpuinfo")
 
 
 def describe() -> dict[str, str]:
-    """Returns the first GPU, or else the processor, and the versions that computed on it."""
+    """Returns the first GPU, or the CPU if there is no GPU, and the versions of the driver and packages."""
     facts = {"device": f"{_processor()}, {len(os.sched_getaffinity(0))} cores"}
     if gpu.usable_gpus():
         found = gpu.inspect()
@@ -32,7 +32,7 @@ def describe() -> dict[str, str]:
 
 
 def reset_gpu_memory() -> int | None:
-    """Forgets the peak so far; returns the bytes of the first GPU that are in use, None without a GPU."""
+    """Resets the peak of the first GPU's memory and returns the bytes in use; None without a GPU."""
     if not tf.config.list_logical_devices("GPU"):
         return None
     tf.config.experimental.reset_memory_stats("GPU:0")
@@ -40,7 +40,11 @@ def reset_gpu_memory() -> int | None:
 
 
 def peak_gpu_memory(before: int | None) -> int | None:
-    """Returns the most bytes that were in use since `reset_gpu_memory`, without those that it returned."""
+    """Returns the peak since `reset_gpu_memory` in bytes, minus what was in use then.
+
+    Args:
+        before: what `reset_gpu_memory` returned.
+    """
     return None if before is None else tf.config.experimental.get_memory_info("GPU:0")["peak"] - before
 
 

@@ -1,8 +1,8 @@
-"""The same step of Keras' own batch normalisation and optimizer over that of ours.
+"""Compares the speed of segpipe's batch normalisation and optimizer with Keras'.
 
     python -m benchmarks.operations
 
-The two take turns, so that whatever else the machine does hits both.
+Both run in turns, so other load on the machine affects both.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any
 
 # The finest level of the preset's UNet: a batch of 4 windows of 192x256 with 16 channels.
 FEATURES = (4, 192, 256, 16)
-# The variables of VGG16's last three blocks hold about as many numbers.
+# About as many values as the variables of VGG16's last three blocks.
 WEIGHTS = ((3, 3, 512, 512),) * 6
 TURNS = 3
 
 
 def main() -> None:
-    """Prints medians of milliseconds a step, and of the ratios."""
+    """Prints the median milliseconds per step and the median ratio."""
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=20, help="steps a turn")
+    parser.add_argument("--steps", type=int, default=20, help="steps per turn")
     steps = parser.parse_args().steps
     for name, ours, theirs in (("batch normalisation", *normalizations()), ("optimizer", *optimizers())):
         times = [(seconds(ours, steps), seconds(theirs, steps)) for _ in range(TURNS)]
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def normalizations() -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """Returns a training step of our layer and of Keras', output and gradients, in bfloat16 with float32 weights."""
+    """Returns a forward and backward pass of segpipe's layer, and of Keras', in bfloat16 with float32 weights."""
     import keras
     import tensorflow as tf
 
@@ -60,11 +60,11 @@ def normalizations() -> tuple[Callable[[], Any], Callable[[], Any]]:
 
 
 def optimizers() -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """Returns a step of our AdamW and of Keras', with weight decay."""
+    """Returns an update of segpipe's AdamW, and of Keras', with weight decay."""
     import keras
     import tensorflow as tf
 
-    from trainer.optimizer import Recipe, RecipeAdamW
+    from trainer.optimizer import OptimizerSettings, RecipeAdamW
 
     gradients = [tf.random.normal(shape) for shape in WEIGHTS]
 
@@ -73,11 +73,12 @@ def optimizers() -> tuple[Callable[[], Any], Callable[[], Any]]:
         optimizer.build(variables)
         return tf.function(lambda: optimizer.apply(gradients, variables))
 
-    return step_of(RecipeAdamW(1e-4, Recipe(decay=1e-4))), step_of(keras.optimizers.AdamW(1e-4, weight_decay=1e-4))
+    ours = RecipeAdamW(1e-4, OptimizerSettings(decay=1e-4))
+    return step_of(ours), step_of(keras.optimizers.AdamW(1e-4, weight_decay=1e-4))
 
 
 def seconds(step: Callable[[], Any], steps: int) -> float:
-    """Times so many steps, after one that is not counted; returns seconds a step."""
+    """Returns the mean seconds of a step, after one warm-up step."""
     step()
     start = time.perf_counter()
     for _ in range(steps):

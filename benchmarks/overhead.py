@@ -1,4 +1,4 @@
-"""What the pipeline costs beside training: each component's seconds, fresh and cached, beside a plain loop.
+"""Measures the seconds of each component, fresh and cached, and of a plain loop over the same files.
 
     python -m benchmarks.overhead --data data/camvid
 
@@ -25,7 +25,7 @@ from pipeline.configuration.presets import preset
 
 
 def plain_loop(data: str, size: tuple[int, int]) -> float:
-    """Returns the seconds that a loop over all pairs takes, without checks, records or statistics."""
+    """Returns the seconds of a loop over all pairs without checks, records or statistics."""
     pairs, _ = find_pairs(data, detect(data).without_instances().without_depth())
     height, width = size
     start = time.monotonic()
@@ -53,7 +53,7 @@ def main() -> None:
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--data", required=True, help="folder of images and masks")
-    parser.add_argument("--model", default="fcn8", help="architecture that is trained for one epoch and evaluated")
+    parser.add_argument("--model", default="fcn8", help="architecture to train for one epoch")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         fresh, cached = (one_epoch(arguments.data, work, arguments.model) for _ in range(2))

@@ -1,10 +1,10 @@
-"""What recipes gave for their minutes: draws the validation scores of finished runs over the time they took.
+"""Draws the validation scores of finished runs against their training time.
 
     python -m benchmarks.recipes "fcn8, preset cpu=work/fcn8" --results docs/recipes.json --picture recipes.svg
 
-Each argument names the newest run of a work directory that trained. A line joins the validations of the training,
-at the network's input size; the star is the evaluation of the exported model, at the masks' own size,
-drawn where the whole run ended. Work directories come and go; `--results` keeps what they gave.
+Each argument selects the newest run of a work directory that trained. A line joins the validations during training, at
+the network's input size. The star is the evaluation of the exported model, at the masks' own size and the end of the
+run. `--results` keeps the results after a work directory is deleted.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from benchmarks.finished_runs import named, newest_training
 from components.errors import UsageError
 from pipeline.storage.store import NodeExecution
 
-# Thin or small in a street scene, and so the hardest; see the published tables.
+# The small-object classes: thin or small in a street scene, and the hardest ones in published results.
 THIN_CLASSES = ("column_pole", "traffic_light", "pedestrian", "bicyclist")
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What one run gave.
+    """The scores and duration of one run.
 
     Attributes:
         name: the recipe's name.
-        validations: minutes since the training began, and mean IoU, of each validation.
-        minutes: of the run; from folder to pushed model, where nothing came from the cache.
-        mean_iou: of the exported model, on the validation split.
-        thin: mean IoU of `THIN_CLASSES`; None where the data set has not all of them.
+        validations: minutes of training and mean IoU, for each validation.
+        minutes: duration of the run; from data folder to pushed model if nothing was cached.
+        mean_iou: score of the exported model on the validation split.
+        thin: mean IoU of `THIN_CLASSES`; None if the data set lacks one of them.
     """
 
     name: str
@@ -43,15 +43,15 @@ class Result:
 
 
 def read(name: str, root: str) -> Result:
-    """Reads the newest run of a work directory that trained and came to its end.
+    """Reads the newest finished run of a work directory that trained.
 
     Raises:
-        UsageError: where there is none.
+        UsageError: no finished run trained.
     """
     summary, executions = newest_training(root)
     with open(os.path.join(executions["Trainer"].outputs["model_run"][0].uri, "history.json")) as file:
         history = json.load(file)
-    # Unless the gate judged another split, its scores are those on the validation split.
+    # `selection_metrics` exists only if the gate scored another split than validation.
     scores = summary.get("selection_metrics") or summary["metrics"]
     class_iou = scores["class_iou"]
     thin = [class_iou[name] for name in THIN_CLASSES if class_iou.get(name) is not None]
@@ -65,21 +65,25 @@ def read(name: str, root: str) -> Result:
 
 
 def check_whole(root: str) -> None:
-    """Raises UsageError where a part of what `read` would read was done by an earlier run, as after a resumption."""
+    """Checks that the newest run executed every component itself.
+
+    Raises:
+        UsageError: a component was cached, so the run's duration is not that of the recipe.
+    """
     _, executions = newest_training(root)
     cached = [node for node, execution in executions.items() if execution.state == "cached"]
     if cached:
         raise UsageError(
-            f"{root}: found a run that took {', '.join(cached)} from the cache, expected one from folder to model, "
-            "whose minutes tell what the recipe costs; run it in a new work directory"
+            f"{root}: found a run that took {', '.join(cached)} from the cache, expected one that ran every component, "
+            "because the table has the duration of the whole run; run it in a new work directory"
         )
 
 
 def keep(results: list[Result], path: str) -> list[Result]:
-    """Adds results to those that a file keeps, in place of those of the same name; returns all of them.
+    """Adds results to a file, replaces those of the same name, and returns all results in the file.
 
     Raises:
-        UsageError: the file holds something else.
+        UsageError: the file is not one that this function wrote.
     """
     kept: dict[str, Result] = {}
     if os.path.exists(path):
@@ -98,7 +102,7 @@ def keep(results: list[Result], path: str) -> list[Result]:
 
 
 def table(results: list[Result]) -> str:
-    """Lays the runs out, best first."""
+    """Returns a table of the results, best first."""
     lines = [f"{'recipe':48}{'mean IoU':>10}{'thin':>8}{'minutes':>10}"]
     for result in sorted(results, key=lambda result: -result.mean_iou):
         thin = "" if result.thin is None else f"{result.thin:.3f}"
@@ -107,12 +111,12 @@ def table(results: list[Result]) -> str:
 
 
 def draw(results: list[Result], path: str) -> None:
-    """Writes the picture; the ending of its name chooses the format."""
+    """Writes the picture; the extension of `path` selects the format."""
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     colors = pyplot.colormaps["tab20"](range(20))
-    # The strong ones first, then the pale.
+    # tab20 alternates saturated and light colours; use the saturated ones first.
     axes.set_prop_cycle(color=[*colors[::2], *colors[1::2]])
     for result in results:
         (line,) = axes.plot(*zip(*result.validations, strict=True), marker="o", markersize=3, label=result.name)
@@ -121,7 +125,7 @@ def draw(results: list[Result], path: str) -> None:
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", frameon=False)
-    # Without the date, the same results give the same file.
+    # Omit the date, so the same results give the same file.
     figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
 
 
@@ -146,9 +150,11 @@ def _seconds(execution: NodeExecution) -> float:
 def main() -> None:
     """Prints the table and draws the picture."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("runs", nargs="*", metavar="NAME=WORKDIR", help="a recipe's name and its run's work directory")
-    parser.add_argument("--results", help="file that keeps results; those of the runs named are added to it")
-    parser.add_argument("--picture", help="file to draw, .svg or .png")
+    parser.add_argument(
+        "runs", nargs="*", metavar="NAME=WORKDIR", help="a recipe's name and the work directory of its run"
+    )
+    parser.add_argument("--results", help="JSON file of results; add those of the given runs")
+    parser.add_argument("--picture", help="file to write, such as recipes.svg or recipes.png")
     arguments = parser.parse_args()
     runs = [named(run) for run in arguments.runs]
     for _, root in runs:
@@ -157,7 +163,7 @@ def main() -> None:
     if arguments.results:
         results = keep(results, arguments.results)
     if not results:
-        parser.error("found no result, expected NAME=WORKDIR or --results FILE with results in it")
+        parser.error("no results: expected NAME=WORKDIR, or --results FILE with results")
     print(table(results))
     if arguments.picture:
         draw(results, arguments.picture)

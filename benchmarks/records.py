@@ -1,4 +1,4 @@
-"""Writes Transform's TFRecords of a data set without TFX, for benchmarks and tests that run where TFX is not."""
+"""Writes the TFRecords of Transform without TFX, for benchmarks and tests on machines without it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from components.dataset.pairs import Pair, find_pairs
 
 
 def write(data: str, size: tuple[int, int], path: str, count: int, split: str = "train") -> DatasetDescription:
-    """Writes pairs of a split as Transform does, and begins again with the first if there are fewer.
+    """Writes pairs of a split in the format of Transform.
 
     Args:
         data: folder of images and masks.
         size: height and width of the stored images in pixels.
-        path: the gzip TFRecord to write.
-        count: number of pairs to write.
-        split: the split.
+        path: gzip TFRecord file to write.
+        count: number of pairs to write; if the split has fewer, they repeat.
+        split: name of the split.
 
     Returns:
         The data set's description.

@@ -1,11 +1,10 @@
-"""What ingest, statistics and Transform cost per 1,000 pairs, from hundreds to tens of thousands.
+"""Measures the seconds per 1,000 pairs and the peak memory of ingestion, statistics and Transform.
 
     python -m benchmarks.scaling --pairs 500 5000 50000
 
-Each size runs in a process of its own. Beam's workers are processes too: the in-memory DirectRunner ignores
-`--direct_num_workers`. Peak memory is that of all processes together, looked at each second; pages that they share
-count once. The pairs are synthetic: 200 frames are drawn, saved as JPEG, and linked under as many names as are asked
-for.
+Each number of pairs runs in a separate process. Beam's workers are also processes, because the in-memory DirectRunner
+ignores `--direct_num_workers`. Peak memory is the sum over all processes, sampled every second; shared pages count
+once. The pairs are synthetic: 200 frames are drawn, saved as JPEG, and hard-linked under as many names as needed.
 """
 
 from __future__ import annotations
@@ -31,9 +30,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--pairs", type=int, nargs="+", default=[500, 5000, 50000], help="numbers of pairs")
-    parser.add_argument("--size", type=int, nargs=2, default=(360, 480), help="height and width of the images")
-    parser.add_argument("--workers", type=int, default=2, help="processes of Beam's DirectRunner")
+    parser.add_argument("--pairs", type=int, nargs="+", default=[500, 5000, 50000], help="numbers of pairs to measure")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(360, 480), help="height and width of the images, in pixels"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="worker processes of Beam's DirectRunner")
     parser.add_argument("--measure", nargs=2, metavar=("DATA", "WORK"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -51,7 +52,7 @@ def main() -> None:
             data = os.path.join(root, f"data-{pairs}")
             link_pairs(frames, data, pairs)
             measured = measure_apart(data, os.path.join(root, f"work-{pairs}"), arguments.workers)
-            # At 50,000 pairs, examples and folder are 5 GB.
+            # Examples and data of 50,000 pairs take 5 GB.
             shutil.rmtree(os.path.join(root, f"work-{pairs}"))
             shutil.rmtree(data)
             costs = [measured[name] / pairs * 1000 for name in _COUNTED]
@@ -60,7 +61,7 @@ def main() -> None:
 
 
 def save_as_jpeg(frames: str) -> None:
-    """Replaces the images of a data set, PNG files, by JPEG files: a tenth of the bytes, as cameras write them."""
+    """Converts the PNG images of a data set to JPEG, a tenth of the size, as cameras write them."""
     for split in ("train", "val"):
         for name in os.listdir(os.path.join(frames, split)):
             path = os.path.join(frames, split, name)
@@ -70,7 +71,7 @@ def save_as_jpeg(frames: str) -> None:
 
 
 def link_pairs(frames: str, destination: str, pairs: int) -> None:
-    """Makes a data set of `pairs` pairs, a fifth of them for validation, out of the frames of another one."""
+    """Makes a data set of `pairs` pairs by hard links to the frames of another one; a fifth is for validation."""
     for split, count in (("train", pairs - pairs // 5), ("val", pairs // 5)):
         names = sorted(os.listdir(os.path.join(frames, split)))
         for folder in (split, f"{split}annot"):
@@ -83,7 +84,7 @@ def link_pairs(frames: str, destination: str, pairs: int) -> None:
 
 
 def measure_apart(data: str, work: str, workers: int = 1) -> dict[str, float]:
-    """Runs `measure` in a process of its own and adds `peak_mib`, the peak memory of it and its workers."""
+    """Runs `measure` in a separate process and adds `peak_mib`, the peak memory of the process and its workers."""
     command = [sys.executable, "-m", "benchmarks.scaling", "--workers", str(workers), "--measure", data, work]
     peak = 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
@@ -97,7 +98,7 @@ def measure_apart(data: str, work: str, workers: int = 1) -> dict[str, float]:
 
 
 def memory_of(pid: int) -> int:
-    """Returns the bytes of a process and of all that it started; memory that several share counts once (PSS)."""
+    """Returns the memory of a process and its descendants in bytes; shared memory counts once (PSS)."""
     total = 0
     with contextlib.suppress(psutil.NoSuchProcess):
         parent = psutil.Process(pid)
@@ -108,12 +109,12 @@ def memory_of(pid: int) -> int:
 
 
 def measure(data: str, work: str, workers: int = 1) -> dict[str, float]:
-    """Runs the data components in this process and returns seconds by component.
+    """Runs the data components in this process and returns the seconds of each.
 
     Args:
         data: folder of images and masks.
         work: folder for the results.
-        workers: processes of Beam's DirectRunner; 1 for a thread of this process.
+        workers: worker processes of Beam's DirectRunner; 1 means a thread of this process.
     """
     from pipeline.configuration.data import describe
     from pipeline.configuration.loading import load_config

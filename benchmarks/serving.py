@@ -1,9 +1,9 @@
-"""What the model server costs on top of the model: latency of one client, throughput of many, bytes of an answer.
+"""Measures the overhead of the model server: latency, throughput and response size.
 
     python -m benchmarks.serving --model work/serving/fcn8 --images FOLDER
 
-The server is a process of its own, asked over gRPC on this machine; in-process calls of the same SavedModel
-run in this process. The two take turns, so that a machine whose speed drifts favours neither.
+The server is a separate process that receives gRPC requests on this machine. It is compared with in-process calls of
+the same SavedModel. Both run in turns, so changes of the machine's speed affect both.
 """
 
 from __future__ import annotations
@@ -34,13 +34,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--model", required=True, help="folder of versions, of which the newest is measured")
+    parser.add_argument("--model", required=True, help="folder of versions; the newest is measured")
     parser.add_argument("--images", required=True, help="folder of PNG or JPEG images")
-    parser.add_argument("--count", type=int, default=32, help="images that are taken from the folder")
-    parser.add_argument("--calls", type=int, default=20, help="calls in each of five rounds of the latency")
-    parser.add_argument("--clients", type=int, default=16, help="clients that ask at once")
-    parser.add_argument("--seconds", type=float, default=30, help="duration of the throughput's measurement")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="in-process batches")
+    parser.add_argument("--count", type=int, default=32, help="maximum number of images to read")
+    parser.add_argument("--calls", type=int, default=20, help="calls in each of the five rounds that measure latency")
+    parser.add_argument("--clients", type=int, default=16, help="concurrent clients of the throughput measurement")
+    parser.add_argument("--seconds", type=float, default=30, help="seconds to measure throughput")
+    parser.add_argument(
+        "--batch-sizes", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="in-process batch sizes to measure"
+    )
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from serving.predictor import find_version
@@ -61,7 +63,7 @@ def main() -> None:
 
 
 class SavedModel:
-    """A SavedModel's `serving_default`, called in this process."""
+    """Calls a SavedModel's `serving_default` in this process."""
 
     def __init__(self, directory: str) -> None:
         """Loads the model."""
@@ -72,21 +74,27 @@ class SavedModel:
         self._call = self._model.signatures["serving_default"]
 
     def __call__(self, images: list[bytes]) -> dict[str, np.ndarray]:
-        """Returns the outputs by name, fetched to NumPy as a server has to."""
+        """Returns the outputs by name, copied to NumPy as a server must do."""
         return {name: value.numpy() for name, value in self._call(image=self._tf.constant(images)).items()}
 
 
 def read_images(folder: str, count: int) -> list[bytes]:
-    """Returns the first images of a folder, encoded."""
+    """Returns the first `count` encoded images of a folder."""
     paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in _SUFFIXES)[:count]
     if not paths:
-        sys.exit(f"--images {folder}: found no PNG or JPEG image")
+        sys.exit(f"--images {folder}: found no PNG or JPEG image, expected at least one")
     return [path.read_bytes() for path in paths]
 
 
 @contextmanager
 def server(model: str, batch_size: int | None, clients: int = 1) -> Iterator[Any]:
-    """Runs `segpipe serve`, with batches for so many clients, and yields a stub of its PredictionService, ready."""
+    """Runs `segpipe serve` and yields a stub of its PredictionService when it is ready.
+
+    Args:
+        model: folder of versions.
+        batch_size: maximum batch size; None turns batching off.
+        clients: limit of enqueued batches.
+    """
     from tensorflow_serving.apis import prediction_service_pb2_grpc
 
     command = [sys.executable, "-m", "pipeline.cli.main", "serve", "--model_name", _MODEL_NAME, "--port", "0"]
@@ -116,19 +124,19 @@ def request(images: list[bytes], signature: str = "") -> Any:
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
 
-    made = predict_pb2.PredictRequest()
-    made.model_spec.name = _MODEL_NAME
-    made.model_spec.signature_name = signature
-    made.inputs["image"].CopyFrom(tf.make_tensor_proto(images))
-    return made
+    prepared = predict_pb2.PredictRequest()
+    prepared.model_spec.name = _MODEL_NAME
+    prepared.model_spec.signature_name = signature
+    prepared.inputs["image"].CopyFrom(tf.make_tensor_proto(images))
+    return prepared
 
 
 def latency(model: SavedModel, stub: Any, images: list[bytes], calls: int) -> None:
-    """Prints the median latency of one client, one image a call, over that of in-process calls."""
+    """Prints the latency of in-process calls and of one gRPC client with one image per call, and their ratio."""
     requests = [request([image]) for image in images]
-    for image, made in zip(images[:3], requests[:3], strict=False):
+    for image, prepared in zip(images[:3], requests[:3], strict=False):
         model([image])
-        stub.Predict(made)
+        stub.Predict(prepared)
     inside: list[float] = []
     outside: list[float] = []
     for start in range(_ROUNDS):
@@ -149,7 +157,7 @@ def timed(call: Callable[[], Any]) -> float:
 
 
 def answer_bytes(stub: Any, image: bytes) -> None:
-    """Prints the size of an answer on the wire over that of the probabilities of the same image."""
+    """Prints the size of a response compared with the float probabilities of the same image."""
     whole = stub.Predict(request([image])).ByteSize()
     filtered = request([image])
     filtered.output_filter.append("mask_png_bytes")
@@ -160,7 +168,7 @@ def answer_bytes(stub: Any, image: bytes) -> None:
 
 
 def in_process_rate(model: SavedModel, images: list[bytes], size: int) -> float:
-    """Returns images per second of in-process calls with batches of one size."""
+    """Returns images per second of in-process calls with one batch size."""
     batch = [images[index % len(images)] for index in range(size)]
     model(batch)
     repeats = max(3, 64 // size)
@@ -169,14 +177,14 @@ def in_process_rate(model: SavedModel, images: list[bytes], size: int) -> float:
 
 
 def served_rate(stub: Any, images: list[bytes], clients: int, seconds: float) -> float:
-    """Returns images per second that clients get who each send one image after the other."""
+    """Returns images per second of concurrent clients that each send one image at a time."""
     requests = [request([image]) for image in images]
-    for made in requests[:2]:
-        stub.Predict(made)
+    for prepared in requests[:2]:
+        stub.Predict(prepared)
     answered = [0] * clients
     end = time.monotonic() + seconds
 
-    def ask(client: int) -> None:
+    def send_requests(client: int) -> None:
         index = client
         while time.monotonic() < end:
             stub.Predict(requests[index % len(requests)])
@@ -185,8 +193,8 @@ def served_rate(stub: Any, images: list[bytes], clients: int, seconds: float) ->
 
     start = time.monotonic()
     with ThreadPoolExecutor(clients) as pool:
-        # An error of any client ends the measurement.
-        list(pool.map(ask, range(clients)))
+        # Raises the first error of a client.
+        list(pool.map(send_requests, range(clients)))
     return sum(answered) / (time.monotonic() - start)
 
 

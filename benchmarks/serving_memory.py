@@ -1,9 +1,10 @@
-"""How much memory a request takes on top of a loaded model, by image size, number of classes and threads.
+"""Measures the memory of a request by image size, number of classes and concurrent requests.
 
     python -m benchmarks.serving_memory [--model work/serving/fcn8]
 
-Without --model it measures a network of one convolution, for several numbers of classes: what is left is decoding,
-resizing and choosing classes. Each case runs in a process of its own, which reads its peak from the kernel.
+The memory of the loaded model is subtracted. Without --model, it measures a network of one convolution with several
+numbers of classes, so only decoding, resizing and the argmax remain. Each case runs in a separate process, which reads
+its peak memory from the kernel.
 """
 
 from __future__ import annotations
@@ -30,12 +31,20 @@ def main() -> None:
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--model", help="an exported model, or a folder of versions of one")
-    parser.add_argument("--sides", type=int, nargs="+", default=[1024, 2048, 4096], help="images are square, in pixels")
-    parser.add_argument("--classes", type=int, nargs="+", default=[12, 40, 150], help="of the network made for this")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 4], help="requests at once")
-    parser.add_argument("--batch", type=int, default=1, help="images in each request")
-    parser.add_argument("--tile", type=int, nargs=2, help="height and width of sliding windows, without --model")
-    parser.add_argument("--signature", default="serving_default", help="what is called: serving_default or evaluation")
+    parser.add_argument(
+        "--sides", type=int, nargs="+", default=[1024, 2048, 4096], help="sides of the square images, in pixels"
+    )
+    parser.add_argument(
+        "--classes", type=int, nargs="+", default=[12, 40, 150], help="numbers of classes, without --model"
+    )
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 4], help="numbers of concurrent requests")
+    parser.add_argument("--batch", type=int, default=1, help="images per request")
+    parser.add_argument(
+        "--tile", type=int, nargs=2, help="height and width of sliding windows in pixels, without --model"
+    )
+    parser.add_argument(
+        "--signature", default="serving_default", help="signature to call: serving_default or evaluation"
+    )
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from serving.predictor import find_version
@@ -60,13 +69,13 @@ def main() -> None:
 
 
 def run(processes: Any, job: Any) -> Any:
-    """Returns what a function returns in a process of its own."""
+    """Calls a function in a new process and returns its result."""
     with concurrent.futures.ProcessPoolExecutor(1, processes) as pool:
         return pool.submit(job).result()
 
 
 def measure(model: str, signature: str, side: int, threads: int, batch: int) -> tuple[float, int]:
-    """Returns the seconds and the peak of bytes over those before, of so many requests at once."""
+    """Returns the seconds of `threads` concurrent requests, and their peak memory in bytes above the loaded model."""
     import time
 
     import tensorflow as tf
@@ -79,7 +88,7 @@ def measure(model: str, signature: str, side: int, threads: int, batch: int) -> 
     for kind in ("PNG", "JPEG"):
         predict(tf.constant([picture(64, kind)]))
     images = tf.constant([picture(side, "JPEG")] * batch)
-    # Resets the peak to what is resident now (proc_pid_clear_refs(5)).
+    # Resets the peak to the current resident size (proc_pid_clear_refs(5)).
     Path("/proc/self/clear_refs").write_text("5")
     before, start = memory("VmRSS"), time.perf_counter()
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
@@ -88,13 +97,13 @@ def measure(model: str, signature: str, side: int, threads: int, batch: int) -> 
 
 
 def memory(field: str) -> int:
-    """Returns a number of bytes from this process's status, such as VmRSS or its peak, VmHWM."""
+    """Returns a field of /proc/self/status in bytes, such as VmRSS, or VmHWM for its peak."""
     (line,) = [each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith(field)]
     return int(line.split()[1]) * 1024
 
 
 def picture(side: int, kind: str) -> bytes:
-    """Returns an encoded square picture of soft gradients."""
+    """Returns an encoded square image of smooth gradients."""
     from PIL import Image
 
     rows, columns = np.indices((side, side))
@@ -120,14 +129,14 @@ def export_small(num_classes: int, directory: str, tile: list[int] | None) -> No
 
 
 def classes(count: int) -> Any:
-    """Returns a class map of so many classes without names of their own."""
+    """Returns a class map with `count` generated class names."""
     from components.class_map import ClassMap
 
     return ClassMap(tuple(f"class{index}" for index in range(count)), tuple((index, 0, 0) for index in range(count)))
 
 
 def write_transform(class_map: Any, input_size: tuple[int, int], work: str) -> str:
-    """Runs Transform on one picture below a folder; returns the folder of its output."""
+    """Runs Transform on one image and returns its output folder, which is in `work`."""
     import tensorflow_transform.beam as tft_beam
     from tensorflow_transform.tf_metadata import dataset_metadata
 

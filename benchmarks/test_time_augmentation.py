@@ -1,9 +1,9 @@
-"""What averaging over sizes and mirror images gives a trained network, and what it costs: mean IoU and latency.
+"""Measures the mean IoU and latency of a trained network with several kinds of test-time augmentation.
 
     python -m benchmarks.test_time_augmentation --work work --scales 1 --scales 1,flip --scales 0.5,1,1.5,flip
 
-Takes the network of the newest run of a work directory that trained, exports it once for each `--scales`, and scores
-each export on the split that the run's gate judged, as the pipeline's evaluation does.
+Takes the network of the newest run of a work directory that trained, and exports it once for each `--scales`. Each
+export is scored on the split that the run's gate used, in the same way as the pipeline's evaluation.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FLIP = "flip"
 
 
 def parse(text: str) -> tuple[str, TestTimeAugmentation]:
-    """Reads scales and perhaps `flip`, with commas between them; returns the text too."""
+    """Parses scales and an optional `flip`, separated by commas; returns the text and its meaning."""
     *scales, last = text.split(",")
     flip = last == _FLIP
     try:
@@ -37,16 +37,18 @@ def parse(text: str) -> tuple[str, TestTimeAugmentation]:
             flip, tuple(float(scale) for scale in (scales if flip else [*scales, last])) or (1.0,)
         )
     except ValueError:
-        raise argparse.ArgumentTypeError(f"found {text}, expected such as 0.5,1,1.5,flip") from None
+        raise argparse.ArgumentTypeError(
+            f"found {text}, expected scales and an optional flip, such as 0.5,1,1.5,flip"
+        ) from None
 
 
 def measure_scales(executions: dict[str, NodeExecution], name: str, test_time: TestTimeAugmentation) -> Measurement:
-    """Exports a training's network with test-time augmentation, and scores it on the split that the gate judged.
+    """Exports a trained network with test-time augmentation, and scores it on the split that the gate used.
 
     Args:
-        executions: of a run, by node.
-        name: what to call the row.
-        test_time: sizes and flips that the export averages over.
+        executions: the run's executions by node.
+        name: label of the row.
+        test_time: scales and flips to average over.
     """
     trained = {key: artifacts[0].uri for key, artifacts in executions["Trainer"].outputs.items()}
     metadata = read_model_metadata(os.path.join(trained["model"], "Format-Serving"))
@@ -75,7 +77,12 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work", required=True, help="work directory of a run")
-    parser.add_argument("--scales", action="append", type=parse, help="scales and perhaps flip (default: 1 and 1,flip)")
+    parser.add_argument(
+        "--scales",
+        action="append",
+        type=parse,
+        help="scales and an optional flip, such as 0.5,1,1.5,flip; repeatable (default: 1 and 1,flip)",
+    )
     arguments = parser.parse_args()
     _, executions = newest_training(arguments.work)
     print(f"{'scales':24}{'mean IoU':>10}{'latency, ms':>13}")

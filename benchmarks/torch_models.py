@@ -1,9 +1,9 @@
-"""Times a training step of a network in PyTorch, bfloat16 and channels last; a part of `benchmarks.training`.
+"""Times training steps of a network in PyTorch, in bfloat16 and channels last, for `benchmarks.training`.
 
     python benchmarks/torch_models.py MODEL HEIGHT WIDTH BATCH CLASSES STEPS
 
-Prints the seconds that the steps took, as JSON. It imports nothing but PyTorch, so that any interpreter that
-has it can run it. Each network has the layers of `trainer.models` with the default settings.
+Prints the seconds of all steps as JSON. It needs only PyTorch, so any interpreter with PyTorch can run it. Each network
+has the layers of `trainer.models` with the default settings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import nn  # type: ignore[import-not-found, unused-ignore]
 # Channels and number of convolutions of VGG16's blocks.
 VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
-# Units, channels, stride and dilation of ResNet50's stages, the last two dilated in place of their strides.
+# Units, channels, stride and dilation of ResNet50's stages. The last two have dilation instead of a stride.
 RESNET50 = ((3, 64, 1, 1), (4, 128, 2, 1), (6, 256, 1, 2), (3, 512, 1, 4))
 
 
@@ -36,7 +36,7 @@ class FCN8(nn.Module):
                 channels = width
             blocks.append(nn.Sequential(*layers, nn.MaxPool2d(2)))
         self.blocks = nn.ModuleList(blocks)
-        # A padding of 1 is the cropping by 1 of the other.
+        # A padding of 1 equals the cropping by 1 pixel in `trainer.models.fcn8`.
         self.up_pool5 = nn.ConvTranspose2d(512, classes, 4, stride=2, padding=1, bias=False)
         self.up_pool4 = nn.ConvTranspose2d(classes, classes, 4, stride=2, padding=1)
         self.up_pool3 = nn.ConvTranspose2d(classes, classes, 8, stride=8)
@@ -102,8 +102,8 @@ class SegNet(nn.Module):
         """Returns the logits."""
         indices = []
         for block in self.encoder:
-            x, where = nn.functional.max_pool2d(block(x), 2, return_indices=True)
-            indices.append(where)
+            x, positions = nn.functional.max_pool2d(block(x), 2, return_indices=True)
+            indices.append(positions)
         for block in self.decoder:
             # Not every release unpools bfloat16 on a GPU (aten/src/ATen/native/cuda/MaxUnpooling.cu).
             x = block(nn.functional.max_unpool2d(x.float(), indices.pop(), 2))
@@ -135,7 +135,7 @@ class PSPNet(nn.Module):
 
 
 class _Bottleneck(nn.Module):
-    """A unit of ResNet50 as Keras Applications has it: convolutions with a bias, the stride in the first."""
+    """A unit of ResNet50 as in Keras Applications: convolutions have a bias, and the first one has the stride."""
 
     def __init__(self, channels: int, width: int, stride: int, dilation: int, project: bool) -> None:
         super().__init__()
@@ -173,9 +173,9 @@ MODELS: dict[str, type[nn.Module]] = {"fcn8": FCN8, "unet": UNet, "segnet": SegN
 
 
 def seconds(name: str, height: int, width: int, batch: int, classes: int, steps: int) -> float:
-    """Returns the time of some steps of AdamW on one batch, after two that are not counted."""
+    """Returns the seconds of `steps` training steps with AdamW on one batch, after two warm-up steps."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    # All batches have one size, so the fastest algorithm is searched once.
+    # All batches have one size, so cuDNN searches the fastest algorithm once.
     torch.backends.cudnn.benchmark = True
     model = MODELS[name](classes).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)

@@ -1,10 +1,10 @@
-"""Measures training steps: with real data, on one batch repeated, by Keras `fit` and by PyTorch.
+"""Measures training steps: with real data, on one repeated batch, by Keras `fit` and by PyTorch.
 
     python -m benchmarks.training --data data/camvid --model fcn8 --size 224 224
 
-Everything trains the same layers, on batches of one size. All take turns, so that whatever else the machine does slows
-all of them; a figure is the median over the turns. segpipe augments its batches and keeps scores in every step. Keras
-and PyTorch do neither, and minimise plain cross-entropy. Nothing here imports TFX or Beam.
+All contenders train the same layers with the same batch size. They run in turns, so other load on the machine affects
+all of them. A result is the median over the turns. segpipe augments its batches and updates scores in every step. Keras
+and PyTorch do neither, and minimise plain cross-entropy. TFX and Beam are not needed.
 """
 
 from __future__ import annotations
@@ -37,30 +37,30 @@ from trainer.learner import Learner
 from trainer.models import registry
 from trainer.training import TrainingJob, load_split, make_learner
 
-# Contenders, as --only and the JSON name them. Keras' default arithmetic is float32.
+# Contenders, by their names in --only and the JSON. Keras computes in float32 by default.
 REPEATED, DATA, KERAS, KERAS_FLOAT32, TORCH = "segpipe", "segpipe-data", "keras", "keras-float32", "torch"
 NAMES = (REPEATED, DATA, KERAS, KERAS_FLOAT32, TORCH)
 FLOAT32 = "float32"
 
 _SCRIPT = os.path.join(os.path.dirname(__file__), "torch_models.py")
 
-# Steps that are not counted: they fill the prefetched batches.
+# Steps that are not timed. They fill the prefetch buffer.
 _WARM_UP = 2
 
-# Makes some steps and returns the seconds they took.
+# Runs a number of steps and returns their seconds.
 Steps = Callable[[int], float]
 
 
 @dataclasses.dataclass
 class Contender:
-    """Something that makes training steps.
+    """A way to train, and its measurements.
 
     Attributes:
-        steps: makes them.
-        epoch: a turn makes a whole multiple of this number of steps.
-        first_step: seconds of the first step, which traces and compiles; None if that is not known.
-        peak_memory: bytes of the GPU that it needed on top of what was there; None without a GPU.
-        seconds: of a step, one entry for each turn.
+        steps: runs training steps.
+        epoch: a turn runs a multiple of this number of steps.
+        first_step: seconds of the first step, which traces and compiles; None if unknown.
+        peak_memory: additional bytes of GPU memory; None without a GPU.
+        seconds: mean seconds per step, one entry for each turn.
     """
 
     steps: Steps
@@ -70,20 +70,20 @@ class Contender:
     seconds: list[float] = dataclasses.field(default_factory=list)
 
     def turn(self, steps: int) -> None:
-        """Measures at least some steps."""
+        """Times at least `steps` steps."""
         number = math.ceil(steps / self.epoch) * self.epoch
         self.seconds.append(self.steps(number) / number)
 
 
 class Benchmark:
-    """What is measured of one training, on this machine's first device."""
+    """Makes the contenders for one training on this machine's first device."""
 
     def __init__(self, job: TrainingJob, torch_python: str) -> None:
         """Reads the training split.
 
         Args:
             job: the training; `training.xla` is "on" or "off".
-            torch_python: interpreter that has PyTorch.
+            torch_python: interpreter with PyTorch.
         """
         self._job = job
         self._torch_python = torch_python
@@ -93,10 +93,13 @@ class Benchmark:
         self._epoch = input_pipeline.steps(self._split.facts.largest_shard, job.training.batch_size)
 
     def contender(self, name: str) -> Contender:
-        """Returns one of `NAMES`, which has made its first steps.
+        """Returns a contender after its first steps.
+
+        Args:
+            name: one of `NAMES`.
 
         Raises:
-            UsageError: PyTorch cannot be measured.
+            UsageError: `torch_python` has no PyTorch.
         """
         makers: dict[str, Callable[[], Contender]] = {
             REPEATED: lambda: Contender(self._repeated()),
@@ -108,7 +111,7 @@ class Benchmark:
         before = machine.reset_gpu_memory()
         contender = makers[name]()
         if name != TORCH:
-            # PyTorch's process makes its first steps anew in every turn, and does not count them.
+            # PyTorch's process starts anew in every turn and does its own warm-up steps.
             contender.first_step = contender.steps(1)
             contender.steps(_WARM_UP)
             contender.peak_memory = machine.peak_gpu_memory(before)
@@ -121,7 +124,7 @@ class Benchmark:
 
     @functools.cached_property
     def _learner(self) -> Learner:
-        # One network for both kinds of batches: the second contender compiles nothing.
+        # Both segpipe contenders use one network, so the second one does not compile again.
         with precision.policy(self._policy):
             return make_learner(self._job, self._split.facts, self._strategy)
 
@@ -132,14 +135,14 @@ class Benchmark:
             began = time.perf_counter()
             for _ in range(steps):
                 learner.train(batch())
-            # Waits for the device.
+            # Wait for the device to finish.
             learner.scores()
             return time.perf_counter() - began
 
         return run
 
     def _repeated(self) -> Steps:
-        # It stays on the device, so that a step waits for nothing.
+        # The batch stays on the device, so steps never wait for data.
         batch = next(self._batches())
         return self._train(lambda: batch)
 
@@ -151,7 +154,7 @@ class Benchmark:
         job = self._job
         size = job.training.crop_size or job.input_size
         images, masks, _ = next(self._batches())
-        # A window of the size that segpipe trains on.
+        # Cut to the window size that segpipe trains on.
         batch = images[:, : size[0], : size[1]], masks[:, : size[0], : size[1]]
         batches = tf.data.Dataset.from_tensors(batch).repeat()
         with precision.policy(policy):
@@ -173,7 +176,7 @@ class Benchmark:
         job = self._job
         name, size = job.model.name, job.training.crop_size or job.input_size
         if subprocess.run([self._torch_python, "-c", "import torch"], capture_output=True).returncode:
-            raise UsageError(f"{self._torch_python} has no PyTorch; name an interpreter that has it by --torch-python")
+            raise UsageError(f"{self._torch_python} has no PyTorch; set --torch-python to an interpreter with PyTorch")
         shape = [*size, job.training.batch_size, job.class_map.num_classes]
 
         def run(steps: int) -> float:
@@ -190,13 +193,13 @@ def measure(benchmark: Benchmark, names: list[str], steps: int, turns: int) -> I
     """Measures contenders in turns.
 
     Args:
-        benchmark: makes them.
-        names: which of `NAMES`.
-        steps: steps of a turn, at least.
-        turns: turns of each.
+        benchmark: makes the contenders.
+        names: contenders to measure, from `NAMES`.
+        steps: minimum number of steps in a turn.
+        turns: turns of each contender.
 
     Yields:
-        After each turn, by name the contender, or the first line of its error, which does not stop the others.
+        After each turn, each contender by name, or the first line of its error. An error does not stop the others.
     """
     found: dict[str, Contender | str] = {}
     for name in names:
@@ -215,16 +218,17 @@ def measure(benchmark: Benchmark, names: list[str], steps: int, turns: int) -> I
 
 
 def summary(found: dict[str, Contender | str], batch_size: int) -> dict[str, Any]:
-    """Returns what was measured as plain JSON types.
+    """Returns the measurements as plain JSON types.
 
     Args:
         found: what `measure` yields.
-        batch_size: images a step.
+        batch_size: images per step.
 
     Returns:
-        `contenders`: by name `images_per_second`, `first_step_seconds` and `peak_memory_bytes`, or `error`.
-        `ratios`: how many times as fast segpipe is as another, on one batch repeated; and by `segpipe-data` how
-        long a step with real data takes as a multiple of one on a batch repeated. Each is the median over the turns.
+        `contenders`: `images_per_second`, `first_step_seconds` and `peak_memory_bytes`, or `error`, by name.
+        `ratios`: time of a step divided by the time of a segpipe step on one repeated batch, by name. So it is
+        segpipe's speed-up over Keras and PyTorch, and for `segpipe-data` the slowdown by real data. Each ratio is the
+        median over the turns.
     """
     contenders: dict[str, Any] = {}
     for name, contender in found.items():
@@ -248,7 +252,7 @@ def summary(found: dict[str, Contender | str], batch_size: int) -> dict[str, Any
 
 
 def table(result: dict[str, Any]) -> str:
-    """Lays out `summary`, and the machine, for people."""
+    """Returns the results, the machine and the settings as readable text."""
     head = [f"{key}: {value}" for key, value in {**result["machine"], **result["settings"]}.items()]
     lines = [f"{'training step':20}{'images/s':>10}{'first step, s':>15}{'peak GPU memory, GB':>21}"]
     for name, values in result["contenders"].items():
@@ -272,12 +276,12 @@ def _names(text: str) -> list[str]:
     names = text.split(",")
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
-        raise argparse.ArgumentTypeError(f"found {', '.join(unknown)}, expected some of {','.join(NAMES)}")
+        raise argparse.ArgumentTypeError(f"found {', '.join(unknown)}, expected names from {','.join(NAMES)}")
     return names
 
 
 def _job(arguments: argparse.Namespace, work: str) -> TrainingJob:
-    """Returns the training that the arguments describe; draws or reads images and writes records if it must."""
+    """Returns the training that the arguments describe, and writes its records if they do not exist."""
     size = (arguments.size[0], arguments.size[1])
     data, path = arguments.data, arguments.records or os.path.join(work, "train.gz")
     if os.path.exists(path):
@@ -306,29 +310,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--data", help="folder of images and masks; None draws synthetic ones")
+    parser.add_argument("--data", help="folder of images and masks; if not given, synthetic images are drawn")
     parser.add_argument(
         "--records",
-        help="Transform's TFRecords of a training split with CamVid's classes or --data's; written if missing",
+        help="TFRecord file of Transform, with the classes of --data or else CamVid; written if it does not exist",
     )
-    parser.add_argument("--pairs", type=int, default=128, help="training pairs written into records")
+    parser.add_argument("--pairs", type=int, default=128, help="training pairs to write to the records")
     parser.add_argument("--model", default="fcn8", help="architecture")
-    parser.add_argument("--size", type=int, nargs=2, default=(224, 224), help="height and width of the images")
-    parser.add_argument("--crop", type=int, nargs=2, help="height and width of windows; None for whole images")
-    parser.add_argument("--batch", type=int, default=8, help="images a step")
-    parser.add_argument("--precision", default="auto", help="as training.precision")
     parser.add_argument(
-        "--xla", default="auto", choices=("auto", "on", "off"), help="as training.xla; auto as in a long training"
+        "--size", type=int, nargs=2, default=(224, 224), help="height and width of the images, in pixels"
     )
     parser.add_argument(
-        "--steps", type=int, default=10, help="steps of a turn; segpipe-data takes as many whole epochs as that needs"
+        "--crop", type=int, nargs=2, help="height and width of windows, in pixels; if not given, whole images"
     )
+    parser.add_argument("--batch", type=int, default=8, help="images per step")
+    parser.add_argument("--precision", default="auto", help="value of training.precision")
+    parser.add_argument(
+        "--xla",
+        default="auto",
+        choices=("auto", "on", "off"),
+        help="value of training.xla; auto decides as for a long training",
+    )
+    parser.add_argument("--steps", type=int, default=10, help="steps per turn; segpipe-data rounds up to whole epochs")
     parser.add_argument("--turns", type=int, default=3, help="turns of each contender")
-    parser.add_argument("--only", type=_names, default=list(NAMES), help=f"some of {','.join(NAMES)}")
-    parser.add_argument("--torch-python", default=sys.executable, help="interpreter that has PyTorch")
+    parser.add_argument(
+        "--only", type=_names, default=list(NAMES), help=f"contenders to measure, from {','.join(NAMES)}"
+    )
+    parser.add_argument("--torch-python", default=sys.executable, help="interpreter with PyTorch")
     parser.add_argument("--json", help="file to write the results to")
     arguments = parser.parse_args()
-    # PyTorch's process needs some of the GPU's memory as well.
+    # Leaves GPU memory for PyTorch's process.
     tensorflow_start.prepare()
     with tempfile.TemporaryDirectory() as work:
         try:
@@ -348,7 +359,7 @@ def main() -> None:
         for found in measure(benchmark, arguments.only, arguments.steps, arguments.turns):
             result = {**described, **summary(found, job.training.batch_size)}
             if arguments.json:
-                # After each turn, so that a run that is ended too early leaves those before.
+                # Written after each turn, so an interrupted run keeps its finished turns.
                 with open(arguments.json, "w") as file:
                     json.dump(result, file, indent=2)
     print(table(result))

@@ -1,9 +1,9 @@
-"""What each optimised variant of a model costs and scores: latency, size and mean IoU, in one table.
+"""Measures the latency, size and mean IoU of each optimised variant of a model.
 
     python -m benchmarks.variants --data data/camvid --work work
 
-Runs the pipeline with every variant; in a work directory that holds the training already, only the
-variants are built. The gate stands open, so that the table is printed whatever the scores.
+Runs the pipeline with every variant. In a work directory with a finished training, only the variants are built. The
+gate accepts every model, so the table is printed regardless of the scores.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="folder of images and masks")
     parser.add_argument("--work", required=True, help="work directory of the run")
     parser.add_argument("--model", default="fcn8", help="architecture")
-    parser.add_argument("--set", action="append", default=[], help="further setting of the run, as training.epochs=1")
+    parser.add_argument(
+        "--set", action="append", default=[], help="another setting of the run, such as training.epochs=1; repeatable"
+    )
     arguments = parser.parse_args()
     pushed = run(arguments.data, arguments.work, arguments.model, arguments.set)
     print(table([Measurement(**row) for row in read_model_metadata(pushed)["variants"]]))

@@ -1,10 +1,10 @@
-"""Plays a week of scheduled runs in fast motion, and prints what is served after each event, and why.
+"""Simulates a week of scheduled runs, and prints which version is served after each event, and why.
 
     python -m benchmarks.week --work /tmp/week
 
-Two projects share a MariaDB store, a root and a folder of served models. One server serves both by labels. Each run is
-a process in which the tasks of the compiled pipeline follow each other. Everything else is a command of segpipe. Only
-the weekdays are made up: for `segpipe gc`, the runs ended long ago.
+Two projects use the same MariaDB store, root and folder of served models. One server serves both, by labels. Each run
+is a process that executes the tasks of the compiled pipeline in sequence. Everything else is done by segpipe commands.
+Only the weekdays are simulated, and `segpipe gc` treats the runs as long finished.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from components.errors import EXIT_DATA_REJECTED, EXIT_DRIFTED, SegpipeError
 from pipeline.retention import plan
 from serving.client import Client
 
-# Of one size in all spans: street's come from other seeds, yard's second one is darker.
+# All spans have this size. New spans of `street` have other seeds; the second span of `yard` is darker.
 PAIRS, SIZE = {"train": 24, "val": 8}, (64, 64)
 FEWER_EPOCHS = (6, 3, 1)
 SEEDS = {"street": 1, "yard": 11}
@@ -56,7 +56,7 @@ SETTINGS: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """What happened and what the server answered with after it."""
+    """An event, and the version that the server answered with after it."""
 
     day: str
     project: str
@@ -66,10 +66,10 @@ class Event:
 
 
 class Week:
-    """The folder, the store and the server that the week is played on."""
+    """The folder, store and server of the simulation, and its events."""
 
     def __init__(self, work: Path, metadata: dict[str, Any]) -> None:
-        """Writes the settings of both projects, and their first spans."""
+        """Writes the settings and the first span of both projects."""
         self.work, self.root, self.serving = work, work / "root", work / "serving"
         self.events: list[Event] = []
         self.day = ""
@@ -94,17 +94,21 @@ class Week:
         }
 
     def add_span(self, project: str, number: int, seed: int) -> Path:
-        """Makes new data of a project, and returns its folder."""
+        """Makes a new span of a project and returns its folder."""
         folder = self.work / "data" / f"{project}-{number}"
         synthetic.make(str(folder), pairs=PAIRS, size=SIZE, seed=seed)
         return folder
 
     def start(self, project: str, run: str, epochs: int = 10, **training: Any) -> Run:
-        """Starts a run on the newest span in a process of its own."""
+        """Starts a run on the newest span in a new process."""
         return Run(self, project, f"{self.day[:3].lower()}-{project}-{run}", epochs, training)
 
     def segpipe(self, *words: str, exit_code: int = 0) -> str:
-        """Runs a command of segpipe in this process and returns what it printed; another exit code ends the week."""
+        """Runs a segpipe command in this process and returns its output.
+
+        Raises:
+            SystemExit: the exit code is not `exit_code`.
+        """
         from pipeline.cli.main import main
 
         printed, problems = io.StringIO(), io.StringIO()
@@ -120,12 +124,12 @@ class Week:
         return printed.getvalue()
 
     def show(self, project: str, run_id: str) -> dict[str, Any]:
-        """Returns what `segpipe show` says of a run."""
+        """Returns the output of `segpipe show` for a run."""
         where = ["--out", str(self.root), "--config", str(self._settings_file(project))]
         return json.loads(self.segpipe("show", run_id, *where, "--config-file", str(self.models), "--json"))
 
     def release(self, project: str, *words: str) -> None:
-        """Runs `segpipe release` on the file that the server follows."""
+        """Runs `segpipe release` on the server's configuration file."""
         where = ["--model", project, "--server", f"localhost:{self._port}", "--config-file", str(self.models)]
         self.segpipe("release", *words, *where)
 
@@ -135,15 +139,15 @@ class Week:
         found = self.segpipe("watch", str(source), *where, "--at-least", "20", "--json", exit_code=exit_code)
         return [each["feature"] for each in json.loads(found)["findings"] if each["drifted"]]
 
-    def ask(self, project: str, folder: Path, label: str | None = "stable") -> int | None:
-        """Sends the server all training images of a span, and returns the one version that answered."""
+    def send_images(self, project: str, folder: Path, label: str | None = "stable") -> int | None:
+        """Sends all training images of a span to the server and returns the one version that answered."""
         with Client(f"localhost:{self._port}", model=project, label=label) as client:
             versions = {client.segment(path.read_bytes()).version for path in sorted((folder / "train").glob("*.png"))}
         (version,) = versions
         return version
 
     def served(self, project: str) -> int | None:
-        """Returns the version that answers those who ask for `stable`; None before the first is."""
+        """Returns the version with the label `stable`; None if there is no such version yet."""
         try:
             with Client(f"localhost:{self._port}", model=project, label="stable") as client:
                 image = next((self.work / "data" / f"{project}-1" / "train").glob("*.png"))
@@ -151,15 +155,15 @@ class Week:
         except SegpipeError:
             return None
 
-    def note(self, project: str, what: str, why: str) -> None:
-        """Asks the server which version of a project answers, and prints it with the event."""
+    def record(self, project: str, what: str, why: str) -> None:
+        """Records an event with the version that the server answers with, and prints it."""
         event = Event(self.day, project, what, self.served(project), why)
         self.events.append(event)
         minutes, seconds = divmod(int(time.monotonic() - self._begin), 60)
         print(f"{minutes:2}:{seconds:02}  {self.day}  {project:6}  {what}; served: {event.served}; {why}", flush=True)
 
-    def conclude(self, run: Run, what: str) -> None:
-        """Waits for a run, releases the version that it pushed, and notes the event with the gate's verdict."""
+    def finish(self, run: Run, what: str) -> None:
+        """Waits for a run, releases the version that it pushed, and records the event with the gate's result."""
         shown = run.end()
         new = shown["pushed"] if (run.project, shown["version"]) not in self._released else None
         if new:
@@ -167,23 +171,23 @@ class Week:
         verdict = f"mean IoU {shown['mean_iou']:.3f}, {shown['gate']}, {'pushed' if new else 'not pushed'}"
         baseline = shown["baseline"]
         against = f"baseline {baseline['version']} ({REASON_TEXTS[baseline['why']]})" if baseline else "no baseline"
-        self.note(run.project, what, f"{verdict}; {against}")
+        self.record(run.project, what, f"{verdict}; {against}")
 
     def gc(self, *words: str) -> dict[str, Any]:
-        """Runs `segpipe gc`, for which runs that ended a minute ago are over, and returns what it printed."""
+        """Runs `segpipe gc`, without its grace period after a run's end, and returns its output."""
         plan._FINISHING = 0
         keep = ["--keep-runs", "2", "--keep-versions", "2"]
         return json.loads(self.segpipe("gc", "--config", str(self._settings_file("street")), *keep, *words, "--json"))
 
     def wait_for_request_log(self) -> None:
-        """Waits until the server has completed the file that it logs requests to now, which it does after a minute."""
+        """Waits until the server closes its current request log file, which takes up to a minute."""
         logs = self.work / "requests"
         complete = set(logs.glob("*.tfrecord"))
         while set(logs.glob("*.tfrecord")) == complete:
             time.sleep(1)
 
     def _release(self, project: str, version: int) -> None:
-        """Makes a version stable: the first at once, each other after a trial."""
+        """Promotes a version to stable: the first one directly, later ones after a canary."""
         first = not any(project == name for name, _ in self._released)
         for words in [("promote", str(version))] if first else [("canary", str(version)), ("promote",)]:
             self.release(project, *words)
@@ -191,7 +195,7 @@ class Week:
 
     @contextlib.contextmanager
     def server(self) -> Iterator[None]:
-        """Serves both projects: the newest version of each until one is promoted."""
+        """Runs a server of both projects, which serves the newest version of each until one is promoted."""
         models = "".join(
             f'config {{ name: "{name}" base_path: "{self.serving / name}" model_platform: "tensorflow" }} '
             for name in SEEDS
@@ -214,7 +218,7 @@ class Week:
 
 
 class Run:
-    """A run of a project in a process of its own."""
+    """A run of a project in a separate process."""
 
     def __init__(self, week: Week, project: str, run_id: str, epochs: int, training: dict[str, Any]) -> None:
         """Starts the run on the project's newest span."""
@@ -228,7 +232,11 @@ class Run:
         self._process.start()
 
     def end(self, exit_code: int = 0) -> dict[str, Any]:
-        """Waits for the end and returns what `segpipe show` says of the run; any other exit code ends the week."""
+        """Waits for the run to end and returns the output of `segpipe show`.
+
+        Raises:
+            SystemExit: the exit code is not `exit_code`.
+        """
         self._process.join()
         if self._process.exitcode != exit_code:
             text = self._log.read_text()[-3000:]
@@ -237,17 +245,17 @@ class Run:
 
     @property
     def error(self) -> str:
-        """The first line of the message that the run ended with."""
+        """The first line of the run's error message."""
         return self._log.read_text().rpartition("segpipe: ")[2].strip().partition("\n")[0]
 
 
-# Each run is forked from a process that has imported TensorFlow and TFX, and has used neither.
+# Each run is forked from a process that has imported TensorFlow and TFX but not used them.
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["pipeline.wiring.create_pipeline"])
 
 
 def _run_tasks(run_id: str, layers: Any, data: str, epochs: int, log: Path) -> None:
-    """Runs the tasks of the compiled pipeline one after the other, as their containers do, in this process."""
+    """Runs the tasks of the compiled pipeline in sequence in this process, as their containers would."""
     with open(log, "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -269,16 +277,17 @@ def _run_tasks(run_id: str, layers: Any, data: str, epochs: int, log: Path) -> N
 
 
 def main() -> None:
-    """Plays the week and prints the table."""
+    """Runs the simulation and prints the table of events."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True, help="empty or new folder that everything is kept in")
+    parser.add_argument("--work", type=Path, required=True, help="new or empty folder for all files")
     work = parser.parse_args().work.resolve()
-    # Not above: TFX imports IPython, which puts a folder with another package `tests` on the path of the runs.
+    # Not imported at the top, because the runs import this module too. There, TFX imports IPython, which puts a folder
+    # with another `tests` package on the path.
     from tests import mariadb
 
     work.mkdir(parents=True, exist_ok=True)
     if any(work.iterdir()):
-        raise SystemExit(f"--work {work}: found files in it, expected an empty or new folder. Name another")
+        raise SystemExit(f"--work {work}: found files in it, expected a new or empty folder. Choose another folder")
     os.environ |= {"SEGPIPE_METADATA_PASSWORD": mariadb.PASSWORD, "TF_CPP_MIN_LOG_LEVEL": "3"}
     os.environ["PYTHONWARNINGS"] = "ignore::FutureWarning"
     (work / "mariadb").mkdir()
@@ -286,53 +295,53 @@ def main() -> None:
         where = {"host": "127.0.0.1", "port": port, "database": mariadb.DATABASE, "user": mariadb.USER}
         week = Week(work, {"kind": "mysql", **where})
         with week.server():
-            play(week)
+            simulate(week)
         print()
         print_table(week.events)
 
 
-def play(week: Week) -> None:
-    """Plays Monday to Sunday."""
+def simulate(week: Week) -> None:
+    """Runs the events of Monday to Sunday."""
     week.day = "Monday"
     for run in [week.start(name, "first") for name in SEEDS]:
-        week.conclude(run, "first run, beside the other project's")
+        week.finish(run, "first run, in parallel with the other project's")
 
     week.day = "Tuesday"
     week.add_span("street", 2, seed=2)
-    week.conclude(week.start("street", "new-data"), "new data")
+    week.finish(week.start("street", "new-data"), "new data")
     dark = darken(week.add_span("yard", 2, seed=12))
-    week.ask("yard", dark)
-    week.ask("street", week.work / "data" / "street-1")
-    week.note("yard", "clients send darker images", "nothing has looked at them yet")
+    week.send_images("yard", dark)
+    week.send_images("street", week.work / "data" / "street-1")
+    week.record("yard", "clients send darker images", "drift is not checked yet")
 
     week.day = "Wednesday"
     week.wait_for_request_log()
     drifted = week.watch("yard", week.work / "requests", EXIT_DRIFTED)
-    week.note("yard", "segpipe watch, exit code 5", f"drifted: {', '.join(drifted)}; a run is started")
-    week.conclude(week.start("yard", "drifted"), "run after the drift, on darker data")
+    week.record("yard", "segpipe watch, exit code 5", f"drifted: {', '.join(drifted)}; a run is started")
+    week.finish(week.start("yard", "drifted"), "run after the drift, on darker data")
 
     week.day = "Thursday"
     spoiled = spoil(week.add_span("street", 3, seed=3))
     run = week.start("street", "spoiled")
     state = run.end(EXIT_DATA_REJECTED)["state"]
-    week.note("street", "rejected batch, exit code 4", f"{state}: {run.error}")
+    week.record("street", "rejected batch, exit code 4", f"{state}: {run.error}")
     shutil.rmtree(spoiled)
 
     week.day = "Friday"
-    week.conclude(
+    week.finish(
         week.start("street", "worse", learning_rate=1e-7, warm_start=False), "a worse model: learning rate 1e-7"
     )
 
     week.day = "Saturday"
     week.release("street", "rollback", "--why", "misses poles in rain")
     (record,) = json.loads((week.serving / "street" / "withdrawn.json").read_text()).items()
-    week.note("street", "rollback", f"version {record[0]} is withdrawn: {record[1]['why']}")
-    week.conclude(week.start("street", "again"), "the nightly run; nothing is new")
-    week.conclude(week.start("street", "after-rollback", 12), "another training: 12 epochs")
+    week.record("street", "rollback", f"version {record[0]} is withdrawn: {record[1]['why']}")
+    week.finish(week.start("street", "again"), "the nightly run, without new data")
+    week.finish(week.start("street", "after-rollback", 12), "a different training: 12 epochs")
 
     week.day = "Sunday"
     for epochs in FEWER_EPOCHS:
-        week.conclude(week.start("yard", f"{epochs}-epochs", epochs), f"{epochs} epochs instead of 10")
+        week.finish(week.start("yard", f"{epochs}-epochs", epochs), f"{epochs} epochs instead of 10")
     for words in (["--dry-run"], []):
         found = week.gc(*words)
         sizes = {
@@ -340,13 +349,13 @@ def play(week: Week) -> None:
         }
         text = ", ".join(f"{number} {kind}" for kind, number in sizes.items())
         for name in SEEDS:
-            week.note(
+            week.record(
                 name, " ".join(["gc", *words]), f"{text}, {found['bytes'] / 1e6:.0f} MB; {len(found['kept'])} runs kept"
             )
 
 
 def darken(folder: Path) -> Path:
-    """Gives all images of a data set a third of their brightness."""
+    """Darkens all images of a data set to a third of their brightness."""
     for path in folder.glob("*/*.png"):
         if path.parent.name in PAIRS:
             with Image.open(path) as image:
@@ -355,14 +364,14 @@ def darken(folder: Path) -> Path:
 
 
 def spoil(folder: Path) -> Path:
-    """Cuts off half of the training masks of a data set in the middle of the file."""
+    """Truncates every second training mask of a data set to 100 bytes."""
     for path in sorted((folder / "trainannot").glob("*.png"))[::2]:
         path.write_bytes(path.read_bytes()[:100])
     return folder
 
 
 def print_table(events: list[Event]) -> None:
-    """Prints the events; versions are numbered by project in the order in which they were served."""
+    """Prints the events as a table."""
     table = Table(box=None, padding=(0, 1), header_style="bold")
     for column in ("day", "project", "event", "served", "why"):
         table.add_column(column, overflow="fold")

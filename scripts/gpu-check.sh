@@ -1,16 +1,16 @@
 #!/bin/sh
-# Tests and measures training on a GPU, and writes a log and a table.
+# Tests training on a GPU, measures its speed, and writes a log and a table.
 #
 #     scripts/gpu-check.sh FOLDER [SECONDS]
 #
-# FOLDER gets gpu-check.log, table.md and a JSON file for each measurement. After SECONDS (default 1800) in all,
-# nothing more is started. A part that fails or takes too long does not stop the others; the exit code is then 1.
+# Writes gpu-check.log, table.md and a JSON file for each measurement to FOLDER. No part starts after SECONDS (default
+# 1800) in total. If a part fails or times out, the others still run, and the exit code is 1.
 #
-#     PYTHON=.venv/bin/python        the interpreter, with TensorFlow
-#     TORCH_PYTHON=                  one with PyTorch, to compare with; default: none
+#     PYTHON=.venv/bin/python        interpreter with TensorFlow
+#     TORCH_PYTHON=                  interpreter with PyTorch, to compare with; default: no comparison
 #     PARTS="tests fcn8 unet segnet pspnet"
 #     SIZE="352 480" BATCH=16 PRECISION=mixed_bfloat16 STEPS=20 TURNS=3
-#     RECORDS=                       Transform's TFRecords of that size; default: synthetic images
+#     RECORDS=                       TFRecord file of Transform with images of SIZE; default: synthetic images
 set -u
 [ $# -ge 1 ] || { sed -n '2,/^set/{/^set/d;s/^#\( \|$\)//p}' "$0" >&2; exit 2; }
 mkdir -p "$1"
@@ -24,7 +24,7 @@ export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-1}"
 
 say() { echo "$*" | tee -a "$log"; }
 
-# Runs a part: its name, its limit in seconds, its command.
+# part NAME SECONDS COMMAND...: runs a command with a time limit.
 part() {
     title=$1 limit=$2; shift 2
     left=$((end - $(date +%s)))
@@ -38,9 +38,9 @@ part() {
     [ "$code" -eq 0 ] || failed=1
 }
 
-# Measures a model: its name, whether with XLA (on, off), the contenders.
+# measure MODEL on|off CONTENDERS: measures a model with or without XLA.
 measure() {
-    # Sizes are two words.
+    # SIZE is two words.
     # shellcheck disable=SC2086
     part "$1, XLA $2" 300 "$python" -m benchmarks.training --model "$1" --xla "$2" --only "$3" \
         --size ${SIZE:-352 480} --batch "${BATCH:-16}" --precision "${PRECISION:-mixed_bfloat16}" \

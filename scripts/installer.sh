@@ -1,4 +1,4 @@
-# Sourced by the other scripts, in the repository's root: installs the pinned uv into .cache/uv and sets $uv to it.
+# Installs the pinned uv into .cache/uv and sets $uv to its path. Other scripts source this file in the repository's root.
 
 say() { printf 'segpipe: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -12,5 +12,5 @@ if ! "$uv" --version 2>/dev/null | grep -qF "$(sed -n 's/^uv==\([0-9.]*\).*/\1/p
     .cache/uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/bootstrap.txt ||
         fail "could not install uv: see pip's message above; pip reads the index and proxy from pip.conf and its environment variables"
 fi
-# Certificates of the system, for networks that sign with their own authority.
+# Use the system's certificates, for networks with their own CA certificate.
 [ ! -e /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS=true

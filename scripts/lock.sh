@@ -1,5 +1,5 @@
 #!/bin/sh
-# Compiles the lock of each stack from pyproject.toml: the newest releases that TFX allows, with hashes.
+# Compiles the lock file of each stack from pyproject.toml: the newest releases that TFX allows, with hashes.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/installer.sh

@@ -1,4 +1,4 @@
-"""Writes the pages of the documentation that list every command and every setting, from the code: `make reference`."""
+"""Generates docs/commands.md and docs/settings.md from the code; run by `make reference`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _command(name: str, command: TyperCommand | TyperGroup) -> Iterator[str]:
 
 
 def _name(parameter: Any) -> str:
-    """Returns how a parameter is written on the command line."""
+    """Returns the spelling of a parameter on the command line."""
     if not parameter.opts[0].startswith("-"):
         return parameter.metavar or parameter.name.upper()
     names = ", ".join([*parameter.opts, *parameter.secondary_opts])
@@ -63,7 +63,7 @@ def _name(parameter: Any) -> str:
 
 
 def _default(parameter: Any) -> str:
-    """Returns the default value, or the words for it that `--help` shows."""
+    """Returns the default value, or the text that `--help` shows for it."""
     shown = getattr(parameter, "show_default", None)
     if isinstance(shown, str):
         return shown

@@ -1,18 +1,18 @@
 #!/bin/sh
-# Chooses the stack that this machine can run and installs its lock into .venv.
+# Selects the stack that this machine can run and installs its pinned packages into .venv.
 #
-#     SEGPIPE_STACK=current|older   overrides the choice
-#     SEGPIPE_EXTRAS=gpu            adds extras of pyproject.toml, separated by commas
-#     UV_PYTHON_DOWNLOADS=never     refuses to download a Python
+#     SEGPIPE_STACK=current|older   overrides the selection
+#     SEGPIPE_EXTRAS=gpu            also installs these extras of pyproject.toml, separated by commas
+#     UV_PYTHON_DOWNLOADS=never     does not download a Python
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/installer.sh
 
-# The wheels of ML Metadata and TensorFlow Data Validation that TFX 1.21 needs ask for this glibc.
+# Required by the wheels of ML Metadata and TensorFlow Data Validation for TFX 1.21.
 newest_glibc=2.39
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
 
-# Prints the path of the first of its arguments that is a Python of one of $versions.
+# Prints the path of the first argument that is a Python interpreter with a version in $versions.
 find_python() {
     for candidate; do
         version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
@@ -23,7 +23,7 @@ find_python() {
 
 glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | sed 's/glibc //')
 stack=${SEGPIPE_STACK:-}
-why="SEGPIPE_STACK asks for it"
+why="SEGPIPE_STACK is set to it"
 if [ -z "$stack" ]; then
     stack=older why="glibc ${glibc:-of unknown version} is older than $newest_glibc"
     if [ -n "$glibc" ] && at_least "$newest_glibc" "$glibc"; then stack=current why="glibc $glibc is $newest_glibc or newer"; fi
@@ -44,7 +44,7 @@ if [ -z "$python" ]; then
     wanted=${versions%% *}
     if ! "$uv" python find --quiet --no-project --managed-python "$wanted" >/dev/null 2>&1; then
         case ${UV_PYTHON_DOWNLOADS:-} in
-        never | manual) fail "Python $wanted not found, and UV_PYTHON_DOWNLOADS=$UV_PYTHON_DOWNLOADS forbids to download it. Install Python $wanted and put it on the PATH, or unset that variable" ;;
+        never | manual) fail "Python $wanted not found, and UV_PYTHON_DOWNLOADS=$UV_PYTHON_DOWNLOADS forbids its download. Install Python $wanted and put it on the PATH, or unset that variable" ;;
         esac
         say "Python $wanted not found: downloading it (30 MB) into uv's folder; UV_PYTHON_DOWNLOADS=never refuses that"
         "$uv" python install --quiet "$wanted" ||
@@ -54,14 +54,14 @@ if [ -z "$python" ]; then
 fi
 
 extras=pipeline,kubeflow,dev${SEGPIPE_EXTRAS:+,$SEGPIPE_EXTRAS}
-# TensorFlow's GPU libraries are of use only with NVIDIA's driver; WSL has Windows' driver in a folder of its own.
+# TensorFlow's GPU libraries need NVIDIA's driver. WSL has the driver of Windows in a different folder.
 for driver in /proc/driver/nvidia/version /usr/lib/wsl/lib/libcuda.so.1; do
     if [ -e "$driver" ]; then extras=$extras,gpu; break; fi
 done
 say "installing $stack.txt into .venv with $("$python" --version): about 1 GB to download, 3 GB on disk"
 "$uv" venv --quiet --clear --no-project --python "$python" .venv
 export VIRTUAL_ENV=.venv
-# Shows uv's lines but those of packages that are done; uv's exit code outlives the pipe in a file.
+# Hides uv's lines about single packages. A pipe loses uv's exit code, so a file keeps it.
 {
     # shellcheck disable=SC2086
     "$uv" pip install --require-hashes --constraints "requirements/$stack.txt" --build-constraints "requirements/$stack.txt" $extra_arguments \

@@ -1,6 +1,6 @@
-"""What the local server does under swaps, overload and malformed requests."""
+"""Stress tests of the local server: version swaps, overload and malformed requests."""
 
 import os
 
-# Before anything imports TensorFlow, which the stubs of tensorflow-serving-api do: tables without its log.
+# Keeps TensorFlow's log out of the tables. Must be set before tensorflow-serving-api imports TensorFlow.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -1,9 +1,9 @@
-"""What the local server does under swaps, overload and malformed requests; exit code 1 where it breaks a promise.
+"""Tests the local server under version swaps, overload and malformed requests; exit code 1 if it breaks a guarantee.
 
     python -m benchmarks.serving_stress --model work/serving/fcn8 --images data/camvid/val \
         --soak 120 --overload 60 --fuzz 10000
 
-Every part starts a `segpipe serve` of its own on 127.0.0.1 and ends it.
+Each part starts its own `segpipe serve` on 127.0.0.1 and stops it at the end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from serving.predictor import find_version
 
 
 def main() -> None:
-    """Runs the parts that are asked for and prints a table for each."""
+    """Runs the selected parts and prints a table for each."""
     arguments = _arguments()
     model = Path(find_version(arguments.model))
     images = read_images(arguments.images, 32)
@@ -54,18 +54,20 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--model", required=True, help="an exported model, or a folder of versions of one")
-    parser.add_argument("--images", required=True, help="folder of images to ask about")
-    parser.add_argument("--soak", type=float, default=0, help="seconds of swaps under load; 0 for none")
-    parser.add_argument("--overload", type=float, default=0, help="seconds of overload; 0 for none")
-    parser.add_argument("--fuzz", type=int, default=0, help="number of malformed requests; 0 for none")
+    parser.add_argument("--images", required=True, help="folder of images to send")
+    parser.add_argument("--soak", type=float, default=0, help="seconds of version swaps under load; 0 skips this part")
+    parser.add_argument("--overload", type=float, default=0, help="seconds of overload; 0 skips this part")
+    parser.add_argument("--fuzz", type=int, default=0, help="number of malformed requests; 0 skips this part")
     parser.add_argument("--clients", type=int, default=16, help="clients of the soak and of the capacity measurement")
-    parser.add_argument("--every", type=float, default=3, help="seconds between two changes in the soak")
-    parser.add_argument("--factor", type=float, default=4, help="offered over answered requests in the overload")
-    parser.add_argument("--seed", type=int, default=0, help="of the malformed requests")
+    parser.add_argument("--every", type=float, default=3, help="seconds between two version swaps in the soak")
+    parser.add_argument(
+        "--factor", type=float, default=4, help="request rate of the overload, as a multiple of the measured capacity"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the malformed requests")
     parser.add_argument("--flags", default="", help="further flags of segpipe serve, such as '--max_queue 16'")
     arguments = parser.parse_args()
     if not (arguments.soak or arguments.overload or arguments.fuzz):
-        parser.error("found nothing to do, expected one of --soak, --overload and --fuzz")
+        parser.error("nothing to do: expected at least one of --soak, --overload and --fuzz")
     return arguments
 
 

@@ -1,4 +1,4 @@
-"""Clients that keep a server busy and remember every answer: its status, version and time."""
+"""Clients that keep a server busy and record the status, version and time of every response."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from benchmarks.serving_stress.local_server import LocalServer
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """One answered request.
+    """The response to one request.
 
     Attributes:
         sent: `time.monotonic()` before the call.
-        received: the same after it.
+        received: `time.monotonic()` after the call.
         code: the status.
-        version: of the model that answered; 0 where none did.
+        version: version of the model that answered; 0 if the request failed.
     """
 
     sent: float
@@ -32,38 +32,38 @@ class Answer:
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """Duration of the request."""
         return self.received - self.sent
 
 
 class ClosedLoop:
-    """Clients that each send the next request when the last one is answered."""
+    """Clients that each send one request at a time, without a pause."""
 
     def __init__(self, server: LocalServer, requests: Sequence[Any], clients: int, deadline: float) -> None:
         """Starts the clients.
 
         Args:
-            server: is asked.
-            requests: what the clients send, in turns.
-            clients: how many there are.
-            deadline: seconds for one answer.
+            server: server to send requests to.
+            requests: requests, which each client sends in turns.
+            clients: number of clients.
+            deadline: timeout of a request in seconds.
         """
         self.answers: list[Answer] = []
         self._server = server
         self._requests = requests
         self._deadline = deadline
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(number,), daemon=True) for number in range(clients)]
+        self._threads = [threading.Thread(target=self._send, args=(number,), daemon=True) for number in range(clients)]
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Waits for the last answers."""
+        """Stops the clients after their current requests."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
 
-    def _ask(self, number: int) -> None:
+    def _send(self, number: int) -> None:
         while not self._stop.is_set():
             request = self._requests[number % len(self._requests)]
             number += 1
@@ -77,5 +77,5 @@ class ClosedLoop:
 
 
 def milliseconds(seconds: Sequence[float], percentile: float) -> float:
-    """Returns a percentile of durations in milliseconds; not a number where there are none."""
+    """Returns a percentile of durations in milliseconds; NaN without durations."""
     return float(np.percentile(seconds, percentile)) * 1000 if len(seconds) else float("nan")

@@ -1,4 +1,4 @@
-"""A `segpipe serve` process on 127.0.0.1 for the serving benchmarks: starts it, asks it, measures its memory."""
+"""Runs `segpipe serve` on 127.0.0.1 for the serving benchmarks, and measures its memory."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ _AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 
 
 class LocalServer:
-    """A server in a process of its own.
+    """A server in a separate process.
 
     Attributes:
-        port: of gRPC.
-        rest_port: of REST.
-        channel: to the gRPC port; `predictions` and `models` are stubs on it.
+        port: gRPC port.
+        rest_port: REST port.
+        channel: gRPC channel of the stubs `predictions` and `models`.
     """
 
     def __init__(self, directory: Path, config: str, flags: Sequence[str] = ()) -> None:
-        """Starts the server and waits until every model of its configuration has a version that serves.
+        """Starts the server and waits until every configured model has an available version.
 
         Args:
-            directory: an existing folder for the configuration and the log, `server.log`.
-            config: a `ModelServerConfig` as text.
-            flags: further flags of `segpipe serve`.
+            directory: existing folder for the configuration and `server.log`.
+            config: a `ModelServerConfig` in text format.
+            flags: additional flags of `segpipe serve`.
 
         Raises:
-            RuntimeError: it ended or did not become ready in time.
+            RuntimeError: the server exited or was not ready in time.
         """
         self.port, self.rest_port = _free_port(), _free_port()
         (directory / "models.config").write_text(config)
@@ -71,16 +71,24 @@ class LocalServer:
             raise
 
     def wait_until(self, condition: Any, model: str) -> None:
-        """Waits until `condition`, given {version: state} of a model, holds. Raises RuntimeError."""
+        """Waits until the states of a model's versions meet a condition.
+
+        Args:
+            condition: called with {version: state}.
+            model: name of the model.
+
+        Raises:
+            RuntimeError: the server exited or did not reach the condition in time.
+        """
         limit = time.monotonic() + _SECONDS_TO_START
         while not condition(self.states(model)):
             if not self.alive or time.monotonic() > limit:
                 tail = self._log.read_text(errors="replace")[-2000:]
-                raise RuntimeError(f"{model} did not get where it should: {self.states(model)}; the log ends:\n{tail}")
+                raise RuntimeError(f"{model}: unexpected version states {self.states(model)}; end of the log:\n{tail}")
             time.sleep(0.05)
 
     def states(self, model: str) -> Mapping[int, int]:
-        """Returns the state of each version of a model; empty where the server does not answer or know it."""
+        """Returns the state of each version of a model; empty if the server does not respond or know the model."""
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = model
         try:
@@ -95,17 +103,21 @@ class LocalServer:
         self.wait_until(lambda states: {v for v, state in states.items() if state == _AVAILABLE} == wanted, model)
 
     def reload(self, config: str) -> None:
-        """Gives the server another configuration. Raises grpc.RpcError where it refuses."""
+        """Reloads the server's configuration.
+
+        Raises:
+            grpc.RpcError: the server rejects it.
+        """
         request = model_management_pb2.ReloadConfigRequest(config=parse_config(config))
         self.models.HandleReloadConfigRequest(request, timeout=_SECONDS_TO_START)
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     def rss_mib(self) -> float:
-        """Returns the process's resident memory in MiB; 0 where it has ended."""
+        """Returns the process's resident memory in MiB; 0 if it has exited."""
         try:
             status = Path(f"/proc/{self._process.pid}/status").read_text()
         except OSError:
@@ -113,7 +125,7 @@ class LocalServer:
         return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS")), 0.0)
 
     def stop(self) -> None:
-        """Ends the server, politely first."""
+        """Terminates the server, and kills it if it does not exit in time."""
         self.channel.close()
         self._process.terminate()
         try:
@@ -124,23 +136,27 @@ class LocalServer:
 
 
 def parse_config(text: str) -> Any:
-    """Returns a `ModelServerConfig` from its text."""
+    """Parses a `ModelServerConfig` in text format."""
     return text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
 
 
 def server_config(*models: str) -> str:
-    """Returns a `ModelServerConfig` of these models, as text."""
+    """Returns a `ModelServerConfig` in text format.
+
+    Args:
+        models: results of `model_config`.
+    """
     return f"model_config_list {{\n{''.join(models)}}}\n"
 
 
 def model_config(name: str, base_path: Path, policy: str = "latest {}", labels: Mapping[str, int] | None = None) -> str:
-    """Returns one model's part of a configuration, as text.
+    """Returns the configuration of one model in text format.
 
     Args:
-        name: the model.
-        base_path: its folder of versions.
-        policy: of `model_version_policy`.
-        labels: version by label.
+        name: name of the model.
+        base_path: folder of versions.
+        policy: content of `model_version_policy`.
+        labels: version of each label.
     """
     label_text = "".join(f' version_labels {{ key: "{key}" value: {value} }}' for key, value in (labels or {}).items())
     return (
@@ -150,7 +166,7 @@ def model_config(name: str, base_path: Path, policy: str = "latest {}", labels: 
 
 
 def add_version(model: Path, base_path: Path, version: int) -> None:
-    """Copies a model into a folder of versions, whole at once: a server never sees half of it."""
+    """Adds a copy of a model to a folder of versions by one rename, so the server never sees a partial copy."""
     base_path.mkdir(parents=True, exist_ok=True)
     partial = base_path / f".partial-{version}"
     shutil.copytree(model, partial)
@@ -158,7 +174,7 @@ def add_version(model: Path, base_path: Path, version: int) -> None:
 
 
 def predict_request(model: str, images: Sequence[bytes], label: str | None = None) -> Any:
-    """Returns a request for the class maps of encoded images, masks only, as a labelling tool would ask."""
+    """Returns a request for the masks and confidences of encoded images."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model
     if label is not None:

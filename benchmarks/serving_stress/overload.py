@@ -1,6 +1,6 @@
-"""Requests arrive at several times the rate that the server can answer, whatever it answers.
+"""Sends requests at a fixed rate of several times the server's capacity.
 
-The server must refuse what it cannot answer soon, and its memory must not grow.
+The server must reject requests that it cannot answer soon, and its memory must not grow.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from benchmarks.serving_stress.local_server import (
 _MODEL = "model"
 _SECONDS_TO_MEASURE = 10.0
 _DEADLINE = 120.0
-# The default of --max_queue_wait_in_ms, and time for the refusal itself.
-_MOST_REFUSAL_MS = 1500.0
-_MOST_GROWTH = 1.10
+# The default of --max_queue_wait_in_ms, plus time to send the rejection.
+_MAX_REFUSAL_MS = 1500.0
+_MAX_GROWTH = 1.10
 
 
 def overload(
     directory: Path, model: Path, images: Sequence[bytes], seconds: float, factor: float, clients: int, flags: list[str]
 ) -> bool:
-    """Runs the overload, prints a table and returns whether the server kept its promises."""
+    """Runs the overload, prints a table and returns whether the server kept its guarantees."""
     add_version(model, directory / _MODEL, 1)
     server = LocalServer(directory, server_config(model_config(_MODEL, directory / _MODEL)), flags)
     try:
@@ -42,7 +42,7 @@ def overload(
         print(
             f"capacity: {capacity:.1f} requests/s from {clients} clients; offered: {factor * capacity:.1f} requests/s"
         )
-        # The queue fills once before memory is compared, so that full queues are compared with full ones.
+        # Fill the queue once, so that memory is compared with full queues both times.
         offer(server, requests, factor * capacity, min(seconds, _SECONDS_TO_MEASURE))
         before = server.rss_mib()
         answers, rss = offer(server, requests, factor * capacity, seconds)
@@ -52,20 +52,22 @@ def overload(
 
 
 def measure_capacity(server: LocalServer, requests: Sequence[Any], clients: int) -> float:
-    """Returns how many requests a second patient clients get answered."""
+    """Returns the requests per second that clients with a long deadline get answered."""
     loop = ClosedLoop(server, requests, clients, _DEADLINE)
     time.sleep(_SECONDS_TO_MEASURE)
     loop.stop()
     good = [answer for answer in loop.answers if answer.code is grpc.StatusCode.OK]
     if len(good) < 2:
-        raise RuntimeError(f"only {len(good)} of {len(loop.answers)} requests were answered before the overload began")
+        raise RuntimeError(
+            f"{len(good)} of {len(loop.answers)} requests were answered before the overload, expected at least 2"
+        )
     return len(good) / (max(a.received for a in good) - min(a.sent for a in good))
 
 
 def offer(
     server: LocalServer, requests: Sequence[Any], rate: float, seconds: float
 ) -> tuple[list[Answer], list[float]]:
-    """Sends requests at a fixed rate without waiting for answers; returns the answers and the memory in MiB."""
+    """Sends requests at a fixed rate without waiting for responses; returns the responses and memory samples in MiB."""
     answers: list[Answer] = []
     rss = []
     pending = threading.Semaphore(0)
@@ -74,7 +76,7 @@ def offer(
     for index in range(count):
         time.sleep(max(0.0, begin + index / rate - time.monotonic()))
         call = server.predictions.Predict.future(requests[index % len(requests)], _DEADLINE)
-        call.add_done_callback(_Remember(answers, time.monotonic(), pending))
+        call.add_done_callback(_Recorder(answers, time.monotonic(), pending))
         if index % max(1, int(rate)) == 0:
             rss.append(server.rss_mib())
     for _ in range(count):
@@ -82,8 +84,8 @@ def offer(
     return answers, [*rss, server.rss_mib()]
 
 
-class _Remember:
-    """Writes down one call's answer when it is there."""
+class _Recorder:
+    """Records the response of a call when it arrives."""
 
     def __init__(self, answers: list[Answer], sent: float, pending: threading.Semaphore) -> None:
         self._answers, self._sent, self._pending = answers, sent, pending
@@ -94,15 +96,15 @@ class _Remember:
 
 
 def report(answers: Sequence[Answer], before: float, rss: Sequence[float]) -> bool:
-    """Prints the table; returns whether refusals were quick, nothing else failed and memory stayed flat."""
+    """Prints the table; returns whether rejections were quick, nothing else failed and memory did not grow."""
     accepted = [answer.seconds for answer in answers if answer.code is grpc.StatusCode.OK]
     refused = [answer.seconds for answer in answers if answer.code is grpc.StatusCode.RESOURCE_EXHAUSTED]
     failed = len(answers) - len(accepted) - len(refused)
-    print(f"{'answers':10}{'count':>8}{'share':>8}{'p50, ms':>10}{'p99, ms':>10}{'max, ms':>10}")
+    print(f"{'answers':10}{'count':>8}{'of all':>8}{'p50, ms':>10}{'p99, ms':>10}{'max, ms':>10}")
     for name, seconds in (("accepted", accepted), ("refused", refused)):
         columns = "".join(f"{milliseconds(seconds, percentile):10.1f}" for percentile in (50, 99, 100))
         print(f"{name:10}{len(seconds):8}{len(seconds) / len(answers):8.0%}{columns}")
     print(f"{'failed':10}{failed:8}{failed / len(answers):8.0%}")
     print(f"memory: {before:.0f} MiB before, at most {max(rss):.0f} MiB, {rss[-1]:.0f} MiB after")
-    quick = milliseconds(refused, 99) < _MOST_REFUSAL_MS
-    return bool(accepted) and quick and not failed and rss[-1] < before * _MOST_GROWTH
+    quick = milliseconds(refused, 99) < _MAX_REFUSAL_MS
+    return bool(accepted) and quick and not failed and rss[-1] < before * _MAX_GROWTH

@@ -1,6 +1,6 @@
-"""Clients ask without pause while versions are swapped, rolled back and reconfigured every few seconds.
+"""Sends requests without a pause while versions are swapped, rolled back and reconfigured every few seconds.
 
-No request may fail, and none may be answered by a version that did not serve while it was under way.
+No request may fail, and each must be answered by a version that was serving at the time.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _FOLDER, _LABELS = "by-folder", "by-label"
 
 
 class Timeline:
-    """Which versions may answer at which time."""
+    """Records which versions may answer at which time."""
 
     def __init__(self, version: int) -> None:
-        """Begins with one version."""
+        """Allows one version from the start."""
         self._spans: list[tuple[float, frozenset[int]]] = [(0.0, frozenset({version}))]
 
     def allow(self, *versions: int) -> None:
-        """Says that from now on these versions may answer, and no others."""
+        """Allows only these versions from now on."""
         self._spans.append((time.monotonic(), frozenset(versions)))
 
     def allows(self, answer: Answer) -> bool:
-        """Tells whether a version was allowed at any time between a request and its answer."""
+        """Returns whether the version of a response was allowed at any time between request and response."""
         ends = [*(begin for begin, _ in self._spans[1:]), float("inf")]
         return any(
             begin <= answer.received and end >= answer.sent and answer.version in versions
@@ -47,14 +47,14 @@ class Timeline:
 
 
 class Operator:
-    """Changes what one model serves, one step after the other, in a thread."""
+    """Changes the served versions of one model, step by step, in a thread."""
 
     def __init__(self, steps: Sequence[Callable[[], None]], pause: float) -> None:
-        """Begins with the first step after a pause.
+        """Starts the thread, which runs the first step after a pause.
 
         Args:
-            steps: are taken in turns.
-            pause: seconds between the end of a step and the next one.
+            steps: functions to call in turns.
+            pause: seconds between the end of a step and the next step.
         """
         self.taken = 0
         self.errors: list[str] = []
@@ -65,7 +65,7 @@ class Operator:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finishes the step in progress."""
+        """Stops the thread after the current step."""
         self._stop.set()
         self._thread.join()
 
@@ -80,15 +80,15 @@ class Operator:
 
 
 class FolderSteps:
-    """A new version appears in the folder, which the server finds and swaps in; then it is withdrawn."""
+    """Steps that add a version to the model's folder, which the server swaps in, and then remove it."""
 
     def __init__(self, server: LocalServer, model: Path, base_path: Path, timeline: Timeline) -> None:
-        """Version 1 serves at the beginning."""
+        """Expects that version 1 is serving."""
         self._server, self._model, self._base_path, self._timeline = server, model, base_path, timeline
         self._newest = 1
 
     def steps(self) -> list[Callable[[], None]]:
-        """Returns one round."""
+        """Returns the steps of one round."""
         return [self.hot_swap, self.roll_back]
 
     def hot_swap(self) -> None:
@@ -100,7 +100,7 @@ class FolderSteps:
         self._timeline.allow(self._newest)
 
     def roll_back(self) -> None:
-        """Takes the newest version away and waits until version 1 serves again."""
+        """Removes the newest version and waits until version 1 serves again."""
         self._timeline.allow(1, self._newest)
         os.rename(self._base_path / str(self._newest), self._base_path / f".withdrawn-{self._newest}")
         self._server.serves_only(_FOLDER, 1)
@@ -108,14 +108,14 @@ class FolderSteps:
 
 
 class LabelSteps:
-    """Version 2 is loaded beside version 1, the label `stable` moves to it, version 1 goes; then all the way back."""
+    """Steps that load version 2, move the label `stable` to it, unload version 1, and then do the reverse."""
 
     def __init__(self, server: LocalServer, base_path: Path, other_config: str, timeline: Timeline) -> None:
-        """Version 1 serves at the beginning."""
+        """Expects that version 1 is serving."""
         self._server, self._base_path, self._other, self._timeline = server, base_path, other_config, timeline
 
     def steps(self) -> list[Callable[[], None]]:
-        """Returns one round."""
+        """Returns the steps of one round."""
         return [
             lambda: self.configure((1, 2), stable=1),
             lambda: self.move_label(1, 2),
@@ -127,17 +127,17 @@ class LabelSteps:
         ]
 
     def config(self, versions: Sequence[int], stable: int) -> str:
-        """Returns the configuration of both models in which these versions of this one serve."""
+        """Returns the configuration of both models, with these versions and label of the labelled model."""
         policy = f"specific {{ {' '.join(f'versions: {version}' for version in versions)} }}"
         return server_config(self._other, model_config(_LABELS, self._base_path, policy, {"stable": stable}))
 
     def configure(self, versions: Sequence[int], stable: int) -> None:
-        """Has exactly these versions served."""
+        """Reconfigures the server and waits until exactly these versions serve."""
         self._server.reload(self.config(versions, stable))
         self._server.serves_only(_LABELS, *versions)
 
     def move_label(self, old: int, new: int) -> None:
-        """Points `stable` to another version that serves already."""
+        """Moves `stable` to another version, which must be serving."""
         self._timeline.allow(old, new)
         self._server.reload(self.config((1, 2), new))
         self._timeline.allow(new)
@@ -146,19 +146,19 @@ class LabelSteps:
 def soak(
     directory: Path, model: Path, images: Sequence[bytes], seconds: float, pause: float, clients: int, flags: list[str]
 ) -> bool:
-    """Runs the soak, prints a table and returns whether every answer was right."""
+    """Runs the soak, prints a table and returns whether every response was correct."""
     folders = {name: directory / name for name in (_FOLDER, _LABELS)}
     for name, version in ((_FOLDER, 1), (_LABELS, 1), (_LABELS, 2)):
         add_version(model, folders[name], version)
     timelines = {name: Timeline(1) for name in folders}
     other = model_config(_FOLDER, folders[_FOLDER])
     labelled = model_config(_LABELS, folders[_LABELS], "specific { versions: 1 }")
-    # More clients than the server can answer within its bound on the wait: what is counted here is swaps.
-    patient = ["--file_system_poll_wait_seconds", "1", "--max_queue_wait_in_ms", "60000"]
-    server = LocalServer(directory, server_config(other, labelled), [*patient, *flags])
+    # The clients exceed what the server can answer within its default queue limit, and this test is about swaps.
+    options = ["--file_system_poll_wait_seconds", "1", "--max_queue_wait_in_ms", "60000"]
+    server = LocalServer(directory, server_config(other, labelled), [*options, *flags])
     try:
         labels = LabelSteps(server, folders[_LABELS], other, timelines[_LABELS])
-        # A label may only point to a version that serves already, so it cannot be in the first configuration.
+        # A label must point to a version that is serving, so the first configuration cannot have it.
         labels.configure((1,), stable=1)
         before = server.rss_mib()
         loops = {
