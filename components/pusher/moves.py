@@ -54,7 +54,7 @@ def newest_moves(base_directory: str) -> dict[str, Move]:
 
 
 def record_moves(base_directory: str, before: Mapping[str, int], after: Mapping[str, int]) -> None:
-    """Records the labels whose version differs between `before` and `after`; keeps the last 50 moves.
+    """Records the labels whose version differs between `before` and `after`, and drops the oldest moves.
 
     Raises:
         SegpipeError: the record is damaged, or cannot be read or written.
@@ -65,7 +65,13 @@ def record_moves(base_directory: str, before: Mapping[str, int], after: Mapping[
         for label in sorted({*before, *after})
         if before.get(label) != after.get(label)
     ]
-    _RECORD.change(base_directory, lambda known: [*(each for each in known if each not in moves), *moves][-_KEPT:])
+    _RECORD.change(base_directory, lambda known: _shortened([*(each for each in known if each not in moves), *moves]))
+
+
+def _shortened(moves: list[Move]) -> list[Move]:
+    """Returns the last moves and the newest of each label, without which nobody knows what the label names."""
+    newest = {move.label: move for move in moves}
+    return [*(move for move in moves[:-_KEPT] if newest[move.label] == move), *moves[-_KEPT:]]
 
 
 def _user() -> str:

@@ -81,6 +81,16 @@ def test_the_last_fifty_moves_are_kept(base):
     assert [move.version for move in moves.read_moves(base)] == list(range(11, 61))
 
 
+def test_many_moves_of_one_label_keep_the_newest_move_of_another(base):
+    for version in (1, 2):
+        moves.record_moves(base, {"stable": version - 1}, {"stable": version})
+    for version in range(1, 61):
+        moves.record_moves(base, {"canary": version - 1}, {"canary": version})
+
+    assert moves.newest_moves(base)["stable"].version == 2
+    assert len(moves.read_moves(base)) == 51
+
+
 def test_a_user_without_a_name_is_recorded_by_id(base, monkeypatch):
     monkeypatch.setattr(moves.getpass, "getuser", lambda: {}["no such uid"])
     monkeypatch.setattr(moves.os, "getuid", lambda: 4711)
