@@ -75,7 +75,7 @@ class Device:
 
 
 @dataclasses.dataclass(frozen=True)
-class Inspection:
+class GpuInspection:
     """The driver, the GPUs, and the libraries that TensorFlow needs.
 
     Attributes:
@@ -119,7 +119,7 @@ def usable_gpus() -> Sequence[object]:
     return tf.config.list_physical_devices("GPU")
 
 
-def find_problems(found: Inspection) -> list[Problem]:
+def find_problems(found: GpuInspection) -> list[Problem]:
     """Returns why TensorFlow cannot use a GPU; call it if TensorFlow lists no GPU."""
     if not found.build.cuda:
         return [
@@ -139,7 +139,7 @@ def find_problems(found: Inspection) -> list[Problem]:
     ]
 
 
-def _driver_problem(found: Inspection) -> Problem | None:
+def _driver_problem(found: GpuInspection) -> Problem | None:
     build = found.build
     oldest = _OLDEST_DRIVER.get(build.cuda_major)
     wanted = f"version {oldest} or newer" if oldest else f"one for CUDA {build.cuda_major} or newer"
@@ -173,7 +173,7 @@ def _driver_problem(found: Inspection) -> Problem | None:
     return None
 
 
-def _library_problem(found: Inspection) -> Problem | None:
+def _library_problem(found: GpuInspection) -> Problem | None:
     missing = {name: reason for name, reason in found.libraries.items() if reason}
     if not missing:
         return None
@@ -185,7 +185,7 @@ def _library_problem(found: Inspection) -> Problem | None:
     )
 
 
-def _device_problem(found: Inspection) -> Problem | None:
+def _device_problem(found: GpuInspection) -> Problem | None:
     oldest = min(found.build.capabilities, default=(0, 0))
     if not found.devices or any(device.capability >= oldest for device in found.devices):
         return None
@@ -201,7 +201,7 @@ def inspect(
     driver_file: str = _DRIVER_FILE,
     load: Callable[[str], Any] = ctypes.CDLL,
     environment: Mapping[str, str] = os.environ,
-) -> Inspection:
+) -> GpuInspection:
     """Inspects the driver, the GPUs, and the libraries that TensorFlow needs.
 
     Args:
@@ -213,7 +213,7 @@ def inspect(
     build = build or tensorflow_build()
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     libraries = {name: _load_error(name, load) for name in build.libraries}
-    found = Inspection(build, driver=_driver_version(driver_file), libraries=libraries, visible=visible)
+    found = GpuInspection(build, driver=_driver_version(driver_file), libraries=libraries, visible=visible)
     try:
         driver = load(_DRIVER_LIBRARY)
     except OSError as error:

@@ -12,13 +12,13 @@ _MODULE = "github.com/apache/beam/sdks/v2"
 
 
 def binary(package, name, variable, version=apache_beam.__version__):
-    """Returns the path of a binary: that of an environment variable, one on the PATH, or one built from its Go module.
+    """Returns the path of a binary: from an environment variable, from the PATH, or built from its Go module.
 
     Args:
-        package: the Go package below Beam's module, as `go/cmd/prism`.
+        package: the Go package in Beam's module, such as `go/cmd/prism`.
         name: the binary's name.
-        variable: the environment variable.
-        version: Beam's version, by default the installed one.
+        variable: the environment variable that may name the binary.
+        version: Beam's version; the installed one by default.
     """
     found = os.environ.get(variable) or shutil.which(name)
     if found:

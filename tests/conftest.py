@@ -15,7 +15,7 @@ _ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="session")
 def camvid() -> str:
-    """The folder of real CamVid; tests that need it are skipped if it is not available."""
+    """The folder of the real CamVid data set; skips the test if it is not available."""
     folder = Path(os.environ.get("SEGPIPE_CAMVID", _ROOT / ".." / "shared" / "camvid")).resolve()
     if not (folder / "train").is_dir():
         pytest.skip(f"real CamVid is not at {folder}; set SEGPIPE_CAMVID to its folder")
@@ -24,7 +24,7 @@ def camvid() -> str:
 
 @pytest.fixture
 def street_scenes(tmp_path) -> str:
-    """A small synthetic data set of its own for each test: 12 training and 4 validation pairs, 48x64."""
+    """A small synthetic data set for each test: 12 training and 4 validation pairs, 48x64."""
     folder = str(tmp_path / "street_scenes")
     synthetic.make(folder, pairs={"train": 12, "val": 4}, size=(48, 64))
     return folder
@@ -41,7 +41,7 @@ def s3_server(tmp_path_factory):
 
 @pytest.fixture
 def s3_proxy(s3_server, monkeypatch, tmp_path):
-    """A proxy before the S3 server, to which `s3://` leads in this test; local copies go to a folder of the test's."""
+    """A proxy in front of the S3 server; `s3://` paths use it, and local copies are in a temporary folder."""
     proxy = object_store_server.Proxy(s3_server)
     for name, value in {**object_store_server.KEYS, "AWS_ENDPOINT_URL_S3": proxy.endpoint}.items():
         monkeypatch.setenv(name, os.environ.get(name, value) if name in object_store_server.KEYS else value)

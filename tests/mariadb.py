@@ -36,13 +36,13 @@ def running(folder: Path) -> Iterator[int]:
     )
     port = _free_port()
     command = [server, "--no-defaults", f"--datadir={data}", f"--user={me}", f"--port={port}"]
-    # The path of a socket is limited to about a hundred characters, which temporary folders exceed.
+    # A relative path, because a socket's path is limited to about 100 characters.
     command += ["--bind-address=127.0.0.1", "--socket=mariadb.sock", f"--init-file={grant}", "--skip-name-resolve"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             assert process.stdout is not None
             _wait_until_ready(process.stdout)
-            # The output is not read from here on, and a full pipe would block the server.
+            # A thread reads the rest of the output, because a full pipe would block the server.
             threading.Thread(target=process.stdout.read, daemon=True).start()
             yield port
         finally:

@@ -1,7 +1,7 @@
 """Runs MLflow's server, with SQLite, from a separate environment.
 
-The server needs the package `mlflow`, which does not resolve beside TensorFlow Extended 1.21: only its client is in the
-locks. So the server of the client's version is installed once, into the user's cache.
+The server needs the package `mlflow`, whose requirements conflict with those of TensorFlow Extended 1.21, so the locks
+have only its client. The server of the client's version is installed once, into the user's cache.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ from filelock import FileLock
 
 _ROOT = Path(__file__).parent.parent
 _START_SECONDS = 120
-# As scripts/installer.sh has it: networks may sign with an authority of their own.
+# As in scripts/installer.sh: a network may have its own CA certificate.
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def _server_binary():
-    """Returns the command `mlflow`: what SEGPIPE_MLFLOW names, or of an environment that is made; else skips."""
+    """Returns the command `mlflow`, from SEGPIPE_MLFLOW or an environment that it creates; otherwise skips the test."""
     found = os.environ.get("SEGPIPE_MLFLOW")
     if found:
         return found
@@ -65,7 +65,7 @@ def running(folder):
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment.pop("PYTHONPATH", None)
     with open(folder / "server.log", "w") as log:
-        # In a new session, so that its worker processes can be ended with it.
+        # In a new session, so that its worker processes can be stopped with it.
         process = subprocess.Popen(
             [*command, *stores], stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True
         )

@@ -28,7 +28,7 @@ _START_SECONDS = 60
 
 
 def missing() -> str:
-    """Returns why no server can be used; empty if one can."""
+    """Returns the reason why no server is available, or an empty string."""
     return "" if os.environ.get("SEGPIPE_S3") or _weed() else _NO_SERVER
 
 
@@ -60,8 +60,8 @@ def running(folder: Path) -> Iterator[str]:
     master, volume, filer, s3 = _free_ports()
     command = [
         *(str(_weed()), "server", f"-dir={folder}", "-ip=127.0.0.1", f"-master.port={master}"),
-        # Few and small volumes: SeaweedFS keeps some for each bucket, and space for each.
-        *("-master.volumeSizeLimitMB=64", "-volume.max=100", "-master.volumePreallocate=false"),
+        # Small volumes, to save space, and many of them, because SeaweedFS keeps several for each bucket.
+        *("-master.volumeSizeLimitMB=64", "-volume.max=1000", "-master.volumePreallocate=false"),
         *(f"-volume.port={volume}", f"-filer.port={filer}", "-s3", f"-s3.port={s3}", f"-s3.config={keys}"),
     ]
     with open(folder / "log.txt", "w") as log:
@@ -75,7 +75,7 @@ def running(folder: Path) -> Iterator[str]:
 
 
 def _free_ports() -> list[int]:
-    """Returns four ports; SeaweedFS also uses the port 10,000 above each, for gRPC."""
+    """Returns four free ports whose gRPC ports, 10,000 higher, are free too."""
     found: list[int] = []
     for port in range(12000 + os.getpid() % 5000, 22000, 7):
         with contextlib.ExitStack() as opened:
@@ -91,7 +91,7 @@ def _free_ports() -> list[int]:
 
 
 def _await(endpoint: str, process: subprocess.Popen, log: Path) -> None:
-    """Waits until a bucket can be made."""
+    """Waits until the server can create a bucket."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError, http.client.HTTPException):
@@ -102,7 +102,7 @@ def _await(endpoint: str, process: subprocess.Popen, log: Path) -> None:
 
 
 def make_bucket(endpoint: str, name: str) -> None:
-    """Makes a bucket: a PUT to its address, which obstore signs."""
+    """Creates a bucket with a PUT request that obstore signs."""
     import obstore
     from obstore.store import S3Store
 
@@ -120,7 +120,7 @@ Rule = Callable[[str, str], "int | str | None"]
 
 
 class Proxy:
-    """Passes requests on to a server, unless its rule says otherwise.
+    """Forwards requests to a server, unless its rule answers them.
 
     Attributes:
         endpoint: its own address.
@@ -150,7 +150,7 @@ class Proxy:
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return
-                # The name of the host is part of what the client signed.
+                # The client signed the host name, so it must not change.
                 connection = http.client.HTTPConnection(str(target.hostname), int(target.port or 80))
                 connection.request(self.command, self.path, body, dict(self.headers.items()))
                 answer = connection.getresponse()
@@ -177,7 +177,7 @@ class Proxy:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        """Ends the proxy and the requests that hang."""
+        """Stops the proxy and the requests that hang."""
         self.released.set()
         self._server.shutdown()
         self._server.server_close()

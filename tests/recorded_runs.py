@@ -16,7 +16,7 @@ STATES = {
 
 
 class Recorder:
-    """A store that tests add runs to.
+    """An ML Metadata store to which tests add runs.
 
     TFX names the contexts `pipeline`, `pipeline_run` and `node` (tfx/orchestration/portable/mlmd/common_utils.py and
     the compiler's constants), and gives each event the output's key as its path.

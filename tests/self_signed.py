@@ -1,4 +1,4 @@
-"""Certificates that sign themselves, for tests of TLS."""
+"""Self-signed certificates for tests of TLS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOCALHOST = x509.SubjectAlternativeName([x509.DNSName("localhost")])
 
 
 def issue(path: pathlib.Path, names: x509.SubjectAlternativeName = LOCALHOST) -> tuple[pathlib.Path, pathlib.Path]:
-    """Writes a certificate, `path`.pem, and its key, `path`.key; returns both paths."""
+    """Writes a certificate, `path`.pem, and its key, `path`.key, and returns both paths."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, path.name)])
     now = datetime.datetime.now(datetime.timezone.utc)

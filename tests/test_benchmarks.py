@@ -1,4 +1,4 @@
-"""The files and tables of the benchmarks. One benchmark runs completely, on a tiny network."""
+"""The files and tables of the benchmarks; one benchmark runs completely, on a tiny network."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from benchmarks import boxes, gpu_table, held_out, machine, recipes, records, sc
 from components.dataset import synthetic
 from components.dataset.pairs import find_pairs
 from components.errors import UsageError
-from components.gpu import Build, Device, Inspection
+from components.gpu import Build, Device, GpuInspection
 from components.instances import Instances
 from pipeline.cli.run import build_config
 from pipeline.configuration.data import describe, with_gate_split
@@ -26,7 +26,7 @@ _THIN = {"column_pole": 0.1, "traffic_light": 0.2, "pedestrian": 0.3, "bicyclist
 
 @pytest.fixture(scope="module")
 def streets(tmp_path_factory):
-    """A data set in CamVid's layout whose training split has two sequences, of three pairs and of one."""
+    """A data set in CamVid's layout; its training split has a sequence of three pairs and one of one pair."""
     root = tmp_path_factory.mktemp("streets") / "data"
     synthetic.make(str(root), pairs={"train": 4, "val": 1}, size=(32, 48))
     for folder in ("train", "trainannot"):
@@ -80,7 +80,7 @@ def test_results_are_kept_and_replaced_by_those_of_the_same_name(tmp_path):
     assert recipes.keep([], path) == [_result("first", 0.7), _result("second", 0.6), _result("third", 0.4)]
 
 
-def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path):
+def test_a_file_of_another_format_is_refused_and_unchanged(tmp_path):
     path = tmp_path / "recipes.json"
     for content in ('{"a": 1}', '[{"name": "first"}]', "[1]", "no JSON"):
         path.write_text(content)
@@ -91,7 +91,7 @@ def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path):
         assert path.read_text() == content
 
 
-def test_the_best_recipe_heads_the_table(capsys, tmp_path, monkeypatch):
+def test_the_best_recipe_is_first_in_the_table(capsys, tmp_path, monkeypatch):
     path = str(tmp_path / "recipes.json")
     recipes.keep([_result("good", 0.5), _result("better", 0.625)], path)
     monkeypatch.setattr("sys.argv", ["recipes", "--results", path])
@@ -120,7 +120,7 @@ def test_records_equal_those_of_transform(streets, tmp_path):
 
     split = decoded.load([path], (64, 32), memory_fraction=1.0)
     facts = decoded.facts([split.counts()], description.class_map.num_classes, "train", [path])
-    # Its four pairs, and two of them again.
+    # The split has four pairs; two are repeated.
     assert facts.examples == 6
     assert (split.images.shape, split.masks.shape) == ((6, 64, 32, 3), (6, 64, 32))
 
@@ -162,7 +162,7 @@ def test_the_table_of_a_gpu_names_the_machine_once_and_has_a_row_for_each_measur
 
 def test_a_machine_with_a_gpu_is_described_by_it(monkeypatch):
     devices = (Device("NVIDIA L4", (8, 9), 24 * 2**30),)
-    found = Inspection(Build("2.21.0", "12.5.1", "9"), driver="550.54.15", devices=devices)
+    found = GpuInspection(Build("2.21.0", "12.5.1", "9"), driver="550.54.15", devices=devices)
     monkeypatch.setattr(machine.gpu, "usable_gpus", lambda: ["GPU:0"])
     monkeypatch.setattr(machine.gpu, "inspect", lambda: found)
 
@@ -202,7 +202,7 @@ def test_the_training_benchmark_reports_the_xla_that_it_uses(
 
 
 class _Benchmark:
-    """Replaces a benchmark; its Keras does not start, and its PyTorch fails after one turn."""
+    """Replaces a benchmark: Keras fails to start, and PyTorch fails after one turn."""
 
     def __init__(self):
         self.made = []
@@ -228,7 +228,7 @@ def test_a_contender_that_fails_does_not_end_the_others():
     assert found[training.KERAS] == "RuntimeError: out of memory"
     assert found[training.TORCH] == "UsageError: gone"
     assert found[training.REPEATED].seconds == [0.5, 0.5, 0.5]
-    # Whole epochs.
+    # The repeated contender runs whole epochs.
     assert benchmark.made == [("segpipe", 8), ("torch", 5), ("segpipe", 8), ("torch", 5), ("segpipe", 8)]
 
 
@@ -264,7 +264,7 @@ def test_memory_of_a_process_includes_that_of_the_processes_that_it_started():
 def test_objects_that_touch_and_objects_in_pieces_are_counted():
     masks = np.zeros((3, 4, 9), bool)
     masks[0, 1:3, 0:2] = True
-    masks[1, 3, 2] = True  # touches the first by a corner
+    masks[1, 3, 2] = True  # touches the first only at a corner
     masks[2, 0, [4, 8]] = True
     counts = boxes.Counts()
 

@@ -22,13 +22,13 @@ def _blocks(page, language):
 
 
 def _headings(page):
-    """Returns a page's headings as links name them."""
+    """Returns the link anchors of a page's headings."""
     headings = re.findall(r"^#+ (.*)", page.read_text(), flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", ["commands", "settings"])
-def test_the_page_is_as_make_reference_writes_it(page):
+def test_the_reference_page_is_up_to_date(page):
     written = runpy.run_path(str(_ROOT / "scripts" / "reference.py"))
 
     assert (_ROOT / "docs" / f"{page}.md").read_text() == written[page]()
@@ -59,7 +59,7 @@ def test_every_command_and_option_of_the_examples_exists(page):
     for block in _blocks(page, "sh"):
         for line in re.findall(r"segpipe ([a-z].*)", block.replace("\\\n", " ")):
             command, words = typer.main.get_command(app), shlex.split(line, comments=True)
-            # A shell function passes its own words on.
+            # In a shell function, "$@" stands for the rest of the command.
             while isinstance(command, TyperGroup) and words[0] != "$@":
                 assert words[0] in command.commands, line
                 command = command.commands[words.pop(0)]

@@ -1,7 +1,7 @@
 """The whole pipeline from the command line, as a user runs it, on a small synthetic data set.
 
-The runs share a work directory: a first run, the same run again, a stricter gate, and a new training that is killed and
-resumed.
+The runs share a work directory: a first run, the same run again, a run with a stricter gate, and a new training that is
+killed and resumed.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ def _command(data, work, *more):
 
 
 def _run(data, work, *more):
-    """Returns exit code, standard output and the summary of the newest run."""
+    """Returns the exit code, the standard output and the summary of the newest run."""
     done = subprocess.run(_command(data, work, *more), capture_output=True, text=True, check=False)
     with open(os.path.join(work, "latest", "summary.json")) as file:
         return done.returncode, done.stdout, json.load(file)
@@ -233,7 +233,7 @@ def test_the_benchmarks_draw_the_results_of_runs(life, tmp_path):
     assert len(minutes) == 4
     assert "<svg" in (tmp_path / "recipes.svg").read_text()
     with Image.open(tmp_path / "gallery.png") as picture:
-        # Two columns; frame, truth and one model.
+        # Two columns of images: frame, truth and one model.
         assert picture.width / picture.height == pytest.approx(2 * 64 / (3 * 48), rel=0.05)
 
 
@@ -246,7 +246,7 @@ def test_the_benchmark_of_test_time_augmentation_scores_as_the_evaluation_does(l
     assert twice != once
 
 
-def test_bad_data_ends_in_its_own_exit_code_and_names_the_file(tmp_path):
+def test_bad_data_has_its_own_exit_code_and_the_file_is_named(tmp_path):
     data = str(tmp_path / "data")
     synthetic.make(data, pairs={"train": 4, "val": 2}, size=(48, 64))
     broken = min(Path(data, "train").iterdir())

@@ -1,4 +1,4 @@
-"""How scripts/gpu-check.sh runs its parts, with a program instead of Python that logs its arguments."""
+"""scripts/gpu-check.sh runs its parts, with a fake Python that logs its arguments."""
 
 import subprocess
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).parent.parent
-# Fails to measure UNet, and writes a result for each other model.
+# Fails for UNet, and writes a result for each other model.
 _PYTHON = """#!/bin/sh
 echo "$*" >> "$CALLS"
 case "$*" in *"--model unet"*) exit 3 ;; esac

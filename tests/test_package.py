@@ -1,4 +1,4 @@
-"""The built wheel: it has every file that the code reads, and works without its extras."""
+"""The built wheel has every file that the code reads, and works without extras."""
 
 import importlib.util
 import os
@@ -25,7 +25,7 @@ _PROJECT = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """A wheel of the working tree, built from a copy so that nothing is left in it."""
+    """A wheel of the working tree, built from a copy to keep the tree clean."""
     copy = tmp_path_factory.mktemp("source")
     for name in (*_PACKAGES, "pyproject.toml", "setup.py", "README.md", "LICENSE"):
         (copy / name).symlink_to(_ROOT / name)
@@ -63,7 +63,7 @@ def test_wheel_carries_the_licence_and_needs_neither_tensorflow_nor_tfx_without_
     assert not [line for line in required if re.search("tensorflow|tfx|kfp|beam|keras", line)]
 
 
-def test_modules_that_are_explained_when_missing_come_with_the_extra_that_is_named():
+def test_the_extra_that_an_error_names_has_the_missing_module():
     for module, extra in _EXTRAS.items():
         assert extra in _PROJECT["optional-dependencies"]
         assert importlib.util.find_spec(module), module

@@ -1,7 +1,7 @@
 """The set-up script: the stack that it chooses, the packages that it installs, and its error messages.
 
-The machine is simulated: a PATH of a few tools, whose `getconf` and Pythons print what the test sets, and an installer
-that logs its arguments.
+The machine is simulated: the PATH has a few tools, `getconf` and the Pythons print what the test sets, and the
+installer logs its arguments.
 """
 
 import os
@@ -19,7 +19,7 @@ _UV_VERSION = next(
     for line in (_ROOT / "requirements" / "bootstrap.txt").read_text().splitlines()
     if line.startswith("uv==")
 )
-# Makes an environment's folder for `venv`, and fails at the two words that $FAILS_AT names.
+# Creates an environment's folder for `venv`, and fails if the first two arguments are $FAILS_AT.
 _UV = f"""#!/bin/sh
 echo "$*" >> "$UV_LOG"
 [ "$1 $2" != "$FAILS_AT" ] || {{ echo "error: no network" >&2; exit 1; }}
@@ -180,7 +180,7 @@ def test_cuda_libraries_are_installed_with_nvidia_s_driver(machine, driver):
     machine.glibc("2.41")
     machine.python("python3", "3.13")
     script = machine.folder / "scripts" / "setup.sh"
-    # Where the driver would be, on this made-up machine.
+    # The path of the driver on the simulated machine.
     text, places = re.subn(r"(?<= )/(?=proc/driver/nvidia/|usr/lib/wsl/)", f"{machine.folder}/", script.read_text())
     script.write_text(text)
     if driver:
@@ -208,7 +208,7 @@ def test_set_up_shows_what_is_installed_without_a_line_for_each_package(machine)
 
 
 @pytest.mark.parametrize("command", ["", "exit 1"])
-def test_python_without_its_venv_module_is_followed_by_what_to_install(machine, command):
+def test_python_without_venv_is_explained_with_what_to_install(machine, command):
     shutil.rmtree(machine.folder / ".cache")
     machine.glibc("2.41")
     if command:

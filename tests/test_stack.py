@@ -1,4 +1,4 @@
-"""The overrides of the locks: the stack works without the packages that were left out or replaced."""
+"""The overrides of the locks: the stack works without the removed and replaced packages."""
 
 import importlib
 import importlib.metadata
@@ -41,14 +41,14 @@ def test_the_installed_versions_are_those_of_the_lock():
 
 
 @pytest.mark.parametrize("stack", ["current", "older"])
-def test_every_pin_has_a_hash_and_no_package_that_was_left_out_is_back(stack):
+def test_every_pin_has_a_hash_and_removed_packages_are_not_pinned(stack):
     text = (_ROOT / "requirements" / f"{stack}.txt").read_text()
     blocks = re.split(r"\n(?=\S)", text.strip())
     left_out = {"notebook", "jupyterlab", "jupyter-server", "crcmod", "tensorflow-hub", "google-cloud-vision"}
 
     assert all("--hash=sha256:" in block for block in blocks)
     assert not left_out & set(_pins(stack))
-    # An index's address would tie the lock to one network.
+    # An index's address would make the lock depend on one network.
     assert "://" not in text
 
 
@@ -57,7 +57,7 @@ def test_every_pin_has_a_hash_and_no_package_that_was_left_out_is_back(stack):
     [("pyarrow", "14.0.1"), ("h11", "0.16"), ("urllib3", "2.6"), ("starlette", "0.49.1"), ("protobuf", "4.25.8")],
 )
 @pytest.mark.parametrize("stack", ["current", "older"])
-def test_pins_are_past_the_vulnerabilities_that_tfx_s_own_pins_have(stack, package, safe):
+def test_pins_are_newer_than_the_vulnerable_versions_that_tfx_pins(stack, package, safe):
     def numbers(version):
         return [int(part) for part in version.split(".")]
 
@@ -65,14 +65,14 @@ def test_pins_are_past_the_vulnerabilities_that_tfx_s_own_pins_have(stack, packa
 
 
 def test_tfma_is_complete():
-    # TFMA's __init__ catches an ImportError of its parts, prints it, and continues without them.
+    # TFMA's __init__ catches an ImportError of a part, prints it, and continues without the part.
     import tensorflow_model_analysis as tfma
 
     for part in ("evaluators", "extractors", "metrics", "slicer", "view", "load_eval_result"):
         assert hasattr(tfma, part), part
 
 
-def test_beam_reads_its_record_files_and_google_cloud_storage_with_what_replaces_its_requirements(tmp_path):
+def test_beam_reads_records_and_cloud_storage_with_the_replaced_requirements(tmp_path):
     import apache_beam as beam
     from apache_beam.io.gcp.gcsfilesystem import GCSFileSystem
 

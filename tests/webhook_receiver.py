@@ -1,4 +1,4 @@
-"""A receiver of webhooks on a real socket, with the answers that a test sets."""
+"""A webhook receiver on a real socket, with the responses that a test sets."""
 
 import contextlib
 import json
@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Receiver:
-    """Keeps what was posted to it; `answers` are the codes of its answers in order, the last one repeats."""
+    """Records the POST requests; `answers` are the status codes to return, the last one repeatedly."""
 
     def __init__(self):
         self.answers = [200]
@@ -18,7 +18,7 @@ class Receiver:
         self.address = ""
 
     def answer(self):
-        """Returns the code of the next answer."""
+        """Returns the next status code."""
         self.seen += 1
         return self.answers[min(self.seen, len(self.answers)) - 1]
 

@@ -25,7 +25,7 @@ _AVERAGE_WARMUP = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class OptimizerSettings:
     """Settings for groups of variables.
 
     Attributes:
@@ -49,7 +49,7 @@ class RecipeAdamW(keras.optimizers.Adam):
     After each step, the average is a = m a + (1 - m) w, with m smaller than the recipe's momentum in the first steps.
     """
 
-    def __init__(self, learning_rate: Any, recipe: Recipe, name: str = "adamw") -> None:
+    def __init__(self, learning_rate: Any, recipe: OptimizerSettings, name: str = "adamw") -> None:
         super().__init__(learning_rate, name=name)
         self._recipe = recipe
 
@@ -133,7 +133,7 @@ def build(
             separate encoder.
     """
     encoder = (model.get_layer(name) for block in encoder_blocks for name in block)
-    recipe = Recipe(
+    recipe = OptimizerSettings(
         decay=settings.weight_decay,
         encoder_lr_multiplier=settings.encoder_lr_multiplier,
         encoder=frozenset(variable.path for layer in encoder for variable in layer.trainable_variables),

@@ -1,7 +1,7 @@
 """Times a few training steps on random pixels, in a process that may run out of memory.
 
 `python -m trainer.trial` reads a job as JSON from standard input: `model` and `training` as in a configuration, `size`,
-and the number of `classes`. It prints the fields of `Timing` as JSON. If the steps do not fit into memory, it exits
+and the number of `classes`. It prints the fields of `StepCosts` as JSON. If the steps do not fit into memory, it exits
 with `OUT_OF_MEMORY`, or the kernel kills it.
 """
 
@@ -32,7 +32,7 @@ _OUT_OF_MEMORY_TEXTS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Timing:
+class StepCosts:
     """Time and memory of the steps.
 
     Attributes:
@@ -52,7 +52,7 @@ class Timing:
     memory: int
 
 
-def measure(model: dict[str, Any], training: dict[str, Any], size: tuple[int, int], classes: int) -> Timing:
+def measure(model: dict[str, Any], training: dict[str, Any], size: tuple[int, int], classes: int) -> StepCosts:
     """Runs the first steps of a training and times the following ones.
 
     Args:
@@ -111,7 +111,7 @@ def measure(model: dict[str, Any], training: dict[str, Any], size: tuple[int, in
         step, steps = _median(train)
         alone = (time.process_time() - busy) / steps / len(os.sched_getaffinity(0))
         validation_step, _ = _median(validate)
-    return Timing(step, alone, validation_step, start, devices, memory.peak())
+    return StepCosts(step, alone, validation_step, start, devices, memory.peak())
 
 
 def _timings(run: Callable[[Any], None], batches: Iterator[Any], wait: Callable[[], Any]) -> Iterator[float]:

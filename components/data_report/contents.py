@@ -19,7 +19,7 @@ from components.class_map import ClassMap
 from components.data_report import thumbnails
 from components.dataset.checks import Limits, Sample, read_pair
 from components.dataset.description import DatasetDescription
-from components.dataset.inspection import Inspection, OnProgress, Record, crosses_splits, repeated_images
+from components.dataset.inspection import Inspection, OnProgress, PairSummary, crosses_splits, repeated_images
 from components.dataset.near_duplicates import NearDuplicate
 from components.dataset.pairs import DataIssue
 from components.errors import SegpipeError
@@ -133,9 +133,9 @@ def collect(
     )
 
 
-def choose_samples(inspection: Inspection, split: str) -> list[Record]:
+def choose_samples(inspection: Inspection, split: str) -> list[PairSummary]:
     """Returns pairs spread evenly over the sequences of a split, and within each sequence."""
-    by_sequence: dict[str, list[Record]] = defaultdict(list)
+    by_sequence: dict[str, list[PairSummary]] = defaultdict(list)
     for record in inspection.records:
         if record.pair.split == split:
             by_sequence[record.pair.sequence].append(record)
@@ -150,7 +150,7 @@ def spread(items: Sequence[_Item], count: int) -> list[_Item]:
     return [items[(2 * place + 1) * len(items) // (2 * count)] for place in range(count)]
 
 
-def rarest_classes(inspection: Inspection, class_map: ClassMap) -> list[tuple[int, float, int, Record | None]]:
+def rarest_classes(inspection: Inspection, class_map: ClassMap) -> list[tuple[int, float, int, PairSummary | None]]:
     """Returns index, fraction of pixels, number of pairs and best example of the rarest scored classes."""
     if not inspection.records:
         return []
@@ -165,7 +165,9 @@ def rarest_classes(inspection: Inspection, class_map: ClassMap) -> list[tuple[in
     return found
 
 
-def _records_of(similar: Sequence[NearDuplicate], records: Sequence[Record]) -> list[tuple[int, list[Record]]]:
+def _records_of(
+    similar: Sequence[NearDuplicate], records: Sequence[PairSummary]
+) -> list[tuple[int, list[PairSummary]]]:
     """Returns the distance and both records of each near duplicate."""
     by_place = {(record.pair.split, record.pair.name): record for record in records} if similar else {}
     return [
@@ -174,9 +176,9 @@ def _records_of(similar: Sequence[NearDuplicate], records: Sequence[Record]) -> 
     ]
 
 
-def _one_of_each_split(group: list[Record]) -> list[Record]:
+def _one_of_each_split(group: list[PairSummary]) -> list[PairSummary]:
     """Returns the first pair of each split, for two splits at most."""
-    first: dict[str, Record] = {}
+    first: dict[str, PairSummary] = {}
     for record in group:
         first.setdefault(record.pair.split, record)
     return list(first.values())[:2]
@@ -197,11 +199,11 @@ class _Artist:
         self.done += 1
         self.on_progress(self.done, self.total)
 
-    def pairs(self, records: list[Record]) -> tuple[Example, ...]:
+    def pairs(self, records: list[PairSummary]) -> tuple[Example, ...]:
         """Draws pairs; leaves out those whose files were damaged after the inspection."""
         return tuple(example for example in map(self.pair, records) if example)
 
-    def pair(self, record: Record, marked: int | None = None) -> Example | None:
+    def pair(self, record: PairSummary, marked: int | None = None) -> Example | None:
         """Draws a pair; the second picture is its mask, or its image with the class `marked` highlighted."""
         sample = read_pair(self.root, record.pair, self.description, self.limits)
         self._advance()

@@ -63,7 +63,7 @@ class Inspection:
     issues: tuple[DataIssue, ...]  # the reason for each pair or file that is left out
     warnings: tuple[str, ...]  # sentences on leaks and missing classes; they do not exclude a pair
     similar: tuple[NearDuplicate, ...]  # the images with near duplicates in other splits; see `similar_images`
-    records: tuple[Record, ...] = dataclasses.field(repr=False)  # all valid pairs, without their pixels
+    records: tuple[PairSummary, ...] = dataclasses.field(repr=False)  # all valid pairs, without their pixels
 
     @property
     def pairs(self) -> int:
@@ -91,7 +91,7 @@ class Inspection:
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
+class PairSummary:
     """A valid pair without its pixels."""
 
     pair: Pair
@@ -118,16 +118,16 @@ def inspect(
         SegpipeError: a file cannot be read.
     """
     pairs, issues = find_pairs(root, description)
-    records: list[Record] = []
+    records: list[PairSummary] = []
 
-    def read(pair: Pair) -> Record | DataIssue:
+    def read(pair: Pair) -> PairSummary | DataIssue:
         result = read_pair(root, pair, description, limits)
         if isinstance(result, DataIssue):
             return result
         size = (result.height, result.width)
         found = result.instances
         instances = None if found is None else found.classes[~found.crowd]
-        return Record(pair, size, result.image_hash, result.perceptual_hash, result.class_pixels, instances)
+        return PairSummary(pair, size, result.image_hash, result.perceptual_hash, result.class_pixels, instances)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, result in enumerate(pool.map(read, pairs), start=1):
@@ -146,7 +146,7 @@ def inspect(
     )
 
 
-def _by_split(records: list[Record], issues: list[DataIssue], num_classes: int) -> dict[str, SplitInspection]:
+def _by_split(records: list[PairSummary], issues: list[DataIssue], num_classes: int) -> dict[str, SplitInspection]:
     names = {record.pair.split for record in records} | {issue.split for issue in issues}
     splits = {}
     for name in sorted(names, key=_rank):
@@ -170,20 +170,20 @@ def _counts(values: Iterable[Any]) -> dict[Any, int]:
     return dict(sorted(Counter(values).items()))
 
 
-def repeated_images(records: Iterable[Record]) -> list[list[Record]]:
+def repeated_images(records: Iterable[PairSummary]) -> list[list[PairSummary]]:
     """Returns groups of two or more pairs whose images have the same pixels."""
-    by_hash: dict[str, list[Record]] = defaultdict(list)
+    by_hash: dict[str, list[PairSummary]] = defaultdict(list)
     for record in records:
         by_hash[record.image_hash].append(record)
     return [group for group in by_hash.values() if len(group) > 1]
 
 
-def crosses_splits(group: Iterable[Record]) -> bool:
+def crosses_splits(group: Iterable[PairSummary]) -> bool:
     """Tells whether the pairs are in more than one split."""
     return len({record.pair.split for record in group}) > 1
 
 
-def _duplicates(records: list[Record]) -> list[str]:
+def _duplicates(records: list[PairSummary]) -> list[str]:
     """Warns of images that occur more than once."""
     across: list[str] = []
     within: list[str] = []
@@ -200,7 +200,7 @@ def _duplicates(records: list[Record]) -> list[str]:
     return warnings
 
 
-def similar_images(records: Iterable[Record]) -> list[NearDuplicate]:
+def similar_images(records: Iterable[PairSummary]) -> list[NearDuplicate]:
     """Returns the nearest duplicate of each image in an earlier split; train is the first split."""
     images = [
         HashedImage(record.pair.split, record.pair.name, record.image_hash, record.perceptual_hash)
@@ -225,7 +225,7 @@ def _near_duplicates(similar: list[NearDuplicate]) -> list[str]:
     ]
 
 
-def _shared_sequences(records: list[Record]) -> list[str]:
+def _shared_sequences(records: list[PairSummary]) -> list[str]:
     splits: dict[str, set[str]] = defaultdict(set)
     for record in records:
         splits[record.pair.sequence].add(record.pair.split)

@@ -61,7 +61,7 @@ class Choice(NamedTuple):
 
 
 class Speed(NamedTuple):
-    """The measured speed of a network; see `trainer.trial.Timing`.
+    """The measured speed of a network; see `trainer.trial.StepCosts`.
 
     Attributes:
         batch_size: largest batch on each device that fits the memory.

@@ -23,7 +23,7 @@ from pipeline.auto.rules import Speed
 from pipeline.configuration.config import RunConfig
 from trainer import memory
 from trainer.cluster import TF_CONFIG
-from trainer.trial import OUT_OF_MEMORY, Timing
+from trainer.trial import OUT_OF_MEMORY, StepCosts
 
 # Fraction of the available memory that steps may use. The decoded splits use up to `training.memory_fraction` each.
 _MEMORY = 0.5
@@ -89,7 +89,7 @@ def _largest(job: dict[str, Any], seconds: float) -> dict[str, Any]:
         batch //= 2
 
 
-def _measure(job: dict[str, Any], seconds: float) -> Timing | None:
+def _measure(job: dict[str, Any], seconds: float) -> StepCosts | None:
     """Runs `trainer.trial`. Returns None if the steps do not fit the memory."""
     environment = {name: value for name, value in os.environ.items() if name != TF_CONFIG}
     command = [sys.executable, "-m", "trainer.trial"]
@@ -107,4 +107,4 @@ def _measure(job: dict[str, Any], seconds: float) -> Timing | None:
     if done.returncode:
         *_, reason = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise SegpipeError(f"--preset auto: a trial of {job['model']['name']} failed: {reason}")
-    return Timing(**json.loads(done.stdout))
+    return StepCosts(**json.loads(done.stdout))

@@ -18,7 +18,7 @@ from pipeline.cli.options import AsJson
 from pipeline.cli.printing import console, print_json, say
 
 if TYPE_CHECKING:
-    from components.gpu import Inspection, Problem
+    from components.gpu import GpuInspection, Problem
 
 _SHARED_MEMORY = "/dev/shm"
 # In bytes, as NVIDIA advises for NCCL; see pipeline/configuration/kubeflow.py.
@@ -55,7 +55,7 @@ def doctor(
         gpu.require_gpu(usable)
 
 
-def describe(found: Inspection, usable: int) -> dict[str, Any]:
+def describe(found: GpuInspection, usable: int) -> dict[str, Any]:
     """Returns the facts as plain JSON types, memory in bytes; `usable` is the number of GPUs that TensorFlow lists."""
     from trainer import memory, precision
 
@@ -79,7 +79,7 @@ def describe(found: Inspection, usable: int) -> dict[str, Any]:
     }
 
 
-def _problems(found: Inspection, facts: dict[str, Any]) -> list[Problem]:
+def _problems(found: GpuInspection, facts: dict[str, Any]) -> list[Problem]:
     from components import gpu
 
     if not facts["usable_gpus"]:

@@ -66,7 +66,7 @@ class Credentials:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ServerOptions(Credentials):
+class ApiServerOptions(Credentials):
     """The API server."""
 
     host: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from components.errors import UsageError
-from pipeline.cli.kubeflow_options import Params, PipelineFile, ServerOptions, connect
+from pipeline.cli.kubeflow_options import ApiServerOptions, Params, PipelineFile, connect
 from pipeline.cli.options import AsJson, with_options
 from pipeline.cli.printing import console, print_json, say, table
 
@@ -35,7 +35,7 @@ _ServiceAccount = Annotated[str, typer.Option(help="Service account of the pods.
 
 @with_options
 def submit(
-    server: ServerOptions,
+    server: ApiServerOptions,
     pipeline: PipelineFile = "pipeline.yaml",
     params: Params = None,
     name: Annotated[str, typer.Option(help="Name of the run.", show_default="the pipeline's and the time")] = "",
@@ -77,7 +77,7 @@ def start_run(
 @with_options
 def schedule(
     name: Annotated[str, typer.Argument(help="Name of the schedule; applying it again changes it.")],
-    server: ServerOptions,
+    server: ApiServerOptions,
     pipeline: PipelineFile = "pipeline.yaml",
     cron: Annotated[
         str | None, typer.Option(help="Cron expression of the times, in UTC: '0 3 * * *' is 03:00 every night.")
@@ -116,7 +116,7 @@ def schedule(
 
 @with_options
 def list_all(
-    server: ServerOptions,
+    server: ApiServerOptions,
     limit: Annotated[int, typer.Option(help="Number of latest runs to show.", min=1)] = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -139,7 +139,7 @@ def list_all(
 @with_options
 def stop(
     run: Annotated[str, typer.Argument(help="Name or id of a run.")],
-    server: ServerOptions,
+    server: ApiServerOptions,
 ) -> None:
     """Stop a run; its finished steps are kept, and the next run continues from there."""
     kubeflow = server.connect()

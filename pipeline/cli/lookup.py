@@ -83,7 +83,7 @@ class ServedOptions(TlsOptions):
         return ServedModels(served_by_servers(self.server or [], self.tls_settings()))
 
 
-def check_served(served: ServedModels, pushed: Collection[str]) -> None:
+def check_known(served: ServedModels, pushed: Collection[str]) -> None:
     """Raises UsageError if the servers know none of the models whose versions are in some directories."""
     if pushed and not any(served.serves(version) for version in pushed):
         names = ", ".join(sorted({os.path.basename(os.path.dirname(version.rstrip("/"))) for version in pushed}))

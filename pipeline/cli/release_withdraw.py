@@ -10,7 +10,7 @@ import typer
 
 from components import files
 from components.errors import ReleaseError, UsageError
-from pipeline.cli.lookup import ServedOptions, check_served
+from pipeline.cli.lookup import ServedOptions, check_known
 from pipeline.cli.options import with_options
 from pipeline.cli.printing import say
 
@@ -83,7 +83,7 @@ def _refuse_served(models: ServedModels, directory: str, from_servers: bool) -> 
             served or not.
     """
     if from_servers:
-        check_served(models, [directory])
+        check_known(models, [directory])
     kinds = ("stable", "canary", "loaded", *(["latest"] if from_servers else []))
     found = [state.state for state in models.states(directory) if state.state in kinds]
     name = f"withdraw {os.path.basename(directory)}"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from components.baseline.reasons import REASON_TEXTS
-from pipeline.cli.lookup import MetadataOptions, ServedOptions, check_served
+from pipeline.cli.lookup import MetadataOptions, ServedOptions, check_known
 from pipeline.cli.options import AsJson, with_options
 from pipeline.cli.printing import console, print_json, say, table
 
@@ -27,7 +27,7 @@ def list_runs(
 
     models = served.read()
     rows = describe_runs(metadata.workdir(), models, project)
-    check_served(models, [row["pushed"] for row in rows if row["pushed"]])
+    check_known(models, [row["pushed"] for row in rows if row["pushed"]])
     if as_json:
         print_json(rows)
         return
@@ -59,7 +59,7 @@ def show(
 
     models = served.read()
     details = describe_run(metadata.workdir(), run_id, models)
-    check_served(models, [details["pushed"]] if details["pushed"] else [])
+    check_known(models, [details["pushed"]] if details["pushed"] else [])
     if as_json:
         print_json(details)
         return

@@ -21,7 +21,7 @@ from pipeline.cli.printing import console, print_json, say, table
 
 if TYPE_CHECKING:
     from pipeline.configuration.config import RunConfig
-    from pipeline.watch.check import Verdict
+    from pipeline.watch.check import DriftVerdict
     from pipeline.watch.reference import Reference
 
 _Layers = list[tuple[str, dict[str, Any]]]
@@ -47,7 +47,7 @@ class ComparisonOptions:
                 "verdict"
             )
 
-    def run(self, source: str, reference: Reference, settings: RunConfig) -> Verdict:
+    def run(self, source: str, reference: Reference, settings: RunConfig) -> DriftVerdict:
         """Compares a source with the training data of a run."""
         from components.dataset.description import load
         from components.dataset.encoded import Limits
@@ -93,7 +93,7 @@ class RetrainingOptions(Credentials):
             option = "--host" if self.host else "--data"
             raise UsageError(f"{option}: found it without --then-run, which starts the run it is for")
 
-    def start(self, out: str, verdict: Verdict, source: str, layers: _Layers) -> None:
+    def start(self, out: str, verdict: DriftVerdict, source: str, layers: _Layers) -> None:
         """Starts the run. Raises typer.Exit if it runs in this process and its model is not blessed."""
         params = self.params or []
         named = any(assignment.partition("=")[0] == "data" for assignment in params)
@@ -155,7 +155,7 @@ def watch(
     retraining.start(out, verdict, source, layers)
 
 
-def _notify(verdict: Verdict, config: RunConfig, source: str) -> None:
+def _notify(verdict: DriftVerdict, config: RunConfig, source: str) -> None:
     """Sends `drifted`, with the features that moved."""
     from pipeline.running.notifications import Notifier
 
@@ -212,7 +212,7 @@ def _absolute(folder: str) -> str:
     return folder if files.is_remote(folder) else os.path.abspath(folder)
 
 
-def _print(verdict: Verdict, at_least: int) -> None:
+def _print(verdict: DriftVerdict, at_least: int) -> None:
     unreadable = f", {verdict.unreadable} unreadable" if verdict.unreadable else ""
     say(f"{verdict.images} images ({verdict.kind}){unreadable}, compared with run {verdict.run_id}\n")
     if not verdict.findings:

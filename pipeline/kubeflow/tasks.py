@@ -13,7 +13,7 @@ from pipeline.configuration.kubeflow import Node
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class PipelineTask:
     """A task of the compiled pipeline.
 
     Attributes:
@@ -29,17 +29,17 @@ class Task:
 _MODEL = ("data", "model", "preset", "size", "epochs")
 _GATE = ("min_mean_iou", "min_class_iou", "max_mean_drop", "max_class_drop")
 
-TASKS: Mapping[str, Task] = {
-    "ExampleGen": Task(
+TASKS: Mapping[str, PipelineTask] = {
+    "ExampleGen": PipelineTask(
         ("ImageMaskExampleGen", "QuarantineGate", "ImportSchemaGen"), (*_MODEL, *_GATE, "span", "push_destination")
     ),
-    "StatisticsGen": Task(("StatisticsGen", "ExampleValidator", "AnomalyGate"), ("data",)),
-    "Transform": Task(("Transform",), _MODEL),
-    "Trainer": Task(("StartResolver", "Trainer"), _MODEL),
+    "StatisticsGen": PipelineTask(("StatisticsGen", "ExampleValidator", "AnomalyGate"), ("data",)),
+    "Transform": PipelineTask(("Transform",), _MODEL),
+    "Trainer": PipelineTask(("StartResolver", "Trainer"), _MODEL),
     # Not in the Trainer's task, whose pod may hold GPUs that would be idle.
-    "Optimizer": Task(("Optimizer",), _MODEL),
-    "Evaluator": Task(("BaselineResolver", "Evaluator"), (*_MODEL, *_GATE)),
-    "Pusher and Report": Task(("Pusher", "Report"), (*_MODEL, *_GATE, "push_destination")),
+    "Optimizer": PipelineTask(("Optimizer",), _MODEL),
+    "Evaluator": PipelineTask(("BaselineResolver", "Evaluator"), (*_MODEL, *_GATE)),
+    "Pusher and Report": PipelineTask(("Pusher", "Report"), (*_MODEL, *_GATE, "push_destination")),
 }
 
 

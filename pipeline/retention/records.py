@@ -34,7 +34,6 @@ class Execution:
     id: int
     node: str
     done: bool
-    cached: bool
     folders: frozenset[str]
 
 
@@ -178,7 +177,7 @@ def _execution(proto: Any, node: str) -> Execution:
     folders = {str(proto.id)}
     if _WORKING_FOLDER in proto.custom_properties:
         folders.add(proto.custom_properties[_WORKING_FOLDER].string_value)
-    return Execution(proto.id, node, state in _DONE, state == _Execution.CACHED, frozenset(folders))
+    return Execution(proto.id, node, state in _DONE, frozenset(folders))
 
 
 def _classes(trainer: Any) -> str:

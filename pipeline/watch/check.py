@@ -36,7 +36,7 @@ _COMPARATORS: dict[str, Comparator] = {DATA: "drift", IMAGES: "skew", REQUESTS: 
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class DriftVerdict:
     """The result of a comparison.
 
     Attributes:
@@ -73,7 +73,7 @@ def watch(
     model: str = "",
     description: DatasetDescription | None = None,
     sizes: Limits | None = None,
-) -> Verdict:
+) -> DriftVerdict:
     """Compares a source with the training data of a run.
 
     Image sizes, and the class proportions of data with masks, are compared with StatisticsGen's statistics; brightness
@@ -95,7 +95,7 @@ def watch(
     """
     served_name = os.path.basename(os.path.dirname(reference.model))
     found = read_source(source, limit, reference.split, description, sizes, served_name)
-    verdict = Verdict(reference.run_id, found.kind, len(found.images), found.unreadable, [])
+    verdict = DriftVerdict(reference.run_id, found.kind, len(found.images), found.unreadable, [])
     if len(found.images) < at_least:
         return verdict
     directory = find_version(model or reference.model)

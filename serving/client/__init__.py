@@ -13,11 +13,12 @@ from serving.client.errors import (
 )
 from serving.client.results import Description, InstanceSegmentation, Refused, Result, Segmentation, VersionStatus
 from serving.client.retries import Retries
-from serving.client.settings import Settings, Tls
+from serving.client.settings import ClientSettings, Tls
 
 __all__ = [
     "AsyncClient",
     "Client",
+    "ClientSettings",
     "DeadlineError",
     "Description",
     "InstanceSegmentation",
@@ -31,7 +32,6 @@ __all__ = [
     "ServerBusyError",
     "ServerError",
     "ServerUnavailableError",
-    "Settings",
     "Tls",
     "VersionStatus",
 ]

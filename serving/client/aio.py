@@ -13,7 +13,7 @@ from serving.client import batching, protocol
 from serving.client.core import ClientCore, Pause, Steps
 from serving.client.results import Answer, Description, Key, Result, VersionStatus
 from serving.client.retries import Retries
-from serving.client.settings import Settings
+from serving.client.settings import ClientSettings
 
 
 class AsyncClient:
@@ -27,7 +27,7 @@ class AsyncClient:
 
     def __init__(self, target: str, *, retries: Retries | None = None, **settings: Any) -> None:
         """Opens a channel, with the arguments of `serving.client.Client`. Call it inside the event loop."""
-        self.settings = Settings(target, **settings)
+        self.settings = ClientSettings(target, **settings)
         self._core = ClientCore(self.settings, retries or Retries())
         self._channel = self.settings.open_channel(grpc.aio)
         self._calls = protocol.methods(self._channel)

@@ -14,7 +14,7 @@ from serving.client import batching, protocol
 from serving.client.core import ClientCore, Pause, Steps
 from serving.client.results import Answer, Description, Key, Result, VersionStatus
 from serving.client.retries import Retries
-from serving.client.settings import Settings
+from serving.client.settings import ClientSettings
 
 
 class Client:
@@ -32,13 +32,13 @@ class Client:
         Args:
             target: HOST:PORT of the server's gRPC port.
             retries: number and timing of retries.
-            settings: the other fields of `Settings`: model, version, label, tls, deadline, batch_size,
+            settings: the other fields of `ClientSettings`: model, version, label, tls, deadline, batch_size,
                 concurrency, max_message_bytes, score_threshold, max_instances.
 
         Raises:
             UsageError: a setting is invalid, or a TLS file cannot be read.
         """
-        self.settings = Settings(target, **settings)
+        self.settings = ClientSettings(target, **settings)
         self._core = ClientCore(self.settings, retries or Retries())
         self._channel = self.settings.open_channel()
         self._calls = protocol.methods(self._channel)

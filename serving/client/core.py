@@ -30,7 +30,7 @@ from serving.client.results import (
     VersionStatus,
 )
 from serving.client.retries import Retries
-from serving.client.settings import Settings
+from serving.client.settings import ClientSettings
 from serving.predictor import decode_mask_png
 
 _Value = TypeVar("_Value")
@@ -67,7 +67,7 @@ Steps = Generator[Call | Pause, Any, _Value]
 class ClientCore:
     """The calls of a client. Caches the description of each version that has answered."""
 
-    def __init__(self, settings: Settings, retries: Retries) -> None:
+    def __init__(self, settings: ClientSettings, retries: Retries) -> None:
         self.settings = settings
         self._retries = retries
         self._descriptions: dict[int, Description] = {}

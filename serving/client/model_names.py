@@ -16,7 +16,7 @@ import urllib3
 from components.errors import UsageError
 from serving.client.client import Client
 from serving.client.errors import ModelNotFoundError
-from serving.client.settings import Settings
+from serving.client.settings import ClientSettings
 
 # The usual port and path: tensorflow_serving/tools/docker/Dockerfile, util/prometheus_exporter.cc.
 _REST_PORT = 8501
@@ -38,7 +38,7 @@ def only_model(target: str, **settings: Any) -> str:
         UsageError: the server has several models or none, or does not list them.
         ServerError: the server cannot be reached.
     """
-    default = Settings(target, **settings).model
+    default = ClientSettings(target, **settings).model
     settings = {**settings, "version": None, "label": None}
     with Client(target, **settings) as client:
         try:

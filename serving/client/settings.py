@@ -40,7 +40,7 @@ class Tls:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class ClientSettings:
     """Settings of a client.
 
     Attributes:

@@ -19,7 +19,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from components.errors import ReleaseError, UsageError
 from serving.client.results import VersionStatus
-from serving.client.settings import Settings, Tls
+from serving.client.settings import ClientSettings, Tls
 from serving.release.labels import CANARY, PREVIOUS, STABLE
 
 # TensorFlow Serving's answers for an unknown label, and for one whose version is not loaded.
@@ -39,7 +39,7 @@ class ModelServer:
         self.address = address
         self._timeout = timeout
         self._tls = tls
-        self._channel = Settings(address, tls=tls).open_channel()
+        self._channel = ClientSettings(address, tls=tls).open_channel()
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 

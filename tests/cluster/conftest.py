@@ -1,8 +1,9 @@
-"""What the tests on a real cluster share: images, a namespace of their own, and a volume that all pods mount.
+"""Fixtures for the tests on a real cluster: images, a namespace for each test, and a volume that all pods mount.
 
-They run on any cluster that KUBECONFIG leads to. SEGPIPE_PIPELINE_IMAGE, SEGPIPE_SERVING_TOOLS_IMAGE and
-SEGPIPE_BEAM_WORKER_IMAGE name the images of `make images`, as the cluster's nodes pull them. The volume is a folder of
-the only node, or is made by the storage class SEGPIPE_STORAGE_CLASS, which several nodes must be able to mount.
+The tests run on the cluster of KUBECONFIG. SEGPIPE_PIPELINE_IMAGE, SEGPIPE_SERVING_TOOLS_IMAGE and
+SEGPIPE_BEAM_WORKER_IMAGE name the images of `make images`, as the cluster's nodes pull them. The storage class
+SEGPIPE_STORAGE_CLASS provisions the volume, as ReadWriteMany. If it is not set, the volume is a folder of the node, so
+the cluster must have only one.
 """
 
 import os
@@ -20,7 +21,7 @@ _STORAGE_CLASS = "SEGPIPE_STORAGE_CLASS"
 
 @pytest.fixture(scope="session")
 def reachable():
-    """Skips the test if no cluster was named."""
+    """Skips the test if KUBECONFIG is not set or kubectl is not installed."""
     if not os.environ.get("KUBECONFIG"):
         pytest.skip("KUBECONFIG is not set; these tests need a cluster")
     if shutil.which("kubectl") is None:
@@ -53,20 +54,20 @@ def _image(variable):
 
 @pytest.fixture
 def cluster(reachable):
-    """Returns a namespace of its own for each test, deleted after it."""
+    """Creates a namespace for the test, and deletes it afterwards."""
     cluster = Cluster(f"segpipe-test-{uuid.uuid4().hex[:8]}")
     cluster.kubectl("create", "namespace", cluster.namespace)
-    # Pods are refused until the controllers have made this account.
+    # The API server rejects pods until the controllers have created this account.
     until(lambda: cluster.kubectl("get", "serviceaccount", "default", check=False), 60)
     yield cluster
-    # A namespace may wait long for the pods of a Job that failed.
+    # Deleting a namespace can take long if it has pods of a failed Job.
     cluster.kubectl("delete", "jobs", "--all", "--wait=false")
     cluster.kubectl("delete", "namespace", cluster.namespace, "--wait=false")
 
 
 @pytest.fixture
 def volume(cluster, pipeline_image):
-    """Makes the claim, writable for the images' user; what the test leaves on it is deleted."""
+    """Creates the claim, writable for the images' user, and deletes its content after the test."""
     claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
     storage_class = os.environ.get(_STORAGE_CLASS)
     volume = None

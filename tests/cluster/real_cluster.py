@@ -6,7 +6,7 @@ import time
 
 import yaml
 
-# The claim that the pods of a test mount, and where.
+# The name of the claim that a test's pods mount, and the mount path.
 CLAIM, MOUNT = "segpipe-test", "/work"
 
 
@@ -21,22 +21,22 @@ class Cluster:
         self.namespace = namespace
 
     def kubectl(self, *words, text=None, check=True):
-        """Returns what kubectl prints; with `check`, its failure fails the test with its message."""
+        """Returns the output of kubectl; with `check`, the test fails if kubectl fails."""
         command = ["kubectl", "--namespace", self.namespace, *words]
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
         assert not check or done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
         return done.stdout
 
     def apply(self, *documents):
-        """Creates or changes what the documents describe."""
+        """Creates or updates the objects."""
         self.kubectl("apply", "--filename=-", text=yaml.safe_dump_all(documents))
 
     def get(self, *words):
-        """Returns an object, or a list of them, from its JSON."""
+        """Returns an object or a list of objects, parsed from JSON."""
         return json.loads(self.kubectl("get", *words, "--output=json"))
 
     def run(self, name, image, code, user=1000, seconds=180, volume=None):
-        """Runs Python code in a pod that mounts the claim, or another volume, and returns what it prints."""
+        """Runs Python code in a pod that mounts the claim, or another volume, and returns its output."""
         container = {
             "name": "main",
             "image": image,
@@ -55,7 +55,7 @@ class Cluster:
         return printed
 
     def finish(self, name, seconds):
-        """Waits until a pod has succeeded, and returns what it printed."""
+        """Waits until a pod has succeeded, and returns its output."""
         phase = until(lambda: self._final_phase(name), seconds, lambda: self.kubectl("describe", "pod", name))
         printed = self.kubectl("logs", name)
         assert phase == "Succeeded", printed
@@ -67,7 +67,7 @@ class Cluster:
 
 
 def until(look, seconds, explain=lambda: ""):
-    """Returns what `look` returns as soon as it is true; fails with the explanation when the seconds are over."""
+    """Calls `look` until its result is true, and returns the result; fails with the explanation after a time limit."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = look()

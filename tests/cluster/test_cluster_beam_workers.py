@@ -1,6 +1,7 @@
-"""A run whose data components run on a pool of Beam workers of the image `beam-worker`, with Prism as the job server.
+"""A run whose data components run on Beam workers of the image `beam-worker`, with Prism as the job server.
 
-All are containers of one pod: Prism, as other job servers without Docker, tells the workers to reach it at localhost.
+All are containers of one pod, because Prism, like other job servers without Docker, gives the workers a localhost
+address to connect to.
 """
 
 import json
@@ -42,7 +43,7 @@ print("RESULT", (Path("{MOUNT}") / "runs" / "latest" / "summary.json").read_text
 
 def _pod(pipeline_image, beam_worker_image):
     mounts = [{"name": "work", "mountPath": MOUNT}]
-    # Sidecars: the run starts when both listen, and the pod ends with the run.
+    # As sidecars, both listen before the run starts, and stop when it ends.
     job_server = _sidecar("job-server", pipeline_image, _JOB_PORT) | {"command": ["sh", "-c", _START_PRISM]}
     pool = _sidecar("pool", beam_worker_image, _POOL_PORT) | {"args": ["-worker_pool"], "volumeMounts": mounts}
     run = {"name": "run", "image": pipeline_image, "command": ["python", "-c", _RUN], "volumeMounts": mounts}
@@ -57,13 +58,13 @@ def _pod(pipeline_image, beam_worker_image):
 
 
 def _sidecar(name, image, port):
-    # Within the container: Prism listens at localhost alone.
+    # An exec probe, because Prism listens on localhost only.
     connect = ["python", "-c", f"import socket; socket.create_connection(('localhost', {port}))"]
     probe = {"exec": {"command": connect}, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 120}
     return {"name": name, "image": image, "restartPolicy": "Always", "startupProbe": probe}
 
 
-def test_a_run_has_its_data_components_on_workers_of_the_image(cluster, volume, pipeline_image, beam_worker_image):
+def test_the_beam_workers_run_the_data_components(cluster, volume, pipeline_image, beam_worker_image):
     (version,) = (
         line.split()[0].partition("==")[2]
         for line in _LOCK.read_text().splitlines()
@@ -81,6 +82,6 @@ def test_a_run_has_its_data_components_on_workers_of_the_image(cluster, volume, 
 
     (line,) = (line for line in printed.splitlines() if line.startswith("RESULT "))
     assert json.loads(line.removeprefix("RESULT "))["metrics"]["mean_iou"] > 0
-    # ExampleGen, StatisticsGen, Transform and Evaluator each ran a job, whose worker Beam's entry point started.
+    # ExampleGen, StatisticsGen, Transform and Evaluator each ran a job on a worker that Beam's entry point started.
     assert cluster.kubectl("logs", _POD, "--container=job-server").count("pipeline done") >= 4
     assert cluster.kubectl("logs", _POD, "--container=pool").count("Provision info") >= 4

@@ -1,6 +1,6 @@
-"""The cluster's API server accepts every manifest; custom kinds that it does not know are checked elsewhere.
+"""The cluster's API server accepts every manifest of a kind that it knows.
 
-Their schemas are checked by tests/kubernetes_manifests.
+tests/kubernetes_manifests checks the other custom resources against their schemas.
 """
 
 import subprocess
@@ -29,7 +29,7 @@ def test_the_api_server_accepts_what_a_folder_renders(cluster, folder):
     command = ["kubectl", "kustomize", str(_KUBERNETES / folder)]
     rendered = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     known = set(cluster.kubectl("api-resources", "--output=name").split())
-    # A group that no resource belongs to is of an operator that is not installed.
+    # The API server has no resources in the group of an operator that is not installed.
     groups = {name.partition(".")[2] for name in known}
     documents = [_into(cluster, one) for one in yaml.safe_load_all(rendered)]
     own = [one for one in documents if one["apiVersion"].rpartition("/")[0] in groups]
@@ -38,7 +38,7 @@ def test_the_api_server_accepts_what_a_folder_renders(cluster, folder):
     cluster.kubectl("apply", "--dry-run=server", "--filename=-", text=yaml.safe_dump_all(own))
 
 
-def test_the_cron_job_fires_and_its_command_asks_kubeflow(cluster, pipeline_image, compiled_file):
+def test_the_cron_job_runs_and_its_command_calls_kubeflow(cluster, pipeline_image, compiled_file):
     cron_job = yaml.safe_load(_CRON_JOB.read_text())
     cron_job["spec"] |= {"schedule": "* * * * *", "timeZone": "Etc/UTC"}
     (container,) = cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
@@ -49,7 +49,7 @@ def test_the_cron_job_fires_and_its_command_asks_kubeflow(cluster, pipeline_imag
     (pod, *_) = until(lambda: _ended_pods(cluster), 240, lambda: cluster.kubectl("describe", "pods"))
 
     assert pod["metadata"]["labels"]["app.kubernetes.io/name"] == "segpipe-retrain"
-    # No Kubeflow need be here: the command read the pipeline and the token, and asked the server.
+    # Kubeflow need not be installed: the command reads the pipeline and the token, and then tries to connect.
     (host,) = (word.removeprefix("--host=") for word in container["args"] if word.startswith("--host="))
     log = cluster.kubectl("logs", pod["metadata"]["name"])
     assert host in log, log

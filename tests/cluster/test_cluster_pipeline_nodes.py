@@ -1,6 +1,6 @@
-"""The tasks of the compiled pipeline in pods, with the compiled file's image, command, volumes and secrets.
+"""The tasks of the compiled pipeline run in pods, with the compiled file's image, command, volumes and secrets.
 
-Kubeflow's launcher is not here: the test fills in what it passes to a task, and orders the tasks as the file does.
+Without Kubeflow's launcher, the test fills in the tasks' parameters and runs the tasks in the file's order.
 """
 
 import base64
@@ -26,12 +26,12 @@ print("RESULT", json.dumps({{one.node_id: one.state for one in executions}}))
 
 @pytest.fixture
 def compiled(compiled_file):
-    """Returns the compiled pipeline's specification and its platform's."""
+    """Returns the compiled pipeline's specification and its platform specification."""
     return list(yaml.safe_load_all(compiled_file.read_text()))
 
 
 def _in_order(tasks):
-    """Yields the tasks' names, each after those that it depends on."""
+    """Returns the tasks' names, each after its dependencies."""
     done = []
     while len(done) < len(tasks):
         ready = [name for name in tasks if name not in done and set(tasks[name].get("dependentTasks", ())) <= set(done)]
@@ -64,7 +64,7 @@ def _pod(compiled, task, values):
     }
     pod = {
         "restartPolicy": "Never",
-        # As Kubeflow Pipelines runs the pods of tasks.
+        # Kubeflow Pipelines sets this on the pods of tasks.
         "securityContext": {"runAsNonRoot": True},
         "containers": [main],
         "volumes": [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name, _ in claims],

@@ -1,7 +1,8 @@
-"""`overlays/local` and `release` on a cluster: ready, asked by gRPC and REST, rolled out under load, and released.
+"""`overlays/local` and `release` on a cluster: they become ready, and lose no request in a rollout and a release.
 
-They need a cluster of one node, whose folder holds the models. The images of TensorFlow Serving and nginx are those of
-the manifests. `kubernetes/serving` is applied as it is, in its namespace; only the node's folder is another.
+The cluster must have only one node, because the models are in a folder of it. TensorFlow Serving and nginx have the
+images of the manifests. `kubernetes/serving` is applied unchanged, in its own namespace, except for the node's folder
+and the image of the tools.
 """
 
 import json
@@ -37,7 +38,7 @@ for version in (1, 2):
     tf.saved_model.save(model, f"{MOUNT}/fcn8/{{version}}", signatures=model.__call__.get_concrete_function())
 """
 _DELETE_MODELS = f"import shutil; shutil.rmtree('{MOUNT}/fcn8', ignore_errors=True)"
-# Asks through the Service, without retries, until its input ends, and prints how often it was answered and not.
+# Sends requests through the Service, without retries, until stdin closes; prints the successes and the failures.
 _ASK = """
 import http.client, json, sys, threading
 import grpc
@@ -95,7 +96,7 @@ print(json.dumps({"counts": counts, "failures": failures}))
 
 @pytest.fixture
 def serving(cluster, tools_image, tmp_path):
-    """Applies the folders, with models on the node, and waits until all pods are ready."""
+    """Creates models on the node, applies the folders, and waits until all pods are ready."""
     served = Cluster("segpipe")
     if served.kubectl("get", "namespace", "segpipe", "--ignore-not-found"):
         pytest.skip("the cluster has the namespace segpipe already; this test would change what is served there")
@@ -124,7 +125,7 @@ def _kustomization(folder, tools_image):
 
 @pytest.fixture
 def asking(serving):
-    """Returns a function that ends the load from a pod of the cluster, and returns its counts and failures."""
+    """Starts load from a pod; the returned function stops it and returns its counts and failures."""
     command = ["kubectl", "--namespace=segpipe", "exec", "--stdin", "deploy/segpipe-tools", "--", "python", "-c", _ASK]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -152,9 +153,9 @@ def test_a_rollout_and_a_release_lose_no_request(serving, asking):
     serving.kubectl("rollout", "status", "deployment/segpipe-serving", "--timeout=300s")
     gone = f"pod/{before['metadata']['name']}"
     serving.kubectl("wait", gone, "--for=delete", "--timeout=120s")
-    # The newest version is served until the first label; the last step makes the other one stable.
+    # Without a label, the newest version is served. The last step makes the older one stable.
     for words in (("promote", "2"), ("canary", "1"), ("promote",)):
-        # Kubernetes brings a changed ConfigMap into the pods within about a minute.
+        # Kubernetes updates a mounted ConfigMap within about a minute.
         _release(serving, *words, "--configmap", "segpipe/segpipe-models")
     found = asking()
 

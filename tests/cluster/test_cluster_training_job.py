@@ -1,4 +1,4 @@
-"""A training by the pods of an indexed Job, which find each other by name, and one of which is lost in the middle."""
+"""The pods of an indexed Job find each other by name and train together, even if one of them is lost."""
 
 import json
 
@@ -15,7 +15,7 @@ _MAKE_DATA = f"""
 from components.dataset import synthetic
 synthetic.make("{MOUNT}/data", pairs={{"train": 24, "val": 8}}, size=(64, 96))
 """
-# The history of the one training, and the states of its executions.
+# Prints the history of the only Trainer execution that succeeded.
 _READ_RESULT = f"""
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ print("RESULT", json.dumps(json.loads(history.read_text())))
 
 @pytest.fixture
 def training(cluster, volume, pipeline_image, tmp_path):
-    """Makes the data set and applies the Job as its user would."""
+    """Creates the data set and applies the Job as a user would."""
     cluster.run("data", pipeline_image, _MAKE_DATA)
     manifest = tmp_path / "job.yaml"
     settings = {
@@ -51,7 +51,7 @@ def training(cluster, volume, pipeline_image, tmp_path):
 
 
 def _pods(cluster, index):
-    """Returns the pods that were a worker, oldest first."""
+    """Returns the pods that a worker has had, oldest first."""
     found = cluster.get("pods", f"--selector=batch.kubernetes.io/job-completion-index={index}")["items"]
     return sorted(found, key=lambda pod: pod["metadata"]["creationTimestamp"])
 
@@ -65,7 +65,7 @@ def _ended(cluster):
     return {one["type"] for one in conditions if one["status"] == "True"} & {"Complete", "Failed"}
 
 
-def test_a_training_goes_on_after_the_loss_of_a_pod(training, pipeline_image):
+def test_a_training_resumes_after_a_pod_is_lost(training, pipeline_image):
     until(lambda: "epoch 3/" in _log(training, 0), 900, lambda: _log(training, 0)[-3000:])
     (lost,) = _pods(training, 1)
     training.kubectl("delete", "pod", lost["metadata"]["name"], "--grace-period=1")
@@ -73,7 +73,7 @@ def test_a_training_goes_on_after_the_loss_of_a_pod(training, pipeline_image):
     ended = until(lambda: _ended(training), 900, lambda: _log(training, 0)[-3000:] + _log(training, 1)[-3000:])
 
     assert ended == {"Complete"}, _log(training, 0)[-3000:]
-    # The worker came back under its name: the addresses of all are in the manifest.
+    # The new pod has the old one's name, because the manifest has the workers' addresses.
     (back, *_) = reversed(_pods(training, 1))
     assert back["metadata"]["uid"] != lost["metadata"]["uid"]
     assert back["spec"]["hostname"] == lost["spec"]["hostname"] == f"{_NAME}-1"
@@ -81,6 +81,6 @@ def test_a_training_goes_on_after_the_loss_of_a_pod(training, pipeline_image):
     (line,) = (line for line in printed.splitlines() if line.startswith("RESULT "))
     history = json.loads(line.removeprefix("RESULT "))
     assert [entry["epoch"] for entry in history] == list(range(1, _EPOCHS + 1))
-    # The second chief went on after the epochs that were finished.
+    # The second chief resumed after the finished epochs.
     *_, chief = _pods(training, 0)
     assert "epoch 1/" not in training.kubectl("logs", chief["metadata"]["name"])

@@ -1,4 +1,4 @@
-"""Raw examples are read as they were written, in their stored order."""
+"""Raw examples are read unchanged and in their stored order."""
 
 import numpy as np
 import pytest

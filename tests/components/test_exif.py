@@ -41,7 +41,7 @@ def _encode(kind, data=None, **options):
 
 
 def _pillow(data):
-    """Returns the orientation that `upright` goes by: the one that turns the stored pixels into what it returns."""
+    """Returns the orientation that `upright` applies, found by comparison with all eight."""
     image = Image.open(io.BytesIO(data))
     turned = np.asarray(upright(image))
     for orientation in range(1, 9):
@@ -90,7 +90,7 @@ def test_truncated_exif_data_is_read_as_pillow_reads_it(file_type):
     ids=["byte order", "place beyond the end", "text"],
 )
 @pytest.mark.parametrize("file_type", ["PNG", "JPEG"])
-def test_damaged_exif_data_means_upright(file_type, damaged):
+def test_an_image_with_damaged_exif_data_is_not_turned(file_type, damaged):
     data = _encode(file_type, damaged)
 
     assert _read(data) == _pillow(data) == 1
@@ -104,11 +104,11 @@ def test_a_jpeg_s_exif_segment_is_found_behind_others_and_fill_bytes():
     assert _read(data[:start] + comment + b"\xff\xff\xff" + data[start:]) == 8
 
 
-def test_exif_data_in_a_jpeg_s_comment_does_not_count():
+def test_exif_data_in_a_jpeg_s_comment_is_ignored():
     assert _read(_encode("JPEG", comment=_encode("JPEG", _exif(8)))) == 1
 
 
-def test_a_png_s_exif_chunk_counts_after_the_pixels_too():
+def test_a_png_s_exif_chunk_is_read_even_after_the_pixels():
     data = _encode("PNG")
     content = b"eXIf" + _exif(6)[6:]
     chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
@@ -118,7 +118,7 @@ def test_a_png_s_exif_chunk_counts_after_the_pixels_too():
     assert _read(data) == _pillow(data) == 6
 
 
-def test_an_orientation_in_xmp_or_in_a_png_s_text_does_not_count():
+def test_an_orientation_in_xmp_or_in_a_png_s_text_is_ignored():
     data = _encode("JPEG", xmp=b'<x tiff:Orientation="6"/>')
 
     assert Image.open(io.BytesIO(data)).getexif()[0x0112] == 6

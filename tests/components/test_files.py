@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
     _touch(tmp_path, "train/a.png", "trainannot/a.png")
     listed = os.scandir
 
-    # Tests may run as root, who may list every folder.
+    # Simulated, because root can list every folder.
     def refuse(path):
         if str(path).endswith("annot"):
             raise PermissionError(13, "Permission denied", str(path))
@@ -136,7 +136,7 @@ def test_a_pattern_is_refused_with_its_character_and_what_to_do(path):
 
 @pytest.fixture
 def fail(monkeypatch):
-    """Makes the next reads fail with an error number; returns the pauses before another try, in seconds."""
+    """Returns a function that makes the next reads fail; it returns a list of the pauses before retries, in seconds."""
 
     def _fail(times, number):
         left, pauses = [None] * times, []

@@ -1,4 +1,4 @@
-"""`gpu` names each missing part with its remedy."""
+"""`gpu` names each missing part and how to add it."""
 
 import ctypes
 import dataclasses
@@ -9,10 +9,10 @@ import pytest
 
 from components import gpu
 from components.errors import UsageError
-from components.gpu import Build, Device, Inspection
+from components.gpu import Build, Device, GpuInspection
 
 _BUILD = Build("2.21.0", "12.5.1", "9", ((6, 0), (7, 0), (9, 0)))
-_WELL = Inspection(
+_WELL = GpuInspection(
     _BUILD,
     driver="550.54.15",
     driver_cuda=(12, 4),
@@ -96,7 +96,7 @@ def test_one_gpu_that_is_new_enough_suffices():
 
 
 def test_the_error_lists_all_missing_parts(monkeypatch):
-    nothing = Inspection(_BUILD, driver_problem="not there", libraries=dict.fromkeys(_BUILD.libraries, "not found"))
+    nothing = GpuInspection(_BUILD, driver_problem="not there", libraries=dict.fromkeys(_BUILD.libraries, "not found"))
     monkeypatch.setattr(gpu, "inspect", lambda: nothing)
 
     with pytest.raises(UsageError) as raised:
@@ -149,7 +149,7 @@ def test_a_wheel_s_library_is_loaded_and_its_missing_dependency_named(monkeypatc
     }
 
 
-# The functions of cuda.h of CUDA 12 that `inspect` calls, as a driver with two GPUs implements them.
+# The functions of CUDA 12's cuda.h that `inspect` calls, for a driver with two GPUs.
 _DRIVER = r"""
 #include <stddef.h>
 #include <stdio.h>
@@ -169,7 +169,7 @@ int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = 80ull << 30; retur
 
 @pytest.fixture
 def driver(tmp_path):
-    """Returns a function from what `cuInit` returns to a loader of libraries, which has only that driver."""
+    """Returns a function that builds a library loader with only that driver; it takes the result of `cuInit`."""
     compiler = (
         shutil.which("cc") or shutil.which("gcc") or pytest.skip("no C compiler (cc, gcc) to build a driver with")
     )

@@ -1,4 +1,4 @@
-"""Run-length encodings of masks are COCO's and reversible, and boxes bound the masks."""
+"""Masks have COCO's run-length encoding, which is reversible, and boxes bound the masks."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_decoding_inverts_encoding(masks):
 
 
 def test_runs_go_down_the_columns_and_begin_with_zeros():
-    """As `rleEncode` of common/maskApi.c, commit 8c9bcc3 of the COCO API, counts them."""
+    """Counted as by `rleEncode` in common/maskApi.c of the COCO API, commit 8c9bcc3."""
     masks = np.array([[[0, 1], [1, 1]], [[1, 0], [0, 0]]], bool)
 
     num_runs, runs = encode_runs(masks)

@@ -10,7 +10,7 @@ from components.mask_boxes import MaskBox, mask_boxes
 def test_each_connected_component_of_a_chosen_class_has_a_box():
     mask = np.zeros((6, 8), np.uint8)
     mask[1:3, 1:4] = 2
-    mask[3, 4] = 2  # touches by a corner
+    mask[3, 4] = 2  # touches only at a corner
     mask[5, 7] = 2
     mask[0, 6:] = 1
 

@@ -19,7 +19,7 @@ def quick(monkeypatch):
 
 
 def fail(times, verdict, methods=("GET", "PUT", "HEAD", "POST", "DELETE")):
-    """Returns a rule of the proxy that lets a number of requests of some methods fail."""
+    """Returns a proxy rule that makes a number of requests with some methods fail."""
     left = [verdict] * times
 
     def rule(method, path):
@@ -46,7 +46,7 @@ def test_a_file_is_written_read_listed_and_removed(s3, name):
 
 
 def test_large_and_empty_files_keep_their_content(s3, tmp_path):
-    content = bytes(range(256)) * (21 << 12)  # 21 MiB, which goes in several parts
+    content = bytes(range(256)) * (21 << 12)  # 21 MiB, uploaded in several parts
     for size in (0, 1, 8 << 20, len(content)):
         path = f"{s3}/{size}"
         files.write_chunks(path, (content[start : min(start + (4 << 20), size)] for start in range(0, size, 4 << 20)))

@@ -1,4 +1,4 @@
-"""Transform keeps image and mask aligned, normalises the exposure and scales 16 bits to 8."""
+"""Transform keeps image and mask aligned, normalises the exposure and scales 16-bit images to 8 bits."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def _transformed(image, normalize_exposure=False, mask=None):
 
 
 @pytest.mark.parametrize("size", [(17, 20), (40, 70), (60, 32), (24, 32)])
-def test_each_mask_pixel_is_the_one_at_the_centre_of_its_image_pixel(size):
+def test_mask_pixels_are_sampled_at_the_centres_of_image_pixels(size):
     rows, columns = np.meshgrid(np.arange(size[0]), np.arange(size[1]), indexing="ij")
-    # Where a pixel of the image comes from; the mask tells the same of its own.
+    # The pixels hold their source coordinates, and so does the mask.
     source = np.stack([rows, columns, rows], axis=-1)
     for channel, places in enumerate((rows, columns)):
         image, mask = _transformed(source, mask=places)
 
-        # The nearest of whole numbers is never further away than a half, and the image is rounded too.
+        # Rounding the mask's coordinate and the image's value adds at most 0.5 each.
         assert np.abs(image[..., channel].astype(int) - mask[..., 0]).max() <= 1
 
 
@@ -59,12 +59,12 @@ def test_one_scene_at_two_exposures_becomes_one_image(exposure):
 
     other, same_mask = _transformed(exposure * _SCENE, normalize_exposure=True)
 
-    # Rounding to integers at half the light, twice over, and the one that is added before the logarithm.
+    # The tolerance covers two roundings at half the brightness, and the 1 that is added before the logarithm.
     np.testing.assert_allclose(other.astype(float), image, atol=3)
     np.testing.assert_array_equal(same_mask, mask)
 
 
-def test_the_exposure_stays_unless_asked():
+def test_the_exposure_is_unchanged_by_default():
     image, _ = _transformed(_SCENE, normalize_exposure=False)
 
     np.testing.assert_array_equal(image, _SCENE)
@@ -110,7 +110,7 @@ def test_the_range_does_not_change_images_of_8_bits():
     np.testing.assert_array_equal(own_pixels(image, 8, 8, False, (0, 4095)), _SCENE)
 
 
-def test_transform_scales_16_bits_and_keeps_the_full_range_unless_told_otherwise():
+def test_transform_scales_16_bits_from_the_full_range_by_default():
     values = np.arange(24 * 32).reshape(_SIZE) * 5
     mask = tf.io.encode_png(np.zeros((*_SIZE, 1), np.uint8)).numpy()
     inputs = {features.IMAGE: [_deep_png(values)], features.MASK: [mask]}
@@ -131,7 +131,7 @@ def _instances_resized(masks, classes, crowd, things, size):
 
 
 @pytest.mark.parametrize("size", [(24, 32), (12, 20), (40, 33)])
-def test_instances_are_resized_as_their_masks_would_be_and_labelled_by_the_place_of_their_class(size):
+def test_instances_are_resized_like_masks_and_labelled_by_their_class_s_position(size):
     masks = np.random.default_rng(1).random((4, *_SIZE)) > 0.7
 
     data = _instances_resized(masks, [9, 8, 9, 10], [0, 0, 1, 0], [8, 10, 9], size)

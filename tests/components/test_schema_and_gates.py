@@ -24,7 +24,7 @@ _MAX_SIDE = 100
 
 
 def _anomalies(has_instances=False, **changes):
-    """Returns TFDV's verdict on two examples that fit the schema but for the changes."""
+    """Returns the anomalies that TFDV finds in two examples that fit the schema except for the changes."""
     row = {
         features.IMAGE: b"png",
         features.MASK: b"png",

@@ -1,4 +1,4 @@
-"""A process finds the GPU library that TensorFlow misses, in wheels that a compiler makes up."""
+"""A process finds the GPU library that TensorFlow does not, in fake wheels built with a C compiler."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ _WHEELS = {
 
 @pytest.fixture
 def install(tmp_path):
-    """Returns a function that makes a site-packages folder whose wheels have libraries of these names."""
+    """Returns a function that creates a site-packages folder whose wheels have libraries with the given names."""
 
     def make(*names):
         for name in names:
@@ -61,7 +61,7 @@ def test_cusolver_of_a_wheel_is_found_by_its_name(install):
 
 @needs_compiler
 def test_tensorflow_s_own_check_of_the_gpu_libraries_passes(install):
-    # TensorFlow 2.21, third_party/xla/xla/tsl/platform/default/dlopen_checker.cc. It searches beside its own folder.
+    # TensorFlow 2.21, third_party/xla/xla/tsl/platform/default/dlopen_checker.cc. It searches near its own folder.
     build = gpu.tensorflow_build()
     site = install(*build.libraries)
     (site / "tensorflow").mkdir()
@@ -71,7 +71,7 @@ def test_tensorflow_s_own_check_of_the_gpu_libraries_passes(install):
         "import ctypes\n"
         f"library = ctypes.CDLL({str(library)!r})\n"
         "check = library._ZN3tsl8internal9DsoLoader22TryDlopenCUDALibrariesEv\n"
-        # It returns an absl::Status through its first argument. An OK status is 0 or 1, another one a pointer.
+        # It returns an absl::Status through its first argument: 0 or 1 if OK, otherwise a pointer.
         "status = ctypes.c_uint64(-1)\n"
         "check.argtypes, check.restype = [ctypes.c_void_p], ctypes.c_void_p\n"
         "check(ctypes.byref(status))\n"
@@ -84,7 +84,7 @@ def test_tensorflow_s_own_check_of_the_gpu_libraries_passes(install):
     incomplete = _run(_PREPARE + check, site)
 
     assert prepared.stdout == "OK\n", prepared.stderr
-    # If a TensorFlow finds cuSOLVER by itself, `prepare` need not load it any more.
+    # If a newer TensorFlow finds cuSOLVER by itself, `prepare` no longer needs to load it.
     assert without.stdout == ("failed\n" if build.version.startswith("2.21.") else "OK\n")
     assert incomplete.stdout == "failed\n"
 

@@ -1,4 +1,4 @@
-"""What the tests on a GPU share. Without a GPU they are skipped, unless SEGPIPE_GPU_TESTS_ON_CPU=1 is set."""
+"""Fixtures for the tests on a GPU, which are skipped without one unless SEGPIPE_GPU_TESTS_ON_CPU=1 is set."""
 
 import os
 import sys
@@ -8,15 +8,15 @@ import pytest
 
 from components import tensorflow_start
 
-# Some tests train in processes of their own, which need some of the GPU's memory as well.
+# Lets GPU memory grow, because some tests train in other processes on the same GPU.
 tensorflow_start.prepare()
-# `training_toy` and `run_fn_toy`.
+# For `training_toy` and `run_fn_toy`.
 sys.path.append(str(Path(__file__).parents[1] / "trainer"))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def device() -> str:
-    """The kind of device that computes: GPU, or CPU if that is asked for."""
+    """The type of the device under test: GPU, or CPU if SEGPIPE_GPU_TESTS_ON_CPU is set."""
     import tensorflow as tf
 
     if tf.config.list_physical_devices("GPU"):

@@ -1,8 +1,8 @@
-"""Trains the tiny data set on logical devices of one GPU, or of the processor, and prints the loss of each epoch.
+"""Trains on the tiny data set with logical devices of one GPU or of the CPU, and prints the loss of each epoch.
 
     python devices_toy.py DIRECTORY DEVICES
 
-A step takes the whole split, so that it has the same images on any number of devices.
+A step takes the whole split, so its images are the same for any number of devices.
 """
 
 import json
@@ -20,10 +20,10 @@ from trainer.training import train
 
 EXAMPLES = 8
 
-# Batch normalisation measures the global batch; dropout would draw otherwise on two devices than on one.
+# Batch normalisation uses the global batch; dropout would differ between one and two devices.
 MODEL = ModelSettings(name="unet", base_filters=4, normalization=True, dropout=0.0)
 
-# Megabytes of a GPU for each logical device.
+# GPU memory of each logical device, in MB.
 _MEMORY = 4096
 
 
@@ -44,7 +44,7 @@ def main(directory: str, devices: int) -> None:
     tf.config.experimental.enable_tensor_float_32_execution(False)
     strategy, root = make_strategy(devices), pathlib.Path(directory)
     toy.write_splits(root, train_examples=EXAMPLES, eval_examples=EXAMPLES)
-    # Each device's rate grows with the square root of their number.
+    # Training multiplies the learning rate by the square root of the number of devices.
     recipe = {"batch_size": EXAMPLES // devices, "learning_rate": 5e-3 / math.sqrt(devices), "augment": False}
     trained = train(
         toy.job(root, root / "logs", seed=3, model=MODEL, dice_weight=0.5, keep="last", **recipe),

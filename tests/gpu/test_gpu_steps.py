@@ -14,7 +14,7 @@ from trainer.config import ModelSettings, TrainingSettings
 from trainer.models import registry
 from trainer.training import TrainingJob, load_split, make_learner
 
-# Every stride divides it.
+# Divisible by the stride of every network.
 SIZE = (64, 64)
 STEPS = 3
 BFLOAT16, FLOAT16, FLOAT32 = "mixed_bfloat16", "mixed_float16", "float32"
@@ -29,7 +29,7 @@ RECIPES = {
     SUPERVISED: {"deep_supervision": 0.4},
 }
 
-# XLA takes long to compile, so float16 is compiled only for networks that resize features on the way.
+# XLA takes long to compile, so float16 is compiled only for networks that resize features.
 CASES = [(name, BFLOAT16, "on") for name in NETWORKS]
 CASES += [(name, FLOAT16, "off") for name in NETWORKS]
 CASES += [(name, FLOAT16, "on") for name in (BILINEAR, "pspnet")]
@@ -85,7 +85,7 @@ def test_a_network_trains(records, device, caplog, name, policy, xla):
     assert math.isfinite(learner.scores()["loss"])
     after = learner.model.get_weights()
     assert all(np.isfinite(weights).all() for weights in after)
-    # Loss scaling skips steps whose gradients overflow in float16, which may be all of so few.
+    # In float16, loss scaling skips steps whose gradients overflow; with so few steps, it may skip all of them.
     assert policy == FLOAT16 or any((old != new).any() for old, new in zip(before, after, strict=True))
     assert device in learner.model.trainable_variables[0].value.device
     assert "XLA cannot compile" not in caplog.text
@@ -103,7 +103,7 @@ def test_a_validation_step_compiles_too(records, caplog):
 
 def test_steps_with_and_without_xla_agree(records):
     exact = tf.config.experimental.tensor_float_32_execution_enabled()
-    # Ten bits of mantissa would hide a difference.
+    # TensorFloat-32's mantissa of 10 bits would hide a difference.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
         compiled, plain = (step_losses(records, NETWORKS["fcn8"], FLOAT32, xla, augment=False) for xla in ("on", "off"))

@@ -1,4 +1,4 @@
-"""Whole trainings on a GPU: from records to an exported model, and shared by two logical devices."""
+"""Whole trainings on a GPU: from records to an exported model, and on two logical devices."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def test_a_training_learns_in_a_process_that_has_used_the_device_before(tmp_path
 
 
 def write_transform(directory: pathlib.Path) -> str:
-    """Writes Transform's graph without TFX, with what an export takes of it; see `serving.transform_graph`."""
+    """Writes the parts of Transform's graph that an export reads, without TFX; see `serving.transform_graph`."""
     names = (features.IMAGE, features.MASK)
 
     @tf.function(input_signature=[{name: tf.TensorSpec([None], tf.string) for name in names}])
@@ -98,6 +98,6 @@ def train_on_devices(directory: pathlib.Path, devices: int) -> list[float]:
 def test_two_logical_devices_train_as_one_does(tmp_path):
     one, two = (train_on_devices(tmp_path / str(devices), devices) for devices in (1, 2))
 
-    # Sums in another order differ in their last bits, which Adam amplifies.
+    # Two devices add in another order; Adam amplifies the difference in the last bits.
     assert two == pytest.approx(one, rel=5e-3)
     assert two[0] == pytest.approx(one[0], rel=1e-4)

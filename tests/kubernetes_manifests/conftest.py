@@ -1,3 +1,3 @@
-"""What the tests of the manifests share."""
+"""Fixtures for the tests of the manifests."""
 
 from rendered import render  # noqa: F401

@@ -1,4 +1,4 @@
-"""Reads Dockerfiles: stages, instructions, and what a COPY takes from the repository."""
+"""Reads Dockerfiles: stages, instructions, and the files that a COPY takes from the repository."""
 
 import dataclasses
 import re
@@ -52,7 +52,7 @@ def chain(stages, name):
 
 
 def copied(instruction):
-    """Returns the sources in the repository and the destination of a COPY; no sources where it takes from a stage."""
+    """Returns the sources and the destination of a COPY; no sources if it copies from a stage."""
     words = instruction.words
     if words[0].startswith("--from="):
         return [], words[-1]
@@ -60,7 +60,7 @@ def copied(instruction):
 
 
 def copy_into(root, instructions, repository):
-    """Does what the COPY instructions do, from the repository to below a folder, as .dockerignore lets through."""
+    """Copies the files of the COPY instructions from the repository into a folder, except bytecode."""
     for instruction in (one for one in instructions if one.name == "COPY"):
         sources, destination = copied(instruction)
         for source in sources:

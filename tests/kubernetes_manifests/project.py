@@ -15,7 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def requirements(*extras):
-    """Returns the project's requirements with some extras, for every stack, other extras among them included."""
+    """Returns the project's requirements with some extras and the extras that these include, for every stack."""
     found = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
     for extra in extras:
         for text in PROJECT["project"]["optional-dependencies"][extra]:
@@ -25,13 +25,13 @@ def requirements(*extras):
 
 
 def removed():
-    """Returns the packages that an override removes, by a marker that is never true."""
+    """Returns the packages that an override removes with a marker that is never true."""
     overrides = map(Requirement, PROJECT["tool"]["uv"]["override-dependencies"])
     return {canonicalize_name(one.name) for one in overrides if str(one.marker) == 'python_version < "3"'}
 
 
 def pins():
-    """Returns the version that the lock of the current stack pins for this Python, by package."""
+    """Returns the current stack's pinned version of each package, for this Python."""
     lines = (ROOT / "requirements" / "current.txt").read_text().splitlines()
     pinned = [Requirement(line.rstrip("\\ ")) for line in lines if line and line[0] not in " #"]
     return {

@@ -1,4 +1,4 @@
-"""Renders the Kustomize folders as `kubectl apply -k` would, once each, and finds the pods in them."""
+"""Renders each Kustomize folder once, as `kubectl apply -k` would, and finds its pods."""
 
 import functools
 import json
@@ -22,14 +22,14 @@ FOLDERS = {
     "release": "kubernetes/serving/release",
     "kserve": "kubernetes/kserve",
 }
-# Earlier ones lack a part of Kustomize that the folders use.
+# Earlier versions lack a Kustomize feature that the folders use.
 OLDEST_KUBECTL = (1, 27)
 SERVING = ("base", "local", "cpu", "gpu", "object-store", "request-log")
 
 
 @pytest.fixture(scope="session")
 def render(tmp_path_factory):
-    """Returns the function that renders a folder by its name; tests are skipped without kubectl."""
+    """Returns a function that renders a folder by its name; skips the test without a new enough kubectl."""
     if _kubectl_version() < OLDEST_KUBECTL:
         pytest.skip("kubectl is not on the PATH or is too old; 1.27 or newer renders the manifests")
 
@@ -44,7 +44,7 @@ def render(tmp_path_factory):
 
 
 def _kubectl_version():
-    """Returns major and minor version, zeros where there is no kubectl."""
+    """Returns the major and minor version; zeros if kubectl is not installed."""
     if shutil.which("kubectl") is None:
         return (0, 0)
     done = subprocess.run(["kubectl", "version", "--client", "-o", "json"], capture_output=True, text=True, check=True)
@@ -53,7 +53,7 @@ def _kubectl_version():
 
 
 def of_kind(documents, kind, name=None):
-    """Returns the documents of a kind, or the only one with a name."""
+    """Returns the documents of a kind, optionally only the one with a name."""
     found = [one for one in documents if one["kind"] == kind and name in (None, one["metadata"]["name"])]
     if name is None:
         return found
@@ -62,7 +62,7 @@ def of_kind(documents, kind, name=None):
 
 
 def pods(documents):
-    """Yields the labels, the spec and the containers of every pod that the documents make, init containers first."""
+    """Yields the labels, the spec and the containers of every pod in the documents, init containers first."""
     for document in documents:
         if document["kind"] == "InferenceService":
             labels = {"serving.kserve.io/inferenceservice": document["metadata"]["name"]}
@@ -82,12 +82,12 @@ def container(documents, name):
 
 
 def chosen_by(selector, labels):
-    """Whether a selector's matchLabels choose a pod."""
+    """Returns whether a selector's matchLabels match a pod's labels."""
     return selector["matchLabels"].items() <= labels.items()
 
 
 def _with_component(name, folder):
-    """Writes an overlay as a user would, of the CPU's with a component."""
+    """Writes an overlay that adds a component to the overlay `cpu`, as a user would."""
     serving = os.path.relpath(ROOT / "kubernetes" / "serving", folder)
     settings = {"resources": [f"{serving}/overlays/cpu"], "components": [f"{serving}/components/{name}"]}
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(settings))

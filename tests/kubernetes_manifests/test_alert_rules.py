@@ -1,4 +1,4 @@
-"""Prometheus accepts the alert rules, and those on the pipeline ask for metrics that exist."""
+"""Prometheus accepts the alert rules, and the rules on the pipeline query metrics that exist."""
 
 import re
 import shutil
@@ -17,21 +17,21 @@ _METRICS = {"kube_job_status_failed": {"namespace", "job_name", "reason"}, "argo
 
 @pytest.fixture
 def rules(render):
-    """The rules on servers and on the pipeline, by name."""
+    """The alert rules for servers and for the pipeline, by name."""
     (serving,) = of_kind(render("cpu"), "PrometheusRule")
     return {"serving": serving, "pipeline": yaml.safe_load(_PIPELINE.read_text())}
 
 
 @pytest.fixture(scope="module")
 def check(tmp_path_factory):
-    """Returns a function that reads a rule file with Prometheus' own parser, which is built once."""
+    """Returns a function that checks a rule file with Prometheus' parser, which is built once."""
     source = Path(__file__).parent / "rule_check"
     (version,) = re.findall(r"prometheus/prometheus (\S+)", (source / "go.mod").read_text())
     binary = Path.home() / ".cache" / "segpipe" / f"rule_check-{version}"
     if not binary.exists():
         if shutil.which("go") is None:
             pytest.skip("Go is not on the PATH; it builds the parser of Prometheus' rules")
-        # Go writes the sums of the modules beside the source.
+        # Go writes go.sum next to the source.
         folder = shutil.copytree(source, tmp_path_factory.mktemp("go") / "rule_check")
         command = ["go", "build", "-mod=mod", "-o", str(binary), "."]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -47,7 +47,7 @@ def check(tmp_path_factory):
 
 def test_prometheus_accepts_the_rules(rules, check, tmp_path):
     for rule in rules.values():
-        # The operator gives Prometheus the resource's `spec` as a rule file.
+        # The operator writes the resource's `spec` to a rule file.
         path = tmp_path / "rules.yaml"
         path.write_text(yaml.safe_dump(rule["spec"]))
         assert check(path) == (0, "")
@@ -55,7 +55,7 @@ def test_prometheus_accepts_the_rules(rules, check, tmp_path):
         assert check(path)[0] == 1
 
 
-def test_the_rules_on_the_pipeline_ask_for_metrics_that_exist():
+def test_the_pipeline_rules_query_metrics_that_exist():
     (group,) = yaml.safe_load(_PIPELINE.read_text())["spec"]["groups"]
 
     for rule in group["rules"]:
@@ -67,10 +67,10 @@ def test_the_rules_on_the_pipeline_ask_for_metrics_that_exist():
         assert {"summary", "description"} == set(rule["annotations"])
 
 
-def test_the_alert_on_submissions_is_of_the_cron_job():
+def test_the_submission_alert_selects_the_cron_job():
     cron_job = yaml.safe_load((_PIPELINE.parent / "retrain-cronjob.yaml").read_text())
     rules = {rule["alert"]: rule for rule in yaml.safe_load(_PIPELINE.read_text())["spec"]["groups"][0]["rules"]}
 
-    # A CronJob's Jobs have its name and the time.
+    # Kubernetes names a Job after its CronJob and the scheduled time.
     (pattern,) = re.findall(r'job_name=~"([^"]*)"', rules["SegpipeRetrainNotSubmitted"]["expr"])
     assert re.fullmatch(pattern, f"{cron_job['metadata']['name']}-29068597")

@@ -1,7 +1,7 @@
-"""The Dockerfiles keep to a policy, and what they copy and install suffices to run the command.
+"""The Dockerfiles follow a policy, and the command runs with the files and packages that they copy and install.
 
-No container engine builds them here: their COPY steps are done into a folder, and this environment stands in for what
-their RUN steps install. On the current stack it has the versions of the lock that the images install.
+The tests do not build the images. They copy the files of the COPY instructions into a folder, and link the packages of
+this environment. On the current stack it has the versions of the lock, which the images install.
 """
 
 import mmap
@@ -28,7 +28,7 @@ _TARGETS = {
     "beam-worker": "pipeline",
     "serving-tools": "serving-tools",
 }
-# Each image's extras of pyproject.toml.
+# The extras of pyproject.toml that each image installs.
 _EXTRAS = {
     "pipeline": {"pipeline", "kubeflow", "mlflow"},
     "pipeline-gpu": {"pipeline", "kubeflow", "mlflow", "gpu"},
@@ -50,7 +50,7 @@ def _stages(target):
 
 
 def _built_from(target):
-    """Yields the stages that an image is built from, itself last, with those that its COPY instructions take from."""
+    """Returns the stages that an image is built from or copies from, its own stage last."""
     stages = _stages(target)
     by_name = {one.name: one for one in stages}
     pending, found = [target], []
@@ -73,7 +73,7 @@ def _commands(stages):
 
 
 def _closure(wanted):
-    """Returns the installed distributions that requirements need, by name, with every marker of this platform."""
+    """Returns the installed distributions that the requirements need on this platform, by name."""
     found, gone = {}, removed()
     pending = [(one.name, tuple(sorted(one.extras))) for one in wanted if not one.marker or one.marker.evaluate()]
     while pending:
@@ -91,7 +91,7 @@ def _closure(wanted):
 
 
 @pytest.mark.parametrize("file", _FILES, ids=lambda file: file.name)
-def test_every_base_is_pinned_to_a_patch_version_or_a_stage_before(file):
+def test_every_base_image_is_an_earlier_stage_or_pinned_to_a_patch_version(file):
     seen = set()
     for stage in read(file):
         assert stage.base in seen or re.fullmatch(r"[\w./-]+:\d+\.\d+\.\d+(-[\w-]+)?", stage.base), stage.base
@@ -99,7 +99,7 @@ def test_every_base_is_pinned_to_a_patch_version_or_a_stage_before(file):
 
 
 @pytest.mark.parametrize("target", _TARGETS)
-def test_an_image_runs_as_a_user_who_is_not_root(target):
+def test_an_image_runs_as_a_non_root_user(target):
     users = [one.text for one in chain(_stages(target), target) if one.name == "USER"]
 
     assert users
@@ -124,7 +124,7 @@ def test_packages_come_from_the_lock_with_hashes_and_no_cache_stays_in_a_layer(t
 
 
 @pytest.mark.parametrize("file", _FILES, ids=lambda file: file.name)
-def test_nothing_but_packages_is_fetched_and_no_compiler_is_installed(file):
+def test_images_fetch_only_packages_and_install_no_compiler(file):
     stages = read(file)
 
     assert not any(stage.all("ADD") for stage in stages)
@@ -133,7 +133,7 @@ def test_nothing_but_packages_is_fetched_and_no_compiler_is_installed(file):
 
 
 @pytest.mark.parametrize("file", _FILES, ids=lambda file: file.name)
-def test_packages_are_installed_with_the_bytecode_that_a_container_cannot_keep(file):
+def test_packages_are_installed_with_compiled_bytecode(file):
     stages = read(file)
 
     for stage in stages:
@@ -143,7 +143,7 @@ def test_packages_are_installed_with_the_bytecode_that_a_container_cannot_keep(f
 
 
 @pytest.mark.parametrize("file", _FILES, ids=lambda file: file.name)
-def test_what_is_copied_is_in_the_repository_and_reaches_the_builder(file):
+def test_copied_files_exist_and_are_in_the_build_context(file):
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     passed = [line[1:] for line in ignored if line.startswith("!")]
     stages = read(file)
@@ -161,7 +161,7 @@ def test_what_is_copied_is_in_the_repository_and_reaches_the_builder(file):
 
 
 @pytest.mark.parametrize("file", _FILES, ids=lambda file: file.name)
-def test_every_requirement_file_that_a_step_reads_was_copied_before(file):
+def test_requirement_files_are_copied_before_they_are_read(file):
     for stage in read(file):
         instructions = chain(read(file), stage.name)
         there = set()
@@ -183,7 +183,7 @@ def test_make_images_builds_every_image_and_no_other(target):
     assert all(Path(file).name in {one.name for one in _FILES} for file, _ in built)
 
 
-def test_python_is_one_that_the_project_supports_on_a_debian_with_the_glibc_that_tfx_needs():
+def test_base_images_have_a_supported_python_and_the_glibc_that_tfx_needs():
     bases = {stage.base for file in _FILES for stage in read(file) if stage.base.startswith("python:")}
 
     # TFX 1.21 needs glibc 2.39; Debian 13 has 2.41.
@@ -194,7 +194,7 @@ def test_python_is_one_that_the_project_supports_on_a_debian_with_the_glibc_that
         assert folders <= {f"python{version.rpartition('.')[0]}"}
 
 
-def test_a_beam_worker_starts_by_the_entry_point_of_the_locked_beam():
+def test_a_beam_worker_has_the_entry_point_of_the_locked_beam():
     stages = _stages("beam-worker")
     with_pip, worker = stages[-2:]
     instructions = {one.name: one.text for one in worker.instructions}
@@ -205,7 +205,7 @@ def test_a_beam_worker_starts_by_the_entry_point_of_the_locked_beam():
     assert entry_point == f"apache/beam_python{minor}_sdk:{pins()['apache-beam']}"
     assert instructions["ENTRYPOINT"] == '["/opt/apache/beam/boot"]'
     assert worker.all("COPY")[1].words == ["--from=beam", "/opt/apache/beam", "/opt/apache/beam"]
-    # tests/pipeline/test_portable_runner.py starts a worker with these two: the variable, and pip beside the packages.
+    # tests/pipeline/test_portable_runner.py starts a worker in the same way: with this variable, and with pip.
     assert instructions["ENV"] == "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1"
     assert "include-system-site-packages = true" in with_pip.all("RUN")[0].text
     assert worker.all("COPY")[0].words[0] == f"--from={with_pip.name}"
@@ -220,12 +220,12 @@ def test_the_lock_has_the_cuda_that_tensorflow_requires():
     assert cuda
     for one in cuda:
         assert pinned[one.name] in one.specifier
-        # The Dockerfile moves them by this prefix.
+        # The Dockerfile moves packages with this prefix.
         assert one.name.startswith("nvidia-")
 
 
 @current_stack
-def test_the_gpu_image_names_the_libraries_that_tensorflow_does_not_find_by_itself():
+def test_the_gpu_image_sets_the_path_of_libraries_that_tensorflow_does_not_find():
     # TensorFlow registers no GPU unless `DsoLoader::TryDlopenCUDALibraries` loads all of these. It loads them from
     # libtensorflow_framework.so.2, so that library's search path counts.
     needed = {"cublas", "cuda_runtime", "cudnn", "cufft", "cusolver", "cusparse"}
@@ -242,7 +242,7 @@ def test_the_gpu_image_names_the_libraries_that_tensorflow_does_not_find_by_itse
 
 @current_stack
 @pytest.mark.parametrize("target", ["serving-tools", "pipeline"])
-def test_an_image_needs_nothing_that_the_lock_does_not_pin(target):
+def test_the_lock_pins_everything_that_an_image_needs(target):
     pinned = pins()
 
     needed = {name: one.version for name, one in _closure(requirements(*_EXTRAS[target])).items()}
@@ -252,7 +252,7 @@ def test_an_image_needs_nothing_that_the_lock_does_not_pin(target):
 
 @pytest.fixture(scope="module")
 def expose(tmp_path_factory):
-    """Returns a function that makes an image's file system: its copied files, and the packages that it installs."""
+    """Returns a function that creates an image's file system: its copied files and its packages."""
 
     def build(target):
         root = tmp_path_factory.mktemp(target)
@@ -264,7 +264,7 @@ def expose(tmp_path_factory):
             for distribution in _closure(requirements("serving")).values():
                 _link(distribution, site)
         else:
-            # A path without its .pth files: the finder that leads to this checkout's packages stays out.
+            # Python does not read the .pth files in this path, so this checkout's editable install is not found.
             (site / "packages.pth").write_text(str(Path(metadata.distribution("tfx").locate_file("."))))
         return root
 
@@ -272,7 +272,7 @@ def expose(tmp_path_factory):
 
 
 def _link(distribution, site):
-    """Links what a distribution installed into another environment."""
+    """Links the files of a distribution into another environment."""
     for file in distribution.files:
         place = site / file.parts[0]
         if file.parts[0] != ".." and not place.is_symlink() and len(file.parts) > 1:
@@ -295,7 +295,7 @@ def _run(root, *words):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["pipeline", "serving-tools"])
-def test_what_an_image_copies_and_installs_runs_the_command(expose, target):
+def test_the_files_and_packages_of_an_image_run_the_command(expose, target):
     root = expose(target)
     modules = {
         "pipeline": "pipeline.configuration.loading, pipeline.cli.run, components.dataset.description",

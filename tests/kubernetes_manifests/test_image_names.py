@@ -1,4 +1,4 @@
-"""Names and tags of the project's images: one registry that nobody can own, and the tag is the project's version."""
+"""Names and tags of the project's images: a reserved placeholder registry, and the project's version."""
 
 import re
 
@@ -12,7 +12,7 @@ _REGISTRY = "registry.example.com/segpipe"
 
 
 def _texts():
-    """Yields path and text of every file that may name an image."""
+    """Yields the path and text of every file that may name an image."""
     paths = [ROOT / "README.md", ROOT / "Makefile"]
     for folder in ("docs", "kubernetes", "pipeline", "components", "serving", "trainer"):
         paths += [path for path in (ROOT / folder).rglob("*") if path.suffix in (".md", ".yaml", ".py", ".Dockerfile")]
@@ -64,7 +64,7 @@ def test_our_containers_run_the_serving_tools(render, makefile, folder, names):
 
 
 @pytest.mark.parametrize("folder", ["release", "components/object-store", "components/request-log"])
-def test_a_folder_sets_the_image_that_its_deployment_has(folder):
+def test_a_kustomization_sets_the_image_of_its_deployment(folder):
     directory = ROOT / "kubernetes" / "serving" / folder
     (image,) = yaml.safe_load((directory / "kustomization.yaml").read_text())["images"]
 

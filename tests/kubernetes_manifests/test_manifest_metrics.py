@@ -1,4 +1,4 @@
-"""Alerts and dashboard ask for metrics that TensorFlow Serving exports, by labels that it gives them."""
+"""Alerts and dashboard query metrics that TensorFlow Serving exports, with the labels that they have."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from rendered import of_kind
 _NAMESPACE = ":tensorflow:serving:"
 # Name, whether it is a histogram, and labels, from TensorFlow Serving 2.20's servables/tensorflow/util.cc,
 # batching/batching_session.cc and batching/batching_util.h, and TensorFlow's cc/saved_model/loader.cc. The exporter
-# writes every character but letters, digits and underscores as a colon.
+# replaces every character except letters, digits and underscores with a colon.
 _EXPORTED = {
     _NAMESPACE + "request_count": (False, {"model_name", "status"}),
     _NAMESPACE + "request_latency": (True, {"model_name", "API", "entrypoint"}),
@@ -22,7 +22,7 @@ _EXPORTED = {
     "kube_deployment_status_replicas_available": (False, {"deployment"}),
     "kube_job_status_failed": (False, {"job_name", "reason"}),
 }
-# What Prometheus adds to every series of a ServiceMonitor.
+# Labels that Prometheus adds to the series of a ServiceMonitor.
 _ADDED = {"namespace", "job", "pod", "instance", "service", "endpoint", "container", "le"}
 _STATUSES = {
     "OK",
@@ -49,7 +49,7 @@ _STATUSES = {
 
 @pytest.fixture(scope="module")
 def expressions(render):
-    """Every query of the alerts and the dashboard, by where it stands."""
+    """Every query of the alerts and the dashboard, by alert or panel."""
     documents = render("cpu")
     (rules,) = of_kind(documents, "PrometheusRule")
     found = {rule["alert"]: rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"]}
@@ -61,7 +61,7 @@ def expressions(render):
 
 
 def _selectors(expression):
-    """Yields the metric and the matchers of every selector."""
+    """Yields the metric and the label matchers of every selector."""
     for name, matchers in re.findall(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}", expression):
         yield name, re.findall(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"', matchers)
 
@@ -76,7 +76,7 @@ def _exported(name):
     return name
 
 
-def test_every_metric_is_exported_and_every_label_its_own(expressions):
+def test_every_queried_metric_is_exported_with_the_queried_labels(expressions):
     for where, expression in expressions.items():
         selectors = list(_selectors(expression))
         assert selectors, where
@@ -89,7 +89,7 @@ def test_every_metric_is_exported_and_every_label_its_own(expressions):
             assert set(re.split(r",\s*", grouped)) <= labels, where
 
 
-def test_failures_are_told_also_while_no_request_has_succeeded(expressions):
+def test_the_failure_alert_works_before_any_request_has_succeeded(expressions):
     successes = r"\(sum by \(model_name\) \(rate\(:tensorflow:serving:request_latency_count\{[^}]*\}\[5m\]\)\)"
 
     assert re.search(
@@ -98,7 +98,7 @@ def test_failures_are_told_also_while_no_request_has_succeeded(expressions):
     )
 
 
-def test_every_query_is_of_one_namespace_and_well_formed(expressions):
+def test_every_query_selects_a_namespace_and_is_well_formed(expressions):
     for where, expression in expressions.items():
         for name, matchers in _selectors(expression):
             assert "namespace" in dict(matchers), f"{where}: {name}"
@@ -114,7 +114,7 @@ def test_every_status_is_one_that_the_server_writes(expressions):
                     assert set(value.split("|")) <= _STATUSES, where
 
 
-def test_prometheus_scrapes_the_metrics_where_the_server_shows_them_once(render):
+def test_prometheus_scrapes_the_server_s_metrics_path_through_one_service(render):
     documents = render("cpu")
     (monitor,) = of_kind(documents, "ServiceMonitor")
     (endpoint,) = monitor["spec"]["endpoints"]

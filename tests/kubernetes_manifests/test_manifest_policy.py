@@ -1,4 +1,4 @@
-"""Every workload keeps to the restricted Pod Security Standard, and to some rules beyond it."""
+"""Every workload satisfies the restricted Pod Security Standard and some further rules."""
 
 import copy
 
@@ -8,12 +8,12 @@ from rendered import FOLDERS, chosen_by, of_kind, pods
 _VOLUMES = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret", "downwardAPI", "csi", "ephemeral"}
 _WORKLOADS = ("base", "local", "cpu", "gpu", "object-store", "request-log", "release", "kserve")
 
-# Kubernetes allows no probes on an init container that ends.
+# Kubernetes does not allow probes on an init container, unless it is a sidecar.
 _RUN_ONCE = {"copy-models"}
 
 
 def _violations(pod, containers):
-    """Returns what a pod does that the policy forbids, in words."""
+    """Returns a description of each way in which a pod violates the policy."""
     found = []
     security = pod.get("securityContext", {})
     if not security.get("runAsNonRoot") or not security.get("runAsUser"):
@@ -61,7 +61,7 @@ def test_no_workload_violates_the_policy(render, folder):
 
 
 @pytest.mark.parametrize("folder", _WORKLOADS)
-def test_a_network_policy_of_both_directions_chooses_every_pod(render, folder):
+def test_every_pod_has_a_network_policy_for_both_directions(render, folder):
     policies = of_kind(render(folder), "NetworkPolicy")
 
     for labels, _, _ in pods(render(folder)):
@@ -74,7 +74,7 @@ def test_a_network_policy_of_both_directions_chooses_every_pod(render, folder):
 
 
 @pytest.mark.parametrize("folder", _WORKLOADS)
-def test_no_service_account_mounts_a_token_by_itself(render, folder):
+def test_no_service_account_mounts_its_token_automatically(render, folder):
     accounts = {one["metadata"]["name"]: one for one in of_kind(render(folder), "ServiceAccount")}
 
     for _, pod, _ in pods(render(folder)):
@@ -87,7 +87,7 @@ def test_the_namespace_enforces_the_restricted_standard(render):
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_the_release_account_may_touch_one_configmap_and_nothing_else(render):
+def test_the_release_account_has_access_to_one_configmap_only(render):
     (role,) = of_kind(render("release"), "Role")
     (served,) = of_kind(render("setup"), "ConfigMap")
 
@@ -120,7 +120,7 @@ def test_the_release_account_may_touch_one_configmap_and_nothing_else(render):
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_the_policy_finds_what_it_forbids(render, path, value, fault):
+def test_the_policy_check_finds_each_violation(render, path, value, fault):
     _, sound, _ = next(pods(render("cpu")))
     pod = copy.deepcopy(sound)
     holder = pod
@@ -131,5 +131,5 @@ def test_the_policy_finds_what_it_forbids(render, path, value, fault):
     assert _violations(pod, [*pod["initContainers"], *pod["containers"]]) == [fault]
 
 
-def test_every_folder_with_workloads_is_among_those_checked(render):
+def test_every_folder_with_workloads_is_checked(render):
     assert [name for name in FOLDERS if any(pods(render(name)))] == list(_WORKLOADS)

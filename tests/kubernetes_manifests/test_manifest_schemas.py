@@ -1,4 +1,4 @@
-"""Every rendered manifest is one that the supported Kubernetes versions, and the operators, take."""
+"""Every rendered manifest is valid for the supported Kubernetes versions and for the operators."""
 
 import copy
 
@@ -15,8 +15,8 @@ _CUSTOM = {
 }
 
 
-def _faults(document, version):
-    """Returns what is wrong with a manifest, in words."""
+def _errors(document, version):
+    """Returns the validation errors of a manifest."""
     if document["kind"] in _CUSTOM:
         api, required, permitted = _CUSTOM[document["kind"]]
         fields = set(document["spec"])
@@ -35,7 +35,7 @@ def test_every_manifest_is_valid_on_every_supported_version(render, folder, vers
     documents = render(folder)
 
     assert documents
-    assert [fault for document in documents for fault in _faults(document, version)] == []
+    assert [error for document in documents for error in _errors(document, version)] == []
 
 
 def test_a_misspelt_field_and_a_wrong_type_would_be_found(render):
@@ -44,24 +44,24 @@ def test_a_misspelt_field_and_a_wrong_type_would_be_found(render):
     misspelt["spec"]["template"]["spec"]["containers"][0]["livenesProbe"] = {}
     wrong["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = "soon"
 
-    assert _faults(misspelt, _KUBERNETES[-1])
-    assert _faults(wrong, _KUBERNETES[-1])
+    assert _errors(misspelt, _KUBERNETES[-1])
+    assert _errors(wrong, _KUBERNETES[-1])
 
 
-def test_no_two_manifests_of_a_folder_have_one_name(render):
+def test_manifest_names_are_unique_within_a_folder(render):
     for folder in FOLDERS:
         names = [(one["kind"], one["metadata"]["name"]) for one in render(folder)]
         assert len(names) == len(set(names))
 
 
-def test_everything_lies_in_the_project_s_namespace(render):
+def test_every_object_is_in_the_project_s_namespace(render):
     for folder in FOLDERS:
         for document in render(folder):
             if document["kind"] not in ("Namespace", "PersistentVolume"):
                 assert document["metadata"].get("namespace") == "segpipe", document
 
 
-def test_the_rules_for_alerts_have_what_the_operator_asks_for(render):
+def test_alert_rules_have_the_fields_that_the_operator_requires(render):
     for folder in ("cpu", "gpu"):
         (rules,) = of_kind(render(folder), "PrometheusRule")
         for group in rules["spec"]["groups"]:
@@ -80,6 +80,6 @@ def test_the_rules_for_alerts_have_what_the_operator_asks_for(render):
                 assert rule["labels"]["severity"] in ("critical", "warning")
 
 
-def test_the_folder_is_no_package():
-    # A package of this name would hide the Kubernetes client that kfp imports.
+def test_the_kubernetes_folder_is_not_a_package():
+    # A package named `kubernetes` would hide the client that kfp imports.
     assert not list((ROOT / "kubernetes").rglob("__init__.py"))

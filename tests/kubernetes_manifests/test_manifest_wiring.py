@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli.main import app
 
-# Until every node and every name server's cache has forgotten a pod that ends.
+# Time until every node and DNS cache has removed a terminating pod.
 _SECONDS_TO_FORGET = 10
 
 # The fields of BatchingParameters in TensorFlow Serving 2.20 (session_bundle_config.proto) that hold one number.
@@ -18,7 +18,7 @@ _BATCHING = {"max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "
 
 
 def _server(documents):
-    """Returns the pod's labels, spec, the container of TensorFlow Serving and its arguments by name."""
+    """Returns the pod's labels and spec, TensorFlow Serving's container, and its arguments by name."""
     labels, pod, _ = next(pods(documents))
     server = container(documents, "tensorflow-serving")
     return labels, pod, server, dict(word.removeprefix("--").split("=", 1) for word in server["args"])
@@ -45,7 +45,7 @@ def _mounted(documents, pod, mounting, path):
 
 @pytest.fixture(params=SERVING)
 def documents(render, request):
-    """A serving overlay with what it was set up on."""
+    """A serving overlay and the objects of `setup`."""
     overlay = render(request.param)
     names = {(one["kind"], one["metadata"]["name"]) for one in overlay}
     return overlay + [one for one in render("setup") if (one["kind"], one["metadata"]["name"]) not in names]
@@ -58,7 +58,7 @@ def model(documents):
     return model
 
 
-def test_the_services_reach_the_proxy_alone(documents):
+def test_the_services_reach_only_the_proxy(documents):
     labels, _, _, _ = _server(documents)
     opened = _opened(container(documents, "proxy"))
 
@@ -70,7 +70,7 @@ def test_the_services_reach_the_proxy_alone(documents):
         assert all(opened[port["targetPort"]] == port["port"] for port in service["spec"]["ports"])
 
 
-def test_the_proxy_listens_where_it_is_asked_and_asks_where_the_server_listens(documents):
+def test_the_ports_of_the_proxy_and_the_server_agree(documents):
     _, _, server, arguments = _server(documents)
     nginx = _nginx(documents)
 
@@ -85,7 +85,7 @@ def test_the_proxy_listens_where_it_is_asked_and_asks_where_the_server_listens(d
         assert socket_folder in one["volumeMounts"]
 
 
-def test_every_probe_asks_for_the_metadata_of_the_model_that_is_served(documents, model):
+def test_the_probes_request_the_metadata_of_the_served_model(documents, model):
     _, _, server, _ = _server(documents)
     proxy = container(documents, "proxy")
 
@@ -97,7 +97,7 @@ def test_every_probe_asks_for_the_metadata_of_the_model_that_is_served(documents
     assert f"location = {path} {{ return 200; }}" in _nginx(documents)
 
 
-def test_the_files_that_the_server_is_given_are_mounted(documents, model):
+def test_the_files_in_the_server_s_arguments_are_mounted(documents, model):
     _, pod, server, arguments = _server(documents)
 
     assert model.name in _mounted(documents, pod, server, arguments["model_config_file"])
@@ -105,12 +105,12 @@ def test_the_files_that_the_server_is_given_are_mounted(documents, model):
     assert set(re.findall(r"^(\w+) \{ value: \d+ \}$", batching, flags=re.MULTILINE)) == _BATCHING
     monitoring = _mounted(documents, pod, server, arguments["monitoring_config_file"])
     assert re.search(r"prometheus_config \{\s+enable: true", monitoring)
-    # A file mounted by subPath would never change, and with it no release would ever arrive.
+    # Kubernetes never updates a file mounted by subPath, so the server would not see a release.
     assert not any("subPath" in mount for mount in server["volumeMounts"])
     assert int(arguments["model_config_file_poll_wait_seconds"]) > 0
 
 
-def test_every_volume_is_mounted_and_there_to_mount(documents):
+def test_every_volume_exists_and_is_mounted(documents):
     _, pod, containers = next(pods(documents))
 
     assert {one["name"] for one in pod["volumes"]} == {
@@ -124,7 +124,7 @@ def test_every_volume_is_mounted_and_there_to_mount(documents):
 
 
 @pytest.mark.parametrize("overlay", ["local", "cpu", "gpu"])
-def test_the_models_of_a_claim_lie_where_it_is_mounted(render, overlay):
+def test_the_model_path_is_in_the_mounted_claim(render, overlay):
     _, _, server, _ = _server(render(overlay))
     (config_map,) = of_kind(render("setup"), "ConfigMap")
 
@@ -133,7 +133,7 @@ def test_the_models_of_a_claim_lie_where_it_is_mounted(render, overlay):
     assert f'base_path: "{mount["mountPath"]}/' in config_map["data"]["models.config"]
 
 
-def test_the_threads_are_as_many_as_the_processors(documents):
+def test_the_numbers_of_threads_equal_the_cpu_limit(documents):
     _, _, server, arguments = _server(documents)
 
     limit = server["resources"]["limits"]["cpu"]
@@ -141,14 +141,14 @@ def test_the_threads_are_as_many_as_the_processors(documents):
     assert arguments["tensorflow_inter_op_parallelism"] == limit
 
 
-def test_autoscaler_budget_and_spread_are_about_these_pods(documents):
+def test_autoscaler_disruption_budget_and_topology_spread_select_the_pods(documents):
     labels, pod, _, _ = _server(documents)
     (autoscaler,) = of_kind(documents, "HorizontalPodAutoscaler")
     (budget,) = of_kind(documents, "PodDisruptionBudget")
     (deployment,) = of_kind(documents, "Deployment")
 
     assert autoscaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
-    # A number here would undo the autoscaler's on every apply.
+    # A number of replicas would override the autoscaler's on every apply.
     assert "replicas" not in deployment["spec"]
     assert chosen_by(budget["spec"]["selector"], labels)
     assert len(pod["topologySpreadConstraints"]) == 2
@@ -164,13 +164,13 @@ def test_a_pod_serves_until_the_requests_in_progress_are_answered(documents):
 
     assert pause > _SECONDS_TO_FORGET
     assert pause + int(drain) < pod["terminationGracePeriodSeconds"]
-    # Kubernetes stops the sidecars after the other containers, and starts them before.
+    # Kubernetes starts sidecars before the other containers and stops them after.
     assert pod["containers"] == [proxy]
     sidecars = [one["name"] for one in containers if one.get("restartPolicy") == "Always"]
     assert sidecars[-1] == "tensorflow-serving"
 
 
-def test_clients_reach_the_proxy_and_prometheus_the_metrics_and_nothing_gets_out(render):
+def test_the_network_policy_admits_clients_and_prometheus_and_no_egress(render):
     (policy,) = of_kind(render("cpu"), "NetworkPolicy")
     clients, prometheus = policy["spec"]["ingress"]
 
@@ -181,13 +181,13 @@ def test_clients_reach_the_proxy_and_prometheus_the_metrics_and_nothing_gets_out
     assert policy["spec"].get("egress", []) == []
 
 
-def test_the_clients_of_kserve_are_those_of_the_other_servers(render):
+def test_kserve_admits_the_same_clients_as_the_other_servers(render):
     (kserve,), (cpu,) = (of_kind(render(folder), "NetworkPolicy") for folder in ("kserve", "cpu"))
 
     assert [rule["from"] for rule in kserve["spec"]["ingress"]] == [cpu["spec"]["ingress"][0]["from"]]
 
 
-def test_the_object_store_is_the_only_way_out_besides_names_and_credentials(render):
+def test_egress_is_limited_to_dns_the_object_store_and_credentials(render):
     (policy,) = of_kind(render("object-store"), "NetworkPolicy")
 
     ports = [{port["port"] for port in rule["ports"]} for rule in policy["spec"]["egress"]]
@@ -212,7 +212,7 @@ def test_models_of_an_object_store_are_copied_before_and_while_they_are_served(r
 
 
 @pytest.mark.parametrize("name", ["copy-models", "follow-models"])
-def test_the_command_line_of_the_copies_is_one_that_exists(render, name):
+def test_the_commands_of_the_copy_containers_exist(render, name):
     arguments = [*container(render("object-store"), name)["args"], "--help"]
 
     assert CliRunner().invoke(app, arguments).exit_code == 0
@@ -232,7 +232,7 @@ def test_the_proxy_mirrors_to_the_sink(render):
     assert folder.rpartition("/")[0] in {mount["mountPath"] for mount in sink["volumeMounts"]}
 
 
-def test_kserve_runs_the_version_that_the_other_servers_run(render):
+def test_kserve_has_the_version_of_the_other_servers(render):
     base = container(render("base"), "tensorflow-serving")["image"]
     (kserve,) = (one for _, _, (one,) in pods(render("kserve")))
 
@@ -240,7 +240,7 @@ def test_kserve_runs_the_version_that_the_other_servers_run(render):
     assert f"tensorflow/serving:{kserve['runtimeVersion']}" == base
 
 
-def test_the_gpu_overlay_asks_for_a_gpu_and_an_image_that_uses_it(render):
+def test_the_gpu_overlay_requests_a_gpu_and_the_gpu_image(render):
     _, pod, server, _ = _server(render("gpu"))
 
     cpu = container(render("cpu"), "tensorflow-serving")["image"]
@@ -256,14 +256,14 @@ def test_the_tools_reach_the_servers_as_a_labelled_client(render):
     assert chosen_by(policy["spec"]["ingress"][0]["from"][0]["podSelector"], labels)
 
 
-def test_applying_an_overlay_again_undoes_no_release(render):
+def test_reapplying_an_overlay_does_not_undo_a_release(render):
     for overlay in ("base", "cpu", "gpu", "object-store", "request-log"):
         assert not any("models.config" in one["data"] for one in of_kind(render(overlay), "ConfigMap"))
     (served,) = of_kind(render("setup"), "ConfigMap")
     assert served["metadata"]["name"] == "segpipe-models"
 
 
-def test_a_change_of_what_is_read_at_start_rolls_the_pods(render):
+def test_a_changed_server_configuration_rolls_the_pods(render):
     names = [
         of_kind(render(overlay), "Deployment")[0]["spec"]["template"]["spec"]["volumes"] for overlay in ("cpu", "gpu")
     ]

@@ -1,4 +1,4 @@
-"""The CronJob that retrains: valid, restricted, never overlapping, an image and a command line that exist."""
+"""The CronJob that retrains: valid, restricted, never overlapping, with an existing image and command."""
 
 import re
 from pathlib import Path
@@ -43,14 +43,14 @@ def test_the_pod_is_restricted(pod):
     }
 
 
-def test_the_image_is_the_pipeline_s_as_make_images_names_it(pod):
+def test_the_image_is_the_pipeline_image_of_make_images(pod):
     settings = dict(re.findall(r"^(REGISTRY|TAG) \?= (\S+)$", (_ROOT / "Makefile").read_text(), flags=re.MULTILINE))
 
     # The other images have no client for Kubeflow.
     assert [one["image"] for one in pod["containers"]] == [f"{settings['REGISTRY']}/pipeline:{settings['TAG']}"]
 
 
-def test_the_data_are_those_that_the_pipeline_was_compiled_with(pod):
+def test_the_compiled_parameters_are_not_changed(pod):
     assert not [word for word in pod["containers"][0]["args"] if word.startswith("--param")]
 
 
@@ -64,7 +64,7 @@ def test_every_file_that_the_command_reads_is_mounted(pod):
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
 
 
-def test_the_command_is_one_of_segpipe_s(pod):
+def test_the_command_and_its_options_exist(pod):
     import inspect
 
     from pipeline.cli import kubeflow_runs

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from components import gpu
 from components.errors import UsageError
-from components.gpu import Build, Device, Inspection
+from components.gpu import Build, Device, GpuInspection
 from pipeline.cli import doctor
 from pipeline.cli.main import app
 
@@ -21,7 +21,7 @@ def machine(monkeypatch):
 
     def make(usable, **found):
         monkeypatch.setattr(gpu, "usable_gpus", lambda: usable)
-        monkeypatch.setattr(gpu, "inspect", lambda: Inspection(_BUILD, **found))
+        monkeypatch.setattr(gpu, "inspect", lambda: GpuInspection(_BUILD, **found))
 
     return make
 

@@ -1,4 +1,4 @@
-"""One attempt at the tiny training, in a process that sends itself a signal, or pauses, in its second epoch."""
+"""Runs one attempt of the tiny training; in the second epoch, it sends itself a signal or waits for a file."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from trainer.training import train
 
 
 class InSecondEpoch(toy.Printer):
-    """Prints progress, and runs an action once in the second epoch."""
+    """Prints progress, and performs an action once in the second epoch."""
 
     def __init__(self, action: str) -> None:
         super().__init__()
@@ -38,10 +38,10 @@ def main(data: str, folder: str, output: str, action: str, watch: str) -> None:
 
     Args:
         data: folder of the splits.
-        folder: of the training's checkpoints.
+        folder: folder of the training's checkpoints.
         output: file for the weights.
-        action: the name of a signal, or a file to wait for; empty for neither.
-        watch: seconds that others are watched for.
+        action: the name of a signal, a file to wait for, or an empty string.
+        watch: `attempts.WATCH_SECONDS`.
     """
     attempts.ALIVE_SECONDS, attempts.WATCH_SECONDS = 0.1, float(watch)
     progress = logging.getLogger("segpipe.progress")

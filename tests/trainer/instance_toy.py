@@ -1,4 +1,4 @@
-"""A tiny data set of drawn rectangles with a mask for each, as Transform writes it."""
+"""A tiny data set of drawn rectangles with instance masks, as Transform writes it."""
 
 import dataclasses
 import pathlib
@@ -21,7 +21,7 @@ MODEL = ModelSettings(name="mask_rcnn", encoder="vgg16", pyramid_filters=32, pro
 
 
 def small_encoder(include_top: bool, weights: None, input_tensor: Any) -> keras.Model:
-    """Builds a convolution for each block of VGG16, as a real encoder takes most of a test's time to compile."""
+    """Builds one convolution for each block of VGG16, because a real encoder takes long to compile."""
     x = input_tensor
     for block in range(1, 6):
         x = keras.layers.Conv2D(16, 3, strides=2, padding="same", activation="relu", name=f"block{block}_pool")(x)

@@ -1,4 +1,4 @@
-"""One step in float16 on two devices whose gradients overflow only on the second; as a script, it prints JSON."""
+"""Trains one float16 step on two devices, with gradients that overflow only on the second, and prints JSON."""
 
 import json
 
@@ -15,7 +15,7 @@ from trainer.tasks.semantic import SemanticObjective
 
 
 def overflowing(masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """A loss that is infinite on every device but the first."""
+    """Returns a loss that is infinite on every device except the first."""
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
     return tf.reduce_mean(logits) * tf.where(tf.equal(replica, 0), 1.0, float("inf"))
 

@@ -1,4 +1,4 @@
-"""Arguments of `run_fn` on the tiny data set; run as a script, it is one worker, as TFX's Trainer would start it."""
+"""Arguments of `run_fn` for the tiny data set; as a script, it is one worker, as TFX's Trainer would start it."""
 
 import functools
 import json
@@ -19,7 +19,7 @@ from trainer.run_fn import run_fn
 
 def write_transform(directory: pathlib.Path, size: tuple[int, int] = toy.SIZE) -> str:
     """Returns the folder of Transform's output for the toy's raw features."""
-    # Imported here, because workers start faster without it.
+    # Imported here, so that workers start faster.
     import apache_beam as beam
     import tensorflow_transform as tft
     import tensorflow_transform.beam as tft_beam

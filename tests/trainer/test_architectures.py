@@ -15,7 +15,7 @@ CHOICES = [
     (name, encoder)
     for name, architecture in registry.ARCHITECTURES.items()
     for encoder in ("default", *architecture.encoder_choices)
-    # The default again, under its name; networks of instances have one size.
+    # Skips the default under its own name, and Mask R-CNN, which has a fixed size.
     if encoder != architecture.encoder and name != "mask_rcnn"
 ]
 
@@ -75,7 +75,7 @@ SLOW_TO_COMPILE = {
             for name, options in QUICK_TO_COMPILE.items()
             for policy in ("mixed_bfloat16", "mixed_float16")
         ),
-        # In the type whose steps once did not compile: each takes a minute or two.
+        # Only bfloat16, whose steps once failed to compile, because each case takes a minute or two.
         *(
             pytest.param(options, "mixed_bfloat16", id=name, marks=pytest.mark.slow)
             for name, options in SLOW_TO_COMPILE.items()
@@ -105,7 +105,7 @@ def test_xla_compiles_a_training_step_in_half_precision(options, policy, monkeyp
     loss, norm = tf.function(lambda: loss_and_norm(model), jit_compile=True)()
 
     expected_loss, expected_norm = loss_and_norm(reference)
-    # Gradients that were misread are off by many powers of ten; the rounding of a deep network by a few times.
+    # Corrupt gradients are wrong by many orders of magnitude; rounding in a deep network by less than one.
     assert float(loss) == pytest.approx(float(expected_loss), rel=0.3)
     assert expected_norm / 10 < norm < 10 * expected_norm
 

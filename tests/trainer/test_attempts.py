@@ -26,7 +26,7 @@ PROJECT = pathlib.Path(__file__).parents[2]
 
 
 class Killed(BaseException):
-    """Simulates the end of a process: only the files stay."""
+    """Simulates a killed process: only its files remain."""
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +104,7 @@ def test_the_next_attempt_resumes_the_newest_checkpoint_in_its_own_folder(folder
 
 
 def test_the_most_advanced_of_several_ended_attempts_is_resumed(folder, monkeypatch):
-    # In the order of their names.
+    # The names of the attempts sort in this order.
     numbers = itertools.count()
     monkeypatch.setattr("uuid.uuid4", lambda: types.SimpleNamespace(hex=f"{next(numbers):012}"))
     with monkeypatch.context() as alone:
@@ -117,7 +117,7 @@ def test_the_most_advanced_of_several_ended_attempts_is_resumed(folder, monkeypa
     assert names(folder) == []
 
 
-def test_other_trainings_are_left_alone(folder):
+def test_other_trainings_are_not_changed(folder):
     other = killed_after(folder[:-1] + "0", epochs=1)
     plain = Checkpoints(folder)
     plain.save(variables(1), state_after(1))
@@ -131,7 +131,7 @@ def test_other_trainings_are_left_alone(folder):
 
 
 def test_a_running_attempt_is_not_taken_over(folder, monkeypatch):
-    # Far longer than a counter needs, even on a busy machine; the wait ends as soon as the counter has advanced.
+    # Long enough on a busy machine; the wait ends as soon as the counter has advanced.
     monkeypatch.setattr(attempts, "WATCH_SECONDS", 60)
     with attempts.begin(folder) as first:
         first.save(variables(1), state_after(1))
@@ -247,7 +247,7 @@ def test_an_attempt_that_was_taken_over_stops_counting(folder, monkeypatch):
     assert names(folder) == []
 
 
-def test_what_a_kill_left_of_the_counter_is_removed(folder):
+def test_counter_files_of_a_killed_attempt_are_removed(folder):
     first = killed_after(folder, epochs=1)
     os.rename(f"{first}.alive", f"{first}.alive.0123.tmp")
 
@@ -257,7 +257,7 @@ def test_what_a_kill_left_of_the_counter_is_removed(folder):
 
 
 def test_attempts_resume_checkpoints_on_an_object_store(s3, monkeypatch):
-    # Reading from a store takes a while.
+    # Longer times, because reading from a store is slow.
     monkeypatch.setattr(attempts, "ALIVE_SECONDS", 0.2)
     monkeypatch.setattr(attempts, "WATCH_SECONDS", 2)
     folder = f"{s3}/checkpoints/0123456789abcdef"
@@ -274,7 +274,7 @@ def test_attempts_resume_checkpoints_on_an_object_store(s3, monkeypatch):
 
 @pytest.fixture
 def start(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
-    """A function that starts a process with an attempt; all are killed after the test."""
+    """Returns a function that starts an attempt in a process; all processes are killed after the test."""
     with contextlib.ExitStack() as processes:
 
         def start(name: str, action: str = "", watch: float = 1) -> subprocess.Popen:
@@ -301,12 +301,12 @@ def records(process: subprocess.Popen, code: int = 0) -> list[dict]:
 
 
 def await_second_epoch(process: subprocess.Popen) -> None:
-    # Progress is not reported at every step: an attempt may be stopped after its second epoch is saved.
+    # Not every step reports progress, so an attempt may stop after its second epoch is saved.
     assert any(line.startswith("{") and json.loads(line)["epoch"] >= 2 for line in process.stdout)
 
 
 def check_weights(tmp_path: pathlib.Path, *outputs: str) -> None:
-    """Checks that trainings ended like an unbroken one, and that no checkpoints are left."""
+    """Checks that the trainings ended like an uninterrupted one, and that no checkpoints remain."""
     unbroken = train(toy.job(tmp_path, tmp_path / "logs", keep="best"), Checkpoints(str(tmp_path / "unbroken")))
     for name in outputs:
         with np.load(tmp_path / f"{name}.npz") as found:
@@ -333,7 +333,7 @@ def test_two_trainings_at_once_do_not_mix(tmp_path, start):
     first = start("first", str(go_on))
     await_second_epoch(first)
 
-    # Ends as soon as the first one's counter has advanced.
+    # The wait ends as soon as the first attempt's counter has advanced.
     second = records(start("second", watch=300))
     go_on.touch()
 
@@ -343,7 +343,7 @@ def test_two_trainings_at_once_do_not_mix(tmp_path, start):
 
 
 @pytest.mark.slow
-def test_a_frozen_training_that_was_taken_over_writes_nothing_more(tmp_path, start):
+def test_a_suspended_training_that_was_taken_over_writes_nothing_more(tmp_path, start):
     first = start("first", "SIGSTOP")
     await_second_epoch(first)
     (folder,) = {name.partition(".")[0] for name in os.listdir(tmp_path / "checkpoints")}

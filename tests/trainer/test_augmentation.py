@@ -16,7 +16,7 @@ Batch = tuple[tf.Tensor, tf.Tensor]
 
 @pytest.fixture
 def encoded() -> Batch:
-    """24 masks of four rectangles, and the images that paint them: 60 times the class index, in all channels."""
+    """24 masks of four rectangles, and images with 60 times the class index in all channels."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[:14, 20:] = 1
     mask[14:, :30] = 2
@@ -39,14 +39,14 @@ def test_the_mask_follows_the_image(encoded, size, least):
     assert (images.shape, masks.shape) == ((24, *size, 3), (24, *size))
     for image, mask in zip(images.numpy(), masks.numpy(), strict=True):
         decoded = image[..., 0] / 60
-        # Linear interpolation mixes classes only next to a border between two of them.
+        # Linear interpolation mixes classes only at the border between two classes.
         inside = np.isclose(decoded, np.round(decoded), atol=1e-4)
         assert inside.mean() > 0.75
         assert (decoded.round()[inside] == mask[inside]).mean() > least
 
 
 @pytest.mark.parametrize("crop_size", [SIZE, (16, 16)])
-def test_each_mask_pixel_is_the_one_at_the_centre_of_its_image_pixel(crop_size):
+def test_mask_pixels_are_sampled_at_the_centres_of_image_pixels(crop_size):
     images, *places = ramps(20)
     for channel, masks in enumerate(places):
         varied, labels = augmentation.scale_and_crop(
@@ -54,8 +54,8 @@ def test_each_mask_pixel_is_the_one_at_the_centre_of_its_image_pixel(crop_size):
         )
 
         apart = np.abs(varied.numpy()[..., channel] - labels.numpy())
-        # The nearest of whole numbers is never further away than a half. At the image's rim pixels have fewer
-        # neighbours, and a kernel between whole widths is not quite balanced.
+        # Rounding to the nearest pixel adds at most 0.5. Pixels at the image's border have fewer neighbours, and a
+        # kernel of fractional width is slightly asymmetric.
         assert apart[:, 2:-2, 2:-2].max() <= 0.5 + 0.05
 
 
@@ -81,7 +81,7 @@ def test_windows_reach_from_all_of_the_shorter_side_to_the_largest_scale():
     assert 0.9 < fractions.max() <= 1.01
 
 
-def test_windows_lie_everywhere_and_never_leave_the_image():
+def test_windows_cover_the_image_and_never_leave_it():
     images, _, masks = ramps(200)
 
     varied, labels = augmentation.scale_and_crop(
@@ -90,7 +90,7 @@ def test_windows_lie_everywhere_and_never_leave_the_image():
 
     first, last = labels.numpy()[:, 0, 0], labels.numpy()[:, 0, -1]
     assert (first.min(), last.max()) == (0, WIDTH - 1)
-    # Beyond the border all pixels would be the last one; inside, a step is half a pixel at least.
+    # Beyond the border the values would be constant; inside, a step is at least half a pixel.
     assert np.diff(varied.numpy()[..., 1], axis=2)[:, :, 1:-1].min() > 0.4
 
 
@@ -158,7 +158,7 @@ def test_xla_gives_the_same_batch(encoded, crop_size):
     )
 
     np.testing.assert_allclose(plain[0], compiled[0], atol=0.05)
-    # A pixel's centre may round to either side of a border between two pixels.
+    # A centre on the border between two pixels may round to either.
     assert (plain[1].numpy() == compiled[1].numpy()).mean() > 0.999
 
 
@@ -184,7 +184,7 @@ def test_a_window_of_less_than_a_pixel_is_enlarged(encoded):
     images, masks = augmentation.build(settings, SIZE)(*encoded, tf.constant([3, 4]))
 
     assert np.isfinite(images).all()
-    # The window touches two rows at most.
+    # The window overlaps at most two rows.
     assert np.count_nonzero(np.diff(masks.numpy()[:, :, 0], axis=1), axis=1).max() <= 1
 
 
@@ -198,7 +198,7 @@ def test_a_crop_without_augmentation_is_refused():
         TrainingSettings(augment=False, crop_size=(16, 16))
 
 
-def test_scales_are_what_they_are_without_augmentation():
+def test_any_scales_are_accepted_without_augmentation():
     assert not TrainingSettings(augment=False, min_scale=0.6, max_scale=1.3).augment
 
 

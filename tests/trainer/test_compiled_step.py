@@ -11,7 +11,7 @@ def counter() -> tf.Variable:
 
 
 def own_records(caplog) -> list:
-    """Returns segpipe's log records. After enough other tests TensorFlow logs too, because steps are traced often."""
+    """Returns segpipe's log records only: TensorFlow logs warnings about retracing if many tests ran before."""
     return [record for record in caplog.records if record.name.startswith("segpipe")]
 
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from trainer.config import ModelSettings
 from trainer.models import convnext, dilation, encoder_weights, encoders
 
-# As Keras' documentation of the application counts them, without the classifier.
+# From Keras' documentation of the application, without the classifier.
 PARAMETERS = 27_820_128
 
 

@@ -55,7 +55,7 @@ def test_pixels_that_exceed_the_memory_fraction_are_on_the_disk(tmp_path, monkey
     assert not split.in_memory
     assert isinstance(split.images.base, np.memmap)
     assert owned(split) == [list(range(10))]
-    # The file has no name, so nothing is left behind, even after a kill.
+    # The file is unnamed, so it does not remain even after a kill.
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -84,7 +84,7 @@ def test_devices_take_turns_with_the_records_of_one_file(tmp_path, processes, de
     assert list(itertools.chain(*shards)) == [list(range(10))[device::replicas] for device in range(replicas)]
 
 
-def test_a_process_reads_only_its_own_of_many_even_files(tmp_path, monkeypatch):
+def test_a_process_reads_only_its_own_files_if_their_sizes_are_equal(tmp_path, monkeypatch):
     files = [write_numbered(tmp_path / f"{i}.gz", range(5 * i, 5 * i + 5)) for i in range(4)]
     read, original = [], decoded._read
     monkeypatch.setattr(decoded, "_read", lambda names: (read.append(sorted(names)), original(names))[1])
@@ -97,7 +97,7 @@ def test_a_process_reads_only_its_own_of_many_even_files(tmp_path, monkeypatch):
     assert [len(shard[0]) for shard in shards] == [10, 10]
 
 
-def test_several_files_are_always_read_in_one_order(tmp_path):
+def test_several_files_are_always_read_in_the_same_order(tmp_path):
     files = [write_numbered(tmp_path / f"{i}.gz", range(5 * i, 5 * i + 5)) for i in range(4)]
 
     orders = [owned(load(*files))[0] for _ in range(3)]
@@ -106,7 +106,7 @@ def test_several_files_are_always_read_in_one_order(tmp_path):
     assert orders[0] == orders[1] == orders[2]
 
 
-def test_counting_tells_examples_and_pixels_of_each_class(tmp_path):
+def test_facts_count_examples_and_pixels_of_each_class(tmp_path):
     halves = np.zeros(toy.SIZE, np.uint8)
     halves[:, 24:] = 2
     blank = np.zeros((*toy.SIZE, 3), np.uint8)

@@ -75,7 +75,7 @@ def test_padding_does_not_count_in_a_head():
     assert float(found) == pytest.approx(float(without), rel=1e-6)
 
 
-def test_all_logits_are_handed_on_as_float32_under_mixed_precision():
+def test_all_logits_are_float32_under_mixed_precision():
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

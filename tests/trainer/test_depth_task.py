@@ -1,4 +1,4 @@
-"""Depth beside classes: data, augmentation, loss, network, and a training on drawn boxes."""
+"""Depth estimation with segmentation: data, augmentation, loss, network, and a training on drawn boxes."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ UNET = ModelSettings(name="unet", base_filters=4, dropout=0.0, depth=True)
 
 
 def metres(mask: np.ndarray) -> np.ndarray:
-    """Returns the distance of each pixel of the toy's masks: its ground, box and stripe; the border's is unknown."""
+    """Returns the distance of each pixel of the toy's masks: ground, box and stripe; it is unknown in the border."""
     return np.array([40, 8, 15, 0])[mask]
 
 
@@ -71,12 +71,12 @@ def test_it_learns_classes_and_depth(tmp_path):
     truth = np.log(metres(masks)[known])
     error = np.square(truth - log_depth.numpy()[..., 0][known]).mean()
     assert trained.history[-1]["val_mean_iou"] > 0.5
-    # The same depth everywhere has at least the variance.
+    # A constant depth has an error of at least the variance.
     assert error < 0.5 * truth.var()
     assert logits.shape == (*masks.shape, toy.CLASS_MAP.num_classes)
 
 
-def test_run_fn_leaves_a_model_that_estimates_depth_at_each_images_own_size(tmp_path):
+def test_run_fn_exports_a_model_that_estimates_depth_at_each_images_own_size(tmp_path):
     arguments = run_fn_toy.arguments(tmp_path, run_fn_toy.write_transform(tmp_path / "transform"))
     made = job(tmp_path)
     arguments |= {"train_files": made.train_files, "eval_files": made.eval_files}
@@ -100,7 +100,7 @@ def test_run_fn_leaves_a_model_that_estimates_depth_at_each_images_own_size(tmp_
     for found in (served, evaluated):
         depths = [tf.io.decode_png(png, dtype=tf.uint16).numpy() for png in found["depth_png_bytes"].numpy()]
         assert [each.shape for each in depths] == [(*each.shape[:2], 1) for each in images]
-        # A network begins with estimates of about 10 metres.
+        # An untrained network estimates about 10 metres.
         assert all(0.5 * SCALE < each.min() <= each.max() < 100 * SCALE for each in depths)
     (tmp_path / "image.png").write_bytes(encoded[8].numpy())
     (outcome,) = write_pictures(
@@ -134,7 +134,7 @@ def test_the_loss_is_the_scale_invariant_error_of_known_pixels():
     assert not np.any(tape.gradient(value, estimate))
 
 
-def test_what_is_enlarged_is_nearer():
+def test_enlarging_an_image_divides_its_depth_by_the_scale():
     columns = np.arange(1, 33, dtype=np.uint16) * 100
     depth = np.broadcast_to(columns, (4, 32, 32))
     masks = np.stack([np.broadcast_to(np.arange(32, dtype=np.uint16), (4, 32, 32)), depth], axis=-1)
@@ -145,7 +145,7 @@ def test_what_is_enlarged_is_nearer():
             tf.constant(images), tf.constant(masks), tf.constant([1, 2], tf.int64), (32, 32), scale, scale, depth=True
         )
         labels, values = np.moveaxis(both.numpy(), -1, 0)
-        # Each pixel's depth is that of the column its class names, divided by the scale.
+        # A pixel's class is its source column, whose depth is divided by the scale.
         np.testing.assert_array_equal(values, (labels + 1) * 100 / scale)
         assert varied.shape == images.shape
 
@@ -159,7 +159,7 @@ ARCHITECTURES = {
 
 
 @pytest.mark.parametrize("settings", ARCHITECTURES.values(), ids=ARCHITECTURES)
-def test_the_decoders_share_the_encoder_alone(settings):
+def test_the_decoders_share_only_the_encoder(settings):
     plain = registry.build(settings.model_copy(update={"depth": False}), None, 4)
     model = registry.build(settings, None, 4)
 
@@ -176,7 +176,7 @@ def test_the_decoders_share_the_encoder_alone(settings):
     assert all(kinds[f"depth_{name}"].weights[0] is not kinds[name].weights[0] for name in copied)
 
 
-def test_an_architecture_without_a_place_for_it_is_refused():
+def test_an_architecture_that_does_not_support_depth_is_refused():
     settings = ModelSettings(name="segnet", depth=True)
 
     with pytest.raises(UsageError, match=r"model.depth: found True, but segnet does not support it; leave it at false"):

@@ -8,13 +8,13 @@ from trainer import distribution
 from trainer.sharding import WHOLE
 
 
-def test_a_process_without_tf_config_takes_what_is_there(monkeypatch):
+def test_a_process_without_tf_config_uses_all_its_gpus(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
 
     assert distribution.choose().num_replicas_in_sync == max(1, len(tf.config.list_physical_devices("GPU")))
 
 
-def test_the_environment_is_read(monkeypatch):
+def test_tf_config_is_read_from_the_environment(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "nonsense")
 
     with pytest.raises(UsageError, match="TF_CONFIG"):

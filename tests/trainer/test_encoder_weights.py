@@ -122,7 +122,7 @@ def test_weights_of_another_shape_are_rejected(encoder, tmp_path):
 
 @pytest.fixture(scope="module")
 def mobilenet() -> keras.Model:
-    # With its classifier, which a file may contain but the encoder does not.
+    # Includes the classifier, which a file may have but the encoder does not.
     model = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=3)
     generator = np.random.default_rng(0)
     model.set_weights([generator.uniform(0.5, 1, array.shape) for array in model.get_weights()])

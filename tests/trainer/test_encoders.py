@@ -57,8 +57,8 @@ def test_blocks_hold_every_layer_with_weights_and_end_where_the_size_halves(name
     assert sorted(itertools.chain(*encoder.blocks)) == sorted(layer.name for layer in cut.layers if layer.weights)
     first = 2 if encoder.features[0] else 4
     for block, stride in zip(encoder.blocks, (first, 4, 8, 16, 32), strict=True):
-        # VGG16 pools after a block's convolutions, the others begin a block with a stride. Within a block, MiT-B0 alone
-        # has smaller features, for its attention.
+        # VGG16 pools after a block's convolutions; the others begin a block with a stride. Only MiT-B0 has smaller
+        # features within a block, for its attention.
         largest = stride // 2 if name == "vgg16" else stride
         assert 64 // side(application, block[0]) == largest
         assert {64 // side(application, layer) for layer in block} == {largest} or name == "mit_b0"
@@ -96,7 +96,7 @@ def test_batch_normalisation_has_the_momentum_for_short_trainings(encoder):
     ("name", "weights"),
     [
         *((name, "none") for name in registry.ARCHITECTURES["pspnet"].encoder_choices),
-        # Other strides and padding.
+        # Strides and padding differ.
         ("resnet50", "timm.safetensors"),
         ("mobilenet_v2", "timm.safetensors"),
     ],

@@ -59,7 +59,7 @@ def test_a_split_smaller_than_a_batch_is_repeated_within_it():
     assert sorted(step[:3]) == [0, 1, 2]
 
 
-def test_a_resumed_training_sees_the_batches_of_an_unbroken_one():
+def test_a_resumed_training_gets_the_batches_of_an_uninterrupted_one():
     unbroken = steps_of(numbered(), range(4))
 
     assert steps_of(numbered(), range(2, 4)) == unbroken[6:]
@@ -122,7 +122,7 @@ def test_evaluation_keeps_the_stored_order_and_fills_up_with_padding():
     np.testing.assert_array_equal(np.concatenate(images)[:10, 0, 0, 0], numbers[:10])
 
 
-def test_workers_share_an_evaluation_in_as_many_steps():
+def test_workers_evaluate_their_shards_in_the_same_number_of_steps():
     parts = [
         [
             masks[:, 0, 0].tolist()
@@ -151,7 +151,7 @@ def test_samples_are_spread_over_the_split():
     assert masks[:, 0, 0].tolist() == [0, 3, 6]
 
 
-def test_samples_of_a_split_smaller_than_wanted_are_all_of_it():
+def test_a_sample_larger_than_the_split_is_the_whole_split():
     images, _ = input_pipeline.sample(numbered(1), 3)
 
     assert len(images) == 1

@@ -1,4 +1,4 @@
-"""The parts of instance segmentation outside of the network, and a whole training on drawn rectangles."""
+"""The parts of instance segmentation outside the network, and a whole training on drawn rectangles."""
 
 import json
 import logging
@@ -37,16 +37,16 @@ def test_the_network_finds_its_training_instances(tmp_path):
     last = trained.history[-1]
     assert trained.score == "mask_ap50"
     assert last["val_mask_ap50"] > 0.5
-    # Training counts no score, which would cost a detection at each step.
+    # Training computes no score, because that would need a detection at each step.
     assert last["mask_ap50"] is None
     assert last["loss"] < trained.history[0]["loss"] / 2
 
 
-def test_run_fn_leaves_a_model_that_finds_instances_at_each_images_own_size(tmp_path):
+def test_run_fn_exports_a_model_that_finds_instances_at_each_images_own_size(tmp_path):
     job = toy.job(tmp_path)
     arguments = run_fn_toy.arguments(tmp_path, run_fn_toy.write_transform(tmp_path / "transform", toy.SIZE))
     arguments |= {"train_files": job.train_files, "eval_files": job.eval_files}
-    # Half precision, because the export is float32 anyway; a score of 0, because nothing is learned.
+    # Half precision, because the export is float32 anyway; a minimum score of 0, because the network learns nothing.
     model = {**toy.MODEL.model_dump(), "min_score": 0.0}
     training = {"epochs": 1, "batch_size": 2, "proposals": 16, "precision": "mixed_bfloat16", "crop_size": None}
     arguments["custom_config"] |= {
@@ -93,7 +93,7 @@ def test_run_fn_leaves_a_model_that_finds_instances_at_each_images_own_size(tmp_
     np.testing.assert_allclose(default["boxes"], found["boxes"][:1], atol=1e-3)
 
 
-def test_a_stack_gives_the_largest_masks_and_what_is_around_them():
+def test_a_stack_gives_the_largest_masks_and_their_boxes():
     areas = np.random.default_rng(0).permutation(np.arange(1, 61))
     labels = np.zeros((60, *toy.SIZE), np.uint8)
     for index, area in enumerate(areas):
@@ -113,7 +113,7 @@ def test_a_stack_gives_the_largest_masks_and_what_is_around_them():
     assert set(np.unique(instance_split.decode(b"padding", toy.SIZE))) == {PADDING}
 
 
-def test_instances_beyond_the_most_are_counted_and_logged(tmp_path, caplog):
+def test_instances_beyond_the_maximum_are_counted_and_logged(tmp_path, caplog):
     image, labels = toy.example(np.random.default_rng(0))
     many = np.repeat(labels, 30, axis=0)
     files = [toy.write_records(tmp_path / "a.gz", [(image, many), (image, labels), (image, labels[:0])])]
@@ -134,7 +134,7 @@ def test_a_split_without_an_instance_is_rejected(tmp_path):
         instance_split.facts([instance_split.load(files, toy.SIZE, 1.0).counts()], "eval", files)
 
 
-def test_pictures_have_the_smaller_instance_in_front(tmp_path):
+def test_pictures_draw_the_smaller_instance_in_front(tmp_path):
     job = toy.job(tmp_path)
     labels = np.zeros((2, *toy.SIZE), np.uint8)
     labels[0, 10:20, 10:20], labels[1, :30, :30] = 1, 2
@@ -153,12 +153,12 @@ def _score(overlap, labels, classes, scores) -> float:
 
 
 def test_average_precision_is_the_area_under_precision_and_recall():
-    # One class, 4 true instances in two images. By score: hit, miss, hit, miss (found before), hit.
+    # One class, 4 true instances in two images. By score: hit, miss, hit, miss (a duplicate), hit.
     overlap = [[[0.9, 0.0], [0.4, 0.45], [0.0, 0.6]], [[0.5, 0.0], [0.8, 0.0], [0.0, 0.0]]]
     labels, classes = [[1, 1], [1, 1]], [[0, 0, 0], [0, 0, -1]]
     scores = [[0.95, 0.85, 0.75], [0.5, 0.4, 0.0]]
 
-    # Recall 1/4 at precision 1, 2/4 at 2/3, 3/4 at 3/4 without the repeated one: the envelope is 1, 3/4, 3/4.
+    # Recall 1/4 at precision 1, 2/4 at 2/3, 3/4 at 3/4 without the duplicate: the envelope is 1, 3/4, 3/4.
     assert _score(overlap, labels, classes, scores) == pytest.approx((1 + 3 / 4 + 3 / 4) / 4, abs=1e-6)
 
 

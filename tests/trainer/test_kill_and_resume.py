@@ -27,7 +27,7 @@ def finish(process: subprocess.Popen) -> list[dict]:
 
 
 @pytest.mark.slow
-def test_a_training_killed_in_its_second_epoch_ends_like_an_unbroken_one(tmp_path):
+def test_a_training_killed_in_its_second_epoch_ends_like_an_uninterrupted_one(tmp_path):
     toy.write_splits(tmp_path)
     unbroken = train(toy.job(tmp_path, tmp_path / "logs", keep="last"), Checkpoints(str(tmp_path / "unbroken")))
 

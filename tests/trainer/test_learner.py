@@ -30,7 +30,7 @@ def batches(pairs: tuple[np.ndarray, np.ndarray]) -> tf.data.Iterator:
 
 
 def learner(augment: Augmentation | None = None, **training: float) -> tuple[Learner, keras.Model]:
-    """Returns a learner and the model with heads that it trains."""
+    """Returns a learner and its model with heads."""
     keras.utils.set_random_seed(1)
     model = registry.build(ModelSettings(name="unet", base_filters=4, dropout=0, normalization=True), None, 4)
     settings = TrainingSettings(**training)

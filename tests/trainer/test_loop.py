@@ -16,7 +16,7 @@ BATCHES = itertools.repeat(())
 
 
 class Unavailable:
-    """A learner whose first step fails like one whose store or worker is unreachable."""
+    """A learner whose first step fails as if a store or a worker were unreachable."""
 
     def __init__(self, message: str) -> None:
         self._message = message

@@ -30,7 +30,7 @@ every_loss = pytest.mark.parametrize("loss", EVERY_LOSS.values(), ids=EVERY_LOSS
 
 @pytest.fixture
 def batch() -> tuple[np.ndarray, np.ndarray]:
-    """Random masks of all four classes and random logits."""
+    """Random masks with all four classes, and random logits."""
     rng = np.random.default_rng(1)
     return rng.integers(0, 4, (3, 5, 6)).astype(np.uint8), rng.normal(size=(3, 5, 6, 4)).astype(np.float32)
 
@@ -41,13 +41,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def jaccard_loss(truth: np.ndarray, wrong: np.ndarray) -> float:
-    """One minus the IoU of a class when the pixels in `wrong`, and no others, are predicted wrongly."""
+    """Returns one minus the IoU of a class if exactly the pixels in `wrong` are misclassified."""
     predicted = truth ^ wrong
     return 1 - (truth & predicted).sum() / max((truth | predicted).sum(), 1)
 
 
 def lovasz_extension(truth: np.ndarray, errors: np.ndarray) -> float:
-    """The definition: adds the pixels one by one, by falling error, and sums error times the increase of the loss."""
+    """Computes the definition: the sum of error times increase of the loss, adding pixels by decreasing error."""
     wrong, before, total = np.zeros(truth.shape, bool), 0.0, 0.0
     for pixel in np.argsort(-errors, kind="stable"):
         wrong[pixel] = True
@@ -198,7 +198,7 @@ def test_losses_on_regions_are_the_mean_of_the_images(name, batch):
 
 
 def padded(masks: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The batch as int32 with two padding images, for which the network has very confident predictions."""
+    """Returns the batch as int32 with two padding images, whose predictions are very confident."""
     blank = np.full((2, *masks.shape[1:]), PADDING)
     sure = 1e4 * np.eye(4, dtype=np.float32)[np.zeros(blank.shape, int)]
     order = [3, 0, 1, 2, 4]
@@ -219,7 +219,7 @@ def test_padding_changes_no_loss_and_has_no_gradient(loss, xla, batch):
 
 @pytest.mark.parametrize("xla", [False, True], ids=["plain", "xla"])
 @every_loss
-def test_single_pixels_of_padding_are_as_void(loss, xla, batch):
+def test_single_padding_pixels_count_as_void(loss, xla, batch):
     masks, logits = batch
     masks = masks.astype(np.int32)
     with_padding = np.where(masks == 3, PADDING, masks)
@@ -237,7 +237,7 @@ def test_a_batch_of_padding_has_no_loss_and_no_gradient(loss, batch):
     assert (gradient(loss, masks, logits) == 0).all()
 
 
-def test_images_of_void_are_real_and_images_of_padding_are_not():
+def test_real_images_include_those_of_void_and_exclude_padding():
     masks = np.full((4, 5, 6), PADDING, np.int32)
     masks[1], masks[3, 2, 2] = 3, 0
 
@@ -272,7 +272,7 @@ def test_every_loss_compiles_together_and_gives_the_same_with_xla():
         tf.function(step, jit_compile=xla)(images, masks, tf.constant([7, 1], tf.int64)) for xla in (False, True)
     )
 
-    # A pixel whose centre lies on a border may get another label with XLA, which changes the loss.
+    # With XLA, a pixel whose centre is on a border may get another label, which changes the loss.
     assert float(compiled[0]) == pytest.approx(float(plain[0]), rel=1e-3)
     np.testing.assert_allclose(compiled[1], plain[1], rtol=1e-2, atol=1e-3)
     assert float(plain[0]) > 1

@@ -323,7 +323,7 @@ def test_the_preset_source_adds_nothing_to_a_source_s_network(model):
     assert (training.class_balance, training.augment, training.ema, config.normalize_exposure) == (0, False, 0, False)
 
 
-# The first is what Keras prints in the source; UNet's is the sum over the layers that its source lists.
+# FCN-8's number is what Keras prints in the source; UNet's is the sum over the layers that its source lists.
 @pytest.mark.parametrize(
     ("name", "model", "classes", "parameters"),
     [("source", "fcn8_conv7", 12, 135_066_008), ("source", "unet", 3, 34_513_475), ("pets", "unet", 3, 34_513_475)],
@@ -336,7 +336,7 @@ def test_a_preset_of_a_source_has_the_parameters_of_the_source(name, model, clas
     assert network.count_params() == parameters
 
 
-def test_a_crop_over_a_preset_without_augmentation_says_what_to_switch_on():
+def test_a_crop_without_augmentation_names_the_setting_to_change():
     layers = [("preset", preset("smoke", "unet")), ("--set", {"training": {"crop_size": [64, 64]}})]
 
     with pytest.raises(UsageError, match=r"crop_size is \(64, 64\), expected null .* set training\.augment=true"):

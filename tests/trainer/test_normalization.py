@@ -1,4 +1,4 @@
-"""The fused layer has the results of Keras' layer."""
+"""The fused layer gives the same results as Keras' layer."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ def built(kind: type, **settings):
 
 
 def step(layer):
-    """Returns outputs, gradients by input, gamma and beta, and the statistics after a training step."""
+    """Returns the outputs, the gradients by input, gamma and beta, and the statistics after a training step."""
     features, towards = tf.constant(FEATURES), tf.constant(np.cos(FEATURES))
     with tf.GradientTape() as tape:
         tape.watch(features)

@@ -5,14 +5,14 @@ import tensorflow as tf
 
 from trainer import optimizer
 from trainer.config import TrainingSettings
-from trainer.optimizer import Recipe, RecipeAdamW
+from trainer.optimizer import OptimizerSettings, RecipeAdamW
 
 BLOCKS = (("block1_conv1", "block1_normalize"), ("block2_conv1",))
 
 
 def network() -> keras.Model:
     image = keras.Input((8, 8, 3))
-    # No bias before the normalisation: its gradient is only rounding error, so no two optimizers would agree.
+    # No bias before normalisation: its gradient is only rounding error, so two optimizers would not agree on it.
     x = keras.layers.Conv2D(4, 3, padding="same", use_bias=False, name="block1_conv1")(image)
     x = keras.layers.BatchNormalization(momentum=0.5, name="block1_normalize")(x)
     x = keras.layers.Conv2D(4, 3, padding="same", name="block2_conv1")(x)
@@ -48,13 +48,13 @@ def values(model: keras.Model) -> dict[str, np.ndarray]:
 
 
 def moves(model: keras.Model) -> dict[str, float]:
-    """How far one step moves the variables, by path."""
+    """Returns the largest change of each variable in one step, by path."""
     before = values(model)
     step(model)
     return {path: float(np.abs(value - before[path]).max()) for path, value in values(model).items()}
 
 
-def test_without_a_special_rate_it_is_adamw():
+def test_without_an_encoder_rate_the_optimizer_equals_adamw():
     model = compiled()
     keras.utils.set_random_seed(1)
     reference = keras.optimizers.AdamW(1e-2, weight_decay=0.1)
@@ -66,7 +66,7 @@ def test_without_a_special_rate_it_is_adamw():
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_weights_and_moments_move_in_one_operation():
+def test_weights_and_moments_are_updated_in_one_operation():
     model = compiled()
     variables = model.trainable_variables
     update = tf.function(lambda: model.optimizer.apply([tf.ones(v.shape) for v in variables], variables))
@@ -76,18 +76,18 @@ def test_weights_and_moments_move_in_one_operation():
     assert types.count("ResourceApplyAdam") == len(variables)
 
 
-def test_the_encoder_moves_slower_by_its_factor():
+def test_encoder_updates_are_scaled_by_the_lr_multiplier():
     moved = moves(compiled(encoder_lr_multiplier=0.1, weight_decay=0))
 
-    # Adam's first step is as long as the learning rate, whatever the gradient.
+    # The size of Adam's first step is the learning rate, for any gradient.
     for path in ("block1_conv1/kernel", "block1_normalize/gamma", "block2_conv1/kernel"):
         assert moved[path] == pytest.approx(1e-3, rel=0.02)
     for path in ("head/kernel", "classes/bias"):
         assert moved[path] == pytest.approx(1e-2, rel=0.02)
 
 
-def test_decay_follows_the_rate_and_spares_scales_and_offsets():
-    model = compile_with(network(), RecipeAdamW(1e-2, Recipe(0.5, 0.1, frozenset({"block2_conv1/kernel"}))))
+def test_weight_decay_follows_the_learning_rate_and_excludes_scales_and_offsets():
+    model = compile_with(network(), RecipeAdamW(1e-2, OptimizerSettings(0.5, 0.1, frozenset({"block2_conv1/kernel"}))))
     before = values(model)
 
     model.optimizer.apply([np.zeros(v.shape, np.float32) for v in model.trainable_variables], model.trainable_variables)

@@ -10,7 +10,7 @@ import pytest
 from components.errors import UsageError
 from trainer.models import pytorch_file
 
-# By PyTorch 1.12.1, compressed:
+# Written by PyTorch 1.12.1 and compressed:
 #     w = torch.arange(6.0).reshape(2, 3)
 #     torch.save(OrderedDict(kernel=w.t(), row=w[1], steps=torch.tensor(7)), PATH, _use_new_zipfile_serialization=False)
 SAVED = zlib.decompress(

@@ -1,4 +1,4 @@
-"""Weights from PyTorch's libraries compute in the encoders what they compute in PyTorch."""
+"""With weights of PyTorch libraries, the encoders give the same activations as in PyTorch."""
 
 import json
 import re
@@ -13,9 +13,9 @@ from components.errors import UsageError
 from trainer.config import ModelSettings
 from trainer.models import encoder_weights, encoders, pytorch_weights, registry
 
-# First three channels of the first place and last three of the last place of the deepest features, from the libraries'
-# own networks in PyTorch 2.15.0 (timm 1.0.31, torchvision 0.29.2, transformers 5.24.0), every tensor drawn by
-# `draw` and `IMAGE` as the input. ConvNeXt's are behind the normalisation that its classifier has.
+# First three channels of the first position and last three of the last position of the deepest features, from the
+# libraries' networks in PyTorch 2.15.0 (timm 1.0.31, torchvision 0.29.2, transformers 5.24.0). `draw` made every
+# tensor, and the input is `IMAGE`. ConvNeXt's features are those after the normalisation of its classifier.
 ACTIVATIONS = {
     ("vgg16", "timm or torchvision"): [1.187, 0.0, 0.0, 1.9956, 0.0, 1.2259],
     ("resnet50", "timm or torchvision"): [8569.9, 0.0, 4969.0, 3248.8, 14125.0, 4534.8],
@@ -26,13 +26,13 @@ ACTIVATIONS = {
     ("convnext_tiny", "Hugging Face"): [-0.15942, -0.84758, -0.81551, 0.01536, -0.10934, 1.6565],
     ("mit_b0", "Hugging Face"): [1.723, -0.559, -0.33147, 0.23319, -0.33528, -0.17513],
 }
-# The same of the logits, a quarter of the image's size, of Hugging Face's SegFormer-B0 of 150 classes.
+# The same for the logits of Hugging Face's SegFormer-B0 with 150 classes, at a quarter of the image's size.
 SEGFORMER_LOGITS = [-0.28699, -3.0162, -2.5485, 0.87612, 3.091, -0.070231]
 IMAGE = np.random.default_rng(0).normal(size=(1, 64, 96, 3)).astype(np.float32)
 
 
 def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns a tensor that its name determines, so that a tensor in another's place changes the activations."""
+    """Returns a tensor that depends on its name, so that swapped tensors would change the activations."""
     random = np.random.default_rng(zlib.crc32(name.encode()))
     if name.endswith("running_var"):
         array = random.uniform(0.5, 1.5, shape)
@@ -48,7 +48,7 @@ def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def tensors(prefix: str, layer: keras.layers.Layer) -> dict[str, np.ndarray]:
-    """Returns the tensors of a layer, as PyTorch has them."""
+    """Returns the tensors of a layer in PyTorch's layout."""
     if isinstance(layer, keras.layers.BatchNormalization | keras.layers.LayerNormalization):
         names = ["weight", "bias", "running_mean", "running_var"][: len(layer.get_weights())]
         return {f"{prefix}.{name}": draw(f"{prefix}.{name}", layer.get_weights()[0].shape) for name in names}
@@ -58,17 +58,17 @@ def tensors(prefix: str, layer: keras.layers.Layer) -> dict[str, np.ndarray]:
     height, width, inputs, outputs = first
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         inputs, outputs = outputs, inputs
-    # The libraries have dense layers for these convolutions of one pixel.
+    # The libraries have dense layers instead of these 1x1 convolutions.
     dense = re.search(r"(fc\d|pwconv\d|query|key|value|dense\d?|linear_c\.\d\.proj)$", prefix)
     shape = (outputs, inputs) if dense else (outputs, inputs, height, width)
-    # Keras' ResNet50 has biases before its batch normalisation, PyTorch's has none.
+    # Keras' ResNet50 has biases before its batch normalisation; PyTorch's does not.
     biased = others and not layer.name.startswith("conv")
     biases = {f"{prefix}.bias": draw(f"{prefix}.bias", array.shape) for array in layer.get_weights()[1:] if biased}
     return {f"{prefix}.weight": draw(f"{prefix}.weight", shape), **biases}
 
 
 def features(encoder: str, path: str) -> keras.Model:
-    """Returns an encoder, with the weights of a file, from prepared pixels to its deepest features."""
+    """Returns an encoder with the weights of a file, from preprocessed pixels to its deepest features."""
     settings = ModelSettings(encoder=encoder, encoder_weights=path)
     pixels = keras.Input((None, None, 3))
     chosen = encoders.chosen(settings)

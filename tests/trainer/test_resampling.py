@@ -13,7 +13,7 @@ def images() -> tf.Tensor:
 
 
 def spans(first: float, last: float, number: int = 3) -> resampling.Span:
-    """The same span for each image of a batch."""
+    """Returns the same span for each image of a batch."""
     return tf.fill([number], float(first)), tf.fill([number], float(last))
 
 
@@ -37,7 +37,7 @@ def test_a_window_with_fractional_borders_is_resized_as_tensorflow_does(images, 
 
     found = resampling.linear(images, spans(top, bottom), spans(left, right), size, largest_step(extents, size))
 
-    # The operation that tf.image.resize calls for antialiasing, but with a window.
+    # The operation that tf.image.resize calls for antialiasing, with a window.
     scale = np.array([size[0] / extents[0], size[1] / extents[1]], np.float32)
     expected = tf.raw_ops.ScaleAndTranslate(
         images=images,

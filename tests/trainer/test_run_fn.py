@@ -28,8 +28,8 @@ def fn_args(tmp_path, transform_output) -> types.SimpleNamespace:
     return types.SimpleNamespace(**arguments)
 
 
-def test_it_leaves_a_model_that_segments_encoded_images_and_its_history(fn_args, monkeypatch):
-    # Set first, so that pytest puts the variable back.
+def test_run_fn_exports_a_model_for_encoded_images_and_writes_its_history(fn_args, monkeypatch):
+    # Set first, so that pytest restores the variable.
     monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "")
     monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH")
     fn_args.custom_config["model"] |= {"test_time_flip": True, "test_time_scales": [0.5, 1.0]}
@@ -68,7 +68,7 @@ def test_a_training_in_mixed_precision_is_exported_in_the_precision_of_the_setti
     image, _ = toy.pair(np.random.default_rng(1))
     found = served.signatures["probabilities"](image=tf.constant([toy.png(image)]))["probabilities"]
     network = saved_network.load(fn_args.model_run_dir)
-    # A graph, because TensorFlow fuses operations in graphs and rounds less often there.
+    # In a graph, because TensorFlow fuses operations there and rounds less often.
     predict = tf.function(lambda pixels: tf.nn.softmax(network(pixels, training=False)))
     expected = predict(tf.constant(image[np.newaxis], tf.float32)).numpy()
     assert network.get_layer("encoder1_conv1").compute_dtype == "bfloat16"
@@ -79,7 +79,7 @@ def test_a_training_in_mixed_precision_is_exported_in_the_precision_of_the_setti
 
 
 def _convolution_types(directory: str) -> Iterator[tf.DType]:
-    """Yields the type of every 2D convolution in a SavedModel's graphs."""
+    """Yields the data type of every 2D convolution in a SavedModel's graphs."""
     model = saved_model_pb2.SavedModel.FromString((pathlib.Path(directory) / "saved_model.pb").read_bytes())
     for function in model.meta_graphs[0].graph_def.library.function:
         for node in function.node_def:

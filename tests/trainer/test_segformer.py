@@ -8,7 +8,7 @@ from trainer.models import mit, registry
 
 # Of SegformerForSemanticSegmentation with 150 classes in transformers 5.24.0: the paper's 3.8 million.
 PARAMETERS = 3_752_694
-# Ours leaves out the biases of keys, which have no effect: two blocks of each stage.
+# Without the biases of the keys, which have no effect, in two blocks of each stage.
 KEY_BIASES = 2 * (32 + 64 + 160 + 256)
 
 

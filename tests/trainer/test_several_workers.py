@@ -1,4 +1,4 @@
-"""Trainings on two devices: of one process, and of two processes that communicate over gRPC like two machines."""
+"""Trainings on two devices: in one process, and in two processes that communicate over gRPC like two machines."""
 
 import json
 import math
@@ -28,19 +28,19 @@ MODEL = {"name": "unet", "base_filters": 4, "normalization": True, "dropout": 0.
 RECIPE = {
     "epochs": 3, "batch_size": 2, "learning_rate": 5e-3, "keep": "last", "checkpoint_steps": 1, "dice_weight": 0.5,
     "ema": 0.8,
-    # Its random numbers depend on the device.
+    # Augmentation's random numbers depend on the device.
     "augment": False,
 }  # fmt: skip
 # The learning rate that two devices use.
 ALONE = {**RECIPE, "learning_rate": 5e-3 * math.sqrt(2)}
 
-# Sums in another order differ in their last bit, which three epochs of Adam amplify.
+# Two devices add in another order; three epochs of Adam amplify the difference in the last bit.
 TOLERANCE = 1e-3
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> TrainedModel:
-    """The training of one device on the global batches of two."""
+    """A training on one device with the global batches of two devices."""
     root = tmp_path_factory.mktemp("alone")
     toy.write_splits(root)
     job = toy.job(root, root / "logs", seed=3, model=ModelSettings(**MODEL), **ALONE)
@@ -51,7 +51,7 @@ def alone(tmp_path_factory) -> TrainedModel:
 
 
 def joined(images: tf.Tensor, masks: tf.Tensor, *seeds: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Merges the batches of two devices, [2, B, ...], to one."""
+    """Merges the batches of two devices, [2, B, ...], into one."""
     pairs = (tf.reshape(values, [-1, *values.shape[2:]]) for values in (images, masks))
     return (*pairs, *(seed[0] for seed in seeds))
 
@@ -135,7 +135,7 @@ def assert_same_losses(found: list[dict], expected: list[dict]) -> None:
     for name in ("loss", "val_loss", "learning_rate"):
         assert [entry[name] for entry in found] == pytest.approx([entry[name] for entry in expected], rel=TOLERANCE)
     for name in ("mean_iou", "val_mean_iou"):
-        # Pixels between two classes may fall to either.
+        # Pixels with nearly equal scores may get either class.
         assert [entry[name] for entry in found] == pytest.approx([entry[name] for entry in expected], abs=0.01)
 
 
@@ -169,7 +169,7 @@ def test_gradients_that_overflow_on_one_device_move_no_weight_on_any():
     assert found["scales"][1] == found["scales"][0] / 2
 
 
-def test_workers_of_different_arithmetic_are_refused(tmp_path, transform_output):
+def test_workers_of_different_precision_are_refused(tmp_path, transform_output):
     chief, other = start_workers(tmp_path, transform_output, precisions=("float32", "mixed_bfloat16"))
     _, complaints = finish(other, code=2)
     chief.kill()

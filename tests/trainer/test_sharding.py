@@ -8,12 +8,12 @@ def test_each_process_has_devices_of_its_own():
     assert (list(WHOLE.own), WHOLE.replicas) == ([0], 1)
 
 
-def test_files_of_about_one_size_are_shared_out():
+def test_files_of_about_equal_size_are_assigned_to_replicas():
     assert assign({"a": 100, "b": 102, "c": 98, "d": 100}, replicas=2) == [["b", "c"], ["a", "d"]]
 
 
 @pytest.mark.parametrize(
     "sizes", [{"a": 100}, {"a": 100, "b": 50}, {"a": 100, "b": 0}, {"a": 60, "b": 60, "c": 60}], ids=str
 )
-def test_files_that_cannot_be_shared_out_evenly_are_not(sizes):
+def test_files_that_cannot_be_divided_evenly_are_not_assigned(sizes):
     assert assign(sizes, replicas=2) is None

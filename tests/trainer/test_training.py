@@ -11,7 +11,7 @@ import tensorflow as tf
 import training_toy as toy
 
 from components.errors import DataRejectedError, SegpipeError, UsageError
-from components.gpu import Build, Inspection
+from components.gpu import Build, GpuInspection
 from trainer import cluster, distribution, input_pipeline, loop, optimizer, precision, training
 from trainer.callbacks import example_panels
 from trainer.checkpoints import Checkpoints
@@ -24,7 +24,7 @@ from trainer.training import TrainedModel, make_learner, train
 
 
 class Listener(logging.Handler):
-    """Collects progress records, and can interrupt the training at the end of an epoch."""
+    """Collects progress records, and optionally interrupts the training at the end of an epoch."""
 
     def __init__(self, break_after_epoch: int | None = None) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(unbroken, dat
     assert other.history[0]["loss"] != again.history[0]["loss"]
 
 
-def test_a_broken_training_resumes_and_ends_like_an_unbroken_one(unbroken, data, tmp_path):
+def test_an_interrupted_training_resumes_and_ends_like_an_uninterrupted_one(unbroken, data, tmp_path):
     job, checkpoints = toy.job(data, tmp_path / "logs", keep="last"), Checkpoints(str(tmp_path / "checkpoint"))
     with pytest.raises(InterruptedError):
         run(job, checkpoints, Listener(break_after_epoch=2))
@@ -157,7 +157,7 @@ class BreakingCheckpoints(Checkpoints):
             raise InterruptedError
 
 
-def test_a_training_broken_within_an_epoch_resumes_after_the_last_step_kept(unbroken, data, tmp_path):
+def test_a_training_interrupted_within_an_epoch_resumes_after_the_last_saved_step(unbroken, data, tmp_path):
     job, folder = toy.job(data, tmp_path / "logs", keep="last", checkpoint_steps=2), str(tmp_path / "checkpoint")
     with pytest.raises(InterruptedError):
         run(job, BreakingCheckpoints(folder, epoch=1, step=4), Listener())
@@ -193,7 +193,7 @@ def test_a_finished_training_waits_for_no_other_worker(unbroken, data, monkeypat
         raise InterruptedError
 
     monkeypatch.setattr(distribution, "choose", interrupt)
-    # The batch of a single device may be too small to learn from, but no step is made.
+    # No step runs, so the size of the batch must not matter.
     monkeypatch.setattr(registry, "check_batch", interrupt)
     ends = []
     for index in range(2):
@@ -208,7 +208,7 @@ def test_a_finished_training_waits_for_no_other_worker(unbroken, data, monkeypat
         np.testing.assert_array_equal(found, expected)
 
 
-def test_a_training_resumes_a_checkpoint_saved_while_its_workers_gathered(unbroken, data, tmp_path, monkeypatch):
+def test_a_training_resumes_a_checkpoint_saved_while_its_workers_connected(unbroken, data, tmp_path, monkeypatch):
     trained, _, root = unbroken
 
     def gather() -> tf.distribute.Strategy:
@@ -268,14 +268,14 @@ def test_it_learns_a_toy_set(data, tmp_path):
     assert max(entry["val_mean_iou"] for entry in trained.history) > 0.8
 
 
-# Settings that are off by default.
+# Settings that are disabled by default.
 RECIPE = {
     "dice_weight": 0.5, "lovasz_weight": 0.5, "ema": 0.9, "deep_supervision": 0.4,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_the_whole_recipe_broken_within_an_epoch_ends_like_an_unbroken_one(unbroken, data, tmp_path, policy):
+def test_the_whole_recipe_interrupted_within_an_epoch_ends_like_an_uninterrupted_one(unbroken, data, tmp_path, policy):
     job = toy.job(data, tmp_path, epochs=1, checkpoint_steps=3, precision=policy, **RECIPE)
     expected = run(job, Checkpoints(str(tmp_path / "unbroken")), Listener())
     with pytest.raises(InterruptedError):
@@ -310,7 +310,7 @@ def test_it_trains_in_float16(data, tmp_path):
     trained = run(job, Checkpoints(str(tmp_path / "checkpoint")), Listener())
 
     assert trained.policy == "mixed_float16"
-    # One class for all has at most a third.
+    # Predicting one class everywhere gives at most 1/3.
     assert trained.history[0]["val_mean_iou"] > 0.4
 
 
@@ -326,7 +326,7 @@ def test_only_float16_scales_the_loss(data, tmp_path):
     assert [scales(policy) for policy in precision.POLICIES] == [False, False, True]
 
 
-def test_it_trains_on_windows_and_validates_whole_images_now_and_then(data, tmp_path):
+def test_it_trains_on_windows_and_validates_whole_images_every_n_epochs(data, tmp_path):
     job = toy.job(data, tmp_path, epochs=3, crop_size=(16, 32), validate_every=2, keep="last")
 
     trained = run(job, Checkpoints(str(tmp_path / "checkpoint")), Listener())
@@ -344,13 +344,13 @@ def test_the_kept_epoch_is_one_that_was_validated(data, tmp_path):
     assert trained.epoch == 2
 
 
-def test_the_encoder_is_frozen_and_has_a_rate_of_its_own(data, tmp_path, monkeypatch):
+def test_the_encoder_is_frozen_and_has_its_own_learning_rate(data, tmp_path, monkeypatch):
     network = ModelSettings(name="unet", encoder="mobilenet_v2", encoder_weights="imagenet", base_filters=4)
     job = toy.job(data, tmp_path, model=network, frozen_blocks=1, encoder_lr_multiplier=0.5)
     given, build = [], optimizer.build
     monkeypatch.setattr(optimizer, "build", lambda *arguments: (given.extend(arguments), build(*arguments))[1])
 
-    # Like a resumed training, so that no pretrained weights are read.
+    # As in a resumed training, so that no pretrained weights are read.
     learner = make_learner(job, toy.split(job).facts, tf.distribute.get_strategy(), fresh=False)
 
     assert [learner.model.get_layer(name).trainable for name in ("Conv1", "block_1_depthwise")] == [False, True]
@@ -376,7 +376,7 @@ def test_every_step_has_a_whole_batch_for_networks_that_cannot_learn_from_one_im
     assert np.isfinite(trained.history[0]["loss"])
 
 
-def test_nothing_is_traced_twice_though_the_last_batches_are_smaller(data, tmp_path, monkeypatch):
+def test_nothing_is_traced_twice_even_if_the_last_batches_are_smaller(data, tmp_path, monkeypatch):
     traced = []
 
     def count(name: str) -> None:
@@ -397,7 +397,7 @@ def test_nothing_is_traced_twice_though_the_last_batches_are_smaller(data, tmp_p
 
 
 def test_the_validation_loss_does_not_depend_on_what_fills_up_its_last_batch(unbroken, data, tmp_path):
-    # Six images are one and a half batches of four, or one batch of six.
+    # Six images are 1.5 batches of four, or one batch of six.
     scores = []
     for batch_size in (4, 6):
         job = toy.job(data, tmp_path, batch_size=batch_size, dice_weight=1.0, cross_entropy=0.0)
@@ -428,13 +428,13 @@ def test_a_window_that_does_not_fit_is_refused(data, tmp_path, training, message
 
 def test_a_missing_required_gpu_is_an_error(data, tmp_path, monkeypatch):
     monkeypatch.setattr(training.gpu, "usable_gpus", lambda: [])
-    monkeypatch.setattr(training.gpu, "inspect", lambda: Inspection(Build("2.21.0")))
+    monkeypatch.setattr(training.gpu, "inspect", lambda: GpuInspection(Build("2.21.0")))
 
     with pytest.raises(UsageError, match=r"require_gpu: found no GPU(.|\n)*TensorFlow 2\.21\.0 was built without CUDA"):
         train(toy.job(data, tmp_path, require_gpu=True), Checkpoints(str(tmp_path / "checkpoint")))
 
 
-# The fewest steps an epoch with which the training takes `precision.XLA_PIXELS`.
+# The smallest number of steps per epoch for which the training has `precision.XLA_PIXELS` pixels.
 _XLA_STEPS = math.ceil(precision.XLA_PIXELS / (3 * 4 * math.prod(toy.SIZE)))
 
 
@@ -463,7 +463,7 @@ def test_auto_compiles_long_trainings_of_networks_that_xla_compiles(
     assert make_learner(job, facts, strategy) == expected
 
 
-def test_the_global_policy_is_the_one_before(data, tmp_path):
+def test_the_global_policy_is_restored(data, tmp_path):
     before = keras.config.dtype_policy().name
 
     trained = run(

@@ -52,7 +52,7 @@ def test_void_predicted_on_a_scored_pixel_is_a_miss():
 
 @pytest.mark.parametrize("ignore_index", [None, 3])
 def test_the_mean_iou_equals_that_of_the_evaluation(ignore_index):
-    # Class 2 is only predicted, class 4 neither true nor predicted.
+    # Class 2 is only predicted; class 4 is neither true nor predicted.
     truth, predicted = np.array([[0, 0, 1, 1, 3, 3]]), np.array([[0, 2, 1, 3, 3, 0]])
     metric = MeanIoU(class_map(5, ignore_index))
 

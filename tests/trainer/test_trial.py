@@ -1,4 +1,4 @@
-"""A trial in its own process."""
+"""A trial runs in its own process."""
 
 import json
 import subprocess
@@ -24,14 +24,14 @@ def test_a_trial_times_steps_of_both_kinds():
     done = _run(_SMALL)
 
     assert done.returncode == 0, done.stderr
-    timing = trial.Timing(**json.loads(done.stdout))
+    timing = trial.StepCosts(**json.loads(done.stdout))
     assert min(timing.step, timing.alone, timing.validation_step, timing.start) > 0
     assert timing.devices == 1
     assert 10**8 < timing.memory < 10**10
 
 
 def test_a_trial_without_enough_memory_has_its_own_exit_code():
-    # The images alone are 3 * 2**33 bytes.
+    # The images need 3 * 2**33 bytes.
     assert _run({**_SMALL, "size": [2**16, 2**16]}, limit=8 * 2**20).returncode == trial.OUT_OF_MEMORY
 
 

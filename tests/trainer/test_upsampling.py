@@ -49,23 +49,23 @@ def test_one_network_interpolates_features_of_any_size(method):
 
 
 SIZES = [
-    ((6, 5), (12, 10)),  # grows by whole numbers
-    ((6, 6), (44, 60)),  # by others
+    ((6, 5), (12, 10)),  # integer factors
+    ((6, 6), (44, 60)),  # other factors
     ((1, 1), (7, 3)),
-    ((9, 12), (3, 4)),  # shrinks by whole numbers
-    ((9, 12), (4, 5)),  # by others
+    ((9, 12), (3, 4)),  # shrinks by integer factors
+    ((9, 12), (4, 5)),  # shrinks by other factors
     ((4, 5), (4, 5)),
 ]
 
 
 @pytest.mark.parametrize("known", [True, False])
-# Half precision rounds twice, and its positions to a 256th of a pixel; the largest value is near 3.
+# Half precision rounds twice, and rounds positions to 1/256 pixel; the largest value is near 3.
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.03), ("float16", 0.015)])
 @pytest.mark.parametrize(("before", "after"), SIZES)
 def test_resizing_and_its_gradient_agree_with_tensorflow(before, after, dtype, tolerance, known):
     rng = np.random.default_rng(0)
     x = tf.cast(rng.normal(size=(2, *before, 3)), dtype)
-    # Each pixel gets a mean of the gradients, which keeps them as small as the values.
+    # Scaled to a mean of the gradients, which is about as large as the values.
     scale = before[0] * before[1] / max(before[0] * before[1], after[0] * after[1])
     upstream = tf.cast(scale * rng.normal(size=(2, *after, 3)), dtype)
     any_size = tf.TensorSpec([None, None, None, 3], dtype)
@@ -103,7 +103,7 @@ def test_weights_add_up_to_1_in_half_precision(dtype):
     np.testing.assert_array_equal(tf.reduce_sum(weights, axis=1), np.ones(60))
 
 
-# `tf.image.resize` failed here, or its gradient was misread: with TensorFlow 2.16, XLA gave it in float32.
+# `tf.image.resize` failed here, or had a wrong gradient: with TensorFlow 2.16, XLA returned it as float32.
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("relu", [True, False])
 def test_xla_finds_the_gradient_in_half_precision(dtype, relu):

@@ -1,4 +1,4 @@
-"""A tiny data set and training for the tests; run as a script, it trains in a process that can be killed."""
+"""A tiny data set and training for the tests; as a script, it trains in a process that can be killed."""
 
 import io
 import json
@@ -21,7 +21,7 @@ CLASS_MAP = ClassMap(
     ("ground", "box", "stripe", "void"), ((90, 90, 90), (200, 40, 40), (40, 200, 40), (0, 0, 0)), ignore_index=3
 )
 
-# Small, and with dropout, to test its randomness.
+# Small; with dropout, to test its randomness.
 UNET = ModelSettings(name="unet", base_filters=4, normalization=True, dropout=0.1)
 
 
@@ -32,7 +32,7 @@ def png(array: np.ndarray) -> bytes:
 
 
 def pair(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draws a box and a stripe on the ground, with noise and a void border: image, mask."""
+    """Returns an image and a mask of a box and a stripe on the ground, with noise and a void border."""
     mask = np.zeros(SIZE, np.uint8)
     top, left = rng.integers(4, 14), rng.integers(4, 14)
     mask[top : top + 12, left : left + 12] = 1
@@ -100,7 +100,7 @@ class Printer(logging.Handler):
 
 
 def main(directory: str, checkpoint_dir: str, output: str, options: str = "{}") -> None:
-    """Trains; the options are JSON: `devices`, logical processors to mirror over, `seed`, `model` and `training`."""
+    """Trains; the options are JSON: `devices` (number of logical CPUs), `seed`, `model` and `training`."""
     chosen = {"devices": 1, "seed": 5, "model": UNET.model_dump(), "training": {}, **json.loads(options)}
     strategy = mirrored(chosen["devices"]) if chosen["devices"] > 1 else None
     progress = logging.getLogger("segpipe.progress")
@@ -118,7 +118,7 @@ def main(directory: str, checkpoint_dir: str, output: str, options: str = "{}") 
 
 
 def mirrored(devices: int) -> tf.distribute.Strategy:
-    """Returns a strategy over logical processors; call it before TensorFlow computes anything."""
+    """Returns a strategy over logical CPUs; call it before TensorFlow computes anything."""
     (processor,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * devices)
     return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(devices)])

@@ -20,11 +20,11 @@ from pipeline.cli import run
 from pipeline.cli.run import build_config
 from pipeline.configuration.data import describe, with_gate_split
 from pipeline.configuration.loading import load_config
-from trainer.trial import OUT_OF_MEMORY, Timing
+from trainer.trial import OUT_OF_MEMORY, StepCosts
 
 _PYTHON = sys.executable
 _MACHINE = MachineFacts("a processor", 2, 23, (), edges=True)
-_TIMING = Timing(step=0.2, alone=0.19, validation_step=0.1, start=8, devices=1, memory=10**9)
+_TIMING = StepCosts(step=0.2, alone=0.19, validation_step=0.1, start=8, devices=1, memory=10**9)
 
 
 @pytest.fixture

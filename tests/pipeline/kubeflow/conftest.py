@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def loggers_as_they_were():
-    """Restores the loggers after a task, whose handler writes to a stream that ends with the test."""
+    """Restores the loggers, because a task adds a handler whose stream closes with the test."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -17,7 +17,7 @@ def loggers_as_they_were():
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory):
-    """Returns a function that compiles the pipeline with settings and parameters' defaults; it returns the path."""
+    """Returns a function that compiles the pipeline with settings and default parameters, and returns the path."""
 
     def compile_with(settings, data="", model="unet", preset="smoke"):
         from pipeline.kubeflow.compile import compile_pipeline

@@ -1,9 +1,9 @@
 """Runs a compiled Kubeflow pipeline as Kubeflow's driver, launcher and workflow engine would, without a cluster.
 
-The YAML is read as data, without kfp or TFX. Every task runs as a process of its own, with only the
-environment that the YAML gives it; the container image is this environment, a volume is a folder that
-exists, and the wait before a retry is left out. What the real launcher does with placeholders and
-outputs is in kubeflow/pipelines, backend/src/v2: driver.go and launcher_v2.go.
+The YAML is read as data, without kfp or TFX. Every task runs in a separate process, with only the environment variables
+of the YAML. This Python environment replaces the container image, existing folders replace the volumes, and retries
+start at once. The real launcher handles placeholders and outputs in kubeflow/pipelines, backend/src/v2: driver.go and
+launcher_v2.go.
 """
 
 import dataclasses
@@ -25,8 +25,8 @@ _RUN_ID = "{{$.pipeline_job_uuid}}"
 
 
 @dataclasses.dataclass
-class Task:
-    """The result of one task: an exit code for each attempt, and the outputs that its launcher would collect."""
+class PipelineTask:
+    """The result of one task: the exit code of each attempt, and the outputs that the launcher would collect."""
 
     name: str
     exit_codes: list[int] = dataclasses.field(default_factory=list)
@@ -39,7 +39,7 @@ class Task:
 
 
 class Cluster:
-    """The simulated cluster: its number of parallel tasks, its secrets, and its folder of outputs."""
+    """The simulated cluster: its number of parallel tasks, its secrets and its output folder."""
 
     def __init__(self, folder: Path, secrets: Mapping[str, Mapping[str, str]], slots: int = 2) -> None:
         self.folder = folder
@@ -54,10 +54,10 @@ class Run:
         """Reads a package.
 
         Args:
-            cluster: where the run happens.
+            cluster: the cluster to run on.
             package: path of the YAML.
             run_id: the run's id on Kubeflow.
-            arguments: values of the pipeline's parameters; the others have their defaults.
+            arguments: values of the pipeline's parameters; the defaults are used for the others.
         """
         documents = list(yaml.safe_load_all(Path(package).read_text()))
         self.id = run_id
@@ -68,10 +68,10 @@ class Run:
         self._parameters = _parameters(self._spec["root"].get("inputDefinitions", {}), arguments)
         self._done = {name: threading.Event() for name in self._dag}
         self._kills: dict[str, str] = {}
-        self.tasks = {name: Task(name) for name in self._dag}
+        self.tasks = {name: PipelineTask(name) for name in self._dag}
 
     def kill(self, task: str, at: str) -> None:
-        """Kills the first attempt of a task as soon as a line of its output contains a text."""
+        """Kills the first attempt of a task when a line of its output contains a text."""
         self._kills[task] = at
 
     def wait(self, task: str) -> None:
@@ -79,7 +79,7 @@ class Run:
         self._done[task].wait()
 
     def __call__(self) -> "Run":
-        """Runs every task once its predecessors have succeeded, and returns the run."""
+        """Runs every task after its predecessors have succeeded, and returns the run."""
         with ThreadPoolExecutor(len(self._dag)) as pool:
             for future in [pool.submit(self._run_task, name) for name in self._dag]:
                 future.result()
@@ -120,7 +120,7 @@ class Run:
         task.artifacts = _collect(executor_input) if code == 0 else {}
 
     def _executor_input(self, name: str, component: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        """Returns what the driver hands to the launcher; the folders of the outputs exist, as they do there."""
+        """Returns the input that the driver passes to the launcher, and creates the output folder."""
         folder.mkdir(parents=True)
         inputs = self._dag[name]["inputs"]
         values = {key: self._value(source) for key, source in inputs["parameters"].items()}
@@ -129,7 +129,7 @@ class Run:
             key: {"artifacts": [self.tasks[source["producerTask"]].artifacts[source["outputArtifactKey"]]]}
             for key, source in sources.items()
         }
-        # The launcher copies each input; it fails on one that was never written.
+        # The launcher copies each input, and fails if a file is missing.
         assert all(Path(group["artifacts"][0]["uri"]).is_file() for group in read.values()), read
         outputs = component.get("outputDefinitions", {}).get("artifacts", {})
         return {
@@ -147,11 +147,11 @@ class Run:
         if "componentInputParameter" in source:
             return self._parameters[source["componentInputParameter"]]
         constant = source["runtimeValue"]["constant"]
-        # Kubeflow replaces a placeholder of the job only if it is the whole value.
+        # Kubeflow replaces a job placeholder only if it is the whole value.
         return self.id if constant == _RUN_ID else constant
 
     def _environment(self, container: Mapping[str, Any], pod: Mapping[str, Any]) -> dict[str, str]:
-        """Returns the environment that the YAML gives a pod, and what every image has."""
+        """Returns the environment variables of a pod: those of the YAML, and those of every image."""
         for mount in pod.get("pvcMount", []):
             assert os.path.isdir(mount["mountPath"]), mount
         variables = {item["name"]: item["value"] for item in container.get("env", [])}
@@ -187,7 +187,7 @@ def fill(command: list[str], executor_input: Mapping[str, Any]) -> list[str]:
 
 
 def _parameters(definitions: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values of a pipeline's parameters, as the API server accepts them."""
+    """Returns the values of a pipeline's parameters; fails on those that the API server would reject."""
     declared = definitions.get("parameters", {})
     unknown = set(arguments) - set(declared)
     assert not unknown, unknown
@@ -204,7 +204,7 @@ def _run_process(
     deadline: float | None,
     should_kill: Callable[[str], bool],
 ) -> int:
-    """Runs a container's command and returns its exit code; a killed one's is negative."""
+    """Runs a container's command and returns its exit code, negative if it was killed."""
     with subprocess.Popen(
         command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:

@@ -97,7 +97,7 @@ def test_a_training_job_does_not_depend_on_the_folder_of_its_settings(tmp_path):
     assert written[0] == written[1]
 
 
-def test_the_default_image_is_the_pipeline_s_as_make_images_names_it():
+def test_the_default_image_is_the_pipeline_image_of_make_images():
     makefile = (Path(__file__).parents[3] / "Makefile").read_text()
     names = dict(re.findall(r"^(REGISTRY|TAG) \?= (\S+)$", makefile, flags=re.MULTILINE))
 

@@ -70,7 +70,7 @@ def _graph(tasks):
     }
 
 
-def test_the_kfp_sdk_reads_it(package, documents):
+def test_the_kfp_sdk_reads_the_package(package, documents):
     from kfp import components
 
     component = components.load_component_from_file(package)
@@ -149,7 +149,7 @@ def test_the_first_task_checks_all_parameters():
         ("push_destination", "/mnt/served"),
     ],
 )
-def test_a_parameter_changes_no_task_that_does_not_take_it(parameter, value, tmp_path):
+def test_a_parameter_changes_only_the_tasks_that_take_it(parameter, value, tmp_path):
     def nodes(**changed):
         values = {**defaults("", "unet", "smoke", None, None), "data": "", **changed}
         config = configure(values, [("test", {"kubeflow": {"root": "/mnt/work"}})])
@@ -163,7 +163,7 @@ def test_a_parameter_changes_no_task_that_does_not_take_it(parameter, value, tmp
     changed = {name for name, task in TASKS.items() for node in task.nodes if before.get(node) != after.get(node)}
     takers = {name for name, task in TASKS.items() if parameter in task.parameters}
     assert changed <= takers
-    # A span changes the folder that is read, which is not looked for here.
+    # A span changes only the data folder, which this test does not resolve.
     assert changed or parameter == "span"
 
 
@@ -225,7 +225,7 @@ def test_failed_tasks_are_retried_with_backoff(documents):
 def test_components_get_their_resources(documents):
     trainer, pusher = (_executor(documents, name)["resources"] for name in ("trainer", "pusher-and-report"))
 
-    # Servers before 2.4 read the fields of the first line, later ones those of the second.
+    # Servers before 2.4 read the fields in the first line, later servers those in the second.
     assert trainer["accelerator"].items() >= {"type": "nvidia.com/gpu", "count": "2"}.items()
     assert trainer["accelerator"].items() >= {"resourceType": "nvidia.com/gpu", "resourceCount": "2"}.items()
     assert (trainer["cpuLimit"], trainer["memoryLimit"]) == (2.0, pytest.approx(16 * 1.073741824))
@@ -254,7 +254,7 @@ def test_pods_get_nodes_volumes_secrets_and_a_deadline(documents):
     assert _executor(documents, "pusher-and-report")["env"] == [{"name": "AWS_REGION", "value": "eu-west-1"}]
 
 
-def test_a_pod_with_gpus_shares_more_memory_than_a_container_has_by_itself(documents):
+def test_a_pod_with_gpus_has_more_shared_memory_than_the_default(documents):
     (volume,) = _pod(documents, "trainer")["emptyDirMounts"]
 
     assert volume == {
@@ -314,7 +314,7 @@ def test_resources_can_be_given_to_every_node():
 
 @pytest.fixture
 def vertex(tmp_path):
-    """Returns a function from settings for Kubeflow to the pipeline compiled for Vertex AI."""
+    """Returns a function that compiles the pipeline for Vertex AI with some Kubeflow settings."""
     from pipeline.kubeflow.vertex import compile_vertex
 
     def compile_with(name="vertex.yaml", **kubeflow):
@@ -382,7 +382,7 @@ def test_vertex_retries_tasks(vertex):
     assert not any("retryPolicy" in task for task in without["root"]["dag"]["tasks"].values())
 
 
-def test_vertex_pushes_to_no_folder_of_a_container():
+def test_vertex_does_not_push_to_a_folder_of_a_container():
     from pipeline.kubeflow.vertex import compile_vertex
 
     settings = {"serving_dir": "/mnt/served", "data": {"dir": "gs://b/d"}, "kubeflow": {"root": "gs://b/w"}}

@@ -8,7 +8,7 @@ from pathlib import Path
 import mariadb
 import pytest
 
-# The two processes share this: a pipeline of three components with the node names that `segpipe gc` looks for.
+# Code of both processes, which open the same root and MariaDB.
 _SHARED = """
 import json, os, sys, time
 from pipeline.configuration.kubeflow import MetadataSettings
@@ -19,8 +19,9 @@ workdir = Workdir(root, settings, shared=True)
 workdir.create()
 """
 
-# Makes runs that take turns with three contents, so that most find something in the cache. As Kubeflow does, it tries a
-# node again that fails. Prints the states of each run, and what its last node read.
+# Runs the pipeline with three contents in turn, so that most runs find cached results. Like Kubeflow, it retries a node
+# that fails. Prints the states of each run, and the text that its last node read.
+# The nodes have names that `segpipe gc` looks for.
 _RUNS = (
     _SHARED
     + """
@@ -57,7 +58,7 @@ for number in range(24):
 """
 )
 
-# Removes, again and again, all but the newest run, and counts only the newest run as running.
+# Repeatedly removes all runs except the newest, and treats only the newest as running.
 _GC = (
     _SHARED
     + """
@@ -95,6 +96,6 @@ def test_gc_beside_runs_removes_only_old_runs(tmp_path, monkeypatch):
 
     assert [run["read"] for run in done] == [run["written"] for run in done]
     assert len(done) == 24
-    # Both sides did something: runs took results from the cache, and results were removed.
+    # Both processes did work: runs took cached results, and results were removed.
     assert any(run["states"] == ["cached"] * 3 for run in done)
     assert sum(removed) > 0

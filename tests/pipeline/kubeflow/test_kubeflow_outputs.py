@@ -1,4 +1,4 @@
-"""The outputs that Kubeflow shows of a run: scores, confusion matrix and page."""
+"""The outputs of a run that Kubeflow shows: scores, confusion matrix and report page."""
 
 import json
 

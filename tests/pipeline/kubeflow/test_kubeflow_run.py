@@ -1,7 +1,7 @@
-"""The compiled pipeline is run as compiled: every task a process, one MariaDB store, one pipeline root.
+"""The compiled pipeline runs with a process for every task, one MariaDB store and one pipeline root.
 
-A first run's Trainer is killed and tried again; while it runs, a new span of data arrives and another
-run takes it. Then the first is repeated, side by side with one that the gate must block.
+The Trainer of the first run is killed and retried. Meanwhile a new span of data arrives, and another run takes it. Then
+the first run is repeated, in parallel with a run that the gate must block.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ _GATES = {"QuarantineGate", "AnomalyGate"}
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    """Settings of a cluster whose shared volume is a folder and whose metadata store is MariaDB."""
+    """Settings for a cluster whose shared volume is a folder and whose metadata store is MariaDB."""
     root = tmp_path_factory.mktemp("root")
     with mariadb.running(tmp_path_factory.mktemp("mariadb")) as port:
         yield {
@@ -62,7 +62,7 @@ def settings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def story(settings, tmp_path_factory, compiled):
-    """Runs the story once; the tests find its runs by name."""
+    """Executes all runs once; the tests find them by name."""
     spans, arriving = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("arriving") / "span"
     for folder, seed in ((spans / "span-1", 1), (arriving, 2)):
         synthetic.make(str(folder), pairs={"train": 8, "val": 4}, size=(32, 32), seed=seed)
@@ -73,11 +73,11 @@ def story(settings, tmp_path_factory, compiled):
         data = f"{spans}/span-{{span}}"
         return kfp_harness.Run(cluster, package, name, {**_ARGUMENTS, "data": data, **arguments})
 
-    # The other's model must not be blessed: it would be a new baseline, so the first's would be evaluated again.
+    # The other run's model must not be blessed: a new baseline would make the first run evaluate its model again.
     first, other = run("first"), run("other", min_mean_iou=0.99)
     first.kill("trainer", at="epoch 2/3")
     with _started(first):
-        # Both runs would write the same schema, so the first one writes it alone. Everything else is parallel.
+        # Both runs would write the same schema, so the first run writes it alone. Everything else runs in parallel.
         first.wait("examplegen")
         arriving.rename(spans / "span-2")
         other()
@@ -89,7 +89,7 @@ def story(settings, tmp_path_factory, compiled):
 
 @contextlib.contextmanager
 def _started(run):
-    """Runs a run in parallel with the block, and waits for its end."""
+    """Executes a run in parallel with the block, and waits for its end."""
     thread = threading.Thread(target=run)
     thread.start()
     try:
@@ -100,7 +100,7 @@ def _started(run):
 
 @pytest.fixture
 def store(settings, monkeypatch):
-    """The metadata store that the runs left behind."""
+    """The metadata store of the runs."""
     from pipeline.storage.store import Store
 
     monkeypatch.setenv("SEGPIPE_METADATA_PASSWORD", mariadb.PASSWORD)

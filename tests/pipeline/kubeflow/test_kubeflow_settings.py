@@ -1,4 +1,4 @@
-"""Kubeflow's settings and parameters become one configuration, and spans are found."""
+"""Kubeflow's settings and parameters are merged into one configuration, and spans are found."""
 
 import pytest
 from kfp import dsl
@@ -33,7 +33,7 @@ def test_a_run_s_parameters_override_all_settings():
     assert (config.gate.min_mean_iou, config.gate.max_class_drop) == (0, 0.5)
 
 
-def test_a_span_that_is_compiled_in_stays_unless_a_run_names_another():
+def test_the_compiled_span_is_a_run_s_default():
     layers = [("--set", {"data": {"span": "street7"}})]
 
     assert configure(_values(), layers).data.span == "street7"
@@ -79,7 +79,7 @@ def test_a_component_s_resources_override_those_of_all():
         ("kubeflow.metadata=x", r"kubeflow\.metadata is a group; set one of kubeflow\.metadata\.database"),
         ("kubeflow.metadata.kind=mysqll", r"kubeflow\.metadata\.kind: found 'mysqll'.*did you mean mysql\?"),
         ("kubeflow.memory=lots", r"kubeflow\.memory: found 'lots'"),
-        # Kubernetes takes these as amounts of anything, and kfp does not.
+        # Kubernetes accepts these quantities for any resource; kfp does not.
         ("kubeflow.memory=1.5Gi", r"kubeflow\.memory: found '1\.5Gi'"),
         ("kubeflow.cpu=4Gi", r"kubeflow\.cpu: found '4Gi'"),
         ("kubeflow.metadata.kind=mysql", r"kubeflow\.metadata: found kind=mysql without a host.*metadata\.host"),
@@ -93,7 +93,7 @@ def test_a_wrong_setting_for_kubeflow_is_named(assignment, message):
         load_config([("--set", read_assignments([assignment]))])
 
 
-def test_groups_inside_groups_are_merged_layer_by_layer():
+def test_nested_settings_are_merged_layer_by_layer():
     config = load_config(
         [
             ("file", {"kubeflow": {"image": "a", "metadata": {"kind": "mysql", "host": "db"}}}),
@@ -133,7 +133,7 @@ def test_each_kind_of_store_has_its_connection(monkeypatch):
 
 @pytest.mark.parametrize("memory", ["", "512", "512Ki", "16Gi", "2T"])
 @pytest.mark.parametrize("cpu", ["", "4", "0.5", "500m"])
-def test_amounts_that_pass_are_taken_by_kfp(cpu, memory):
+def test_kfp_accepts_the_amounts_that_validation_accepts(cpu, memory):
     settings = KubeflowSettings(cpu=cpu, memory=memory)
 
     @dsl.container_component
@@ -192,7 +192,7 @@ def test_the_newest_span_is_found(tmp_path, folders, pattern, newest):
     assert spans.locate(f"{tmp_path}/{pattern}") == f"{tmp_path}/{newest}"
 
 
-def test_an_object_beside_the_spans_of_a_store_is_no_span(tmp_path):
+def test_an_object_beside_the_spans_of_a_store_is_not_a_span(tmp_path):
     folder = tmp_path.as_uri()
     (tmp_path / "2024-05-01").mkdir()
     (tmp_path / "2024-05-01" / "a.png").touch()
@@ -201,12 +201,12 @@ def test_an_object_beside_the_spans_of_a_store_is_no_span(tmp_path):
     assert spans.locate(f"{folder}/{{span}}") == f"{folder}/2024-05-01"
 
 
-def test_a_named_span_is_taken_and_a_plain_folder_left_alone(tmp_path):
+def test_a_named_span_is_used_and_a_path_without_a_placeholder_unchanged(tmp_path):
     assert spans.locate("gs://bucket/span-{span}", "7") == "gs://bucket/span-7"
     assert spans.locate(str(tmp_path)) == str(tmp_path)
 
 
-def test_no_span_at_all_is_an_error(tmp_path):
+def test_a_pattern_without_any_span_is_an_error(tmp_path):
     with pytest.raises(UsageError, match="at least one span"):
         spans.locate(f"{tmp_path}/span-{{span}}")
 

@@ -1,4 +1,4 @@
-"""Manifests of a multi-worker training: valid for Kubernetes, with consistent addresses of the workers."""
+"""Manifests of a multi-worker training: valid for Kubernetes, with consistent worker addresses."""
 
 import copy
 import json
@@ -31,7 +31,7 @@ _KINDS = ("job", "tfjob", "trainjob")
 
 @pytest.fixture
 def render():
-    """Returns a function from a kind to its manifests by their kind."""
+    """Returns a function that renders the manifests of a job kind, by their kind."""
 
     def render_manifests(kind, workers=3, epochs=5, **settings):
         config = load_config([("test", {"kubeflow": {**_SETTINGS, **settings}})])
@@ -83,7 +83,7 @@ def test_the_pods_have_what_the_configuration_gives_the_trainer(render, kind):
 
 @pytest.mark.parametrize("kind", _KINDS)
 @pytest.mark.parametrize("settings", [{}, {"volumes": {}, "secret_volumes": {}, "components": {}}])
-def test_the_pods_share_more_memory_than_a_container_has_by_itself(render, kind, settings):
+def test_the_pods_have_more_shared_memory_than_the_default(render, kind, settings):
     for pod in _pods(render(kind, **settings)):
         (container,) = pod["containers"]
         (mount,) = [mount for mount in container["volumeMounts"] if mount["mountPath"] == "/dev/shm"]
@@ -92,7 +92,7 @@ def test_the_pods_share_more_memory_than_a_container_has_by_itself(render, kind,
 
 
 @pytest.mark.parametrize("kind", _KINDS)
-def test_the_pods_know_the_run_and_its_parameters(render, kind):
+def test_the_pods_get_the_run_id_and_its_parameters(render, kind):
     for pod in _pods(render(kind)):
         (container,) = pod["containers"]
         arguments = dict(zip(container["args"][::2], container["args"][1::2], strict=True))
@@ -102,12 +102,12 @@ def test_the_pods_know_the_run_and_its_parameters(render, kind):
         assert (parameters["data"], parameters["size"], parameters["epochs"]) == ("/data/{span}", "96x128", 5)
 
 
-def test_another_training_is_another_run(render):
+def test_another_training_has_another_run_id(render):
     def run_id(**settings):
         (pod, *_) = _pods(render("tfjob", **settings))
         return pod["containers"][0]["args"][1]
 
-    # What a run has finished is not done again, so a pod that comes back must find the run it belongs to.
+    # A restarted pod must find its run, which resumes after the finished nodes.
     assert run_id() == run_id(workers=2)
     assert run_id() != run_id(epochs=6)
 
@@ -119,7 +119,7 @@ def test_a_tfjob_has_one_chief_and_the_other_workers(render):
     assert spec["runPolicy"]["activeDeadlineSeconds"] == 7200
     for role in spec["tfReplicaSpecs"].values():
         (container,) = role["template"]["spec"]["containers"]
-        # The operator finds container and port by these names and sets TF_CONFIG itself.
+        # The operator finds the container and the port by these names, and sets TF_CONFIG.
         assert container["name"] == "tensorflow"
         assert container["ports"] == [{"name": "tfjob-port", "containerPort": 2222}]
         assert "--workers" not in container["args"]
@@ -142,7 +142,7 @@ def test_a_job_s_pods_have_stable_names(render):
 
     config = json.loads(environment[TF_CONFIG])
     assert config["task"] == {"type": "worker", "index": 2}
-    # The host of an indexed Job's pod is called JOB-INDEX, and resolved below the Service that is its subdomain.
+    # The host name of an indexed Job's pod is JOB-INDEX, in the subdomain of the Service.
     assert config["cluster"]["worker"] == [f"night-1-{index}.night-1:2222" for index in range(3)]
     assert (job["metadata"]["name"], pod["subdomain"]) == ("night-1", service["metadata"]["name"])
     assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
@@ -156,7 +156,7 @@ def test_a_job_restarts_lost_workers_and_fails_as_a_whole(render):
     assert spec["completionMode"] == "Indexed"
     assert (spec["completions"], spec["parallelism"]) == (3, 3)
     assert (spec["backoffLimitPerIndex"], spec["maxFailedIndexes"]) == (4, 0)
-    # Kubernetes allows a limit by index only with this policy.
+    # Kubernetes allows a backoff limit per index only with this policy.
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
     assert spec["activeDeadlineSeconds"] == 7200
 
@@ -179,7 +179,7 @@ def test_a_trainjob_s_pods_make_tf_config_from_addresses_and_index(render):
     assert job["spec"]["trainer"]["numNodes"] == runtime["spec"]["mlPolicy"]["numNodes"] == 3
     config = json.loads(environment[TF_CONFIG])
     assert config["task"] == {"type": "worker", "index": 2}
-    # A JobSet's pods are called JOBSET-JOB-0-INDEX, and resolved below a service of the JobSet's name.
+    # The host name of a JobSet's pod is JOBSET-JOB-0-INDEX, in the subdomain of a Service named after the JobSet.
     assert config["cluster"]["worker"] == [f"night-1-node-0-{index}.night-1:2222" for index in range(3)]
 
 

@@ -1,4 +1,4 @@
-"""The pods of a TrainJob as processes on this machine: two workers train one model under one execution."""
+"""The pods of a TrainJob run as processes on this machine: two workers train one model in one execution."""
 
 import os
 import socket
@@ -28,7 +28,7 @@ def _free_ports(number):
 
 
 def _start(container, ports, index):
-    """Runs a pod's container as the indexed job would, with this machine in place of the pods' names."""
+    """Starts a pod's container as the indexed Job would, with localhost instead of the pods' names."""
     arguments = list(container["args"])
     arguments[arguments.index("--workers") + 1] = ",".join(f"localhost:{port}" for port in ports)
     return subprocess.Popen(

@@ -20,7 +20,7 @@ def _execution(node_id, state, **fields):
 
 @dataclasses.dataclass
 class _History:
-    """A metadata store that shows another state of one run at every read."""
+    """A metadata store that returns the next of some states of a run at every read."""
 
     states: list
 

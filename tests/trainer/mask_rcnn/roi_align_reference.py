@@ -1,4 +1,4 @@
-"""Writes `roi_align_reference.npz`, what torchvision's `roi_align` gives: `python roi_align_reference.py`.
+"""Writes the results of torchvision's `roi_align` to `roi_align_reference.npz`: `python roi_align_reference.py`.
 
 Needs torch and torchvision; the committed file was made by torchvision 0.23.0.
 """
@@ -14,7 +14,7 @@ BINS, SCALE = 7, 0.25
 def inputs() -> tuple[np.ndarray, np.ndarray]:
     """Returns features, float32 [2, H, W, 3], and boxes, float32 [2, 6, 4], (y_min, x_min, y_max, x_max) in pixels.
 
-    Some boxes cross the border, one lies outside, one is smaller than a bin, one has no area.
+    Some boxes cross the border, one is outside, one is smaller than a bin, and one has no area.
     """
     rng = np.random.default_rng(4)
     features = rng.normal(size=(2, 12, 17, 3)).astype(np.float32)

@@ -9,12 +9,12 @@ def test_anchors_are_those_of_the_paper_at_its_size():
     found = anchors.anchors((800, 1024))
 
     assert found.shape == (sum(anchors.counts((800, 1024))), 4)
-    # The first place of P2, height to width 1:2, 1:1 and 2:1, of 32x32 pixels each.
+    # The first position of P2: ratios of height to width of 1:2, 1:1 and 2:1, each with an area of 32x32 pixels.
     np.testing.assert_allclose(found[1], [-14, -14, 18, 18], atol=1e-4)
     sides = found[:3, 2:] - found[:3, :2]
     np.testing.assert_allclose(sides[:, 0] / sides[:, 1], [0.5, 1, 2], rtol=1e-5)
     np.testing.assert_allclose(sides.prod(axis=1), 32**2, rtol=1e-5)
-    # The last place of P6, 64 pixels from the first to the next: 512x512.
+    # The last position of P6, whose stride is 64: 512x512 pixels.
     np.testing.assert_allclose(np.diff(found[-2].reshape(2, 2), axis=0), [[512, 512]], rtol=1e-5)
     assert (np.diff(found[1:7:3], axis=0) == [0, 4, 0, 4]).all()
 
@@ -23,7 +23,7 @@ def test_small_images_have_smaller_anchors_and_odd_sizes_are_rounded_up():
     assert anchors.scale((800, 1333)) == anchors.scale((1000, 1000)) == 1
     assert anchors.scale((400, 2000)) == 0.5
     assert anchors.scale((96, 128)) == 0.375
-    # P6 has half of P5's 3x5 places, rounded up.
+    # P6 has half of P5's 3x5 positions, rounded up.
     assert anchors.counts((96, 160))[3:] == [3 * 15, 3 * 2 * 3]
 
 
@@ -33,7 +33,7 @@ def test_decoded_offsets_are_the_boxes():
 
     offsets = boxes.encode(origins, true, boxes.BOX_VARIANCE)
 
-    # Ren et al. 2015, equation 2, over the variance: the centre moves by 6 of 20 pixels down and by -5 of 40 across.
+    # Ren et al. 2015, equation 2, divided by the variance: the centre moves by 6 of 20 pixels down and -5 of 40 across.
     np.testing.assert_allclose(offsets[0], [6 / 20 / 0.1, -5 / 40 / 0.1, np.log(28 / 20) / 0.2, 0], atol=1e-5)
     np.testing.assert_allclose(boxes.decode(origins, offsets, boxes.BOX_VARIANCE, (100, 100)), true, atol=1e-4)
 
@@ -56,7 +56,7 @@ def test_the_best_box_of_each_group_is_kept():
     assert real.numpy().tolist() == [[True, True, True, False]]
 
 
-# IoU with the first truth, 10x10 pixels: 1, 0.7, 0.5 and 0.2. The last but one is half of the second truth.
+# IoU with the first truth, 10x10 pixels: 1, 0.7, 0.5 and 0.2. The fifth box is half of the second truth.
 CANDIDATES = [[0, 0, 10, 10], [0, 0, 7, 10], [0, 0, 5, 10], [0, 0, 2, 10], [40, 40, 45, 50], [80, 80, 90, 90]]
 TRUTH = [[[0, 0, 10, 10], [40, 40, 50, 50], [0, 0, 0, 0]]]
 

@@ -50,13 +50,13 @@ def test_perfect_proposals_have_no_loss(truth):
     assert wrong_places > 0.01
 
 
-def test_padding_counts_in_no_loss(truth):
+def test_padding_does_not_change_the_loss(truth):
     padded = Truth(truth.masks, truth.labels, truth.boxes, tf.constant([1.0, 0.0]))
     draw = np.random.default_rng(0)
     logits = tf.constant(draw.normal(size=(2, sum(anchors.counts(SIZE)))), tf.float32)
     offsets = tf.zeros([*logits.shape, 4])
 
-    # The second image changes nothing, whatever is predicted for it.
+    # The predictions for the second image do not matter.
     found = [
         float(losses.proposal_losses(tf.concat([logits[:1], other], 0), offsets, padded, SIZE, SEED))
         for other in (logits[1:], logits[1:] * 100)
@@ -66,7 +66,7 @@ def test_padding_counts_in_no_loss(truth):
 
 
 def test_mask_targets_are_the_part_of_the_mask_in_the_box(truth):
-    # The left half of the first instance, and a box beside the second one.
+    # The left half of the first instance, and a box next to the second one.
     proposals = tf.constant([[[8.0, 0, 40, 16], [20, 32, 52, 60]]])
 
     left, beside = losses.mask_targets(truth.masks[:1], tf.constant([[0, 1]]), proposals).numpy()[0]
@@ -75,7 +75,7 @@ def test_mask_targets_are_the_part_of_the_mask_in_the_box(truth):
     assert not beside[:, :-1].any()
 
 
-def test_every_part_learns(truth):
+def test_every_variable_has_a_finite_gradient(truth):
     keras.utils.set_random_seed(0)
     settings = ModelSettings(name="mask_rcnn", encoder="mobilenet_v2", pyramid_filters=8, proposals=20, max_instances=5)
     network = model.build(settings, SIZE, things=2)
@@ -100,7 +100,7 @@ def test_every_part_learns(truth):
 def test_proposals_are_the_best_anchors_moved_by_their_offsets():
     all_anchors = anchors.anchors(SIZE)
     objectness = np.full((1, len(all_anchors)), -9.0, np.float32)
-    # An anchor of P2 with room around it, and its neighbour, which it suppresses.
+    # An anchor of P2 away from the border, and its neighbour, which non-maximum suppression removes.
     inside = np.flatnonzero((all_anchors.min(axis=-1) > 4) & (all_anchors[:, 2] < 60) & (all_anchors[:, 3] < 90))[0]
     objectness[0, [inside, inside + 3]] = 5, 4
     offsets = np.zeros((*objectness.shape, 4), np.float32)
@@ -114,11 +114,11 @@ def test_proposals_are_the_best_anchors_moved_by_their_offsets():
     assert abs(found[1] - found[0]).max() > 1
 
 
-def test_detections_are_the_boxes_of_their_class_above_the_least_score():
+def test_detections_are_the_boxes_of_their_class_above_the_minimum_score():
     proposals = tf.constant([[[0.0, 0, 20, 20], [30, 30, 60, 60], [0, 0, 0, 0]]])
     logits = tf.math.log([[[0.1, 0.7, 0.2], [0.85, 0.08, 0.07], [0.0001, 0.5, 0.5]]])
     offsets = np.zeros((1, 3, 2, 4), np.float32)
-    # The first thing lies a tenth of its height, 2 pixels, lower.
+    # The first class moves its box down by a tenth of the height, 2 pixels.
     offsets[0, 0, 0, 0] = 0.1 / boxes.BOX_VARIANCE[0]
 
     found, classes, scores = Detections(4, 0.1, SIZE)(proposals, logits, tf.reshape(offsets, [1, 3, 8]))

@@ -31,20 +31,20 @@ def test_large_boxes_read_deep_levels():
     sides = tf.constant([112, 223, 224, 447, 448, 3000, 1], tf.float32)
     boxes = tf.stack([tf.zeros(7), tf.zeros(7), sides, sides], axis=-1)
 
-    # Lin et al. 2017, equation 1: 224 pixels are P4's.
+    # Lin et al. 2017, equation 1: boxes of 224 pixels belong to P4.
     assert levels_of(boxes, (800, 800)).numpy().tolist() == [1, 1, 2, 2, 3, 3, 0]
     assert levels_of(boxes / 2, (400, 400)).numpy().tolist() == [1, 1, 2, 2, 3, 3, 0]
 
 
 def test_a_box_reads_its_pixels_of_its_level():
-    # Every level holds its number, and P2 the row as well.
+    # Every level holds its stride; P2 adds 100 times the row.
     levels = [np.full((1, 256 // stride, 384 // stride, 1), stride, np.float32) for stride in (4, 8, 16, 32)]
     levels[0] += np.arange(64, dtype=np.float32)[:, np.newaxis, np.newaxis] * 100
     boxes = tf.constant([[[40, 8, 56, 24], [0, 0, 60, 60], [0, 0, 256, 384]]], tf.float32)
 
     found = RoiAlign(2, (256, 384))(boxes, levels).numpy()[0, ..., 0]
 
-    # Rows 10 to 14 of P2, of which two bins have their centres at rows 11 and 13, half a pixel before.
+    # Rows 10 to 14 of P2: the two bins have their centres at 11 and 13, which are half a pixel less as row indices.
     np.testing.assert_allclose(found[0], [[1054, 1054], [1254, 1254]])
     assert (found[1] == 8).all()
     assert (found[2] == 32).all()

@@ -24,7 +24,7 @@ from trainer.variants.component import Optimizer
 _SIZE = (32, 32)
 _CLASS_MAP = ClassMap(("dark", "light"), ((0, 0, 0), (255, 255, 255)))
 _METADATA = {"model": "toy", "export_precision": "float32"}
-# Neighbouring levels of grey, which low precision cannot distinguish, and clear black and white.
+# Adjacent grey levels, which low precision cannot distinguish.
 _DARK, _LIGHT = 199, 200
 
 
@@ -41,7 +41,7 @@ def _write_transform(directory: str) -> None:
 
 
 def _write_split(folder: pathlib.Path, dark: int, light: int) -> None:
-    """Writes four examples, each light in some columns."""
+    """Writes four examples, each with some light columns."""
     folder.mkdir(parents=True)
     with tf.io.TFRecordWriter(str(folder / "data-00000-of-00001.gz"), "GZIP") as writer:
         for columns in (8, 12, 16, 20):
@@ -55,7 +55,7 @@ def _write_split(folder: pathlib.Path, dark: int, light: int) -> None:
 
 
 def _network() -> keras.Model:
-    """Classifies pixels above a grey of 199.5 as light; the batch norm contains the threshold."""
+    """Classifies pixels above a grey level of 199.5 as light; the batch normalisation contains the threshold."""
     image = keras.Input((None, None, 3), name="image")
     grey = keras.layers.Conv2D(1, 1, use_bias=False, kernel_initializer="ones", name="sum")(image)
     norm = keras.layers.BatchNormalization(epsilon=0, name="threshold")
@@ -122,7 +122,7 @@ def test_the_first_variant_that_loses_nothing_is_written_with_int8(trained, tmp_
     assert np.all(logits[..., 1] > logits[..., 0])
     answer = tf.saved_model.load(directory).signatures["serving_default"](image=tf.constant([png_bytes(_grey(255))]))
     assert np.all(answer["class_map"] == 1)
-    # A later training may start from it.
+    # A later training may start from these weights.
     assert pathlib.Path(weights_beside(directory)).exists()
 
 
@@ -165,7 +165,7 @@ def test_variants_keep_test_time_augmentation_but_int8_has_one_scale(trained, tm
         tf.saved_model.load(path).signatures["probabilities"](image=image)["probabilities"]
         for path in (directory, optimized)
     )
-    # Enlarged, a stripe has softer edges than the stripe itself.
+    # Enlarging a stripe softens its edges.
     assert len(np.unique(np.round(expected[0, 0, :, 1], 2))) > 2
     np.testing.assert_allclose(answer, expected, atol=1e-3)
 

@@ -7,7 +7,7 @@ from kubeflow_server import KubeflowServer
 
 @pytest.fixture(autouse=True)
 def no_settings_of_the_user(monkeypatch, tmp_path):
-    """Keeps the kfp client from reading a settings file, and segpipe from reading secrets, of the user."""
+    """Hides the user's kfp settings file and segpipe secrets."""
     from kfp.client import Client
 
     monkeypatch.setattr(Client, "_LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))
@@ -17,7 +17,7 @@ def no_settings_of_the_user(monkeypatch, tmp_path):
 
 @pytest.fixture
 def server():
-    """A server without users; a request that its API does not know fails the test."""
+    """A single-user server; the test fails if a request does not fit the API."""
     with KubeflowServer() as running:
         yield running
     assert running.violations == []

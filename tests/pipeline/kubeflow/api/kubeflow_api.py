@@ -1,4 +1,4 @@
-"""Kubeflow's published v2beta1 API, from an excerpt of its swagger: its requests and their shapes."""
+"""Kubeflow's published v2beta1 API, from an excerpt of its swagger: operations and their schemas."""
 
 import json
 import re
@@ -18,19 +18,19 @@ def find_operation(method, path):
 
 
 def slug(template):
-    """Returns the name of a path's method: its words, with `one` for a single item."""
+    """Returns the name of a path's method: the path's words, with `one` for a single item."""
     words = re.sub(r"\{\w+\}", "", template.removeprefix("/apis/v2beta1/")).replace(":", "/").split("/")
     slug = "_".join(word for word in words if word)
     return "runs_one" if template.endswith("runs/{run_id}") else slug
 
 
 def validate(content, schema):
-    # Not `jsonschema.validate`, which checks the schema itself again at every call.
+    # `jsonschema.validate` would check the schema itself at every call.
     jsonschema.Draft4Validator({**_lenient(schema), "definitions": _DEFINITIONS}).validate(content)
 
 
 def _lenient(schema):
-    """Lets 64-bit integers be numbers too, as the server does, and refuses unknown fields, as it does too."""
+    """Accepts numbers for 64-bit integers and rejects unknown fields, like the server."""
     if isinstance(schema, dict):
         if schema.get("format") == "int64":
             return {"type": ["string", "integer"]}

@@ -1,7 +1,7 @@
-"""A Kubeflow Pipelines API server on a socket, as far as segpipe asks it, that follows the published v2beta1 API.
+"""A Kubeflow Pipelines API server on a socket, with the part of the published v2beta1 API that segpipe calls.
 
 Every request and every answer is checked against `kubeflow_api.json`, an excerpt of Kubeflow's own swagger;
-a request that does not fit is answered 400 and kept in `violations`.
+a request that does not fit gets the status 400 and is recorded in `violations`.
 """
 
 import copy
@@ -19,7 +19,7 @@ import yaml
 from kubeflow_api import find_operation, slug, validate
 
 _GRPC_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 500: 13}
-# The field of each listing's answer that has the items.
+# The field with the items in the response of each listing.
 _LISTS = {
     "experiments": "experiments",
     "pipelines": "pipelines",
@@ -45,9 +45,9 @@ class KubeflowServer:
         self.items = {kind: {} for kind in _LISTS}
         self.requests = []
         self.violations = []
-        self.page_size = 2  # smaller than any client's, so that every listing has pages
+        self.page_size = 2  # smaller than any client's, so that listings have several pages
         self.without_workflow = set()  # ids of runs whose workflow was removed
-        self.refuse = {}  # (method, path ending) to the status that such a request gets
+        self.refuse = {}  # the status of failing requests, by (method, path ending)
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._lock = threading.Lock()
         scheme = "http"
@@ -73,7 +73,7 @@ class KubeflowServer:
         return [path for verb, path in self.requests if verb == method and path.endswith(ending)]
 
     def fire(self, schedule_id, at, state="SUCCEEDED"):
-        """Does what the scheduler does at a recurring run's time."""
+        """Adds the run that the scheduler would start at a recurring run's time."""
         schedule = self.items["recurringruns"][schedule_id]
         run = _stamped(
             "run_id",
@@ -92,7 +92,7 @@ class KubeflowServer:
         return run
 
     def answer(self, method, path, query, headers, body):
-        """Returns what a request is answered with. Raises ApiError."""
+        """Returns the response to a request. Raises ApiError."""
         self._authenticate(headers)
         for (verb, ending), status in self.refuse.items():
             if method == verb and path.endswith(ending):
@@ -299,7 +299,7 @@ def _stamped(key, body):
 
 
 def _error(error, path):
-    """Returns an error in the gateway's form or, for uploads, in the upload server's own."""
+    """Returns an error in the gateway's format or, for uploads, in the upload server's."""
     if "/upload" in path:
         return {"error_message": str(error), "error_details": str(error)}
     code = _GRPC_CODES.get(error.status, 2)

@@ -1,4 +1,4 @@
-"""Runs on a Kubeflow Pipelines server: uploads, starts, stops, and the message of every refusal."""
+"""Runs on a Kubeflow Pipelines server: uploads, starts, stops and all error messages."""
 
 import datetime
 import socket
@@ -91,7 +91,7 @@ def test_a_run_without_a_workflow_cannot_be_stopped_and_the_message_says_what_to
             kubeflow.stop(kubeflow.find_run(run.run_id))
         assert f"--selector pipeline/runid={run.run_id}" in str(error.value)
         assert f"delete the run at {server.host}/#/runs/details/{run.run_id}" in str(error.value)
-    # A run that ended after its state was read.
+    # The run ends after its state was read.
     with pytest.raises(SegpipeError, match="answered 400 .*Row not found"):
         kubeflow.stop(run)
 
@@ -180,7 +180,7 @@ def test_an_address_without_a_scheme_is_refused():
         Kubeflow(Connection("localhost:8888"))
 
 
-def test_a_private_authority_is_trusted_if_it_is_named(tmp_path, package):
+def test_a_private_ca_certificate_is_trusted_if_it_is_given(tmp_path, package):
     certificate, authority = _self_signed(tmp_path)
     with KubeflowServer(certificate=certificate) as server:
         with pytest.raises(SegpipeError, match=r"not signed by a known authority.*--ca"):
@@ -191,7 +191,7 @@ def test_a_private_authority_is_trusted_if_it_is_named(tmp_path, package):
 
 
 def _self_signed(folder):
-    """Returns the paths of a certificate for localhost with its key, and of the certificate alone."""
+    """Returns the path of a certificate for localhost with its key, and that of the certificate alone."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.timezone.utc)

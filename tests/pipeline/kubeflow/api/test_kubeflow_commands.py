@@ -24,7 +24,7 @@ def _call(*words):
 
 @pytest.fixture
 def call(server, package):
-    """Returns a function that calls a command for the server, with the pipeline where the command takes one."""
+    """Returns a function that calls a command on the server, with the pipeline if the command takes one."""
 
     def call_command(command, *words):
         takes_pipeline = command == "submit" or any(word in words for word in ("--cron", "--every"))

@@ -31,7 +31,7 @@ def _at(text):
         ("@monthly", "2024-12-31 23:59:59", "2025-01-01 00:00:00"),
     ],
 )
-def test_the_next_time_is_the_scheduler_s(text, now, expected):
+def test_the_next_time_equals_the_scheduler_s(text, now, expected):
     assert cron.parse(text).next_after(_at(now)) == _at(expected)
 
 

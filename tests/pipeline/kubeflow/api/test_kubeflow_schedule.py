@@ -20,7 +20,7 @@ def kubeflow(server):
 
 @pytest.fixture
 def apply(kubeflow, package):
-    """Returns a function that applies a schedule called `nightly`, with what is named changed."""
+    """Returns a function that applies the schedule `nightly` with some settings changed."""
 
     def apply_schedule(cron=None, every=None, path=package, **arguments):
         trigger = schedules.read_trigger(cron if cron or every else "0 3 * * *", every)
@@ -59,7 +59,7 @@ def test_applying_twice_changes_nothing(server, apply, trigger):
     assert {method for method, _ in server.requests[asked:]} == {"GET"}
 
 
-def test_another_time_parameter_or_pipeline_replaces_it(server, apply, tmp_path):
+def test_a_changed_time_parameter_or_pipeline_replaces_the_schedule(server, apply, tmp_path):
     apply()
     other = write_package(tmp_path / "other.yaml", image="example.com/segpipe:2")
 
@@ -97,7 +97,7 @@ def test_a_change_that_the_server_refuses_leaves_the_old_schedule(server, apply)
     assert left["status"] == "ENABLED"
 
 
-def test_an_old_schedule_that_cannot_be_deleted_is_deleted_by_the_next_application(server, apply):
+def test_an_old_schedule_that_cannot_be_deleted_is_deleted_by_the_next_apply(server, apply):
     apply()
     (old,) = server.all("recurringruns")
     server.refuse = {("DELETE", old["recurring_run_id"]): 500}
@@ -112,7 +112,7 @@ def test_an_old_schedule_that_cannot_be_deleted_is_deleted_by_the_next_applicati
     assert left["trigger"]["cron_schedule"]["cron"] == "0 0 4 * * *"
 
 
-def test_other_schedules_are_left_alone(server, kubeflow, apply):
+def test_other_schedules_are_not_changed(server, kubeflow, apply):
     apply()
     server.all("recurringruns")[0]["display_name"] = "weekly"
 
