@@ -23,7 +23,7 @@ def weights_beside(serving_model_dir: str) -> str:
 
 
 def read_model_metadata(directory: str) -> dict[str, Any]:
-    """Returns the metadata of an exported model. Raises OSError if there is none, and ValueError if it is not JSON."""
+    """Returns the metadata of an exported model. Raises OSError if it cannot be read, ValueError if not JSON."""
     return json.loads(files.read_bytes(files.join(directory, MODEL_METADATA)))
 
 

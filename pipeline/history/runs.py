@@ -79,7 +79,7 @@ def latest_run(workdir: Workdir, store: Store) -> str:
 
 
 def running_run(workdir: Workdir) -> str | None:
-    """Returns the run that holds the lock of the work directory; None if there is none, or it is unknown."""
+    """Returns the run that holds the lock of the work directory; None if no run is known to."""
     if not os.path.isdir(workdir.runs):
         return None
     # A run creates its folder as soon as it holds the lock, and writes its summary at its end.

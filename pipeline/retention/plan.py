@@ -107,6 +107,7 @@ class _Planner:
         self._checkpoints = self._find_checkpoints()
 
     def plan(self) -> Plan:
+        """Returns what no kept run needs."""
         kept = self._kept()
         removed = [run for run in self._own if run.name not in kept]
         gone = {run.name for run in removed}

@@ -153,7 +153,7 @@ def test_other_weights_in_the_same_file_are_another_training(compiled, tmp_path)
         ({"training": {"crop_size": (192, 200)}}, "training.crop_size: found 192x200, but fcn8 needs a width"),
         ({"model": {"name": "segnet", "head_filters": 64}}, "model.head_filters: found 64, but segnet"),
         ({"training": {"augment": False, "crop_size": (32, 32)}}, "crop_size is .*, expected null if augment is false"),
-        ({"training": {"frozen_blocks": 1}}, "training.frozen_blocks: found 1, but model.encoder_weights is none"),
+        ({"training": {"frozen_blocks": 1}}, "training.frozen_blocks: found 1 with model.encoder_weights=none"),
         (
             {"model": {"name": "unet"}, "training": {"encoder_lr_multiplier": 0.5}},
             "training.encoder_lr_multiplier: found 0.5, but unet",

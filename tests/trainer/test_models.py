@@ -230,7 +230,7 @@ def test_only_frozen_blocks_keep_their_weights():
         (
             {"name": "unet"},
             {"frozen_blocks": 1},
-            r"training\.frozen_blocks: found 1, but model.encoder_weights is none",
+            r"training\.frozen_blocks: found 1 with model.encoder_weights=none",
         ),
         (
             {"name": "unet"},

@@ -182,8 +182,8 @@ def check(settings: ModelSettings, size: tuple[int, int], training: TrainingSett
         check_input_size(settings, "training.crop_size", training.crop_size)
     if training.frozen_blocks and settings.encoder_weights == "none":
         raise UsageError(
-            f"training.frozen_blocks: found {training.frozen_blocks}, but model.encoder_weights is none, and random "
-            "weights must be trained; set it to 0, or choose pretrained weights"
+            f"training.frozen_blocks: found {training.frozen_blocks} with model.encoder_weights=none, expected 0, "
+            "because random weights must be trained. Set it to 0, or choose pretrained weights"
         )
     if training.encoder_lr_multiplier < 1 and not encoder_blocks(settings):
         raise UsageError(
