@@ -162,9 +162,8 @@ class HeatCell:
     @property
     def title(self) -> str:
         """The tooltip of the cell."""
-        verb = "found as" if self.diagonal else "taken for"
         fraction = wording.percent(self.fraction)
-        return f"{self.truth} {verb} {self.predicted}: {self.pixels:,} pixels, {fraction} of {self.truth}"
+        return f"{self.truth} predicted as {self.predicted}: {self.pixels:,} pixels, {fraction} of {self.truth}"
 
 
 def heat_map(data: ReportData) -> dict[str, list[HeatCell]]:

@@ -78,7 +78,7 @@ def test_full_report_shows_every_section_with_its_numbers(report):
     assert "void" not in page.text("classes")
     assert "IoU of pedestrian 0.100 0.149 +0.049 met" in page.text("thresholds")
     assert "IoU of road, change from the baseline −0.050 +0.031 +0.081 met" in page.text("thresholds")
-    assert "75 % of pedestrian is taken for road" in page.text("confusion")
+    assert "75 % of pedestrian is predicted as road" in page.text("confusion")
     assert "0016E5_07979" in page.text("frames")
     assert "Chosen among 101 frames of split val" in page.text("frames")
     assert "3 epochs" in page.text("training")
@@ -201,8 +201,8 @@ def test_bars_are_as_long_as_the_scores(report):
 def test_confusion_cells_have_their_counts_as_tooltips(report):
     titles = Page(render(report)).values("title", "td")
 
-    assert "pedestrian taken for road: 150 pixels, 75\N{NARROW NO-BREAK SPACE}% of pedestrian" in titles
-    assert "road found as road: 1,960 pixels, 98\N{NARROW NO-BREAK SPACE}% of road" in titles
+    assert "pedestrian predicted as road: 150 pixels, 75\N{NARROW NO-BREAK SPACE}% of pedestrian" in titles
+    assert "road predicted as road: 1,960 pixels, 98\N{NARROW NO-BREAK SPACE}% of road" in titles
     assert len(titles) == 25
 
 
