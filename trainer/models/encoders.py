@@ -75,9 +75,13 @@ def _strided(
     return Encoder(application, pixels, features, (None, *features[:-1]), features[-1], blocks, pytorch)
 
 
-def _efficientnet_lite(application: Callable[..., keras.Model], scales: tuple[float, float]) -> Encoder:
+def _efficientnet_lite(
+    application: Callable[..., keras.Model],
+    scales: tuple[float, float],
+    pytorch: Callable[..., keras.Model] | None = None,
+) -> Encoder:
     features, blocks = efficientnet_lite.features(*scales), efficientnet_lite.layers_with_weights(*scales)
-    return _strided(application, preprocessing.minus_127_over_128, features, blocks)
+    return _strided(application, preprocessing.minus_127_over_128, features, blocks, pytorch)
 
 
 _STAGE_NORMS = (None, "stage1_norm", "stage2_norm", "stage3_norm", "stage4_norm")
@@ -116,7 +120,9 @@ ENCODERS = {
         _mobilenet_v2_blocks(),
         pytorch_variants.MobileNetV2,
     ),
-    "efficientnet_lite0": _efficientnet_lite(efficientnet_lite.EfficientNetLite0, efficientnet_lite.LITE0),
+    "efficientnet_lite0": _efficientnet_lite(
+        efficientnet_lite.EfficientNetLite0, efficientnet_lite.LITE0, pytorch_variants.EfficientNetLite0
+    ),
     "efficientnet_lite2": _efficientnet_lite(efficientnet_lite.EfficientNetLite2, efficientnet_lite.LITE2),
     "convnext_tiny": _strided(
         convnext.ConvNeXtTiny, preprocessing.imagenet_mean_and_deviation, _STAGE_NORMS, convnext.BLOCKS

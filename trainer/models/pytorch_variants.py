@@ -1,6 +1,6 @@
-"""Networks of Keras Applications with the strides and padding of timm, torchvision and Hugging Face.
+"""The encoders' networks with the strides and padding of timm, torchvision, Hugging Face and keras-hub.
 
-Weights from these libraries need them. Layers and shapes of weights are those of Keras.
+Weights from these libraries need them. Layers and shapes of weights are those of the encoder's own network.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
+
+from trainer.models import efficientnet_lite
 
 # PyTorch pads 3x3 convolutions by a pixel on each side. At stride 2 on even sizes, the last pixel is never read, and
 # without it `dilation` can treat this padding like Keras' own, ((0, 1), (0, 1)).
@@ -33,6 +35,14 @@ def MobileNetV2(**options: Any) -> keras.Model:
     pads = {f"block_{block}_pad": {"padding": _PADDING} for block in (1, 3, 6, 13)}
     changes: dict[str, dict[str, Any]] = {**pads, "Conv1": {"padding": "valid"}}
     return _changed(keras.applications.MobileNetV2(**options), changes, padded=["Conv1"])
+
+
+def EfficientNetLite0(**options: Any) -> keras.Model:
+    """Builds EfficientNet-Lite0 with more padding at the start of each side than at the end, if the stride is 2.
+
+    Source: `_apply_efficientnet_block` in keras_hub/src/models/efficientnet/efficientnet_backbone.py, keras-hub 0.32.0.
+    """
+    return efficientnet_lite.EfficientNetLite0(**options, pad_start=True)
 
 
 def _changed(network: keras.Model, changes: Mapping[str, Mapping[str, Any]], padded: Collection[str]) -> keras.Model:

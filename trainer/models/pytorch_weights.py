@@ -110,7 +110,7 @@ NAMINGS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "mit_b0": {"Hugging Face": _mit_b0()},
 }
 # Of batch normalisation in all of these networks, PyTorch's default; Keras' MobileNetV2 has 1e-3.
-_EPSILON = 1e-5
+EPSILON = 1e-5
 
 
 def read(path: str, encoder: str, model: keras.Model, layers: Sequence[str]) -> dict[str, Weights]:
@@ -151,12 +151,12 @@ def read(path: str, encoder: str, model: keras.Model, layers: Sequence[str]) -> 
     known = [f"{prefixes[0]}.weight ({library})" for library, prefixes in namings.items()]
     raise UsageError(
         f"encoder weights {path}: found {', '.join(itertools.islice(arrays, 3))}, ..., expected weights of {encoder} "
-        f"with {' or '.join(known) or 'a Keras weights file: its safetensors files are not supported'}"
+        f"with {' or '.join(known) or 'a Keras file: its safetensors files are not supported'}"
     )
 
 
 def convert(
-    arrays: Mapping[str, np.ndarray], name: str, layer: keras.layers.Layer, epsilon: float = _EPSILON
+    arrays: Mapping[str, np.ndarray], name: str, layer: keras.layers.Layer, epsilon: float = EPSILON
 ) -> Weights:
     """Returns a layer's weights, in Keras' order and layout.
 
@@ -174,7 +174,7 @@ def convert(
     """
     if isinstance(layer, keras.layers.BatchNormalization):
         scale, offset, mean, variance = (_float32(arrays[f"{name}.{array}"]) for array in _BATCH_NORMALIZATION)
-        return [scale * np.sqrt((variance + layer.epsilon) / (variance + epsilon)), offset, mean, variance]
+        return [rescaled(scale, variance, epsilon, layer), offset, mean, variance]
     if isinstance(layer, keras.layers.LayerNormalization):
         return [_float32(arrays[f"{name}.{array}"]) for array in _NORMALIZATION]
     if not isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
@@ -187,6 +187,11 @@ def convert(
     # Unlike PyTorch's, Keras' ResNet50 has biases before its batch normalisation.
     bias = arrays.get(f"{name}.bias")
     return [kernel, np.zeros(kernel.shape[-1], np.float32) if bias is None else _float32(bias)]
+
+
+def rescaled(scale: np.ndarray, variance: np.ndarray, epsilon: float, layer: keras.layers.Layer) -> np.ndarray:
+    """Returns the scale for a layer of batch normalisation that compensates for the other epsilon of the weights."""
+    return scale * np.sqrt((variance + layer.epsilon) / (variance + epsilon))
 
 
 def _float32(array: np.ndarray) -> np.ndarray:
