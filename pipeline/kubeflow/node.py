@@ -200,7 +200,7 @@ def find(config: RunConfig, run_id: str) -> tuple[str, DatasetDescription, str]:
     recorded = {each.node_id: each for each in (store.executions(run_id) if store.has_run(run_id) else [])}
     read, gate = recorded.get(_READS_DATA), recorded.get(_CHOOSES_SPLIT)
     folder = str(read.properties["input_base"]) if read else spans.locate(config.data.dir, config.data.span)
-    if read and gate and gate.state in ("ran", "cached"):
+    if read and gate and gate.finished:
         description = DatasetDescription.from_json(read.properties["description"])
         return folder, description, str(gate.properties["gate_split"])
     return folder, describe(config.data.model_copy(update={"dir": folder}), config.task, config.model.depth), ""

@@ -46,6 +46,25 @@ def test_a_change_in_an_imported_module_changes_the_hash(package, name):
     assert _hash() != before
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "if x:\n    pass\nelse:\n    {}",
+        "try:\n    pass\nexcept OSError:\n    {}",
+        "try:\n    pass\nfinally:\n    {}",
+        "match x:\n    case 1:\n        {}",
+        "class C:\n    async def f(self):\n        with x:\n            {}",
+    ],
+)
+def test_imports_in_every_kind_of_block_count(package, statement):
+    (package / "top.py").write_text(statement.format("import sourcehash_probe.other"))
+    before = _hash()
+
+    (package / "other.py").write_text("x = 2\n")
+
+    assert _hash() != before
+
+
 def test_a_change_in_another_module_does_not_change_the_hash(package):
     before = _hash()
 
@@ -59,6 +78,14 @@ def test_backup_files_do_not_change_the_hash(package, name):
     before = _hash()
 
     (package / name).write_text("half a line")
+
+    assert _hash() == before
+
+
+def test_a_broken_link_does_not_change_the_hash(package):
+    before = _hash()
+
+    (package / "inner" / "link.html").symlink_to("missing")
 
     assert _hash() == before
 
