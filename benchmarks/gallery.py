@@ -16,11 +16,10 @@ from PIL import Image
 
 from benchmarks.finished_runs import named, newest_training
 from components.class_map import ClassMap
-from components.dataset import masks
 from components.dataset.description import DatasetDescription, detect
-from components.dataset.pairs import find_pairs
-from components.metrics.confusion import confusion_matrix
+from components.metrics.confusion import confusion_matrix, decode_mask
 from components.metrics.scores import mean_iou
+from serving.evaluation import read_sample, split_pairs
 from serving.predictor import Predictor
 
 _FRAME_WIDTH_INCHES = 2.2
@@ -28,16 +27,10 @@ _FRAME_WIDTH_INCHES = 2.2
 
 def read_frames(data: str, description: DatasetDescription, number: int) -> list[tuple[bytes, np.ndarray]]:
     """Returns encoded images and class indices, uint8 [H, W], at even intervals from the validation split."""
-    pairs = [pair for pair in find_pairs(data, description)[0] if pair.split == "val"]
-    frames = []
-    for index in np.linspace(0, len(pairs) - 1, number).round().astype(int):
-        with open(os.path.join(data, pairs[index].image), "rb") as file:
-            image = file.read()
-        with open(os.path.join(data, pairs[index].mask), "rb") as file:
-            stored = file.read()
-        with Image.open(io.BytesIO(stored)) as mask:
-            frames.append((image, masks.class_indices(mask, stored, description)))
-    return frames
+    pairs = split_pairs(data, description, "val")
+    chosen = (pairs[index] for index in np.linspace(0, len(pairs) - 1, number).round().astype(int))
+    samples = [read_sample(data, pair, description) for pair in chosen]
+    return [(sample.image, decode_mask(sample.mask)) for sample in samples]
 
 
 def load(root: str) -> Predictor:

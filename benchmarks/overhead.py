@@ -8,17 +8,14 @@ The plain loop opens the same images and masks with Pillow, resizes both and sta
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.finished_runs import OPEN_GATE, run_pipeline
 from components.dataset.description import detect
 from components.dataset.pairs import find_pairs
 from pipeline.configuration.presets import preset
@@ -38,15 +35,6 @@ def plain_loop(data: str, size: tuple[int, int]) -> float:
     return time.monotonic() - start
 
 
-def one_epoch(data: str, work: str, model: str) -> dict[str, Any]:
-    """Runs the pipeline with one epoch of training and returns its summary."""
-    command = [sys.executable, "-m", "pipeline.cli.main", "run", "--data", data, "--out", work, "--model", model]
-    options = ["--preset", "cpu", "--epochs", "1", "--set", "gate.min_mean_iou=0", "--set", "gate.min_class_iou={}"]
-    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
-    with open(os.path.join(work, "latest", "summary.json")) as file:
-        return json.load(file)
-
-
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(
@@ -55,8 +43,9 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="folder of images and masks")
     parser.add_argument("--model", default="fcn8", help="architecture to train for one epoch")
     arguments = parser.parse_args()
+    options = ("--data", arguments.data, "--model", arguments.model, "--preset", "cpu", "--epochs", "1")
     with tempfile.TemporaryDirectory() as work:
-        fresh, cached = (one_epoch(arguments.data, work, arguments.model) for _ in range(2))
+        fresh, cached = (run_pipeline(*options, work=work, settings=OPEN_GATE) for _ in range(2))
     loop = plain_loop(arguments.data, preset("cpu", arguments.model)["size"])
     print(f"{'component':22}{'fresh, s':>10}{'cached, s':>11}")
     for name, seconds in fresh["timings"].items():

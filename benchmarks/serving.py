@@ -11,22 +11,23 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grpc
 import numpy as np
+
+if TYPE_CHECKING:
+    from benchmarks.local_server import LocalServer
 
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
 _MODEL_NAME = "benchmark"
 _ROUNDS = 5
+_DEADLINE = 600.0  # seconds
 
 
 def main() -> None:
@@ -49,13 +50,13 @@ def main() -> None:
 
     model = SavedModel(find_version(arguments.model))
     images = read_images(arguments.images, arguments.count)
-    with server(arguments.model, batch_size=None) as stub:
-        latency(model, stub, images, arguments.calls)
-        answer_bytes(stub, images[0])
+    with server(arguments.model, batch_size=None) as running:
+        latency(model, running.predictions, images, arguments.calls)
+        answer_bytes(running.predictions, images[0])
     rates = {size: in_process_rate(model, images, size) for size in arguments.batch_sizes}
     best = max(rates, key=lambda size: rates[size])
-    with server(arguments.model, best, arguments.clients) as stub:
-        rate = served_rate(stub, images, arguments.clients, arguments.seconds)
+    with server(arguments.model, best, arguments.clients) as running:
+        rate = served_rate(running, images, arguments.clients, arguments.seconds)
     print("in-process images/s by batch size: " + ", ".join(f"{size}: {rates[size]:.2f}" for size in rates))
     print(
         f"{arguments.clients} clients, batching up to {best}: {rate:.2f} images/s, {rate / rates[best]:.2f} of the best"
@@ -87,53 +88,43 @@ def read_images(folder: str, count: int) -> list[bytes]:
 
 
 @contextmanager
-def server(model: str, batch_size: int | None, clients: int = 1) -> Iterator[Any]:
-    """Runs `segpipe serve` and yields a stub of its PredictionService when it is ready.
+def server(model: str, batch_size: int | None, clients: int = 1) -> Iterator[LocalServer]:
+    """Runs `segpipe serve` and yields the server when it is ready.
 
     Args:
         model: folder of versions.
         batch_size: maximum batch size; None turns batching off.
         clients: limit of enqueued batches.
     """
-    from tensorflow_serving.apis import prediction_service_pb2_grpc
+    from benchmarks.local_server import LocalServer, model_config, server_config
 
-    command = [sys.executable, "-m", "pipeline.cli.main", "serve", "--model_name", _MODEL_NAME, "--port", "0"]
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as parameters:
-        flags = ["--model_base_path", model]
+    with tempfile.TemporaryDirectory() as work:
+        flags = []
         if batch_size is not None:
-            parameters.write(
+            parameters = Path(work, "batching.txt")
+            parameters.write_text(
                 f"max_batch_size {{ value: {batch_size} }} batch_timeout_micros {{ value: 5000 }} "
                 f"num_batch_threads {{ value: 1 }} max_enqueued_batches {{ value: {clients} }}"
             )
-            parameters.flush()
-            flags += ["--enable_batching", "--batching_parameters_file", parameters.name]
-        process = subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, text=True)
+            flags = ["--enable_batching", "--batching_parameters_file", str(parameters)]
+        config = server_config(model_config(_MODEL_NAME, Path(os.path.abspath(model))))
+        running = LocalServer(Path(work), config, flags)
         try:
-            assert process.stdout is not None
-            address = next(line for line in process.stdout if line.startswith("gRPC")).split()[1]
-            next(line for line in process.stdout if line.startswith(_MODEL_NAME))
-            with grpc.insecure_channel(address, [("grpc.max_receive_message_length", -1)]) as channel:
-                yield prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            yield running
         finally:
-            process.terminate()
-            process.communicate()
+            running.stop()
 
 
-def request(images: list[bytes], signature: str = "") -> Any:
-    """Returns a PredictRequest for encoded images."""
-    import tensorflow as tf
-    from tensorflow_serving.apis import predict_pb2
+def request(image: bytes, signature: str = "", outputs: Sequence[str] = ()) -> Any:
+    """Returns a PredictRequest for one encoded image, by default for all outputs."""
+    from benchmarks.local_server import predict_request
 
-    prepared = predict_pb2.PredictRequest()
-    prepared.model_spec.name = _MODEL_NAME
-    prepared.model_spec.signature_name = signature
-    prepared.inputs["image"].CopyFrom(tf.make_tensor_proto(images))
-    return prepared
+    return predict_request(_MODEL_NAME, [image], signature=signature, outputs=outputs)
 
 
 def latency(model: SavedModel, stub: Any, images: list[bytes], calls: int) -> None:
     """Prints the latency of in-process calls and of one gRPC client with one image per call, and their ratio."""
-    requests = [request([image]) for image in images]
+    requests = [request(image) for image in images]
     for image, prepared in zip(images[:3], requests[:3], strict=False):
         model([image])
         stub.Predict(prepared)
@@ -158,11 +149,9 @@ def timed(call: Callable[[], Any]) -> float:
 
 def answer_bytes(stub: Any, image: bytes) -> None:
     """Prints the size of a response compared with the float probabilities of the same image."""
-    whole = stub.Predict(request([image])).ByteSize()
-    filtered = request([image])
-    filtered.output_filter.append("mask_png_bytes")
-    mask = stub.Predict(filtered).ByteSize()
-    softmax = stub.Predict(request([image], "probabilities")).ByteSize()
+    whole = stub.Predict(request(image)).ByteSize()
+    mask = stub.Predict(request(image, outputs=["mask_png_bytes"])).ByteSize()
+    softmax = stub.Predict(request(image, "probabilities")).ByteSize()
     for name, size in (("whole answer", whole), ("mask_png_bytes alone", mask)):
         print(f"{name}: {size} bytes, 1/{softmax / size:.0f} of the float softmax ({softmax} bytes)")
 
@@ -176,26 +165,25 @@ def in_process_rate(model: SavedModel, images: list[bytes], size: int) -> float:
     return repeats * size / seconds
 
 
-def served_rate(stub: Any, images: list[bytes], clients: int, seconds: float) -> float:
-    """Returns images per second of concurrent clients that each send one image at a time."""
-    requests = [request([image]) for image in images]
+def served_rate(running: LocalServer, images: list[bytes], clients: int, seconds: float) -> float:
+    """Returns images per second of concurrent clients that each send one image at a time.
+
+    Raises:
+        SystemExit: a request failed.
+    """
+    from benchmarks.load import answers_of, rate
+
+    requests = [request(image) for image in images]
     for prepared in requests[:2]:
-        stub.Predict(prepared)
-    answered = [0] * clients
-    end = time.monotonic() + seconds
-
-    def send_requests(client: int) -> None:
-        index = client
-        while time.monotonic() < end:
-            stub.Predict(requests[index % len(requests)])
-            answered[client] += 1
-            index += clients
-
-    start = time.monotonic()
-    with ThreadPoolExecutor(clients) as pool:
-        # Raises the first error of a client.
-        list(pool.map(send_requests, range(clients)))
-    return sum(answered) / (time.monotonic() - start)
+        running.predictions.Predict(prepared)
+    answers = answers_of(running, requests, clients, seconds, _DEADLINE)
+    failed = [answer.code.name for answer in answers if answer.code.name != "OK"]
+    if failed:
+        sys.exit(
+            f"{len(failed)} of {len(answers)} requests failed ({', '.join(sorted(set(failed)))}), expected an answer "
+            "to each. Use fewer --clients"
+        )
+    return rate(answers)
 
 
 if __name__ == "__main__":

@@ -9,24 +9,10 @@ gate accepts every model, so the table is printed regardless of the scores.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 
+from benchmarks.finished_runs import OPEN_GATE, run_pipeline
 from components.artifact_files import read_model_metadata
 from serving.comparison import Measurement, table
-
-
-def run(data: str, work: str, model: str, extra: list[str]) -> str:
-    """Runs the pipeline with all variants and returns the directory of the pushed model."""
-    command = [sys.executable, "-m", "pipeline.cli.main", "run", "--data", data, "--out", work, "--model", model]
-    settings = ["export.variants=[folded,bfloat16,int8]", "gate.min_mean_iou=0", "gate.min_class_iou={}"]
-    settings += ["gate.max_mean_drop=1", "gate.max_class_drop=1", *extra]
-    options = [part for setting in settings for part in ("--set", setting)]
-    subprocess.run([*command, "--preset", "cpu", *options], check=True, stdout=subprocess.DEVNULL)
-    with open(os.path.join(work, "latest", "summary.json")) as file:
-        return json.load(file)["pushed"]
 
 
 def main() -> None:
@@ -41,7 +27,9 @@ def main() -> None:
         "--set", action="append", default=[], help="another setting of the run, such as training.epochs=1; repeatable"
     )
     arguments = parser.parse_args()
-    pushed = run(arguments.data, arguments.work, arguments.model, arguments.set)
+    options = ("--data", arguments.data, "--model", arguments.model, "--preset", "cpu")
+    settings = ("export.variants=[folded,bfloat16,int8]", *OPEN_GATE, *arguments.set)
+    pushed = run_pipeline(*options, work=arguments.work, settings=settings)["pushed"]
     print(table([Measurement(**row) for row in read_model_metadata(pushed)["variants"]]))
 
 

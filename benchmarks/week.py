@@ -17,8 +17,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -75,9 +73,9 @@ class Week:
         self.day = ""
         self._released: set[tuple[str, int]] = set()
         self._metadata = metadata
-        self._port = _free_port()
+        self._port = 0
         self._begin = time.monotonic()
-        self.models = work / "models.config"
+        self.models = work / "models.config"  # LocalServer writes it
         for name, seed in SEEDS.items():
             (self.serving / name).mkdir(parents=True)
             self.add_span(name, 1, seed)
@@ -196,22 +194,21 @@ class Week:
     @contextlib.contextmanager
     def server(self) -> Iterator[None]:
         """Runs a server of both projects, which serves the newest version of each until one is promoted."""
+        from benchmarks.local_server import LocalServer, server_config  # imports TensorFlow
+
         models = "".join(
             f'config {{ name: "{name}" base_path: "{self.serving / name}" model_platform: "tensorflow" }} '
             for name in SEEDS
         )
-        self.models.write_text(f"model_config_list {{ {models}}}\n")
-        command = [sys.executable, "-m", "pipeline.cli.main", "serve", "--engine", "local", "--port", str(self._port)]
-        command += ["--model_config_file", str(self.models), "--model_config_file_poll_wait_seconds", "1"]
-        command += ["--file_system_poll_wait_seconds", "1", "--request_log_dir", str(self.work / "requests")]
-        with (
-            open(self.work / "server.log", "w") as log,
-            subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process,
-        ):
-            try:
-                yield
-            finally:
-                process.terminate()
+        flags = ["--engine", "local", "--request_log_dir", str(self.work / "requests")]
+        flags += ["--model_config_file_poll_wait_seconds", "1", "--file_system_poll_wait_seconds", "1"]
+        # No model has a version yet, so there is nothing to wait for.
+        server = LocalServer(self.work, server_config(models), flags, wait=False)
+        self._port = server.port
+        try:
+            yield
+        finally:
+            server.stop()
 
     def _settings_file(self, project: str) -> Path:
         return self.work / f"{project}.yaml"
@@ -378,12 +375,6 @@ def print_table(events: list[Event]) -> None:
     for event in events:
         table.add_row(event.day, event.project, event.what, str(event.served or "-"), event.why)
     Console(width=160, highlight=False, markup=False, emoji=False).print(table)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 if __name__ == "__main__":

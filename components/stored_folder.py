@@ -99,11 +99,26 @@ def copy_files(source: str, target: str) -> dict[str, StoredFile]:
     Raises:
         SegpipeError: a file cannot be read or written.
     """
-    return copy_paths(_list_paths(source), source, target)
+    return _copy_paths(_list_paths(source), source, target)
 
 
-def copy_paths(paths: list[str], source: str, target: str) -> dict[str, StoredFile]:
-    """Copies some files of a folder, named by relative path, as `copy_files` does. Raises SegpipeError."""
+def copy_published(folder: str, manifest: Manifest, target: str) -> None:
+    """Copies the files of a folder's manifest as `copy_files` does.
+
+    Raises:
+        SegpipeError: a file cannot be read or written, or differs from its entry in the manifest.
+    """
+    for path, found in _copy_paths(list(manifest.files), folder, target).items():
+        expected = manifest.files[path]
+        if found != expected:
+            raise SegpipeError(
+                f"{files.join(folder, path)}: found {found.size} bytes with SHA-256 {found.sha256}, expected "
+                f"{expected.size} bytes with {expected.sha256}, as in its manifest. Push the model again, or run the "
+                "pipeline again"
+            )
+
+
+def _copy_paths(paths: list[str], source: str, target: str) -> dict[str, StoredFile]:
     with ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
         copied = pool.map(lambda path: _copy_file(files.join(source, path), files.join(target, path)), paths)
         return dict(zip(paths, copied, strict=True))
@@ -127,13 +142,21 @@ def hash_files(folder: str) -> dict[str, StoredFile]:
     return found
 
 
-def check_copy(source: str, found: StoredFile, expected: StoredFile) -> None:
-    """Raises SegpipeError if a copied file differs from its entry in the manifest."""
-    if found != expected:
-        raise SegpipeError(
-            f"{source}: found {found.size} bytes with SHA-256 {found.sha256}, expected {expected.size} bytes with "
-            f"{expected.sha256}, as in its manifest. Push the model again, or run the pipeline again"
-        )
+class _Hashed:
+    """The chunks of a file; size and hash after they were read. Reading raises SegpipeError."""
+
+    def __init__(self, path: str) -> None:
+        self._path, self._digest, self._size = path, hashlib.sha256(), 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        with explained(self._path):
+            for chunk in files.chunks(self._path):
+                self._digest.update(chunk)
+                self._size += len(chunk)
+                yield chunk
+
+    def result(self) -> StoredFile:
+        return StoredFile(size=self._size, sha256=self._digest.hexdigest())
 
 
 def scratch_path(folder: str) -> str:
@@ -158,9 +181,7 @@ def fetch(folder: str) -> str:
     with FileLock(local + ".lock"):
         if not _is_copy(local, manifest):
             drop_copy(folder)
-            copied = copy_paths(list(manifest.files), folder, local)
-            for path, found in copied.items():
-                check_copy(files.join(folder, path), found, manifest.files[path])
+            copy_published(folder, manifest, local)
             os.makedirs(local, exist_ok=True)
             write_manifest(local, manifest)
     return local
@@ -201,23 +222,6 @@ def explained(path: str) -> Iterator[None]:
         raise SegpipeError(
             f"{error.filename or path}: {error.strerror or error}. Check the path and its permissions, then try again"
         ) from error
-
-
-class _Hashed:
-    """The chunks of a file; size and hash after they were read. Reading raises SegpipeError."""
-
-    def __init__(self, path: str) -> None:
-        self._path, self._digest, self._size = path, hashlib.sha256(), 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        with explained(self._path):
-            for chunk in files.chunks(self._path):
-                self._digest.update(chunk)
-                self._size += len(chunk)
-                yield chunk
-
-    def result(self) -> StoredFile:
-        return StoredFile(size=self._size, sha256=self._digest.hexdigest())
 
 
 def _list_paths(folder: str) -> list[str]:

@@ -12,14 +12,14 @@ from pathlib import Path
 import grpc
 import httpx
 
-from benchmarks.serving_stress import malformed
-from benchmarks.serving_stress.local_server import (
+from benchmarks.local_server import (
     LocalServer,
     add_version,
     model_config,
     predict_request,
     server_config,
 )
+from benchmarks.serving_stress import malformed
 
 _MODEL = "model"
 _THREADS = 4

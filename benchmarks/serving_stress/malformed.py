@@ -13,11 +13,10 @@ import socket
 import struct
 import zlib
 from collections.abc import Callable
-from typing import Any
 
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
-from benchmarks.serving_stress.local_server import predict_request
+from benchmarks.local_server import predict_request
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
@@ -30,6 +29,7 @@ OTHER_METHODS = (
     "/tensorflow.serving.PredictionService/NoSuchMethod",
 )
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_WRONG = ("dtype", "rank", "count", "extra input", "missing input", "output", "signature", "model", "version")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 GrpcCall = tuple[str, bytes]
@@ -77,7 +77,31 @@ def huge_dimensions(rng: random.Random, model: str, image: bytes) -> GrpcCall:
 def wrong_types(rng: random.Random, model: str, image: bytes) -> GrpcCall:
     """Returns a Predict call with a wrong dtype, rank, input, output, signature, model, version or label."""
     request = predict_request(model, [image])
-    rng.choice(_CHANGES)(rng, request)
+    tensor, spec = request.inputs["image"], request.model_spec
+    match rng.choice(_WRONG):
+        case "dtype":
+            tensor.dtype = rng.choice((0, 1, 3, 9, 23, 107, 9999))
+        case "rank":
+            del tensor.tensor_shape.dim[:]
+            for _ in range(rng.choice((0, 2, 40))):
+                tensor.tensor_shape.dim.add(size=1)
+        case "count":
+            tensor.tensor_shape.dim[0].size = rng.choice((0, 3, 100_000))
+        case "extra input":
+            request.inputs["mask"].CopyFrom(tensor)
+        case "missing input":
+            request.ClearField("inputs")
+        case "output":
+            request.output_filter.append(rng.choice(("absent", "", "mask_png_bytes")))
+        case "signature":
+            spec.signature_name = rng.choice(("absent", "__saved_model_init_op", "x" * 1000))
+        case "model":
+            spec.name = rng.choice(("", "absent", "\x00", "x" * 10_000))
+        case "version":
+            if rng.random() < 0.5:
+                spec.version.value = rng.choice((-1, 0, 2**63 - 1))
+            else:
+                spec.version_label = rng.choice(("absent", "x" * 1000))
     return PREDICT, request.SerializeToString()
 
 
@@ -157,57 +181,3 @@ def _huge_jpeg(rng: random.Random) -> bytes:
     height, width = rng.choice(((65_500, 65_500), (65_535, 65_535), (0, 65_535)))
     frame = struct.pack(">BBHBHHB", 0xFF, 0xC0, 17, 8, height, width, 3) + b"\x01\x11\x00\x02\x11\x00\x03\x11\x00"
     return b"\xff\xd8" + frame + b"\xff\xda\x00\x0c\x03\x01\x00\x02\x11\x03\x11\x00\x3f\x00" + bytes(100) + b"\xff\xd9"
-
-
-def _wrong_dtype(rng: random.Random, request: Any) -> None:
-    request.inputs["image"].dtype = rng.choice((0, 1, 3, 9, 23, 107, 9999))
-
-
-def _wrong_rank(rng: random.Random, request: Any) -> None:
-    del request.inputs["image"].tensor_shape.dim[:]
-    for _ in range(rng.choice((0, 2, 40))):
-        request.inputs["image"].tensor_shape.dim.add(size=1)
-
-
-def _wrong_count(rng: random.Random, request: Any) -> None:
-    request.inputs["image"].tensor_shape.dim[0].size = rng.choice((0, 3, 100_000))
-
-
-def _extra_input(rng: random.Random, request: predict_pb2.PredictRequest) -> None:
-    request.inputs["mask"].CopyFrom(request.inputs["image"])
-
-
-def _missing_input(rng: random.Random, request: predict_pb2.PredictRequest) -> None:
-    request.ClearField("inputs")
-
-
-def _wrong_output(rng: random.Random, request: predict_pb2.PredictRequest) -> None:
-    request.output_filter.append(rng.choice(("absent", "", "mask_png_bytes")))
-
-
-def _wrong_signature(rng: random.Random, request: predict_pb2.PredictRequest) -> None:
-    request.model_spec.signature_name = rng.choice(("absent", "__saved_model_init_op", "x" * 1000))
-
-
-def _wrong_model(rng: random.Random, request: predict_pb2.PredictRequest) -> None:
-    request.model_spec.name = rng.choice(("", "absent", "\x00", "x" * 10_000))
-
-
-def _wrong_version(rng: random.Random, request: predict_pb2.PredictRequest) -> None:
-    if rng.random() < 0.5:
-        request.model_spec.version.value = rng.choice((-1, 0, 2**63 - 1))
-    else:
-        request.model_spec.version_label = rng.choice(("absent", "x" * 1000))
-
-
-_CHANGES: tuple[Callable[[random.Random, Any], None], ...] = (
-    _wrong_dtype,
-    _wrong_rank,
-    _wrong_count,
-    _extra_input,
-    _missing_input,
-    _wrong_output,
-    _wrong_signature,
-    _wrong_model,
-    _wrong_version,
-)

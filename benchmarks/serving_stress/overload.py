@@ -5,6 +5,7 @@ The server must reject requests that it cannot answer soon, and its memory must 
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Sequence
@@ -13,8 +14,8 @@ from typing import Any
 
 import grpc
 
-from benchmarks.serving_stress.load import Answer, ClosedLoop, milliseconds
-from benchmarks.serving_stress.local_server import (
+from benchmarks.load import Answer, answers_of, milliseconds, rate
+from benchmarks.local_server import (
     LocalServer,
     add_version,
     model_config,
@@ -53,15 +54,13 @@ def overload(
 
 def measure_capacity(server: LocalServer, requests: Sequence[Any], clients: int) -> float:
     """Returns the requests per second that clients with a long deadline get answered."""
-    loop = ClosedLoop(server, requests, clients, _DEADLINE)
-    time.sleep(_SECONDS_TO_MEASURE)
-    loop.stop()
-    good = [answer for answer in loop.answers if answer.code is grpc.StatusCode.OK]
+    answers = answers_of(server, requests, clients, _SECONDS_TO_MEASURE, _DEADLINE)
+    good = [answer for answer in answers if answer.code is grpc.StatusCode.OK]
     if len(good) < 2:
         raise RuntimeError(
-            f"{len(good)} of {len(loop.answers)} requests were answered before the overload, expected at least 2"
+            f"{len(good)} of {len(answers)} requests were answered before the overload, expected at least 2"
         )
-    return len(good) / (max(a.received for a in good) - min(a.sent for a in good))
+    return rate(good)
 
 
 def offer(
@@ -71,28 +70,22 @@ def offer(
     answers: list[Answer] = []
     rss = []
     pending = threading.Semaphore(0)
+
+    def record(sent: float, call: Any) -> None:
+        answers.append(Answer(sent, time.monotonic(), call.code(), 0))
+        pending.release()
+
     begin = time.monotonic()
     count = int(rate * seconds)
     for index in range(count):
         time.sleep(max(0.0, begin + index / rate - time.monotonic()))
         call = server.predictions.Predict.future(requests[index % len(requests)], _DEADLINE)
-        call.add_done_callback(_Recorder(answers, time.monotonic(), pending))
+        call.add_done_callback(functools.partial(record, time.monotonic()))
         if index % max(1, int(rate)) == 0:
             rss.append(server.rss_mib())
     for _ in range(count):
         pending.acquire()
     return answers, [*rss, server.rss_mib()]
-
-
-class _Recorder:
-    """Records the response of a call when it arrives."""
-
-    def __init__(self, answers: list[Answer], sent: float, pending: threading.Semaphore) -> None:
-        self._answers, self._sent, self._pending = answers, sent, pending
-
-    def __call__(self, call: Any) -> None:
-        self._answers.append(Answer(self._sent, time.monotonic(), call.code(), 0))
-        self._pending.release()
 
 
 def report(answers: Sequence[Answer], before: float, rss: Sequence[float]) -> bool:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import grpc
 
-from benchmarks.serving_stress.load import Answer, ClosedLoop, milliseconds
-from benchmarks.serving_stress.local_server import (
+from benchmarks.load import Answer, ClosedLoop, milliseconds
+from benchmarks.local_server import (
     LocalServer,
     add_version,
     model_config,
@@ -79,68 +79,62 @@ class Operator:
             self.taken += 1
 
 
-class FolderSteps:
-    """Steps that add a version to the model's folder, which the server swaps in, and then remove it."""
+def folder_steps(server: LocalServer, model: Path, base_path: Path, timeline: Timeline) -> list[Callable[[], None]]:
+    """Returns steps that add a version to the model's folder and remove it again. Version 1 must be serving."""
+    newest = 1
 
-    def __init__(self, server: LocalServer, model: Path, base_path: Path, timeline: Timeline) -> None:
-        """Expects that version 1 is serving."""
-        self._server, self._model, self._base_path, self._timeline = server, model, base_path, timeline
-        self._newest = 1
-
-    def steps(self) -> list[Callable[[], None]]:
-        """Returns the steps of one round."""
-        return [self.hot_swap, self.roll_back]
-
-    def hot_swap(self) -> None:
+    def hot_swap() -> None:
         """Adds the next version and waits until it serves alone."""
-        self._timeline.allow(1, self._newest + 1)
-        add_version(self._model, self._base_path, self._newest + 1)
-        self._newest += 1
-        self._server.serves_only(_FOLDER, self._newest)
-        self._timeline.allow(self._newest)
+        nonlocal newest
+        timeline.allow(1, newest + 1)
+        add_version(model, base_path, newest + 1)
+        newest += 1
+        server.serves_only(_FOLDER, newest)
+        timeline.allow(newest)
 
-    def roll_back(self) -> None:
+    def roll_back() -> None:
         """Removes the newest version and waits until version 1 serves again."""
-        self._timeline.allow(1, self._newest)
-        os.rename(self._base_path / str(self._newest), self._base_path / f".withdrawn-{self._newest}")
-        self._server.serves_only(_FOLDER, 1)
-        self._timeline.allow(1)
+        timeline.allow(1, newest)
+        os.rename(base_path / str(newest), base_path / f".withdrawn-{newest}")
+        server.serves_only(_FOLDER, 1)
+        timeline.allow(1)
+
+    return [hot_swap, roll_back]
 
 
-class LabelSteps:
-    """Steps that load version 2, move the label `stable` to it, unload version 1, and then do the reverse."""
+def label_steps(
+    server: LocalServer, base_path: Path, other_config: str, timeline: Timeline
+) -> list[Callable[[], None]]:
+    """Returns steps that load version 2, move the label `stable` to it, unload version 1, and then do the reverse.
 
-    def __init__(self, server: LocalServer, base_path: Path, other_config: str, timeline: Timeline) -> None:
-        """Expects that version 1 is serving."""
-        self._server, self._base_path, self._other, self._timeline = server, base_path, other_config, timeline
+    Version 1 must be serving. After the last step only version 1 is loaded, with the label.
+    """
 
-    def steps(self) -> list[Callable[[], None]]:
-        """Returns the steps of one round."""
-        return [
-            lambda: self.configure((1, 2), stable=1),
-            lambda: self.move_label(1, 2),
-            lambda: self.configure((2,), stable=2),
-            lambda: self.configure((2,), stable=2),
-            lambda: self.configure((1, 2), stable=2),
-            lambda: self.move_label(2, 1),
-            lambda: self.configure((1,), stable=1),
-        ]
-
-    def config(self, versions: Sequence[int], stable: int) -> str:
+    def config(versions: Sequence[int], stable: int) -> str:
         """Returns the configuration of both models, with these versions and label of the labelled model."""
         policy = f"specific {{ {' '.join(f'versions: {version}' for version in versions)} }}"
-        return server_config(self._other, model_config(_LABELS, self._base_path, policy, {"stable": stable}))
+        return server_config(other_config, model_config(_LABELS, base_path, policy, {"stable": stable}))
 
-    def configure(self, versions: Sequence[int], stable: int) -> None:
+    def configure(versions: Sequence[int], stable: int) -> None:
         """Reconfigures the server and waits until exactly these versions serve."""
-        self._server.reload(self.config(versions, stable))
-        self._server.serves_only(_LABELS, *versions)
+        server.reload(config(versions, stable))
+        server.serves_only(_LABELS, *versions)
 
-    def move_label(self, old: int, new: int) -> None:
+    def move_label(old: int, new: int) -> None:
         """Moves `stable` to another version, which must be serving."""
-        self._timeline.allow(old, new)
-        self._server.reload(self.config((1, 2), new))
-        self._timeline.allow(new)
+        timeline.allow(old, new)
+        server.reload(config((1, 2), new))
+        timeline.allow(new)
+
+    return [
+        lambda: configure((1, 2), stable=1),
+        lambda: move_label(1, 2),
+        lambda: configure((2,), stable=2),
+        lambda: configure((2,), stable=2),
+        lambda: configure((1, 2), stable=2),
+        lambda: move_label(2, 1),
+        lambda: configure((1,), stable=1),
+    ]
 
 
 def soak(
@@ -157,9 +151,10 @@ def soak(
     options = ["--file_system_poll_wait_seconds", "1", "--max_queue_wait_in_ms", "60000"]
     server = LocalServer(directory, server_config(other, labelled), [*options, *flags])
     try:
-        labels = LabelSteps(server, folders[_LABELS], other, timelines[_LABELS])
-        # A label must point to a version that is serving, so the first configuration cannot have it.
-        labels.configure((1,), stable=1)
+        moves = label_steps(server, folders[_LABELS], other, timelines[_LABELS])
+        # A label must point to a version that is serving, so the first configuration cannot have it. The last step of
+        # a round sets it to version 1.
+        moves[-1]()
         before = server.rss_mib()
         loops = {
             name: ClosedLoop(
@@ -168,8 +163,8 @@ def soak(
             for name, label in ((_FOLDER, None), (_LABELS, "stable"))
         }
         operators = {
-            _FOLDER: Operator(FolderSteps(server, model, folders[_FOLDER], timelines[_FOLDER]).steps(), pause),
-            _LABELS: Operator(labels.steps(), pause),
+            _FOLDER: Operator(folder_steps(server, model, folders[_FOLDER], timelines[_FOLDER]), pause),
+            _LABELS: Operator(moves, pause),
         }
         time.sleep(seconds / 2)
         halfway = server.rss_mib()

@@ -56,11 +56,12 @@ def good_versions(store: Any, models: Iterable[Any], blessings: Iterable[Any]) -
         if blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == constants.BLESSED_VALUE
     }
     withdrawn = functools.cache(read_withdrawn)
-    for pushed in sorted(store.get_artifacts_by_type("PushedModel"), key=lambda artifact: artifact.id, reverse=True):
-        if pushed.custom_properties["pushed"].int_value != 1:
-            continue
+    artifacts = store.get_artifacts_by_type("PushedModel")
+    versions = [artifact for artifact in artifacts if artifact.custom_properties["pushed"].int_value == 1]
+    read = _inputs(store, {pushed.id for pushed in versions})
+    for pushed in sorted(versions, key=lambda artifact: artifact.id, reverse=True):
         base, name = os.path.split(pushed.custom_properties["pushed_destination"].string_value.rstrip("/"))
-        for model_id in read_for(store, {pushed.id}) & blessed.keys() & by_id.keys():
+        for model_id in read[pushed.id] & blessed.keys() & by_id.keys():
             # The last push of a model counts.
             model = by_id.pop(model_id)
             if version_number(name) not in withdrawn(base):
@@ -69,10 +70,25 @@ def good_versions(store: Any, models: Iterable[Any], blessings: Iterable[Any]) -
 
 def read_for(store: Any, artifact_ids: set[int]) -> set[int]:
     """Returns the ids of the input artifacts of the executions that wrote some artifacts."""
-    written = store.get_events_by_artifact_ids(list(artifact_ids)) if artifact_ids else []
-    executions = [event.execution_id for event in written if event.type == _Event.OUTPUT]
-    read = store.get_events_by_execution_ids(executions) if executions else []
-    return {event.artifact_id for event in read if event.type == _Event.INPUT}
+    return set().union(*_inputs(store, artifact_ids).values())
+
+
+def _inputs(store: Any, artifact_ids: set[int]) -> dict[int, set[int]]:
+    """Returns the ids of the inputs of the executions that wrote each artifact, by the artifact's id.
+
+    Queries the store twice, however many artifacts there are.
+    """
+    events = store.get_events_by_artifact_ids(list(artifact_ids)) if artifact_ids else []
+    written = [event for event in events if event.type == _Event.OUTPUT]
+    executions = {event.execution_id for event in written}
+    read: dict[int, set[int]] = {execution: set() for execution in executions}
+    for event in store.get_events_by_execution_ids(list(executions)) if executions else []:
+        if event.type == _Event.INPUT:
+            read[event.execution_id].add(event.artifact_id)
+    inputs: dict[int, set[int]] = {artifact: set() for artifact in artifact_ids}
+    for event in written:
+        inputs[event.artifact_id] |= read[event.execution_id]
+    return inputs
 
 
 def saved_model(model: Any) -> str:

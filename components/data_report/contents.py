@@ -9,7 +9,7 @@ import dataclasses
 import io
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -21,7 +21,7 @@ from components.dataset.checks import Limits, Sample, read_pair
 from components.dataset.description import DatasetDescription
 from components.dataset.inspection import Inspection, OnProgress, PairSummary, crosses_splits, repeated_images
 from components.dataset.near_duplicates import NearDuplicate
-from components.dataset.pairs import DataIssue
+from components.dataset.pairs import DataIssue, Pair
 from components.errors import SegpipeError
 
 SAMPLES = 36  # in all splits together
@@ -34,8 +34,7 @@ PICTURES_PER_REASON = 4
 _Item = TypeVar("_Item")
 
 
-@dataclasses.dataclass(frozen=True)
-class Example:
+class Example(NamedTuple):
     """Two pictures of a pair, each a `data:` address; `name` is SPLIT/NAME."""
 
     name: str
@@ -43,32 +42,13 @@ class Example:
     mask: str
 
 
-@dataclasses.dataclass(frozen=True)
-class RareClass:
+class RareClass(NamedTuple):
     """A scored class with few pixels."""
 
-    index: int  # in the class map
+    class_index: int  # in the class map
     fraction: float  # of all mask pixels, 0 to 1
     pairs: int  # number of pairs with the class
-    # the pair with the largest fraction of it, marked in the second picture; None if no pair has the class
-    example: Example | None
-
-
-@dataclasses.dataclass(frozen=True)
-class IssueRow:
-    """An issue and the picture of its file; None if the file cannot be shown."""
-
-    issue: DataIssue
-    picture: str | None
-
-
-@dataclasses.dataclass(frozen=True)
-class IssueGroup:
-    """The issues of one reason: their number and the first ones."""
-
-    reason: str
-    count: int
-    rows: tuple[IssueRow, ...]
+    record: PairSummary | None  # the pair with the largest fraction of it; None if no pair has the class
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,14 +57,18 @@ class Contents:
 
     inspection: Inspection  # counts, issues and warnings
     class_map: ClassMap  # the data set's classes
-    samples: dict[str, tuple[Example, ...]]  # pairs spread evenly over each split, by split
-    rare: tuple[RareClass, ...]  # the scored classes with the fewest pixels, the rarest first
+    samples: dict[str, list[PairSummary]]  # pairs spread evenly over each split, by split
+    rare: list[RareClass]  # the scored classes with the fewest pixels, the rarest first
     # the first images that are in more than one split, one pair from each split
-    duplicates: tuple[tuple[Example, ...], ...]
+    duplicates: list[list[PairSummary]]
     duplicate_count: int  # number of images that are in more than one split
     # the first near duplicates across splits: the number of different bits, and one pair from each split
-    similar: tuple[tuple[int, tuple[Example, ...]], ...]
-    issues: tuple[IssueGroup, ...]  # issues by reason, the most frequent first
+    similar: list[tuple[int, list[PairSummary]]]
+    issues: dict[str, list[DataIssue]]  # all issues by reason, the most frequent first
+    # Pictures of the pairs above, without pairs whose files were damaged after the inspection. The second picture is
+    # the mask, or the image with a class highlighted if the key has a class index.
+    examples: dict[tuple[Pair, int | None], Example]
+    pictures: dict[DataIssue, str]  # pictures of the files of the first issues, without those that cannot be shown
 
 
 def collect(
@@ -107,29 +91,32 @@ def collect(
     by_reason: dict[str, list[DataIssue]] = defaultdict(list)
     for issue in inspection.issues:
         by_reason[issue.reason].append(issue)
-    total = (
-        sum(map(len, samples.values()))
-        + sum(record is not None for _, _, _, record in rare)
-        + sum(map(len, duplicates))
-        + 2 * len(similar)
-        + sum(min(len(issues), PICTURES_PER_REASON) for issues in by_reason.values())
-    )
-    artist = _Artist(root, description, limits, total, on_progress)
+
+    groups = [*samples.values(), *duplicates, *(records for _, records in similar)]
+    pairs: list[tuple[Pair, int | None]] = [(record.pair, None) for group in groups for record in group]
+    pairs += [(row.record.pair, row.class_index) for row in rare if row.record]
+    bad_files = [issue for issues in by_reason.values() for issue in issues[:PICTURES_PER_REASON]]
+    examples: dict[tuple[Pair, int | None], Example] = {}
+    pictures: dict[DataIssue, str] = {}
+    for done, (pair, marked) in enumerate(pairs, start=1):
+        if example := _draw_pair(root, pair, description, limits, marked):
+            examples[pair, marked] = example
+        on_progress(done, len(pairs) + len(bad_files))
+    for done, issue in enumerate(bad_files, start=len(pairs) + 1):
+        if picture := _draw_file(root, issue, description):
+            pictures[issue] = picture
+        on_progress(done, len(pairs) + len(bad_files))
     return Contents(
         inspection=inspection,
         class_map=description.class_map,
-        samples={name: artist.pairs(records) for name, records in samples.items() if records},
-        rare=tuple(
-            RareClass(index, fraction, pairs, artist.pair(record, index) if record else None)
-            for index, fraction, pairs, record in rare
-        ),
-        duplicates=tuple(artist.pairs(group) for group in duplicates),
+        samples={name: records for name, records in samples.items() if records},
+        rare=rare,
+        duplicates=duplicates,
         duplicate_count=len(across),
-        similar=tuple((distance, artist.pairs(records)) for distance, records in similar),
-        issues=tuple(
-            IssueGroup(reason, len(issues), artist.issues(issues[:ISSUES_PER_REASON]))
-            for reason, issues in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0]))
-        ),
+        similar=similar,
+        issues=dict(sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0]))),
+        examples=examples,
+        pictures=pictures,
     )
 
 
@@ -150,8 +137,8 @@ def spread(items: Sequence[_Item], count: int) -> list[_Item]:
     return [items[(2 * place + 1) * len(items) // (2 * count)] for place in range(count)]
 
 
-def rarest_classes(inspection: Inspection, class_map: ClassMap) -> list[tuple[int, float, int, PairSummary | None]]:
-    """Returns index, fraction of pixels, number of pairs and best example of the rarest scored classes."""
+def rarest_classes(inspection: Inspection, class_map: ClassMap) -> list[RareClass]:
+    """Returns the scored classes with the fewest pixels, the rarest first."""
     if not inspection.records:
         return []
     pixels = np.array([split.class_pixels for split in inspection.splits.values()]).sum(axis=0)
@@ -161,7 +148,7 @@ def rarest_classes(inspection: Inspection, class_map: ClassMap) -> list[tuple[in
         shown = [record for record in inspection.records if record.class_pixels[index]]
         # By fraction and not by pixels: a small image may show the class better than a large one.
         best = max(shown, key=lambda record: record.class_pixels[index] / record.class_pixels.sum(), default=None)
-        found.append((index, float(fractions[index]), len(shown), best))
+        found.append(RareClass(index, float(fractions[index]), len(shown), best))
     return found
 
 
@@ -184,50 +171,27 @@ def _one_of_each_split(group: list[PairSummary]) -> list[PairSummary]:
     return list(first.values())[:2]
 
 
-@dataclasses.dataclass
-class _Artist:
-    """Reads and draws pairs and files, and reports the progress."""
+def _draw_pair(
+    root: str, pair: Pair, description: DatasetDescription, limits: Limits | None, marked: int | None
+) -> Example | None:
+    """Draws a pair; None if its files were damaged after the inspection."""
+    sample = read_pair(root, pair, description, limits)
+    if not isinstance(sample, Sample):
+        return None
+    image = thumbnails.photo(sample.image)
+    indices = np.asarray(Image.open(io.BytesIO(sample.mask)))
+    if marked is None:
+        second = thumbnails.mask(indices, description.class_map)
+    else:
+        second = thumbnails.highlight(image, indices, marked)
+    return Example(f"{pair.split}/{pair.name}", thumbnails.jpeg_address(image), thumbnails.jpeg_address(second))
 
-    root: str
-    description: DatasetDescription
-    limits: Limits | None
-    total: int
-    on_progress: OnProgress
-    done: int = 0
 
-    def _advance(self) -> None:
-        self.done += 1
-        self.on_progress(self.done, self.total)
-
-    def pairs(self, records: list[PairSummary]) -> tuple[Example, ...]:
-        """Draws pairs; leaves out those whose files were damaged after the inspection."""
-        return tuple(example for example in map(self.pair, records) if example)
-
-    def pair(self, record: PairSummary, marked: int | None = None) -> Example | None:
-        """Draws a pair; the second picture is its mask, or its image with the class `marked` highlighted."""
-        sample = read_pair(self.root, record.pair, self.description, self.limits)
-        self._advance()
-        if not isinstance(sample, Sample):
-            return None
-        image = thumbnails.photo(sample.image)
-        indices = np.asarray(Image.open(io.BytesIO(sample.mask)))
-        if marked is None:
-            second = thumbnails.mask(indices, self.description.class_map)
-        else:
-            second = thumbnails.highlight(image, indices, marked)
-        name = f"{record.pair.split}/{record.pair.name}"
-        return Example(name, thumbnails.jpeg_address(image), thumbnails.jpeg_address(second))
-
-    def issues(self, issues: list[DataIssue]) -> tuple[IssueRow, ...]:
-        """Draws the files of the first issues; the others get no picture."""
-        drawn = [IssueRow(issue, self._file(issue)) for issue in issues[:PICTURES_PER_REASON]]
-        return (*drawn, *(IssueRow(issue, None) for issue in issues[PICTURES_PER_REASON:]))
-
-    def _file(self, issue: DataIssue) -> str | None:
-        self._advance()
-        try:
-            data = files.read_data_file(files.join(self.root, issue.file))
-        except (OSError, SegpipeError):
-            return None
-        picture = thumbnails.bad_file(data, issue.reason, self.description)
-        return thumbnails.jpeg_address(picture) if picture else None
+def _draw_file(root: str, issue: DataIssue, description: DatasetDescription) -> str | None:
+    """Draws the file of an issue; None if it cannot be shown."""
+    try:
+        data = files.read_data_file(files.join(root, issue.file))
+    except (OSError, SegpipeError):
+        return None
+    picture = thumbnails.bad_file(data, issue.reason, description)
+    return thumbnails.jpeg_address(picture) if picture else None

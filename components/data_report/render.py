@@ -7,7 +7,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from components.class_map import ClassMap
-from components.data_report.contents import Contents
+from components.data_report.contents import ISSUES_PER_REASON, Contents
 from components.dataset.inspection import Inspection
 from components.dataset.near_duplicates import BITS
 from components.report import views, wording
@@ -34,6 +34,7 @@ def render(contents: Contents) -> str:
         },
         warnings=inspection.warnings[:_SHOWN_WARNINGS],
         bits=BITS,
+        issues_per_reason=ISSUES_PER_REASON,
         fractions=fractions,
         largest_fraction=views.largest_fraction(fractions),
     )

@@ -13,22 +13,16 @@ import numpy as np
 from PIL import Image
 
 from components import files
-from components.dataset import depth_files, instance_files, levels, masks
+from components.dataset import instance_files, masks
 from components.dataset.conversion import as_png
 from components.dataset.description import DatasetDescription
-from components.dataset.encoded import BadFileError, Limits, decode, pixel_hash
-from components.dataset.near_duplicates import perceptual_hash
+from components.dataset.encoded import BadFileError, Limits, decode, has_16_bits, pixel_hash, png_header
+from components.dataset.near_duplicates import HashedImage, perceptual_hash
 from components.dataset.orientation import upright, without_exif
 from components.dataset.pairs import (
-    ABSURD_SIZE,
-    COLOUR_MASK,
-    EMPTY,
-    EMPTY_INSTANCE,
-    LABEL_OUTSIDE_MAP,
+    ACTIONS,
     SIZE_MISMATCH,
-    TRUNCATED,
     UNDECODABLE,
-    UNKNOWN_COLOUR,
     UNREADABLE,
     UNSUITABLE_RANGE,
     DataIssue,
@@ -38,23 +32,9 @@ from components.instances import Instances
 
 __all__ = ["Limits", "Sample", "read_pair"]
 
-_ACTIONS = {
-    EMPTY: "copy the file again from its source",
-    UNREADABLE: "check that the file exists and that you may read it",
-    TRUNCATED: "copy the file again from its source",
-    UNDECODABLE: "save the file again as PNG (images also as JPEG); export a mask that was stored as JPEG again: "
-    "JPEG changes its values",
-    ABSURD_SIZE: "resize or cut image and mask, or raise data.max_side or export.max_pixels",
-    SIZE_MISMATCH: "give image and mask the same size, resizing the mask without interpolation",
-    COLOUR_MASK: "convert the mask to class indices, or set mask_encoding: color in segpipe.yaml",
-    UNKNOWN_COLOUR: "list the colour in a class's mask_colors in segpipe.yaml, or set `unnamed: ignore` there to "
-    "ignore such pixels",
-    LABEL_OUTSIDE_MAP: "list the value in segpipe.yaml: give its class `indices` with all values of that class "
-    "(without it, the value is the class's position in the list), or set `unnamed: ignore` to ignore such pixels",
-    EMPTY_INSTANCE: "delete the annotation, or move it into the image",
-    UNSUITABLE_RANGE: "add image_range: [low, high] to segpipe.yaml, the values that are black and white in every "
-    "image; of a 12-bit camera [0, 4095]; [0, 65535] accepts all images",
-}
+# Fewest of 255 levels that an image may span. The full range of a 14-bit camera without scaling spans 63.7, so images
+# of all cameras of up to 14 bits are found.
+MIN_LEVELS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +49,7 @@ class Sample:
     height: int  # pixels
     width: int  # pixels
     content_hash: str  # SHA-256 of the bytes of all its files, hexadecimal
-    image_hash: str  # SHA-256 of the image's pixels, hexadecimal; see `encoded.pixel_hash`
-    perceptual_hash: str  # 32 hexadecimal digits; see `near_duplicates.perceptual_hash`
+    hashed: HashedImage  # hashes of the image's pixels
     class_pixels: np.ndarray  # pixels of each class in the mask, int64 [num_classes]
     instances: Instances | None = None  # instances of things; None if the data set has no instances
     # the file of the depth map, a 16-bit grey PNG of the mask's size; b"" if the data set has no depth
@@ -91,7 +70,7 @@ def read_pair(
         image_file = files.read_data_file(files.join(root, pair.image))
         image_bytes = as_png(image_file, limits, pair.image)
         image = decode(image_bytes, limits, ("PNG", "JPEG"))
-        levels.check_range(image, image_bytes, description)
+        _check_range(image, image_bytes, description)
         mask_file, mask_png, indices = b"", b"", None
         if pair.mask:
             file = pair.mask
@@ -107,12 +86,12 @@ def read_pair(
             stored = _stored(image, image_bytes, indices.shape[::-1])
         height, width = indices.shape
         file = pair.depth
-        depth = depth_files.read(root, pair, (width, height), limits)
+        depth = _read_depth(root, pair, (width, height), limits)
     except OSError as error:
         found = f"{type(error).__name__}: {error.strerror or error}"
-        return DataIssue(pair.split, pair.name, file, UNREADABLE, found, "a readable file", _ACTIONS[UNREADABLE])
+        return DataIssue(pair.split, pair.name, file, UNREADABLE, found, "a readable file", ACTIONS[UNREADABLE])
     except BadFileError as error:
-        action = f"in the data folder, {error.action}" if error.action else _ACTIONS[error.reason]
+        action = f"in the data folder, {error.action}" if error.action else ACTIONS[error.reason]
         return DataIssue(pair.split, pair.name, file, error.reason, error.found, error.expected, action)
     turned = upright(image)
     return Sample(
@@ -122,8 +101,7 @@ def read_pair(
         height=height,
         width=width,
         content_hash=hashlib.sha256(image_file + mask_file + annotation + depth).hexdigest(),
-        image_hash=pixel_hash(turned, image_bytes),
-        perceptual_hash=perceptual_hash(turned),
+        hashed=HashedImage(pair.split, pair.name, pixel_hash(turned, image_bytes), perceptual_hash(turned)),
         class_pixels=np.bincount(indices.ravel(), minlength=len(description.classes)).astype(np.int64),
         instances=instance_files.of_things(instances, description) if description.things else None,
         depth=depth,
@@ -143,3 +121,67 @@ def _stored(image: Image.Image, data: bytes, mask_size: tuple[int, ...]) -> byte
         return without_exif(data)
     shown, expected = (f"{width}x{height} pixels" for width, height in (mask_size, image.size))
     raise BadFileError(SIZE_MISMATCH, f"a mask of {shown}", f"the image's {expected}")
+
+
+def _check_range(image: Image.Image, data: bytes, description: DatasetDescription) -> None:
+    """Checks the values of a decoded 16-bit image; other images pass.
+
+    With `image_range` an image may be dark or flat, but some value must be within the range. `data` is the encoded
+    image. Raises BadFileError with the reason `unsuitable_range`.
+    """
+    if not has_16_bits(data):
+        return
+    low, high = _extremes(image)
+    found = f"16-bit values from {low} to {high}"
+    if description.image_range is None:
+        levels = (high - low) * 255 / 65535
+        if levels < MIN_LEVELS:
+            bits = max(8, high.bit_length())
+            raise BadFileError(
+                UNSUITABLE_RANGE,
+                f"{found}, which span {int(levels)} of 255 levels when 0 to 65535 are scaled to 0 to 255",
+                f"at least {MIN_LEVELS} levels, or a line such as `image_range: [0, {2**bits - 1}]` in segpipe.yaml",
+            )
+        return
+    black, white = description.image_range
+    if high < black or low > white:
+        raise BadFileError(UNSUITABLE_RANGE, found, f"values within image_range: [{black}, {white}]")
+
+
+def _extremes(image: Image.Image) -> tuple[int, int]:
+    """Returns the smallest and the largest value; of 16-bit colours, Pillow keeps the high bytes only."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        return int(values.min()), int(values.max())
+    colors = np.asarray(image.convert("RGB"))
+    return int(colors.min()) * 256, int(colors.max()) * 256 + 255
+
+
+def _read_depth(root: str, pair: Pair, size: tuple[int, int], limits: Limits) -> bytes:
+    """Returns the file of a pair's depth map, or b"" without one; `size` is the mask's (width, height).
+
+    Raises:
+        BadFileError: not a valid grey PNG of 16 bits, or not of the mask's size.
+        OSError: the file cannot be read.
+        SegpipeError: the disk or the store cannot read the file; see `files.read_data_file`.
+    """
+    if not pair.depth:
+        return b""
+    data = files.read_data_file(files.join(root, pair.depth))
+    image, header = decode(data, limits, ("PNG",)), png_header(data)
+    if header.bit_depth != 16 or not header.is_grey:
+        raise BadFileError(
+            UNDECODABLE,
+            f"a {'grey' if header.is_grey else 'colour'} PNG with {header.bit_depth} bits a sample",
+            "a grey PNG with 16 bits a sample",
+            "export the depth map again: a value is the distance in metres times depth_scale, 0 is unknown",
+        )
+    if image.size != size:
+        found, expected = (f"{width}x{height} pixels" for width, height in (image.size, size))
+        raise BadFileError(
+            SIZE_MISMATCH,
+            f"a depth map of {found}",
+            f"the mask's {expected}",
+            "give mask and depth map the same size, resizing without interpolation",
+        )
+    return data

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -316,9 +316,9 @@ def detect(root: str) -> DatasetDescription:
     found = min(fitting, key=lambda candidate: len(_absent_folders(candidate, paths)))
     layout = compile_layout(found)
     # A copy of a data set may lack depth maps or instances.
-    if layout.depth and not any(map(layout.depth.fullmatch, paths)):
+    if "depth" in layout and not any(map(layout["depth"].fullmatch, paths)):
         found = found.without_depth()
-    if layout.instances and not any(map(layout.instances.fullmatch, paths)):
+    if "instances" in layout and not any(map(layout["instances"].fullmatch, paths)):
         found = found.without_instances()
     return found
 
@@ -330,8 +330,8 @@ def _fits(description: DatasetDescription, paths: list[str]) -> bool:
 def has_pairs(description: DatasetDescription, paths: list[str]) -> bool:
     """Tells whether paths relative to a data root match a description's images and masks."""
     layout = compile_layout(description)
-    expected = (layout.images, layout.masks or layout.instances)
-    return all(any(map(pattern.fullmatch, paths)) for pattern in expected if pattern)
+    expected = (layout["images"], layout.get("masks") or layout["instances"])
+    return all(any(map(pattern.fullmatch, paths)) for pattern in expected)
 
 
 def _required_files(description: DatasetDescription) -> list[str]:
@@ -341,28 +341,19 @@ def _required_files(description: DatasetDescription) -> list[str]:
 
 def _absent_folders(description: DatasetDescription, paths: list[str]) -> set[str]:
     """Returns the split folders without an image."""
-    matches = map(compile_layout(description).images.fullmatch, paths)
+    matches = map(compile_layout(description)["images"].fullmatch, paths)
     return set(description.splits.values()) - {match["split"] for match in matches if match and description.splits}
 
 
-class LayoutPatterns(NamedTuple):
-    """The path pattern of each kind of file; None if the layout does not have it."""
-
-    images: patterns.PathPattern
-    masks: patterns.PathPattern | None
-    instances: patterns.PathPattern | None
-    depth: patterns.PathPattern | None
-
-
-def compile_layout(description: DatasetDescription) -> LayoutPatterns:
-    """Returns the patterns of a description's layout."""
-    folders, layout = description.splits.values(), description.layout
-    images = patterns.compile_pattern(layout.images, folders, layout.extensions)
-    others = (
-        patterns.compile_pattern(pattern, folders, ["png"]) if pattern else None
-        for pattern in (layout.masks, layout.instances, layout.depth)
-    )
-    return LayoutPatterns(images, *others)
+def compile_layout(description: DatasetDescription) -> dict[str, patterns.PathPattern]:
+    """Returns the path pattern of each kind of file that a description's layout has; images come last."""
+    layout, folders = description.layout, description.splits.values()
+    compiled = {
+        kind: patterns.compile_pattern(pattern, folders, ["png"])
+        for kind in ("instances", "depth", "masks")
+        if (pattern := getattr(layout, kind))
+    }
+    return {**compiled, "images": patterns.compile_pattern(layout.images, folders, layout.extensions)}
 
 
 def _nothing_fits(root: str, paths: list[str], candidates: Iterable[DatasetDescription]) -> str:

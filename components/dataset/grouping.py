@@ -12,8 +12,6 @@ from components.dataset.layout import IMAGE_EXTENSIONS, STORED_EXTENSIONS
 
 # Formats that Pillow converts to PNG. An issue names such a file if it has the name of a missing image or mask.
 OTHER_FORMATS = (*IMAGE_EXTENSIONS, "gif")
-# Images come last: if all files lie in one folder, X_mask.png also matches the pattern of images.
-_KINDS = ("instances", "depth", "masks", "images")
 
 Key = tuple[str, str]  # split ("" without split folders) and name
 
@@ -57,9 +55,9 @@ def group_files(paths: list[str], description: DatasetDescription) -> dict[Key, 
         if pattern
     }
     for path in paths:
-        for kind in _KINDS:
-            pattern = getattr(layout, kind)
-            if pattern and (match := pattern.fullmatch(path)):
+        # Images come last: if all files lie in one folder, X_mask.png also matches the pattern of images.
+        for kind, pattern in layout.items():
+            if match := pattern.fullmatch(path):
                 add(kind, path, match)
                 break
         else:
@@ -74,7 +72,7 @@ def group_files(paths: list[str], description: DatasetDescription) -> dict[Key, 
     groups = {}
     for kind, split, name in list(found):
         if kind in ("images", "masks") and split is not None and name is not None:
-            files = {kind: lookup(kind, split, name) for kind in _KINDS}
+            files = {kind: lookup(kind, split, name) for kind in layout}
             stored = [path for path in files["images"] if path.lower().endswith(STORED_EXTENSIONS)]
             files["images"] = stored or files["images"]
             image, mask = ((lookup(other, split, name) or [""])[-1] for other in ("other_image", "other_mask"))

@@ -96,8 +96,7 @@ class PairSummary:
 
     pair: Pair
     size: tuple[int, int]  # (height, width) in pixels
-    image_hash: str  # SHA-256 of the image's pixels, hexadecimal
-    perceptual_hash: str  # of the image, hexadecimal; see `near_duplicates.perceptual_hash`
+    hashed: HashedImage  # hashes of the image's pixels
     class_pixels: np.ndarray  # pixels of each class in the mask, int64 [num_classes]
     # class of each instance that is not a crowd, int64 [N]; None for data without instances
     instances: np.ndarray | None
@@ -127,7 +126,7 @@ def inspect(
         size = (result.height, result.width)
         found = result.instances
         instances = None if found is None else found.classes[~found.crowd]
-        return PairSummary(pair, size, result.image_hash, result.perceptual_hash, result.class_pixels, instances)
+        return PairSummary(pair, size, result.hashed, result.class_pixels, instances)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, result in enumerate(pool.map(read, pairs), start=1):
@@ -174,7 +173,7 @@ def repeated_images(records: Iterable[PairSummary]) -> list[list[PairSummary]]:
     """Returns groups of two or more pairs whose images have the same pixels."""
     by_hash: dict[str, list[PairSummary]] = defaultdict(list)
     for record in records:
-        by_hash[record.image_hash].append(record)
+        by_hash[record.hashed.pixels].append(record)
     return [group for group in by_hash.values() if len(group) > 1]
 
 
@@ -202,11 +201,8 @@ def _duplicates(records: list[PairSummary]) -> list[str]:
 
 def similar_images(records: Iterable[PairSummary]) -> list[NearDuplicate]:
     """Returns the nearest duplicate of each image in an earlier split; train is the first split."""
-    images = [
-        HashedImage(record.pair.split, record.pair.name, record.image_hash, record.perceptual_hash)
-        for record in records
-    ]
-    return [pair for pair in near_duplicates(images) if _rank(pair.other_split) < _rank(pair.split)]
+    found = near_duplicates(record.hashed for record in records)
+    return [pair for pair in found if _rank(pair.other_split) < _rank(pair.split)]
 
 
 def _rank(split: str) -> tuple[bool, str]:

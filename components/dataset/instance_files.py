@@ -8,7 +8,6 @@ import os
 import threading
 
 import numpy as np
-from scipy import ndimage
 
 from components import files
 from components.dataset import masks
@@ -55,6 +54,8 @@ def of_components(indices: np.ndarray, description: DatasetDescription) -> Insta
 
     Pixels are connected by their sides and corners.
     """
+    from scipy import ndimage
+
     found = []
     for index in description.thing_indices:
         labels, count = ndimage.label(indices == index, structure=np.ones((3, 3)))

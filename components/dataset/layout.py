@@ -13,6 +13,16 @@ ImageExtension = Literal["png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp"]
 IMAGE_EXTENSIONS: tuple[ImageExtension, ...] = get_args(ImageExtension)
 # Formats that are stored as they are; others become PNG.
 STORED_EXTENSIONS = ("png", "jpg", "jpeg")
+# The extensions that each pattern may have, and what a message says about them.
+_EXPECTED = {
+    "images": (
+        ("", *IMAGE_EXTENSIONS),
+        f"images to be files of {', '.join(f'.{each}' for each in IMAGE_EXTENSIONS)}, or no extension for all of them",
+    ),
+    "masks": (("", "png"), "masks to be .png files; convert other formats, and never store masks as JPEG"),
+    "depth": (("", "png"), "depth maps to be .png files; convert other formats, and never store depth maps as JPEG"),
+    "instances": (("png", "json"), ".png files of instance ids, or .json files of COCO's annotations"),
+}
 
 
 class Layout(Settings):
@@ -55,27 +65,12 @@ class Layout(Settings):
             raise ValueError("expected a path relative to the data root")
         return value
 
-    @field_validator("images")
+    @field_validator("images", "masks", "instances", "depth")
     @classmethod
-    def _images_are_readable(cls, value: str) -> str:
-        if patterns.extension_of(value).lower() not in ("", *IMAGE_EXTENSIONS):
-            known = ", ".join(f".{extension}" for extension in IMAGE_EXTENSIONS)
-            raise ValueError(f"expected images to be files of {known}, or no extension for all of them")
-        return value
-
-    @field_validator("masks", "depth")
-    @classmethod
-    def _masks_are_png(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and patterns.extension_of(value).lower() not in ("", "png"):
-            kind = "masks" if info.field_name == "masks" else "depth maps"
-            raise ValueError(f"expected {kind} to be .png files; convert other formats, and never store {kind} as JPEG")
-        return value
-
-    @field_validator("instances")
-    @classmethod
-    def _instances_are_png_or_json(cls, value: str | None) -> str | None:
-        if value is not None and patterns.extension_of(value).lower() not in ("png", "json"):
-            raise ValueError("expected .png files of instance ids, or .json files of COCO's annotations")
+    def _check_extension(cls, value: str | None, info: ValidationInfo) -> str | None:
+        allowed, expected = _EXPECTED[str(info.field_name)]
+        if value is not None and patterns.extension_of(value).lower() not in allowed:
+            raise ValueError(f"expected {expected}")
         return value
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ class HashedImage:
 
     split: str
     name: str
-    pixels: str  # SHA-256 of the image's pixels, hexadecimal
+    pixels: str  # SHA-256 of the image's pixels, hexadecimal; see `encoded.pixel_hash`
     perceptual: str  # what `perceptual_hash` returned
 
 

@@ -36,6 +36,24 @@ REASONS = (
     BAD_ANNOTATION := "bad_annotation",
     DEPTH_MISSING := "depth_missing",
 )
+# What to do about an issue of an existing file, by reason; some issues have an action of their own.
+ACTIONS = {
+    EMPTY: "copy the file again from its source",
+    UNREADABLE: "check that the file exists and that you may read it",
+    TRUNCATED: "copy the file again from its source",
+    UNDECODABLE: "save the file again as PNG (images also as JPEG); export a mask that was stored as JPEG again: "
+    "JPEG changes its values",
+    ABSURD_SIZE: "resize or cut image and mask, or raise data.max_side or export.max_pixels",
+    SIZE_MISMATCH: "give image and mask the same size, resizing the mask without interpolation",
+    COLOUR_MASK: "convert the mask to class indices, or set mask_encoding: color in segpipe.yaml",
+    UNKNOWN_COLOUR: "list the colour in a class's mask_colors in segpipe.yaml, or set `unnamed: ignore` there to "
+    "ignore such pixels",
+    LABEL_OUTSIDE_MAP: "list the value in segpipe.yaml: give its class `indices` with all values of that class "
+    "(without it, the value is the class's position in the list), or set `unnamed: ignore` to ignore such pixels",
+    EMPTY_INSTANCE: "delete the annotation, or move it into the image",
+    UNSUITABLE_RANGE: "add image_range: [low, high] to segpipe.yaml, the values that are black and white in every "
+    "image; of a 12-bit camera [0, 4095]; [0, 65535] accepts all images",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +164,7 @@ def _by_split(root: str, groups: dict[Key, Group], description: DatasetDescripti
 
 def member_files(paths: list[str], description: DatasetDescription) -> list[str]:
     """Returns the paths that belong to the data set: files of pairs, split lists and mask colours."""
-    expressions = [pattern for pattern in compile_layout(description) if pattern]
+    expressions = list(compile_layout(description).values())
     if description.label_colors:
         expressions.append(label_colors.compile_path(description))
     lists = set(description.split_lists.values())

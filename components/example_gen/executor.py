@@ -6,11 +6,8 @@ paths are grouped, never pixels, so memory does not grow with the data set.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -23,13 +20,10 @@ from tfx.utils import proto_utils
 
 from components.dataset.checks import Limits, Sample, read_pair
 from components.dataset.description import DatasetDescription
-from components.dataset.near_duplicates import HashedImage
 from components.dataset.pairs import DataIssue, Pair
 from components.example_gen import listing
 from components.example_gen.artifacts import SPLIT_FINGERPRINTS
-from components.example_gen.quarantine import COUNTS_FILE, ISSUES_FILE
-from components.example_gen.shared_images import write_shared_images
-from components.example_gen.single_file import write_single_file
+from components.example_gen.quarantine_steps import write_issues, write_shared_images
 from components.examples import to_example
 
 DESCRIPTION = "description"
@@ -92,7 +86,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 )
                 issues.append(results[_ISSUES])
                 images.append(results[_IMAGES])
-            _write_quarantine(issues, counts, quarantine_uri)
+            write_issues(issues, counts, quarantine_uri)
             write_shared_images(images, quarantine_uri)
 
 
@@ -120,37 +114,6 @@ class ReadPair(beam.DoFn):
         result = read_pair(self._root, pair, self._description, self._limits)
         if isinstance(result, Sample):
             yield to_example(result, self._class_map).SerializeToString(deterministic=True)
-            hashed = HashedImage(pair.split, pair.name, result.image_hash, result.perceptual_hash)
-            yield beam.pvalue.TaggedOutput(_IMAGES, hashed)
+            yield beam.pvalue.TaggedOutput(_IMAGES, result.hashed)
         else:
             yield beam.pvalue.TaggedOutput(_ISSUES, result)
-
-
-def _write_quarantine(issues: list[beam.PCollection], counts: list[beam.PCollection], uri: str) -> None:
-    """Adds the steps that write the quarantine artifact: the issues, and the counts by split."""
-    all_issues = issues | "Issues" >> beam.Flatten()
-    _ = (
-        all_issues
-        | "IssueToJson" >> beam.Map(lambda issue: json.dumps(dataclasses.asdict(issue), sort_keys=True))
-        | "WriteIssues" >> write_single_file(uri, ISSUES_FILE)
-    )
-    issue_counts = (
-        all_issues
-        | "IssueKey" >> beam.Map(lambda issue: ((issue.split, issue.reason), 1))
-        | "CountIssues" >> beam.CombinePerKey(sum)
-        | "ListIssueCounts" >> beam.combiners.ToList()
-    )
-    _ = (
-        counts
-        | "Counts" >> beam.Flatten()
-        | "ListCounts" >> beam.combiners.ToList()
-        | "CountsToJson" >> beam.Map(_counts_json, beam.pvalue.AsSingleton(issue_counts))
-        | "WriteCounts" >> write_single_file(uri, COUNTS_FILE)
-    )
-
-
-def _counts_json(examples: Iterable[tuple[str, int]], issues: Iterable[tuple[tuple[str, str], int]]) -> str:
-    quarantined: dict[str, Counter[str]] = {}
-    for (split, reason), count in issues:
-        quarantined.setdefault(split, Counter())[reason] += count
-    return json.dumps({"examples": dict(examples), "quarantined": quarantined}, sort_keys=True)

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ class Annotations:
 
     def shapes(self, path: str, size: Size) -> list[Shape]:
         """Returns the shapes of the image that `of` finds. Raises BadAnnotationError."""
-        return _shapes(self.of(path)[1], self.names, f"{self.where}: image {path}", size, Counter())
+        return list(_shapes(self.of(path)[1], self.names, f"{self.where}: image {path}", size, Counter()))
 
 
 def encode(name: str, size: Size, instances: Instances, names: Sequence[str]) -> bytes:
@@ -214,8 +214,7 @@ def _find_image(path: Path, name: str) -> Path:
     return first_file(*(folder / name for folder in folders))
 
 
-def _shapes(raw: list[Any], names: dict[int, str], where: str, size: Size, lost: Counter[str]) -> list[Shape]:
-    shapes = []
+def _shapes(raw: list[Any], names: dict[int, str], where: str, size: Size, lost: Counter[str]) -> Iterator[Shape]:
     for value in raw:
         place = f"{where}: annotation {value.get('id', '?')}"
         annotation = validate(_Annotation, value, place)
@@ -231,8 +230,7 @@ def _shapes(raw: list[Any], names: dict[int, str], where: str, size: Size, lost:
             continue
         with annotated(f"{place}: segmentation", "Correct or delete the annotation"):
             region = _region(annotation.segmentation, size)
-        shapes.append(Shape(names[annotation.category_id], region, bool(annotation.iscrowd)))
-    return shapes
+        yield Shape(names[annotation.category_id], region, bool(annotation.iscrowd))
 
 
 def _region(segmentation: list[list[float]] | _Runs, size: Size) -> Region:

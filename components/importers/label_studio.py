@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import urllib.parse
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -166,12 +166,11 @@ def _find(task: _Task, where: str, places: Mapping[str, list[str]]) -> str:
     )
 
 
-def _shapes(regions: list[_Result], where: str, size: Size, lost: Counter[str]) -> list[Shape]:
-    shapes = []
+def _shapes(regions: list[_Result], where: str, size: Size, lost: Counter[str]) -> Iterator[Shape]:
     for region in regions:
         with annotated(f"{where}: {region.type}", "Draw the region again, or delete it"):
-            shapes.append(Shape(region.value.all_labels[0], _region(region, size)))
-    return shapes
+            pixels = _region(region, size)
+        yield Shape(region.value.all_labels[0], pixels)
 
 
 def _region(result: _Result, size: Size) -> Region:

@@ -8,22 +8,20 @@ here; `shape_to_mask` adds the border's pixels, so its objects are half a pixel 
 from __future__ import annotations
 
 import base64
-import io
 import math
 import os
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from pydantic import BaseModel, Field
 
 from components import files
 from components.errors import UsageError
-from components.importers.palette import voc_color
-from components.importers.regions import ellipse, polygon, rectangle
+from components.importers.regions import decode_bitmap, ellipse, polygon, rectangle
 from components.importers.source import (
     IMAGE_SUFFIXES,
     VOID,
@@ -38,6 +36,7 @@ from components.importers.source import (
     read_json,
     read_lines,
     validate,
+    voc_color,
 )
 
 IGNORED = "__ignore__"
@@ -96,8 +95,7 @@ def _item(place: Path, path: str, file: _File) -> Item:
     return Item(image, name, None, partial(_shapes, place, file.shapes), size)
 
 
-def _shapes(path: Path, raw: list[Any], size: Size, lost: Counter[str]) -> list[Shape]:
-    shapes = []
+def _shapes(path: Path, raw: list[Any], size: Size, lost: Counter[str]) -> Iterator[Shape]:
     for number, value in enumerate(raw):
         where = f"{path}: shapes.{number}"
         shape = validate(_Shape, value, where)
@@ -106,10 +104,9 @@ def _shapes(path: Path, raw: list[Any], size: Size, lost: Counter[str]) -> list[
         if kind in ("point", "points", "line", "linestrip"):
             lost["points and lines"] += 1
             continue
-        with annotated(where, "Draw the shape again, or delete it", OSError):
+        with annotated(where, "Draw the shape again, or delete it"):
             region = _region(kind, shape, size)
-        shapes.append(Shape(VOID if shape.label == IGNORED else shape.label, region))
-    return shapes
+        yield Shape(VOID if shape.label == IGNORED else shape.label, region)
 
 
 def _region(kind: str, shape: _Shape, size: Size) -> Region:
@@ -133,7 +130,6 @@ def _bitmap(shape: _Shape) -> Region:
     """Returns the pixels of a PNG in base64, whose top left corner is the shape's first point."""
     if not shape.mask:
         raise ValueError("mask: missing; expected a PNG in base64")
-    with Image.open(io.BytesIO(base64.b64decode(shape.mask))) as image:
-        mask = np.asarray(image.convert("L")) > 0
+    mask = np.asarray(decode_bitmap(base64.b64decode(shape.mask)).convert("L")) > 0
     (x0, y0), _ = shape.points
     return Region(mask, round(y0), round(x0))

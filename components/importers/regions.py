@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 
 from components.importers.source import Region, Size
 
@@ -63,6 +65,16 @@ def _rotate(points: np.ndarray, center: tuple[float, float], degrees: float) -> 
     """Rotates points, float [n, 2], clockwise around a centre; y points down."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return (points - center) @ np.array([[cosine, sine], [-sine, cosine]]) + center
+
+
+def decode_bitmap(data: bytes) -> Image.Image:
+    """Decodes an image that is part of an annotation. Raises ValueError."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            return image
+    except Exception as error:  # damaged files raise many types, SyntaxError and struct.error among them
+        raise ValueError(str(error)) from None
 
 
 def full_mask(size: Size, *regions: Region) -> np.ndarray:

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -41,12 +41,14 @@ def collected(problems: list[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def annotated(where: str, action: str, *errors: type[Exception]) -> Iterator[None]:
-    """Turns a ValueError, or one of `errors`, at a place of the source into a BadAnnotationError with advice."""
-    kinds: tuple[type[Exception], ...] = (ValueError, *errors)
+def annotated(where: str, action: str) -> Iterator[None]:
+    """Turns a ValueError or OverflowError into a BadAnnotationError that says where it is and what to do.
+
+    Huge and infinite numbers raise OverflowError.
+    """
     try:
         yield
-    except kinds as error:
+    except (ValueError, OverflowError) as error:
         raise BadAnnotationError(f"{where}: {error}. {action}") from None
 
 
@@ -82,7 +84,7 @@ class Item:
         image: its file.
         name: its path inside the source, with slashes; unique within a split.
         split: name of its split in the source, or None.
-        read: takes the mask's size and the counts of what is lost; returns the shapes, bottom first. Raises
+        read: takes the mask's size and the counts of what is lost; yields the shapes, bottom first. Raises
             BadAnnotationError.
         size: height and width in the annotation; None for those of the image after EXIF rotation.
     """
@@ -90,7 +92,7 @@ class Item:
     image: Path
     name: str
     split: str | None
-    read: Callable[[Size, Counter[str]], list[Shape]]
+    read: Callable[[Size, Counter[str]], Iterable[Shape]]
     size: Size | None = None
 
 
@@ -185,4 +187,16 @@ def parse_color(text: str) -> Color | None:
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
         return None
     red, green, blue = bytes.fromhex(text[1:])
+    return red, green, blue
+
+
+def voc_color(index: int) -> Color:
+    """Returns Pascal VOC's colour of a class index, 0 to 255; all differ, and 0 is black.
+
+    Bits 0, 3 and 6 of the index are the highest bits of red, bits 1, 4 and 7 of green, bits 2 and 5 of blue (VOCcode/
+    VOClabelcolormap.m of the VOC2012 development kit).
+    """
+    red, green, blue = (
+        sum((index >> (3 * step + channel) & 1) << (7 - step) for step in range(3)) for channel in range(3)
+    )
     return red, green, blue

@@ -8,10 +8,10 @@ Later objects lie above earlier ones; rectangles count as shapes.
 from __future__ import annotations
 
 import base64
-import io
 import math
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pydantic import BaseModel, Field
 
+from components.importers.regions import decode_bitmap
 from components.importers.source import (
     BadAnnotationError,
     Item,
@@ -101,8 +102,7 @@ def _item(source: Path, path: Path, annotation: _Annotation, names: set[str]) ->
     )
 
 
-def _shapes(path: Path, raw: list[Any], names: set[str], size: Size, lost: Counter[str]) -> list[Shape]:
-    shapes = []
+def _shapes(path: Path, raw: list[Any], names: set[str], size: Size, lost: Counter[str]) -> Iterator[Shape]:
     for number, value in enumerate(raw):
         where = f"{path}: objects.{number}"
         found = validate(_Object, value, where)
@@ -114,9 +114,9 @@ def _shapes(path: Path, raw: list[Any], names: set[str], size: Size, lost: Count
             raise BadAnnotationError(
                 f"{where}: classTitle: found {found.classTitle!r}; expected a class of meta.json. Add it there"
             )
-        with annotated(f"{where}: {found.geometryType}", "Export the project again", OSError, zlib.error):
-            shapes.append(Shape(found.classTitle, _region(found, size)))
-    return shapes
+        with annotated(f"{where}: {found.geometryType}", "Export the project again"):
+            region = _region(found, size)
+        yield Shape(found.classTitle, region)
 
 
 def _region(found: _Object, size: Size) -> Region:
@@ -150,9 +150,8 @@ def _decode(data: str) -> np.ndarray:
         content = zlib.decompress(content)
     except zlib.error:
         # In an uncompressed PNG, a pixel counts if any channel is not 0.
-        with Image.open(io.BytesIO(content)) as image:
-            values = np.asarray(image)
+        values = np.asarray(decode_bitmap(content))
         return values.any(axis=-1) if values.ndim == 3 else values > 0
-    with Image.open(io.BytesIO(content)) as image:
-        alpha = image.mode in ("RGBA", "LA") or "transparency" in image.info
-        return np.asarray(image.convert("RGBA"))[..., 3] > 0 if alpha else np.asarray(image.convert("L")) > 0
+    image = decode_bitmap(content)
+    alpha = image.mode in ("RGBA", "LA") or "transparency" in image.info
+    return np.asarray(image.convert("RGBA"))[..., 3] > 0 if alpha else np.asarray(image.convert("L")) > 0

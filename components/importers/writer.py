@@ -21,7 +21,6 @@ from components.dataset.splitting import TRAIN, assign_sequences
 from components.errors import UsageError
 from components.importers import coco
 from components.importers.canvas import OVERLAPS, mask_size, paint
-from components.importers.palette import voc_color
 from components.importers.regions import full_mask
 from components.importers.source import (
     BACKGROUND,
@@ -33,6 +32,7 @@ from components.importers.source import (
     Source,
     collected,
     is_background,
+    voc_color,
 )
 from components.instances import Instances
 from components.validation import explain
@@ -224,7 +224,7 @@ def _draw(
     size = mask_size(item)
     # An image that fails below is left out, and then its losses do not count.
     found: Counter[str] = Counter()
-    shapes = item.read(size, found)
+    shapes = list(item.read(size, found))
     mask = paint(shapes, size, index_of, source.smaller_above, found)
     annotations = b""
     if source.has_instances:

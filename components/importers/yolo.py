@@ -106,11 +106,10 @@ def _label_file(image: Path) -> Path:
     return Path(*parts)
 
 
-def _shapes(path: Path, names: dict[int, str], size: Size, lost: Counter[str]) -> list[Shape]:
+def _shapes(path: Path, names: dict[int, str], size: Size, lost: Counter[str]) -> Iterator[Shape]:
     if not path.is_file():
         lost["images without a label file, all background"] += 1
-        return []
-    shapes = []
+        return
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -144,5 +143,4 @@ def _shapes(path: Path, names: dict[int, str], size: Size, lost: Counter[str]) -
             raise BadAnnotationError(
                 f"{where}: found {len(numbers)} coordinates; expected x y pairs of at least 3 corners. Correct the line"
             ) from None
-        shapes.append(Shape(names[int(index)], region))
-    return shapes
+        yield Shape(names[int(index)], region)

@@ -13,7 +13,6 @@ they do at the image's edge. The prediction inside such an area has no effect.
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from components.class_map import ClassMap
 
@@ -36,6 +35,8 @@ def near_edges(mask: np.ndarray, distance: int) -> np.ndarray:
     Returns:
         bool [H, W].
     """
+    from scipy import ndimage
+
     window = 2 * distance + 1
     # Pad with the highest and the lowest index, which differ whatever the mask holds.
     highest = ndimage.maximum_filter(mask, window, mode="constant", cval=255)

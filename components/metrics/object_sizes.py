@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from scipy import ndimage
 
 from components.class_map import ClassMap
 from components.metrics.scores import or_null, ratio
@@ -49,6 +48,8 @@ def object_counts(truth: np.ndarray, prediction: np.ndarray, class_map: ClassMap
     Returns:
         Objects, their pixels and the pixels found, int64 [scored classes, sizes, 3].
     """
+    from scipy import ndimage
+
     counts = np.zeros((len(class_map.scored_indices), len(SIZES), 3), np.int64)
     bounds = np.multiply(BOUNDS, truth.size)
     hit = truth == prediction

@@ -27,6 +27,7 @@ from components.metrics.scores import (
     Scores,
     accuracy,
     metric_name,
+    nested,
     or_null,
     overlap_scores,
     scores,
@@ -67,12 +68,12 @@ class ModelResult:
     @property
     def things(self) -> tuple[str, ...]:
         """Names of the classes that have instances; empty for the task semantic."""
-        return tuple(self.scores.by_class(INSTANCE.by_class))
+        return tuple(nested(self.scores).get(INSTANCE.by_class, ()))
 
-    def flat(self, class_map: ClassMap) -> dict[str, float | None]:
-        """Returns all scores by metric name, also those that do not gate; None or NaN if undefined."""
+    def flat(self, class_map: ClassMap) -> Scores:
+        """Returns all scores by metric name, also those that do not gate; NaN if undefined."""
         others = self.diagnostics.flat(class_map) if self.diagnostics else {}
-        return {**self.scores.flat(), **self.depth, **others}
+        return {**self.scores, **self.depth, **others}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,6 @@ class Evaluation:
     candidate: ModelResult
     baseline: ModelResult | None
     checks: tuple[ThresholdCheck, ...]
-    blessed: bool
     change_intervals: dict[str, Interval] = dataclasses.field(default_factory=dict)
 
     @property
@@ -113,10 +113,9 @@ def load_evaluation(evaluation_uri: str, class_map: ClassMap) -> Evaluation:
             f"{evaluation_uri}: found no {main} of a candidate over the whole split, "
             "expected what the pipeline's Evaluator writes"
         )
-    validation = tfma.load_validation_result(evaluation_uri)
     failed = {
         (failure.metric_key.name, failure.metric_key.is_diff)
-        for record in validation.metric_validations_per_slice
+        for record in tfma.load_validation_result(evaluation_uri).metric_validations_per_slice
         for failure in record.failures
     }
     thresholds = tfma.load_eval_result(evaluation_uri, model_name=name).config.metrics_specs[0].thresholds
@@ -125,7 +124,6 @@ def load_evaluation(evaluation_uri: str, class_map: ClassMap) -> Evaluation:
         candidate=_model_result(values[name, False], class_map),
         baseline=_model_result(baseline, class_map) if main in baseline else None,
         checks=tuple(_checks(thresholds, values[name, False], changes, failed)),
-        blessed=validation.validation_ok,
         change_intervals=_intervals(changes, tfma_base.CHANGE_INTERVAL),
     )
 
@@ -158,7 +156,7 @@ def _model_result(values: _Values, class_map: ClassMap) -> ModelResult:
         precisions = values.get(tfma_instances.SEQUENCE_SCORES, ())
         return ModelResult(
             np.zeros((0, 0), np.int64),
-            Scores({name: values[name] for name in known if name in values}),
+            {name: values[name] for name in known if name in values},
             {name: {INSTANCE.main: float(value)} for name, value in zip(names, precisions, strict=True)},
             intervals,
             diagnostics=None,

@@ -46,27 +46,8 @@ DEPTH = ("abs_rel", "rmse", "delta_1")
 LOWER_IS_BETTER = ("abs_rel", "rmse")
 
 
-@dataclasses.dataclass(frozen=True)
-class Scores:
-    """Scores of one model by metric name, `class_iou/<class name>` included, 0 to 1; NaN if undefined."""
-
-    by_metric: Mapping[str, float]
-
-    def __getitem__(self, metric: str) -> float:
-        return self.by_metric[metric]
-
-    def by_class(self, family: str) -> dict[str, float]:
-        """Returns the scores of one family, such as `class_iou`, by class name."""
-        prefix = metric_name(family, "")
-        return {name.removeprefix(prefix): value for name, value in self.by_metric.items() if name.startswith(prefix)}
-
-    def flat(self) -> dict[str, float | None]:
-        """Returns the scores by metric name, None for NaN."""
-        return {name: or_null(value) for name, value in self.by_metric.items()}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the scores as plain JSON types, those of classes by class name; null for NaN."""
-        return nested(self.by_metric)
+# Scores of one model by metric name, `class_iou/<class name>` included, 0 to 1; NaN if undefined.
+Scores = dict[str, float]
 
 
 def task_scores(scores: Collection[str]) -> TaskScores:
@@ -202,4 +183,4 @@ def scores(matrix: np.ndarray, class_map: ClassMap) -> Scores:
         "frequency_weighted_iou": ratio(weighted, truth.sum()),
         "mean_iou_with_void": mean_iou(matrix, dataclasses.replace(class_map, ignore_index=None)),
     }
-    return Scores({name: float(value) for name, value in {**values, **overlaps}.items()})
+    return {name: float(value) for name, value in {**values, **overlaps}.items()}

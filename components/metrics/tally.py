@@ -9,7 +9,7 @@ import numpy as np
 from components.class_map import ClassMap
 from components.metrics.bootstrap import RESAMPLES, Resampled, poisson_weights
 from components.metrics.diagnostics import Diagnostics
-from components.metrics.scores import counts, overlap_scores, scores
+from components.metrics.scores import Scores, counts, overlap_scores, scores
 
 # More sequences than anybody reads: if names hold no sequence, each image is one of its own.
 MAX_SEQUENCES = 100
@@ -86,9 +86,9 @@ class Tally:
         self.diagnostics.add(other.diagnostics)
         self._add_sequences(other.sequences)
 
-    def flat(self) -> dict[str, float]:
+    def flat(self) -> Scores:
         """Returns the scores by metric name; NaN if undefined."""
-        return dict(scores(self.matrix, self.class_map).by_metric)
+        return scores(self.matrix, self.class_map)
 
     def resampled(self) -> Resampled:
         """Returns the scores of every bootstrap resample."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 from tfx import v1 as tfx
@@ -73,6 +74,6 @@ def add_metrics(model_path: str, evaluation_uri: str, split: str, fingerprint: s
     """
     metadata = read_model_metadata(model_path)
     scores = load_evaluation(evaluation_uri, ClassMap.from_dict(metadata["class_map"])).candidate.scores
-    metrics = {name: value for name, value in scores.flat().items() if value is not None}
+    metrics = {name: value for name, value in scores.items() if not math.isnan(value)}
     evaluated_on = {"split": split, "fingerprint": fingerprint}
     write_model_metadata(model_path, {**metadata, "metrics": metrics, "evaluated_on": evaluated_on})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from components import files
 from components.errors import UsageError
 from components.pusher.published import publish
-from components.pusher.versions import find_versions, new_version
+from components.pusher.versions import new_version, newest_version
 from components.pusher.withdrawn import model_hash
 from components.stored_folder import copy_files, explained
 
@@ -41,8 +41,7 @@ def push(model_path: str, base_directory: str, again: bool = True) -> tuple[str,
 
 def _newest_if_equal(model_path: str, base_directory: str) -> tuple[str, int] | None:
     """Returns directory and number of the newest version if it equals the model, apart from its scores."""
-    versions = find_versions(base_directory)
-    newest = max(versions, default=None)
-    if newest is None or model_hash(versions[newest]) != model_hash(model_path):
+    newest = newest_version(base_directory)
+    if newest is None or model_hash(newest[0]) != model_hash(model_path):
         return None
-    return versions[newest], newest
+    return newest

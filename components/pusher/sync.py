@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from components import files
 from components.errors import SegpipeError, UsageError
 from components.pusher.versions import find_versions, new_version, published_versions, remove_version
-from components.stored_folder import check_copy, copy_paths, read_manifest
+from components.stored_folder import copy_published, read_manifest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,5 +64,4 @@ def _copy_version(directory: str, destination: str, number: int) -> None:
     if not manifest.files:
         raise SegpipeError(f"{directory}: found a manifest without files, expected a model's files. Push it again")
     with new_version(destination, number) as version:
-        for path, found in copy_paths(list(manifest.files), directory, version.staging).items():
-            check_copy(files.join(directory, path), found, manifest.files[path])
+        copy_published(directory, manifest, version.staging)

@@ -55,6 +55,15 @@ def find_versions(base_directory: str) -> dict[int, str]:
     return {number: folder for number, folder in folders.items() if os.path.isdir(folder)}
 
 
+def newest_version(base_directory: str) -> tuple[str, int] | None:
+    """Returns directory and number of a model's newest version; None without versions. Raises as `find_versions`."""
+    versions = find_versions(base_directory)
+    if not versions:
+        return None
+    newest = max(versions)
+    return versions[newest], newest
+
+
 def published_versions(base_directory: str) -> dict[int, str]:
     """Returns the directories of the versions with a manifest on an object store, by number. Raises SegpipeError."""
     names = stored_names(base_directory)

@@ -23,29 +23,14 @@ _STATISTICS_FILE = "FeatureStats.pb"
 _QUARANTINE_ROWS = 50
 
 
-@dataclasses.dataclass(frozen=True)
-class Sources:
-    """The directories that a report is read from.
-
-    Attributes:
-        examples: raw examples, one folder `Split-<name>` per split.
-        statistics: statistics of the examples, in the same folders.
-        quarantine: the files that ExampleGen rejected.
-        model: the SavedModel, the folder that holds `saved_model.pb`.
-        model_run: the folder of the training's `history.json`, which may be missing.
-        evaluation: the Evaluator's result.
-    """
-
-    examples: str
-    statistics: str
-    quarantine: str
-    model: str
-    model_run: str
-    evaluation: str
-
-
 def assemble(
-    sources: Sources,
+    *,
+    examples: str,
+    statistics: str,
+    quarantine: str,
+    model: str,
+    model_run: str,
+    evaluation: str,
     class_map: ClassMap,
     gate_split: str,
     selection_split: str,
@@ -57,7 +42,12 @@ def assemble(
     """Returns a report's data without the timings, which are known after the run.
 
     Args:
-        sources: the directories to read.
+        examples: directory of the raw examples, one folder `Split-<name>` per split.
+        statistics: directory of the statistics of the examples, in the same folders.
+        quarantine: directory of the files that ExampleGen rejected.
+        model: the SavedModel, the folder that holds `saved_model.pb`.
+        model_run: the folder of the training's `history.json`, which may be missing.
+        evaluation: directory of the Evaluator's result.
         class_map: the classes of masks and model.
         gate_split: the split that the gate judged, and that the frames come from.
         selection_split: the split that selected the epoch and the variant, which may be the same.
@@ -70,27 +60,27 @@ def assemble(
         ValueError: the evaluation holds no scores over the whole split.
         OSError: a file is missing.
     """
-    evaluation = load_evaluation(sources.evaluation, class_map)
-    candidate, diagnostics = evaluation.candidate, evaluation.candidate.diagnostics
+    result = load_evaluation(evaluation, class_map)
+    candidate, diagnostics = result.candidate, result.candidate.diagnostics
     frames, frames_scored = choose_frames(
-        example_files(sources.examples, gate_split), sources.model, class_map, max_frames, things=candidate.things
+        example_files(examples, gate_split), model, class_map, max_frames, things=candidate.things
     )
-    counts, issues = read_counts(sources.quarantine), read_issues(sources.quarantine)
+    counts, issues = read_counts(quarantine), read_issues(quarantine)
     return ReportData(
-        model=artifact_files.read_model_metadata(sources.model)["model"],
+        model=artifact_files.read_model_metadata(model)["model"],
         class_map=class_map,
         gate_split=gate_split,
-        verdict=Verdict(blessed, pushed, evaluation.checks),
-        scores=candidate.flat(class_map),
-        baseline_scores=evaluation.baseline.flat(class_map) if evaluation.baseline else None,
+        verdict=Verdict(blessed, pushed, result.checks),
+        scores=dict(candidate.flat(class_map)),
+        baseline_scores=dict(result.baseline.flat(class_map)) if result.baseline else None,
         intervals=candidate.intervals,
-        change_intervals=evaluation.change_intervals,
+        change_intervals=result.change_intervals,
         confusion=tuple(tuple(int(pixels) for pixels in row) for row in candidate.matrix),
-        sequences=sequence_scores(evaluation),
+        sequences=sequence_scores(result),
         frames=frames,
         frames_scored=frames_scored,
-        history=read_history(sources.model_run),
-        class_shares=read_class_shares(sources.statistics, list(counts["examples"]), class_map),
+        history=read_history(model_run),
+        class_shares=read_class_shares(statistics, list(counts["examples"]), class_map),
         examples=counts["examples"],
         quarantined=counts["quarantined"],
         quarantine_rows=tuple(dataclasses.asdict(issue) for issue in issues[:_QUARANTINE_ROWS]),

@@ -6,6 +6,7 @@ import dataclasses
 
 from components.class_map import ClassMap
 from components.metrics.bootstrap import Interval
+from components.metrics.scores import INSTANCE, task_scores
 from components.report import views, wording
 from components.report.data import Score, SequenceScore
 from components.report.render import compile_template
@@ -18,18 +19,18 @@ class ChangedImage:
     Attributes:
         name: its pair's name.
         sequence: its sequence.
-        mean_iou: the model's, over the classes in the image's truth.
-        baseline_mean_iou: the baseline's.
+        score: the model's main score of its task, over the classes in the image's truth.
+        baseline_score: the baseline's.
         image: the photo.
-        truth: the true mask.
-        prediction: the model's mask.
-        baseline: the baseline's mask.
+        truth: the true mask, or instances.
+        prediction: the model's mask, or instances.
+        baseline: the baseline's.
     """
 
     name: str
     sequence: str
-    mean_iou: float
-    baseline_mean_iou: float
+    score: float
+    baseline_score: float
     image: str
     truth: str
     prediction: str
@@ -50,11 +51,12 @@ class Comparison:
         baseline_scores: the baseline's scores.
         intervals: 95 % intervals of the model's scores.
         change_intervals: 95 % intervals of the changes, paired by image.
-        better: number of images whose mean IoU is higher than the baseline's.
-        worse: number of images whose mean IoU is lower.
+        better: number of images whose score is higher than the baseline's.
+        worse: number of images whose score is lower.
         improved: the images that improved most, the most improved first.
         worsened: the images that worsened most, the most worsened first.
-        sequences: the worst sequences, the worst first; empty if there is one, or too many to score each.
+        sequences: the worst sequences, the worst first; empty if there is one, or too many to score each, and for
+            instances.
     """
 
     model: str
@@ -74,8 +76,18 @@ class Comparison:
 
     @property
     def equal(self) -> int:
-        """Number of images with the same mean IoU, or without a scored class in their truth."""
+        """Number of images with the same score, or without a scored class in their truth."""
         return self.frames - self.better - self.worse
+
+    @property
+    def main(self) -> str:
+        """Name of the main score of the models' task."""
+        return task_scores(self.scores).main
+
+    @property
+    def of_instances(self) -> bool:
+        """Whether the models find instances."""
+        return task_scores(self.scores) is INSTANCE
 
 
 def render(data: Comparison) -> str:
@@ -89,15 +101,17 @@ def render(data: Comparison) -> str:
 
 
 def clear_change(data: Comparison) -> int:
-    """Returns 1 or -1 if the interval of the mean IoU's change is above or below 0, else 0."""
-    bounds = data.change_intervals.get("mean_iou")
+    """Returns 1 or -1 if the interval of the main score's change is above or below 0, else 0."""
+    bounds = data.change_intervals.get(data.main)
     return 0 if bounds is None else int(bounds[0] > 0) - int(bounds[1] < 0)
 
 
 def title(data: Comparison) -> str:
     """Returns the heading of the result."""
-    change = views.score_row(data, "mean_iou").change
+    change, name = views.score_row(data, data.main).change, wording.metric_name(data.main)
     direction = {1: "higher", -1: "lower"}.get(clear_change(data))
     if change is None:
-        return "No mean IoU to compare"
-    return f"Mean IoU {direction} by {wording.score(abs(change))}" if direction else "No clear change of mean IoU"
+        return f"No {wording.in_sentence(name)} to compare"
+    if not direction:
+        return f"No clear change of {wording.in_sentence(name)}"
+    return f"{name} {direction} by {wording.score(abs(change))}"

@@ -25,7 +25,7 @@ from components.class_map import ClassMap
 from components.example_gen.artifacts import Quarantine
 from components.metrics.scores import task_scores
 from components.report import artifacts
-from components.report.assemble import Sources, assemble
+from components.report.assemble import assemble
 from components.report.data import DATA_FILE, PAGE_FILE, Lineage, ReportData
 from components.report.render import render
 from components.times import utc_text
@@ -66,20 +66,17 @@ def Report(  # TFX's naming: a component is a noun
     `components.report.data.Lineage`. `code` is the hash of the source, part of the cache key.
     """
     del code
-    sources = Sources(
+    data = assemble(
         examples=examples.uri,
         statistics=statistics.uri,
         quarantine=quarantine.uri,
         model=path_utils.serving_model_path(model.uri),
         model_run=model_run.uri,
         evaluation=evaluation.uri,
-    )
-    data = assemble(
-        sources,
-        ClassMap.from_json(class_map),
-        gate_split,
-        selection_split,
-        _complete_lineage(json.loads(lineage), json.loads(configuration), examples, blessing),
+        class_map=ClassMap.from_json(class_map),
+        gate_split=gate_split,
+        selection_split=selection_split,
+        lineage=_complete_lineage(json.loads(lineage), json.loads(configuration), examples, blessing),
         blessed=blessing.get_int_custom_property(_BLESSED) == 1,
         pushed=_pushed_to(pushed_model),
         max_frames=max_frames,

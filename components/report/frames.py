@@ -25,7 +25,7 @@ from components.metrics.confusion import confusion_matrix, decode_mask
 from components.metrics.depth import decode_depth
 from components.metrics.detections import Detections
 from components.metrics.scores import mean_iou
-from components.report import depth_pictures, pictures
+from components.report import pictures
 from components.report.data import Frame
 
 # Takes encoded images, returns the outputs of the signature `evaluation` for each, by name.
@@ -155,7 +155,7 @@ def draw(pair: RawExample, group: Group, scored: ScoredFrame, class_map: ClassMa
     photo, prediction = pictures.photo(pair.image), scored.prediction
     if isinstance(prediction, Detections):
         iou, precision = None, scored.score
-        drawn = _draw_instances(_instances(pair), prediction, class_map, photo)
+        drawn = draw_instances(_instances(pair), prediction, class_map, photo)
     else:
         iou, precision = scored.score, None
         drawn = _draw_masks(pair.mask, prediction, class_map, photo)
@@ -187,13 +187,13 @@ def _draw_depth(truth_png: bytes, estimate_png: bytes, photo: Image.Image) -> di
     truth, estimate = (pictures.mask(decode_depth(png).astype(np.float32)) for png in (truth_png, estimate_png))
     known = truth[truth > 0]
     return {
-        "depth_truth": pictures.marks_address(depth_pictures.colored(truth, known)),
-        "depth_prediction": pictures.marks_address(depth_pictures.colored(estimate, known)),
-        "depth_error": pictures.marks_address(depth_pictures.error(truth, estimate, np.asarray(photo))),
+        "depth_truth": pictures.marks_address(pictures.colored_depth(truth, known)),
+        "depth_prediction": pictures.marks_address(pictures.colored_depth(estimate, known)),
+        "depth_error": pictures.marks_address(pictures.depth_error(truth, estimate, np.asarray(photo))),
     }
 
 
-def _draw_instances(truth: Instances, found: Detections, class_map: ClassMap, photo: Image.Image) -> dict[str, str]:
+def draw_instances(truth: Instances, found: Detections, class_map: ClassMap, photo: Image.Image) -> dict[str, str]:
     """Returns the pictures of truth, prediction and error by the name of their field.
 
     The error picture marks pixels whose true and detected class differ.

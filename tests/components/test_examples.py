@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from components.class_map import ClassMap
 from components.dataset.checks import Sample
+from components.dataset.near_duplicates import HashedImage
 from components.dataset.pairs import Pair
 from components.errors import SegpipeError
 from components.examples import RawExample, example_files, read_examples, to_example
@@ -19,7 +20,8 @@ def _write(path, names, instances=None):
     with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
         for name in names:
             pair = Pair(name, "val", "Zürich", f"{name}.png", f"{name}_mask.png")
-            sample = Sample(pair, name.encode(), b"mask", 2, 3, "0f", "1e", "2d", np.array([3, 3]), instances)
+            hashed = HashedImage(pair.split, pair.name, "1e", "2d")
+            sample = Sample(pair, name.encode(), b"mask", 2, 3, "0f", hashed, np.array([3, 3]), instances)
             writer.write(to_example(sample, _CLASS_MAP).SerializeToString())
 
 

@@ -263,9 +263,11 @@ def test_a_pair_that_was_damaged_since_the_check_is_left_out(small, tiny):
     found = inspect(str(small.root), tiny)
     small.write("val/masks/c_1.png", b"")
 
-    shown = collect(str(small.root), tiny, found).samples
+    drawn = collect(str(small.root), tiny, found)
+    shown = section(render(drawn), "samples")
 
-    assert [len(pairs) for pairs in shown.values()] == [3, 0]
+    assert [pair.name for pair, marked in drawn.examples if marked is None] == ["a_1", "a_2", "b_1"]
+    assert [name in shown for name in ("train/b_1", "val/c_1")] == [True, False]
 
 
 def test_progress_ends_at_the_number_of_pairs_and_files_drawn(small, tiny):

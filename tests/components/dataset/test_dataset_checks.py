@@ -366,7 +366,7 @@ def test_the_lower_bits_of_16_bit_colours_count_in_the_images_hash(read):
         read(png(WIDTH, HEIGHT, 16, 2, (b"\0" + bytes([200, low, 0, 0, 0, 0] * WIDTH)) * HEIGHT)) for low in (0, 1)
     ]
 
-    assert len({sample.image_hash for sample in samples}) == 2
+    assert len({sample.hashed.pixels for sample in samples}) == 2
 
 
 def orientation_exif(orientation: int) -> Image.Exif:
@@ -387,7 +387,7 @@ def test_a_turned_image_keeps_its_bytes_if_its_mask_is_upright(read, kind, orien
     assert isinstance(sample, Sample)
     assert (sample.height, sample.width) == (upright.height, upright.width)
     assert sample.image == image
-    assert sample.image_hash == pixel_hash(upright, encode(upright))
+    assert sample.hashed.pixels == pixel_hash(upright, encode(upright))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])

@@ -126,6 +126,7 @@ def test_overlapping_instances_are_imported_completely_and_crowds_stay_crowds(tm
         (_annotation(1, 8, [[1, 1, 5, 5, 1, 5]]), "found category_id 8; expected one of the ids in categories"),
         (_annotation(1, 1, [[1, 1, 5]]), "segmentation: found a polygon of 3 coordinates; expected at least 3 corners"),
         (_annotation(1, 1, {"size": [20, 30], "counts": [5, 5]}), "found runs of 10 pixels; expected 600"),
+        (_annotation(1, 1, {"size": [20, 30], "counts": [10**30]}), "too large to convert"),
         (_annotation(1, 1, {"size": [30, 20], "counts": [600]}), "size: found [30, 20]; expected [20, 30]"),
         (_annotation(1, 1, {"size": [20, 30], "counts": "!"}), "found the character '!'"),
         ({"image_id": 1, "segmentation": [[1, 1, 5, 5, 1, 5]]}, "category_id: missing"),

@@ -45,6 +45,13 @@ def _png(mask):
     return base64.b64encode(buffer.getvalue()).decode()
 
 
+def _damaged_png():
+    """Returns a PNG whose last chunk of pixels has a damaged name."""
+    data = base64.b64decode(_png(np.random.default_rng(0).integers(0, 256, (300, 300), dtype=np.uint8)))
+    last = data.rindex(b"IDAT")
+    return base64.b64encode(data[:last] + b"\xbb" + data[last + 1 :]).decode()
+
+
 def test_every_shape_with_an_area_is_drawn_in_the_order_of_the_file(tmp_path):
     bitmap = np.array([[1, 0, 1], [1, 1, 0]], dtype=bool)
     shapes = [
@@ -113,6 +120,11 @@ def test_an_image_moved_beside_its_file_is_found(tmp_path):
         (_shape("car", [[1, 1], [2, 2]]), "found a polygon of 4 coordinates; expected at least 3 corners"),
         (_shape("car", [[1, 1]], "rectangle"), "points: found 1; expected 2 for the shape_type rectangle"),
         (_shape("car", [[1, 1], [2, 2]], "mask", mask="AAAA"), "cannot identify image file"),
+        (_shape("car", [[1, 1], [2, 2]], "mask", mask=_damaged_png()), "broken PNG file"),
+        (
+            _shape("car", [[float("inf"), 1], [2, 2]], "mask", mask=_png(np.ones((2, 2), bool))),
+            "cannot convert float infinity to integer",
+        ),
         (_shape("car", [[1, 1], [2, 2]], "mask"), "mask: missing; expected a PNG in base64"),
         (_shape("car", TRIANGLE, "spiral"), "shape_type: found 'spiral'; expected polygon"),
         ({"points": TRIANGLE}, "label: missing"),

@@ -109,6 +109,10 @@ def test_nested_data_sets_are_read(tmp_path):
             "classTitle: found 'bus'; expected a class of meta",
         ),
         (_object("car", "polygon", points=_points([[1, 1], [3, 3]])), "found 2 points; expected at least 3"),
+        (
+            _object("car", "polygon", points=_points([[1, 1], [3, 3], [1e999, 1]])),
+            "cannot convert float infinity to integer",
+        ),
         (_object("car", "bitmap", bitmap={"data": "AAAA", "origin": [1, 1]}), "cannot identify image file"),
         (_object("car", "bitmap"), "bitmap: missing; expected data and origin"),
         ({"geometryType": "polygon"}, "classTitle: missing"),

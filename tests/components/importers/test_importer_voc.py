@@ -5,7 +5,7 @@ from PIL import Image
 
 from components.dataset.description import built_in
 from components.errors import UsageError
-from components.importers.palette import voc_color
+from components.importers.source import voc_color
 
 
 def _mask(path, values, mode="P"):

@@ -13,8 +13,7 @@ from components.dataset.layout import IMAGE_EXTENSIONS
 from components.errors import UsageError
 from components.importers import READERS, Options, import_dataset
 from components.importers.canvas import paint
-from components.importers.palette import voc_color
-from components.importers.source import Region, Shape
+from components.importers.source import Region, Shape, voc_color
 
 
 def _labelme(root, *names, shapes=()):

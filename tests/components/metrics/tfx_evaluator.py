@@ -18,6 +18,7 @@ from tfx.utils import proto_utils
 
 from components.class_map import ClassMap
 from components.dataset.checks import Sample
+from components.dataset.near_duplicates import HashedImage
 from components.dataset.pairs import Pair
 from components.drawing import png_bytes
 from components.examples import to_example
@@ -33,7 +34,7 @@ def raw_example(index: int, size: tuple[int, int], sequence: str, class_map: Cla
     """The raw example of a scene: of the first five in the split test, of others in val."""
     pair = Pair(str(index), "test" if index < 5 else "val", sequence, "", "")
     mask, pixels = png_bytes(np.zeros(size, np.uint8)), np.zeros(class_map.num_classes)
-    sample = Sample(pair, image_of(index, size), mask, *size, "", "", "", pixels, **truth)
+    sample = Sample(pair, image_of(index, size), mask, *size, "", HashedImage("", "", "", ""), pixels, **truth)
     return to_example(sample, class_map)
 
 

@@ -18,7 +18,7 @@ from components.pusher.sync import sync
 from components.pusher.versions import find_versions, published_versions
 from components.stored_folder import hash_files, read_manifest
 from serving.predictor import find_version
-from serving.server import version_policy
+from serving.server.registry import list_versions
 
 
 def test_a_push_publishes_the_whole_model_under_a_name_that_is_not_a_number(model, bucket):
@@ -28,7 +28,7 @@ def test_a_push_publishes_the_whole_model_under_a_name_that_is_not_a_number(mode
     assert content(pathlib.Path(directory.removeprefix("file://"))) == FILES
     assert read_manifest(directory).files == hash_files(model)
     assert find_version(bucket.as_uri()) == directory
-    assert version_policy.list_versions(str(bucket)) == {}
+    assert list_versions(str(bucket)) == {}
 
 
 def test_a_push_that_is_killed_before_any_write_publishes_nothing(model, bucket):
@@ -39,7 +39,7 @@ def test_a_push_that_is_killed_before_any_write_publishes_nothing(model, bucket)
     # Each file is a write, and the manifest the last.
     assert len(killed) == len(FILES) + 1
     assert all(set(versions) == {old} for versions in killed)
-    assert version_policy.list_versions(str(bucket)) == {}
+    assert list_versions(str(bucket)) == {}
     versions = published_versions(bucket.as_uri())
     assert len(versions) == 2
     assert read_manifest(versions[max(versions)]).files == hash_files(model)

@@ -19,7 +19,7 @@ from components.pusher.sync import sync
 from components.pusher.versions import find_versions
 from components.stored_folder import hash_files
 from pipeline.cli.main import app
-from serving.server import version_policy
+from serving.server.registry import list_versions
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def served(tmp_path) -> pathlib.Path:
 
 def whole(served: pathlib.Path) -> set[int]:
     """Returns the versions that TensorFlow Serving would take, each of which must be whole."""
-    versions = version_policy.list_versions(str(served)) or {}
+    versions = list_versions(str(served)) or {}
     for version in versions.values():
         assert content(pathlib.Path(version)) == FILES
     return set(versions)

@@ -226,7 +226,7 @@ def test_sequences_have_the_baseline_s_scores_with_the_worst_first():
 
     candidate, baseline = result({"dusk": 0.9, "void": math.nan, "day": 0.4}), result({"dusk": 0.25})
 
-    rows = sequence_scores(Evaluation(candidate, baseline, checks=(), blessed=True))
+    rows = sequence_scores(Evaluation(candidate, baseline, checks=()))
 
     assert [(row.name, row.baseline_mean_iou) for row in rows] == [("day", None), ("dusk", 0.25), ("void", None)]
 

@@ -25,7 +25,6 @@ from tensorflow_serving.config import model_server_config_pb2
 
 _SECONDS_TO_START = 180
 _SECONDS_TO_STOP = 60
-_MESSAGE_BYTES = 256 << 20
 _AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 
 
@@ -38,13 +37,14 @@ class LocalServer:
         channel: gRPC channel of the stubs `predictions` and `models`.
     """
 
-    def __init__(self, directory: Path, config: str, flags: Sequence[str] = ()) -> None:
-        """Starts the server and waits until every configured model has an available version.
+    def __init__(self, directory: Path, config: str, flags: Sequence[str] = (), wait: bool = True) -> None:
+        """Starts the server.
 
         Args:
-            directory: existing folder for the configuration and `server.log`.
+            directory: existing folder for `models.config` and `server.log`.
             config: a `ModelServerConfig` in text format.
             flags: additional flags of `segpipe serve`.
+            wait: whether to wait until every configured model has an available version.
 
         Raises:
             RuntimeError: the server exited or was not ready in time.
@@ -56,16 +56,15 @@ class LocalServer:
         command += ["--rest_api_port", str(self.rest_port), "--model_config_file", str(directory / "models.config")]
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen([*command, *flags], stdout=log, stderr=subprocess.STDOUT)
-        options = [
-            ("grpc.max_send_message_length", _MESSAGE_BYTES),
-            ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-        ]
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", options)
+        # Clients send messages of any size, and receive the probabilities of large images.
+        unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", unlimited)
         self.predictions = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
         try:
-            for model in parse_config(config).model_config_list.config:
-                self.wait_until(lambda states: _AVAILABLE in states.values(), model.name)
+            if wait:
+                for model in parse_config(config).model_config_list.config:
+                    self.wait_until(lambda states: _AVAILABLE in states.values(), model.name)
         except BaseException:
             self.stop()
             raise
@@ -173,17 +172,24 @@ def add_version(model: Path, base_path: Path, version: int) -> None:
     os.rename(partial, base_path / str(version))
 
 
-def predict_request(model: str, images: Sequence[bytes], label: str | None = None) -> Any:
-    """Returns a request for the masks and confidences of encoded images."""
+def predict_request(
+    model: str,
+    images: Sequence[bytes],
+    label: str | None = None,
+    signature: str = "",
+    outputs: Sequence[str] = ("mask_png_bytes", "confidence"),
+) -> Any:
+    """Returns a request for outputs of encoded images, or for all outputs if `outputs` is empty."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model
+    request.model_spec.signature_name = signature
     if label is not None:
         request.model_spec.version_label = label
     tensor = request.inputs["image"]
     tensor.dtype = 7  # DT_STRING
     tensor.tensor_shape.dim.add(size=len(images))
     tensor.string_val.extend(images)
-    request.output_filter.extend(["mask_png_bytes", "confidence"])
+    request.output_filter.extend(outputs)
     return request
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from benchmarks.serving_stress.local_server import LocalServer
+from benchmarks.local_server import LocalServer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +74,21 @@ class ClosedLoop:
             except grpc.RpcError as error:
                 code = error.code()
             self.answers.append(Answer(sent, time.monotonic(), code, version))
+
+
+def answers_of(
+    server: LocalServer, requests: Sequence[Any], clients: int, seconds: float, deadline: float
+) -> list[Answer]:
+    """Returns the responses to clients that send requests for some time; the arguments are those of `ClosedLoop`."""
+    loop = ClosedLoop(server, requests, clients, deadline)
+    time.sleep(seconds)
+    loop.stop()
+    return loop.answers
+
+
+def rate(answers: Sequence[Answer]) -> float:
+    """Returns responses per second."""
+    return len(answers) / (max(a.received for a in answers) - min(a.sent for a in answers))
 
 
 def milliseconds(seconds: Sequence[float], percentile: float) -> float:
