@@ -12,25 +12,29 @@ import heapq
 import math
 import operator
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from PIL import Image
 
 from components.class_map import ClassMap
 from components.dataset import checks
 from components.dataset.checks import Sample
 from components.dataset.description import DatasetDescription
 from components.dataset.encoded import MAX_PIXELS, Limits
-from components.dataset.pairs import Pair, find_pairs
+from components.dataset.pairs import DEPTH_MISSING, Pair, find_pairs
 from components.errors import DataRejectedError, UsageError
 from components.metrics.bootstrap import Interval, Resampled, change_intervals, score_intervals
 from components.metrics.confusion import confusion_matrix, decode_mask
 from components.metrics.diagnostics import Diagnostics
-from components.metrics.scores import Scores, accuracy, dice, iou, mean, mean_iou, scores
+from components.metrics.scores import SEMANTIC, Scores, accuracy, dice, iou, mean, mean_iou, nested, scores
 from components.metrics.tally import Tally
 from components.report import pictures
 from components.report.comparison import ChangedImage, Comparison
 from components.report.data import SequenceScore
 from serving.predictor import Predictor, batches
+
+if TYPE_CHECKING:
+    from components.metrics.depth import DepthTally
 
 _SHOWN = 5  # images that improved most, and as many that worsened most
 _SHOWN_SEQUENCES = 10
@@ -43,22 +47,24 @@ class ScoredImage:
 
     Attributes:
         sample: the image with its truth.
-        mean_iou: of the first model, over the classes in the image's truth.
-        baseline_mean_iou: of the second model.
-        prediction: the first model's class indices, uint8 [H, W].
-        baseline: the second model's.
+        metric: name of the score.
+        score: the first model's, over the classes in the image's truth.
+        baseline_score: the second model's.
+        prediction: what the first model returned: class indices, uint8 [H, W], or the outputs for instances.
+        baseline: what the second model returned.
     """
 
     sample: Sample
-    mean_iou: float
-    baseline_mean_iou: float
-    prediction: np.ndarray
-    baseline: np.ndarray
+    metric: str
+    score: float
+    baseline_score: float
+    prediction: Any
+    baseline: Any
 
     @property
     def change(self) -> float:
-        """Mean IoU of the first model minus that of the second."""
-        return self.mean_iou - self.baseline_mean_iou
+        """Score of the first model minus that of the second."""
+        return self.score - self.baseline_score
 
     def to_dict(self) -> dict[str, str | float]:
         """Returns names and scores as plain JSON types."""
@@ -66,8 +72,8 @@ class ScoredImage:
         return {
             "name": pair.name,
             "sequence": pair.sequence,
-            "mean_iou": self.mean_iou,
-            "baseline_mean_iou": self.baseline_mean_iou,
+            self.metric: self.score,
+            f"baseline_{self.metric}": self.baseline_score,
             "change": self.change,
         }
 
@@ -76,8 +82,8 @@ class Changes:
     """Counts the images that got better and worse, and keeps those that changed most.
 
     Attributes:
-        better: number of images whose mean IoU is higher than the second model's.
-        worse: number of images whose mean IoU is lower.
+        better: number of images whose score is higher than the second model's.
+        worse: number of images whose score is lower.
         improved: the `_SHOWN` images that improved most, the most improved first.
         worsened: the `_SHOWN` images that worsened most, the most worsened first.
     """
@@ -107,16 +113,35 @@ class SplitEvaluation(abc.ABC):
         split: its name.
         frames: number of its images.
         models: directory of each model.
+        class_map: the classes of all models.
+        changes: the images on which two models differ; empty for one model.
     """
 
     split: str
     frames: int
     models: tuple[str, ...]
+    class_map: ClassMap
+    changes: Changes
+
+    @property
+    @abc.abstractmethod
+    def _scores(self) -> list[Scores]:
+        """The scores of each model."""
 
     @property
     @abc.abstractmethod
     def _resampled(self) -> list[Resampled]:
         """The bootstrap samples of each model's scores."""
+
+    @property
+    def scores(self) -> Scores:
+        """The first model's scores."""
+        return self._scores[0]
+
+    @property
+    def baseline_scores(self) -> Scores | None:
+        """The second model's scores, or None."""
+        return self._scores[1] if self.models[1:] else None
 
     @property
     def intervals(self) -> dict[str, Interval]:
@@ -129,7 +154,66 @@ class SplitEvaluation(abc.ABC):
         if len(self.models) < 2:
             return {}
         candidate, baseline = self._resampled
-        return _defined(change_intervals(candidate, baseline))
+        # Only one of the models may estimate depth.
+        both = {name: values for name, values in candidate.items() if name in baseline}
+        return _defined(change_intervals(both, baseline))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON types."""
+        content: dict[str, Any] = {"model": self.models[0], "split": self.split, "frames": self.frames}
+        content |= {**nested(self.scores), "intervals": self.intervals}
+        if self.baseline_scores is not None:
+            content |= {"against": self.models[1], "baseline": nested(self.baseline_scores)}
+            content |= {
+                "change_intervals": self.change_intervals,
+                "better": self.changes.better,
+                "worse": self.changes.worse,
+                "improved": [image.to_dict() for image in self.changes.improved],
+                "worsened": [image.to_dict() for image in self.changes.worsened],
+            }
+        return content
+
+    @property
+    def worst_sequences(self) -> tuple[SequenceScore, ...]:
+        """The first model's worst sequences; empty for instances, and for one or too many sequences."""
+        return ()
+
+    def comparison(self) -> Comparison:
+        """Returns the contents of the report on two models, with its pictures."""
+        if self.baseline_scores is None:
+            raise ValueError("comparison: one model was evaluated, expected two")
+        return Comparison(
+            model=self.models[0],
+            baseline=self.models[1],
+            split=self.split,
+            frames=self.frames,
+            class_map=self.class_map,
+            scores=dict(self.scores),
+            baseline_scores=dict(self.baseline_scores),
+            intervals=self.intervals,
+            change_intervals=self.change_intervals,
+            better=self.changes.better,
+            worse=self.changes.worse,
+            improved=tuple(self._draw(image) for image in self.changes.improved),
+            worsened=tuple(self._draw(image) for image in self.changes.worsened),
+            sequences=self.worst_sequences,
+        )
+
+    def _draw(self, image: ScoredImage) -> ChangedImage:
+        pair = image.sample.pair
+        photo = pictures.photo(image.sample.image)
+        return ChangedImage(
+            pair.name,
+            pair.sequence,
+            image.score,
+            image.baseline_score,
+            pictures.photo_address(photo),
+            *self._predictions(image, photo),
+        )
+
+    @abc.abstractmethod
+    def _predictions(self, image: ScoredImage, photo: Image.Image) -> tuple[str, str, str]:
+        """Returns pictures of the truth and of what the first and the second model predict, as `data:` URLs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,30 +222,21 @@ class Evaluation(SplitEvaluation):
 
     Attributes:
         tallies: the sums of each model over the images.
-        changes: the images on which two models differ; empty for one model.
+        depths: the sums of each model's errors of depth; None for a model or images without depth.
     """
 
     tallies: tuple[Tally, ...]
-    changes: Changes
+    depths: tuple[DepthTally | None, ...]
 
-    @property
-    def class_map(self) -> ClassMap:
-        """The classes of all models."""
-        return self.tallies[0].class_map
-
-    @property
-    def scores(self) -> Scores:
-        """The first model's scores."""
-        return scores(self.tallies[0].matrix, self.class_map)
-
-    @property
-    def baseline_scores(self) -> Scores | None:
-        """The second model's scores, or None."""
-        return scores(self.tallies[1].matrix, self.class_map) if self.tallies[1:] else None
+    @functools.cached_property
+    def _scores(self) -> list[Scores]:
+        pairs = zip(self.tallies, self.depths, strict=True)
+        return [scores(tally.matrix, self.class_map) | (depth.flat() if depth else {}) for tally, depth in pairs]
 
     @functools.cached_property
     def _resampled(self) -> list[Resampled]:
-        return [tally.resampled() for tally in self.tallies]
+        pairs = zip(self.tallies, self.depths, strict=True)
+        return [tally.resampled() | (depth.resampled() if depth else {}) for tally, depth in pairs]
 
     @property
     def worst_sequences(self) -> tuple[SequenceScore, ...]:
@@ -178,46 +253,34 @@ class Evaluation(SplitEvaluation):
         scored = (row for row in found if row.mean_iou is not None and not math.isnan(row.mean_iou))
         return tuple(heapq.nsmallest(_SHOWN_SEQUENCES, scored, key=lambda row: row.mean_iou or 0.0))
 
-    def comparison(self) -> Comparison:
-        """Returns the contents of the report on two models, with its pictures."""
-        if not self.baseline_scores:
-            raise ValueError("comparison: one model was evaluated, expected two")
-        return Comparison(
-            model=self.models[0],
-            baseline=self.models[1],
-            split=self.split,
-            frames=self.frames,
-            class_map=self.class_map,
-            scores=self.scores.flat(),
-            baseline_scores=self.baseline_scores.flat(),
-            intervals=self.intervals,
-            change_intervals=self.change_intervals,
-            better=self.changes.better,
-            worse=self.changes.worse,
-            improved=tuple(_draw(image, self.class_map) for image in self.changes.improved),
-            worsened=tuple(_draw(image, self.class_map) for image in self.changes.worsened),
-            sequences=self.worst_sequences,
-        )
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON types."""
+        diagnostics = [tally.diagnostics.to_dict(self.class_map) for tally in self.tallies]
+        worst = [dataclasses.asdict(row) for row in self.worst_sequences]
+        content = {**super().to_dict(), "diagnostics": diagnostics[0], "worst_sequences": worst}
+        if self.baseline_scores is not None:
+            content["baseline_diagnostics"] = diagnostics[1]
+        return content
+
+    def _predictions(self, image: ScoredImage, photo: Image.Image) -> tuple[str, str, str]:
+        masks = (decode_mask(image.sample.mask), image.prediction, image.baseline)
+        truth, after, before = (pictures.mask_address(pictures.mask(mask), self.class_map) for mask in masks)
+        return truth, after, before
 
 
 def _defined(intervals: dict[str, Interval]) -> dict[str, Interval]:
     return {name: bounds for name, bounds in intervals.items() if not math.isnan(bounds[0])}
 
 
-def _draw(image: ScoredImage, class_map: ClassMap) -> ChangedImage:
-    masks = (decode_mask(image.sample.mask), image.prediction, image.baseline)
-    truth, prediction, baseline = (pictures.mask_address(pictures.mask(mask), class_map) for mask in masks)
-    pair = image.sample.pair
-    photo = pictures.photo_address(pictures.photo(image.sample.image))
-    return ChangedImage(
-        pair.name, pair.sequence, image.mean_iou, image.baseline_mean_iou, photo, truth, prediction, baseline
-    )
-
-
 def split_pairs(data: str, description: DatasetDescription, split: str) -> list[Pair]:
-    """Returns the pairs of a split. Raises UsageError if there are no pairs."""
-    pairs, _ = find_pairs(data, description)
+    """Returns the pairs of a split, also those without a depth map. Raises UsageError if there are no pairs."""
+    pairs, issues = find_pairs(data, description)
     chosen = [pair for pair in pairs if pair.split == split]
+    # The masks of images without a depth map are scored too.
+    images = {issue.file for issue in issues if issue.split == split and issue.reason == DEPTH_MISSING}
+    if images:
+        plain, _ = find_pairs(data, description.without_depth())
+        chosen = sorted([*chosen, *(pair for pair in plain if pair.image in images)], key=lambda pair: pair.name)
     if not chosen:
         known = ", ".join(sorted({pair.split for pair in pairs})) or "none"
         raise UsageError(f"--split {split}: no pair in {data}; splits found: {known}")
@@ -227,7 +290,7 @@ def split_pairs(data: str, description: DatasetDescription, split: str) -> list[
 def evaluate(
     predictors: Sequence[Predictor], data: str, pairs: Iterable[Pair], description: DatasetDescription, split: str
 ) -> Evaluation:
-    """Scores models on the pairs of a split.
+    """Scores models on the pairs of a split; those that estimate depth also against the depth maps.
 
     Args:
         predictors: one model, or two to compare, with the same classes as the description.
@@ -241,20 +304,53 @@ def evaluate(
     """
     class_map = predictors[0].class_map
     tallies = tuple(Tally.empty(class_map) for _ in predictors)
+    depths = tuple(_depth_tally(predictor, description) for predictor in predictors)
     changes, frames = Changes(), 0
     for batch in read_batches(predictors, data, pairs, description):
         images = [sample.image for sample in batch]
         for sample, *found in zip(batch, *(predictor.evaluate(images) for predictor in predictors), strict=True):
-            truth, masks = decode_mask(sample.mask), [mask for mask, _ in found]
+            truth, masks = decode_mask(sample.mask), [each.mask for each in found]
             matrices = [confusion_matrix(truth, mask, class_map.num_classes) for mask in masks]
-            for tally, matrix, (mask, confidence) in zip(tallies, matrices, found, strict=True):
-                diagnostics = Diagnostics.of_image(truth, mask, class_map, confidence)
+            for tally, matrix, each in zip(tallies, matrices, found, strict=True):
+                diagnostics = Diagnostics.of_image(truth, each.mask, class_map, each.confidence)
                 tally.add(matrix, sample.image, sample.pair.sequence, diagnostics)
+            for depth, predictor, each in zip(depths, predictors, found, strict=True):
+                if depth and sample.depth:
+                    model_scale = predictor.metadata["depth_scale"]
+                    _add_depth(depth, sample, each.depth_png, description.depth_scale, model_scale)
             if matrices[1:]:
                 after, before = (mean_iou(matrix, class_map) for matrix in matrices)
-                changes.add(ScoredImage(sample, after, before, *masks))
+                changes.add(ScoredImage(sample, SEMANTIC.main, after, before, *masks))
             frames += 1
-    return Evaluation(split, frames, tuple(predictor.directory for predictor in predictors), tallies, changes)
+    models = tuple(predictor.directory for predictor in predictors)
+    return Evaluation(split, frames, models, class_map, changes, tallies, depths)
+
+
+def _depth_tally(predictor: Predictor, description: DatasetDescription) -> DepthTally | None:
+    if description.layout.depth is None or not predictor.metadata.get("depth_scale"):
+        return None
+    from components.metrics.depth import DepthTally  # imports TFMA, slow
+
+    return DepthTally()
+
+
+def _add_depth(
+    tally: DepthTally, sample: Sample, estimate_png: bytes | None, data_scale: float, model_scale: float
+) -> None:
+    """Adds the errors of an image.
+
+    Args:
+        tally: the sums to add to.
+        sample: the image with its depth map.
+        estimate_png: the estimated depth map.
+        data_scale: value of the data set's depth maps at 1 metre.
+        model_scale: value of the estimate at 1 metre.
+    """
+    from components.metrics.depth import decode_depth, error_sums
+
+    assert estimate_png is not None, "a model with depth_scale returns depth"
+    estimate = decode_depth(estimate_png) * (data_scale / model_scale)
+    tally.add(error_sums(decode_depth(sample.depth), estimate, data_scale), sample.image)
 
 
 def read_batches(
@@ -262,10 +358,11 @@ def read_batches(
 ) -> Iterator[list[Sample]]:
     """Reads the pairs in batches, within the size limits of all models. Raises DataRejectedError for a bad pair."""
     limits = Limits(max_pixels=min(predictor.metadata.get("max_pixels", MAX_PIXELS) for predictor in predictors))
-    return batches((_read_sample(data, pair, description, limits) for pair in pairs), _BATCH)
+    return batches((read_sample(data, pair, description, limits) for pair in pairs), _BATCH)
 
 
-def _read_sample(data: str, pair: Pair, description: DatasetDescription, limits: Limits) -> Sample:
+def read_sample(data: str, pair: Pair, description: DatasetDescription, limits: Limits | None = None) -> Sample:
+    """Reads one pair. Raises DataRejectedError for a bad pair."""
     sample = checks.read_pair(data, pair, description, limits)
     if not isinstance(sample, Sample):
         raise DataRejectedError(

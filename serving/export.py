@@ -66,11 +66,8 @@ def export(
         path = os.path.join(folder, os.path.basename(MODEL_METADATA))
         with open(path, "w") as file:
             file.write(json.dumps(content, indent=2, sort_keys=True))
-        module = (
-            InstanceModule(network, transform_dir, path, input_size, max_pixels, things)
-            if things
-            else ServingModule(network, transform_dir, path, input_size, max_pixels, test_time, tiling, depth_scale)
-        )
+        kind = InstanceModule if things else ServingModule
+        module = kind(network, transform_dir, path, content)
         # Copies the metadata file as an asset, which the signature `describe` reads.
         tf.saved_model.save(module, directory, signatures=module.signatures())
     write_warmup(directory, metadata["model"], input_size, module.signatures())

@@ -19,17 +19,15 @@ BATCH_OF_STRINGS = [tf.TensorSpec([None], tf.string, name=features.IMAGE)]
 class ImageModule(tf.Module):
     """A network behind Transform's graph, so that serving sees the same pixels as training."""
 
-    def __init__(
-        self, network: Any, transform_dir: str, metadata_file: str, input_size: tuple[int, int], max_pixels: int
-    ) -> None:
+    def __init__(self, network: Any, transform_dir: str, metadata_file: str, metadata: Mapping[str, Any]) -> None:
         """Loads Transform's graph.
 
         Args:
             network: a Keras model, or a callable like one with `variables`; from float32 [B, H, W, 3], 0 to 255.
             transform_dir: Transform's output, whose graph decodes and resizes images.
             metadata_file: JSON that the signature `describe` returns.
-            input_size: height and width of the network's input, in pixels.
-            max_pixels: height times width of the largest image to decode.
+            metadata: what `export` writes into the file. `input_size` is the height and width of the network's input,
+                in pixels; `max_pixels` is the height times width of the largest image to decode.
         """
         super().__init__()
         # Tracks the weights as TensorFlow variables, and hides the Keras model in a lambda: a tracked Keras 3 model is
@@ -40,8 +38,8 @@ class ImageModule(tf.Module):
         # `transform_features_layer()` is not used: it is a tf_keras object and returns PNG.
         self._transform = TransformGraph(transform_dir)
         self._metadata = tf.saved_model.Asset(metadata_file)
-        self._input_size = tuple(input_size)
-        self._max_pixels = max_pixels
+        self._input_size = tuple(metadata["input_size"])
+        self._max_pixels = metadata["max_pixels"]
 
     @tf.function(input_signature=BATCH_OF_STRINGS)
     def preprocess(self, image: tf.Tensor) -> dict[str, tf.Tensor]:

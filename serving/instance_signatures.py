@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from components import features
+from components.class_map import ClassMap
 from serving.decoding import image_size
 from serving.image_module import BATCH_OF_STRINGS, ImageModule
 from serving.instance_masks import paste
@@ -16,22 +17,16 @@ from serving.instance_masks import paste
 class InstanceModule(ImageModule):
     """A network for instance segmentation behind Transform's graph."""
 
-    def __init__(
-        self,
-        network: Any,
-        transform_dir: str,
-        metadata_file: str,
-        input_size: tuple[int, int],
-        max_pixels: int,
-        things: Sequence[int],
-    ) -> None:
-        """Takes the arguments of `ImageModule`, and the class index of each thing.
+    def __init__(self, network: Any, transform_dir: str, metadata_file: str, metadata: Mapping[str, Any]) -> None:
+        """Takes the arguments of `ImageModule`.
 
-        The network returns the outputs of `trainer.models.mask_rcnn.model.build`.
+        In the metadata, `things` are the names of the classes whose instances are found, in the order of the network's
+        classes. The network returns the outputs of `trainer.models.mask_rcnn.model.build`.
         """
-        super().__init__(network, transform_dir, metadata_file, input_size, max_pixels)
+        super().__init__(network, transform_dir, metadata_file, metadata)
+        class_map = ClassMap.from_dict(metadata["class_map"])
         # The last entry stands for no instance, which has position -1.
-        self._things = [*things, -1]
+        self._things = [*map(class_map.index, metadata["things"]), -1]
         most = self._most = network.output["scores"].shape[1]
         self._specs = {
             features.BOXES: tf.TensorSpec([most, 4], tf.float32),

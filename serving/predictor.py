@@ -8,7 +8,7 @@ import itertools
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -17,10 +17,25 @@ from components import features, files
 from components.artifact_files import MODEL_METADATA, read_model_metadata
 from components.class_map import ClassMap
 from components.errors import UsageError
-from components.pusher.versions import find_versions
+from components.pusher.versions import newest_version
 from components.stored_folder import fetch, is_published
 
 _Item = TypeVar("_Item")
+
+
+class Evaluated(NamedTuple):
+    """What a model returns for an image to be scored.
+
+    Attributes:
+        mask: class indices at the image's own size, uint8 [H, W].
+        confidence: the probability of each pixel's class, uint8 [H, W], 0 to 255 for 0 to 1; None if the model was
+            exported before version 0.2.
+        depth_png: as in `Prediction`.
+    """
+
+    mask: np.ndarray
+    confidence: np.ndarray | None
+    depth_png: bytes | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,21 +112,14 @@ class Predictor:
         """
         return self._call(features.FIND_INSTANCES, images, limits)
 
-    def evaluate(self, images: Sequence[bytes]) -> list[tuple[np.ndarray, np.ndarray | None]]:
-        """Returns each image's mask and the probability of each pixel's class, as scored by the pipeline's Evaluator.
-
-        Args:
-            images: encoded PNG or JPEG, of any sizes.
-
-        Returns:
-            Class indices, uint8 [H, W], and probabilities, uint8 [H, W], 0 to 255 for 0 to 1, or None if the model was
-            exported before version 0.2.
-        """
+    def evaluate(self, images: Sequence[bytes]) -> list[Evaluated]:
+        """Returns what the pipeline's Evaluator scores, for encoded PNG or JPEG images of any sizes."""
         found = []
         for outputs in self._call("evaluation", images):
             confidence = outputs.get(features.CONFIDENCE_PNG)
             mask = decode_mask_png(features.mask_png(outputs))
-            found.append((mask, None if confidence is None else decode_mask_png(confidence)))
+            decoded = None if confidence is None else decode_mask_png(confidence)
+            found.append(Evaluated(mask, decoded, outputs.get(features.DEPTH_PNG)))
         return found
 
     def _call(
@@ -133,9 +141,9 @@ def find_version(directory: str, option: str = "--model") -> str:
         UsageError: no model was found.
         SegpipeError: the object store cannot be read.
     """
-    versions = find_versions(directory)
-    if versions:
-        return versions[max(versions)]
+    newest = newest_version(directory)
+    if newest:
+        return newest[0]
     if files.is_remote(directory) or os.path.exists(os.path.join(directory, "saved_model.pb")):
         return directory
     names = os.listdir(directory) if os.path.isdir(directory) else []

@@ -81,13 +81,7 @@ class RequestLog:
         self._closed = False
         self._warnings: set[str] = set()
         self._files = _Files(self._directory, max_bytes, max_seconds, max_total_bytes)
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            probe = self._directory / f".{_PREFIX}probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise UsageError(f"request log {directory}: found {error.strerror}, expected a writable folder") from None
+        prepare_folder(directory)
         self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
         self._thread.start()
 
@@ -153,6 +147,17 @@ class RequestLog:
         if text not in self._warnings and len(self._warnings) < 100:
             self._warnings.add(text)
             _LOG.warning("request log %s: %s", self._directory, text)
+
+
+def prepare_folder(directory: str) -> None:
+    """Makes the folder of a log. Raises UsageError if it is not writable."""
+    probe = Path(directory, f".{_PREFIX}probe-{os.getpid()}")
+    try:
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"request log {directory}: found {error.strerror}, expected a writable folder") from None
 
 
 class _Files:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -11,7 +12,7 @@ from components import features
 from serving.decoding import encode_each, image_size
 from serving.image_module import BATCH_OF_STRINGS, ImageModule
 from serving.masks import class_mask
-from serving.test_time import NO_AUGMENTATION, TestTimeAugmentation
+from serving.test_time import TestTimeAugmentation
 from serving.tiling import Tiling
 
 _BATCH_OF_PIXELS = [tf.TensorSpec([None, None, None, 3], tf.uint8, name=features.IMAGE)]
@@ -21,28 +22,19 @@ _PNG = tf.TensorSpec([], tf.string)
 class ServingModule(ImageModule):
     """A network between Transform's graph and class maps at the images' own sizes."""
 
-    def __init__(
-        self,
-        network: Any,
-        transform_dir: str,
-        metadata_file: str,
-        input_size: tuple[int, int],
-        max_pixels: int,
-        test_time: TestTimeAugmentation = NO_AUGMENTATION,
-        tiling: Tiling | None = None,
-        depth_scale: float | None = None,
-    ) -> None:
-        """Takes the arguments of `ImageModule`, and how to predict.
+    def __init__(self, network: Any, transform_dir: str, metadata_file: str, metadata: Mapping[str, Any]) -> None:
+        """Takes the arguments of `ImageModule`.
 
-        The network returns logits [B, H, W, N], for images of any size if `test_time` has several scales. With
+        The metadata also contains the test-time augmentation, the sliding windows and the scale of depth. The network
+        returns logits [B, H, W, N], for images of any size if `test_time_scales` has several entries. With
         `depth_scale`, the value of a depth map at 1 metre, it returns a list of the logits and the logarithm of depth
         in metres, [B, H, W, 1]. With `tiling`, which excludes depth, sliding windows cover an image at its own size.
         """
-        super().__init__(network, transform_dir, metadata_file, input_size, max_pixels)
+        super().__init__(network, transform_dir, metadata_file, metadata)
         self._num_classes = self._classes()
-        self._test_time = test_time
-        self._tiling = tiling
-        self._depth_scale = depth_scale
+        self._test_time = TestTimeAugmentation.of(metadata)
+        self._tiling = Tiling.of(metadata)
+        self._depth_scale = metadata.get("depth_scale")
 
     def signatures(self) -> dict[str, Any]:
         """Returns the signatures by name, as `tf.saved_model.save` takes them.

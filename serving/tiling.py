@@ -6,6 +6,7 @@ Resizing the whole image to the network's input size would lose small objects of
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -67,48 +68,9 @@ class Tiling:
         """
         height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
         rows, columns = (_Axis(*each, self.overlap) for each in zip((height, width), self.window, strict=True))
-
-        def window(row: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
-            """Returns a window's weighted probabilities with the columns first, float32 [w, h, num_classes]."""
-            seen = tf.gather(tf.gather(pixels, rows.places(row)), columns.places(column), axis=1)
-            scores = probabilities(tf.cast(seen, tf.float32)[tf.newaxis])[0, : rows.side, : columns.side]
-            weighted = scores * rows.weights(row)[:, tf.newaxis, tf.newaxis] * columns.weights(column)[:, tf.newaxis]
-            return tf.transpose(weighted, [1, 0, 2])
-
-        def one_row(row: tf.Tensor, below: Any, strips: Any, counts: tf.Tensor, total: tf.Tensor) -> Any:
-            """Writes the classes and levels of a row's finished pixels; passes on its overlap with the next row."""
-
-            def one_window(
-                column: tf.Tensor, left: tf.Tensor, chosen: Any, below: Any, counts: tf.Tensor, total: tf.Tensor
-            ) -> Any:
-                """Writes the finished block of a window; passes on its overlap with the next window."""
-                finished, right = _split(_add_in_front(window(row, column), left), columns.step(column))
-                finished = tf.transpose(finished, [1, 0, 2])
-                above = tf.cond(row > 0, lambda: below.read(column), lambda: finished[:0])
-                finished, down = _split(_add_in_front(finished, above), rows.step(row))
-                classes = tf.argmax(finished, axis=-1, output_type=tf.int32)
-                counts += tf.math.bincount(classes, minlength=num_classes, maxlength=num_classes)
-                total += tf.cast(tf.reduce_sum(tf.reduce_max(finished, axis=-1)), tf.float64)
-                pair = tf.stack([tf.cast(classes, tf.uint8), confidence_levels(finished)], axis=-1)
-                chosen = chosen.write(column, tf.transpose(pair, [1, 0, 2]))
-                below = below.write(column, down)
-                return column + 1, right, chosen, below, counts, total
-
-            _, _, chosen, below, counts, total = _loop(
-                columns.count,
-                one_window,
-                tf.zeros([0, rows.side, num_classes]),
-                _array(tf.uint8, columns.count, [None, None, 2]),
-                below,
-                counts,
-                total,
-            )
-            strips = strips.write(row, tf.transpose(chosen.concat(), [1, 0, 2]))
-            return row + 1, below, strips, counts, total
-
         _, _, strips, counts, total = _loop(
             rows.count,
-            one_row,
+            _Windows(pixels, rows, columns, probabilities, num_classes).finish_row,
             _array(tf.float32, columns.count, [None, None, num_classes]),
             _array(tf.uint8, rows.count, [None, None, 2]),
             tf.zeros([num_classes], tf.int32),
@@ -118,6 +80,62 @@ class Tiling:
         area = tf.cast(tf.size(mask), tf.float64)
         shares, confidence = (tf.cast(tf.cast(sums, tf.float64) / area, tf.float32) for sums in (counts, total))
         return Segments(mask, shares, confidence, levels)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Windows:
+    """The windows over an image, finished from left to right and from top to bottom."""
+
+    pixels: tf.Tensor
+    rows: _Axis
+    columns: _Axis
+    probabilities: Probabilities
+    num_classes: int
+
+    def finish_row(self, row: tf.Tensor, below: Any, strips: Any, counts: tf.Tensor, total: tf.Tensor) -> Any:
+        """Writes the classes and levels of a row's finished pixels; passes on its overlap with the next row."""
+        _, _, chosen, below, counts, total = _loop(
+            self.columns.count,
+            functools.partial(self._finish_window, row),
+            tf.zeros([0, self.rows.side, self.num_classes]),
+            _array(tf.uint8, self.columns.count, [None, None, 2]),
+            below,
+            counts,
+            total,
+        )
+        strips = strips.write(row, tf.transpose(chosen.concat(), [1, 0, 2]))
+        return row + 1, below, strips, counts, total
+
+    def _finish_window(
+        self,
+        row: tf.Tensor,
+        column: tf.Tensor,
+        left: tf.Tensor,
+        chosen: Any,
+        below: Any,
+        counts: tf.Tensor,
+        total: tf.Tensor,
+    ) -> Any:
+        """Writes the finished block of a window; passes on its overlap with the next window."""
+        finished, right = _split(_add_in_front(self._weighted(row, column), left), self.columns.step(column))
+        finished = tf.transpose(finished, [1, 0, 2])
+        above = tf.cond(row > 0, lambda: below.read(column), lambda: finished[:0])
+        finished, down = _split(_add_in_front(finished, above), self.rows.step(row))
+        classes = tf.argmax(finished, axis=-1, output_type=tf.int32)
+        counts += tf.math.bincount(classes, minlength=self.num_classes, maxlength=self.num_classes)
+        total += tf.cast(tf.reduce_sum(tf.reduce_max(finished, axis=-1)), tf.float64)
+        pair = tf.stack([tf.cast(classes, tf.uint8), confidence_levels(finished)], axis=-1)
+        chosen = chosen.write(column, tf.transpose(pair, [1, 0, 2]))
+        below = below.write(column, down)
+        return column + 1, right, chosen, below, counts, total
+
+    def _weighted(self, row: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+        """Returns a window's weighted probabilities with the columns first, float32 [w, h, num_classes]."""
+        rows, columns = self.rows, self.columns
+        seen = tf.gather(tf.gather(self.pixels, rows.places(row)), columns.places(column), axis=1)
+        scores = self.probabilities(tf.cast(seen, tf.float32)[tf.newaxis])[0, : rows.side, : columns.side]
+        weighted = scores * rows.weights(row)[:, tf.newaxis, tf.newaxis] * columns.weights(column)[:, tf.newaxis]
+        return tf.transpose(weighted, [1, 0, 2])
 
 
 class _Axis:

@@ -1,4 +1,4 @@
-"""Draws predictions over a video; the output has the same size and frame times.
+"""Draws predictions over a video; the output has the same height and frame times.
 
 Several requests run at a time, but frames are written in order; memory holds only the frames in progress.
 """
@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from components.errors import SegpipeError, UsageError
-from serving.client.results import Refused, Segmenter
+from components.report.pictures import colored_depth
+from serving.client.results import Answer, Refused, Segmenter
 from serving.painting import paint
 
 # A multiple of the usual frame rates, including 24000/1001 and 30000/1001, that fits MPEG-4's 16 bits.
@@ -56,6 +57,9 @@ def overlay_video(
     on_frame: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> VideoSummary:
     """Writes a video with its classes or instances drawn over it, as H.264 or MPEG-4 in MP4, without sound.
+
+    If the model estimates depth, the video has twice the width: on the right is the depth in colours from near to far.
+    Their range is that of the first frame.
 
     Args:
         segmenter: the model.
@@ -111,7 +115,8 @@ def _copy(
 ) -> VideoSummary:
     """Segments, paints and writes every frame."""
     read = video.streams.video[0]
-    written = _output_stream(output, read, codec)
+    depths = _DepthPictures() if segmenter.describe().estimates_depth else None
+    written = _output_stream(output, read, codec, read.width * (2 if depths else 1))
     frames, confidence, started = 0, 0.0, time.monotonic()
     class_share: dict[str, float] = collections.defaultdict(float)
     versions: dict[tuple[str, int | None], None] = {}
@@ -119,6 +124,8 @@ def _copy(
         if isinstance(result, Refused):
             raise SegpipeError(f"frame {frames + 1}: found {result.reason}. The model cannot read such frames")
         painted = paint(pixels, result, opacity)
+        if depths:
+            painted = np.hstack([painted, depths.draw(result, painted.shape)])
         frame = av.VideoFrame.from_ndarray(painted, format="rgb24")
         frame.pts, frame.time_base = pts, _TIME_BASE
         output.mux(written.encode(frame))
@@ -139,6 +146,26 @@ def _copy(
     )
 
 
+class _DepthPictures:
+    """Colours the depth maps of a video, all in the range of the first one, so that colours do not flicker."""
+
+    def __init__(self) -> None:
+        # The percentiles 0 to 100 of the first depth map, from which `colored_depth` computes the same range as from
+        # all pixels.
+        self._percentiles: np.ndarray | None = None
+
+    def draw(self, answer: Answer, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns the picture of a frame, uint8 [H, W, 3]; black if this version of the model has no depth."""
+        png = getattr(answer, "depth_png", None)
+        if png is None:
+            return np.zeros(shape, np.uint8)
+        with Image.open(io.BytesIO(png)) as image:
+            depth = np.asarray(image, np.float64)
+        if self._percentiles is None:
+            self._percentiles = np.percentile(depth, range(101))
+        return colored_depth(depth, self._percentiles)
+
+
 def _frames(
     video: av.container.InputContainer, stream: av.VideoStream
 ) -> Iterator[tuple[tuple[int, np.ndarray], bytes]]:
@@ -153,15 +180,17 @@ def _frames(
         yield (round(seconds / _TIME_BASE), pixels), encoded.getvalue()
 
 
-def _output_stream(output: av.container.OutputContainer, read: av.VideoStream, codec: str) -> av.VideoStream:
-    """Adds a stream with the size and rate of the source."""
+def _output_stream(
+    output: av.container.OutputContainer, read: av.VideoStream, codec: str, width: int
+) -> av.VideoStream:
+    """Adds a stream with the height and rate of the source."""
     stream = output.add_stream(codec, rate=read.average_rate or 25, options=_CODECS.get(codec, {}))
     assert isinstance(stream, av.VideoStream)
-    stream.width, stream.height = read.width, read.height
+    stream.width, stream.height = width, read.height
     # Chroma at half the resolution needs even sides; otherwise it is stored in full.
-    even = read.width % 2 == read.height % 2 == 0
+    even = width % 2 == read.height % 2 == 0
     stream.pix_fmt = "yuv420p" if even or codec != "libx264" else "yuv444p"
     stream.codec_context.time_base = _TIME_BASE
     if codec != "libx264":
-        stream.bit_rate = int(read.width * read.height * (read.average_rate or 25) / 4)
+        stream.bit_rate = int(width * read.height * (read.average_rate or 25) / 4)
     return stream

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from components.errors import UsageError
-from components.tensorflow_start import prepare
 from pipeline.cli.options import TlsOptions
-from pipeline.cli.printing import console
 
 if TYPE_CHECKING:
     from pipeline.history.served import ServedModels
@@ -79,7 +77,6 @@ class ServedOptions(TlsOptions):
             from serving.release.records import cluster
 
             return ServedModels(served_by_configmap(self.configmap, cluster()))
-        load_serving_protocol()
         return ServedModels(served_by_servers(self.server or [], self.tls_settings()))
 
 
@@ -90,10 +87,3 @@ def check_known(served: ServedModels, pushed: Collection[str]) -> None:
         raise UsageError(
             f"--config-file, --configmap or --server: found none of the models of these runs, expected one of: {names}"
         )
-
-
-def load_serving_protocol() -> None:
-    """Imports TensorFlow Serving's gRPC stubs, and TensorFlow with them, which takes seconds."""
-    prepare(quiet=True)
-    with console(stderr=True).status("loading TensorFlow Serving's protocol"):
-        import serving.release.servers  # noqa: F401

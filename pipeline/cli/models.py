@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any
+import math
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,8 +16,7 @@ from pipeline.cli.outputs import prepare_file
 from pipeline.cli.printing import console, print_json, say
 
 if TYPE_CHECKING:
-    from serving.evaluation import Evaluation
-    from serving.instance_evaluation import InstanceEvaluation
+    from serving.evaluation import Evaluation, SplitEvaluation
     from serving.predictor import Predictor
 
 
@@ -49,10 +48,12 @@ def evaluate(
     if report is not None:
         prepare_file("--report", report)
     options = {"--model": model} if against is None else {"--model": model, "--against": against}
-    of_instances = _of_instances(options, report)
-    described = (detect(data) if description == "auto" else load(description)).without_depth()
-    described = described if of_instances else described.without_instances()
+    of_instances = _of_instances(options)
+    described = detect(data) if description == "auto" else load(description)
     predictors = [load_predictor(directory, option) for option, directory in options.items()]
+    described = described if of_instances else described.without_instances()
+    if not any(predictor.metadata.get("depth_scale") for predictor in predictors):
+        described = described.without_depth()
     _check_classes(predictors, data, described.class_map.names)
 
     from serving import evaluation, instance_evaluation
@@ -61,23 +62,21 @@ def evaluate(
         _check_things(predictors, data, described.things)
     pairs = evaluation.split_pairs(data, described, split)
     progress = track(pairs, "scoring", console=Console(stderr=True))
-    if of_instances:
-        found = instance_evaluation.evaluate(predictors, data, progress, described, split)
-        if as_json:
-            print_json(found.to_dict())
-        else:
-            _print_scores(found)
-        return
-    result = evaluation.evaluate(predictors, data, progress, described, split)
+    score = instance_evaluation.evaluate if of_instances else evaluation.evaluate
+    result = score(predictors, data, progress, described, split)
     if report is not None:
         from components.report.comparison import render
 
         files.write_bytes(report, render(result.comparison()).encode(errors="replace"))
         say(f"report in {report}", stderr=True)
     if as_json:
-        print_json(_to_dict(result))
-    else:
-        _print(result)
+        print_json(result.to_dict())
+        return
+    _print_scores(result)
+    if isinstance(result, evaluation.Evaluation):
+        _print_masks(result)
+    if against is not None:
+        _print_changes(result)
 
 
 def load_predictor(model: str, option: str = "--model") -> Predictor:
@@ -93,8 +92,8 @@ def load_predictor(model: str, option: str = "--model") -> Predictor:
         return Predictor(directory)
 
 
-def _of_instances(models: dict[str, str], report: str | None) -> bool:
-    """Returns whether the models find instances. Raises UsageError if they differ, or a report cannot show them."""
+def _of_instances(models: dict[str, str]) -> bool:
+    """Returns whether the models find instances. Raises UsageError if they differ."""
     from serving.predictor import find_version, read_metadata
 
     tasks = {
@@ -104,10 +103,7 @@ def _of_instances(models: dict[str, str], report: str | None) -> bool:
     if len(set(tasks.values())) > 1:
         found = " and ".join(f"{option} of the task {task}" for option, task in tasks.items())
         raise UsageError(f"--against: found {found}; expected two models of one task. Compare models that do the same")
-    of_instances = "instance" in tasks.values()
-    if of_instances and report is not None:
-        raise UsageError("--report: found models of instances; expected models of masks. Leave --report out")
-    return of_instances
+    return "instance" in tasks.values()
 
 
 def _check_things(predictors: list[Predictor], data: str, things: tuple[str, ...]) -> None:
@@ -138,50 +134,30 @@ def _check_classes(predictors: list[Predictor], data: str, names: tuple[str, ...
             )
 
 
-def _to_dict(result: Evaluation) -> dict[str, Any]:
-    """Returns an evaluation as plain JSON types."""
-    about = {
-        "model": result.models[0],
-        "split": result.split,
-        "frames": result.frames,
-        **result.scores.to_dict(),
-        "diagnostics": result.tallies[0].diagnostics.to_dict(result.class_map),
-        "intervals": result.intervals,
-        "worst_sequences": [dataclasses.asdict(row) for row in result.worst_sequences],
-    }
-    if result.baseline_scores is None:
-        return about
-    return {
-        **about,
-        "against": result.models[1],
-        "baseline": result.baseline_scores.to_dict(),
-        "baseline_diagnostics": result.tallies[1].diagnostics.to_dict(result.class_map),
-        "change_intervals": result.change_intervals,
-        "better": result.changes.better,
-        "worse": result.changes.worse,
-        "improved": [image.to_dict() for image in result.changes.improved],
-        "worsened": [image.to_dict() for image in result.changes.worsened],
-    }
-
-
-def _print_scores(result: Evaluation | InstanceEvaluation) -> None:
-    from pipeline.running.tables import score_table
+def _print_scores(result: SplitEvaluation) -> None:
+    from pipeline.running.tables import depth_line, score_table
 
     against = f", against {result.models[1]}" if result.models[1:] else ""
     say(f"{result.models[0]} on {result.frames} frames of {result.split}{against}\n")
     console().print(score_table(result.scores, result.baseline_scores, result.intervals, result.change_intervals))
+    for heading, found in (("", result.scores), ("before, ", result.baseline_scores or {})):
+        # Without a known pixel in any depth map, the errors are NaN.
+        if not math.isnan(found.get("abs_rel", math.nan)):
+            say(f"{heading}{depth_line(found)}")
 
 
-def _print(result: Evaluation) -> None:
-    from pipeline.running.tables import changed_images_table, sequence_table
+def _print_masks(result: Evaluation) -> None:
+    from pipeline.running.tables import sequence_table
 
-    _print_scores(result)
     scored = result.scores
     say(f"\npixel accuracy {scored['pixel_accuracy']:.3f}, mean IoU with void {scored['mean_iou_with_void']:.3f}")
     if result.worst_sequences:
         console().print(sequence_table(result.worst_sequences))
-    if result.baseline_scores is None:
-        return
+
+
+def _print_changes(result: SplitEvaluation) -> None:
+    from pipeline.running.tables import changed_images_table
+
     changes = result.changes
     say(f"\n{changes.better} of {result.frames} images got better, {changes.worse} worse")
     for heading, images in (("most improved", changes.improved), ("most worsened", changes.worsened)):

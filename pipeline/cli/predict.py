@@ -98,6 +98,7 @@ def predict(
 
     For IMAGE.png: IMAGE_mask.png (class indices), IMAGE_color.png and IMAGE_overlay.png. Pictures that this version of
     the model made from the same image are kept. For VIDEO.mp4: VIDEO_overlay.mp4 and VIDEO_legend.png, without sound.
+    A model of depth also writes IMAGE_depth.png, and VIDEO_overlay.mp4 has the depth in colours on the right.
     With --boxes also IMAGE_boxes.json and IMAGE_boxes.png. A model of instances writes IMAGE_overlay.png,
     IMAGE_instances.json (boxes, classes, scores and masks as COCO's run-length encoding) and VIDEO_overlay.mp4.
     An image that cannot be read is named and skipped; the exit code is then 1.
@@ -165,7 +166,7 @@ def _write_images(segmenter: Segmenter, paths: list[Path], out: str, limits: Ins
     from serving.pictures import write_pictures
 
     outcomes = []
-    with progress_bar("predicting images") as on_progress:
+    with progress_bar("predicting images", "images") as on_progress:
         on_progress(0, len(paths))
         for outcome in write_pictures(segmenter, paths, out, limits):
             outcomes.append(outcome)
@@ -181,7 +182,7 @@ def _write_videos(segmenter: Segmenter, paths: list[Path], out: str, opacity: fl
 
     summaries, description = {}, segmenter.describe()
     for path, name in unique_names(paths).items():
-        with progress_bar(f"frames of {path.name}") as on_progress:
+        with progress_bar(f"frames of {path.name}", "frames") as on_progress:
             destination = os.path.join(out, f"{name}_overlay.mp4")
             summaries[path] = overlay_video(segmenter, str(path), destination, opacity, on_frame=on_progress)
         # Instances have labels in the video instead.

@@ -8,8 +8,18 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from components.times import utc_text
 
@@ -49,14 +59,32 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, default=utc_text))
 
 
+class _Speed(ProgressColumn):
+    """Steps per second; rich's own column shows them only while the total is unknown."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f} {self._unit}/s")
+
+
 @contextlib.contextmanager
-def progress_bar(text: str) -> Iterator[Callable[[float, float | None], None]]:
-    """Shows a progress bar on standard error. Yields a function that takes the steps done and the total, or None."""
+def progress_bar(text: str, unit: str = "") -> Iterator[Callable[[float, float | None], None]]:
+    """Shows a progress bar on standard error. Yields a function that takes the steps done and the total, or None.
+
+    Args:
+        text: what is done.
+        unit: what a step is, to show steps per second; empty for no speed.
+    """
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TaskProgressColumn(show_speed=True),
+        TaskProgressColumn(show_speed=not unit),
+        *([_Speed(unit)] if unit else []),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

@@ -119,10 +119,14 @@ def serve(context: typer.Context, engine: Engine, **values: Any) -> None:
         raise UsageError("--use_alts_credentials: the local server has no ALTS; use --ssl_config_file for TLS")
     if ignored:
         print(f"ignored  {', '.join(f'--{name}' for name in ignored)}: no effect on the local server", flush=True)
+    from serving.server.configuration import check_flags
+
+    options = ServeOptions(**values)
+    check_flags(options)  # before the wait for TensorFlow
     with _log_to_stderr():
         from serving.server.main import run
 
-        run(ServeOptions(**values), lambda line: print(line, flush=True))
+        run(options, lambda line: print(line, flush=True))
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
@@ -168,7 +172,7 @@ def _check(given: dict[str, Any]) -> None:
     if given["ui"] and given["ssl_config_file"]:
         raise UsageError("--ui: the page asks the server without TLS; leave out --ssl_config_file or --ui")
     if given["ui"]:
-        from serving.ui.samples import Samples
+        from serving.ui.app import Samples
 
         Samples(given["ui_samples"])
     base_path = given["model_base_path"]

@@ -16,11 +16,11 @@ import urllib3
 from components.errors import UsageError
 from serving.client.client import Client
 from serving.client.errors import ModelNotFoundError
+from serving.client.protocol import METRICS_PATH
 from serving.client.settings import ClientSettings
 
-# The usual port and path: tensorflow_serving/tools/docker/Dockerfile, util/prometheus_exporter.cc.
+# The usual port: tensorflow_serving/tools/docker/Dockerfile.
 _REST_PORT = 8501
-_METRICS_PATH = "/monitoring/prometheus/metrics"
 _METRICS_TIMEOUT = 2.0  # seconds
 # RecordModelRequestCount in servables/tensorflow/util.cc, written by util/prometheus_exporter.cc.
 _ANSWERED = re.compile(r':tensorflow:serving:request_count\{model_name="((?:[^"\\]|\\.)+)",status="OK"\}')
@@ -75,7 +75,7 @@ def _names_in_metrics(target: str) -> list[str]:
     match = _TARGET.fullmatch(target)
     if match is None:
         return []
-    address = f"http://{match['host']}:{_REST_PORT}{_METRICS_PATH}"
+    address = f"http://{match['host']}:{_REST_PORT}{METRICS_PATH}"
     try:
         with urllib3.PoolManager() as pool:
             page = pool.request("GET", address, timeout=_METRICS_TIMEOUT, retries=False).data

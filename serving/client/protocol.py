@@ -1,4 +1,4 @@
-"""The messages and methods of TensorFlow Serving's gRPC API that the client needs.
+"""The messages and methods of TensorFlow Serving's gRPC API that clients and releases need.
 
 They are declared here because the stubs of tensorflow-serving-api import TensorFlow: eight seconds and half a gigabyte
 for a client that only sends images. A test compares every declared field with those stubs.
@@ -15,9 +15,9 @@ from google.protobuf import descriptor_pb2, message_factory
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
 
-# From tensorflow_serving/apis/{model,predict,get_model_status,get_model_metadata}.proto and
+# From tensorflow_serving/apis/{model,predict,get_model_status,get_model_metadata,model_management}.proto and
 # tensorflow/core/{framework/tensor,framework/tensor_shape,protobuf/meta_graph}.proto. On the wire, a map is a repeated
-# message of key and value, an enum is an int32, and a field of a oneof is an ordinary field.
+# message of key and value, an enum is an int32, a field of a oneof is an ordinary field, and a message is bytes.
 _DECLARATIONS = {
     "Int64Value": "int64 value = 1",
     "ModelSpec": "string name = 1; Int64Value version = 2; string signature_name = 3; string version_label = 4",
@@ -33,6 +33,8 @@ _DECLARATIONS = {
     "ModelVersionStatus": "int64 version = 1; int32 state = 2; StatusProto status = 3",
     "GetModelStatusResponse": "repeated ModelVersionStatus model_version_status = 1",
     "GetModelMetadataRequest": "ModelSpec model_spec = 1; repeated string metadata_field = 2",
+    "ReloadConfigRequest": "bytes config = 1",
+    "ReloadConfigResponse": "StatusProto status = 1",
     "Any": "string type_url = 1; bytes value = 2",
     "NamedAny": "string key = 1; Any value = 2",
     "GetModelMetadataResponse": "ModelSpec model_spec = 1; repeated NamedAny metadata = 2",
@@ -46,9 +48,13 @@ _DECLARATIONS = {
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 GET_MODEL_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
 GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
+RELOAD_CONFIG = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
 
 # `segpipe serve` lists its models, one a line, in the trailing metadata of GetModelStatus. TensorFlow Serving does not.
 MODELS_HEADER = "segpipe-models-bin"
+
+# URL path of the metrics if no file names another (util/prometheus_exporter.cc).
+METRICS_PATH = "/monitoring/prometheus/metrics"
 
 # tensorflow/core/framework/types.proto
 DTYPES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 7: "string", 9: "int64", 10: "bool", 14: "bfloat16"}
@@ -90,6 +96,7 @@ RESPONSES = {
     PREDICT: MESSAGES["PredictResponse"],
     GET_MODEL_METADATA: MESSAGES["GetModelMetadataResponse"],
     GET_MODEL_STATUS: MESSAGES["GetModelStatusResponse"],
+    RELOAD_CONFIG: MESSAGES["ReloadConfigResponse"],
 }
 
 

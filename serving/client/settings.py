@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
+import re
 from pathlib import Path
 from typing import Any
 
 import grpc
 
 from components.errors import UsageError
-from serving.client.proxies import proxy_options
 from serving.client.results import InstanceLimits
 
 _MIB = 1 << 20
+_SCHEME = re.compile(r"(dns:(//[^/]*/)?|ipv[46]:)", re.IGNORECASE)
+_PORT = re.compile(r":\d*$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +111,23 @@ class ClientSettings:
         if self.tls.server_name is not None:
             options.append(("grpc.ssl_target_name_override", self.tls.server_name))
         return module.secure_channel(self.target, self.tls.credentials(), options)
+
+
+def proxy_options(target: str) -> list[tuple[str, int]]:
+    """Returns the channel options that disable the proxy if the target is on this machine.
+
+    Unless `no_proxy` lists it, gRPC sends even 127.0.0.1 to the proxy of `http_proxy`, where it is another machine. The
+    target is HOST:PORT, or a gRPC name such as `dns:///HOST:PORT`.
+    """
+    return [("grpc.enable_http_proxy", 0)] if _is_loopback(_SCHEME.sub("", target, count=1)) else []
+
+
+def _is_loopback(address: str) -> bool:
+    host = _PORT.sub("", address).strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _read(file: str | None) -> bytes | None:

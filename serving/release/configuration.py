@@ -6,13 +6,13 @@ Other models, and other labels of the same model, stay unchanged.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
 from components.errors import ReleaseError
-from serving.release.labels import CANARY, PREVIOUS, STABLE, Release, from_labels
+from serving.release.labels import CANARY, PREVIOUS, STABLE, Release
 
 
 def parse(text: str, source: str) -> ModelServerConfig:
@@ -49,9 +49,19 @@ def find_model(config: ModelServerConfig, name: str | None) -> ModelConfig:
     return models[name]
 
 
-def release_of(model: ModelConfig) -> Release | None:
-    """Returns the release that a model's labels describe; None before the first release."""
-    return from_labels(model.version_labels)
+def choose_versions(model: ModelConfig, found: Collection[int]) -> set[int]:
+    """Returns the version numbers that a model's policy selects; without a policy, the latest.
+
+    Sources: tensorflow_serving/config/model_server_config.proto and
+    tensorflow_serving/sources/storage_path/file_system_storage_path_source.proto.
+    """
+    policy = model.model_version_policy
+    choice = policy.WhichOneof("policy_choice")
+    if choice == "specific":
+        return set(policy.specific.versions) & set(found)
+    if choice == "all":
+        return set(found)
+    return set(sorted(found, reverse=True)[: max(policy.latest.num_versions, 1)])
 
 
 def load_also(model: ModelConfig, versions: Iterable[int]) -> None:

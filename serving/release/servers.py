@@ -1,4 +1,4 @@
-"""The model servers of a release, over TensorFlow Serving's ModelService and GetModelMetadata."""
+"""The model servers of a release, over TensorFlow Serving's ModelService and GetModelMetadata, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -8,16 +8,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import grpc
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_management_pb2,
-    model_service_pb2_grpc,
-    prediction_service_pb2_grpc,
-)
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from components.errors import ReleaseError, UsageError
+from serving.client import protocol
+from serving.client.protocol import MESSAGES
 from serving.client.results import VersionStatus
 from serving.client.settings import ClientSettings, Tls
 from serving.release.labels import CANARY, PREVIOUS, STABLE
@@ -40,8 +35,7 @@ class ModelServer:
         self._timeout = timeout
         self._tls = tls
         self._channel = ClientSettings(address, tls=tls).open_channel()
-        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
-        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._calls = protocol.methods(self._channel)
 
     def close(self) -> None:
         """Closes the connection."""
@@ -49,9 +43,8 @@ class ModelServer:
 
     def versions(self, model: str) -> dict[int, VersionStatus]:
         """Returns the versions that the server knows, by number; empty for an unknown model."""
-        request = get_model_status_pb2.GetModelStatusRequest()
-        request.model_spec.name = model
-        response = self._call(self._models.GetModelStatus, request, {grpc.StatusCode.NOT_FOUND})
+        request = MESSAGES["GetModelStatusRequest"](model_spec={"name": model})
+        response = self._call(protocol.GET_MODEL_STATUS, request, {grpc.StatusCode.NOT_FOUND})
         statuses = response.model_version_status if response is not None else ()
         return {status.version: VersionStatus.from_proto(status) for status in statuses}
 
@@ -59,25 +52,24 @@ class ModelServer:
         """Returns the loaded version behind each of the labels stable, canary and previous."""
         labels = {}
         for label in (STABLE, CANARY, PREVIOUS):
-            request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
-            request.model_spec.name = model
-            request.model_spec.version_label = label
-            response = self._call(self._predictions.GetModelMetadata, request, _NO_SUCH_LABEL)
+            spec = {"name": model, "version_label": label}
+            request = MESSAGES["GetModelMetadataRequest"](model_spec=spec, metadata_field=["signature_def"])
+            response = self._call(protocol.GET_MODEL_METADATA, request, _NO_SUCH_LABEL)
             if response is not None:
                 labels[label] = response.model_spec.version.value
         return labels
 
     def reload(self, config: ModelServerConfig) -> None:
         """Replaces the server's configuration, including all other models."""
-        request = model_management_pb2.ReloadConfigRequest(config=config)
-        response = self._call(self._models.HandleReloadConfigRequest, request)
+        request = MESSAGES["ReloadConfigRequest"](config=config.SerializeToString())
+        response = self._call(protocol.RELOAD_CONFIG, request)
         if response.status.error_code:
             raise ReleaseError(f"--server {self.address}: HandleReloadConfigRequest: {response.status.error_message}")
 
-    def _call(self, method: Any, request: Any, absent: Iterable[grpc.StatusCode] = ()) -> Any:
+    def _call(self, method: str, request: Any, absent: Iterable[grpc.StatusCode] = ()) -> Any:
         """Calls a method; returns None for a status in `absent`. Raises ReleaseError for any other error."""
         try:
-            return method(request, timeout=self._timeout)
+            return self._calls[method](request, timeout=self._timeout)
         except grpc.RpcError as error:
             if error.code() in absent:
                 return None

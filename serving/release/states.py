@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from components.times import utc_text
-from serving.release.labels import CANARY, STABLE
+from serving.release.labels import CANARY, STABLE, from_labels
 
 if TYPE_CHECKING:
     from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
@@ -65,8 +65,6 @@ def served_by_configmap(name: str, api: Any) -> ServedBy:
 
 
 def _served_by(config: ModelServerConfig, changed: str | None) -> ServedBy:
-    from serving.release.configuration import release_of
-
     models = config.model_config_list.config
 
     def states(base: str) -> dict[int, list[ServedState]] | None:
@@ -75,7 +73,7 @@ def _served_by(config: ModelServerConfig, changed: str | None) -> ServedBy:
         found = found or [model for model in models if _name(model.base_path) == name]
         if not found:
             return None
-        release = release_of(found[0])
+        release = from_labels(found[0].version_labels)
         by_version = _labels_by_version(release.labels() if release else {})
         result = {version: [ServedState(label, changed) for label in labels] for version, labels in by_version.items()}
         for version in found[0].model_version_policy.specific.versions:

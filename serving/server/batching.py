@@ -9,43 +9,15 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 
-from components.errors import UsageError
 from serving.server import errors
+from serving.server.configuration import BatchingOptions
 from serving.server.session import SavedModelSession
-from serving.server.text_protos import BatchingParameters, read_text_proto
-
-_FLAG = "--batching_parameters_file"
-
-
-@dataclasses.dataclass(frozen=True)
-class BatchingOptions:
-    """TensorFlow Serving's `BatchingParameters` and their defaults. Batch sizes count rows."""
-
-    max_batch_size: int = 1000
-    batch_timeout_micros: int = 0
-    max_enqueued_batches: int = 10
-    num_batch_threads: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)
-
-
-def read_batching_options(path: str | None) -> BatchingOptions:
-    """Reads a batching parameters file; without one, returns the defaults. Raises UsageError."""
-    if path is None:
-        return BatchingOptions()
-    parameters = read_text_proto(_FLAG, path, BatchingParameters())
-    values = {field.name: value.value for field, value in parameters.ListFields()}
-    for name, value in values.items():
-        minimum = 0 if name == "batch_timeout_micros" else 1
-        if value < minimum:
-            raise UsageError(f"{_FLAG} {path}: {name} is {value}, expected at least {minimum}")
-    return BatchingOptions(**values)
-
 
 # Session, signature and outputs. Requests for the same call, with inputs of the same types and shapes, are merged.
 _Call = tuple[SavedModelSession, str, tuple[str, ...]]

@@ -13,8 +13,8 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from serving.request_log import RequestLog
 from serving.server.admission import Admission
 from serving.server.batching import BatchScheduler
+from serving.server.configuration import check_config
 from serving.server.errors import ServingError, invalid_argument, not_found
-from serving.server.model_config import check_config
 from serving.server.options import ServeOptions
 from serving.server.registry import ModelRegistry
 from serving.server.requests import choose_outputs, find_signature, read_inputs

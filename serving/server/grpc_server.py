@@ -11,18 +11,19 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from components.errors import UsageError
 from serving.client.protocol import MODELS_HEADER
 from serving.http_server import host_port
+from serving.server.configuration import channel_arguments
 from serving.server.core import ServerCore
 from serving.server.errors import ServingError, invalid_argument, status_of, unimplemented
-from serving.server.health import Health
 from serving.server.monitoring import Metrics
 from serving.server.options import ServeOptions
+from serving.server.registry import ModelRegistry
 
 _LOG = logging.getLogger("segpipe.serving")
 _SERVICES = ("tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
@@ -33,6 +34,9 @@ _SPARE_THREADS = 16
 _SECONDS_TO_FLUSH = 1.0
 # In bytes. gRPC sends a status in headers of at most 8 KiB, with three bytes per non-ASCII byte; messages quote input.
 _MAX_MESSAGE_BYTES = 2000
+_STATUS = {True: health_pb2.HealthCheckResponse.SERVING, False: health_pb2.HealthCheckResponse.NOT_SERVING}
+_MODEL_SERVICES = ("", "PredictionService", "tensorflow.serving.PredictionService")
+_SERVER_SERVICES = ("ModelService", "tensorflow.serving.ModelService")
 
 
 class GrpcServer:
@@ -52,7 +56,7 @@ class GrpcServer:
             "grpc.max_receive_message_length": options.max_message_bytes,
             "grpc.max_send_message_length": -1,
             "grpc.so_reuseport": 0,
-            **_channel_arguments(options.grpc_channel_arguments),
+            **channel_arguments(options.grpc_channel_arguments),
         }
         self._credentials = credentials
         self._server = grpc.server(
@@ -87,6 +91,44 @@ class GrpcServer:
             return int(self._server.add_secure_port(address, self._credentials))
         except RuntimeError:
             raise UsageError(f"{flag}: could not listen on {address}, expected {expected}") from None
+
+
+class Health(health.HealthServicer):
+    """The health service: SERVING only if every configured model has an available version.
+
+    It answers NOT_SERVING until `update` is called.
+
+    Valid service names are "" (the whole server), the two services with and without their package, as in TensorFlow
+    Serving, and the name of each model.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._updating = threading.Lock()
+        self._serving: dict[str, bool] = {}
+        self._update({})
+
+    def Watch(self, request: Any, context: grpc.ServicerContext, send_response_callback: Any = None) -> Any:
+        """Streams the status of a known name. The base class would store every unknown name that a caller sends."""
+        if request.service not in self._serving:
+            context.abort(grpc.StatusCode.NOT_FOUND, "service: found an unknown name, expected a service or a model")
+        return super().Watch(request, context, send_response_callback)
+
+    def update(self, registry: ModelRegistry) -> None:
+        """Sets the status of every model; models that are no longer configured become NOT_SERVING."""
+        with self._updating:
+            self._update({name: registry.is_available(name) for name in registry.model_names()})
+
+    def _update(self, models: dict[str, bool]) -> None:
+        services = {
+            **dict.fromkeys(_MODEL_SERVICES, bool(models) and all(models.values())),
+            **dict.fromkeys(_SERVER_SERVICES, True),
+        }
+        for name, serves in {**dict.fromkeys(self._serving, False), **models, **services}.items():
+            # `set` notifies every watcher, so call it only for changes.
+            if self._serving.get(name) is not serves:
+                self._serving[name] = serves
+                self.set(name, _STATUS[serves])
 
 
 def _services(core: ServerCore, metrics: Metrics) -> types.SimpleNamespace:
@@ -174,24 +216,3 @@ class _StreamLimit(grpc.ServerInterceptor):
 
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         return make(limited, handler.request_deserializer, handler.response_serializer)
-
-
-def _channel_arguments(text: str) -> dict[str, int | str]:
-    """Parses gRPC arguments such as `grpc.max_connection_age_ms=2000,grpc.primary_user_agent=x`.
-
-    A whole number becomes an int, as in `Server::BuildAndStart` in tensorflow_serving/model_servers/server.cc at
-    9d981c5. Raises UsageError for an argument without a name or a value.
-    """
-    arguments: dict[str, int | str] = {}
-    for part in filter(None, text.split(",")):
-        name, _, value = part.partition("=")
-        if not name or not value:
-            raise UsageError(
-                f"--grpc_channel_arguments: found {part!r}, expected NAME=VALUE, comma-separated, "
-                "such as grpc.max_connection_age_ms=2000"
-            )
-        try:
-            arguments[name] = int(value)
-        except ValueError:
-            arguments[name] = value
-    return arguments

@@ -14,17 +14,15 @@ from typing import Any
 from components.errors import UsageError
 from serving.http_server import HttpServer, host_port
 from serving.request_log import RequestLog
-from serving.server.batching import BatchScheduler, read_batching_options
+from serving.server.batching import BatchScheduler
+from serving.server.configuration import first_config, read_batching_options, read_credentials, read_model_config
 from serving.server.core import ServerCore
 from serving.server.errors import ServingError
-from serving.server.grpc_server import GrpcServer
-from serving.server.health import Health
-from serving.server.model_config import first_config, read_model_config
+from serving.server.grpc_server import GrpcServer, Health
 from serving.server.monitoring import Metrics
 from serving.server.options import ServeOptions
 from serving.server.rest import RestApp
 from serving.server.servable import AVAILABLE, State
-from serving.server.tls import read_credentials
 
 _LOG = logging.getLogger("segpipe.serving")
 _SECONDS_TO_FLUSH = 1.0

@@ -14,10 +14,6 @@ import prometheus_client
 from prometheus_client import core as metrics_core
 from prometheus_client import registry
 
-from components.errors import UsageError
-from serving.server.text_protos import MonitoringConfig, read_text_proto
-
-DEFAULT_PATH = "/monitoring/prometheus/metrics"
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 
 # Names and buckets: tensorflow_serving/servables/tensorflow/util.cc and batching/batching_util.h.
@@ -29,20 +25,6 @@ _SIZES = tuple(float(2**power) for power in range(14))
 _SUFFIX_OF_COUNTERS = re.compile(rb"^((?:# (?:HELP|TYPE) )?%b[A-Za-z_:]+)_total\b" % _PREFIX.encode(), re.MULTILINE)
 
 
-def read_monitoring_path(path: str | None) -> str | None:
-    """Returns the URL path for metrics from a monitoring file, None if they are off. Raises UsageError."""
-    if path is None:
-        return None
-    config = read_text_proto("--monitoring_config_file", path, MonitoringConfig()).prometheus_config
-    address = str(config.path or DEFAULT_PATH)
-    if config.enable and not re.fullmatch(r"/[^{}]*", address):
-        raise UsageError(
-            f"--monitoring_config_file {path}: found {address!r} as path of prometheus_config, "
-            f"expected a path with a slash in front and without braces, such as {DEFAULT_PATH}"
-        )
-    return address if config.enable else None
-
-
 class Metrics(registry.Collector):
     """The metrics of a server."""
 
@@ -51,11 +33,15 @@ class Metrics(registry.Collector):
     ) -> None:
         """Takes callbacks: `versions` returns (model, version, state) tuples, `queued` the length of the queue."""
         prometheus_client.disable_created_metrics()
-        self._versions, self._queued = versions, queued
+        self._versions = versions
         self._known: frozenset[str] = frozenset()
         self._registry = prometheus_client.CollectorRegistry()
         self._registry.register(self)
         prometheus_client.ProcessCollector(registry=self._registry)
+        waiting = prometheus_client.Gauge(
+            "segpipe_serving_queued_requests", "Requests waiting for a batch.", registry=self._registry
+        )
+        waiting.set_function(queued)
         counter = functools.partial(prometheus_client.Counter, registry=self._registry)
         histogram = functools.partial(prometheus_client.Histogram, registry=self._registry)
         self._requests = counter(f"{_PREFIX}request_count", "Requests by status.", ["model_name", "status"])
@@ -101,10 +87,7 @@ class Metrics(registry.Collector):
         return _SUFFIX_OF_COUNTERS.sub(rb"\1", prometheus_client.generate_latest(self._registry))
 
     def collect(self) -> Iterator[metrics_core.Metric]:
-        """Yields the gauges, computed at each scrape."""
-        yield metrics_core.GaugeMetricFamily(
-            "segpipe_serving_queued_requests", "Requests waiting for a batch.", value=self._queued()
-        )
+        """Yields the states of the versions, computed at each scrape."""
         gauge = metrics_core.GaugeMetricFamily(
             "segpipe_serving_model_version",
             "1 for each version of a model in its current state.",

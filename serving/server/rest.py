@@ -25,6 +25,7 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 from serving.server import errors, monitoring
+from serving.server.configuration import read_monitoring_path
 from serving.server.core import ServerCore
 from serving.server.options import ServeOptions
 from serving.server.requests import find_signature
@@ -62,7 +63,7 @@ class RestApp:
         """Raises UsageError for an invalid monitoring file."""
         self._core = core
         self._metrics = metrics
-        self._metrics_path = monitoring.read_monitoring_path(options.monitoring_config_file)
+        self._metrics_path = read_monitoring_path(options.monitoring_config_file)
         self._timeout = options.rest_api_timeout_in_ms / 1000
         self._max_bytes = options.max_message_bytes
         self._max_requests = options.max_concurrent_requests + options.max_queue

@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 
+from serving.release.configuration import choose_versions
 from serving.server.session import SavedModelSession
-from serving.server.version_policy import choose_versions
 
 _LOG = logging.getLogger("segpipe.serving")
 State = ModelVersionStatus.State
@@ -82,7 +82,7 @@ class Model:
         if self.config is not None and self.found is None:
             return
         found = self.found or {}
-        wanted = choose_versions(self.config.model_version_policy, found) if self.config is not None else set()
+        wanted = choose_versions(self.config, found) if self.config is not None else set()
         before, self.wanted = self.wanted, wanted
         for number in wanted:
             self._add(number, found[number], before)

@@ -25,13 +25,14 @@ from starlette.staticfiles import StaticFiles
 
 from components import drawing
 from components.class_map import Color
-from components.errors import SegpipeError
+from components.errors import SegpipeError, UsageError
 from serving.client import Client, InstanceSegmentation, errors
 from serving.client.results import Answer
 from serving.painting import layer
-from serving.ui.samples import Samples
 
 MAX_UPLOAD = 20 << 20  # bytes
+_SUFFIXES = {".png", ".jpg", ".jpeg"}
+_MAX_SAMPLES = 60
 
 _HERE = Path(__file__).parent
 _HEADERS = {
@@ -51,6 +52,29 @@ _ERRORS: tuple[tuple[type[SegpipeError], int, str], ...] = (
     (errors.ModelNotFoundError, 502, "The server does not serve this model"),
     (SegpipeError, 502, "The model server returned no usable answer"),
 )
+
+
+class Samples:
+    """Images of a folder. Only files that the folder lists are opened."""
+
+    def __init__(self, folder: str | None) -> None:
+        """Takes a folder, or None for no samples. Raises UsageError if it does not exist."""
+        if folder is not None and not Path(folder).is_dir():
+            raise UsageError(
+                f"--ui_samples {folder}: found no folder, expected one with .png, .jpg or .jpeg files. Check the path"
+            )
+        self._folder = folder
+
+    def names(self) -> list[str]:
+        """Returns the first file names in order, listed anew."""
+        if self._folder is None:
+            return []
+        found = (path.name for path in Path(self._folder).iterdir() if path.suffix.lower() in _SUFFIXES)
+        return sorted(found)[:_MAX_SAMPLES]
+
+    def path(self, name: str) -> Path | None:
+        """Returns the path of a sample, None if there is no such sample."""
+        return Path(str(self._folder), name) if name in self.names() else None
 
 
 def create_app(client: Client, samples: Samples) -> Starlette:

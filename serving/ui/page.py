@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from serving.client import Client, Retries, Tls
 from serving.http_server import HttpServer, host_port
-from serving.ui.app import create_app
-from serving.ui.samples import Samples
+from serving.ui.app import Samples, create_app
 
 # For a user who waits, an error after two seconds is better than an answer after a minute.
 _RETRIES = Retries(attempts=4, first_pause=0.1)

@@ -19,10 +19,11 @@ from components.errors import UsageError
 from components.metrics.bootstrap import change_intervals, score_intervals
 from components.metrics.confusion import confusion_matrix
 from components.metrics.diagnostics import Diagnostics
-from components.metrics.scores import mean_iou, scores
+from components.metrics.scores import mean_iou, nested, scores
 from components.metrics.tally import Tally
 from pipeline.cli import models
 from pipeline.cli.main import app
+from serving.predictor import Evaluated
 
 _FRAMES = 20
 _DESCRIPTION = """
@@ -49,7 +50,7 @@ class Channel:
     def evaluate(self, images):
         self.read_before.append(len(self._read))
         pixels = [np.asarray(Image.open(self._read[image])) for image in images]
-        return [(image[..., self._channel], image[..., 2]) for image in pixels]
+        return [Evaluated(image[..., self._channel], image[..., 2]) for image in pixels]
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_scores_and_intervals_are_those_of_the_split(data, predictor):
 
     found = json.loads(result.stdout[result.stdout.index("{") :])
     assert found["frames"] == _FRAMES
-    assert found["class_iou"] == scores(tally.matrix, predictor.class_map).to_dict()["class_iou"]
+    assert found["class_iou"] == nested(scores(tally.matrix, predictor.class_map))["class_iou"]
     assert found["class_iou"]["bird"] is None
     assert found["diagnostics"] == diagnostics.to_dict(predictor.class_map)
     assert found["diagnostics"]["expected_calibration_error"] > 0.1
@@ -180,8 +181,8 @@ def test_a_comparison_pairs_the_models_by_image(data, predictors):
 
     found = json.loads(result.stdout[result.stdout.index("{") :])
     assert (found["model"], found["against"]) == ("model 0", "model 1")
-    assert found["class_iou"] == scores(tallies[0].matrix, class_map).to_dict()["class_iou"]
-    assert found["baseline"] == scores(tallies[1].matrix, class_map).to_dict()
+    assert found["class_iou"] == nested(scores(tallies[0].matrix, class_map))["class_iou"]
+    assert found["baseline"] == nested(scores(tallies[1].matrix, class_map))
     expected = change_intervals(tallies[0].resampled(), tallies[1].resampled())
     assert found["change_intervals"]["mean_iou"] == pytest.approx(expected["mean_iou"])
     assert found["better"] == sum(change > 0 for change in changes) > 5

@@ -1,6 +1,7 @@
 """`segpipe evaluate` on models of instances: average precision, alone and against another model."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -109,11 +110,28 @@ def test_two_models_are_compared_on_the_same_images(evaluate):
     assert next(row for row in rows if row[:1] == ["car"])[1] == "1.000"
 
 
+def test_the_report_shows_instances_and_their_average_precision(evaluate, tmp_path):
+    page = tmp_path / "page.html"
+
+    found = evaluate("--against", "poor", "--report", str(page))
+
+    text = page.read_text()
+    assert "Mask AP higher by 0.495" in text
+    assert "10 images got better, 0 worse" in text
+    assert "By the change of mask AP over the classes" in text
+    assert 'id="sequences"' not in text
+    # Five images: photo, truth, and both predictions, all different because predictions have scores.
+    drawn = [re.findall(r'src="(data:image/[^"]+)"', figure) for figure in text.split("<figure")[1:]]
+    assert [len(set(addresses)) for addresses in drawn] == [4] * 5
+    assert "10 of 10 images got better" in found.stdout
+    rows = [line.split() for line in found.stdout.splitlines()]
+    assert ["0", "1.000", "0.505", "+0.495"] in rows
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--against", "masks"], "--model of the task instance and --against of the task semantic"),
-        (["--against", "poor", "--report", "page.html"], "--report: found models of instances"),
     ],
 )
 def test_incompatible_models_and_data_are_refused(evaluate, options, message, tmp_path, monkeypatch):

@@ -146,16 +146,10 @@ def _build_int8(trained: Trained, settings: ExportSettings, directory: str) -> _
     content = quantize(fold(trained.network, "float32"), metadata["input_size"], pixels)
     os.makedirs(directory)
     files.write_bytes(os.path.join(directory, LITERT_FILE), content)
-    module = ServingModule(
-        LiteRTNetwork(content),
-        trained.transform,
-        files.join(trained.model, MODEL_METADATA),
-        metadata["input_size"],
-        metadata["max_pixels"],
-        # A LiteRT model takes one size.
-        dataclasses.replace(TestTimeAugmentation.of(metadata), scales=NO_AUGMENTATION.scales),
-        Tiling.of(metadata),
-    )
+    # A LiteRT model takes one size.
+    one_size = dataclasses.replace(TestTimeAugmentation.of(metadata), scales=NO_AUGMENTATION.scales).to_dict()
+    path = files.join(trained.model, MODEL_METADATA)
+    module = ServingModule(LiteRTNetwork(content), trained.transform, path, {**metadata, **one_size})
     return _Loaded(module, module.signatures())
 
 

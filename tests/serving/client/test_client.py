@@ -25,7 +25,7 @@ from serving.client import (
     ServerError,
     ServerUnavailableError,
 )
-from serving.client.proxies import proxy_options
+from serving.client.settings import proxy_options
 
 _QUICK = Retries(attempts=4, first_pause=0.01)
 _UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, "connection reset")

@@ -7,6 +7,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
@@ -25,6 +26,8 @@ _OFFICIAL = {
     "GetModelStatusResponse": get_model_status_pb2.GetModelStatusResponse,
     "GetModelMetadataRequest": get_model_metadata_pb2.GetModelMetadataRequest,
     "GetModelMetadataResponse": get_model_metadata_pb2.GetModelMetadataResponse,
+    "ReloadConfigRequest": model_management_pb2.ReloadConfigRequest,
+    "ReloadConfigResponse": model_management_pb2.ReloadConfigResponse,
     "SignatureDefMap": get_model_metadata_pb2.SignatureDefMap,
     "SignatureDef": meta_graph_pb2.SignatureDef,
 }
@@ -46,8 +49,9 @@ def _assert_same_on_the_wire(declared, official, seen):
     officials = _fields(official)
     for name, field in _fields(declared).items():
         other = officials[name]
-        kind = field.TYPE_INT32 if other.type == field.TYPE_ENUM else other.type
-        assert (field.number, field.label, field.type) == (other.number, other.label, kind), f"{declared.name}.{name}"
+        kinds = {field.TYPE_ENUM: {field.TYPE_INT32}, field.TYPE_MESSAGE: {field.TYPE_MESSAGE, field.TYPE_BYTES}}
+        assert (field.number, field.label) == (other.number, other.label), f"{declared.name}.{name}"
+        assert field.type in kinds.get(other.type, {other.type}), f"{declared.name}.{name}"
         inside = declared.fields_by_name[name].message_type
         if inside is not None:
             _assert_same_on_the_wire(inside, official.fields_by_name[name].message_type, seen)
@@ -87,3 +91,4 @@ def test_the_methods_are_the_services():
     assert prediction.Predict == protocol.PREDICT
     assert prediction.GetModelMetadata == protocol.GET_MODEL_METADATA
     assert status.GetModelStatus == protocol.GET_MODEL_STATUS
+    assert status.HandleReloadConfigRequest == protocol.RELOAD_CONFIG

@@ -1,15 +1,18 @@
 """Videos through a served model: frames, size, times and colours come out as they went in, plus the overlay."""
 
+import io
 from fractions import Fraction
 
 import av
 import grpc
 import numpy as np
 import pytest
+from PIL import Image
 from toy_servicer import CLASS_MAP
 
 from components.errors import SegpipeError, UsageError
 from serving.client import Client
+from serving.client.results import Description, Segmentation
 from serving.video import overlay_video
 
 
@@ -123,3 +126,48 @@ def test_a_failing_server_leaves_no_partial_video(client, toy, tmp_path):
     with pytest.raises(SegpipeError):
         overlay_video(client, source, str(tmp_path / "out.mp4"))
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+class _Estimator:
+    """A model that sees a class on the left half, and nearer depth there; stands for a `Segmenter`."""
+
+    def describe(self):
+        return Description("toy", 1, CLASS_MAP, (32, 32), {}, {"depth_scale": 256})
+
+    def segment_all(self, images):
+        for index, (key, _) in enumerate(images):
+            depth = np.full(key[1].shape[:2], 1000 + 100 * index, np.uint16)
+            depth[:, depth.shape[1] // 2 :] = 2000 + 100 * index
+            png = io.BytesIO()
+            Image.fromarray(depth).save(png, "PNG")
+            yield (
+                key,
+                Segmentation(
+                    class_map=np.zeros(depth.shape, np.uint8),
+                    class_share={},
+                    confidence=1.0,
+                    seconds=0.0,
+                    legend=CLASS_MAP,
+                    model="toy",
+                    version=1,
+                    depth_png=png.getvalue() if index < 2 else None,
+                ),
+            )
+
+
+def test_depth_is_on_the_right_in_the_colours_of_the_first_frame(tmp_path):
+    source, target = make_clip(tmp_path / "in.mp4", frames=3), str(tmp_path / "out.mp4")
+
+    overlay_video(_Estimator(), source, target, opacity=1)
+
+    declared, frames = _read(target)
+    assert declared["size"] == (48, 128)
+    first, second, last = (pixels.astype(int) for _, pixels in frames)
+    near, far = first[24, 64 + 16], first[24, 64 + 48]
+    assert np.abs(near - (68, 1, 84)).max() < 12
+    assert np.abs(far - (253, 231, 37)).max() < 12
+    # A tenth farther, on the scale of the first frame; the farthest is clipped.
+    assert np.abs(second[24, 64 + 16] - near).max() > 12
+    assert np.abs(second[24, 64 + 48] - far).max() < 12
+    # The version that answered last has no depth.
+    assert last[:, 70:].max() < 12

@@ -3,8 +3,11 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 
 import pytest
+from json_output import check_form
 from release_commands import UNLABELLED, config_text, options_of, release
 from toy_model_server import ToyModelServer
 
@@ -317,6 +320,7 @@ def test_status_shows_each_server_s_versions_states_and_labels(start):
 
     rows = json.loads(release("status", "--server", server.address, "--model", "fcn8", "--json").stdout)
 
+    check_form(rows)
     assert [(row["version"], row["state"], row["labels"]) for row in rows] == [
         (12, "AVAILABLE", ["stable"]),
         (13, "AVAILABLE", ["canary"]),
@@ -350,3 +354,15 @@ def test_an_unreachable_server_is_named(start, config_file):
     refused = release("promote", "12", *options_of([server], config_file))
 
     assert f"--server {server.address}: GetModelStatus answered UNAVAILABLE" in str(refused.exception)
+
+
+def test_tensorflow_is_not_imported():
+    program = (
+        "import sys; from typer.testing import CliRunner; from pipeline.cli.main import app;"
+        "words = ['release', 'status', '--server', 'localhost:1', '--model', 'fcn8'];"
+        "print(type(CliRunner().invoke(app, words).exception).__name__, 'tensorflow' in sys.modules)"
+    )
+
+    answered = subprocess.run([sys.executable, "-c", program], text=True, capture_output=True).stdout
+
+    assert answered == "ReleaseError False\n"

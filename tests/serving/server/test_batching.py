@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from components.errors import UsageError
-from serving.server.batching import BatchingOptions, BatchScheduler, read_batching_options
+from serving.server.batching import BatchScheduler
+from serving.server.configuration import BatchingOptions, read_batching_options
 from serving.server.errors import ServingError, invalid_argument
 
 

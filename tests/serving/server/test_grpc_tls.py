@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from toy_models import Channel, push, serving
 
 from components.errors import UsageError
-from serving.server.tls import read_credentials
+from serving.server.configuration import read_credentials
 
 _X = {"x": np.ones((1, 2), np.float32)}
 

@@ -30,9 +30,9 @@ from toy_models import (
 from components.errors import UsageError
 from serving.server import registry as server_registry
 from serving.server.errors import ServingError
+from serving.server.registry import list_versions
 from serving.server.servable import AVAILABLE, END, UNLOADING
 from serving.server.session import SavedModelSession
-from serving.server.version_policy import list_versions
 
 _X = {"x": np.ones((1, 2), np.float32)}
 

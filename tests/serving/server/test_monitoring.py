@@ -4,7 +4,9 @@ import grpc
 import pytest
 
 from components.errors import UsageError
-from serving.server.monitoring import DEFAULT_PATH, Metrics, read_monitoring_path
+from serving.client.protocol import METRICS_PATH
+from serving.server.configuration import read_monitoring_path
+from serving.server.monitoring import Metrics
 
 
 def _samples(metrics):
@@ -78,7 +80,7 @@ def test_servers_have_separate_metrics():
 @pytest.mark.parametrize(
     ("text", "path"),
     [
-        ("prometheus_config { enable: true }", DEFAULT_PATH),
+        ("prometheus_config { enable: true }", METRICS_PATH),
         ('prometheus_config { enable: true, path: "/metrics" }', "/metrics"),
         ('prometheus_config { enable: false, path: "/metrics" }', None),
         ("", None),

@@ -20,6 +20,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import get_model_status_pb2, prediction_service_pb2_grpc
 from toy_models import ONE, Channel, connected, predict_request, push, serving, stage, write_warmup
 
+from pipeline.cli.main import main
+from serving.server.configuration import check_flags
 from serving.server.options import IGNORED_FLAGS, ServeOptions
 
 _ROOT = Path(__file__).parents[3]
@@ -176,20 +178,27 @@ def test_slow_callers_of_the_page_and_of_rest_do_not_hold_up_the_drain(toys, tmp
         (["--model_base", "."], "did you mean --model_name?"),
         (["--model_base_path", ".", "--engine=local", "--use_alts_credentials"], "use --ssl_config_file for TLS"),
         (
-            ["--model_base_path", ".", "--port=0", "--grpc_channel_arguments=grpc.x"],
+            ["--model_base_path", ".", "--engine=local", "--grpc_channel_arguments=grpc.x"],
             "found 'grpc.x', expected NAME=VALUE",
-        ),
-        (
-            ["--model_base_path", ".", "--port=0", "--grpc_socket_path=/nowhere/s"],
-            "--grpc_socket_path: could not listen",
         ),
     ],
 )
-def test_flags_that_cannot_work_are_explained(flags, text):
-    result = _run(*flags)
+def test_flags_that_cannot_work_are_explained(flags, text, monkeypatch, capsys):
+    monkeypatch.chdir(_ROOT)
+    monkeypatch.setattr("sys.argv", ["segpipe", "serve", *flags])
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 2
+    assert text in capsys.readouterr().err
+
+
+def test_a_socket_that_cannot_be_listened_on_is_explained():
+    result = _run("--model_base_path", ".", "--port=0", "--grpc_socket_path=/nowhere/s")
 
     assert result.returncode == 2
-    assert text in result.stderr
+    assert "--grpc_socket_path: could not listen" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -216,18 +225,51 @@ def test_a_page_that_cannot_start_stops_the_server(toys, tmp_path):
     assert f"--ui_port {port}: found Address already in use at 127.0.0.1, expected a free port" in result.stderr
 
 
-def test_a_missing_samples_folder_is_rejected_before_tensorflow_loads(tmp_path):
+def test_wrong_flags_are_rejected_before_tensorflow_loads(tmp_path):
+    (tmp_path / "wrong").write_text("wrong")
+    monitoring = tmp_path / "monitoring"
+    monitoring.write_text('prometheus_config { enable: true, path: "metrics" }')
+    flags = {
+        "--ui_samples nowhere: found no folder": ["--ui", "--ui_port=0", "--ui_samples=nowhere"],
+        f"--ssl_config_file {tmp_path}/absent: found": ["--ssl_config_file", f"{tmp_path}/absent"],
+        f"--model_config_file {tmp_path}/wrong: found": ["--model_config_file", f"{tmp_path}/wrong"],
+        f"--batching_parameters_file {tmp_path}/wrong: found": [
+            "--enable_batching",
+            "--batching_parameters_file",
+            f"{tmp_path}/wrong",
+        ],
+        "found 'metrics' as path of prometheus_config": [
+            "--rest_api_port=0",
+            "--monitoring_config_file",
+            str(monitoring),
+        ],
+        "--grpc_channel_arguments: found 'x'": ["--grpc_channel_arguments=x"],
+        f"request log {tmp_path}/wrong: found": ["--request_log_dir", f"{tmp_path}/wrong"],
+    }
+    common = ["serve", "--model_base_path", str(tmp_path), "--port=0", "--engine=local"]
     program = (
         "import sys; from typer.testing import CliRunner; from pipeline.cli.main import app;"
-        f"flags = ['--model_base_path', {str(tmp_path)!r}, '--port=0', '--ui', '--ui_port=0', '--ui_samples=nowhere'];"
-        "print(repr(CliRunner().invoke(app, ['serve', *flags]).exception)); print('tensorflow' in sys.modules)"
+        f"errors = [repr(CliRunner().invoke(app, {common!r} + each).exception) for each in {list(flags.values())!r}];"
+        "print(*errors, 'tensorflow' in sys.modules, sep='\\n')"
     )
 
     result = subprocess.run([sys.executable, "-c", program], cwd=_ROOT, text=True, capture_output=True, timeout=120)
 
-    error, loaded = result.stdout.splitlines()
-    assert "--ui_samples nowhere: found no folder" in error
+    *errors, loaded = result.stdout.splitlines()
+    for text, error in zip(flags, errors, strict=True):
+        assert text in error
     assert loaded == "False"
+
+
+def test_a_pipe_is_left_for_the_server_to_read(tmp_path):
+    reader, writer = os.pipe()
+    os.write(writer, b'server_key: "secret"')
+    os.close(writer)
+
+    check_flags(ServeOptions(model_base_path=str(tmp_path), ssl_config_file=f"/dev/fd/{reader}"))
+
+    assert os.read(reader, 100) == b'server_key: "secret"'
+    os.close(reader)
 
 
 def test_single_version_in_place_of_the_folder_above_it_is_explained(toys):
