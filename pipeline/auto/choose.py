@@ -13,7 +13,7 @@ from pipeline.auto.rules import Choice, Recipe
 from pipeline.configuration import presets
 from pipeline.configuration.config import RunConfig
 from pipeline.configuration.data import find_data, with_gate_split
-from pipeline.configuration.loading import load_config
+from pipeline.configuration.loading import load_config, values_by_name
 
 _SOURCE = "preset auto"
 Layers = Sequence[tuple[str, Mapping[str, Any]]]
@@ -86,8 +86,10 @@ def choose(layers: Layers, model: str | None, minutes: float, out: str) -> Chose
     ]
     settings = rules.nested(choices, settings)
     config = load_config([(_SOURCE, settings), *layers])
-    values = config.model_dump(mode="json")
-    return Chosen(config, settings, [choice for choice in choices if _value(values, choice) == _plain(choice)], note)
+    values = values_by_name(config)
+    # In JSON types, as `values`.
+    kept = [choice for choice in choices if values[choice.setting] == json.loads(json.dumps(choice.value))]
+    return Chosen(config, settings, kept, note)
 
 
 def recipe(config: RunConfig) -> Recipe:
@@ -95,16 +97,6 @@ def recipe(config: RunConfig) -> Recipe:
     model, training = config.model, config.training
     cost = sum(scale**2 for scale in model.test_time_scales) * (2 if model.test_time_flip else 1)
     return Recipe(training.crop_size or config.size, training.batch_size, cost)
-
-
-def _value(values: Mapping[str, Any], choice: Choice) -> Any:
-    for name in choice.setting.split("."):
-        values = values[name]
-    return values
-
-
-def _plain(choice: Choice) -> Any:
-    return json.loads(json.dumps(choice.value))
 
 
 def as_yaml(chosen: Chosen) -> str:

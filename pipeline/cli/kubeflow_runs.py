@@ -178,7 +178,8 @@ def _describe_run(run: Any) -> dict[str, Any]:
 
 def _print_table(title: str, rows: list[dict[str, Any]], columns: dict[str, str]) -> None:
     headings = tuple(columns.values()) if rows else ("none",)
-    listed = table(*headings, fold=headings, title=title, title_justify="left")
+    # rich wraps a title that is wider than its table.
+    listed = table(*headings, fold=headings, title=title, title_justify="left", min_width=len(title))
     for row in rows:
         cells = (row[key] for key in columns)
         listed.add_row(*(f"{cell:%Y-%m-%d %H:%M}" if isinstance(cell, datetime) else cell for cell in cells))

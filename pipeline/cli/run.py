@@ -111,19 +111,16 @@ def show_config(
     else:
         _refuse_minutes(minutes)
         settings = build_config(data, model, preset, None, None, None, [])
-    from pipeline.configuration.loading import field_names
-
-    values = settings.model_dump(mode="json")
     if as_json:
-        print_json(values)
+        print_json(settings.model_dump(mode="json"))
         return
+    from pipeline.configuration.loading import field_names, values_by_name
+
+    values = values_by_name(settings)
     columns = ("setting", "value", "meaning")
     settings_table = table(*columns, fold=columns)
     for name, description, _ in field_names():
-        value: Any = values
-        for part in name.split("."):
-            value = value[part]
-        settings_table.add_row(name, json.dumps(value), description)
+        settings_table.add_row(name, json.dumps(values[name]), description)
     console().print(settings_table)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,13 +16,13 @@ from components.metrics.settings import GateSettings
 from components.settings import Settings
 from pipeline.configuration.data import DataSettings
 from pipeline.configuration.kubeflow import KubeflowSettings
-from pipeline.configuration.notifications import NotifySettings
-from pipeline.configuration.retention import RetentionSettings
-from pipeline.configuration.tracking import TrackingSettings
 from serving.settings import ExportSettings
 from trainer.config import ModelSettings, TrainingSettings
 
 Task = Literal["semantic", "instance"]
+Event = Literal["not_blessed", "data_rejected", "failed", "drifted"]
+
+_AGE = r"^\d+[hd]$"
 
 
 class ProjectSettings(Settings):
@@ -61,6 +62,71 @@ class ReportSettings(Settings):
     """What the report shows."""
 
     max_frames: int = Field(120, ge=1, description="number of frames to score one by one, to find the best and worst")
+
+
+class RetentionSettings(Settings):
+    """Which runs, versions and files `segpipe gc` keeps."""
+
+    keep_runs: int = Field(20, ge=1, description="number of newest runs of each project to keep")
+    keep_versions: int = Field(
+        5,
+        ge=1,
+        description="number of newest versions of each served model to keep, and of newest blessed models (at least "
+        "gate.best_of), with their runs",
+    )
+    older_than: str = Field(
+        "0d", pattern=_AGE, description="remove only what is older, in hours or days, such as 12h or 30d"
+    )
+    stopped_after: str = Field(
+        "7d",
+        pattern=_AGE,
+        description="time without writes after which an unfinished run on Kubeflow counts as stopped, such as 12h",
+    )
+    served_by: tuple[str, ...] = Field(
+        (), description="--model_config_file files of model servers; the versions that they name are kept"
+    )
+    after_run: bool = Field(False, description="free disk space at the end of each `segpipe run`")
+
+
+class TrackingSettings(Settings):
+    """Where finished runs are logged."""
+
+    mlflow_uri: str = Field(
+        "", description="MLflow server to log finished runs to, such as https://mlflow.example.com; empty to log none"
+    )
+    experiment: str = Field("", description="MLflow experiment; if empty, project.name")
+    log_model: bool = Field(False, description="upload the model to MLflow, instead of only its location")
+
+    @field_validator("mlflow_uri")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        if not value:
+            return value
+        try:
+            parts = urlsplit(value)
+        except ValueError:
+            parts = urlsplit("")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("expected the address of an MLflow server, such as https://mlflow.example.com")
+        if parts.username or parts.password:
+            raise ValueError(
+                "expected an address without user and password, because settings are saved in files; set the "
+                "environment variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        return value
+
+
+class NotifySettings(Settings):
+    """The webhook, and which events are posted to it."""
+
+    webhook_url_env: str = Field(
+        "SEGPIPE_WEBHOOK_URL",
+        description="environment variable with the address of the webhook, a secret; if it is not set, nothing is sent",
+    )
+    events: tuple[Event, ...] = Field(
+        ("not_blessed", "data_rejected", "failed", "drifted"), description="events to send"
+    )
+    timeout: float = Field(30, gt=0, le=600, description="longest time to send an event, with all retries, in seconds")
 
 
 class RunConfig(Settings):

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import datetime
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import functools
+import operator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from components import yaml_loading
 from components.dataset.description import DatasetDescription
@@ -110,7 +113,8 @@ def read_assignments(assignments: Iterable[str]) -> dict[str, Any]:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             value = text
-        if isinstance(value, bool | int | float | datetime.date) and _is_text(key):
+        field = _fields().get(key)
+        if isinstance(value, bool | int | float | datetime.date) and field and field.annotation is str:
             value = text
         target = nested
         *groups, last = key.split(".")
@@ -125,32 +129,37 @@ def read_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     return nested
 
 
-def field_names(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
+def field_names() -> Iterator[tuple[str, str, Any]]:
     """Yields (dotted name, description, default) of every setting, in order."""
+    for name, field in _fields().items():
+        yield name, field.description or "", field.get_default(call_default_factory=True)
+
+
+def values_by_name(config: RunConfig) -> dict[str, Any]:
+    """Returns the value of every setting in JSON types, by its dotted name, in order."""
+    values = config.model_dump(mode="json")
+    return {name: functools.reduce(operator.getitem, name.split("."), values) for name in _fields()}
+
+
+@functools.cache
+def _fields() -> dict[str, FieldInfo]:
+    return dict(_fields_of(RunConfig))
+
+
+def _fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yields the settings of a group and of the groups in it, by dotted name."""
     for name, field in model.model_fields.items():
-        if _is_group(field.annotation):
-            yield from field_names(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
+        annotation = field.annotation
+        # In Python 3.10, isinstance(tuple[int, int], type) is true, and issubclass fails on it.
+        if get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from _fields_of(annotation, f"{prefix}{name}.")
         else:
-            yield prefix + name, field.description or "", field.get_default(call_default_factory=True)
-
-
-def _is_group(annotation: Any) -> bool:
-    # In Python 3.10, isinstance(tuple[int, int], type) is true, and issubclass fails on it.
-    return get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _is_text(key: str) -> bool:
-    """Tells whether the type of a setting, such as `data.span`, is str."""
-    annotation: Any = RunConfig
-    for name in key.split("."):
-        fields = getattr(annotation, "model_fields", {})
-        annotation = fields[name].annotation if name in fields else None
-    return annotation is str
+            yield prefix + name, field
 
 
 def _check_keys(values: Mapping[str, Any], source: str, prefix: str = "") -> None:
     """Rejects unknown keys, with the nearest valid one."""
-    valid = {name for name, _, _ in field_names()}
+    valid = _fields()
     for key, value in values.items():
         name = f"{prefix}{key}"
         if name in valid and "." in str(key):
@@ -165,7 +174,7 @@ def _check_keys(values: Mapping[str, Any], source: str, prefix: str = "") -> Non
             raise UsageError(f"{source}: unknown setting {name}; {_hint(name, valid)}")
 
 
-def _hint(key: str, valid: set[str]) -> str:
+def _hint(key: str, valid: Collection[str]) -> str:
     near = difflib.get_close_matches(key, valid, n=1, cutoff=0.6)
     if not near:
         by_last = {name.split(".")[-1]: name for name in valid}
@@ -173,12 +182,12 @@ def _hint(key: str, valid: set[str]) -> str:
     return f"did you mean {near[0]}?" if near else "`segpipe config` lists every setting."
 
 
-def _merge(target: dict[str, Any], values: Mapping[str, Any], model: Any = RunConfig) -> None:
+def _merge(target: dict[str, Any], values: Mapping[str, Any], prefix: str = "") -> None:
     """Lays settings over others; merges groups, and replaces a setting that is a mapping as a whole."""
     for key, value in values.items():
-        field = model.model_fields.get(key)
-        if isinstance(value, Mapping) and field is not None and _is_group(field.annotation):
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and name not in _fields():
             target[key] = dict(target.get(key, {}))
-            _merge(target[key], value, field.annotation)
+            _merge(target[key], value, f"{name}.")
         else:
             target[key] = dict(value) if isinstance(value, Mapping) else value

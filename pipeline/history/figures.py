@@ -14,7 +14,7 @@ from pipeline.storage.store import Artifact, NodeExecution
 def main_figure(execution: NodeExecution) -> str:
     """Returns the main result of a node's execution in a few words; empty if it has none, or its files were removed."""
     figure = _FIGURES.get(execution.node_id)
-    if figure is None or execution.state not in ("ran", "cached"):
+    if figure is None or not execution.finished:
         return ""
     try:
         return figure(execution)

@@ -28,7 +28,7 @@ def describe_runs(workdir: Workdir, served: ServedModels | None = None, project:
         UsageError: the metadata is missing, or has no run of the project.
     """
     store, running, served = Store(workdir.source), running_run(workdir), served or ServedModels()
-    runs = [_overview(run_id, store.executions(run_id), run_id == running, served) for run_id in store.run_ids()]
+    runs = [_overview(run.name, run.executions, run.name == running, served) for run in store.runs()]
     known = sorted({run["project"] for run in runs})
     if project and project not in known:
         raise UsageError(f"--project {project}: not found, expected one of: {', '.join(known) or 'none'}")

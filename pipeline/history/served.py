@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from components import files
 from components.errors import SegpipeError, UsageError
 from components.pusher.moves import Move, newest_moves
-from components.pusher.versions import find_versions, version_number
+from components.pusher.versions import find_versions, newest_version, version_number
 from components.pusher.withdrawn import Withdrawal, read_withdrawn
 from components.stored_folder import read_manifest
 from components.times import utc_text
@@ -38,8 +38,7 @@ def served_instead(version: str) -> str | None:
         SegpipeError: the object store cannot be read.
     """
     base, _ = os.path.split(version.rstrip("/"))
-    versions = find_versions(base)
-    served = versions[max(versions)] if versions else version
+    served, _ = newest_version(base) or (version, None)
     return None if served == version or is_stable(version) or _same_files(version, served) else served
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -90,15 +91,15 @@ def _write_evaluation(execution: NodeExecution, class_map: ClassMap, artifacts: 
     from components.metrics.results import load_evaluation
 
     candidate = load_evaluation(fetch(execution.outputs["evaluation"][0].uri), class_map).candidate
-    log_scores(artifacts["scores"], candidate.scores.flat())
+    log_scores(artifacts["scores"], candidate.scores)
     if candidate.matrix.size:
         artifacts["confusion_matrix"].log_confusion_matrix(list(class_map.names), candidate.matrix.tolist())
 
 
-def log_scores(metrics: dsl.Metrics, scores: Mapping[str, float | None]) -> None:
+def log_scores(metrics: dsl.Metrics, scores: Mapping[str, float]) -> None:
     """Adds all defined scores to Kubeflow's metrics."""
     for name, value in scores.items():
-        if value is not None:
+        if not math.isnan(value):
             metrics.log_metric(name, value)
 
 

@@ -126,7 +126,7 @@ def await_chief(open_store: Any, run_id: str, seconds: float = _POLL_SECONDS) ->
         store = open_store()
         executions = store.executions(run_id) if store is not None and store.has_run(run_id) else []
         of_trainer = [execution for execution in executions if execution.node_id == TRAINER]
-        if of_trainer and of_trainer[-1].state in ("ran", "cached"):
+        if of_trainer and of_trainer[-1].finished:
             return None
         # The store cannot tell a running execution from an interrupted one.
         if of_trainer and of_trainer[-1].state == "interrupted":

@@ -16,6 +16,7 @@ newest is kept for it.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import posixpath
 import time
@@ -27,9 +28,8 @@ from components.pusher.moves import newest_moves
 from components.pusher.versions import find_versions, version_number
 from components.pusher.withdrawn import read_withdrawn
 from pipeline.configuration.config import RunConfig
-from pipeline.configuration.retention import seconds
-from pipeline.retention.records import Records, Run, below, is_blessed, pushed_destination
 from pipeline.retention.served import named_versions, newest
+from pipeline.storage.store import Artifact, Run, Store
 from pipeline.storage.workdir import Workdir
 from trainer.checkpoints import execution_of
 
@@ -37,6 +37,8 @@ Kind = Literal["artifacts", "checkpoints", "versions", "runs"]
 KINDS: tuple[Kind, ...] = ("artifacts", "checkpoints", "versions", "runs")
 # Seconds after its last node during which a run on a cluster may still write.
 _FINISHING = 3600
+# Property of an execution: the name of its stateful working directory (TFX's outputs_utils.py).
+_WORKING_FOLDER = "__stateful_working_dir_index__"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,18 +93,20 @@ class _Planner:
         self._workdir, self._settings = workdir, config.retention
         # The gate chooses its baseline among `best_of` models.
         self._keep_models = max(config.retention.keep_versions, config.gate.best_of)
-        self._records = Records(workdir.connection)
-        self._runs = self._records.runs()
-        self._artifacts = self._records.artifacts({i for run in self._runs for i in run.inputs | run.outputs})
+        store = Store(workdir.connection)
+        self._runs = sorted(store.runs(), key=lambda run: (run.started, run.context_id))
+        self._artifacts = {i: artifact for run in self._runs for i, artifact in (run.inputs | run.outputs).items()}
         self._own = [run for run in self._runs if self._is_own(run)]
-        self._pushed = self._records.pushed(workdir.root)
+        # Directories of all versions whose artifact is below the root.
+        pushed = [each for each in store.artifacts("PushedModel") if _below(each.uri, workdir.root)]
+        self._pushed = {each.pushed for each in pushed if each.pushed}
         bases = sorted({posixpath.dirname(destination) for destination in self._pushed})
         self._versions = {base: find_versions(base) for base in bases}
         self._withdrawn = {base: set(read_withdrawn(base)) for base in bases}
-        self._youngest = now - seconds(self._settings.older_than)
+        self._youngest = now - _seconds(self._settings.older_than)
         cluster = config.kubeflow
         longest = max(cluster.timeout, *(each.timeout or 0 for each in cluster.components.values()), 0)
-        self._silent = now - max(seconds(self._settings.stopped_after), longest)
+        self._silent = now - max(_seconds(self._settings.stopped_after), longest)
         self._finishing = now - _FINISHING
         self._checkpoints = self._find_checkpoints()
 
@@ -117,7 +121,7 @@ class _Planner:
         # The artifact of a single value is a file in the folder of its execution.
         used = uris | {posixpath.dirname(uri) for uri in uris}
         root = self._workdir.artifacts
-        unneeded = {i for i in unneeded if below(self._artifacts[i].uri, root) and self._artifacts[i].uri not in used}
+        unneeded = {i for i in unneeded if _below(self._artifacts[i].uri, root) and self._artifacts[i].uri not in used}
         items = [
             *self._artifact_items(unneeded, removed, used),
             *self._checkpoint_items(gone),
@@ -129,7 +133,7 @@ class _Planner:
     def _is_own(self, run: Run) -> bool:
         """Tells whether a run wrote only below this root. On a shared root, a run without outputs has a folder here."""
         if run.outputs or not self._workdir.shared:
-            return all(below(self._artifacts[i].uri, self._workdir.root) for i in run.outputs)
+            return all(_below(artifact.uri, self._workdir.root) for artifact in run.outputs.values())
         return files.usage(self._workdir.run(run.name)).files > 0
 
     def _kept(self) -> dict[str, str]:
@@ -143,7 +147,7 @@ class _Planner:
         for runs in self._newest_runs():
             for run in runs:
                 kept.setdefault(run.name, f"among the newest {self._settings.keep_runs}")
-        finished = [run for run in own if run.finished]
+        finished = [run for run in own if _has_finished(run)]
         if finished:
             kept.setdefault(finished[-1].name, "finished last")
         if os.path.islink(self._workdir.latest):
@@ -165,8 +169,8 @@ class _Planner:
         """Adds the runs of the newest blessed models of each project and classes."""
         blessed: dict[tuple[str, str], set[int]] = {}
         for run in reversed(self._own):
-            known = blessed.setdefault((run.project, run.classes), set())
-            given = {i for i in run.outputs if is_blessed(self._artifacts[i])} - known
+            known = blessed.setdefault((run.project, _classes(run)), set())
+            given = {i for i, artifact in run.outputs.items() if _is_blessed(artifact)} - known
             if given and len(known) < self._keep_models and not self._is_withdrawn(run):
                 known |= given
                 kept.setdefault(run.name, f"among the newest {self._keep_models} blessed models")
@@ -175,9 +179,9 @@ class _Planner:
         """Tells whether a run on a cluster may still write. A local run holds the lock of its work directory."""
         if not self._workdir.shared:
             return False
-        training = {each.id for each in run.executions if each.node == "Trainer"}
+        training = {each.id for each in run.executions if each.node_id == "Trainer"}
         changes = [usage.changed for usage, execution in self._checkpoints.values() if execution in training]
-        return max([run.active, *changes]) > (self._finishing if run.finished else self._silent)
+        return max([run.active, *changes]) > (self._finishing if _has_finished(run) else self._silent)
 
     def _is_withdrawn(self, run: Run) -> bool:
         return any(
@@ -187,7 +191,7 @@ class _Planner:
 
     def _destinations(self, run: Run) -> set[str]:
         """Returns the directories of the versions that a run pushed, itself or from the cache."""
-        return set(filter(None, (pushed_destination(self._artifacts[i]) for i in run.outputs)))
+        return {artifact.pushed for artifact in run.outputs.values() if artifact.pushed}
 
     def _wanted(self, base: str) -> set[int]:
         """Returns the versions in a directory that are newest, labelled or named by a server's configuration."""
@@ -213,7 +217,8 @@ class _Planner:
         names: dict[str, set[str]] = {}
         for run in removed:
             for execution in run.executions:
-                names.setdefault(execution.node, set()).update(execution.folders)
+                own = {str(execution.id), str(execution.properties.get(_WORKING_FOLDER, execution.id))}
+                names.setdefault(execution.node_id, set()).update(own)
         found = set()
         for node, folder in self._node_folders(set(names)):
             for output in files.list_folders(folder):
@@ -270,7 +275,7 @@ class _Planner:
             if execution in runs:
                 run, training = runs[execution]
                 stopped = self._workdir.shared and not self._may_be_running(run)
-                ended = training.done or run.name in gone or stopped
+                ended = training.finished or run.name in gone or stopped
             else:
                 # From a removed run, or from a version of segpipe that did not record the execution.
                 ended = usage.changed < (self._silent if self._workdir.shared else self._bound())
@@ -295,3 +300,30 @@ class _Planner:
             usage = files.usage(path)
             if name in gone or (name not in known and usage.changed < bound):
                 yield Item("runs", path, usage.bytes)
+
+
+def _seconds(age: str) -> float:
+    """Reads an age of the settings, such as `12h` or `30d`."""
+    return int(age[:-1]) * {"h": 3600, "d": 86400}[age[-1]]
+
+
+def _below(path: str, root: str) -> bool:
+    """Tells whether a path is below a folder."""
+    return path.startswith(files.join(root, ""))
+
+
+def _has_finished(run: Run) -> bool:
+    """Tells whether the last node of a run succeeded."""
+    return any(execution.node_id == "Report" and execution.finished for execution in run.executions)
+
+
+def _is_blessed(artifact: Artifact) -> bool:
+    """Tells whether an artifact blesses a model."""
+    return artifact.type == "ModelBlessing" and artifact.properties.get("blessed") == 1
+
+
+def _classes(run: Run) -> str:
+    """Returns the class map of a run's Trainer, as text; empty without a Trainer."""
+    trainer = next((execution for execution in run.executions if execution.node_id == "Trainer"), None)
+    custom_config = trainer.properties.get("custom_config") if trainer else None
+    return str((json.loads(custom_config or "null") or {}).get("class_map", ""))

@@ -10,9 +10,7 @@ from components.errors import ReleaseError
 def named_versions(config_files: Sequence[str], base: str, numbers: Collection[int]) -> set[int]:
     """Returns the versions that servers load, according to their --model_config_file.
 
-    A model matches if its name, or the last part of its `base_path`, is the name of the directory of versions. The
-    version policies are documented in tensorflow_serving/config/model_server_config.proto and
-    tensorflow_serving/sources/storage_path/file_system_storage_path_source.proto.
+    A model matches if its name, or the last part of its `base_path`, is the name of the directory of versions.
 
     Args:
         config_files: the files, read on each call.
@@ -23,7 +21,7 @@ def named_versions(config_files: Sequence[str], base: str, numbers: Collection[i
         ReleaseError: a file cannot be read, or is not a model server configuration.
     """
     # TensorFlow Serving's configuration messages do not import TensorFlow.
-    from serving.release.configuration import parse
+    from serving.release.configuration import choose_versions, parse
 
     named: set[int] = set()
     for path in config_files:
@@ -36,14 +34,7 @@ def named_versions(config_files: Sequence[str], base: str, numbers: Collection[i
             if _last(base) not in (model.name, _last(model.base_path)):
                 continue
             named |= set(model.version_labels.values())
-            policy = model.model_version_policy
-            chosen = policy.WhichOneof("policy_choice")
-            if chosen == "specific":
-                named |= set(policy.specific.versions)
-            elif chosen == "all":
-                named |= set(numbers)
-            else:
-                named |= set(newest(numbers, policy.latest.num_versions or 1))
+            named |= choose_versions(model, numbers)
     return named
 
 

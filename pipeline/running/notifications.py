@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from components import files
 from components.errors import DataRejectedError
-from pipeline.configuration.notifications import Event, NotifySettings
+from pipeline.configuration.config import Event, NotifySettings
 
 _HEADLINES: dict[Event, str] = {
     "not_blessed": "the model was not blessed",

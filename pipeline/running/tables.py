@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
@@ -18,29 +18,22 @@ if TYPE_CHECKING:
     from serving.evaluation import ScoredImage
 
 
-class Scores(Protocol):
-    """The scores of one model."""
-
-    def flat(self) -> Mapping[str, float | None]:
-        """Returns the scores by metric name."""
-
-
 def score_table(
-    candidate: Scores,
-    baseline: Scores | None,
+    candidate: Mapping[str, float],
+    baseline: Mapping[str, float] | None,
     intervals: Mapping[str, Interval],
     change_intervals: Mapping[str, Interval] | None = None,
 ) -> Table:
     """Returns two scores for each class and their means, with the baseline's: IoU and Dice, or mask AP and box AP.
 
     Args:
-        candidate: the scores to show.
+        candidate: the scores to show, by metric name.
         baseline: the scores to compare with, or None.
         intervals: 95 % intervals of the candidate's scores by metric name.
         change_intervals: 95 % intervals of the changes against the baseline.
     """
-    after, before = candidate.flat(), baseline.flat() if baseline else {}
-    task = task_scores(after)
+    before = baseline or {}
+    task = task_scores(candidate)
     headings, means, families = (
         (("AP", "box AP"), ("mask_ap", "box_ap"), ("class_mask_ap", "class_box_ap"))
         if task is INSTANCE
@@ -48,15 +41,15 @@ def score_table(
     )
     compared = (f"{headings[0]} before", "change", "95 %") if baseline else ()
     table = _table("class", headings[0], "95 %", headings[1], *compared)
-    names = [name.partition("/")[2] for name in after if name.startswith(f"{task.by_class}/")]
+    names = [name.partition("/")[2] for name in candidate if name.startswith(f"{task.by_class}/")]
     for name, main, other in (
         *((name, *(f"{family}/{name}" for family in families)) for name in names),
         ("mean", *means),
     ):
-        cells = [_number(after[main]), _interval(intervals.get(main), "{:.3f}"), _number(after[other])]
+        cells = [_number(candidate[main]), _interval(intervals.get(main), "{:.3f}"), _number(candidate[other])]
         if baseline:
             changed = _interval((change_intervals or {}).get(main), "{:+.3f}")
-            cells += [_number(before[main]), _change(difference(after[main], before[main])), changed]
+            cells += [_number(before[main]), _change(difference(candidate[main], before[main])), changed]
         table.add_row(name, *cells, style="bold" if main == task.main else None)
     return table
 
@@ -78,10 +71,10 @@ def sequence_table(sequences: Sequence[SequenceScore]) -> Table:
 
 
 def changed_images_table(heading: str, images: Sequence[ScoredImage]) -> Table:
-    """Returns the mean IoU of images before and after a change of the model."""
-    table = _table(heading, "mean IoU", "before", "change")
+    """Returns the main score of images, at least one, before and after a change of the model."""
+    table = _table(heading, "AP" if images[0].metric == INSTANCE.main else "mean IoU", "before", "change")
     for image in images:
-        numbers = (_number(image.mean_iou), _number(image.baseline_mean_iou), _change(image.change))
+        numbers = (_number(image.score), _number(image.baseline_score), _change(image.change))
         table.add_row(Text(image.sample.pair.name), *numbers)
     return table
 

@@ -19,7 +19,7 @@ import yaml
 
 from components import files, stored_folder
 from components.artifact_files import read_model_metadata
-from components.settings import Settings
+from pipeline.configuration.loading import values_by_name
 
 if TYPE_CHECKING:
     from components.report.data import ReportData
@@ -158,9 +158,13 @@ def _log_values(client: Any, run_id: str, config: RunConfig, run: FinishedRun) -
     from mlflow.entities import Metric, Param
     from mlflow.utils import validation
 
+    # Strings unchanged, other values as JSON.
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value) for name, value in values_by_name(config).items()
+    }
     params = [
-        Param(name[: validation.MAX_ENTITY_KEY_LENGTH], value[: validation.MAX_PARAM_VAL_LENGTH])
-        for name, value in _settings(config)
+        Param(name[: validation.MAX_ENTITY_KEY_LENGTH], text[: validation.MAX_PARAM_VAL_LENGTH])
+        for name, text in texts.items()
     ]
     # The server ignores a metric with the same name, step, time and value, so logging again is harmless.
     time = _milliseconds(run.ended)
@@ -172,16 +176,6 @@ def _log_values(client: Any, run_id: str, config: RunConfig, run: FinishedRun) -
         client.log_batch(run_id, params=params[start : start + validation.MAX_PARAMS_TAGS_PER_BATCH])
     for start in range(0, len(metrics), validation.MAX_METRICS_PER_BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + validation.MAX_METRICS_PER_BATCH])
-
-
-def _settings(group: Settings, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yields every setting by its dotted name; strings unchanged, other values as JSON."""
-    values = group.model_dump(mode="json")
-    for name, setting in group:
-        if isinstance(setting, Settings):
-            yield from _settings(setting, f"{prefix}{name}.")
-        else:
-            yield prefix + name, values[name] if isinstance(values[name], str) else json.dumps(values[name])
 
 
 def _metrics(report: ReportData) -> Iterator[tuple[str, float, int]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_metadata import MetadataStore
@@ -20,6 +21,7 @@ _NODE = "node"
 # Property of a run's context, set when `segpipe gc` removed the run's files. The rows in the database stay.
 REMOVED = "removed"
 _ATTEMPTS = 5
+_BATCH = 500  # ids per query
 _STATES = {
     metadata_store_pb2.Execution.COMPLETE: "ran",
     metadata_store_pb2.Execution.CACHED: "cached",
@@ -46,7 +48,20 @@ class Artifact:
 
 @dataclasses.dataclass(frozen=True)
 class NodeExecution:
-    """One node's execution in one run. `project` is the name of its pipeline; times are seconds since 1970."""
+    """One node's execution in one run.
+
+    Attributes:
+        id: ML Metadata's id.
+        node_id: name of the node in its pipeline.
+        state: ran, cached, failed, interrupted or unknown.
+        started: start, in seconds since 1970.
+        ended: end, or last change if it has not ended, in seconds since 1970.
+        properties: ML Metadata's properties and custom properties, by name.
+        inputs: the artifacts that it read, by key.
+        outputs: the artifacts that it wrote, took from the cache or, if it is a resolver, found.
+        project: name of its pipeline.
+        is_resolver: whether its outputs are artifacts of earlier executions.
+    """
 
     id: int
     node_id: str
@@ -57,6 +72,47 @@ class NodeExecution:
     inputs: dict[str, list[Artifact]]
     outputs: dict[str, list[Artifact]]
     project: str = ""
+    is_resolver: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether it succeeded, or came from the cache."""
+        return self.state in ("ran", "cached")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run.
+
+    Attributes:
+        context_id: ML Metadata's id of the run's context.
+        name: name of the run and of its folder.
+        started: start, in seconds since 1970.
+        active: last change of its metadata, in seconds since 1970.
+        executions: the executions of its nodes, in the order they started.
+    """
+
+    context_id: int
+    name: str
+    started: float
+    active: float
+    executions: Sequence[NodeExecution]
+
+    @property
+    def project(self) -> str:
+        """Name of its pipeline; empty if unknown."""
+        return next((execution.project for execution in self.executions if execution.project), "")
+
+    @functools.cached_property
+    def outputs(self) -> dict[int, Artifact]:
+        """The artifacts that it wrote or took from the cache, by id."""
+        return {a.id: a for each in self.executions if not each.is_resolver for a in _flat(each.outputs)}
+
+    @functools.cached_property
+    def inputs(self) -> dict[int, Artifact]:
+        """The artifacts that it read or found, by id."""
+        found = [group for each in self.executions for group in (each.inputs, each.outputs if each.is_resolver else {})]
+        return {artifact.id: artifact for group in found for artifact in _flat(group)}
 
 
 def find_output(executions: Iterable[NodeExecution], node_id: str, key: str) -> Artifact | None:
@@ -84,8 +140,29 @@ class Store:
 
     def run_ids(self) -> list[str]:
         """Returns the names of the runs that `segpipe gc` did not remove, oldest first."""
-        contexts = [each for each in self._store.get_contexts_by_type(_RUN) if REMOVED not in each.custom_properties]
-        return [context.name for context in sorted(contexts, key=lambda context: context.id)]
+        return [context.name for context in self._run_contexts()]
+
+    def runs(self) -> list[Run]:
+        """Returns the runs of `run_ids` with their executions, in far fewer queries than `executions` of each."""
+        # Before the contexts: an execution that a run starts meanwhile would lack its own.
+        found = {each.id: (each, self._store.get_executions_by_context(each.id)) for each in self._run_contexts()}
+        contexts_of: dict[int, list[Any]] = {}
+        for kind in (_NODE, _PIPELINE):
+            for context in self._store.get_contexts_by_type(kind):
+                for execution in self._store.get_executions_by_context(context.id):
+                    contexts_of.setdefault(execution.id, []).append(context)
+        protos = [proto for _, group in found.values() for proto in group]
+        executions = {each.id: each for each in self._read(protos, contexts_of)}
+        return [
+            Run(
+                context_id=context.id,
+                name=context.name,
+                started=context.create_time_since_epoch / 1000,
+                active=max(each.last_update_time_since_epoch for each in (context, *group)) / 1000,
+                executions=[executions[id_] for id_ in sorted(proto.id for proto in group)],
+            )
+            for context, group in found.values()
+        ]
 
     def has_run(self, run_id: str) -> bool:
         """Tells whether the store knows a run."""
@@ -97,8 +174,8 @@ class Store:
         if context is None:
             known = self.run_ids()
             raise UsageError(f"run {run_id!r} is not in the metadata; known runs: {', '.join(known[-5:]) or 'none'}")
-        executions = sorted(self._store.get_executions_by_context(context.id), key=lambda execution: execution.id)
-        return [self._node_execution(execution) for execution in executions]
+        protos = self._store.get_executions_by_context(context.id)
+        return self._read(protos, {each.id: self._store.get_contexts_by_execution(each.id) for each in protos})
 
     def artifacts(self, type_name: str) -> list[Artifact]:
         """Returns all artifacts of a type, oldest first."""
@@ -121,27 +198,21 @@ class Store:
         found = self._store.get_artifacts_by_id(outputs) if outputs else []
         return next((artifact.pushed for artifact in map(_artifact, found) if artifact.pushed), None)
 
-    def _node_execution(self, execution: Any) -> NodeExecution:
-        names = {context.type: context.name for context in self._store.get_contexts_by_execution(execution.id)}
-        inputs: dict[str, list[Artifact]] = {}
-        outputs: dict[str, list[Artifact]] = {}
-        events = self._store.get_events_by_execution_ids([execution.id])
-        artifacts = {a.id: a for a in self._store.get_artifacts_by_id([event.artifact_id for event in events])}
-        for event in events:
-            target = inputs if event.type in (event.INPUT, event.DECLARED_INPUT) else outputs
-            key = event.path.steps[0].key if event.path.steps else ""
-            target.setdefault(key, []).append(_artifact(artifacts[event.artifact_id]))
-        return NodeExecution(
-            id=execution.id,
-            node_id=names.get(_NODE, execution.type).split(".")[-1],
-            state=_STATES.get(execution.last_known_state, "unknown"),
-            started=execution.create_time_since_epoch / 1000,
-            ended=execution.last_update_time_since_epoch / 1000,
-            properties=_properties(execution),
-            inputs=inputs,
-            outputs=outputs,
-            project=names.get(_PIPELINE, ""),
-        )
+    def _run_contexts(self) -> list[Any]:
+        """Returns the contexts of the runs that `segpipe gc` did not remove, oldest first."""
+        contexts = [each for each in self._store.get_contexts_by_type(_RUN) if REMOVED not in each.custom_properties]
+        return sorted(contexts, key=lambda context: context.id)
+
+    def _read(self, protos: Iterable[Any], contexts: Mapping[int, Iterable[Any]]) -> list[NodeExecution]:
+        """Returns executions with their artifacts, in the order they started. `contexts` is by execution id."""
+        by_id = {proto.id: proto for proto in protos}
+        events: dict[int, list[Any]] = {id_: [] for id_ in by_id}
+        for batch in batches(by_id):
+            for event in self._store.get_events_by_execution_ids(batch):
+                events[event.execution_id].append(event)
+        used = {event.artifact_id for group in events.values() for event in group}
+        artifacts = {a.id: _artifact(a) for batch in batches(used) for a in self._store.get_artifacts_by_id(batch)}
+        return [_node_execution(by_id[id_], contexts.get(id_, ()), events[id_], artifacts) for id_ in sorted(by_id)]
 
 
 def connect(config: Any) -> MetadataStore:
@@ -179,6 +250,41 @@ def _open_file(path: str) -> MetadataStore:
             f"{path}: the metadata store is damaged or incomplete ({why}), expected one that runs were recorded in. "
             "If no run ever finished here, delete the file; the next run creates it"
         ) from None
+
+
+def batches(ids: Collection[int]) -> Iterator[list[int]]:
+    """Yields sorted ids in groups for one query each."""
+    ordered = sorted(ids)
+    return (ordered[start : start + _BATCH] for start in range(0, len(ordered), _BATCH))
+
+
+def _node_execution(
+    proto: Any, contexts: Iterable[Any], events: Sequence[Any], artifacts: Mapping[int, Artifact]
+) -> NodeExecution:
+    names = {context.type: context.name for context in contexts}
+    inputs: dict[str, list[Artifact]] = {}
+    outputs: dict[str, list[Artifact]] = {}
+    for event in events:
+        target = inputs if event.type in (event.INPUT, event.DECLARED_INPUT) else outputs
+        key = event.path.steps[0].key if event.path.steps else ""
+        target.setdefault(key, []).append(artifacts[event.artifact_id])
+    return NodeExecution(
+        id=proto.id,
+        node_id=names.get(_NODE, proto.type).split(".")[-1],
+        state=_STATES.get(proto.last_known_state, "unknown"),
+        started=proto.create_time_since_epoch / 1000,
+        ended=proto.last_update_time_since_epoch / 1000,
+        properties=_properties(proto),
+        inputs=inputs,
+        outputs=outputs,
+        project=names.get(_PIPELINE, ""),
+        # The type of event of TFX's resolvers (`publish_internal_execution`, 1.16 and 1.21).
+        is_resolver=any(event.type == event.INTERNAL_OUTPUT for event in events),
+    )
+
+
+def _flat(groups: Mapping[str, Sequence[Artifact]]) -> Iterator[Artifact]:
+    return (artifact for group in groups.values() for artifact in group)
 
 
 def _artifact(proto: Any) -> Artifact:

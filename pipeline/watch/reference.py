@@ -75,5 +75,5 @@ def _pushed_version(executions: Sequence[NodeExecution]) -> str:
 
 def _uri(executions: Sequence[NodeExecution], node_id: str, key: str) -> str:
     """Returns the URI of an output of a finished node; empty if the node did not finish or lacks the output."""
-    artifact = find_output((each for each in executions if each.state in ("ran", "cached")), node_id, key)
+    artifact = find_output((each for each in executions if each.finished), node_id, key)
     return artifact.uri if artifact else ""

@@ -109,7 +109,6 @@ def data_components(
     """Returns the components that turn the data folder into validated, resized examples."""
     class_map, has_instances = description.class_map, bool(description.things)
     has_depth = description.layout.depth is not None
-    train, evaluate, gate = config.data.train_split, config.data.eval_split, config.data.gate_split
 
     # Converts images and masks to TFRecords, and quarantines bad pairs.
     example_gen = ImageMaskExampleGen(
@@ -128,9 +127,9 @@ def data_components(
         max_fraction=platform.parameter("max_quarantined_fraction", config.data.max_quarantined_fraction),
         max_shared_images=config.data.max_shared_images,
         max_similar_images=config.data.max_similar_images,
-        train_split=train,
-        eval_split=evaluate,
-        gate_split=gate,
+        train_split=config.data.train_split,
+        eval_split=config.data.eval_split,
+        gate_split=config.data.gate_split,
         code=source_hash("components.gates"),
     )
 
@@ -157,21 +156,7 @@ def data_components(
     anomaly_gate = AnomalyGate(anomalies=example_validator.outputs["anomalies"], code=source_hash("components.gates"))
 
     # Decodes and resizes images; the graph is exported with the model.
-    transform = tfx.components.Transform(
-        examples=examples,
-        schema=raw_schema,
-        preprocessing_fn="components.preprocessing.preprocessing_fn",
-        splits_config=tfx.proto.SplitsConfig(analyze=[train], transform=sorted({train, evaluate})),
-        disable_statistics=True,
-        custom_config={
-            "input_size": list(config.size),
-            "normalize_exposure": config.normalize_exposure,
-            "image_range": description.image_range and list(description.image_range),
-            "things": list(description.thing_indices),
-            "depth": has_depth,
-            "code": source_hash("components.preprocessing"),
-        },
-    )
+    transform = _transform(config, description, examples, raw_schema)
     transform.add_upstream_node(anomaly_gate)
     return DataComponents(
         example_gen, quarantine_gate, schema_gen, statistics_gen, example_validator, anomaly_gate, transform
@@ -188,7 +173,6 @@ def model_components(
     """Returns the components that train, evaluate and publish a model, in order."""
     class_map = description.class_map
     examples = data.example_gen.outputs["examples"]
-    raw_schema = data.schema_gen.outputs["schema"]
 
     # Finds the model that a warm start takes its weights from.
     transformed = data.transform.outputs["transformed_examples"]
@@ -216,22 +200,7 @@ def model_components(
 
     # Scores the model and its baseline on the raw examples, with their serving signatures, and blesses the model or
     # not. Only the gate split counts; the scores on the split that selected the epoch are reported too.
-    selection_split, gate_split = config.data.eval_split, config.data.gate_split
-    evaluator = tfx.components.Evaluator(
-        examples=examples,
-        example_splits=sorted({selection_split, gate_split}),
-        model=model,
-        baseline_model=baseline.outputs["model"],
-        schema=raw_schema,
-        eval_config=eval_config(
-            class_map,
-            config.gate,
-            code_hash=source_hash("components.metrics.gate"),
-            selection_split=selection_split if selection_split != gate_split else "",
-            things=description.things,
-            depth_scale=description.depth_scale if config.model.depth else None,
-        ),
-    )
+    evaluator = _evaluator(config, description, data, model, baseline)
 
     # Pushes a blessed model to the folder that TensorFlow Serving watches.
     pusher = AtomicPusher(
@@ -239,13 +208,53 @@ def model_components(
         model_blessing=evaluator.outputs["blessing"],
         evaluation=evaluator.outputs["evaluation"],
         examples=examples,
-        gate_split=gate_split,
+        gate_split=config.data.gate_split,
         base_directory=f"{workdir.serving(config)}/{config.served_name}",
     )
 
     # Writes the HTML report.
     report = _report(config, class_map, data, trainer, model, evaluator, pusher)
     return [*start, trainer, *optimizers, baseline, evaluator, pusher, report]
+
+
+def _transform(config: RunConfig, description: DatasetDescription, examples: Any, raw_schema: Any) -> Any:
+    train, evaluate = config.data.train_split, config.data.eval_split
+    return tfx.components.Transform(
+        examples=examples,
+        schema=raw_schema,
+        preprocessing_fn="components.preprocessing.preprocessing_fn",
+        splits_config=tfx.proto.SplitsConfig(analyze=[train], transform=sorted({train, evaluate})),
+        disable_statistics=True,
+        custom_config={
+            "input_size": list(config.size),
+            "normalize_exposure": config.normalize_exposure,
+            "image_range": description.image_range and list(description.image_range),
+            "things": list(description.thing_indices),
+            "depth": description.layout.depth is not None,
+            "code": source_hash("components.preprocessing"),
+        },
+    )
+
+
+def _evaluator(
+    config: RunConfig, description: DatasetDescription, data: DataComponents, model: Any, baseline: Any
+) -> Any:
+    selection_split, gate_split = config.data.eval_split, config.data.gate_split
+    return tfx.components.Evaluator(
+        examples=data.example_gen.outputs["examples"],
+        example_splits=sorted({selection_split, gate_split}),
+        model=model,
+        baseline_model=baseline.outputs["model"],
+        schema=data.schema_gen.outputs["schema"],
+        eval_config=eval_config(
+            description.class_map,
+            config.gate,
+            code_hash=source_hash("components.metrics.gate"),
+            selection_split=selection_split if selection_split != gate_split else "",
+            things=description.things,
+            depth_scale=description.depth_scale if config.model.depth else None,
+        ),
+    )
 
 
 def _optimizer(config: RunConfig, data: DataComponents, trainer: tfx.components.Trainer) -> Any:

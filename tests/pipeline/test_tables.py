@@ -6,7 +6,7 @@ import numpy as np
 from rich.console import Console
 
 from components.class_map import ClassMap
-from components.metrics.scores import Scores, scores
+from components.metrics.scores import scores
 from pipeline.running.tables import score_table
 
 _CLASS_MAP = ClassMap(("road", "sky", "traffic light"), ((1, 1, 1), (2, 2, 2), (3, 3, 3)))
@@ -40,7 +40,7 @@ def test_instances_have_average_precision():
     values = {"mask_ap": 0.5, "box_ap": 0.6, "class_mask_ap/bus": 0.5, "class_box_ap/bus": 0.6}
     values |= {"class_mask_ap/car": float("nan"), "class_box_ap/car": float("nan")}
 
-    heading, *rows = _lines(score_table(Scores(values), None, {"mask_ap": (0.4, 0.6)}))
+    heading, *rows = _lines(score_table(values, None, {"mask_ap": (0.4, 0.6)}))
 
     assert heading == ["class", "AP", "95", "%", "box", "AP"]
     assert rows == [

@@ -27,7 +27,7 @@ def _executor_input(tmp_path, *names):
 def test_every_defined_score_is_a_metric():
     metrics = dsl.Metrics(name="scores")
 
-    log_scores(metrics, scores(np.array([[6, 2, 0], [0, 0, 0], [1, 1, 1]]), _CLASSES).flat())
+    log_scores(metrics, scores(np.array([[6, 2, 0], [0, 0, 0], [1, 1, 1]]), _CLASSES))
 
     assert metrics.metadata["class_iou/road"] == 0.75
     assert metrics.metadata["pixel_accuracy"] == 0.75

@@ -7,6 +7,8 @@ import types
 
 import made_up
 import pytest
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from recorded_runs import Recorder
 
 from components import files
 from components.errors import SegpipeError, UsageError
@@ -167,6 +169,17 @@ def test_withdrawn_models_do_not_count_among_the_newest_blessed(history):
 
     # "bad" stays for the newest version, which a server without labels serves.
     assert set(plan.kept) == {"good", "bad", "unblessed"}
+
+
+def test_a_blessed_model_that_a_resolver_found_does_not_keep_the_run(history):
+    first = history.run("first")
+    history.run("second", blessed=False)
+    recorder = Recorder(history.workdir.metadata)
+    found = recorder.node("second", "BaselineResolver")
+    recorder.add(found, mlmd.Event.INTERNAL_OUTPUT, {"model_blessing": first["Evaluator"]})
+    history.run("third", blessed=False)
+
+    assert set(make_plan(history.workdir, _settings()).kept) == {"first", "third"}
 
 
 def test_the_models_that_the_gate_chooses_its_baseline_among_are_kept(history):

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from compiled_package import write_package
+from json_output import check_form
 from kubeflow_server import KubeflowServer
 from typer.testing import CliRunner
 
@@ -60,6 +61,7 @@ def test_a_run_is_submitted_listed_and_stopped(server, call):
     (row,) = listed["runs"]
     assert (row["run"], row["state"], row["ended"], row["id"]) == ("first", "pending", None, run["run_id"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", row["started"])
+    check_form(listed)
     assert "is being stopped" in stopped
     assert run["state"] == "CANCELING"
 
@@ -98,10 +100,13 @@ def test_a_schedule_is_applied_listed_paused_and_deleted(server, call):
     created = call("schedule", "nightly", "--cron", "0 3 * * *")
     again = call("schedule", "nightly", "--cron", "0 3 * * *")
     updated = call("schedule", "nightly", "--cron", "30 3 * * *")
-    (row,) = json.loads(call("list", "--json"))["schedules"]
+    listed = json.loads(call("list", "--json"))
+    (row,) = listed["schedules"]
+    check_form(listed)
     call("schedule", "nightly", "--pause")
     table = call("list")
     call("schedule", "nightly", "--delete")
+    empty = call("list")
 
     assert "nightly created" in created
     assert "nightly unchanged" in again
@@ -111,6 +116,7 @@ def test_a_schedule_is_applied_listed_paused_and_deleted(server, call):
     assert row["last_run"] is None
     assert "next run (UTC)" in table
     assert "paused" in table
+    assert "Schedules\n" in empty
     assert server.all("recurringruns") == []
 
 
