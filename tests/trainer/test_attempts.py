@@ -305,18 +305,25 @@ def await_second_epoch(process: subprocess.Popen) -> None:
     assert any(line.startswith("{") and json.loads(line)["epoch"] >= 2 for line in process.stdout)
 
 
-def check_weights(tmp_path: pathlib.Path, *outputs: str) -> None:
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory) -> list[np.ndarray]:
+    """The weights of an uninterrupted training."""
+    root = tmp_path_factory.mktemp("unbroken")
+    toy.write_splits(root)
+    return toy.weights(train(toy.job(root, root / "logs", keep="best"), Checkpoints(str(root / "checkpoint"))))
+
+
+def check_weights(unbroken: list[np.ndarray], tmp_path: pathlib.Path, *outputs: str) -> None:
     """Checks that the trainings ended like an uninterrupted one, and that no checkpoints remain."""
-    unbroken = train(toy.job(tmp_path, tmp_path / "logs", keep="best"), Checkpoints(str(tmp_path / "unbroken")))
     for name in outputs:
         with np.load(tmp_path / f"{name}.npz") as found:
-            for array, expected in zip(found, toy.weights(unbroken), strict=True):
+            for array, expected in zip(found, unbroken, strict=True):
                 np.testing.assert_allclose(found[array], expected, atol=1e-5)
     assert os.listdir(tmp_path / "checkpoints") == []
 
 
 @pytest.mark.slow
-def test_another_execution_resumes_a_killed_training(tmp_path, start):
+def test_another_execution_resumes_a_killed_training(tmp_path, start, unbroken):
     records(start("first", "SIGKILL"), code=-signal.SIGKILL)
 
     second = records(start("second"))
@@ -324,11 +331,11 @@ def test_another_execution_resumes_a_killed_training(tmp_path, start):
     assert second[0]["resumed_from"] in (1, 2)
     assert second[0]["epoch"] == second[0]["resumed_from"] + 1
     assert not (tmp_path / "first.npz").exists()
-    check_weights(tmp_path, "second")
+    check_weights(unbroken, tmp_path, "second")
 
 
 @pytest.mark.slow
-def test_two_trainings_at_once_do_not_mix(tmp_path, start):
+def test_two_trainings_at_once_do_not_mix(tmp_path, start, unbroken):
     go_on = tmp_path / "go-on"
     first = start("first", str(go_on))
     await_second_epoch(first)
@@ -339,11 +346,11 @@ def test_two_trainings_at_once_do_not_mix(tmp_path, start):
 
     assert (second[0]["resumed_from"], second[0]["epoch"]) == (None, 1)
     assert records(first)[-1]["epoch"] == 3
-    check_weights(tmp_path, "first", "second")
+    check_weights(unbroken, tmp_path, "first", "second")
 
 
 @pytest.mark.slow
-def test_a_suspended_training_that_was_taken_over_writes_nothing_more(tmp_path, start):
+def test_a_suspended_training_that_was_taken_over_writes_nothing_more(tmp_path, start, unbroken):
     first = start("first", "SIGSTOP")
     await_second_epoch(first)
     (folder,) = {name.partition(".")[0] for name in os.listdir(tmp_path / "checkpoints")}
@@ -360,4 +367,4 @@ def test_a_suspended_training_that_was_taken_over_writes_nothing_more(tmp_path, 
     assert not (tmp_path / "first.npz").exists()
     go_on.touch()
     records(second)
-    check_weights(tmp_path, "second")
+    check_weights(unbroken, tmp_path, "second")
