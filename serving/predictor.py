@@ -62,7 +62,7 @@ class Predictor:
         """Loads a model.
 
         Args:
-            directory: a SavedModel exported by segpipe, such as `serving/fcn8/1732190400`, or a folder of numbered
+            directory: a SavedModel exported by segpipe, such as `serving/segpipe/1732190400`, or a folder of numbered
                 versions, of which the newest is loaded.
 
         Raises:
@@ -150,7 +150,7 @@ def find_version(directory: str, option: str = "--model") -> str:
     found = f"a folder with {len(names)} entries and no version" if os.path.isdir(directory) else "nothing"
     raise UsageError(
         f"{option} {directory}: found {found}, expected an exported model (a folder with saved_model.pb) "
-        "or a folder of versions, such as WORKDIR/serving/fcn8"
+        "or a folder of versions, such as WORKDIR/serving/segpipe"
     )
 
 

@@ -65,7 +65,8 @@ def _count(description: DatasetDescription, names: Sequence[str]) -> Counter[str
     if unmatched:
         raise UsageError(
             f"{description.name}: sequence: {description.sequence!r} matches nothing in {len(unmatched)} of"
-            f" {len(names)} names, such as {unmatched[0]!r}; expected a match in each name, to split by sequence"
+            f" {len(names)} names, such as {unmatched[0]!r}; expected a match in each name. Change the expression in"
+            " the data set's description, or set it to (.*) if the images are unrelated"
         )
     return Counter(sequence for sequence in sequences if sequence is not None)
 

@@ -66,9 +66,10 @@ def _find_versions(version: int) -> str:
     """Returns the directory below work/serving that holds a version. Raises UsageError if none or several do."""
     found = [os.path.dirname(path) for path in glob.glob(f"work/serving/*/{version}")]
     if len(found) != 1:
+        places = " and ".join(found) or f"no directory work/serving/*/{version}"
         raise UsageError(
-            f"withdraw {version}: found it in {len(found)} directories below work/serving, expected one. Name the "
-            "directory of the model's versions: --versions DIR"
+            f"withdraw {version}: found {places}, expected one. Name the directory of the model's versions: "
+            "--versions DIR. `segpipe runs` lists the versions"
         )
     return found[0]
 

@@ -100,7 +100,7 @@ def serve(context: typer.Context, engine: Engine, **values: Any) -> None:
     New versions in the folder are loaded, warmed up and swapped in while requests run. A broken version is reported,
     and the old one stays. SIGTERM finishes running requests and exits with 0.
 
-    Try: segpipe serve --model_base_path work/serving/fcn8 --model_name fcn8 --rest_api_port 8501 --ui
+    Try: segpipe serve --model_base_path work/serving/segpipe --model_name segpipe --rest_api_port 8501 --ui
     """
     for name, value in values.items():
         if isinstance(value, Switch):

@@ -23,7 +23,7 @@ app = typer.Typer(help="Push exported models, and copy pushed versions to a serv
 def push(
     model: Annotated[str, typer.Argument(help="Exported model, or a folder of versions (the newest is taken).")],
     destination: Annotated[
-        str, typer.Argument(help="Folder of versions, such as WORKDIR/serving/fcn8 or s3://BUCKET/fcn8.")
+        str, typer.Argument(help="Folder of versions, such as WORKDIR/serving/segpipe or s3://BUCKET/segpipe.")
     ],
 ) -> None:
     """Push an exported model as a new version, in one step that readers cannot see half done."""

@@ -94,8 +94,8 @@ class InstanceLimits:
         """Raises UsageError if limits are set for a semantic model."""
         if self and not description.finds_instances:
             raise UsageError(
-                f"score_threshold and max_instances: found one of them for {description.model}, a model of the task "
-                "semantic; expected a model of the task instance. Leave out both"
+                f"score_threshold, max_instances: found {description.model}, a model of the task semantic; expected a "
+                "model of the task instance. Leave out both"
             )
 
 

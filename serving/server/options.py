@@ -62,7 +62,7 @@ class ServeOptions:
     """The values of all flags. Those that are not `own` mean what they mean in TensorFlow Serving."""
 
     model_base_path: str = _flag(
-        "", MODELS, "Folder with a numbered subfolder per version, such as WORKDIR/serving/fcn8."
+        "", MODELS, "Folder with a numbered subfolder per version, such as WORKDIR/serving/segpipe."
     )
     model_name: str = _flag("default", MODELS, "Name of this model in requests.")
     model_config_file: str | None = _flag(
