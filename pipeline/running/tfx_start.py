@@ -7,7 +7,7 @@ import gc
 import importlib
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 # Modules that TFX 1.16 and 1.21 or TFMA 0.47 and 0.48 always import, with the names imported from them: extensions for
@@ -24,13 +24,11 @@ _EMPTY = {
     "tensorflow_model_analysis.view.widget_view": _VIEWS,
 }
 # Optional packages, imported in try blocks by keras.wrappers, keras.saving, the copies of Keras 2 in TensorFlow and
-# tf_keras, TFDV's and TFMA's plots, Beam's io.mongodbio and io.gcp, and TFX's compilers for Kubeflow
+# tf_keras, TFDV's and TFMA's plots, Beam's io.gcp, and TFX's compilers for Kubeflow
 # (tfx/v1/orchestration/experimental/__init__.py).
 _HIDDEN = (
     "sklearn",
     "matplotlib",
-    "pymongo",
-    "bson",
     "google.cloud.bigquery",
     "kfp",
     "IPython",
@@ -38,6 +36,8 @@ _HIDDEN = (
     "scipy.linalg",
     "scipy.ndimage",
 )
+# TFDV's utils/display_util.py prints two lines if it cannot import this.
+_NOTEBOOK = "IPython.display"
 # Always imported by TFMA's utils/math_util.py, but only used in its functions. It needs the hidden parts of scipy.
 _LATE = "scipy.stats"
 
@@ -51,12 +51,18 @@ def import_tfx() -> None:
     if "tfx.v1" in sys.modules:
         return
     for module, names in _EMPTY.items():
-        empty = types.ModuleType(module)
-        empty.__dict__.update(dict.fromkeys(names))
-        sys.modules.setdefault(module, empty)
+        sys.modules.setdefault(module, _empty(module, names))
     # If an entry of sys.modules is None, its import fails as if the package were not installed.
-    with _replaced({**dict.fromkeys(_HIDDEN), _LATE: _late(_LATE)}), _no_garbage_collection():
+    hidden = {**dict.fromkeys(_HIDDEN), _NOTEBOOK: _empty(_NOTEBOOK, ("HTML", "display")), _LATE: _late(_LATE)}
+    with _replaced(hidden), _no_garbage_collection():
         import tfx.v1  # noqa: F401
+
+
+def _empty(name: str, names: Iterable[str]) -> types.ModuleType:
+    """Returns a module whose names are None."""
+    module = types.ModuleType(name)
+    module.__dict__.update(dict.fromkeys(names))
+    return module
 
 
 def _late(name: str) -> types.ModuleType:

@@ -32,8 +32,10 @@ _UNUSED = {
 
 def _run(code, **environment):
     """Returns what code prints as JSON in its last line, in a process of its own."""
+    # TFX sets TF_USE_LEGACY_KERAS in the process of other tests; with it, TensorFlow imports the packages.
+    inherited = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, **environment}
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=inherited | environment
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
