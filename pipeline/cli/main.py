@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import NoReturn
 
@@ -52,6 +53,19 @@ app.command("compare")(compare.compare)
 app.add_typer(kubeflow.app, name="kubeflow")
 app.command("watch")(watch.watch)
 app.command("doctor")(doctor.doctor)
+
+
+def _unwrap_help(group: typer.Typer) -> None:
+    """Joins the lines of each paragraph of the commands' docstrings; Typer keeps their line breaks."""
+    for command in group.registered_commands:
+        paragraphs = inspect.getdoc(command.callback) or ""
+        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs.split("\n\n"))
+    for child in group.registered_groups:
+        if child.typer_instance:
+            _unwrap_help(child.typer_instance)
+
+
+_unwrap_help(app)
 
 
 def main() -> None:

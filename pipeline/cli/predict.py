@@ -96,11 +96,16 @@ def predict(
 ) -> None:
     """Write each image's mask, coloured mask and overlay with a legend; for a video, an overlaid video.
 
-    For IMAGE.png: IMAGE_mask.png (class indices), IMAGE_color.png and IMAGE_overlay.png. Pictures that this version of
-    the model made from the same image are kept. For VIDEO.mp4: VIDEO_overlay.mp4 and VIDEO_legend.png, without sound.
+    For IMAGE.png: IMAGE_mask.png (class indices), IMAGE_color.png and IMAGE_overlay.png, and with --boxes
+    IMAGE_boxes.json and IMAGE_boxes.png. Pictures that this version of the model made from the same image are kept.
+
+    For VIDEO.mp4: VIDEO_overlay.mp4 and VIDEO_legend.png, without sound.
+
     A model of depth also writes IMAGE_depth.png, and VIDEO_overlay.mp4 has the depth in colours on the right.
-    With --boxes also IMAGE_boxes.json and IMAGE_boxes.png. A model of instances writes IMAGE_overlay.png,
-    IMAGE_instances.json (boxes, classes, scores and masks as COCO's run-length encoding) and VIDEO_overlay.mp4.
+
+    A model of instances writes IMAGE_overlay.png, IMAGE_instances.json (boxes, classes, scores and masks as COCO's
+    run-length encoding) and VIDEO_overlay.mp4.
+
     An image that cannot be read is named and skipped; the exit code is then 1.
     """
     images, videos = _find_inputs(inputs)

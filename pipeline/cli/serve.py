@@ -20,6 +20,7 @@ from typer.core import TyperCommand
 
 from components import files
 from components.errors import UsageError
+from components.pusher.versions import find_versions
 from components.tensorflow_start import prepare
 from serving.engine import Engine, choose
 from serving.server.options import IGNORED_FLAGS, MODELS, PANELS, ServeOptions
@@ -194,6 +195,16 @@ def _check(given: dict[str, Any]) -> None:
         raise UsageError(
             f"--model_base_path {base_path}: found one version, expected the folder above it, "
             f"{Path(base_path).resolve().parent}, in which versions are numbered folders"
+        )
+    if find_versions(base_path):
+        return
+    # The server may wait for a first version, so a folder without any is no error. Volumes have a private lost+found.
+    folders = [entry.path for entry in os.scandir(base_path) if entry.is_dir() and os.access(entry.path, os.R_OK)]
+    models = sorted(folder for folder in folders if find_versions(folder))
+    if models:
+        raise UsageError(
+            f"--model_base_path {base_path}: found no numbered version, expected a folder of versions, such as "
+            f"{models[0]}"
         )
 
 

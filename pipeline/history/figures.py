@@ -53,7 +53,7 @@ def _trainer(execution: NodeExecution) -> str:
     history = json.loads(files.read_bytes(files.join(_output(execution, "model_run").uri, artifact_files.HISTORY)))
     score, label = ("val_mask_ap50", "mask AP50") if "val_mask_ap50" in history[0] else ("val_mean_iou", "mean IoU")
     best = max(epoch[score] for epoch in history if epoch[score] is not None)
-    return f"best {label} {best:.3f}, {len(history)} epochs"
+    return f"best {label} {best:.3f}, {len(history)} epoch{'s' if history[1:] else ''}"
 
 
 def _optimizer(execution: NodeExecution) -> str:

@@ -54,6 +54,19 @@ def test_help_imports_no_heavy_package(words):
     assert "Usage" in done.stdout
 
 
+def test_help_wraps_paragraphs_at_the_terminals_width():
+    printed = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli.main", "release", "withdraw", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "400"},
+    ).stdout
+
+    (line,) = (line for line in printed.splitlines() if "Its files stay." in line)
+    assert line.rstrip().endswith("from the record of releases beside the versions.")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

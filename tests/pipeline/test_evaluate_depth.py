@@ -25,7 +25,10 @@ layout: {{images: "{{split}}/{{name}}.png", masks: "{{split}}/{{name}}_mask.png"
 
 
 class Estimator:
-    """Estimates the depth of every pixel as a number of metres; stands for `serving.predictor.Predictor`."""
+    """Estimates the depth of every pixel as a number of metres.
+
+    It stands for `serving.predictor.Predictor`; tests/trainer/test_depth_task.py evaluates an exported model.
+    """
 
     def __init__(self, directory, class_map, metres):
         self.directory, self.class_map, self._metres = directory, class_map, metres

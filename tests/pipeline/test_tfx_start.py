@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -38,6 +39,8 @@ def _run(code, **environment):
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=inherited | environment
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    # TFDV and Beam complain about packages that are hidden.
+    assert not {"IPython", "bson"} & set(re.findall(r"\w+", done.stderr))
     return json.loads(done.stdout.splitlines()[-1])
 
 

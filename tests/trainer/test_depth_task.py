@@ -11,9 +11,12 @@ import pytest
 import run_fn_toy
 import tensorflow as tf
 import training_toy as toy
+import yaml
+from typer.testing import CliRunner
 
 from components import features
 from components.errors import UsageError
+from pipeline.cli.main import app
 from serving.local import LocalModel
 from serving.pictures import write_pictures
 from serving.predictor import Predictor
@@ -27,6 +30,7 @@ from trainer.run_fn import run_fn
 from trainer.training import TrainingJob, train
 
 SCALE = 100.0
+ENDINGS = {"images": "", "masks": "_mask", "depth": "_depth"}  # of the files of a data folder
 UNET = ModelSettings(name="unet", base_filters=4, dropout=0.0, depth=True)
 
 
@@ -48,6 +52,39 @@ def job(directory: pathlib.Path, model: ModelSettings = UNET, **training: object
                 writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
     made = toy.job(directory, directory / "logs", model=model, **training)
     return dataclasses.replace(made, depth_scale=SCALE)
+
+
+def evaluate(model: str, folder: pathlib.Path, image: np.ndarray, mask: np.ndarray) -> dict:
+    """Returns what `segpipe evaluate` prints about a model on one image with mask and depth map."""
+    (folder / "val").mkdir(parents=True)
+    (folder / "segpipe.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "classes": [
+                    {"name": name, "color": list(color)}
+                    for name, color in zip(toy.CLASS_MAP.names, toy.CLASS_MAP.colors, strict=True)
+                ],
+                "ignore": "void",
+                "splits": {"val": "val"},
+                "depth_scale": 2 * SCALE,
+                "layout": {kind: f"{{split}}/{{name}}{end}.png" for kind, end in ENDINGS.items()},
+            }
+        )
+    )
+    for end, array in zip(ENDINGS.values(), (image, mask, (metres(mask) * 2 * SCALE).astype(np.uint16)), strict=True):
+        (folder / "val" / f"one{end}.png").write_bytes(toy.png(array))
+    command = [
+        "evaluate",
+        "--model",
+        model,
+        "--data",
+        str(folder),
+        "--description",
+        str(folder / "segpipe.yaml"),
+        "--json",
+    ]
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    return json.loads(result.stdout[result.stdout.index("{") :])
 
 
 def test_a_split_holds_classes_and_depth(tmp_path):
@@ -92,7 +129,7 @@ def test_run_fn_exports_a_model_that_estimates_depth_at_each_images_own_size(tmp
     loaded = tf.saved_model.load(arguments["serving_model_dir"])
     (text,) = loaded.signatures["describe"](unused=tf.constant([""]))["json"].numpy()
     assert json.loads(text)["depth_scale"] == SCALE
-    image, _ = toy.pair(np.random.default_rng(5))
+    image, mask = toy.pair(np.random.default_rng(5))
     images = [image] * 8 + [image[:20, :40]]
     encoded = tf.constant([toy.png(each) for each in images])
     served, evaluated = (loaded.signatures[name](image=encoded) for name in ("serving_default", "evaluation"))
@@ -108,6 +145,12 @@ def test_run_fn_exports_a_model_that_estimates_depth_at_each_images_own_size(tmp
     )
     assert not outcome.refused
     assert (tmp_path / "image_depth.png").read_bytes() == served["depth_png_bytes"][8].numpy()
+    known, truth = mask < 3, metres(mask)
+    estimate = tf.io.decode_png(evaluated["depth_png_bytes"][0], dtype=tf.uint16).numpy()[..., 0] / SCALE
+    expected = (abs(estimate - truth)[known] / truth[known]).mean()
+    assert evaluate(arguments["serving_model_dir"], tmp_path / "data", image, mask)["abs_rel"] == pytest.approx(
+        expected
+    )
     probabilities = loaded.signatures["probabilities"](image=encoded)["probabilities"]
     assert probabilities.shape == (9, *toy.SIZE, toy.CLASS_MAP.num_classes)
     np.testing.assert_allclose(tf.reduce_sum(probabilities, axis=-1), 1, rtol=1e-5)

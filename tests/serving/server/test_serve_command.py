@@ -279,6 +279,15 @@ def test_single_version_in_place_of_the_folder_above_it_is_explained(toys):
     assert f"expected the folder above it, {toys}" in result.stderr
 
 
+def test_a_folder_of_models_is_explained(tmp_path):
+    (tmp_path / "street" / "1").mkdir(parents=True)
+
+    result = _run("--model_base_path", str(tmp_path))
+
+    assert result.returncode == 2
+    assert f"found no numbered version, expected a folder of versions, such as {tmp_path}/street" in result.stderr
+
+
 def test_the_arguments_of_the_manifest_are_taken(toys, tmp_path, start):
     pod = yaml.safe_load((_ROOT / "kubernetes/serving/base/deployment.yaml").read_text())["spec"]["template"]["spec"]
     containers = {each["name"]: each for each in (*pod.get("initContainers", ()), *pod["containers"])}
