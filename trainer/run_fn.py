@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -92,12 +91,13 @@ def _checkpoints(
     places = ("checkpoint_root", "checkpoints_shared")
     identity = {name: value for name, value in config.items() if name not in places}
     shared = config["checkpoints_shared"]
-    # All workers of a training must use the same folder, and another run of the same training must not.
-    owner = model_run_dir if shared and cluster.this_worker().workers > 1 else None
+    # The folder's name is that of the execution, and of the attempt after a dash (pipeline/running/staging.py).
+    parent, _, name = model_run_dir.rstrip("/").rpartition("/")
+    execution = name.partition("-")[0]
+    # All workers and attempts of a training must use the same folder, and another run of the same training must not.
+    owner = files.join(parent, execution) if shared and cluster.this_worker().workers > 1 else None
     identity["base_model"] = job.base_model
     folder = checkpoints.directory(config["checkpoint_root"], identity, job.train_files, job.eval_files, owner)
-    # TFX names an output's folder after the execution.
-    execution = os.path.basename(model_run_dir.rstrip("/"))
     if shared and not owner:
         return attempts.begin(folder, execution)
     return nullcontext(checkpoints.Checkpoints(folder, execution))

@@ -16,6 +16,7 @@ newest is kept for it.
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import json
 import os
 import posixpath
@@ -28,8 +29,8 @@ from components.pusher.moves import newest_moves
 from components.pusher.versions import find_versions, version_number
 from components.pusher.withdrawn import read_withdrawn
 from pipeline.configuration.config import RunConfig
-from pipeline.retention.served import named_versions, newest
-from pipeline.storage.store import Artifact, Run, Store
+from pipeline.retention.served import named_versions
+from pipeline.storage.store import ATTEMPT, Artifact, Run, Store, attempt_name
 from pipeline.storage.workdir import Workdir
 from trainer.checkpoints import execution_of
 
@@ -198,7 +199,7 @@ class _Planner:
         existing = self._versions[base]
         labelled = {move.version for move in newest_moves(base).values() if move.version}
         named = named_versions(self._settings.served_by, base, existing) | labelled
-        return (named | set(newest(existing, self._settings.keep_versions))) & set(existing)
+        return (named | set(heapq.nlargest(self._settings.keep_versions, existing))) & set(existing)
 
     def _artifact_items(self, ids: Collection[int], removed: Sequence[Run], used: Collection[str]) -> Iterator[Item]:
         """Yields the artifacts, and other folders of the removed executions."""
@@ -217,7 +218,9 @@ class _Planner:
         names: dict[str, set[str]] = {}
         for run in removed:
             for execution in run.executions:
-                own = {str(execution.id), str(execution.properties.get(_WORKING_FOLDER, execution.id))}
+                attempts = range(1, int(execution.properties.get(ATTEMPT, 1)) + 1)
+                own = {attempt_name(execution.id, attempt) for attempt in attempts}
+                own.add(str(execution.properties.get(_WORKING_FOLDER, execution.id)))
                 names.setdefault(execution.node_id, set()).update(own)
         found = set()
         for node, folder in self._node_folders(set(names)):

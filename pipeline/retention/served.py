@@ -38,10 +38,5 @@ def named_versions(config_files: Sequence[str], base: str, numbers: Collection[i
     return named
 
 
-def newest(numbers: Collection[int], count: int) -> list[int]:
-    """Returns the largest numbers."""
-    return sorted(numbers, reverse=True)[:count]
-
-
 def _last(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]

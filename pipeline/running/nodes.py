@@ -20,7 +20,7 @@ from tfx import v1 as tfx
 from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
-from tfx.orchestration.portable import outputs_utils, runtime_parameter_utils
+from tfx.orchestration.portable import runtime_parameter_utils
 from tfx.orchestration.portable.mlmd import context_lib, execution_lib
 from tfx.v1.dsl.io import fileio
 
@@ -105,7 +105,7 @@ class PipelineRun:
         """Runs a node, or takes its outputs from the cache.
 
         A node that this run already finished is not run again. If it was killed or failed, it restarts under the same
-        execution, with empty outputs.
+        execution, with new folders.
 
         Raises:
             SegpipeError: TFX could not find the node's inputs, or an earlier attempt of this run failed permanently.
@@ -177,8 +177,7 @@ class PipelineRun:
 
     def _earlier_execution(self, store: Any, node_id: str) -> Any:
         """Returns the execution that finished a node in this run, or None. Prepares unfinished ones for a restart."""
-        node = self._nodes[node_id]
-        contexts = context_lib.prepare_contexts(metadata_handle=store, node_contexts=node.contexts)
+        contexts = context_lib.prepare_contexts(metadata_handle=store, node_contexts=self._nodes[node_id].contexts)
         for execution in execution_lib.get_executions_associated_with_all_contexts(store, contexts):
             if execution_lib.is_execution_successful(execution):
                 return execution
@@ -193,24 +192,11 @@ class PipelineRun:
                     "An earlier attempt of this run failed with this error, and a retry cannot succeed. Fix the cause "
                     "and start a new run"
                 )
-            self._remove_outputs(node, execution.id)
             # TFX does not restart a failed execution, and the other workers of a training wait for a running one.
             if not execution_lib.is_execution_active(execution):
                 execution.last_known_state = metadata_store_pb2.Execution.RUNNING
                 store.store.put_executions([execution])
         return None
-
-    def _remove_outputs(self, node: Any, execution_id: int) -> None:
-        # TFX reuses the folders of an interrupted execution; old files would mix with new ones.
-        resolver = outputs_utils.OutputsResolver(
-            pipeline_node=node, pipeline_info=self._ir.pipeline_info, pipeline_runtime_spec=self._ir.runtime_spec
-        )
-        for artifacts in resolver.generate_output_artifacts(execution_id).values():
-            for artifact in artifacts:
-                if fileio.isdir(artifact.uri):
-                    fileio.rmtree(artifact.uri)
-                elif fileio.exists(artifact.uri):
-                    fileio.remove(artifact.uri)
 
     def _launcher(self, node_id: str) -> StagingLauncher:
         return StagingLauncher(

@@ -14,14 +14,66 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 # The launcher has no public alias; see pipeline/running/nodes.py.
-from tfx.orchestration.portable import launcher
+from tfx.orchestration.portable import launcher, outputs_utils
+from tfx.orchestration.portable.mlmd import execution_lib
 
 from components import files, stored_folder
 from components.errors import SegpipeError
+from pipeline.storage.store import ATTEMPT, attempt_name
+
+
+class _AttemptFolders(outputs_utils.OutputsResolver):
+    """Names an attempt's folders after it. TFX 1.16 and 1.21 use the id only as a name in these methods."""
+
+    attempt = 1
+
+    def generate_output_artifacts(self, execution_id: int) -> Any:
+        return super().generate_output_artifacts(attempt_name(execution_id, self.attempt))
+
+    def get_executor_output_uri(self, execution_id: int) -> Any:
+        return super().get_executor_output_uri(attempt_name(execution_id, self.attempt))
+
+    def make_tmp_dir(self, execution_id: int) -> Any:
+        return super().make_tmp_dir(attempt_name(execution_id, self.attempt))
 
 
 class StagingLauncher(launcher.Launcher):
-    """TFX's launcher, with local folders for the executors."""
+    """TFX's launcher, with local folders for the executors, and folders of its own for each attempt.
+
+    A retry continues the execution of the attempt before it, whose pod may be lost to Kubernetes and still write. Such
+    an attempt does not touch the retry's files, and its end is not recorded.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        """Takes the arguments of TFX's launcher."""
+        super().__init__(**arguments)
+        names = ("pipeline_node", "pipeline_info", "pipeline_runtime_spec")
+        self._output_resolver = _AttemptFolders(**{name: arguments[name] for name in names})
+
+    def _register_or_reuse_execution(self, metadata_handle: Any, *arguments: Any, **named: Any) -> Any:
+        execution = super()._register_or_reuse_execution(metadata_handle, *arguments, **named)
+        if not execution_lib.is_execution_successful(execution):
+            self._output_resolver.attempt = execution.custom_properties[ATTEMPT].int_value + 1
+            execution.custom_properties[ATTEMPT].int_value = self._output_resolver.attempt
+            metadata_handle.store.put_executions([execution])
+        return execution
+
+    def _is_newest(self, execution_id: int) -> bool:
+        with self._mlmd_connection as metadata:
+            (execution,) = metadata.store.get_executions_by_id([execution_id])
+        return bool(execution.custom_properties[ATTEMPT].int_value == self._output_resolver.attempt)
+
+    def _publish_successful_execution(self, execution_id: int, *arguments: Any, **named: Any) -> None:
+        if not self._is_newest(execution_id):
+            raise SegpipeError(
+                f"{self._pipeline_node.node_info.id}: a later attempt has started, so the outputs of this one are not "
+                "used"
+            )
+        super()._publish_successful_execution(execution_id, *arguments, **named)
+
+    def _publish_failed_execution(self, execution_id: int, *arguments: Any, **named: Any) -> None:
+        if self._is_newest(execution_id):
+            super()._publish_failed_execution(execution_id, *arguments, **named)
 
     def _run_executor(self, execution_info: Any) -> Any:
         """Downloads the inputs, runs the executor, and uploads the outputs.

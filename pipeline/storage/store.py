@@ -20,6 +20,8 @@ _RUN = "pipeline_run"
 _NODE = "node"
 # Property of a run's context, set when `segpipe gc` removed the run's files. The rows in the database stay.
 REMOVED = "removed"
+# Property of an execution: the number of its newest attempt. Each writes to folders of its own, see `attempt_name`.
+ATTEMPT = "attempt"
 _ATTEMPTS = 5
 _BATCH = 500  # ids per query
 _STATES = {
@@ -29,6 +31,11 @@ _STATES = {
     metadata_store_pb2.Execution.RUNNING: "interrupted",
     metadata_store_pb2.Execution.CANCELED: "interrupted",
 }
+
+
+def attempt_name(execution_id: int, attempt: int) -> str:
+    """Returns the name of the folders of an attempt at an execution: 12 for the first one at 12, then 12-2."""
+    return str(execution_id) if attempt == 1 else f"{execution_id}-{attempt}"
 
 
 @dataclasses.dataclass(frozen=True)

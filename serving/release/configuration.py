@@ -5,6 +5,7 @@ Other models, and other labels of the same model, stay unchanged.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections.abc import Collection, Iterable
 
@@ -61,7 +62,7 @@ def choose_versions(model: ModelConfig, found: Collection[int]) -> set[int]:
         return set(policy.specific.versions) & set(found)
     if choice == "all":
         return set(found)
-    return set(sorted(found, reverse=True)[: max(policy.latest.num_versions, 1)])
+    return set(heapq.nlargest(max(policy.latest.num_versions, 1), found))
 
 
 def load_also(model: ModelConfig, versions: Iterable[int]) -> None:

@@ -9,6 +9,7 @@ from components.errors import DataRejectedError, SegpipeError, UsageError
 from pipeline.running.nodes import run_nodes
 from pipeline.storage.store import Store
 
+_Examples = tfx.types.standard_artifacts.Examples
 _Out = tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.String]
 _In = tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.String]
 _Parameter = tfx.dsl.components.Parameter
@@ -21,7 +22,7 @@ def Writer(text: _Out, content: _Parameter[str]) -> None:
 
 
 @tfx.dsl.components.component
-def FolderWriter(folder: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Examples]) -> None:
+def FolderWriter(folder: tfx.dsl.components.OutputArtifact[_Examples]) -> None:
     """Writes two files below a folder."""
     for name in ("Split-train/a", "Split-val/b"):
         path = os.path.join(folder.uri, name)
@@ -31,9 +32,7 @@ def FolderWriter(folder: tfx.dsl.components.OutputArtifact[tfx.types.standard_ar
 
 
 @tfx.dsl.components.component
-def FolderReader(
-    folder: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Examples], content: _Out
-) -> None:
+def FolderReader(folder: tfx.dsl.components.InputArtifact[_Examples], content: _Out) -> None:
     """Reads both files."""
     with open(f"{folder.uri}/Split-train/a") as first, open(f"{folder.uri}/Split-val/b") as second:
         content.value = first.read() + second.read()
@@ -65,6 +64,39 @@ def Refusing(attempts: _Parameter[str], permanent: _Parameter[int], result: _Out
     if permanent:
         raise DataRejectedError("found too few images")
     raise SegpipeError("found a full disk")
+
+
+@tfx.dsl.components.component
+def Lost(folder: tfx.dsl.components.OutputArtifact[_Examples], root: _Parameter[str], fails: _Parameter[int]) -> None:
+    """Writes a file, twice in the first attempt. In between, a second attempt starts and finishes."""
+    path, mark = os.path.join(folder.uri, "file"), os.path.join(root, "mark")
+    first = not os.path.exists(mark)
+    for _ in range(1 + first):
+        with open(path, "a") as file:
+            file.write("first" if first else "second")
+        if first and not os.path.exists(mark):
+            with open(mark, "w"):
+                pass
+            _run_lost(root, fails)
+    if first and fails:
+        raise RuntimeError("the first attempt failed")
+
+
+def _run_lost(root, fails):
+    connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(os.path.join(root, "metadata.sqlite"))
+    run_nodes(tfx.dsl.Pipeline("toy", os.path.join(root, "root"), connection, [Lost(root=root, fails=fails)]), "only")
+
+
+@pytest.mark.parametrize(("fails", "message"), [(0, "a later attempt has started"), (1, "the first attempt failed")])
+def test_an_attempt_that_was_thought_lost_does_not_change_its_retry(tmp_path, fails, message):
+    with pytest.raises(Exception, match=message):
+        _run_lost(str(tmp_path), fails)
+
+    (execution,) = Store(str(tmp_path / "metadata.sqlite")).executions("only")
+    (artifact,) = execution.outputs["folder"]
+    assert execution.state == "ran"
+    with open(os.path.join(artifact.uri, "file")) as file:
+        assert file.read() == "second"
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ def test_an_executor_that_fails_publishes_nothing_and_its_retry_succeeds(cluster
     assert cluster.run("first")[1] == "ran"
 
 
-def test_partial_outputs_of_a_killed_task_are_removed(cluster, monkeypatch):
+def test_partial_outputs_of_a_killed_task_are_not_used(cluster, monkeypatch):
     write_manifest = stored_folder.write_manifest
 
     def kill_before_the_manifest(folder, manifest):
@@ -136,7 +136,7 @@ def test_partial_outputs_of_a_killed_task_are_removed(cluster, monkeypatch):
 
     assert cluster.run("first")[1] == "ran"
     assert set(stored_folder.read_manifest(cluster.artifact("first", "Reader").uri).files) == {"copy"}
-    assert not (left.parent / "stale").exists()
+    assert cluster.artifact("first", "Reader").uri == f"{left.parent.as_uri()}-2"
 
 
 def test_a_copy_that_is_damaged_or_differs_is_fetched_again_or_refused(cluster):

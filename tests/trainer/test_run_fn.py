@@ -108,7 +108,7 @@ def test_with_shared_checkpoints_another_execution_resumes_a_stopped_training(fn
         run_fn(fn_args)
     (state,) = (json.loads(path.read_text()) for path in root.glob("*/state.json"))
 
-    fn_args.transform_output, fn_args.model_run_dir = transform_output, fn_args.model_run_dir + "-of-another-execution"
+    fn_args.transform_output, fn_args.model_run_dir = transform_output, fn_args.model_run_dir + "_of_another_execution"
     run_fn(fn_args)
 
     # Including the seconds of the epochs.
@@ -137,6 +137,21 @@ def test_with_shared_checkpoints_only_the_same_execution_resumes_several_workers
     assert (len(trainings) == 1) == same
     own = [pathlib.Path(each.folder).name for each in kept if "-" in pathlib.Path(each.folder).name]
     assert len(set(own)) == (2 if shared and workers == 1 else 0)
+
+
+def test_a_later_attempt_at_an_execution_resumes_several_workers(fn_args, monkeypatch):
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    fn_args.custom_config["checkpoints_shared"] = True
+    kept = []
+    monkeypatch.setattr("trainer.run_fn.train", lambda job, checkpoints: kept.append(checkpoints))
+
+    for attempt in ("7", "7-2"):
+        fn_args.model_run_dir = f"/model_run/{attempt}"
+        run_fn(fn_args)
+
+    first, second = kept
+    assert (first.folder, first.execution) == (second.folder, second.execution)
 
 
 def test_missing_files_are_an_error(fn_args):

@@ -87,11 +87,13 @@ def test_a_failed_run_loses_its_unfinished_outputs_too(history):
         history.workdir.artifacts, "Trainer", "model", str(history.execution_of("failed", "Trainer"))
     )
     assert os.path.isdir(unfinished)
+    retried = history.retry("failed", "Trainer")
     history.run("second")
 
     collect(history.workdir, _settings())
 
     assert not os.path.exists(unfinished)
+    assert not os.path.exists(retried)
 
 
 def test_newest_and_served_versions_stay_with_the_runs_that_pushed_them(history, tmp_path):
