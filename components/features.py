@@ -27,7 +27,7 @@ DEPTH = "depth"
 # height * width.
 INSTANCE_PREFIX = "instance/"
 INSTANCE_CLASS = INSTANCE_PREFIX + "class"  # int64 [N]: class index
-INSTANCE_CROWD = INSTANCE_PREFIX + "crowd"  # int64 [N]: 1 for a group of objects, neither trained on nor scored
+INSTANCE_CROWD = INSTANCE_PREFIX + "crowd"  # int64 [N]: 1 for a group of objects: background in training, not scored
 INSTANCE_NUM_RUNS = INSTANCE_PREFIX + "num_runs"  # int64 [N]: number of runs of each mask
 INSTANCE_RUNS = INSTANCE_PREFIX + "runs"  # int64 [sum of num_runs]: the runs of all masks, in pixels
 INSTANCE_FEATURES = (INSTANCE_CLASS, INSTANCE_CROWD, INSTANCE_NUM_RUNS, INSTANCE_RUNS)

@@ -15,7 +15,7 @@ class Instances:
     Attributes:
         masks: bool [N, H, W]; they may overlap.
         classes: class index of each, int64 [N].
-        crowd: whether each is a group of objects, which is neither trained on nor scored, bool [N].
+        crowd: whether each is a group of objects, which is background in training and not scored, bool [N].
     """
 
     masks: np.ndarray

@@ -29,7 +29,7 @@ from components.metrics.diagnostics import Diagnostics
 from components.metrics.scores import SEMANTIC, Scores, accuracy, dice, iou, mean, mean_iou, nested, scores
 from components.metrics.tally import Tally
 from components.report import pictures
-from components.report.comparison import ChangedImage, Comparison
+from components.report.comparison_data import ChangedImage, Comparison
 from components.report.data import SequenceScore
 from serving.predictor import Predictor, batches
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 from components import features
 from components.errors import DataRejectedError, SegpipeError, UsageError
 from trainer import memory
-from trainer.losses.padding import PADDING
+from trainer.padding import PADDING
 from trainer.sharding import WHOLE, Sharding, assign
 
 # All values of an 8-bit mask are counted, to detect labels outside of the class map.

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from components import files
 from components.class_map import ClassMap
@@ -86,11 +86,15 @@ class HeldOut(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _accept_old_name(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "share" in values:
-            logging.getLogger(__name__).warning("held_out.share is now held_out.fraction; use the new name")
-            return {"fraction" if key == "share" else key: value for key, value in values.items()}
-        return values
+    def _accept_old_name(cls, values: Any, info: ValidationInfo) -> Any:
+        if not isinstance(values, dict) or "share" not in values:
+            return values
+        if "fraction" in values:
+            raise ValueError("found share and its new name fraction, expected only fraction")
+        if info.context:
+            message = "%s: held_out.share is now held_out.fraction; the next version drops the old name"
+            logging.getLogger(__name__).warning(message, info.context["source"])
+        return {"fraction" if key == "share" else key: value for key, value in values.items()}
 
     @model_validator(mode="after")
     def _one_way(self) -> HeldOut:
@@ -129,7 +133,7 @@ class DatasetDescription(Settings):
         " have in the mask",
     )
     min_instance_pixels: int = Field(
-        1, ge=1, description="smaller instances count as a crowd, which is neither trained on nor scored"
+        1, ge=1, description="smaller instances count as a crowd, which is background in training and not scored"
     )
     depth_scale: float = Field(
         256,
@@ -167,11 +171,18 @@ class DatasetDescription(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> DatasetDescription:
-        consistency.check_classes(self)
-        consistency.check_mask_values(self)
-        consistency.check_image_range(self)
-        consistency.check_splits(self)
-        consistency.check_things(self)
+        names = [item.name for item in self.classes]
+        consistency.check_classes(names, self.ignore)
+        values = {name: self.values_of(position) for position, name in enumerate(names)}
+        consistency.check_mask_values(values, self.ignore, self.unnamed)
+        if self.mask_encoding == "color":
+            consistency.check_mask_colors({item.name: item.colors_in_mask.values() for item in self.classes})
+        consistency.check_image_range(self.image_range)
+        consistency.check_splits(
+            self.has_split_folders, self.splits, self.split_by_sequence, self.split_sequences, self.split_lists
+        )
+        consistency.check_things(self.things, [name for name in names if name != self.ignore])
+        consistency.check_background(self.layout.masks is not None, self.background_index)
         if self.sequence is not None:
             consistency.check_sequence(self.sequence)
         return self
@@ -266,7 +277,7 @@ def parse(text: str, source: str) -> DatasetDescription:
             base.pop("things", None)
         value = {**base, **value}
     try:
-        return DatasetDescription.model_validate(value)
+        return DatasetDescription.model_validate(value, context={"source": source})
     except ValidationError as error:
         raise UsageError(explain(error, DatasetDescription, source)) from None
 
@@ -374,18 +385,25 @@ def _nothing_fits(root: str, paths: list[str], candidates: Iterable[DatasetDescr
         "Pass the folder that holds these, or name one of them as data.description, or describe yours in"
         f" {files.join(root, FILE_NAMES[0])}, for example:"
     )
-    lines.append(EXAMPLE)
+    lines.append(_EXAMPLE + (_FLAT if {"images/", "masks/"} <= set(found) else _SPLIT_FOLDERS))
     return "\n".join(lines)
 
 
-EXAMPLE = """\
+_EXAMPLE = """\
   classes:
     - {name: background, color: [0, 0, 0]}
     - {name: road, color: [128, 64, 128]}
     - {name: void, color: [255, 255, 255], indices: [255]}
   ignore: void
   mask_encoding: index
+"""
+_SPLIT_FOLDERS = """\
   layout:
     images: "{split}/images/{name}"
     masks: "{split}/masks/{name}.png"
   splits: {train: train, val: val}"""
+_FLAT = """\
+  layout:
+    images: "images/{name}"
+    masks: "masks/{name}.png"
+  split_by_sequence: {val: 0.2}   # sequences: names with the same part before the first _"""

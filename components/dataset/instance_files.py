@@ -10,13 +10,13 @@ import threading
 import numpy as np
 
 from components import files
+from components.annotations import coco
+from components.annotations.entries import BadAnnotationError
+from components.annotations.regions import full_mask
 from components.dataset import masks
 from components.dataset.description import DatasetDescription
 from components.dataset.encoded import BadFileError, Limits, decode
 from components.dataset.pairs import BAD_ANNOTATION, EMPTY_INSTANCE, LABEL_OUTSIDE_MAP, SIZE_MISMATCH, Pair
-from components.importers import coco
-from components.importers.regions import full_mask
-from components.importers.source import BadAnnotationError
 from components.instances import Instances
 
 _PARSING = threading.Lock()

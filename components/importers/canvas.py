@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import ImageFile
 
+from components.annotations.entries import BadAnnotationError
+from components.annotations.regions import Shape, Size, crop
 from components.dataset.conversion import as_png
 from components.dataset.encoded import BadFileError, Limits, decode
 from components.dataset.orientation import upright
-from components.importers.regions import crop
-from components.importers.source import IMAGE_SUFFIXES, BadAnnotationError, Item, Shape, Size, is_background
+from components.importers.source import IMAGE_SUFFIXES, Item, is_background
 
 # `segpipe data check` and `segpipe run` apply the limits in the settings.
 _ANY_SIZE = Limits(max_side=2**31, min_side=1, max_pixels=2**31)

@@ -18,22 +18,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field
 
+from components.annotations.entries import BadAnnotationError, annotated, validate
+from components.annotations.regions import Region, Shape, Size, ellipse, polygon, rectangle
 from components.errors import UsageError
-from components.importers.regions import ellipse, polygon, rectangle
-from components.importers.source import (
-    BadAnnotationError,
-    Item,
-    Region,
-    Shape,
-    Size,
-    Source,
-    annotated,
-    collected,
-    first_file,
-    inner_path,
-    parse_color,
-    validate,
-)
+from components.importers.source import Item, Source, collected, first_file, inner_path, parse_color
 from components.instances import decode_mask
 
 _LOST = {"polyline": "points and lines", "points": "points and lines", "cuboid": "cuboids", "skeleton": "skeletons"}

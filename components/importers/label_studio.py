@@ -19,21 +19,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, Field
 
+from components.annotations.entries import BadAnnotationError, annotated, validate
+from components.annotations.regions import Region, Shape, Size, ellipse, label_studio_values, polygon
 from components.errors import UsageError
-from components.importers.regions import ellipse, label_studio_values, polygon
-from components.importers.source import (
-    BadAnnotationError,
-    Item,
-    Region,
-    Shape,
-    Size,
-    Source,
-    annotated,
-    collected,
-    list_images,
-    read_json,
-    validate,
-)
+from components.importers.source import Item, Source, collected, list_images, read_json
 
 _UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")
 

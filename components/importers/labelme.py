@@ -20,22 +20,18 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from components import files
+from components.annotations.entries import annotated, validate
+from components.annotations.regions import Region, Shape, Size, decode_bitmap, ellipse, polygon, rectangle
 from components.errors import UsageError
-from components.importers.regions import decode_bitmap, ellipse, polygon, rectangle
 from components.importers.source import (
     IMAGE_SUFFIXES,
     VOID,
     Item,
-    Region,
-    Shape,
-    Size,
     Source,
-    annotated,
     collected,
     first_file,
     read_json,
     read_lines,
-    validate,
     voc_color,
 )
 

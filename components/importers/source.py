@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
-
-import numpy as np
-from pydantic import BaseModel, ValidationError
+from typing import Any
 
 from components import files
+from components.annotations.entries import BadAnnotationError, parse_json
+from components.annotations.regions import Shape, Size
 from components.dataset.layout import IMAGE_EXTENSIONS
-from components.errors import UsageError
-from components.validation import explain
 
 BACKGROUND = "background"
 VOID = "void"
 IMAGE_SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
 Color = tuple[int, int, int]
-Size = tuple[int, int]  # height and width, in pixels
-Model = TypeVar("Model", bound=BaseModel)
-
-
-class BadAnnotationError(UsageError):
-    """A file or an entry that cannot be imported. The message reads "WHERE: found A; expected B. ACTION"."""
 
 
 @contextlib.contextmanager
@@ -38,42 +28,6 @@ def collected(problems: list[str]) -> Iterator[None]:
         yield
     except BadAnnotationError as error:
         problems.append(str(error))
-
-
-@contextlib.contextmanager
-def annotated(where: str, action: str) -> Iterator[None]:
-    """Turns a ValueError or OverflowError into a BadAnnotationError that says where it is and what to do.
-
-    Huge and infinite numbers raise OverflowError.
-    """
-    try:
-        yield
-    except (ValueError, OverflowError) as error:
-        raise BadAnnotationError(f"{where}: {error}. {action}") from None
-
-
-@dataclasses.dataclass(frozen=True)
-class Region:
-    """Pixels of an image.
-
-    Attributes:
-        mask: bool [h, w], a crop of the image.
-        top: row of the image where the mask begins; may lie outside.
-        left: column of the image where the mask begins; may lie outside.
-    """
-
-    mask: np.ndarray
-    top: int = 0
-    left: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Shape:
-    """A region and its class; `crowd` marks a group of objects, as COCO's `iscrowd` does."""
-
-    label: str
-    region: Region
-    crowd: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,28 +86,6 @@ def read_json(path: Path) -> Any:
         raise BadAnnotationError(
             f"{path}: cannot be read: {error.strerror}; expected a JSON file. Export or copy it again"
         ) from None
-
-
-def parse_json(data: bytes, where: object) -> Any:
-    """Returns the content of a JSON file's bytes. Raises BadAnnotationError."""
-    try:
-        return json.loads(data)
-    except ValueError as error:
-        raise BadAnnotationError(
-            f"{where}: found invalid JSON: {error}; expected a JSON file. Export or copy it again"
-        ) from None
-
-
-def validate(model: type[Model], value: Any, where: object) -> Model:
-    """Returns a value as a pydantic model. Raises BadAnnotationError with the place, the field and its value."""
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        if not isinstance(value, dict):
-            message = f"{where}: found {value!r:.80}; expected an object with the keys {', '.join(model.model_fields)}"
-        else:
-            message = explain(error, model, str(where))
-        raise BadAnnotationError(f"{message}. Correct the entry, or export the data again") from None
 
 
 def inner_path(name: str, where: object) -> str:

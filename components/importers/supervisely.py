@@ -20,20 +20,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pydantic import BaseModel, Field
 
-from components.importers.regions import decode_bitmap
-from components.importers.source import (
-    BadAnnotationError,
-    Item,
-    Region,
-    Shape,
-    Size,
-    Source,
-    annotated,
-    collected,
-    parse_color,
-    read_json,
-    validate,
-)
+from components.annotations.entries import BadAnnotationError, annotated, validate
+from components.annotations.regions import Region, Shape, Size, decode_bitmap
+from components.importers.source import Item, Source, collected, parse_color, read_json
 
 _DRAWN = ("polygon", "rectangle", "bitmap")
 

@@ -14,23 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from components.annotations.entries import BadAnnotationError
+from components.annotations.regions import Region, Shape, Size
 from components.dataset.description import built_in
 from components.errors import UsageError
 from components.importers.canvas import read_image
-from components.importers.source import (
-    IMAGE_SUFFIXES,
-    VOID,
-    BadAnnotationError,
-    Color,
-    Item,
-    Region,
-    Shape,
-    Size,
-    Source,
-    first_file,
-    is_background,
-    read_lines,
-)
+from components.importers.source import IMAGE_SUFFIXES, VOID, Color, Item, Source, first_file, is_background, read_lines
 
 _VOID_INDEX = 255
 _LINE = re.compile(r"([^:]+):(\d{1,3}),(\d{1,3}),(\d{1,3})(?::.*)?")

@@ -15,25 +15,15 @@ import numpy as np
 import yaml
 from pydantic import ValidationError
 
+from components.annotations import coco
+from components.annotations.entries import BadAnnotationError
+from components.annotations.regions import Shape, Size, full_mask
 from components.dataset import masks
 from components.dataset.description import FILE_NAMES, DatasetDescription
 from components.dataset.splitting import TRAIN, assign_sequences
 from components.errors import UsageError
-from components.importers import coco
 from components.importers.canvas import OVERLAPS, mask_size, paint
-from components.importers.regions import full_mask
-from components.importers.source import (
-    BACKGROUND,
-    BadAnnotationError,
-    Color,
-    Item,
-    Shape,
-    Size,
-    Source,
-    collected,
-    is_background,
-    voc_color,
-)
+from components.importers.source import BACKGROUND, Color, Item, Source, collected, is_background, voc_color
 from components.instances import Instances
 from components.validation import explain
 

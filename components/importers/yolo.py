@@ -15,19 +15,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, Field
 
+from components.annotations.entries import BadAnnotationError, validate
+from components.annotations.regions import Shape, Size, polygon
 from components.errors import UsageError
-from components.importers.regions import polygon
-from components.importers.source import (
-    BadAnnotationError,
-    Item,
-    Shape,
-    Size,
-    Source,
-    collected,
-    list_images,
-    read_lines,
-    validate,
-)
+from components.importers.source import Item, Source, collected, list_images, read_lines
 from components.yaml_loading import load_mapping
 
 _BOX_COLUMNS = 5

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from components import drawing
 from components.class_map import ClassMap, Color
@@ -15,10 +15,8 @@ from components.metrics.scores import DEPTH, INSTANCE, LOWER_IS_BETTER, task_sco
 from components.metrics.threshold_check import ThresholdCheck
 from components.report import wording
 from components.report.charts import Chart, curves, finite, last_entries
+from components.report.comparison_data import Comparison
 from components.report.data import Frame, ReportData
-
-if TYPE_CHECKING:
-    from components.report.comparison import Comparison
 
 # Average precision of masks over all thresholds, at an IoU of 0.5 and of 0.75, and by size.
 PRECISIONS = {

@@ -14,7 +14,6 @@ from pydantic import Field, field_validator, model_validator
 from components.errors import UsageError
 from components.metrics.settings import GateSettings
 from components.settings import Settings
-from pipeline.configuration.data import DataSettings
 from pipeline.configuration.kubeflow import KubeflowSettings
 from serving.settings import ExportSettings
 from trainer.config import ModelSettings, TrainingSettings
@@ -44,6 +43,58 @@ class ProjectSettings(Settings):
                 "street-scenes"
             )
         return value
+
+
+class DataSettings(Settings):
+    """Which data is read, how it is split, and how much of it may be bad."""
+
+    dir: str = Field("", description="folder of images and masks: local, gs:// or s3://")
+    span: str = Field("newest", description="span that replaces {span} in data.dir: a name, or newest")
+    description: str = Field(
+        "auto",
+        description="YAML file that describes the folder, or a built-in description; auto detects known layouts",
+    )
+    train_split: str = Field("train", description="split to train on")
+    eval_split: str = Field("val", description="split to validate on; selects the epoch and the variant")
+    gate_split: str = Field(
+        "auto",
+        description="split that the gate scores; auto takes held_out or test if the data set has it, else eval_split",
+    )
+    held_out_fraction: float = Field(
+        0, ge=0, lt=1, description="fraction of train_split to move to the split held_out, in whole sequences"
+    )
+    held_out_sequences: tuple[str, ...] = Field(
+        (), description="sequences of train_split to move to the split held_out; replaces held_out_fraction"
+    )
+    max_quarantined_fraction: float = Field(
+        0.01, ge=0, le=1, description="largest fraction of quarantined pairs in a split"
+    )
+    max_shared_images: int = Field(
+        0, ge=0, description="largest number of images that train_split may share with eval_split or gate_split"
+    )
+    max_similar_images: int | None = Field(
+        None,
+        ge=0,
+        description="largest number of images in eval_split, and in gate_split, that nearly duplicate an image of "
+        "train_split; null only warns",
+    )
+    max_side: int = Field(8192, ge=8, description="largest height or width of an image, in pixels")
+
+    @model_validator(mode="after")
+    def _check_splits(self) -> DataSettings:
+        if self.train_split == self.eval_split:
+            raise ValueError(
+                f"train_split and eval_split: found {self.train_split!r} for both, expected two splits, because scores "
+                "on training images are too good; name another split in one of them"
+            )
+        if self.train_split == self.gate_split:
+            raise ValueError(
+                f"gate_split: found {self.gate_split!r}, which is train_split, expected another split, because scores "
+                "on training images are too good; name another split, or auto"
+            )
+        if self.held_out_fraction and self.held_out_sequences:
+            raise ValueError("held_out_fraction and held_out_sequences: found both, expected one; remove the other")
+        return self
 
 
 class BeamSettings(Settings):

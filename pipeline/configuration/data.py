@@ -1,74 +1,13 @@
-"""Settings of the data, and the data set that they describe."""
+"""The data set that the settings describe, and the split of it that the gate scores."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from pydantic import Field, model_validator
 
 from components.dataset.description import DatasetDescription, HeldOut, detect, load
 from components.dataset.pairs import find_pairs
 from components.dataset.splitting import HELD_OUT
 from components.errors import UsageError
-from components.settings import Settings
 from pipeline.configuration import spans
-
-if TYPE_CHECKING:
-    from pipeline.configuration.config import RunConfig, Task
-
-_AUTO = "auto"  # of gate_split
-
-
-class DataSettings(Settings):
-    """Which data is read, how it is split, and how much of it may be bad."""
-
-    dir: str = Field("", description="folder of images and masks: local, gs:// or s3://")
-    span: str = Field("newest", description="span that replaces {span} in data.dir: a name, or newest")
-    description: str = Field(
-        "auto",
-        description="YAML file that describes the folder, or a built-in description; auto detects known layouts",
-    )
-    train_split: str = Field("train", description="split to train on")
-    eval_split: str = Field("val", description="split to validate on; selects the epoch and the variant")
-    gate_split: str = Field(
-        _AUTO,
-        description="split that the gate scores; auto takes held_out or test if the data set has it, else eval_split",
-    )
-    held_out_fraction: float = Field(
-        0, ge=0, lt=1, description="fraction of train_split to move to the split held_out, in whole sequences"
-    )
-    held_out_sequences: tuple[str, ...] = Field(
-        (), description="sequences of train_split to move to the split held_out; replaces held_out_fraction"
-    )
-    max_quarantined_fraction: float = Field(
-        0.01, ge=0, le=1, description="largest fraction of quarantined pairs in a split"
-    )
-    max_shared_images: int = Field(
-        0, ge=0, description="largest number of images that train_split may share with eval_split or gate_split"
-    )
-    max_similar_images: int | None = Field(
-        None,
-        ge=0,
-        description="largest number of images in eval_split, and in gate_split, that nearly duplicate an image of "
-        "train_split; null only warns",
-    )
-    max_side: int = Field(8192, ge=8, description="largest height or width of an image, in pixels")
-
-    @model_validator(mode="after")
-    def _check_splits(self) -> DataSettings:
-        if self.train_split == self.eval_split:
-            raise ValueError(
-                f"train_split and eval_split: found {self.train_split!r} for both, expected two splits, because scores "
-                "on training images are too good; name another split in one of them"
-            )
-        if self.train_split == self.gate_split:
-            raise ValueError(
-                f"gate_split: found {self.gate_split!r}, which is train_split, expected another split, because scores "
-                "on training images are too good; name another split, or auto"
-            )
-        if self.held_out_fraction and self.held_out_sequences:
-            raise ValueError("held_out_fraction and held_out_sequences: found both, expected one; remove the other")
-        return self
+from pipeline.configuration.config import DataSettings, RunConfig, Task
 
 
 def describe(data: DataSettings, task: Task = "semantic", depth: bool = False) -> DatasetDescription:
@@ -123,7 +62,7 @@ def with_gate_split(config: RunConfig, description: DatasetDescription, settled:
 
 def _choose_gate_split(data: DataSettings, description: DatasetDescription) -> str:
     splits = sorted({pair.split for pair in find_pairs(data.dir, description)[0]})
-    if data.gate_split == _AUTO:
+    if data.gate_split == "auto":
         unseen = (split for split in (HELD_OUT, "test") if split in splits and split != data.train_split)
         return next(unseen, data.eval_split)
     # ExampleGen rejects a folder without pairs.

@@ -10,11 +10,12 @@ import re
 from collections.abc import Sequence
 from typing import Literal, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from components import files
 from components.errors import UsageError
 from components.settings import Settings
+from pipeline.storage.settings import MetadataSettings
 
 # The pipeline's nodes, as TFX names them. A run has a subset of them, which depends on its settings.
 Node = Literal[
@@ -48,52 +49,6 @@ _UNITS = {
 # docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting/runtime_and_mpi_issues.html. Its content counts as
 # memory of the pod.
 SHARED_MEMORY = {"name": "segpipe-dev-shm", "path": "/dev/shm", "medium": "Memory", "size": "1Gi"}
-
-
-class MetadataSettings(Settings):
-    """The ML Metadata store, which keeps executions, artifacts and the cache."""
-
-    kind: Literal["sqlite", "mysql", "postgresql", "grpc"] = Field(
-        "sqlite", description="kind of store: a file, a database (mysql also for MariaDB), or a metadata service (grpc)"
-    )
-    path: str = Field("", description="file of an sqlite store; if empty, ROOT/metadata.sqlite")
-    host: str = Field("", description="host of the database or service")
-    port: int = Field(
-        0, ge=0, le=65535, description="port of the database or service; 0 for the default: 3306, 5432 or 8080"
-    )
-    database: str = Field("segpipe", description="name of the database")
-    user: str = Field("", description="user of the database")
-    password_env: str = Field(
-        "SEGPIPE_METADATA_PASSWORD", description="environment variable with the password of the database"
-    )
-    tls_ca: str = Field("", description="file of CA certificates that verify the service; enables TLS")
-    tls_cert: str = Field("", description="file of the client certificate, if the service requires one")
-    tls_key: str = Field("", description="file of the private key of tls_cert")
-
-    @model_validator(mode="after")
-    def _check_tls(self) -> MetadataSettings:
-        """Rejects TLS for databases.
-
-        In ML Metadata 1.16 and 1.21, the PostgreSQL client has no TLS ("SSL support is not compiled in"). The MySQL
-        client accepts any certificate, falls back to no encryption, and never connects with `verify_server_cert`.
-        """
-        if self.tls_ca and self.kind != "grpc":
-            raise ValueError(
-                f"found tls_ca with kind={self.kind}, expected kind=grpc: ML Metadata's database clients cannot "
-                "verify a server's certificate. Encrypt the network instead, with a service mesh or a tunnel in the pod"
-            )
-        if bool(self.tls_cert) != bool(self.tls_key) or (self.tls_cert and not self.tls_ca):
-            raise ValueError("found some of tls_ca, tls_cert and tls_key, expected tls_ca alone or all three")
-        return self
-
-    @model_validator(mode="after")
-    def _check_host(self) -> MetadataSettings:
-        if self.kind != "sqlite" and not self.host:
-            raise ValueError(
-                f"found kind={self.kind} without a host, expected the host of the store. Set kubeflow.metadata.host, "
-                "or kubeflow.metadata.kind=sqlite for a file on one machine"
-            )
-        return self
 
 
 class Toleration(Settings):
@@ -214,14 +169,15 @@ class KubeflowSettings(Settings):
         if len(kinds) > 1:
             first, (kind, name) = next(iter(kinds)), list(kinds.items())[-1]
             raise self._conflict(name, "gpu_kind", kind, first, nodes)
-        timeouts = [resources.timeout or 0 for resources in wanted.values()]
+        # A limit of 0 counts only if it is a node's own: kubeflow.timeout is 0 if nobody sets it.
+        unlimited = any(own.timeout == 0 for name, own in self.components.items() if name in nodes)
         return ComponentResources(
             cpu=max((resources.cpu for resources in wanted.values()), key=amount),
             memory=max((resources.memory for resources in wanted.values()), key=amount),
             gpus=max(resources.gpus for resources in wanted.values()),
             gpu_kind=next(iter(kinds), "nvidia.com/gpu"),
             node_selector=selector,
-            timeout=max(timeouts) if all(timeouts) else 0,
+            timeout=0 if unlimited else max(resources.timeout or 0 for resources in wanted.values()),
         )
 
     @staticmethod

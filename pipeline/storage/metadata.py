@@ -9,13 +9,14 @@ from typing import Any
 from ml_metadata.proto import metadata_store_pb2
 
 from components.errors import UsageError
-from pipeline.configuration.kubeflow import MetadataSettings
+from pipeline.storage.settings import MetadataSettings
 
-# File system types of Linux, including those of FUSE.
+# File system types of Linux. FUSE counts as a network, except overlays. A local NTFS disk has the type fuseblk.
 _NETWORK_FILE_SYSTEM = re.compile(
-    r"nfs4?|cifs|smb3|afs|beegfs|ceph|glusterfs|gpfs|lustre"
-    r"|fuse\.(blobfuse2?|ceph-fuse|gcsfuse|glusterfs|juicefs|s3fs|sshfs)"
+    r"nfs4?|cifs|smb3|afs|beegfs|ceph|glusterfs|gpfs|lustre|fuse(\.(?!fuse-overlayfs$).+)?|9p|virtiofs"
 )
+# Sandboxes and virtual machines reach their host's files by these, in which locks of one do not hold in another.
+_HOST_FILE_SYSTEMS = ("9p", "virtiofs")
 _PORTS = {"mysql": 3306, "postgresql": 5432, "grpc": 8080}
 
 
@@ -50,16 +51,19 @@ def connection_config(settings: MetadataSettings, sqlite_path: str) -> Any:
 def network_file_system(path: str, mounts: str = "/proc/self/mounts") -> str:
     """Returns the type of a path's file system if it is a network file system, else an empty string.
 
-    The path need not exist. `mounts` is a table of mounts in the format of fstab(5).
+    The path need not exist. `mounts` is a table of mounts in the format of fstab(5). A sandbox whose root is on its
+    host's files has no other disk, so there they count as local.
     """
-    where, found = os.path.realpath(path), ("", "")
+    where, kinds = os.path.realpath(path), {"/": ""}
     with open(mounts) as table:
         for line in table:
             # Spaces in a mount point are written as octal escapes.
             point, kind = (field.encode().decode("unicode_escape") for field in line.split()[1:3])
-            if os.path.commonpath([where, point]) == point and len(point) >= len(found[0]):
-                found = point, kind
-    return found[1] if _NETWORK_FILE_SYSTEM.fullmatch(found[1]) else ""
+            if os.path.commonpath([where, point]) == point:
+                kinds[point] = kind
+    kind = kinds[max(kinds, key=len)]
+    is_local = kind in _HOST_FILE_SYSTEMS and kind == kinds["/"]
+    return kind if _NETWORK_FILE_SYSTEM.fullmatch(kind) and not is_local else ""
 
 
 def _tls(settings: MetadataSettings) -> Any:

@@ -8,17 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from components import files
 from components.errors import UsageError, WorkdirBusyError
-from pipeline.configuration.kubeflow import MetadataSettings
-
-if TYPE_CHECKING:
-    from pipeline.configuration.config import RunConfig
-
+from pipeline.storage.settings import MetadataSettings
 
 CONFIG_FILE = "config.yaml"
 LOG_FILE = "log.txt"
@@ -65,11 +61,11 @@ class Workdir:
         """Returns the folder of one run: configuration, log, summary and report."""
         return files.join(self.runs, run_id)
 
-    def serving(self, config: RunConfig) -> str:
-        """Returns the folder that holds the served models."""
-        if not config.serving_dir:
+    def serving(self, serving_dir: str) -> str:
+        """Returns the folder that holds the served models, for the setting `serving_dir`."""
+        if not serving_dir:
             return files.join(self.root, "serving")
-        return config.serving_dir if files.is_remote(config.serving_dir) else os.path.abspath(config.serving_dir)
+        return serving_dir if files.is_remote(serving_dir) else os.path.abspath(serving_dir)
 
     def create(self) -> None:
         """Creates the folders, unless the root is on an object store.

@@ -209,7 +209,7 @@ def model_components(
         evaluation=evaluator.outputs["evaluation"],
         examples=examples,
         gate_split=config.data.gate_split,
-        base_directory=f"{workdir.serving(config)}/{config.served_name}",
+        base_directory=f"{workdir.serving(config.serving_dir)}/{config.served_name}",
     )
 
     # Writes the HTML report.

@@ -42,7 +42,7 @@ print(push.push(*sys.argv[1:], again=False)[1], flush=True)
 # A project's runs of two components on a shared store; prints what the last component of each read.
 _RUNS = """
 import json, sys
-from pipeline.configuration.kubeflow import MetadataSettings
+from pipeline.storage.settings import MetadataSettings
 from pipeline.storage.workdir import Workdir
 from pipeline.running.nodes import PipelineRun
 from pipeline.storage.store import Store

@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from components.errors import UsageError, WorkdirBusyError
-from pipeline.configuration.config import RunConfig
 from pipeline.storage.workdir import Workdir
 
 _HOLD = """
@@ -96,4 +95,4 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 def test_the_serving_folder_does_not_depend_on_the_current_folder(workdir, tmp_path, monkeypatch, setting, folder):
     monkeypatch.chdir(tmp_path)
 
-    assert workdir.serving(RunConfig(serving_dir=setting)) == folder.format(here=tmp_path)
+    assert workdir.serving(setting) == folder.format(here=tmp_path)

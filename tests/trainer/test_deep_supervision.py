@@ -6,8 +6,8 @@ import tensorflow as tf
 from trainer import deep_supervision
 from trainer.config import ModelSettings
 from trainer.losses import CrossEntropy
-from trainer.losses.padding import PADDING
 from trainer.models import registry
+from trainer.padding import PADDING
 
 LAYERS = ["decoder3_relu2", "decoder2_relu2"]
 CLASSES = 3

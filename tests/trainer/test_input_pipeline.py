@@ -8,7 +8,7 @@ import training_toy as toy
 from components.errors import UsageError
 from trainer import input_pipeline
 from trainer.decoded import DecodedSplit
-from trainer.losses.padding import PADDING
+from trainer.padding import PADDING
 from trainer.sharding import WHOLE, Sharding
 
 

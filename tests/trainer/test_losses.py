@@ -12,7 +12,7 @@ from trainer import augmentation, losses
 from trainer.config import TrainingSettings
 from trainer.decoded import SplitFacts
 from trainer.losses import CrossEntropy, Dice, Focal, Lovasz, WeightedSum, class_weights
-from trainer.losses.padding import PADDING, real_images, real_pixels
+from trainer.padding import PADDING, real_images, real_pixels
 
 CLASS_MAP = ClassMap(("road", "pole", "sky", "void"), ((0, 0, 0),) * 4, ignore_index=3)
 FACTS = SplitFacts(2, 2, class_pixels=np.array([80, 10, 30, 40]), present_pixels=np.array([200, 100, 100, 200]))

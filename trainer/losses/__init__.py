@@ -1,25 +1,22 @@
 """The training loss: a weighted sum of losses on logits, one file each.
 
 Every loss is computed over the global batch and equal on all its devices: sums over pixels or images go through
-`distribution.total`. The ignored class and padding (see `padding`) are excluded.
+`distribution.total`. The ignored class and padding (see `trainer.padding`) are excluded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from components.class_map import ClassMap
 from trainer.config import TrainingSettings
+from trainer.decoded import SplitFacts
 from trainer.losses.balance import class_weights
 from trainer.losses.cross_entropy import CrossEntropy, Focal
 from trainer.losses.dice import Dice
 from trainer.losses.lovasz import Lovasz
-
-if TYPE_CHECKING:
-    from trainer.decoded import SplitFacts
 
 # From one device's masks, class indices or padding [B, H, W], and logits, float32 [B, H, W, num_classes], to the loss
 # of the global batch, float32 [].

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from components.class_map import ClassMap
 from components.errors import DataRejectedError
-
-if TYPE_CHECKING:
-    from trainer.decoded import SplitFacts
+from trainer.decoded import SplitFacts
 
 
 def class_weights(facts: SplitFacts, class_map: ClassMap, balance: float) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.distribution import total
-from trainer.losses.padding import real_pixels
+from trainer.padding import real_pixels
 
 # Focusing exponent of the paper's best model.
 GAMMA = 2.0

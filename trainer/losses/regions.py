@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from components.class_map import ClassMap
 from trainer.distribution import total
-from trainer.losses.padding import real_images
+from trainer.padding import real_images
 
 
 def truth(masks: tf.Tensor, class_map: ClassMap) -> tuple[tf.Tensor, tf.Tensor]:

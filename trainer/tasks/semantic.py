@@ -16,8 +16,8 @@ from trainer.config import ModelSettings, TrainingSettings
 from trainer.decoded import DecodedSplit, SplitFacts
 from trainer.losses import Loss, balance
 from trainer.losses.depth import ScaleInvariantError
-from trainer.losses.padding import real_images
 from trainer.models import registry
+from trainer.padding import real_images
 from trainer.sharding import Sharding
 
 

@@ -11,11 +11,11 @@ import pytest
 from components.dataset.description import (
     BUILT_IN_FOLDER,
     BUILT_IN_NAMES,
-    EXAMPLE,
     ClassDescription,
     DatasetDescription,
     built_in,
     detect,
+    has_pairs,
     load,
     parse,
 )
@@ -92,10 +92,6 @@ def test_key_order_of_the_yaml_does_not_change_the_json():
     )
 
     assert parse(other, "b.yaml").to_json() == parse(VALID, "a.yaml").to_json()
-
-
-def test_example_in_the_error_message_is_valid():
-    assert parse(EXAMPLE, "example.yaml").class_map.ignore_index == 2
 
 
 @pytest.mark.parametrize(
@@ -317,7 +313,20 @@ def test_the_error_of_detect_lists_the_layouts_and_the_files(folder):
         "segpipe.yaml",
     ):
         assert part in message
-    assert EXAMPLE in message
+
+
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_the_example_in_the_error_message_fits_the_folder(folder, split):
+    folder.pair(f"{split}images/a_1.png", f"{split}masks/a_1.png")
+    folder.write("classes.txt", b"-")
+    with pytest.raises(UsageError) as raised:
+        detect(str(folder.root))
+
+    folder.write("segpipe.yaml", str(raised.value).partition("for example:\n")[2].encode())
+
+    described = detect(str(folder.root))
+    assert described.class_map.ignore_index == 2
+    assert has_pairs(described, [f"{split}images/a_1.png", f"{split}masks/a_1.png"])
 
 
 def test_detect_refuses_a_folder_that_is_not_there(tmp_path):

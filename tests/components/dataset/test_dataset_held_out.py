@@ -99,3 +99,20 @@ def test_a_split_of_that_name_in_the_data_set_is_not_mixed_with_the_sequences(fo
 
     with pytest.raises(UsageError, match="the data set has a split 'held_out' already"):
         find_pairs(str(folder.root), parse(classes + layout + splits, "segpipe.yaml"))
+
+
+def _described(held_out):
+    text = f"like: segnet_tutorial\nheld_out: {held_out}\n"
+    return parse(text, "data/segpipe.yaml").held_out
+
+
+def test_the_old_name_of_the_fraction_works_with_a_warning(caplog):
+    assert _described("{share: 0.3}") == _described("{fraction: 0.3}") == HeldOut(fraction=0.3)
+    assert caplog.messages == [
+        "data/segpipe.yaml: held_out.share is now held_out.fraction; the next version drops the old name"
+    ]
+
+
+def test_both_names_of_the_fraction_at_once_are_refused():
+    with pytest.raises(UsageError, match=r"segpipe\.yaml: held_out: .*share and its new name fraction, expected only"):
+        _described("{share: 0.2, fraction: 0.3}")

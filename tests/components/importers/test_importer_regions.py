@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from imported_folder import SIZE, box, flat, inside
 
-from components.importers.regions import (
+from components.annotations.regions import (
     coco_runs,
     ellipse,
     label_studio_values,

@@ -8,12 +8,13 @@ import pytest
 from imported_folder import SIZE, box, draw_image, masks_by_name, painted, run_import, write_json
 from PIL import Image
 
+from components.annotations.regions import Region, Shape
 from components.dataset.encoded import JPEG_SIGNATURE
 from components.dataset.layout import IMAGE_EXTENSIONS
 from components.errors import UsageError
 from components.importers import READERS, Options, import_dataset
 from components.importers.canvas import paint
-from components.importers.source import Region, Shape, voc_color
+from components.importers.source import voc_color
 
 
 def _labelme(root, *names, shapes=()):

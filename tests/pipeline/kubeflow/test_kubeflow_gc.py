@@ -11,7 +11,7 @@ import pytest
 # Code of both processes, which open the same root and MariaDB.
 _SHARED = """
 import json, os, sys, time
-from pipeline.configuration.kubeflow import MetadataSettings
+from pipeline.storage.settings import MetadataSettings
 from pipeline.storage.workdir import Workdir
 root, port, database, user = sys.argv[1:]
 settings = MetadataSettings(kind="mysql", host="127.0.0.1", port=int(port), database=database, user=user)

@@ -14,15 +14,15 @@ from ml_metadata.proto import metadata_store_service_pb2, metadata_store_service
 from self_signed import issue
 
 from components.errors import UsageError
-from pipeline.configuration.kubeflow import MetadataSettings
 from pipeline.storage import metadata
 from pipeline.storage.metadata import connection_config, network_file_system
+from pipeline.storage.settings import MetadataSettings
 from pipeline.storage.store import Store
 from pipeline.storage.workdir import Workdir
 
 _OPEN = """
 import sys
-from pipeline.configuration.kubeflow import MetadataSettings
+from pipeline.storage.settings import MetadataSettings
 from pipeline.storage.metadata import connection_config
 from pipeline.storage.store import Store
 
@@ -108,6 +108,12 @@ _MOUNTS = """\
 server:/export /mnt/shared\\040models nfs4 rw 0 0
 tmpfs /mnt/shared\\040models/scratch tmpfs rw 0 0
 bucket /mnt/bucket fuse.gcsfuse rw 0 0
+bucket /mnt/other fuse.mount-s3 rw 0 0
+bucket /mnt/plain fuse rw 0 0
+/dev/sdb1 /mnt/disk fuseblk rw 0 0
+fuse-overlayfs /mnt/overlay fuse.fuse-overlayfs rw 0 0
+host /mnt/9p 9p rw 0 0
+host /mnt/virtiofs virtiofs rw 0 0
 """
 
 
@@ -119,12 +125,26 @@ bucket /mnt/bucket fuse.gcsfuse rw 0 0
         ("/mnt/shared models/scratch/metadata.sqlite", ""),
         ("/mnt/shared models 2/metadata.sqlite", ""),
         ("/mnt/bucket/metadata.sqlite", "fuse.gcsfuse"),
+        ("/mnt/other/metadata.sqlite", "fuse.mount-s3"),
+        ("/mnt/plain/metadata.sqlite", "fuse"),
+        ("/mnt/disk/metadata.sqlite", ""),
+        ("/mnt/overlay/metadata.sqlite", ""),
+        ("/mnt/9p/metadata.sqlite", "9p"),
+        ("/mnt/virtiofs/metadata.sqlite", "virtiofs"),
     ],
 )
 def test_a_network_volume_is_recognised(tmp_path, path, kind):
     (tmp_path / "mounts").write_text(_MOUNTS)
 
     assert network_file_system(path, str(tmp_path / "mounts")) == kind
+
+
+@pytest.mark.parametrize("kind", ["9p", "virtiofs"])
+def test_a_sandbox_may_use_the_files_of_its_host_if_it_has_no_disk(tmp_path, kind):
+    (tmp_path / "mounts").write_text(f"host / {kind} rw 0 0\nhost /work {kind} rw 0 0\nbucket /mnt fuse rw 0 0\n")
+
+    found = [network_file_system(path, str(tmp_path / "mounts")) for path in ("/srv/a", "/work/a", "/mnt/a")]
+    assert found == ["", "", "fuse"]
 
 
 def test_several_pods_share_no_sqlite_file_on_a_network_volume(tmp_path, monkeypatch):

@@ -7,9 +7,9 @@ import os
 import pytest
 
 from components.errors import UsageError
-from pipeline.configuration.kubeflow import MetadataSettings
 from pipeline.kubeflow import training_worker
 from pipeline.kubeflow.training_worker import TF_CONFIG, await_chief, fn_args, main, open_store, set_tf_config
+from pipeline.storage.settings import MetadataSettings
 from pipeline.storage.store import Artifact, NodeExecution, Store
 from pipeline.storage.workdir import Workdir
 

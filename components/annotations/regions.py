@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from collections.abc import Sequence
@@ -9,9 +10,32 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from components.importers.source import Region, Size
-
+Size = tuple[int, int]  # height and width, in pixels
 _ELLIPSE_CORNERS = 360
+
+
+@dataclasses.dataclass(frozen=True)
+class Region:
+    """Pixels of an image.
+
+    Attributes:
+        mask: bool [h, w], a crop of the image.
+        top: row of the image where the mask begins; may lie outside.
+        left: column of the image where the mask begins; may lie outside.
+    """
+
+    mask: np.ndarray
+    top: int = 0
+    left: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """A region and its class; `crowd` marks a group of objects, as COCO's `iscrowd` does."""
+
+    label: str
+    region: Region
+    crowd: bool = False
 
 
 def polygon(points: np.ndarray | Sequence[float] | Sequence[Sequence[float]], size: Size) -> Region:
