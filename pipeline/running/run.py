@@ -29,7 +29,7 @@ from pipeline.running.console import RunConsole
 from pipeline.running.notifications import Notifier
 from pipeline.running.tfx_start import import_tfx
 from pipeline.storage.workdir import CONFIG_FILE, LOG_FILE, REPORT_FILE, Workdir
-from pipeline.wiring.beam_workers import refuse_local_paths
+from pipeline.wiring.beam_workers import refuse_remote_workers
 
 if TYPE_CHECKING:
     from components.report.data import ReportData
@@ -52,7 +52,7 @@ def run_pipeline(config: RunConfig, out: str, wait: bool = False) -> bool:
     """
     workdir = Workdir(out)
     files.refuse_pattern("--out", workdir.root)
-    files.refuse_pattern("serving_dir", workdir.serving(config))
+    files.refuse_pattern("serving_dir", workdir.serving(config.serving_dir))
     description = describe(config.data, config.task, config.model.depth)
     config = with_gate_split(config, description)
     config.gate.check_classes(description.class_map, description.things)
@@ -94,7 +94,7 @@ def _run(
     if config.training.require_gpu:
         require_gpu(usable_gpus())
     import_tfx()
-    refuse_local_paths(config.beam, config.data.dir, workdir.artifacts)
+    refuse_remote_workers(config.beam, workdir.artifacts)
     # Imported here, because the import of TensorFlow and TFX is slow, and a wrong setting should fail before it.
     from pipeline.history.figures import main_figure
     from pipeline.running.nodes import NodeResult, run_nodes
@@ -165,7 +165,6 @@ def _conclude(
         say("Nothing changed since an earlier run: every component came from the cache.")
     say(f"summary  {summary}", soft_wrap=True)
     say(f"model    {push_text(outcome.pushed_model)}", soft_wrap=True)
-    say(f"report   {report}", soft_wrap=True)
     notices.links["report"] = report
     announce(config, executions, report, notices)
     say(f"Open the report: {_address(report)}", style="bold", soft_wrap=True)

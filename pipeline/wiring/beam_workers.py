@@ -1,6 +1,7 @@
-"""Checks whether Beam's workers can read local folders, and whether they need TFX's package.
+"""Checks whether Beam's workers can access the local files of a component, and whether they need TFX's package.
 
-Beam reads and writes files in its workers, so local paths only work if the workers run on this machine.
+Executors read and write local files, even if the results are on an object store (pipeline/running/staging.py). On
+Vertex AI, TFX's own launcher passes them the addresses on the store, so nothing is checked for it.
 """
 
 from __future__ import annotations
@@ -14,35 +15,31 @@ from components.errors import UsageError
 if TYPE_CHECKING:
     from pipeline.configuration.config import BeamSettings
 
-_EXAMPLE_GEN = "ImageMaskExampleGen"
+_ISOLATED = _CLOUD, _DOCKER = "on Google Cloud", "in Docker containers"
+_SEPARATE = "in processes that you start"
 
 
-def refuse_local_paths(beam: BeamSettings, data: str, results: str) -> None:
-    """Raises UsageError if a Beam worker cannot access a local folder that it reads or writes.
+def refuse_remote_workers(beam: BeamSettings, results: str) -> None:
+    """Raises UsageError if a Beam worker cannot access the files that its component reads and writes.
 
     Workers on Google Cloud and in Docker containers have no local folders, because Beam mounts none. Workers of
-    `--environment_type=PROCESS` or `EXTERNAL` may run on any machine; whether they mount the folders is not checked.
+    `--environment_type=PROCESS` or `EXTERNAL` may mount the volume of the results, which is not checked. They do not
+    have a task's local copies of an object store.
 
     Args:
         beam: the Beam options.
-        data: the data folder, which only ExampleGen reads; empty if it is not known yet.
-        results: the folder of results, which all components read and write.
+        results: the folder of results.
     """
     for component in ("", *beam.component_args):
-        args = [*beam.args, *beam.component_args.get(component, ())]
-        workers = _workers_without_local_files(args)
-        if not workers:
-            continue
-        where = f"beam.component_args.{component}" if component else "beam.args"
-        paths = {"the results": results}
-        if component == _EXAMPLE_GEN or (not component and _EXAMPLE_GEN not in beam.component_args):
-            paths = {"the data": data, **paths}
-        for name, path in paths.items():
-            if path and not files.is_remote(path):
-                raise UsageError(
-                    f"{where}: the workers run {workers} and cannot access {name} at {path}; expected a path that they "
-                    "reach, such as gs://BUCKET/FOLDER. Move it there, or choose a runner with workers on this machine"
-                )
+        workers = _workers([*beam.args, *beam.component_args.get(component, ())])
+        if workers in _ISOLATED or (workers == _SEPARATE and files.is_remote(results)):
+            where = f"beam.component_args.{component}" if component else "beam.args"
+            place = f"the local copies of {results}" if files.is_remote(results) else f"the results at {results}"
+            raise UsageError(
+                f"{where}: the workers run {workers} and cannot access {place}; expected workers with the same local "
+                "files as the pipeline. Use --runner=DirectRunner, or --environment_type=EXTERNAL with the results on "
+                "a volume that the workers mount at the same path"
+            )
 
 
 def without_tfx_package(args: Sequence[str]) -> list[str]:
@@ -53,11 +50,11 @@ def without_tfx_package(args: Sequence[str]) -> list[str]:
     (`make_beam_dependency_flags` in tfx/utils/dependency_utils.py, TFX 1.16 and 1.21). Workers in this process, in
     other processes of this machine or in a pool ignore the image. They also need segpipe, which the package lacks.
     """
-    return [] if _workers_without_local_files(args) else ["--sdk_container_image=unused"]
+    return [] if _workers(args) in _ISOLATED else ["--sdk_container_image=unused"]
 
 
-def _workers_without_local_files(args: Sequence[str]) -> str:
-    """Returns where the workers of a runner are, if they have no local folders, else an empty string.
+def _workers(args: Sequence[str]) -> str:
+    """Returns where the workers of a runner are; an empty string for this process and its children.
 
     Raises:
         UsageError: Beam does not know the runner.
@@ -65,18 +62,19 @@ def _workers_without_local_files(args: Sequence[str]) -> str:
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
     from apache_beam.runners.portability.portable_runner import PortableRunner
     from apache_beam.runners.runner import create_runner
-    from apache_beam.transforms.environments import DockerEnvironment
+    from apache_beam.transforms.environments import DockerEnvironment, ExternalEnvironment, ProcessEnvironment
 
     options = PipelineOptions(list(args))
     name = options.view_as(StandardOptions).runner or StandardOptions.DEFAULT_RUNNER
     # As in Beam's create_runner; the class of this runner needs another package.
     if "dataflow" in name.lower():
-        return "on Google Cloud"
+        return _CLOUD
     try:
         runner = create_runner(name)
     except ValueError as error:
         raise UsageError(f"beam.args: found the runner {name!r}, expected a runner of Beam: {error}") from None
     # Its workers run in Docker, unless the master is local or --environment_type says otherwise.
-    if isinstance(runner, PortableRunner) and isinstance(runner.default_environment(options), DockerEnvironment):
-        return "in Docker containers"
-    return ""
+    environment = runner.default_environment(options) if isinstance(runner, PortableRunner) else None
+    if isinstance(environment, DockerEnvironment):
+        return _DOCKER
+    return _SEPARATE if isinstance(environment, ExternalEnvironment | ProcessEnvironment) else ""

@@ -1,4 +1,4 @@
-"""Local paths are refused if Beam's workers cannot access them, and the docs' options are options of Beam."""
+"""Beam's workers are refused if they cannot access local files, and the docs' options are options of Beam."""
 
 import argparse
 import re
@@ -10,7 +10,7 @@ from tfx.utils import dependency_utils
 
 from components.errors import UsageError
 from pipeline.configuration.config import BeamSettings
-from pipeline.wiring.beam_workers import refuse_local_paths, without_tfx_package
+from pipeline.wiring.beam_workers import refuse_remote_workers, without_tfx_package
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _DATAFLOW = ("--runner=DataflowRunner", "--project=p", "--region=r", "--temp_location=gs://b/t")
@@ -27,14 +27,28 @@ _FLINK = ("--runner=FlinkRunner", "--flink_master=flink:8081")
         ("--runner=FlinkRunner",),
         ("--runner=SparkRunner",),
         (*_FLINK, "--environment_type=LOOPBACK"),
-        # The user starts these workers, and may mount the folders.
+    ],
+    ids=" ".join,
+)
+def test_workers_in_this_process_are_accepted(args):
+    for results in ("/work", "s3://bucket/work"):
+        refuse_remote_workers(BeamSettings(args=args), results)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
         (*_PORTABLE, "--environment_type=EXTERNAL", "--environment_config=pool:50000"),
         (*_PORTABLE, "--environment_type=PROCESS", '--environment_config={"command": "/opt/apache/beam/boot"}'),
     ],
     ids=" ".join,
 )
-def test_workers_with_local_folders_are_accepted(args):
-    refuse_local_paths(BeamSettings(args=args), "/data", "/work")
+def test_workers_that_the_user_starts_may_mount_a_volume_but_have_no_local_copies_of_a_store(args):
+    refuse_remote_workers(BeamSettings(args=args), "/work")
+
+    message = "in processes that you start and cannot access the local copies of s3://bucket/work; .*DirectRunner"
+    with pytest.raises(UsageError, match=message):
+        refuse_remote_workers(BeamSettings(args=args), "s3://bucket/work")
 
 
 @pytest.mark.parametrize(
@@ -64,29 +78,18 @@ def test_an_image_that_the_user_names_for_containers_is_left_alone():
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
-def test_workers_without_local_folders_are_refused(args, workers):
-    beam = BeamSettings(args=args)
+@pytest.mark.parametrize(
+    ("results", "place"),
+    [("/work", "the results at /work"), ("gs://bucket/work", "the local copies of gs://bucket/work")],
+)
+def test_workers_without_local_folders_are_refused(args, workers, results, place):
+    with pytest.raises(UsageError, match=f"beam.args: the workers run {workers} and cannot access {place}; expected"):
+        refuse_remote_workers(BeamSettings(args=args), results)
 
-    with pytest.raises(UsageError, match=f"beam.args: the workers run {workers} and cannot access the data at /data"):
-        refuse_local_paths(beam, "/data", "gs://bucket/work")
-    with pytest.raises(UsageError, match="cannot access the results at work; expected .* gs://"):
-        refuse_local_paths(beam, "gs://bucket/data", "work")
-    refuse_local_paths(beam, "gs://bucket/data", "gs://bucket/work")
 
-
-def test_a_component_that_reads_no_data_needs_only_the_results():
-    beam = BeamSettings(component_args={"Transform": _DATAFLOW})
-
-    refuse_local_paths(beam, "/data", "gs://bucket/work")
+def test_the_options_of_a_component_are_checked():
     with pytest.raises(UsageError, match=r"beam.component_args.Transform: .* the results at /work"):
-        refuse_local_paths(beam, "/data", "/work")
-
-
-def test_the_component_that_reads_the_data_may_have_another_runner():
-    local = BeamSettings().args
-    refuse_local_paths(BeamSettings(args=_DATAFLOW, component_args={"ImageMaskExampleGen": local}), "/data", "gs://b/w")
-    with pytest.raises(UsageError, match=r"beam.component_args.ImageMaskExampleGen: .* the data at /data"):
-        refuse_local_paths(BeamSettings(component_args={"ImageMaskExampleGen": _DATAFLOW}), "/data", "gs://b/w")
+        refuse_remote_workers(BeamSettings(component_args={"Transform": _DATAFLOW}), "/work")
 
 
 def _documented_options():

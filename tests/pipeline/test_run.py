@@ -66,11 +66,11 @@ def test_a_run_that_requires_a_missing_gpu_fails_before_any_component_runs(stree
     assert not (tmp_path / "work" / "metadata.sqlite").exists()
 
 
-def test_workers_that_cannot_access_the_data_are_refused_before_any_component_runs(street_scenes, tmp_path):
+def test_workers_that_cannot_access_the_results_are_refused_before_any_component_runs(street_scenes, tmp_path):
     runner = 'beam.args=["--runner=FlinkRunner", "--flink_master=flink:8081"]'
     config = build_config(street_scenes, "unet", "smoke", None, None, None, [runner])
 
-    with pytest.raises(UsageError, match=f"beam.args: .* cannot access the data at {street_scenes}"):
+    with pytest.raises(UsageError, match=f"beam.args: .* cannot access the results at {tmp_path}/work/artifacts"):
         run.run_pipeline(config, str(tmp_path / "work"))
 
     assert not (tmp_path / "work" / "metadata.sqlite").exists()
