@@ -15,6 +15,7 @@ from typing import Any
 from kfp import compiler, dsl
 
 from components.dataset.description import built_in
+from components.metrics.settings import GateSettings
 from pipeline.configuration.config import RunConfig
 from pipeline.kubeflow import kubernetes_options
 from pipeline.kubeflow.outputs import ARTIFACTS, name_of
@@ -22,7 +23,7 @@ from pipeline.kubeflow.parameters import PARAMETERS, RUN_ID, Layers, Parameter
 from pipeline.kubeflow.tasks import TASKS, tasks_of
 from pipeline.running.nodes import PipelineRun
 from pipeline.storage.workdir import Workdir
-from pipeline.wiring.beam_workers import refuse_local_paths
+from pipeline.wiring.beam_workers import refuse_remote_workers
 from pipeline.wiring.create_pipeline import create_pipeline
 
 _DESCRIPTION = "Trains, evaluates, gates and pushes a segmentation model from a folder of images and masks."
@@ -42,7 +43,7 @@ def compile_pipeline(config: RunConfig, layers: Layers, defaults: Mapping[str, A
         UsageError: a setting for Kubeflow is missing or cannot work.
     """
     config.kubeflow.check_shared(config.serving_dir)
-    refuse_local_paths(config.beam, defaults["data"] or "", config.kubeflow.root)
+    refuse_remote_workers(config.beam, config.kubeflow.root)
     run = graph(config)
     nodes_of = tasks_of(run.node_ids)
     task_of = {node: task for task, nodes in nodes_of.items() for node in nodes}
@@ -71,7 +72,9 @@ def compile_pipeline(config: RunConfig, layers: Layers, defaults: Mapping[str, A
 
 def graph(config: RunConfig) -> PipelineRun:
     """Returns the nodes of the TFX pipeline of a configuration."""
-    # The nodes do not depend on root and data set, which may not be reachable from here.
+    # The nodes do not depend on root and data set, which may not be reachable from here. The gate's bounds may name
+    # classes of that data set.
+    config = config.model_copy(update={"gate": GateSettings()})
     with tempfile.TemporaryDirectory() as folder:
         return PipelineRun(create_pipeline(config, Workdir(folder), built_in("prepped")), "graph")
 

@@ -2,7 +2,7 @@
 
 `python -m pipeline.kubeflow.node --task Trainer --configuration JSON --executor-input JSON`
 
-The task's log has a few lines for each node. The output of TensorFlow, TFX and Beam goes to a file in the run's folder.
+The task's log has about a dozen lines. The output of TensorFlow, TFX and Beam goes to a file in the run's folder.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ from pipeline.running.notifications import Notifier
 from pipeline.running.tfx_start import import_tfx
 from pipeline.storage.store import NodeExecution
 from pipeline.storage.workdir import Workdir
-from pipeline.wiring.beam_workers import refuse_local_paths
+from pipeline.wiring.beam_workers import refuse_remote_workers
 
+_CLASS_BOUNDS = "min_class_iou"
 # Nodes of the first task. Their properties record the data that the run found.
 _READS_DATA = "ImageMaskExampleGen"
 _CHOOSES_SPLIT = "QuarantineGate"
@@ -95,6 +96,10 @@ def run_task(name: str, layers: Any, values: Mapping[str, Any], executor_input: 
 
     with notices.of_failures():
         config = configure(values, layers, found)
+        if _CLASS_BOUNDS not in TASKS[name].parameters:
+            # The run may have replaced the compiled bounds, because its data has other classes.
+            gate = config.gate.model_copy(update={_CLASS_BOUNDS: {}})
+            config = config.model_copy(update={"gate": gate})
         _, description, gate_split = find(config, run_id)
         config = with_gate_split(config, description, gate_split)
         config.gate.check_classes(description.class_map, description.things)
@@ -125,7 +130,7 @@ def _launch(
     start, run_id, workdir = time.monotonic(), notices.run_id, workdir_of(config)
     logs.log_everything()
     import_tfx()
-    refuse_local_paths(config.beam, config.data.dir, config.kubeflow.root)
+    refuse_remote_workers(config.beam, config.kubeflow.root)
     from components.report.data import PAGE_FILE
     from pipeline.history.figures import main_figure
     from pipeline.history.related import complete_report
@@ -157,8 +162,8 @@ def _launch(
         console.end(node, result.state, result.seconds, main_figure(found[0]) if found else "")
         for execution in found:
             for arrow, group in (("<-", execution.inputs), ("->", execution.outputs)):
-                for key, artifacts in group.items():
-                    say(f"    {arrow} {key} {', '.join(artifact.uri for artifact in artifacts)}")
+                if group:
+                    say(f"    {arrow} {', '.join(f'{key} {each.uri}' for key in group for each in group[key])}")
     write_outputs(executions, description.class_map, executor_input)
     for execution in executions:
         if execution.node_id == "Report":

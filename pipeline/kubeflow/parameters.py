@@ -120,7 +120,7 @@ def configure(
         find: as in `build_config`.
 
     Raises:
-        UsageError: a value is wrong, or the data set is not found.
+        UsageError: a value is wrong, the data set is not found, or the Trainer's pod would lack a GPU that it requires.
     """
     if values["span"] not in ("", spans.NEWEST) and values["data"] and spans.PLACEHOLDER not in values["data"]:
         raise UsageError(
@@ -136,4 +136,10 @@ def configure(
             value = int(value) if parameter.type is int else value
             chosen.setdefault(group, {})[name] = value
     nested = {**chosen.pop("", {}), **chosen}
-    return build_config(values["preset"], values["model"], [*layers, ("pipeline parameters", nested)], find)
+    config = build_config(values["preset"], values["model"], [*layers, ("pipeline parameters", nested)], find)
+    if config.training.require_gpu and not config.kubeflow.of_component("Trainer").gpus:
+        raise UsageError(
+            "training.require_gpu: found true with kubeflow.components.Trainer.gpus=0, expected a GPU for the "
+            "Trainer's pod. Compile with kubeflow.components.Trainer.gpus=1, or with training.require_gpu=false"
+        )
+    return config

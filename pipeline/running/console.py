@@ -1,6 +1,6 @@
 """Shows the progress of a run: one line for each component, with state, time and main figure, and the training.
 
-On a terminal, lines are updated in place. Otherwise each line is printed once.
+On a terminal, lines are updated in place. Otherwise each line is printed once, and at most nine epochs of a training.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class RunConsole(logging.Handler):
         self._lines: list[tuple[str, str, float, str]] = []
         self._running: tuple[str, float] | None = None
         self._progress: dict[str, Any] = {}
+        self._eighth = 0  # of the training, at the last printed epoch
         # The process's output goes to the log file; Live would redirect it to the console again.
         self._live = Live(
             get_renderable=self._render,
@@ -70,10 +71,14 @@ class RunConsole(logging.Handler):
             self.console.print(_table([line]))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Shows what a component reports below its line, or prints it at the end of an epoch."""
+        """Shows what a component reports below its line, or prints it: epoch 1, and a validated one of each eighth."""
         progress = getattr(record, "progress", {})
         if progress.get("epochs"):
-            if progress["epoch_ended"] and not self._live.is_started:
+            eighth = 8 * progress["epoch"] // progress["epochs"]
+            validated = any(value is not None for name, value in progress.items() if name.startswith("val_"))
+            due = progress["epoch"] == 1 or (validated and eighth > self._eighth)
+            if progress["epoch_ended"] and due and not self._live.is_started:
+                self._eighth = eighth
                 self.console.print(Text("    " + record.getMessage(), style="dim"), soft_wrap=True)
             self._progress = {**progress, "message": record.getMessage()}
 

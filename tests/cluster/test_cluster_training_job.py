@@ -66,7 +66,7 @@ def _ended(cluster):
 
 
 def test_a_training_resumes_after_a_pod_is_lost(training, pipeline_image):
-    until(lambda: "epoch 3/" in _log(training, 0), 900, lambda: _log(training, 0)[-3000:])
+    until(lambda: "epoch 4/" in _log(training, 0), 900, lambda: _log(training, 0)[-3000:])
     (lost,) = _pods(training, 1)
     training.kubectl("delete", "pod", lost["metadata"]["name"], "--grace-period=1")
 

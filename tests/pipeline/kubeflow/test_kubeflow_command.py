@@ -110,6 +110,7 @@ def test_the_default_image_is_the_pipeline_image_of_make_images():
         (["--target", "vertx"], "--target vertx: expected one of kfp, vertex"),
         (["--out", "pipeline.txt"], "--out pipeline.txt: expected a name that ends in .yaml or .yml"),
         (["--size", "64"], "size: found '64'"),
+        (["--preset", "gpu"], "training.require_gpu: found true with kubeflow.components.Trainer.gpus=0"),
         (["--set", "kubeflow.rot=x"], "did you mean kubeflow.root?"),
     ],
 )

@@ -303,6 +303,19 @@ def test_settings_that_cannot_work_are_not_compiled(compiled, settings, message)
         compiled(settings)
 
 
+def test_a_component_s_time_limit_reaches_its_task(compiled):
+    limits = {"ImageMaskExampleGen": 1800, "Trainer": 7200, "Evaluator": 3600}
+    components = {name: {"timeout": seconds} for name, seconds in limits.items()}
+    package = compiled({"kubeflow": {"root": "/mnt/work", "components": components}})
+
+    pods = list(yaml.safe_load_all(Path(package).read_text()))[1]["platforms"]["kubernetes"]["deploymentSpec"][
+        "executors"
+    ]
+    found = {name: pod["activeDeadlineSeconds"] for name, pod in pods.items() if "activeDeadlineSeconds" in pod}
+
+    assert found == {"exec-examplegen": "1800", "exec-trainer": "7200", "exec-evaluator": "3600"}
+
+
 def test_resources_can_be_given_to_every_node():
     config = load_config([("test", {"training": {"warm_start": True}, "export": {"variants": ["folded"]}})])
 

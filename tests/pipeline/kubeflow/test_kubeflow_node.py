@@ -2,13 +2,17 @@
 
 import json
 import os
+from pathlib import Path
 
+import kfp_harness
 import pytest
+import yaml
 from kfp import dsl
 
 from pipeline.kubeflow import node
 from pipeline.kubeflow.node import main
 from pipeline.kubeflow.parameters import RUN_ID, defaults
+from pipeline.kubeflow.tasks import TASKS
 from pipeline.storage.store import Artifact, NodeExecution
 
 
@@ -36,6 +40,27 @@ def test_a_model_is_not_pushed_into_the_container(tmp_path, street_scenes, capsy
 
     assert code == 2
     assert "serving_dir: found 'served'" in capsys.readouterr().err
+
+
+def test_no_task_checks_the_compiled_bounds_that_a_run_replaces(tmp_path, compiled, street_scenes, monkeypatch):
+    # The run's data has no class of that name.
+    gate, own = {"min_class_iou": {"walker": 0.1}}, {"pedestrian": 0.2}
+    package = compiled({"kubeflow": {"root": str(tmp_path / "work")}, "gate": gate})
+    spec = next(yaml.safe_load_all(Path(package).read_text()))
+    values = {**defaults(street_scenes, "unet", "smoke", None, None), "min_class_iou": own, RUN_ID: "r"}
+    seen = {}
+    monkeypatch.setattr(node, "_launch", lambda name, config, *_: seen.update({name: config.gate.min_class_iou}))
+
+    for name, task in spec["root"]["dag"]["tasks"].items():
+        given = {key: values[key] for key in task["inputs"]["parameters"]}
+        executor_input = {"inputs": {"parameterValues": given}, "outputs": {"artifacts": {}}}
+        words = spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"]["args"]
+        assert main(kfp_harness.fill(words, executor_input)) == 0
+
+    assert seen == {
+        name: own if "min_class_iou" in task.parameters else {} for name, task in TASKS.items() if name in seen
+    }
+    assert len(seen) == len(spec["root"]["dag"]["tasks"])
 
 
 def test_a_task_prepares_its_process_for_gpus(monkeypatch):

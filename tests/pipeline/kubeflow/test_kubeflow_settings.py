@@ -5,10 +5,11 @@ from kfp import dsl
 
 from components.errors import SegpipeError, UsageError
 from pipeline.configuration import spans
-from pipeline.configuration.kubeflow import KubeflowSettings, MetadataSettings
+from pipeline.configuration.kubeflow import KubeflowSettings
 from pipeline.configuration.loading import load_config, read_assignments
 from pipeline.kubeflow import kubernetes_options
 from pipeline.kubeflow.parameters import configure, defaults
+from pipeline.storage.settings import MetadataSettings
 from pipeline.storage.store import Store
 from pipeline.storage.workdir import Workdir
 
@@ -50,9 +51,23 @@ def test_a_folder_without_a_placeholder_has_no_spans(street_scenes):
 
 
 def test_another_preset_and_model_bring_their_own_settings():
-    config = configure(_values(preset="gpu", model="fcn8"), [])
+    config = configure(_values(preset="cpu-long", model="fcn8"), [])
 
-    assert (config.model.name, config.size, config.training.epochs) == ("fcn8", (352, 480), 40)
+    assert (config.model.name, config.size, config.training.epochs) == ("fcn8", (352, 480), 120)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"kubeflow": {"components": {"Trainer": {"gpus": 1}}}}, {"training": {"require_gpu": False}}], ids=str
+)
+def test_a_required_gpu_must_be_requested_for_the_trainer(settings):
+    values = _values(preset="gpu")
+
+    with pytest.raises(
+        UsageError, match=r"require_gpu: found true with kubeflow\.components\.Trainer\.gpus=0.*Trainer\.gpus=1"
+    ):
+        configure(values, [("file", {"kubeflow": {"components": {"Evaluator": {"gpus": 1}}}})])
+
+    assert configure(values, [("file", settings)]).training.epochs == 40
 
 
 def test_a_wrong_parameter_is_explained():
