@@ -42,7 +42,7 @@ def submit(
     experiment: _Experiment = "",
     service_account: _ServiceAccount = "",
     no_overlap: Annotated[
-        bool, typer.Option("--no-overlap", help="Start no run while another one of the experiment is running.")
+        bool, typer.Option("--no-overlap", help="Start no run while another one of the pipeline is running.")
     ] = False,
 ) -> None:
     """Start a run; upload the pipeline first if the server does not have it."""
@@ -64,13 +64,13 @@ def start_run(
     package = read_package(pipeline)
     arguments = read_arguments(package, params)
     kubeflow = connect(connection)
-    version, experiment_id = kubeflow.upload(package), kubeflow.experiment(experiment or package.name)
-    running = kubeflow.unfinished(version, experiment_id) if no_overlap else None
+    version = kubeflow.upload(package)
+    running = kubeflow.unfinished(version) if no_overlap else None
     if running:
         say(f"run {running.display_name} is running; started no other")
         return
     name = name or f"{package.name}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
-    run = kubeflow.submit(version, name, arguments, experiment_id, service_account)
+    run = kubeflow.submit(version, name, arguments, kubeflow.experiment(experiment or package.name), service_account)
     say(f"run {name} started, id {run.run_id}\n{kubeflow.run_page(run)}")
 
 

@@ -107,13 +107,10 @@ class Kubeflow:
         with self.explained():
             return list(itertools.islice(self._runs(), limit))
 
-    def unfinished(self, version: Any, experiment_id: str) -> Any | None:
-        """Returns a run of any version of the same pipeline that has not ended; None if there is no such run.
-
-        Only the newest 100 runs of the experiment are searched.
-        """
+    def unfinished(self, version: Any) -> Any | None:
+        """Returns a run of any version of the same pipeline that has not ended; None if there is no such run."""
         with self.explained():
-            for run in itertools.islice(self._runs(experiment_id=experiment_id), _PAGE_SIZE):
+            for run in self._runs(filter=_matching("NOT_EQUALS", "state", *FINISHED)):
                 reference = run.pipeline_version_reference
                 if reference and reference.pipeline_id == version.pipeline_id and run.state not in FINISHED:
                     return run
@@ -188,7 +185,12 @@ class Kubeflow:
 
 def named(name: str) -> str:
     """Returns the filter of a listing for items of a name."""
-    return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
+    return _matching("EQUALS", "display_name", name)
+
+
+def _matching(operation: str, key: str, *values: str) -> str:
+    """Returns the filter of a listing for items whose field compares so with every value."""
+    return json.dumps({"predicates": [{"operation": operation, "key": key, "stringValue": each} for each in values]})
 
 
 def utc(time: datetime | None) -> datetime | None:

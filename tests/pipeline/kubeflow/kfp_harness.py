@@ -2,8 +2,8 @@
 
 The YAML is read as data, without kfp or TFX. Every task runs in a separate process, with only the environment variables
 of the YAML. This Python environment replaces the container image, existing folders replace the volumes, and retries
-start at once. The real launcher handles placeholders and outputs in kubeflow/pipelines, backend/src/v2: driver.go and
-launcher_v2.go.
+start at once. The real driver and launcher are driver/resolve.go, cmd/launcher-v2/main.go and
+component/launcher_v2.go in kubeflow/pipelines 7b70c7b, backend/src/v2.
 """
 
 import dataclasses
@@ -115,7 +115,8 @@ class Run:
         assert not any("{{" in word for word in command), command
         with self._cluster.slots, open(folder / "log.txt", "w") as log:
             code = _run_process(command, self._environment(container, pod), log, self._deadline(pod), self._kill(name))
-        task.exit_codes.append(code)
+        # The launcher ends with 1 if the command fails: `main` in main.go.
+        task.exit_codes.append(1 if code else 0)
         task.log = (folder / "log.txt").read_text()
         task.artifacts = _collect(executor_input) if code == 0 else {}
 
@@ -129,7 +130,7 @@ class Run:
             key: {"artifacts": [self.tasks[source["producerTask"]].artifacts[source["outputArtifactKey"]]]}
             for key, source in sources.items()
         }
-        # The launcher copies each input, and fails if a file is missing.
+        # The launcher copies each input, and fails if a file is missing: `downloadArtifacts` in launcher_v2.go.
         assert all(Path(group["artifacts"][0]["uri"]).is_file() for group in read.values()), read
         outputs = component.get("outputDefinitions", {}).get("artifacts", {})
         return {
@@ -147,7 +148,7 @@ class Run:
         if "componentInputParameter" in source:
             return self._parameters[source["componentInputParameter"]]
         constant = source["runtimeValue"]["constant"]
-        # Kubeflow replaces a job placeholder only if it is the whole value.
+        # Kubeflow replaces a job placeholder only if it is the whole value: `resolveInputParameter` in resolve.go.
         return self.id if constant == _RUN_ID else constant
 
     def _environment(self, container: Mapping[str, Any], pod: Mapping[str, Any]) -> dict[str, str]:
@@ -170,7 +171,7 @@ class Run:
 
 
 def fill(command: list[str], executor_input: Mapping[str, Any]) -> list[str]:
-    """Replaces the placeholders of a command line, as Kubeflow's launcher does."""
+    """Replaces the placeholders of a command line, as `getPlaceholders` in launcher_v2.go."""
     values = {"{{$}}": json.dumps(executor_input)}
     for name, value in executor_input["inputs"]["parameterValues"].items():
         text = value if isinstance(value, str) else json.dumps(value)

@@ -2,6 +2,10 @@
 
 Every request and every answer is checked against `kubeflow_api.json`, an excerpt of Kubeflow's own swagger;
 a request that does not fit gets the status 400 and is recorded in `violations`.
+
+Comments name the source of each behaviour in kubeflow/pipelines 7b70c7b, below backend/src/apiserver. Errors have the
+text of the first error, without those of the calls that pass it on, and the prefix of its kind in
+backend/src/common/util/error.go.
 """
 
 import copy
@@ -19,13 +23,13 @@ import yaml
 from kubeflow_api import find_operation, slug, validate
 
 _GRPC_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 500: 13}
-# The field with the items in the response of each listing.
-_LISTS = {
-    "experiments": "experiments",
-    "pipelines": "pipelines",
-    "versions": "pipeline_versions",
-    "recurringruns": "recurringRuns",
-    "runs": "runs",
+# The field with the items in the response of each listing, and the name of an item in storage/*_store.go.
+_KINDS = {
+    "experiments": ("experiments", "Experiment"),
+    "pipelines": ("pipelines", "Pipeline"),
+    "versions": ("pipeline_versions", "PipelineVersion"),
+    "recurringruns": ("recurringRuns", "Job"),
+    "runs": ("runs", "Run"),
 }
 
 
@@ -42,7 +46,7 @@ class KubeflowServer:
         self.token = token
         self.cookie = cookie
         self.namespace = namespace  # of the one user, in multi-user mode
-        self.items = {kind: {} for kind in _LISTS}
+        self.items = {kind: {} for kind in _KINDS}
         self.requests = []
         self.violations = []
         self.page_size = 2  # smaller than any client's, so that listings have several pages
@@ -99,6 +103,7 @@ class KubeflowServer:
                 raise ApiError(status, "refused on purpose")
         found = find_operation(method, path)
         if found is None:
+            # `DefaultRoutingErrorHandler` in runtime/errors.go, grpc-gateway v2.29.0.
             raise ApiError(404, "Not Found")
         template, names, operation = found
         self._check_query(operation, query)
@@ -110,8 +115,13 @@ class KubeflowServer:
         return result
 
     def _authenticate(self, headers):
+        """Answers as the oauth2-proxy in front of a whole Kubeflow, for every path and the health check too."""
+        # `api_routes` in common/oauth2-proxy/base/oauth2_proxy.cfg, kubeflow/manifests 009c880, and `errorJSON` in
+        # oauthproxy.go, oauth2-proxy/oauth2-proxy 14af295.
         if self.token and headers.get("authorization") != f"Bearer {self.token}":
-            raise ApiError(401, "Request header error: there is no user identity header.")
+            raise ApiError(401, "")
+        # `login_url` in common/oauth2-proxy/base/oauth2-proxy-config.yaml, before kubeflow/manifests a7c646e added
+        # `api_routes`.
         if self.cookie and headers.get("Cookie") != self.cookie:
             raise ApiError(302, "")
 
@@ -121,7 +131,12 @@ class KubeflowServer:
             if name not in known:
                 self._violated(f"query parameter {name} is not in the API")
         if self.namespace and "namespace" in known and query.get("namespace") != self.namespace:
-            raise ApiError(403, f"User 'user@example.com' is not authorized in namespace {query.get('namespace')!r}")
+            # `IsAuthorized` in resource/resource_manager.go.
+            raise ApiError(
+                403,
+                "PermissionDenied: User 'user@example.com' is not authorized with reason:  "
+                f"(request: &ResourceAttributes{{Namespace:{query.get('namespace')}}}): Unauthorized access",
+            )
 
     def _check_body(self, operation, headers, body):
         parameter = next((item for item in operation["parameters"] if item["in"] in ("body", "formData")), None)
@@ -147,14 +162,20 @@ class KubeflowServer:
         raise ApiError(400, text)
 
     def _get_healthz(self, **_):
-        return {"multi_user": True} if self.namespace else {}
+        # `healthzResponse` in main.go.
+        return {"multi_user": bool(self.namespace)}
 
     def _get_experiments(self, query, **_):
         return self._list("experiments", query)
 
     def _post_experiments(self, body, **_):
         if any(item["display_name"] == body["display_name"] for item in self.all("experiments")):
-            raise ApiError(409, f"experiment {body['display_name']} already exists")
+            # `CreateExperiment` in storage/experiment_store.go.
+            raise ApiError(
+                409,
+                "Already exist error: Failed to create a new experiment. "
+                f"The name {body['display_name']} already exists. Please specify a new name",
+            )
         return self._add("experiments", "experiment_id", body)
 
     def _get_pipelines(self, query, **_):
@@ -162,14 +183,21 @@ class KubeflowServer:
 
     def _post_pipelines(self, body, **_):
         if any(item["display_name"] == body["display_name"] for item in self.all("pipelines")):
-            raise ApiError(409, f"The name {body['display_name']} already exist. Please specify a new name")
+            # `CreatePipeline` in storage/pipeline_store.go.
+            raise ApiError(
+                409,
+                "Already exist error: Failed to create a new pipeline. "
+                f"The name {body['display_name']} already exist. Please specify a new name",
+            )
         return self._add("pipelines", "pipeline_id", body)
 
     def _get_pipelines_versions(self, pipeline_id, query, **_):
         return self._list("versions", query, pipeline_id=pipeline_id)
 
     def _post_pipelines_upload_version(self, query, body, **_):
-        self._item("pipelines", query["pipelineid"])
+        # `uploadPipelineVersion` in server/pipeline_upload_server.go hides the reasons.
+        if query["pipelineid"] not in self.items["pipelines"]:
+            raise ApiError(400, "Failed to create a pipeline version")
         versions = [item for item in self.all("versions") if item["pipeline_id"] == query["pipelineid"]]
         if any(item["display_name"] == query["name"] for item in versions):
             raise ApiError(409, "Failed to create a pipeline version")
@@ -185,11 +213,19 @@ class KubeflowServer:
 
     def _post_recurringruns(self, body, **_):
         self._check_source(body)
-        if not 1 <= int(body.get("max_concurrency", 0)) <= 10:
-            raise ApiError(400, "Max concurrency of a recurring run must be at least 1 and at most 10.")
+        # `toModelJob` in server/api_converter.go.
+        concurrency = int(body.get("max_concurrency", 0))
+        if not 1 <= concurrency <= 10:
+            raise ApiError(
+                400,
+                "Invalid input error: Max concurrency of a recurring run must be at least 1 and at most 10. "
+                f"Received {concurrency}",
+            )
         schedule = body["trigger"].get("cron_schedule")
+        # The server takes five fields too, but always reads the first one as seconds; the day of the week is optional:
+        # `defaultParser` in parser.go, robfig/cron v1.2.0. So segpipe must send all six.
         if schedule and len(schedule["cron"].split()) != 6:
-            raise ApiError(400, "Schedule cron is not a supported format")
+            self._violated(f"{schedule['cron']} has no field of seconds")
         status = "ENABLED" if body["mode"] == "ENABLE" else "DISABLED"
         body["max_concurrency"] = str(body["max_concurrency"])
         if not schedule:
@@ -211,7 +247,7 @@ class KubeflowServer:
         return {}
 
     def _get_runs(self, query, **_):
-        return self._list("runs", query)
+        return self._list("runs", query, **{key: query[key] for key in ("experiment_id",) if key in query})
 
     def _post_runs(self, body, **_):
         self._check_source(body)
@@ -222,13 +258,15 @@ class KubeflowServer:
 
     def _post_runs_terminate(self, run_id, **_):
         run = self._item("runs", run_id)
-        # `RunStore.TerminateRun` in backend/src/apiserver/storage/run_store.go, kubeflow/pipelines 7b70c7b.
+        # `TerminateRun` in storage/run_store.go.
         if run["state"] not in ("PAUSED", "PENDING", "RUNNING"):
-            raise ApiError(400, f"Failed to terminate a run {run_id}. Row not found")
+            raise ApiError(400, f"Invalid input error: Failed to terminate a run {run_id}. Row not found")
         run["state"] = "CANCELING"
-        # `ResourceManager.TerminateRun` in resource/resource_manager.go: the state is stored first.
+        # `TerminateRun` in resource/resource_manager.go: the state is stored first.
         if run_id in self.without_workflow:
-            raise ApiError(500, f"Failed to terminate run {run_id} due to error terminating its workflow")
+            raise ApiError(
+                500, f"InternalServerError: Failed to terminate run {run_id} due to error terminating its workflow"
+            )
         return {}
 
     def _check_source(self, body):
@@ -238,11 +276,12 @@ class KubeflowServer:
         known = spec["root"].get("inputDefinitions", {}).get("parameters", {})
         for name in body.get("runtime_config", {}).get("parameters", {}):
             if name not in known:
-                raise ApiError(400, f"parameter(s) provided are not required by pipeline: {name}")
+                # `validatePipelineJobInputs` in template/v2_template.go.
+                raise ApiError(400, f"Invalid input error: parameter(s) provided are not required by pipeline: {name}")
 
     def _item(self, kind, identity):
         if identity not in self.items[kind]:
-            raise ApiError(404, f"{kind} {identity} not found.")
+            raise ApiError(404, f"ResourceNotFoundError: {_KINDS[kind][1]} {identity} not found")
         return self.items[kind][identity]
 
     def _add(self, kind, key, body):
@@ -253,14 +292,14 @@ class KubeflowServer:
     def _list(self, kind, query, **having):
         found = [item for item in self.all(kind) if having.items() <= item.items()]
         for predicate in json.loads(query.get("filter") or "{}").get("predicates", []):
-            assert predicate["operation"] in ("EQUALS", 1)
-            found = [item for item in found if item.get(predicate["key"]) == predicate["stringValue"]]
+            wanted = {"EQUALS": True, "NOT_EQUALS": False, 1: True}[predicate["operation"]]
+            found = [item for item in found if (item[predicate["key"]] == predicate["stringValue"]) is wanted]
         if query.get("sort_by") == "created_at desc":
             found.sort(key=lambda item: item["created_at"], reverse=True)
         start = int(query.get("page_token") or 0)
         end = start + min(self.page_size, int(query.get("page_size") or self.page_size))
-        # Like protojson, which leaves out empty fields.
-        answer = {_LISTS[kind]: found[start:end], "total_size": len(found)} if found else {}
+        # `CustomMarshaler` in common/utils.go leaves out empty fields.
+        answer = {_KINDS[kind][0]: found[start:end], "total_size": len(found)} if found else {}
         return {**answer, "next_page_token": str(end)} if end < len(found) else answer
 
     def _handler(server):
@@ -299,8 +338,11 @@ def _stamped(key, body):
 
 
 def _error(error, path):
-    """Returns an error in the gateway's format or, for uploads, in the upload server's."""
+    """Returns an error in the gateway's format or, for uploads, in the upload server's; the proxy sends no text."""
+    if not str(error):
+        return {}
     if "/upload" in path:
+        # `writeErrorToResponse` in server/pipeline_upload_server.go.
         return {"error_message": str(error), "error_details": str(error)}
-    code = _GRPC_CODES.get(error.status, 2)
-    return {"error": str(error), "code": code, "message": str(error), "details": []}
+    # `DefaultHTTPErrorHandler` in runtime/errors.go, grpc-gateway v2.29.0; without `details`, which repeat the error.
+    return {"code": _GRPC_CODES.get(error.status, 2), "message": str(error)}

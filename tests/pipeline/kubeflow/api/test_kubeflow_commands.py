@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from compiled_package import write_package
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from components.errors import UsageError
 from pipeline.cli.main import app
+from pipeline.cli.watch import RetrainingOptions
 
 
 def _call(*words):
@@ -94,6 +96,40 @@ def test_a_run_without_overlap_waits_for_the_next_time(server, call):
 
     assert "run first is running; started no other" in second
     assert [run["display_name"] for run in server.all("runs")] == ["first", "third"]
+
+
+def test_a_run_behind_many_finished_ones_is_an_overlap(server, call):
+    call("submit", "--name", "first")
+    (first,) = server.all("runs")
+    finished = {**first, "state": "SUCCEEDED", "created_at": "2100-01-01T00:00:00Z"}
+    server.items["runs"] |= {str(number): {**finished, "run_id": str(number)} for number in range(101)}
+
+    assert "run first is running; started no other" in call("submit", "--no-overlap")
+
+
+@pytest.fixture
+def watch(server, package):
+    """Returns a function that starts a run after drift, as `segpipe watch --then-run --host` does."""
+    options = RetrainingOptions(then_run=True, host=server.host, pipeline=package, params=["data=/data"])
+    return lambda: options.start("work", SimpleNamespace(kind="images"), "requests", [])
+
+
+def test_a_second_watch_starts_no_run_until_the_first_one_has_ended(server, watch, capsys):
+    watch()
+    watch()
+    assert "is running; started no other" in capsys.readouterr().out
+    (first,) = server.all("runs")
+    first["state"] = "SUCCEEDED"
+    watch()
+
+    assert len(server.all("runs")) == 2
+
+
+def test_a_watch_starts_no_run_while_the_nightly_one_of_the_cron_job_is_running(server, call, watch):
+    call("submit", "--name", "nightly", "--experiment", "retrain", "--no-overlap")
+    watch()
+
+    assert [run["display_name"] for run in server.all("runs")] == ["nightly"]
 
 
 def test_a_schedule_is_applied_listed_paused_and_deleted(server, call):
