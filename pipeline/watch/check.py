@@ -14,6 +14,7 @@ from components.dataset.description import DatasetDescription
 from components.dataset.encoded import Limits
 from components.errors import UsageError
 from components.examples import example_files, read_examples
+from components.stored_folder import explained, fetch
 from pipeline.watch.comparison import (
     BRIGHTNESS,
     CONTRAST,
@@ -92,17 +93,18 @@ def watch(
 
     Raises:
         UsageError: the source has no images, or not the model's classes.
+        SegpipeError: a file cannot be read.
     """
     served_name = os.path.basename(os.path.dirname(reference.model))
-    found = read_source(source, limit, reference.split, description, sizes, served_name)
+    with explained(source):
+        found = read_source(source, limit, reference.split, description, sizes, served_name)
     verdict = DriftVerdict(reference.run_id, found.kind, len(found.images), found.unreadable, [])
     if len(found.images) < at_least:
         return verdict
     directory = find_version(model or reference.model)
     names = tuple(read_metadata(directory)["class_map"]["names"])
-    training = [
-        observe(example.image) for example in read_examples(example_files(reference.examples, reference.split), limit)
-    ]
+    examples = example_files(fetch(reference.examples), reference.split)
+    training = [observe(example.image) for example in read_examples(examples, limit)]
     images = found.images
     if found.class_names is None:
         predictor = LocalModel(Predictor(directory))

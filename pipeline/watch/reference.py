@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from components import files
 from components.errors import UsageError
+from components.stored_folder import fetch
 from pipeline.history.served import is_served
 from pipeline.storage.store import NodeExecution, Store, find_output
 
@@ -20,7 +21,7 @@ class Reference:
     Attributes:
         run_id: the run.
         split: name of the training split.
-        statistics: StatisticsGen's file for the training split.
+        statistics: StatisticsGen's file for the training split, on the local disk.
         examples: URI of the raw examples of all splits.
         model: the exported model.
     """
@@ -52,17 +53,19 @@ def find_run(store: Store, project: str = "") -> str:
 
 
 def find_reference(store: Store, run_id: str, train_split: str) -> Reference:
-    """Returns a run's training data and model.
+    """Returns a run's training data and model. Statistics on an object store are copied to the local disk.
 
     Raises:
         UsageError: the run has no statistics of the training split.
+        SegpipeError: the statistics cannot be copied.
     """
-    executions, split = store.executions(run_id), f"Split-{train_split}"
-    statistics = files.join(_uri(executions, "StatisticsGen", "statistics"), split, _STATISTICS_FILE)
+    executions = store.executions(run_id)
+    folder, name = _uri(executions, "StatisticsGen", "statistics"), f"Split-{train_split}/{_STATISTICS_FILE}"
+    statistics = files.join(fetch(folder), name)
     if not files.exists(statistics):
         raise UsageError(
-            f"run {run_id}: {statistics} was not found, expected statistics of the training split, {train_split!r}. "
-            "Set data.train_split in --config to the split that the run was trained on"
+            f"run {run_id}: {files.join(folder, name)} was not found, expected statistics of the training split, "
+            f"{train_split!r}. Set data.train_split in --config to the split that the run was trained on"
         )
     examples = _uri(executions, "ImageMaskExampleGen", "examples")
     return Reference(run_id, train_split, statistics, examples, _pushed_version(executions))

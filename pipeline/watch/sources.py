@@ -6,12 +6,13 @@ LOG_TFRECORD) and its warm-up files.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -92,7 +93,8 @@ def read_source(
     """Detects the kind of a source, and reads its images.
 
     Args:
-        path: a data set with masks, a folder of images, or a file or folder of logged requests.
+        path: a data set with masks, a folder of images, or a file or folder of logged requests, local or on an object
+            store.
         limit: largest number of images to read: the newest images or requests, or evenly spaced pairs of a data set.
         split: the split of a data set to read.
         description: the description of a data set; if it is None or finds no pairs, it is detected.
@@ -101,15 +103,17 @@ def read_source(
 
     Raises:
         UsageError: the path has no images, or the data set's own description is wrong.
+        OSError: a file or folder cannot be read.
     """
     described = description if description and has_pairs(description, list(data_files(path))) else _describe(path)
     if described:
         return _read_pairs(path, described.without_instances().without_depth(), split, limit, sizes)
     max_pixels = (sizes or Limits()).max_pixels
-    images = _newest(file for file in _files(path) if _is_image(file))[-limit:]
+    found = _files(path)
+    images = [file for file in found if _is_image(file)][-limit:]
     if images:
-        return _collect(IMAGES, (file.read_bytes() for file in images), max_pixels)
-    logs = _newest(file for file in _files(path) if not file.name.startswith("."))
+        return _collect(IMAGES, map(files.read_bytes, images), max_pixels)
+    logs = [file for file in found if not os.path.basename(file).startswith(".")]
     requests = _collect(REQUESTS, _requests(logs, limit, model), max_pixels)
     if requests.images or requests.unreadable:
         return requests
@@ -154,7 +158,7 @@ def _collect(kind: str, encoded: Iterator[bytes], max_pixels: int) -> Observatio
     return Observations(kind, images, unreadable)
 
 
-def _requests(logs: Sequence[Path], limit: int, model: str) -> Iterator[bytes]:
+def _requests(logs: Sequence[str], limit: int, model: str) -> Iterator[bytes]:
     """Yields the images of the newest requests, oldest first. Raises UsageError if a file is not a request log."""
     images: list[bytes] = []
     for path in reversed(logs):
@@ -164,7 +168,7 @@ def _requests(logs: Sequence[Path], limit: int, model: str) -> Iterator[bytes]:
     yield from images
 
 
-def _requests_of(path: Path, limit: int, model: str) -> Iterable[bytes]:
+def _requests_of(path: str, limit: int, model: str) -> Iterable[bytes]:
     """Returns the last images that a model received, at most `limit`, and keeps no more in memory."""
     import tensorflow as tf
     from google.protobuf.message import DecodeError
@@ -172,10 +176,11 @@ def _requests_of(path: Path, limit: int, model: str) -> Iterable[bytes]:
 
     images: deque[bytes] = deque(maxlen=limit)
     try:
-        for record in tf.data.TFRecordDataset(str(path), compression_type="GZIP" if path.suffix == ".gz" else ""):
-            request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
-            if model in ("", request.model_spec.name):
-                images += request.inputs[features.IMAGE].string_val
+        with _local(path) as log:
+            for record in tf.data.TFRecordDataset(log, compression_type="GZIP" if path.endswith(".gz") else ""):
+                request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+                if model in ("", request.model_spec.name):
+                    images += request.inputs[features.IMAGE].string_val
     except (tf.errors.DataLossError, DecodeError) as error:
         # Ignore an unfinished last record, which a server is still writing. The message is from `ReadChecksummed` in
         # tensorflow/core/lib/io/record_reader.cc; for a wrong checksum it is "corrupted record".
@@ -186,17 +191,25 @@ def _requests_of(path: Path, limit: int, model: str) -> Iterable[bytes]:
     return images
 
 
-def _files(path: str) -> Iterator[Path]:
-    root = Path(path)
-    if root.is_file():
-        yield root
-    for folder, _, names in os.walk(root):
-        yield from (Path(folder, name) for name in names)
+@contextlib.contextmanager
+def _local(path: str) -> Iterator[str]:
+    """Yields the path of a file; an object is copied to the local disk, because TensorFlow reads few object stores."""
+    if not files.is_remote(path):
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="segpipe-") as copy:
+        copy.writelines(files.chunks(path))
+        copy.flush()
+        yield copy.name
 
 
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower().removeprefix(".") in IMAGE_EXTENSIONS
+def _files(path: str) -> list[str]:
+    """Returns the path of a file, or of each file below a folder, oldest first."""
+    if files.exists(path) if files.is_remote(path) else os.path.isfile(path):
+        return [path]
+    found = sorted((info.modified, info.path) for info in files.scan(path, missing_ok=True))
+    return [files.join(path, name) for _, name in found]
 
 
-def _newest(paths: Iterable[Path]) -> list[Path]:
-    return sorted(paths, key=lambda path: (path.stat().st_mtime, str(path)))
+def _is_image(path: str) -> bool:
+    return os.path.splitext(path)[1].lower().removeprefix(".") in IMAGE_EXTENSIONS

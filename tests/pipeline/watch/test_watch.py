@@ -10,15 +10,18 @@ import sys
 import pytest
 import tensorflow as tf
 import yaml
+from obstore.exceptions import BaseError
+from obstore.store import MemoryStore
 from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 from typer.testing import CliRunner
 from watched_run import RUN_ID, pictures, write_data_set, write_run
 from webhook_receiver import receiving
 
-from components import features
+from components import features, object_store
 from components.dataset.description import load
-from components.errors import EXIT_DRIFTED, EXIT_NOT_BLESSED, UsageError
+from components.errors import EXIT_DRIFTED, EXIT_NOT_BLESSED, SegpipeError, UsageError
+from components.stored_folder import Manifest, copy_files, write_manifest
 from pipeline.cli import kubeflow_runs
 from pipeline.cli.main import app
 from pipeline.kubeflow.connection import Connection
@@ -328,6 +331,56 @@ def test_the_exit_code_depends_on_drift(work, tmp_path):
     assert "No drift" in calm.output
     assert drifted.exit_code == EXIT_DRIFTED
     assert json.loads(drifted.stdout)["drifted"] is True
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """The address of a store that TensorFlow cannot read."""
+    store = MemoryStore()
+    monkeypatch.setattr(object_store, "_open", lambda address: store)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return "s3://bucket"
+
+
+def test_root_and_images_may_be_on_an_object_store(bucket, tmp_path):
+    def publish(folder):
+        address = folder.replace(str(tmp_path), bucket)
+        write_manifest(address, Manifest(files=copy_files(folder, address)))
+        shutil.rmtree(folder)
+        return address
+
+    out = write_run(str(tmp_path), pictures(60, brightness=0.4, seed=1), publish)
+    copy_files(str(_write_images(tmp_path / "asked", pictures(60, brightness=0.7, seed=2))), f"{bucket}/asked")
+
+    watched = CliRunner().invoke(app, ["watch", f"{bucket}/asked", "--out", out, "--json"])
+
+    assert watched.exit_code == EXIT_DRIFTED, watched.output
+    verdict = json.loads(watched.stdout)
+    assert (verdict["kind"], verdict["images"]) == ("images", 60)
+    assert "brightness" in {each["feature"] for each in verdict["findings"] if each["drifted"]}
+
+
+@pytest.mark.parametrize("source", ["logs", "logs/new.gz"])
+def test_logged_requests_may_be_on_an_object_store(look, bucket, tmp_path, source):
+    for name, brightness in (("old.gz", 0.9), ("new.gz", 0.4)):
+        (tmp_path / name).mkdir()
+        _write_log(tmp_path / name / name, pictures(40, brightness=brightness, seed=6), "GZIP")
+        copy_files(str(tmp_path / name), f"{bucket}/logs")
+
+    verdict = look(f"{bucket}/{source}", limit=40)
+
+    assert (verdict.kind, verdict.images, verdict.drifted) == ("requests", 40, [])
+    assert list(tmp_path.glob("segpipe-*")) == []
+
+
+def test_a_store_that_cannot_be_read_is_named(look, bucket, monkeypatch):
+    def fail(address):
+        raise BaseError("no credentials")
+
+    monkeypatch.setattr(object_store, "_open", fail)
+
+    with pytest.raises(SegpipeError, match="s3://bucket/asked.*: no credentials"):
+        look(f"{bucket}/asked")
 
 
 @pytest.mark.parametrize(

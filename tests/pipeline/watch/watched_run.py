@@ -55,25 +55,28 @@ def write_data_set(folder, images):
     return folder
 
 
-def write_run(folder, images):
-    """Writes the work directory of a run that was trained on pictures, and returns its path."""
+def write_run(folder, images, publish=str):
+    """Writes the work directory of a run that was trained on pictures, and returns its path.
+
+    `publish` takes each artifact's folder and returns the address that the metadata has of it.
+    """
     workdir = Workdir(os.path.join(folder, "work"))
     workdir.create()
     os.makedirs(workdir.run(RUN_ID))
     with open(os.path.join(workdir.run(RUN_ID), CONFIG_FILE), "w") as file:
         yaml.safe_dump({"data": {"dir": os.path.join(folder, "trained_on")}}, file)
-    uris = {key: os.path.join(workdir.artifacts, key) for key in ("examples", "statistics", "pushed_model")}
+    uris = {key: os.path.join(workdir.artifacts, key) for key in ("examples", "statistics")}
     _write_examples(os.path.join(uris["examples"], "Split-train"), images)
     _write_statistics(os.path.join(uris["statistics"], "Split-train"), images)
     version = os.path.join(workdir.root, "serving", "fcn8", "1")
     _write_model(version)
     recorder = Recorder(workdir.metadata)
-    for node, kind, key, properties in (
-        ("ImageMaskExampleGen", "Examples", "examples", {}),
-        ("StatisticsGen", "ExampleStatistics", "statistics", {}),
-        ("Pusher", "PushedModel", "pushed_model", {"pushed": 1, "pushed_destination": version}),
+    for node, kind, key, uri, properties in (
+        ("ImageMaskExampleGen", "Examples", "examples", publish(uris["examples"]), {}),
+        ("StatisticsGen", "ExampleStatistics", "statistics", publish(uris["statistics"]), {}),
+        ("Pusher", "PushedModel", "pushed_model", "", {"pushed": 1, "pushed_destination": publish(version)}),
     ):
-        recorder.node(RUN_ID, node, outputs={key: recorder.artifact(kind, uris[key], **properties)})
+        recorder.node(RUN_ID, node, outputs={key: recorder.artifact(kind, uri, **properties)})
     return workdir.root
 
 
