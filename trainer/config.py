@@ -73,6 +73,12 @@ class ModelSettings(Settings):
         """Semantic or instance segmentation."""
         return "instance" if self.name == "mask_rcnn" else "semantic"
 
+    @property
+    def min_images(self) -> int:
+        """Fewest images per training step, over all devices."""
+        # They pool each image to one pixel, which batch normalisation of a single image would set to a constant.
+        return 2 if self.name in ("pspnet", "deeplabv3plus") else 1
+
 
 class TrainingSettings(Settings):
     """The training recipe."""

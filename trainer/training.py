@@ -245,7 +245,7 @@ def _first_state(job: TrainingJob, checkpoints: Checkpoints, strategy: tf.distri
 
 def _use_xla(job: TrainingJob, steps: int, devices: int) -> bool:
     settings = job.training
-    if settings.xla == "auto" and not registry.compiles_with_xla(job.model):
+    if settings.xla == "auto" and not registry.compiles_with_xla(job.model, settings.deep_supervision):
         return False
     height, width = settings.crop_size or job.input_size
     return precision.use_xla(settings.xla, devices, settings.epochs * steps * settings.batch_size * height * width)

@@ -89,7 +89,8 @@ def measure(model: dict[str, Any], training: dict[str, Any], size: tuple[int, in
     masks = random.integers(0, classes, (images, *size), np.uint8)
     split = DecodedSplit(
         random.integers(0, 256, (images, *size, 3), np.uint8),
-        masks,
+        # With depth, any values of depth maps do.
+        np.stack([masks, masks], axis=-1).astype(np.uint16) if job.model.depth else masks,
         np.arange(images) % devices,
         distribution.sharding(strategy),
     )

@@ -46,18 +46,19 @@ def choose(layers: Layers, model: str | None, minutes: float, out: str) -> Chose
 
     Raises:
         UsageError: a setting is wrong, the data set is missing, the task is not semantic, or the time is too short.
-        DataRejectedError: the training split has no valid pair.
+        DataRejectedError: the training split has no valid pair, or no pixel to learn from.
         SegpipeError: the network could not be measured.
     """
     files.refuse_pattern("--out", out)
     first = model or presets.DEFAULT_MODEL
     # Enough to find the data. The crop size is fitted to the input size later.
-    base = {name: value for name, value in presets.preset("cpu", first).items() if name in ("size", "model")}
+    base = {name: value for name, value in presets.preset("cpu", first).items() if name in ("task", "size", "model")}
     config = load_config([(_SOURCE, base), *layers])
     if not config.data.dir:
         raise UsageError("--preset auto: found no --data, expected a folder of images and masks to choose for")
     if config.task != "semantic":
         raise UsageError(f"--preset auto: found task {config.task}, expected semantic; choose another preset")
+    depth = config.model.depth
     folder, description = find_data(config)
     layers = [*layers, ("data", {"data": {"dir": folder}})]
     config = with_gate_split(load_config([(_SOURCE, base), *layers]), description)
@@ -65,7 +66,7 @@ def choose(layers: Layers, model: str | None, minutes: float, out: str) -> Chose
     given = config.size if any("size" in settings for _, settings in layers) else None
 
     def measured(name: str, long: bool = False) -> tuple[Any, ...]:
-        settings, choices = rules.network(data, machine, name, long, given)
+        settings, choices = rules.network(data, machine, name, long, given, depth)
         config = load_config([(_SOURCE, settings), *layers])
         classes = description.class_map.num_classes
         speed, note = trial.measure(config, classes, machine, files.join(out, "trials"), minutes)

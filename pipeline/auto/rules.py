@@ -96,7 +96,12 @@ class Recipe(NamedTuple):
 
 
 def network(
-    data: DataFacts, machine: MachineFacts, model: str, long: bool = False, size: tuple[int, int] | None = None
+    data: DataFacts,
+    machine: MachineFacts,
+    model: str,
+    long: bool = False,
+    size: tuple[int, int] | None = None,
+    depth: bool = False,
 ) -> tuple[dict[str, Any], list[Choice]]:
     """Returns nested settings of a network and of its training, without the schedule, and the choices in them.
 
@@ -106,18 +111,16 @@ def network(
         model: the architecture.
         long: whether to use the preset `cpu-long` instead of `cpu`.
         size: height and width of the input, if the user set them.
-
-    Raises:
-        UsageError: no preset has the architecture.
+        depth: whether the network estimates depth too, which allows no test-time augmentation with several sizes.
     """
     kind = "gpu" if machine.gpus else "cpu"
     preset = "cpu-long" if kind == "cpu" and long else kind
-    if model not in PRESETS[preset]:
-        raise UsageError(f"--model {model}: expected one of {', '.join(PRESETS[preset])} with --preset auto")
     base = PRESETS[preset][model]
     device = ", ".join(machine.gpus) or f"{machine.cores} CPU cores"
     choices = [] if size else [_input(data)]
     height, width = size or choices[0].value
+    if machine.gpu_note:
+        choices.append(Choice("training.require_gpu", bool(machine.gpus), machine.gpu_note))
     factor = min(1.0, math.sqrt(_WINDOWS[kind] / (height * width)))
     window = [max(_STRIDE, round(side * factor / _STRIDE) * _STRIDE) for side in (height, width)]
     window = [min(side, whole) for side, whole in zip(window, (height, width), strict=True)]
@@ -132,6 +135,8 @@ def network(
     )
     settings = nested(choices, base)
     settings["gate"]["min_class_iou"] = {}
+    if depth:
+        settings["model"].pop("test_time_scales", None)
     return settings, choices
 
 

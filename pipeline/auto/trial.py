@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -57,7 +58,8 @@ def measure(config: RunConfig, classes: int, machine: MachineFacts, folder: str,
         with open(path) as file:
             found = json.load(file)["found"]
     else:
-        found = _largest(job, minutes * 60)
+        least = math.ceil(config.model.min_images / (len(machine.gpus) or 1))
+        found = _largest(job, minutes * 60, least)
         try:
             files.write_bytes(path, json.dumps({**json.loads(known), "found": found}, indent=2).encode())
         except OSError as error:
@@ -69,7 +71,7 @@ def measure(config: RunConfig, classes: int, machine: MachineFacts, folder: str,
     return Speed(**found), note
 
 
-def _largest(job: dict[str, Any], seconds: float) -> dict[str, Any]:
+def _largest(job: dict[str, Any], seconds: float, least: int) -> dict[str, Any]:
     """Returns the fields of `Speed` for the largest batch size, and the seconds of a step without other programs."""
     batch, start = job["training"]["batch_size"], time.monotonic()
     while True:
@@ -79,14 +81,14 @@ def _largest(job: dict[str, Any], seconds: float) -> dict[str, Any]:
             found = dataclasses.asdict(timing)
             del found["memory"]
             return {**found, "batch_size": batch, "seconds": time.monotonic() - start}
-        if batch == 1:
+        if batch <= least:
             height, width = job["size"]
             raise UsageError(
                 f"--preset auto: found {available / 2**30:.1f} GiB of memory, in which a step of "
-                f"{job['model']['name']} at {height}x{width} does not fit even with one image; choose a smaller --size "
-                "or training.crop_size, or free memory"
+                f"{job['model']['name']} at {height}x{width} does not fit even with training.batch_size={batch}; "
+                "choose a smaller --size or training.crop_size, or free memory"
             )
-        batch //= 2
+        batch = max(least, batch // 2)
 
 
 def _measure(job: dict[str, Any], seconds: float) -> StepCosts | None:

@@ -74,10 +74,10 @@ def check_served_name(config: RunConfig, workdir: Workdir) -> None:
     Raises:
         UsageError: only models named after an architecture have versions.
     """
-    serving, name = workdir.serving(config), config.served_name
+    serving, name = workdir.serving(config.serving_dir), config.served_name
     if config.serving_name or find_versions(files.join(serving, name)):
         return
-    earlier = [model for model in PRESETS["cpu"] if find_versions(files.join(serving, model))]
+    earlier = [model for model in PRESETS["source"] if find_versions(files.join(serving, model))]
     if earlier:
         raise UsageError(
             f"serving_name: found versions of {', '.join(earlier)} in {serving} and none of {name}, "

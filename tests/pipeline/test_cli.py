@@ -74,6 +74,10 @@ def test_help_wraps_paragraphs_at_the_terminals_width():
         (("run", "--data", ".", "--set", "training.epoch=1"), "did you mean training.epochs?"),
         (("run", "--data", ".", "--preset", "quick"), "smoke, cpu, cpu-long, gpu, source, pets"),
         (("run", "--data", ".", "--preset", "pets"), "expected one of unet with --preset pets. Add --model unet"),
+        (
+            ("run", "--data", ".", "--preset", "cpu-long", "--model", "mask_rcnn"),
+            "with --preset cpu-long. Add --model fcn8, or choose a preset with mask_rcnn: smoke, cpu, gpu",
+        ),
         (("run", "--data", ".", "--size", "10"), "HEIGHTxWIDTH"),
         (("serve", "--model_base_path", "models [v2]"), "--model_base_path: found"),
         (("evaluate", "--model", "absent", "--data", "."), "expected an exported model"),

@@ -432,6 +432,8 @@ _XLA_STEPS = math.ceil(precision.XLA_PIXELS / (3 * 4 * math.prod(toy.SIZE)))
         (toy.UNET, {"crop_size": (16, 32)}, _XLA_STEPS, False),
         (toy.UNET, {"xla": "off"}, _XLA_STEPS, False),
         (ModelSettings(name="unet", base_filters=4, encoder="mobilenet_v2"), {}, _XLA_STEPS, False),
+        (toy.UNET, {"deep_supervision": 0.4}, _XLA_STEPS, False),
+        (toy.UNET.model_copy(update={"depth": True}), {}, _XLA_STEPS, False),
         (ModelSettings(name="pspnet"), {}, _XLA_STEPS, False),
         (ModelSettings(name="pspnet"), {"xla": "on"}, 1, True),
     ],

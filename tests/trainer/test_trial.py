@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from trainer import trial
 from trainer.config import ModelSettings, TrainingSettings
 
@@ -20,8 +22,9 @@ def _run(job, limit="unlimited"):
     return subprocess.run(command, input=json.dumps(job), capture_output=True, text=True)
 
 
-def test_a_trial_times_steps_of_both_kinds():
-    done = _run(_SMALL)
+@pytest.mark.parametrize("options", [{}, {"depth": True}], ids=str)
+def test_a_trial_times_steps_of_both_kinds(options):
+    done = _run({**_SMALL, "model": {**_SMALL["model"], **options}})
 
     assert done.returncode == 0, done.stderr
     timing = trial.StepCosts(**json.loads(done.stdout))

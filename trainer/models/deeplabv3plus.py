@@ -23,8 +23,6 @@ FILTERS = 256
 FINE_FILTERS = 48
 # Not in the paper; its code has keep_prob 0.9: research/deeplab/model.py of tensorflow/models.
 DROPOUT = 0.1
-# The image average is one pixel. Batch normalisation of a single image would set it to a constant.
-MIN_BATCH = 2
 
 
 def build(settings: ModelSettings, input_size: tuple[int | None, int | None], num_classes: int) -> keras.Model:

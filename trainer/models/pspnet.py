@@ -19,8 +19,6 @@ STRIDE = 8
 BINS = (1, 2, 3, 6)
 FILTERS = 512
 DROPOUT = 0.1
-# The coarsest level is one pixel per image. Batch normalisation of a single image would set it to a constant.
-MIN_BATCH = 2
 
 
 def build(settings: ModelSettings, input_size: tuple[int | None, int | None], num_classes: int) -> keras.Model:

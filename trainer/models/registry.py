@@ -48,7 +48,6 @@ class Architecture:
         upsampling_choices: values of `model.upsampling` besides "default".
         options: the settings in `OPTIONS` that it supports.
         default_encoder_options: options that it supports with its default encoder only.
-        min_batch: fewest images per step; batch normalisation of 1x1 features needs two.
         blocks: the encoder's layers with weights, block by block, if they differ from `encoders.ENCODERS`.
         deep_layers: layers for auxiliary scores, deepest first; None for the encoder's features of stride 16.
     """
@@ -60,7 +59,6 @@ class Architecture:
     upsampling_choices: tuple[str, ...] = ("transposed", "nearest", "bilinear")
     options: tuple[str, ...] = ("normalization",)
     default_encoder_options: tuple[str, ...] = ()
-    min_batch: int = 1
     blocks: encoders.Blocks | None = None
     deep_layers: tuple[str, ...] | None = None
 
@@ -96,7 +94,6 @@ ARCHITECTURES = {
         encoder="resnet50",
         options=("dropout",),
         encoder_choices=_DILATABLE,
-        min_batch=pspnet.MIN_BATCH,
     ),
     "deeplabv3plus": Architecture(
         deeplabv3plus.build,
@@ -104,7 +101,6 @@ ARCHITECTURES = {
         encoder="resnet50",
         encoder_choices=_DILATABLE,
         options=("dropout",),
-        min_batch=deeplabv3plus.MIN_BATCH,
     ),
     "segformer": Architecture(
         segformer.build, segformer.STRIDE, encoder="mit_b0", encoder_choices=("mit_b0",), options=("dropout",)
@@ -227,11 +223,10 @@ def _check_default(group: str, settings: pydantic.BaseModel, option: str, networ
 
 def check_batch(settings: ModelSettings, images: int) -> None:
     """Raises UsageError if a step has too few images, over all devices, for the network's batch normalisation."""
-    least = _architecture(settings).min_batch
-    if images < least:
+    if images < settings.min_images:
         raise UsageError(
             f"training.batch_size: found {images} image per step, but {settings.name} normalises image averages over "
-            f"the batch; use at least {least}"
+            f"the batch; use at least {settings.min_images}"
         )
 
 
@@ -265,13 +260,16 @@ def encoder_blocks(settings: ModelSettings) -> encoders.Blocks:
     return ARCHITECTURES[settings.name].blocks or encoders.ENCODERS[name].blocks
 
 
-def compiles_with_xla(settings: ModelSettings) -> bool:
+def compiles_with_xla(settings: ModelSettings, deep_supervision: float = 0.0) -> bool:
     """Returns whether `training.xla` "auto" may compile a network for a GPU.
 
-    False for PSPNet and EfficientNet-Lite2, which XLA had not compiled after 190 s beside seven other networks on an
-    H200 (not measured by a script), and for DeepLabV3+, Mask R-CNN and the other encoders, which were not tried.
+    False for PSPNet, EfficientNet-Lite2 and UNet on VGG16 with deep supervision, which XLA had not compiled after 190 s
+    beside seven other networks on an H200 (not measured by a script), and for what was not tried: DeepLabV3+, Mask
+    R-CNN, the other encoders, other networks with deep supervision, and depth.
     """
-    return settings.name not in ("pspnet", "deeplabv3plus", "mask_rcnn") and encoder_name(settings) in (None, "vgg16")
+    if settings.name in ("pspnet", "deeplabv3plus", "mask_rcnn") or settings.depth or deep_supervision:
+        return False
+    return encoder_name(settings) in (None, "vgg16")
 
 
 def deep_layers(settings: ModelSettings) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,13 +14,16 @@ import pytest
 import yaml
 from PIL import Image
 
-from components.errors import SegpipeError, UsageError
+from components import gpu
+from components.dataset import synthetic
+from components.errors import DataRejectedError, SegpipeError, UsageError
 from pipeline.auto import choose, facts, trial
 from pipeline.auto.facts import MachineFacts
 from pipeline.cli import run
 from pipeline.cli.run import build_config
 from pipeline.configuration.data import describe, with_gate_split
 from pipeline.configuration.loading import load_config
+from pipeline.configuration.presets import MODELS
 from trainer.trial import OUT_OF_MEMORY, StepCosts
 
 _PYTHON = sys.executable
@@ -79,6 +83,32 @@ def test_this_machine_has_cores_and_memory():
     assert machine.processor
 
 
+def _show_gpu(monkeypatch):
+    """Makes the driver show a GPU."""
+    found = gpu.GpuInspection(gpu.Build(""), devices=(gpu.Device("Tesla T4", (7, 5), 2**34),))
+    monkeypatch.setattr(gpu, "inspect", lambda build: found)
+
+
+def test_a_gpu_that_tensorflow_cannot_use_does_not_count_and_the_reason_is_kept(monkeypatch):
+    _show_gpu(monkeypatch)
+    # Also on a machine with a GPU, `segpipe doctor` finds none.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    machine = facts.inspect_machine()
+
+    assert machine.gpus == ()
+    assert re.match("TensorFlow can use no GPU: .*(driver|CUDA).*; `segpipe doctor` says", machine.gpu_note)
+
+
+def test_only_gpus_that_tensorflow_can_use_count(tmp_path, monkeypatch):
+    _show_gpu(monkeypatch)
+    gpus = [{"name": "GeForce GTX 970", "capability": [5, 2]}, {"name": "Tesla T4", "capability": [7, 5]}]
+    _script(tmp_path, monkeypatch, f"print('{json.dumps({'gpus': gpus, 'usable_gpus': 1, 'precision': 'float16'})}')")
+    machine = facts.inspect_machine()
+
+    assert machine.gpus == ("Tesla T4",)
+    assert machine.gpu_note == "compute capability 7.5, with which training.precision=auto selects float16"
+
+
 def test_a_repeated_choice_reuses_the_measurement(street_scenes, tmp_path, trials, monkeypatch):
     first = _choose(street_scenes, tmp_path / "work")
     slower = dataclasses.replace(_TIMING, step=2.0)
@@ -106,6 +136,25 @@ def test_a_short_budget_selects_fcn8_and_a_long_one_unet_after_its_own_trial(str
     assert long.config.training.learning_rate == 2e-3
 
 
+def test_a_network_with_depth_gets_the_long_preset_without_other_sizes(street_scenes, tmp_path, trials):
+    chosen = _choose(street_scenes, tmp_path, ("--set", {"model": {"depth": True}}), minutes=600)
+
+    model = chosen.config.model
+    assert (model.name, model.depth, model.test_time_flip, model.test_time_scales) == ("unet", True, True, (1.0,))
+    assert "model.test_time_scales" not in [choice.setting for choice in chosen.choices]
+
+
+def test_a_data_set_of_ignored_pixels_is_refused(tmp_path, trials):
+    synthetic.make(str(tmp_path / "data"), pairs={"train": 3, "val": 2}, size=(48, 64))
+    for path in (tmp_path / "data" / "trainannot").iterdir():
+        Image.new("L", (64, 48), 11).save(path)
+
+    with pytest.raises(
+        DataRejectedError, match=r"every pixel in 3 masks of the split train in .* is void, the ignored"
+    ):
+        _choose(str(tmp_path / "data"), tmp_path)
+
+
 def test_settings_of_the_user_override_the_choices(street_scenes, tmp_path, trials):
     own = {"size": "64x96", "training": {"epochs": 3, "batch_size": 2}, "gate": {"min_mean_iou": 0.4}}
     chosen = _choose(street_scenes, tmp_path, ("--set", own), model="unet", minutes=600)
@@ -131,23 +180,30 @@ def test_the_yaml_is_a_configuration_that_run_takes(street_scenes, tmp_path, tri
     assert "auto" not in yaml.safe_load(text)
 
 
-def test_instances_and_a_missing_data_folder_are_refused(street_scenes, tmp_path, trials):
+def test_instances_an_unknown_model_and_a_missing_data_folder_are_refused(street_scenes, tmp_path, trials):
     with pytest.raises(UsageError, match="found no --data"):
         _choose("", tmp_path)
     with pytest.raises(UsageError, match="found task instance, expected semantic"):
-        _choose(street_scenes, tmp_path, ("--set", {"task": "instance", "model": {"name": "mask_rcnn"}}))
+        _choose(street_scenes, tmp_path, model="mask_rcnn")
+    with pytest.raises(UsageError, match=f"^--model vgg: expected one of {', '.join(MODELS)}$"):
+        _choose(street_scenes, tmp_path, model="vgg")
 
 
 def _job(batch_size=8):
     return {"model": {"name": "fcn8"}, "training": {"batch_size": batch_size}, "size": [32, 32]}
 
 
+def _script(tmp_path, monkeypatch, script):
+    """Replaces Python in other processes by a script."""
+    path = tmp_path / "python"
+    path.write_text(f"#!{_PYTHON}\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(path))
+
+
 def _program(tmp_path, monkeypatch, script):
     """Replaces the trial by a script, whose input is the job."""
-    path = tmp_path / "python"
-    path.write_text(f"#!{_PYTHON}\nimport json, os, sys, time\njob = json.load(sys.stdin)\n{script}\n")
-    path.chmod(0o755)
-    monkeypatch.setattr(trial.sys, "executable", str(path))
+    _script(tmp_path, monkeypatch, f"import json, os, sys, time\njob = json.load(sys.stdin)\n{script}")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +213,7 @@ def test_the_batch_size_is_halved_until_it_fits_the_memory(tmp_path, monkeypatch
     printed = json.dumps(dataclasses.asdict(_TIMING))
     _program(tmp_path, monkeypatch, f"if job['training']['batch_size'] > 3: {end}\nprint('{printed}')")
 
-    assert trial._largest(_job(), 60)["batch_size"] == 2
+    assert trial._largest(_job(), 60, least=1)["batch_size"] == 2
 
 
 def test_steps_that_would_leave_no_memory_for_the_images_do_not_fit(tmp_path, monkeypatch):
@@ -165,17 +221,29 @@ def test_steps_that_would_leave_no_memory_for_the_images_do_not_fit(tmp_path, mo
     _program(tmp_path, monkeypatch, f"print('{printed}')")
     monkeypatch.setattr(trial.memory, "available", lambda: int(1.9 * _TIMING.memory))
 
-    with pytest.raises(UsageError, match="a step of fcn8 at 32x32 does not fit even with one image"):
-        trial._largest(_job(), 60)
+    with pytest.raises(UsageError, match="a step of fcn8 at 32x32 does not fit even with training.batch_size=1"):
+        trial._largest(_job(), 60, least=1)
+
+
+@pytest.mark.parametrize(("gpus", "tried"), [((), [4, 2]), (("a GPU", "a GPU"), [4, 2, 1])])
+def test_short_memory_is_named_for_a_network_that_needs_two_images(street_scenes, tmp_path, monkeypatch, gpus, tried):
+    batches = []
+    monkeypatch.setattr(trial, "_measure", lambda job, seconds: batches.append(job["training"]["batch_size"]))
+    monkeypatch.setattr(facts, "inspect_machine", lambda: dataclasses.replace(_MACHINE, gpus=gpus))
+    own = {"training": {"batch_size": 4}}
+
+    with pytest.raises(UsageError, match=f"GiB of memory, .* even with training.batch_size={tried[-1]}; choose"):
+        _choose(street_scenes, tmp_path, ("--set", own), model="deeplabv3plus")
+    assert batches == tried
 
 
 def test_a_trial_that_fails_or_takes_the_whole_budget_is_explained(tmp_path, monkeypatch):
     _program(tmp_path, monkeypatch, "sys.exit('no such layer')")
     with pytest.raises(SegpipeError, match="a trial of fcn8 failed: no such layer"):
-        trial._largest(_job(), 60)
+        trial._largest(_job(), 60, least=1)
     _program(tmp_path, monkeypatch, "time.sleep(600)")
     with pytest.raises(UsageError, match="--minutes 0.01: a few steps of fcn8 take longer"):
-        trial._largest(_job(), 0.6)
+        trial._largest(_job(), 0.6, least=1)
 
 
 def test_run_prints_the_reasons_and_then_runs_the_plain_settings(street_scenes, tmp_path, trials, monkeypatch, capsys):
