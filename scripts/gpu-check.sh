@@ -4,12 +4,14 @@
 #     scripts/gpu-check.sh FOLDER [SECONDS]
 #
 # Writes gpu-check.log, table.md and a JSON file for each measurement to FOLDER. No part starts after SECONDS (default
-# 1800) in total. If a part fails or times out, the others still run, and the exit code is 1.
+# 1800) in total. If a part fails or times out, the others still run, and the exit code is 1. If TensorFlow can use no
+# GPU, nothing runs and the exit code is 2.
 #
 #     PYTHON=.venv/bin/python        interpreter with TensorFlow
 #     TORCH_PYTHON=                  interpreter with PyTorch, to compare with; default: no comparison
 #     PARTS="tests fcn8 unet segnet pspnet"
 #     SIZE="352 480" BATCH=16 PRECISION=mixed_bfloat16 STEPS=20 TURNS=3
+#     SEGPIPE_GPU_TESTS_ON_CPU=      1 runs everything on the CPU, to check the script itself
 #     RECORDS=                       TFRecord file of Transform with images of SIZE; default: synthetic images
 set -u
 [ $# -ge 1 ] || { sed -n '2,/^set/{/^set/d;s/^#\( \|$\)//p}' "$0" >&2; exit 2; }
@@ -21,6 +23,11 @@ log=$folder/gpu-check.log
 end=$(($(date +%s) + ${2:-1800}))
 failed=0
 export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-1}"
+# Without a GPU, the tests would be skipped and the models measured on the CPU.
+[ -n "${SEGPIPE_GPU_TESTS_ON_CPU:-}" ] || "$python" -c 'import sys; sys.tracebacklimit = 0
+from components import gpu, tensorflow_start
+tensorflow_start.prepare()
+gpu.require_gpu(gpu.usable_gpus())' || exit 2
 
 say() { echo "$*" | tee -a "$log"; }
 

@@ -1,6 +1,7 @@
 """scripts/gpu-check.sh runs its parts, with a fake Python that logs its arguments."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ case "$last" in *.json) echo {} > "$last" ;; esac
 
 @pytest.fixture
 def check(tmp_path, monkeypatch):
-    """Runs the script and returns its exit code, its output, and how Python was called."""
+    """Runs the script and returns its exit code, its output and errors, and how Python was called."""
     python, calls = tmp_path / "python", tmp_path / "calls"
     python.write_text(_PYTHON)
     python.chmod(0o755)
@@ -25,10 +26,13 @@ def check(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHON", str(python))
     monkeypatch.setenv("CALLS", str(calls))
     monkeypatch.setenv("PARTS", "tests unet fcn8")
+    monkeypatch.setenv("SEGPIPE_GPU_TESTS_ON_CPU", "1")
 
     def run(*arguments):
         script = str(_ROOT / "scripts" / "gpu-check.sh")
-        done = subprocess.run([script, str(tmp_path / "out"), *arguments], capture_output=True, text=True)
+        done = subprocess.run(
+            [script, str(tmp_path / "out"), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         return done.returncode, done.stdout, calls.read_text().splitlines()
 
     return run
@@ -59,3 +63,15 @@ def test_no_part_is_started_after_the_time_limit(check):
 
     assert (code, calls) == (1, [])
     assert "fcn8, XLA off: not started, no time left" in output
+
+
+def test_nothing_is_measured_without_a_gpu(check, monkeypatch, tmp_path):
+    monkeypatch.delenv("SEGPIPE_GPU_TESTS_ON_CPU")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    monkeypatch.setenv("PYTHON", sys.executable)
+
+    code, output, _ = check()
+
+    assert code == 2
+    assert "training.require_gpu: found no GPU that TensorFlow can use" in output
+    assert list((tmp_path / "out").iterdir()) == []

@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 import training_toy as toy
 
 from components import features
@@ -51,12 +50,13 @@ def stack(labels: np.ndarray) -> bytes:
 
 
 def write_records(path: pathlib.Path, examples: list[tuple[np.ndarray, np.ndarray]]) -> str:
-    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
-        for image, labels in examples:
-            values = {features.TRANSFORMED_IMAGE: toy.png(image), features.TRANSFORMED_INSTANCES: stack(labels)}
-            feature = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in values.items()}
-            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
-    return str(path)
+    return toy.write_examples(
+        path,
+        (
+            {features.TRANSFORMED_IMAGE: toy.png(image), features.TRANSFORMED_INSTANCES: stack(labels)}
+            for image, labels in examples
+        ),
+    )
 
 
 def job(directory: pathlib.Path, examples: int = 4, **training: object) -> TrainingJob:

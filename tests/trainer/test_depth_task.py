@@ -24,8 +24,8 @@ from trainer import augmentation
 from trainer.checkpoints import Checkpoints
 from trainer.config import ModelSettings, TrainingSettings
 from trainer.losses.depth import SCALE_INVARIANCE, ScaleInvariantError
-from trainer.losses.padding import PADDING
 from trainer.models import registry
+from trainer.padding import PADDING
 from trainer.run_fn import run_fn
 from trainer.training import TrainingJob, train
 
@@ -43,13 +43,15 @@ def job(directory: pathlib.Path, model: ModelSettings = UNET, **training: object
     """Writes pairs with depth as Transform does, and returns a job on them."""
     rng = np.random.default_rng(0)
     for split, number in (("train", 8), ("eval", 2)):
-        with tf.io.TFRecordWriter(str(directory / f"{split}.gz"), "GZIP") as writer:
-            for image, mask in (toy.pair(rng) for _ in range(number)):
-                depth = (metres(mask) * SCALE).astype(np.uint16)
-                names = (features.TRANSFORMED_IMAGE, features.TRANSFORMED_MASK, features.TRANSFORMED_DEPTH)
-                values = {name: toy.png(each) for name, each in zip(names, (image, mask, depth), strict=True)}
-                feature = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in values.items()}
-                writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+        examples = (
+            {
+                features.TRANSFORMED_IMAGE: toy.png(image),
+                features.TRANSFORMED_MASK: toy.png(mask),
+                features.TRANSFORMED_DEPTH: toy.png((metres(mask) * SCALE).astype(np.uint16)),
+            }
+            for image, mask in (toy.pair(rng) for _ in range(number))
+        )
+        toy.write_examples(directory / f"{split}.gz", examples)
     made = toy.job(directory, directory / "logs", model=model, **training)
     return dataclasses.replace(made, depth_scale=SCALE)
 

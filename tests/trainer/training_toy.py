@@ -5,6 +5,7 @@ import json
 import logging
 import pathlib
 import sys
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -43,13 +44,20 @@ def pair(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return image.clip(0, 255).astype(np.uint8), mask
 
 
-def write_records(path: pathlib.Path, pairs: list[tuple[np.ndarray, np.ndarray]]) -> str:
+def write_examples(path: pathlib.Path, examples: Iterable[dict[str, bytes]]) -> str:
+    """Writes the features of examples, as Transform does."""
     with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
-        for image, mask in pairs:
-            values = {features.TRANSFORMED_IMAGE: png(image), features.TRANSFORMED_MASK: png(mask)}
+        for values in examples:
             feature = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in values.items()}
             writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
     return str(path)
+
+
+def write_records(path: pathlib.Path, pairs: list[tuple[np.ndarray, np.ndarray]]) -> str:
+    return write_examples(
+        path,
+        ({features.TRANSFORMED_IMAGE: png(image), features.TRANSFORMED_MASK: png(mask)} for image, mask in pairs),
+    )
 
 
 def write_splits(directory: pathlib.Path, train_examples: int = 20, eval_examples: int = 6) -> tuple[str, str]:
