@@ -32,9 +32,7 @@ def street_scenes(tmp_path) -> str:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory):
-    """The endpoint of a real S3 server."""
-    if reason := object_store_server.missing():
-        pytest.skip(reason)
+    """The endpoint of a real S3 server; skips the test if none can be started."""
     with object_store_server.running(tmp_path_factory.mktemp("seaweedfs")) as endpoint:
         yield endpoint
 

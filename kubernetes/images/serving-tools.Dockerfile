@@ -20,6 +20,7 @@ COPY components /app/components
 COPY trainer /app/trainer
 COPY serving /app/serving
 COPY pipeline /app/pipeline
+RUN python -m compileall -q /app
 # The loopback address of a container is not reachable from outside it. tensorflow_model_server runs `segpipe serve`.
 ENV PATH=/opt/segpipe/bin:$PATH PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 SEGPIPE_HOST=0.0.0.0 \
     SEGPIPE_ENGINE=local

@@ -2,8 +2,8 @@
 
 The tests run on the cluster of KUBECONFIG. SEGPIPE_PIPELINE_IMAGE, SEGPIPE_SERVING_TOOLS_IMAGE and
 SEGPIPE_BEAM_WORKER_IMAGE name the images of `make images`, as the cluster's nodes pull them. The storage class
-SEGPIPE_STORAGE_CLASS provisions the volume, as ReadWriteMany. If it is not set, the volume is a folder of the node, so
-the cluster must have only one.
+SEGPIPE_STORAGE_CLASS provisions the volume, as ReadWriteMany. If it is not set, the volume is a folder of the node, and
+on a cluster of several nodes the tests are skipped.
 """
 
 import os
@@ -12,6 +12,7 @@ import uuid
 
 import pytest
 from real_cluster import CLAIM, MOUNT, Cluster, until
+from rendered import render  # noqa: F401
 from typer.testing import CliRunner
 
 from pipeline.cli.main import app
@@ -74,6 +75,7 @@ def volume(cluster, pipeline_image):
     if storage_class:
         claim["storageClassName"] = storage_class
     else:
+        cluster.skip_if_several_nodes(f"set {_STORAGE_CLASS} to a storage class that all nodes can mount")
         volume = _folder_of_the_node(cluster.namespace)
         cluster.apply(volume)
         claim |= {"storageClassName": "", "volumeName": volume["metadata"]["name"]}

@@ -4,6 +4,7 @@ import json
 import subprocess
 import time
 
+import pytest
 import yaml
 
 # The name of the claim that a test's pods mount, and the mount path.
@@ -34,6 +35,12 @@ class Cluster:
     def get(self, *words):
         """Returns an object or a list of objects, parsed from JSON."""
         return json.loads(self.kubectl("get", *words, "--output=json"))
+
+    def skip_if_several_nodes(self, remedy):
+        """Skips the test if the cluster has several nodes, because pods would share a folder of one node."""
+        count = len(self.get("nodes")["items"])
+        if count > 1:
+            pytest.skip(f"the cluster has {count} nodes, and the test's pods share a folder of one; {remedy}")
 
     def run(self, name, image, code, user=1000, seconds=180, volume=None):
         """Runs Python code in a pod that mounts the claim, or another volume, and returns its output."""

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from beam_go import binary
+from go_programs import BEAM, program
 from real_cluster import CLAIM, MOUNT, until
 
 pytestmark = pytest.mark.slow
@@ -70,7 +70,7 @@ def test_the_beam_workers_run_the_data_components(cluster, volume, pipeline_imag
         for line in _LOCK.read_text().splitlines()
         if line.startswith("apache-beam==")
     )
-    prism = binary("go/cmd/prism", "prism", "SEGPIPE_PRISM", version)
+    prism = program("prism", "SEGPIPE_PRISM", BEAM, "go/cmd/prism", version)
     cluster.apply(_pod(pipeline_image, beam_worker_image))
     into = ["exec", _POD, "--container=job-server"]
     until(lambda: cluster.kubectl(*into, "--", "echo", "started", check=False), 120)

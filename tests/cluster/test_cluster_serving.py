@@ -1,6 +1,6 @@
 """`overlays/local` and `release` on a cluster: they become ready, and lose no request in a rollout and a release.
 
-The cluster must have only one node, because the models are in a folder of it. TensorFlow Serving and nginx have the
+Skipped on a cluster of several nodes, because the models are in a folder of one. TensorFlow Serving and nginx have the
 images of the manifests. `kubernetes/serving` is applied unchanged, in its own namespace, except for the node's folder
 and the image of the tools.
 """
@@ -100,6 +100,7 @@ def serving(cluster, tools_image, tmp_path):
     served = Cluster("segpipe")
     if served.kubectl("get", "namespace", "segpipe", "--ignore-not-found"):
         pytest.skip("the cluster has the namespace segpipe already; this test would change what is served there")
+    cluster.skip_if_several_nodes("use a cluster of one node")
     node = {"hostPath": _FOLDER}
     cluster.run("models", tools_image, _MAKE_MODELS, user=0, volume=node)
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(_kustomization(tmp_path, tools_image)))

@@ -100,7 +100,9 @@ def test_the_listing_names_checksums_that_follow_the_content(s3, tmp_path):
 
 
 @pytest.mark.parametrize("verdict", [503, 500, "hang"])
-def test_requests_that_fail_temporarily_are_retried(s3, s3_proxy, quick, verdict):
+def test_requests_that_fail_temporarily_are_retried(s3, s3_proxy, quick, monkeypatch, verdict):
+    # A part of 5 MiB must arrive within this time, also on a busy machine.
+    monkeypatch.setattr(object_store, "SILENCE_SECONDS", 3.0)
     for action, methods in (
         (lambda: files.write_bytes(f"{s3}/a", b"1"), ("PUT",)),
         (lambda: files.read_bytes(f"{s3}/a"), ("GET",)),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from go_programs import build
 from rendered import ROOT, of_kind
 
 _PIPELINE = ROOT / "kubernetes" / "kubeflow" / "alerts.yaml"
@@ -27,19 +28,11 @@ def check(tmp_path_factory):
     """Returns a function that checks a rule file with Prometheus' parser, which is built once."""
     source = Path(__file__).parent / "rule_check"
     (version,) = re.findall(r"prometheus/prometheus (\S+)", (source / "go.mod").read_text())
-    binary = Path.home() / ".cache" / "segpipe" / f"rule_check-{version}"
-    if not binary.exists():
-        if shutil.which("go") is None:
-            pytest.skip("Go is not on the PATH; it builds the parser of Prometheus' rules")
-        # Go writes go.sum next to the source.
-        folder = shutil.copytree(source, tmp_path_factory.mktemp("go") / "rule_check")
-        command = ["go", "build", "-mod=mod", "-o", str(binary), "."]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"the parser of Prometheus {version} could not be built: {done.stderr[-500:]}")
+    folder = shutil.copytree(source, tmp_path_factory.mktemp("go") / "rule_check")
+    binary = build(f"rule_check-{version}", folder, ".")
 
     def run(path):
-        done = subprocess.run([str(binary), str(path)], capture_output=True, text=True, check=False)
+        done = subprocess.run([binary, str(path)], capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
 
     return run

@@ -143,6 +143,14 @@ def test_packages_are_installed_with_compiled_bytecode(file):
 
 
 @pytest.mark.parametrize("file", _FILES, ids=lambda file: file.name)
+def test_sources_are_compiled_after_they_are_copied(file):
+    for stage in read(file):
+        texts = [one.text for one in stage.instructions if one.name in ("COPY", "RUN")]
+        copies = [place for place, text in enumerate(texts) if " /app/" in text]
+        assert not copies or "python -m compileall -q /app" in texts[copies[-1] :]
+
+
+@pytest.mark.parametrize("file", _FILES, ids=lambda file: file.name)
 def test_copied_files_exist_and_are_in_the_build_context(file):
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     passed = [line[1:] for line in ignored if line.startswith("!")]

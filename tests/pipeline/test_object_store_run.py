@@ -137,8 +137,8 @@ def story(cluster):
 
 
 def _artifacts(cluster) -> list[str]:
-    from pipeline.configuration.kubeflow import MetadataSettings
     from pipeline.storage.metadata import connection_config
+    from pipeline.storage.settings import MetadataSettings
     from pipeline.storage.store import Store
 
     store = Store(connection_config(MetadataSettings(path=str(cluster.metadata)), str(cluster.metadata)))

@@ -15,7 +15,7 @@ from pathlib import Path
 import apache_beam
 import pytest
 import yaml
-from beam_go import binary
+from go_programs import BEAM, program
 
 from components.dataset import synthetic
 
@@ -75,8 +75,8 @@ def start(tmp_path):
 def prism(start):
     """Starts Prism; returns its address and its log."""
     port = _free_port()
-    program = binary("go/cmd/prism", "prism", "SEGPIPE_PRISM")
-    log = start("prism", port, program, "--serve_http=false", f"--job_port={port}")
+    binary = program("prism", "SEGPIPE_PRISM", BEAM, "go/cmd/prism", apache_beam.__version__)
+    log = start("prism", port, binary, "--serve_http=false", f"--job_port={port}")
     return f"localhost:{port}", log
 
 
@@ -143,7 +143,7 @@ def test_the_portable_runner_gives_the_results_of_the_local_runner(prism, portab
 
 
 def test_beam_s_entry_point_starts_a_worker_with_the_pipeline_s_packages(portable, tmp_path):
-    boot = binary("python/container", "boot", "SEGPIPE_BEAM_BOOT")
+    boot = program("boot", "SEGPIPE_BEAM_BOOT", BEAM, "python/container", apache_beam.__version__)
     worker = tmp_path / "worker"
     # As in the image: the entry point asks pip whether Beam is installed, in the environment of `python`.
     venv.create(worker, symlinks=True, with_pip=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 FOLDERS = {
     "base": "kubernetes/serving/base",
     "local": "kubernetes/serving/overlays/local",
