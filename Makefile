@@ -15,12 +15,14 @@ help:  ## List the targets.
 
 setup: .venv/.ready  ## Install the pinned packages into .venv, for the stack that this machine can run.
 
-# A change of SEGPIPE_STACK reinstalls the environment.
-.venv/.ready: scripts/setup.sh scripts/installer.sh pyproject.toml $(wildcard requirements/*.txt) $(if $(SEGPIPE_STACK),$(shell grep -qsx '$(SEGPIPE_STACK)' .venv/.ready || echo another-stack))
+# The environment is reinstalled if it lacks the stack SEGPIPE_STACK or one of SEGPIPE_EXTRAS.
+comma := ,
+missing = $(filter-out $(shell cat .venv/.ready 2>/dev/null),$(SEGPIPE_STACK) $(subst $(comma), ,$(SEGPIPE_EXTRAS)))
+.venv/.ready: scripts/setup.sh scripts/installer.sh pyproject.toml $(wildcard requirements/*.txt) $(if $(missing),reinstall)
 	@scripts/setup.sh
 
-.PHONY: another-stack
-another-stack:
+.PHONY: reinstall
+reinstall:
 
 run: setup  ## Make a synthetic data set and run the whole pipeline on it.
 	@$(SEGPIPE) data make "$(WORK)/synthetic"

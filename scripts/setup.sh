@@ -69,4 +69,4 @@ export VIRTUAL_ENV=.venv
 } | sed -u -e '/^ [+~-] /d' -e '/^Using Python/d' -e '/Downloaded/d' -e 's/^/    /' >&2
 [ ! -e .venv/.failed ] || fail "could not install the pinned packages: see uv's message above"
 "$uv" pip install --quiet --no-deps --no-build-isolation --editable .
-echo "$stack" > .venv/.ready
+echo "$stack $extras" | tr ',' ' ' > .venv/.ready

@@ -76,7 +76,7 @@ def test_wheel_in_an_empty_environment_gives_command_and_client_without_tensorfl
         pytest.skip("the installer is not there; `make setup` brings it")
     environment = {**os.environ, "VIRTUAL_ENV": str(tmp_path / "venv"), "UV_SYSTEM_CERTS": "true"}
     environment.pop("PYTHONPATH", None)
-    stack = (_ROOT / ".venv" / ".ready").read_text().strip()
+    stack = (_ROOT / ".venv" / ".ready").read_text().split()[0]
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True)
     lock = ["--constraints", _ROOT / "requirements" / f"{stack}.txt"]
     subprocess.run(

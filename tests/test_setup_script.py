@@ -101,7 +101,7 @@ def test_new_glibc_and_a_python_that_tfx_supports_get_the_current_stack(machine,
     assert "stack: current (TFX 1.21, TensorFlow 2.21), because glibc 2.39 is 2.39 or newer" in done.stderr
     assert f"--python {machine.bin}/python3" in machine.calls
     assert "--require-hashes --constraints requirements/current.txt" in machine.calls
-    assert (machine.folder / ".venv" / ".ready").read_text() == "current\n"
+    assert (machine.folder / ".venv" / ".ready").read_text() == "current pipeline kubeflow dev\n"
 
 
 def test_old_glibc_gets_the_older_stack_on_a_python_of_pyenv(machine):
@@ -125,7 +125,7 @@ def test_variable_overrides_the_choice(machine):
     machine.python("python3.13", "3.13")
 
     assert "stack: older" in machine.set_up(SEGPIPE_STACK="older").stderr
-    assert (machine.folder / ".venv" / ".ready").read_text() == "older\n"
+    assert (machine.folder / ".venv" / ".ready").read_text() == "older pipeline kubeflow dev\n"
 
 
 def test_unknown_stack_is_refused(machine):
@@ -222,16 +222,32 @@ def test_python_without_venv_is_explained_with_what_to_install(machine, command)
     assert done.stderr.endswith("apt-get install python3-venv\n")
 
 
-def test_another_stack_replaces_the_installed_one():
-    ready = (_ROOT / ".venv" / ".ready").read_text().strip()
-    other = {"current": "older", "older": "current"}[ready]
+@pytest.mark.parametrize(
+    ("variables", "reinstalled"),
+    [
+        ({}, False),
+        ({"SEGPIPE_STACK": "older"}, False),
+        ({"SEGPIPE_STACK": "current"}, True),
+        ({"SEGPIPE_EXTRAS": "dev,kubeflow"}, False),
+        ({"SEGPIPE_EXTRAS": "dev,gpu"}, True),
+    ],
+)
+def test_make_reinstalls_an_environment_that_lacks_what_is_asked_for(tmp_path, variables, reinstalled):
+    shutil.copy(_ROOT / "Makefile", tmp_path)
+    for name in ("scripts/setup.sh", "scripts/installer.sh", "pyproject.toml", ".venv/.ready"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("older pipeline kubeflow dev\n")
 
-    def planned(stack):
-        environment = {"PATH": os.environ["PATH"], "SEGPIPE_STACK": stack}
-        command = ["make", "--just-print", "--old-file=pyproject.toml", "setup"]
-        return subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    planned = subprocess.run(
+        ["make", "--just-print", "setup"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
 
-    assert "scripts/setup.sh" in planned(other)
+    assert ("scripts/setup.sh" in planned.stdout) == reinstalled
 
 
 def test_clean_removes_what_make_run_wrote_and_no_folder_of_the_environment(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).parent.parent
-_STACK = (_ROOT / ".venv" / ".ready").read_text().strip()
+_STACK = (_ROOT / ".venv" / ".ready").read_text().split()[0]
 
 
 def _pins(stack: str) -> dict[str, set[str]]:
