@@ -20,7 +20,7 @@ RENAMED = {
 }
 _NEW_NAMES = {old: new for new, old in RENAMED.items()}
 
-# The value that disabled each setting. They lost accuracy, or were never tested: docs/recipe.md.
+# The value that disabled each setting. The first two lost accuracy (docs/recipe.md); blur was never measured.
 REMOVED = {"training.color": 0, "training.exposure": 1, "training.blur": 0}
 
 
@@ -47,6 +47,15 @@ def with_new_names(values: Mapping[str, Any], source: str, prefix: str = "") -> 
             _warn(source, name, new)
         result[key] = with_new_names(value, source, f"{name}.") if isinstance(value, Mapping) else value
     return result
+
+
+def stored_values(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a run's stored settings under their current names, without removed settings that were disabled.
+
+    `flat` has the values by dotted name.
+    """
+    kept = {name: value for name, value in flat.items() if name not in REMOVED or value != REMOVED[name]}
+    return {_NEW_NAMES.get(name, name): value for name, value in kept.items()}
 
 
 @functools.cache  # A command reads the configuration several times.

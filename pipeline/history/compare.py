@@ -11,6 +11,7 @@ import yaml
 from components import artifact_files, files
 from components.errors import SegpipeError
 from components.example_gen.quarantine import read_counts
+from pipeline.configuration.renamed import stored_values
 from pipeline.history.related import find_baseline
 from pipeline.history.runs import code_hashes, property_of, running_run, state_now
 from pipeline.storage.store import NodeExecution, Store, find_output
@@ -100,11 +101,11 @@ class _Run:
             return None
 
     def _read_settings(self, recorded: str | None) -> dict[str, Any] | None:
-        """Returns the settings by dotted name, from the run's file or, without it, from its Report component."""
+        """Returns the settings by current name, from the run's file or, without it, from its Report component."""
         if not self.is_local:
-            return _flat(json.loads(recorded)) if recorded else None
+            return stored_values(_flat(json.loads(recorded))) if recorded else None
         try:
-            return _flat(yaml.safe_load(files.read_bytes(self.own_file)))
+            return stored_values(_flat(yaml.safe_load(files.read_bytes(self.own_file))))
         except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
             why = " ".join(str(error).split())
             raise SegpipeError(

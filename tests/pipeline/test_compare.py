@@ -100,6 +100,18 @@ def test_a_run_on_a_cluster_has_its_settings_in_the_metadata(runs):
     assert runs.compare()["settings"] == {"training.epochs": {"a": 3, "b": 5}}
 
 
+@pytest.mark.parametrize("own_file", [True, False])
+def test_a_renamed_or_removed_setting_is_not_a_difference(runs, own_file):
+    old = {"encoder_rate": 0.1, "color": 0, "exposure": 1, "blur": 0.5}
+    runs.add("a", {}, {**_settings(**old), "auto_exposure": True}, own_file=own_file)
+    runs.add("b", {}, {**_settings(encoder_lr_multiplier=0.2), "normalize_exposure": True}, own_file=own_file)
+
+    assert runs.compare()["settings"] == {
+        "training.blur": {"a": 0.5, "b": None},
+        "training.encoder_lr_multiplier": {"a": 0.1, "b": 0.2},
+    }
+
+
 def test_settings_that_cannot_be_read_are_an_error(runs):
     runs.add("a", {})
     runs.add("b", {})
