@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from components.dataset import synthetic
 from components.dataset.description import built_in
 from components.errors import UsageError
 from components.examples import example_files, read_examples
+from components.instances import encode_runs
 from components.preprocessing import resize_mask
 from pipeline.configuration.data import describe
 from pipeline.configuration.loading import load_config
@@ -47,23 +50,64 @@ def _run(config, root):
     return description, raw, [tf.train.Example.FromString(record).features.feature for record in records]
 
 
-def test_the_instances_of_a_folder_reach_the_trainer(tmp_path):
+@pytest.mark.parametrize("layout", ["ids", "coco"])
+def test_the_instances_of_a_folder_reach_the_trainer(tmp_path, layout):
     data = tmp_path / "streets"
     synthetic.make(str(data), pairs={"train": 6, "val": 2}, size=(48, 64))
     # An image without an instance is valid.
-    ids = sorted((data / "traininst").iterdir())[0]
-    Image.fromarray(np.zeros((48, 64), np.uint8)).save(ids)
+    empty = sorted((data / "traininst").iterdir())[0]
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(empty)
+    drawn = {path.stem: _read_ids(data, path) for path in (data / "traininst").iterdir()}
+    if layout == "coco":
+        _convert_to_coco(data)
 
     description, raw, transformed = _run(_config(str(data)), tmp_path / "run")
 
     assert description.name == "synthetic"
-    truth = {example.name: example for example in raw}
-    assert len(truth[ids.stem].instances.classes) == 0
-    assert sum(len(example.instances.classes) for example in raw) > 10
+    assert description.layout.has_coco == (layout == "coco")
+    for example in raw:
+        found = zip(example.instances.masks, example.instances.classes, strict=True)
+        assert _comparable(found) == _comparable(drawn[example.name])
+    assert drawn[empty.stem] == []
+    assert sum(map(len, drawn.values())) > 10
     written = [feature[features.TRANSFORMED_INSTANCES].bytes_list.value[0] for feature in transformed]
     expected = [_stack(example.instances, description) for example in raw]
     assert sorted(map(_pixels, written)) == sorted(stack.tobytes() for stack in expected)
     assert b"" in written
+
+
+def _read_ids(data, path):
+    """Returns the mask and the class index of each instance."""
+    ids = np.asarray(Image.open(path))
+    classes = np.asarray(Image.open(data / path.parent.name.replace("inst", "annot") / path.name))
+    return [(ids == value, np.bincount(classes[ids == value]).argmax()) for value in np.unique(ids[ids > 0])]
+
+
+def _convert_to_coco(data):
+    """Replaces masks and instance ids by COCO's annotations, polygons and run-length encodings by turns."""
+    names = built_in("synthetic").class_map.names
+    for split in ("train", "val"):
+        annotations, images = [], []
+        for path in sorted((data / f"{split}inst").iterdir()):
+            images.append({"id": len(images), "file_name": path.name, "height": 48, "width": 64})
+            for mask, index in _read_ids(data, path):
+                segmentation = {"size": [48, 64], "counts": encode_runs(mask[None])[1].tolist()}
+                if len(annotations) % 2:
+                    pixels = np.argwhere(mask).tolist()
+                    segmentation = [[x, y, x + 1, y, x + 1, y + 1, x, y + 1] for y, x in pixels]
+                shape = {"image_id": images[-1]["id"], "category_id": int(index), "segmentation": segmentation}
+                annotations.append(shape)
+        categories = [{"id": index, "name": name} for index, name in enumerate(names)]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (data / f"{split}.json").write_text(json.dumps(content))
+        shutil.rmtree(data / f"{split}inst")
+        shutil.rmtree(data / f"{split}annot")
+    layout = 'layout: {images: "{split}/{name}", instances: "{split}.json"}\n'
+    (data / "segpipe.yaml").write_text(f"name: synthetic\nlike: synthetic\n{layout}")
+
+
+def _comparable(instances):
+    return sorted((mask.tobytes(), int(index)) for mask, index in instances)
 
 
 def _pixels(data):

@@ -135,7 +135,7 @@ def read(path: str, encoder: str, model: keras.Model, layers: Sequence[str]) -> 
     if "mobilenet_v2.conv_stem.first_conv.convolution.weight" in arrays:
         raise UsageError(
             f"encoder weights {path}: found Hugging Face's MobileNetV2, whose convolutions pad as TensorFlow's; "
-            "expected timm's or torchvision's; set model.encoder_weights to imagenet, which has the same padding"
+            "expected timm's or torchvision's; use one of these, imagenet, or the file that imagenet downloads"
         )
     namings = NAMINGS.get(encoder, {})
     for library, prefixes in namings.items():
