@@ -16,7 +16,7 @@ import tempfile
 from typing import Any
 
 from benchmarks.finished_runs import OPEN_GATE, run_pipeline
-from benchmarks.recipes import THIN_CLASSES
+from benchmarks.recipes import SMALL_OBJECT_CLASSES
 
 
 def settings(sequence: str) -> list[str]:
@@ -39,9 +39,10 @@ def table(held_out: dict[str, Any], validation: dict[str, Any]) -> str:
     """
     splits = (held_out, validation)
     rows = {name: [scores["class_iou"].get(name) for scores in splits] for name in held_out["class_iou"]}
-    if all(None not in rows.get(name, [None]) for name in THIN_CLASSES):
-        rows[", ".join(THIN_CLASSES)] = [
-            sum(rows[name][split] for name in THIN_CLASSES) / len(THIN_CLASSES) for split in range(len(splits))
+    if all(None not in rows.get(name, [None]) for name in SMALL_OBJECT_CLASSES):
+        rows[", ".join(SMALL_OBJECT_CLASSES)] = [
+            sum(rows[name][split] for name in SMALL_OBJECT_CLASSES) / len(SMALL_OBJECT_CLASSES)
+            for split in range(len(splits))
         ]
     rows["mean IoU"] = [scores["mean_iou"] for scores in splits]
     width = max(map(len, rows)) + 2

@@ -19,8 +19,8 @@ from benchmarks.finished_runs import named, newest_training
 from components.errors import UsageError
 from pipeline.storage.store import NodeExecution
 
-# The small-object classes: thin or small in a street scene, and the hardest ones in published results.
-THIN_CLASSES = ("column_pole", "traffic_light", "pedestrian", "bicyclist")
+# The small-object classes: slender or small in a street scene, and the hardest ones in published results.
+SMALL_OBJECT_CLASSES = ("column_pole", "traffic_light", "pedestrian", "bicyclist")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Result:
         validations: minutes of training and mean IoU, for each validation.
         minutes: duration of the run; from data folder to pushed model if nothing was cached.
         mean_iou: score of the exported model on the validation split.
-        thin: mean IoU of `THIN_CLASSES`; None if the data set lacks one of them.
+        small_objects: mean IoU of `SMALL_OBJECT_CLASSES`; None if the data set lacks one of them.
     """
 
     name: str
     validations: tuple[tuple[float, float], ...]
     minutes: float
     mean_iou: float
-    thin: float | None
+    small_objects: float | None
 
 
 def read(name: str, root: str) -> Result:
@@ -54,13 +54,13 @@ def read(name: str, root: str) -> Result:
     # `selection_metrics` exists only if the gate scored another split than validation.
     scores = summary.get("selection_metrics") or summary["metrics"]
     class_iou = scores["class_iou"]
-    thin = [class_iou[name] for name in THIN_CLASSES if class_iou.get(name) is not None]
+    small = [class_iou[name] for name in SMALL_OBJECT_CLASSES if class_iou.get(name) is not None]
     return Result(
         name=name,
         validations=_validations(history),
         minutes=round((summary["startup_seconds"] + sum(_seconds(e) for e in executions.values())) / 60, 4),
         mean_iou=round(scores["mean_iou"], 4),
-        thin=round(sum(thin) / len(thin), 4) if len(thin) == len(THIN_CLASSES) else None,
+        small_objects=round(sum(small) / len(small), 4) if len(small) == len(SMALL_OBJECT_CLASSES) else None,
     )
 
 
@@ -92,7 +92,8 @@ def keep(results: list[Result], path: str) -> list[Result]:
                 kept = {entry["name"]: _from_dict(entry) for entry in json.load(file)}
             except (ValueError, TypeError, KeyError) as error:
                 raise UsageError(
-                    f"--results {path}: found {error!r}, expected a file that this command wrote"
+                    f"--results {path}: cannot be read ({error!r}), expected results of this command. Delete the file, "
+                    "or name another"
                 ) from None
     kept.update({result.name: result for result in results})
     lines = [json.dumps(dataclasses.asdict(result)) for result in kept.values()]
@@ -103,10 +104,10 @@ def keep(results: list[Result], path: str) -> list[Result]:
 
 def table(results: list[Result]) -> str:
     """Returns a table of the results, best first."""
-    lines = [f"{'recipe':48}{'mean IoU':>10}{'thin':>8}{'minutes':>10}"]
+    lines = [f"{'recipe':48}{'mean IoU':>10}{'small':>8}{'minutes':>10}"]
     for result in sorted(results, key=lambda result: -result.mean_iou):
-        thin = "" if result.thin is None else f"{result.thin:.3f}"
-        lines.append(f"{result.name:48}{result.mean_iou:10.3f}{thin:>8}{result.minutes:10.1f}")
+        small = "" if result.small_objects is None else f"{result.small_objects:.3f}"
+        lines.append(f"{result.name:48}{result.mean_iou:10.3f}{small:>8}{result.minutes:10.1f}")
     return "\n".join(lines)
 
 

@@ -68,7 +68,7 @@ def test_the_table_of_a_held_out_sequence_ends_in_the_gap():
 
 
 def _result(name, mean_iou):
-    return recipes.Result(name, ((1.5, 0.25), (3.0, 0.5)), minutes=4.0, mean_iou=mean_iou, thin=None)
+    return recipes.Result(name, ((1.5, 0.25), (3.0, 0.5)), minutes=4.0, mean_iou=mean_iou, small_objects=None)
 
 
 def test_results_are_kept_and_replaced_by_those_of_the_same_name(tmp_path):
@@ -85,7 +85,7 @@ def test_a_file_of_another_format_is_refused_and_unchanged(tmp_path):
     for content in ('{"a": 1}', '[{"name": "first"}]', "[1]", "no JSON"):
         path.write_text(content)
 
-        with pytest.raises(UsageError, match=r"recipes\.json: .*expected a file that this command wrote"):
+        with pytest.raises(UsageError, match=r"recipes\.json: .*expected results of this command"):
             recipes.keep([_result("first", 0.5)], str(path))
 
         assert path.read_text() == content
