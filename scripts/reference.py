@@ -46,7 +46,11 @@ def _command(name: str, command: TyperCommand | TyperGroup) -> Iterator[str]:
         return
     shown = [each for each in command.params if not getattr(each, "hidden", False) and each.name != "help"]
     names = {each.name: _name(each) for each in shown}
-    arguments = " ".join(names[each.name] for each in shown if not each.opts[0].startswith("-"))
+    arguments = " ".join(
+        names[each.name] if each.required else f"[{names[each.name]}]"
+        for each in shown
+        if not each.opts[0].startswith("-")
+    )
     yield f"## {name}"
     yield "\n\n".join(_text(paragraph) for paragraph in (command.help or "").split("\n\n"))
     yield f"```text\n{name} [OPTIONS] {arguments}".rstrip() + "\n```"

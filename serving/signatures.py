@@ -199,7 +199,7 @@ class ServingModule(ImageModule):
 
 
 def _pngs(*maps: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Encodes a mask and maybe the confidence, uint8 [H, W] each, as grey PNGs by output name."""
+    """Returns the mask and, if given, the confidence, uint8 [H, W] each, as grey PNGs by output name."""
     encoded = [tf.io.encode_png(each[..., tf.newaxis], compression=1) for each in maps]
     return dict(zip((features.MASK_PNG, features.CONFIDENCE_PNG), encoded, strict=False))
 

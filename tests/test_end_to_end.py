@@ -141,7 +141,7 @@ def test_a_stricter_gate_blocks_the_push_and_names_the_bound(life):
     assert summary["pushed"] is None
     assert not summary["blessed"]
     assert summary["states"]["Trainer"] == "cached"
-    assert "class_iou/pedestrian" in output
+    assert "IoU of pedestrian" in output
     assert any("class_iou/pedestrian" in failure for failure in summary["failures"])
 
 
@@ -231,9 +231,9 @@ def test_the_benchmarks_draw_the_results_of_runs(life, tmp_path):
     rows = {"toy": [prediction.mask for prediction in predictions]}
     gallery.draw(frames, rows, description.class_map, str(tmp_path / "gallery.png"))
 
-    thin = np.mean([metrics["class_iou"][name] for name in recipes.THIN_CLASSES])
+    small_objects = np.mean([metrics["class_iou"][name] for name in recipes.SMALL_OBJECT_CLASSES])
     minutes = [minutes for minutes, _ in result.validations]
-    assert (result.mean_iou, result.thin) == pytest.approx((metrics["mean_iou"], thin), abs=1e-4)
+    assert (result.mean_iou, result.small_objects) == pytest.approx((metrics["mean_iou"], small_objects), abs=1e-4)
     assert minutes == sorted(set(minutes))
     assert len(minutes) == 4
     assert "<svg" in (tmp_path / "recipes.svg").read_text()

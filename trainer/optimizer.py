@@ -97,7 +97,7 @@ class RecipeAdamW(keras.optimizers.Adam):
             self.assign_add(average, (variable - average) * ops.cast(self._newest_fraction(), variable.dtype))
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        """Runs one step, and averages the untrained statistics."""
+        """Runs one step, then updates the moving averages of the batch normalisation's statistics."""
         fraction = self._newest_fraction()
         super().apply(grads, trainable_variables)
         if self._recipe.momentum:

@@ -29,7 +29,7 @@ class Sharding:
 
     @property
     def own(self) -> range:
-        """Numbers of this process's devices among all devices."""
+        """Indices of this process's devices among those of all processes."""
         return range(self.index * self.devices, (self.index + 1) * self.devices)
 
 

@@ -199,12 +199,12 @@ def _write_report(path: str, folder: str, description: DatasetDescription, resul
 def _print_inspection(result: Inspection) -> None:
     say(f"{result.root}: layout {result.description}\n")
     lists = ("sizes", "sequences")
-    overview = table("split", "pairs", "faulty", *lists, right=("pairs", "faulty"), fold=lists)
+    overview = table("split", "pairs", "quarantined", *lists, right=("pairs", "quarantined"), fold=lists)
     for name, split in result.splits.items():
         sizes = [f"{height}x{width} ({count})" for (height, width), count in split.sizes.items()]
         sequences = [f"{sequence} ({count})" for sequence, count in split.sequences.items()]
-        faulty = sum(split.quarantined.values())
-        overview.add_row(name, str(split.pairs), str(faulty), _first(sizes, 3), _first(sequences, 6))
+        quarantined = sum(split.quarantined.values())
+        overview.add_row(name, str(split.pairs), str(quarantined), _first(sizes, 3), _first(sequences, 6))
     say(overview)
     say()
     say(_class_fractions(result))

@@ -151,7 +151,10 @@ def _find_inputs(arguments: list[str]) -> tuple[list[Path], list[Path]]:
         else:
             (videos if path.suffix.lower() in _VIDEO_SUFFIXES else images).append(path)
     if not images and not videos:
-        raise UsageError(f"{', '.join(arguments)}: found no {', '.join(sorted(_IMAGE_SUFFIXES))} file")
+        raise UsageError(
+            f"{', '.join(arguments)}: found no image, expected {', '.join(sorted(_IMAGE_SUFFIXES))} files; name a file "
+            "or a folder of them, or a video"
+        )
     return images, videos
 
 

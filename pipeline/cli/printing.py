@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -23,10 +24,18 @@ from rich.text import Text
 
 from components.times import utc_text
 
+_WIDTH_IN_A_PIPE = 1000
+
 
 def console(stderr: bool = False) -> Console:
-    """Returns a console that prints names and paths as they are, square brackets and colons included."""
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    """Returns a console that prints names and paths as they are, square brackets and colons included.
+
+    In a pipe or a file, lines of tables are not cut or wrapped, unless the variable COLUMNS sets a width.
+    """
+    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = _WIDTH_IN_A_PIPE
+    return made
 
 
 def say(*parts: Any, stderr: bool = False, style: str | None = None) -> None:

@@ -145,7 +145,8 @@ def canary(
 ) -> None:
     """Load a version beside the stable one and label it canary."""
     if (version is None) != withdraw:
-        raise UsageError("canary: expected either a VERSION to put on trial or --withdraw")
+        found = "neither" if version is None else "both"
+        raise UsageError(f"release canary: found {found} of VERSION and --withdraw, expected one of them")
     if version is None:
         session.change(labels.withdraw_canary)
     else:

@@ -90,7 +90,7 @@ def _refuse_served(models: ServedModels, directory: str, from_servers: bool) -> 
     name = f"withdraw {os.path.basename(directory)}"
     if found == ["canary"]:
         raise ReleaseError(
-            f"{name}: found it on trial, expected no trial. End it first: segpipe release canary --withdraw"
+            f"{name}: found that it is the canary. Remove the label first: segpipe release canary --withdraw"
         )
     if found:
         raise ReleaseError(

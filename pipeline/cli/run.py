@@ -16,7 +16,7 @@ from pipeline.cli.extras import require
 from pipeline.cli.options import AsJson, Assignments, ChosenModel, Epochs, SettingsFile, Size
 from pipeline.cli.printing import console, print_json, say, table
 from pipeline.configuration import spans
-from pipeline.configuration.presets import PRESETS
+from pipeline.configuration.presets import DEFAULT_MODEL, MODELS, PRESETS
 
 if TYPE_CHECKING:
     from pipeline.auto.choose import Chosen
@@ -88,7 +88,9 @@ def run(
 
 
 def show_config(
-    model: ChosenModel = None,
+    model: Annotated[
+        str | None, typer.Option(help=f"Architecture: {', '.join(MODELS)}.", show_default=DEFAULT_MODEL)
+    ] = None,
     preset: _Preset = "cpu",
     data: Annotated[str, typer.Option(help=f"Data folder that --preset {_AUTO} chooses for.")] = "",
     minutes: _Minutes = None,

@@ -13,6 +13,10 @@ from pipeline.cli.printing import console, print_json, say, table
 
 _FIELDS = ("run_id", "project", "started", "state", "gate", "mean_iou", "mean_dice", "mask_ap", "pushed")
 _SCORES = {"mean IoU": "mean_iou", "mask AP": "mask_ap"}
+_LABELS = {name: title for title, name in _SCORES.items()} | {
+    "mean_dice": "mean Dice",
+    "predecessor": "version before",
+}
 
 
 @with_options
@@ -54,7 +58,7 @@ def show(
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show one run: its components, data, code and scores, how it is served, its baseline and its predecessor."""
+    """Show one run: its components, data, code and scores, how it is served, its baseline and the version before it."""
     from pipeline.history.runs import describe_run
 
     models = served.read()
@@ -68,7 +72,7 @@ def show(
     lines |= {name: _related(details[name]) for name in ("baseline", "predecessor")}
     lines |= {name: _text(details[name]) for name in ("data_hash", "code_hashes", "report")}
     for name, text in lines.items():
-        say(f"{name.replace('_', ' '):12} {text}")
+        say(f"{_LABELS.get(name, name.replace('_', ' ')):14} {text}")
     components = table("component", "state", "seconds", "result", right=["seconds"], fold=["result"])
     for node in details["components"]:
         components.add_row(node["name"], node["state"], f"{node['seconds']:.1f}", node["figure"])
@@ -88,7 +92,7 @@ def _with_reason(state: dict[str, Any]) -> str:
 
 
 def _related(model: dict[str, Any] | None) -> str:
-    """Returns the known run, version and report of a baseline or predecessor."""
+    """Returns the known run, version and report of a baseline or of the version before."""
     if model is None:
         return "none"
     version = "not pushed" if model["version"] is None else f"version {model['version']}"

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from components.metrics.bootstrap import Interval
 from components.metrics.scores import INSTANCE, difference, task_scores
+from components.report.wording import gate_name
 
 if TYPE_CHECKING:
     from components.metrics.results import Evaluation
@@ -82,11 +83,11 @@ def changed_images_table(heading: str, images: Sequence[ScoredImage]) -> Table:
 def failure_table(evaluation: Evaluation) -> Table:
     """Returns the thresholds of the gate that were not met, and by how much."""
     table = Table(box=None, padding=(0, 2), header_style="bold", title="Thresholds not met", title_justify="left")
-    for column in ("score", "kind", "bound", "found", "margin"):
-        table.add_column(column, justify="left" if column in ("score", "kind") else "right")
+    for column in ("score", "bound", "found", "margin"):
+        table.add_column(column, justify="left" if column == "score" else "right")
     for failure in evaluation.failures:
         numbers = (_number(value) for value in (failure.bound, failure.value, failure.margin))
-        table.add_row(failure.metric, failure.kind, *numbers)
+        table.add_row(gate_name(failure), *numbers)
     return table
 
 

@@ -55,7 +55,7 @@ def served_by_file(path: str) -> ServedBy:
 
 
 def served_by_configmap(name: str, api: Any) -> ServedBy:
-    """Reads the states from the ConfigMap NAMESPACE/NAME that servers mount, without times; else as `served_by_file`.
+    """Reads the states from the ConfigMap NAMESPACE/NAME that servers mount. Like `served_by_file`, without times.
 
     `api` is the cluster's CoreV1Api.
     """

@@ -76,8 +76,8 @@ class Model:
     def plan(self) -> None:
         """Adds the versions that the policy selects and marks others for unloading.
 
-        Like TensorFlow Serving's availability-preserving policy, keeps the last available version until a successor is
-        available. As there, the number identifies a version: a loaded version stays if its folder changes.
+        As in TensorFlow Serving's availability-preserving policy, the last available version stays until a successor is
+        available, and the number identifies a version: a loaded version stays if its folder changes.
         """
         if self.config is not None and self.found is None:
             return

@@ -336,7 +336,10 @@ def test_status_shows_each_server_s_versions_states_and_labels(start):
     [
         (("promote", "--server", "127.0.0.1:1"), "found 0 of --config-file, --configmap and --base-path"),
         (("promote", "--server", "127.0.0.1:1", "--base-path", "/models/fcn8"), "expected --model as well"),
-        (("canary", "--server", "127.0.0.1:1", "--base-path", "/m"), "either a VERSION to put on trial or --withdraw"),
+        (
+            ("canary", "--server", "127.0.0.1:1", "--base-path", "/m"),
+            "found neither of VERSION and --withdraw, expected one",
+        ),
         (("status", "--server", "nowhere", "--model", "fcn8"), "expected HOST:PORT"),
     ],
 )
