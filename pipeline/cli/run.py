@@ -16,7 +16,7 @@ from pipeline.cli.extras import require
 from pipeline.cli.options import AsJson, Assignments, ChosenModel, Epochs, SettingsFile, Size
 from pipeline.cli.printing import console, print_json, say, table
 from pipeline.configuration import spans
-from pipeline.configuration.presets import DEFAULT_MODEL, MODELS, PRESETS
+from pipeline.configuration.presets import PRESETS
 
 if TYPE_CHECKING:
     from pipeline.auto.choose import Chosen
@@ -88,22 +88,22 @@ def run(
 
 
 def show_config(
-    model: Annotated[
-        str | None, typer.Option(help=f"Architecture: {', '.join(MODELS)}.", show_default=DEFAULT_MODEL)
-    ] = None,
+    model: ChosenModel = None,
     preset: _Preset = "cpu",
     data: Annotated[str, typer.Option(help=f"Data folder that --preset {_AUTO} chooses for.")] = "",
     minutes: _Minutes = None,
     out: _Out = "work",
+    assignments: Assignments = None,
+    config: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """List every setting with its value under a preset, for --set and --config.
+    """List every setting with its value under a preset, --config and --set.
 
     With --preset auto, print the settings that it chooses for --data as YAML for --config, with the reasons. It times a
     few steps on this machine and stores the times in --out.
     """
     if preset == _AUTO:
-        chosen = _choose(_layers(data, None, None, None, []), model, minutes, out)
+        chosen = _choose(_layers(data, None, None, config, assignments or []), model, minutes, out)
         settings = chosen.config
         if not as_json:
             from pipeline.auto.choose import as_yaml
@@ -112,7 +112,7 @@ def show_config(
             return
     else:
         _refuse_minutes(minutes)
-        settings = build_config(data, model, preset, None, None, None, [])
+        settings = build_config(data, model, preset, None, None, config, assignments or [])
     if as_json:
         print_json(settings.model_dump(mode="json"))
         return

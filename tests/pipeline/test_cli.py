@@ -268,3 +268,13 @@ def test_config_lists_every_setting_as_json_that_run_accepts(name, model):
 
     settings = json.loads(done.stdout)
     assert load_config([("config", settings)]) == load_config([("preset", preset(name, model))])
+
+
+def test_config_lists_the_settings_of_a_file_and_of_options(tmp_path):
+    (tmp_path / "own.yaml").write_text("model: {name: unet}\ntraining: {epochs: 7, batch_size: 3}\n")
+
+    done = _segpipe("config", "--config", str(tmp_path / "own.yaml"), "--set", "training.batch_size=5", "--json")
+
+    settings = json.loads(done.stdout)
+    assert settings["model"]["name"] == "unet"
+    assert (settings["training"]["epochs"], settings["training"]["batch_size"]) == (7, 5)

@@ -116,21 +116,29 @@ def test_with_shared_checkpoints_another_execution_resumes_a_stopped_training(fn
     assert list(root.iterdir()) == []
 
 
+@pytest.fixture
+def checkpoints_of(fn_args, monkeypatch):
+    """Returns a function that runs `run_fn` on several workers for each model run, and returns their checkpoints."""
+
+    def run(workers, shared, *names):
+        cluster = {"cluster": {"worker": ["a:1", "b:1"][:workers]}, "task": {"type": "worker", "index": 0}}
+        monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+        fn_args.custom_config["checkpoints_shared"] = shared
+        kept = []
+        monkeypatch.setattr("trainer.run_fn.train", lambda job, checkpoints: kept.append(checkpoints))
+        for name in names:
+            fn_args.model_run_dir = f"/model_run/{name}"
+            run_fn(fn_args)
+        return kept
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("shared", "workers", "same"), [(False, 1, True), (False, 2, True), (True, 1, True), (True, 2, False)]
 )
-def test_with_shared_checkpoints_only_the_same_execution_resumes_several_workers(
-    fn_args, monkeypatch, shared, workers, same
-):
-    cluster = {"cluster": {"worker": ["a:1", "b:1"][:workers]}, "task": {"type": "worker", "index": 0}}
-    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
-    fn_args.custom_config["checkpoints_shared"] = shared
-    kept = []
-    monkeypatch.setattr("trainer.run_fn.train", lambda job, checkpoints: kept.append(checkpoints))
-
-    for execution in ("7", "8"):
-        fn_args.model_run_dir = f"/model_run/{execution}"
-        run_fn(fn_args)
+def test_with_shared_checkpoints_only_the_same_execution_resumes_several_workers(checkpoints_of, shared, workers, same):
+    kept = checkpoints_of(workers, shared, "7", "8")
 
     assert [each.execution for each in kept] == ["7", "8"]
     trainings = {pathlib.Path(each.folder).name.partition("-")[0] for each in kept}
@@ -139,18 +147,9 @@ def test_with_shared_checkpoints_only_the_same_execution_resumes_several_workers
     assert len(set(own)) == (2 if shared and workers == 1 else 0)
 
 
-def test_a_later_attempt_at_an_execution_resumes_several_workers(fn_args, monkeypatch):
-    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
-    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
-    fn_args.custom_config["checkpoints_shared"] = True
-    kept = []
-    monkeypatch.setattr("trainer.run_fn.train", lambda job, checkpoints: kept.append(checkpoints))
+def test_a_later_attempt_at_an_execution_resumes_several_workers(checkpoints_of):
+    first, second = checkpoints_of(2, True, "7", "7-2")
 
-    for attempt in ("7", "7-2"):
-        fn_args.model_run_dir = f"/model_run/{attempt}"
-        run_fn(fn_args)
-
-    first, second = kept
     assert (first.folder, first.execution) == (second.folder, second.execution)
 
 
