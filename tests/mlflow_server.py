@@ -35,7 +35,8 @@ def _server_binary():
     binary = folder / "bin" / "mlflow"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if not binary.exists():
+        # The link to the interpreter may be broken.
+        if not (binary.exists() and (folder / "bin" / "python").exists()):
             shutil.rmtree(folder, ignore_errors=True)
             uv = _ROOT / ".cache" / "uv" / "bin" / "uv"
             install = [str(uv), "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
@@ -43,7 +44,14 @@ def _server_binary():
                 install = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
             environment = {**os.environ, **({"UV_SYSTEM_CERTS": "true"} if _CERTIFICATES.exists() else {})}
             for command in (
-                [sys.executable, "-m", "venv", *(["--without-pip"] if uv.exists() else []), str(folder)],
+                # The interpreter outside of this checkout, which may be deleted before the cache.
+                [
+                    os.path.realpath(sys.executable),
+                    "-m",
+                    "venv",
+                    *(["--without-pip"] if uv.exists() else []),
+                    str(folder),
+                ],
                 [*install, f"mlflow=={version}"],
             ):
                 done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
